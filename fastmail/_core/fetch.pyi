@@ -1,0 +1,29 @@
+from collections.abc import Mapping
+
+from fastmail._core.octets import Out
+from fastmail._core.uidset import UidSet
+
+Octets = bytes | bytearray | memoryview
+
+def page(
+    out: Out,
+    data: Octets,
+    view: UidSet,
+    uids: UidSet,
+    items: int,
+    names: list[bytes],
+    recent: UidSet | None,
+    summaries: Mapping[int, Octets] | None,
+    asked: list[tuple[bytes, tuple[bytes, ...]]],
+    open_end: bool,
+) -> list[int]:
+    """Append a FETCH response for each record of the page that is in ``uids`` and in ``view``.
+
+    ``items``: 1 UID, 2 FLAGS, 4 INTERNALDATE, 8 RFC822.SIZE, 16 MODSEQ, 32 ENVELOPE, 64 BODYSTRUCTURE, 128 the
+    header fields in ``asked``, pairs of (label, names in lower case). ``names``: keyword of each bit. ``summaries``:
+    by UID. ``open_end`` leaves out the closing parenthesis, for items that the caller appends.
+    Returns the UIDs left out because their summary is missing, too old or lacks what is asked.
+    """
+
+def header_fields(header: Octets, names: tuple[bytes, ...], negate: bool) -> bytes:
+    """BODY[HEADER.FIELDS (names)] of a header block with CRLF: whole fields, then an empty line."""

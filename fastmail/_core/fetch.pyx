@@ -1,0 +1,252 @@
+"""Writes FETCH responses for a page of index records at a time (RFC 3501 7.4.2).
+
+Promise: one call renders every asked message of one page; a message without a usable summary is named in the
+answer, not guessed. Order inside a response: UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ ENVELOPE BODYSTRUCTURE, then
+header fields. Fails with ValueError for a page of an unknown layout.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memchr
+
+from fastmail._core.octets cimport Out, get32, get64, lower
+from fastmail._core.pages cimport HEAD, open_page
+from fastmail._core.uidset cimport UidSet
+
+cdef enum:
+    UID = 1
+    FLAGS = 2
+    DATE = 4
+    SIZE = 8
+    MODSEQ = 16
+    ENVELOPE = 32
+    STRUCTURE = 64
+    FIELDS = 128
+    NEEDS_SUMMARY = 32 | 64 | 128
+
+cdef const char** FLAG_NAMES = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"]
+cdef int* FLAG_SIZES = [5, 9, 8, 8, 6]
+cdef const char* MONTH_NAMES = "JanFebMarAprMayJunJulAugSepOctNovDec"
+
+
+cdef int digits(Out out, uint64_t v, int width, char pad) except -1:
+    cdef uint64_t limit = 1
+    cdef int i
+    for i in range(width - 1):
+        limit *= 10
+        if v < limit:
+            for _ in range(width - 1 - i):
+                out.putc(pad)
+            break
+    return out.number(v)
+
+
+cdef int internal_date(Out out, int64_t when) except -1:
+    """``"17-Jul-1996 02:44:25 +0000"``, always in UTC."""
+    cdef int64_t days = when // 86400, rest = when % 86400, z, era, yoe, doy, mp, y
+    cdef int d, m
+    if rest < 0:
+        rest += 86400
+        days -= 1
+    z = days + 719468
+    era = (z if z >= 0 else z - 146096) // 146097
+    yoe = z - era * 146097
+    yoe = (yoe - yoe // 1460 + yoe // 36524 - yoe // 146096) // 365
+    doy = z - era * 146097 - (365 * yoe + yoe // 4 - yoe // 100)
+    mp = (5 * doy + 2) // 153
+    d = <int>(doy - (153 * mp + 2) // 5 + 1)
+    m = <int>(mp + 3 if mp < 10 else mp - 9)
+    y = yoe + era * 400 + (1 if m <= 2 else 0)
+    if y < 0 or y > 9999:
+        y = 1970
+    out.putc(b'"'[0])
+    digits(out, d, 2, 32)
+    out.putc(b'-'[0])
+    out.put(MONTH_NAMES + 3 * (m - 1), 3)
+    out.putc(b'-'[0])
+    digits(out, y, 4, 48)
+    out.putc(32)
+    digits(out, rest // 3600, 2, 48)
+    out.putc(b':'[0])
+    digits(out, rest // 60 % 60, 2, 48)
+    out.putc(b':'[0])
+    digits(out, rest % 60, 2, 48)
+    return out.put(b' +0000"', 7)
+
+
+cdef int flag_list(Out out, uint32_t flags, uint64_t keywords, bint recent, list names) except -1:
+    cdef int i
+    cdef bint first = True
+    cdef bytes word
+    out.putc(b'('[0])
+    for i in range(5):
+        if flags >> i & 1:
+            if not first:
+                out.putc(32)
+            out.put(FLAG_NAMES[i], FLAG_SIZES[i])
+            first = False
+    if recent:
+        if not first:
+            out.putc(32)
+        out.put("\\Recent", 7)
+        first = False
+    i = 0
+    while keywords:
+        if keywords & 1 and i < len(names):
+            word = <bytes>names[i]
+            if not first:
+                out.putc(32)
+            out.put(word, len(word))
+            first = False
+        keywords >>= 1
+        i += 1
+    return out.putc(b')'[0])
+
+
+cdef bint wanted(const char* name, Py_ssize_t n, tuple names) except -1:
+    cdef bytes one
+    cdef const char* p
+    cdef Py_ssize_t i, k
+    for k in range(len(names)):
+        one = <bytes>names[k]
+        if len(one) != n:
+            continue
+        p = one
+        i = 0
+        while i < n and lower(name[i]) == p[i]:
+            i += 1
+        if i == n:
+            return True
+    return False
+
+
+cdef int fields(Out out, const char* p, const char* end, tuple names, bint negate) except -1:
+    """The fields of a CRLF header block that are (or are not) named, whole."""
+    cdef const char* q
+    cdef const char* e
+    cdef const char* c
+    cdef const char* n
+    while p < end:
+        q = <const char*>memchr(p, 10, end - p)
+        e = end if q == NULL else q + 1
+        if p[0] == 13 or p[0] == 10:
+            break
+        c = <const char*>memchr(p, 58, e - p)
+        while e < end and (e[0] == 32 or e[0] == 9):
+            q = <const char*>memchr(e, 10, end - e)
+            e = end if q == NULL else q + 1
+        if c != NULL:
+            n = c
+            while n > p and ((n - 1)[0] == 32 or (n - 1)[0] == 9):
+                n -= 1
+            if wanted(p, n - p, names) != negate:
+                out.put(p, e - p)
+        p = e
+    return 0
+
+
+def header_fields(const unsigned char[::1] header, tuple names not None, bint negate):
+    cdef Out out = Out(1024)
+    if header.shape[0]:
+        fields(out, <const char*>&header[0], <const char*>&header[0] + header.shape[0], names, negate)
+    out.put("\r\n", 2)
+    return out.take()
+
+
+cdef int from_summary(Out out, const unsigned char[::1] s, int items, list asked) except -1:
+    """What the summary (layout in mime.pyx) holds ready; returns 0 when it can not answer."""
+    cdef const uint8_t* p
+    cdef Py_ssize_t n = s.shape[0], env, bs, cache
+    cdef Out tmp
+    cdef tuple ask
+    if n < 32 or s[0] != 1:
+        return 0
+    p = &s[0]
+    env = get32(p + 8)
+    bs = get32(p + 12)
+    cache = get32(p + 16)
+    if 32 + env + bs + cache > n or (items & FIELDS and p[1] & 1):
+        return 0
+    if items & ENVELOPE:
+        out.put(" ENVELOPE ", 10)
+        out.put(<const char*>p + 32, env)
+    if items & STRUCTURE:
+        out.put(" BODYSTRUCTURE ", 15)
+        out.put(<const char*>p + 32 + env, bs)
+    if items & FIELDS:
+        tmp = Out(1024)
+        for ask in asked:
+            tmp.len = 0
+            fields(tmp, <const char*>p + 32 + env + bs, <const char*>p + 32 + env + bs + cache, <tuple>ask[1], False)
+            tmp.put("\r\n", 2)
+            out.putc(32)
+            out.put(<bytes>ask[0], len(<bytes>ask[0]))
+            out.put(" {", 2)
+            out.number(tmp.len)
+            out.put("}\r\n", 3)
+            out.put(tmp.buf, tmp.len)
+    return 1
+
+
+def page(Out out not None, const unsigned char[::1] data, UidSet view not None, UidSet uids not None, int items,
+         list names not None, UidSet recent, summaries, list asked not None, bint open_end):
+    cdef Py_ssize_t count, step, i, mark
+    cdef const uint8_t* p = open_page(data, &count, &step)
+    cdef const uint8_t* r
+    cdef uint32_t uid, seq
+    cdef bint first
+    cdef list missing = []
+    for i in range(count):
+        r = p + HEAD + i * step
+        uid = get32(r)
+        if not uids.has(uid):
+            continue
+        seq = view.seq_of(uid)
+        if seq == 0:
+            continue
+        mark = out.len
+        out.put("* ", 2)
+        out.number(seq)
+        out.put(" FETCH (", 8)
+        first = True
+        if items & UID:
+            out.put("UID ", 4)
+            out.number(uid)
+            first = False
+        if items & FLAGS:
+            out.put(" FLAGS " if not first else "FLAGS ", 7 if not first else 6)
+            flag_list(out, get32(r + 4), get64(r + 16), recent is not None and recent.has(uid), names)
+            first = False
+        if items & DATE:
+            out.put(" INTERNALDATE " if not first else "INTERNALDATE ", 14 if not first else 13)
+            internal_date(out, <int64_t>get64(r + 24))
+            first = False
+        if items & SIZE:
+            out.put(" RFC822.SIZE " if not first else "RFC822.SIZE ", 13 if not first else 12)
+            out.number(get32(r + 32))
+            first = False
+        if items & MODSEQ:
+            out.put(" MODSEQ (" if not first else "MODSEQ (", 9 if not first else 8)
+            out.number(get64(r + 8))
+            out.putc(b')'[0])
+            first = False
+        if items & NEEDS_SUMMARY:
+            summary = summaries.get(uid)
+            begin = out.len
+            if summary is None or not from_summary(out, summary, items, asked):
+                out.len = mark
+                missing.append(uid)
+                continue
+            if first:
+                # the first item brings its own leading space
+                close_gap(out, begin)
+        if not open_end:
+            out.put(")\r\n", 3)
+    return missing
+
+
+cdef int close_gap(Out out, Py_ssize_t at) except -1:
+    cdef Py_ssize_t i
+    for i in range(at, out.len - 1):
+        out.buf[i] = out.buf[i + 1]
+    out.len -= 1
+    return 0

@@ -1,0 +1,223 @@
+"""Line ends and dots: DATA and BDAT content in, stored content out (RFC 5321 4.5.2, 4.1.1.4; RFC 3030; RFC 1939 3).
+
+Promise: the end of data is CRLF "." CRLF and nothing else, wherever the input was cut; a bare CR, a bare LF or NUL
+is noticed and never becomes a line end that counts for the dot. Content is kept with LF, as a Maildir wants it.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint64_t
+from libc.string cimport memchr, memcpy
+
+from fastmail._core.octets cimport Out
+
+
+cdef class ContentReader:
+    """Takes content off the wire; ``dots`` tells DATA (dot-stuffed, ends itself) from BDAT and literals (neither)."""
+    cdef Out out
+    cdef bint dots
+    cdef bint strict
+    cdef bint after_crlf
+    cdef bint dotline
+    cdef bint held_cr
+    cdef readonly bint done
+    cdef readonly bint bare
+    cdef readonly bint nul
+    cdef readonly bint full
+    cdef readonly uint64_t size
+    cdef readonly uint64_t limit
+
+    def __cinit__(self, bint dots, uint64_t limit, bint strict=True):
+        self.out = Out(4096)
+        self.dots = dots
+        self.strict = strict
+        self.limit = limit
+        self.after_crlf = True
+
+    cdef int emit(self, const char* p, Py_ssize_t n, bint broken) except -1:
+        if n:
+            if memchr(p, 13, n) != NULL:
+                self.bare = True
+            if memchr(p, 0, n) != NULL:
+                self.nul = True
+        self.size += n + (2 if broken else 0)
+        if self.size > self.limit:
+            self.full = True
+        if self.full or (self.strict and (self.bare or self.nul)):
+            self.out.len = 0
+            return 0
+        self.out.put(p, n)
+        if broken:
+            self.out.putc(10)
+        return 0
+
+    def feed(self, const unsigned char[::1] data, Py_ssize_t start=0):
+        cdef const char* p
+        cdef const char* end
+        cdef const char* q
+        cdef const char* base
+        if data.shape[0] <= start:
+            return start
+        base = <const char*>&data[0]
+        p = base + start
+        end = base + data.shape[0]
+        while p < end:
+            if self.held_cr:
+                self.held_cr = False
+                if p[0] == 10:
+                    p += 1
+                    if self.dotline:
+                        self.done = True
+                        return p - base
+                    self.emit(p, 0, True)
+                    self.after_crlf = True
+                    continue
+                self.bare = True
+                self.dotline = self.after_crlf = False
+                self.emit("\r", 1, False)
+            if self.after_crlf and self.dots and p[0] == b'.':
+                self.after_crlf = False
+                self.dotline = True
+                p += 1
+                continue
+            self.after_crlf = False
+            q = <const char*>memchr(p, 10, end - p)
+            if q == NULL:
+                q = end
+                if (q - 1)[0] == 13:
+                    self.held_cr = True
+                    q -= 1
+                if q > p:
+                    self.dotline = False
+                    self.emit(p, q - p, False)
+                return end - base
+            if q > p and (q - 1)[0] == 13:
+                if q - 1 == p and self.dotline:
+                    self.done = True
+                    return q + 1 - base
+                self.emit(p, q - 1 - p, True)
+                self.after_crlf = True
+            else:
+                self.bare = True
+                self.emit(p, q - p, True)
+            self.dotline = False
+            p = q + 1
+        return end - base
+
+    def finish(self):
+        """End of the last BDAT chunk: a CR that waited for its LF is a bare one."""
+        if self.held_cr:
+            self.held_cr = False
+            self.bare = True
+            self.emit("\r", 1, False)
+
+    def pending(self):
+        return self.out.len
+
+    def take(self):
+        return self.out.take()
+
+
+def to_crlf(const unsigned char[::1] data):
+    cdef Py_ssize_t n = data.shape[0], extra = 0
+    cdef const char* base
+    cdef const char* p
+    cdef const char* q
+    cdef const char* end
+    cdef bytes result
+    cdef char* w
+    if n == 0:
+        return b""
+    base = p = <const char*>&data[0]
+    end = p + n
+    while p < end:
+        q = <const char*>memchr(p, 10, end - p)
+        if q == NULL:
+            break
+        if q == base or (q - 1)[0] != 13:
+            extra += 1
+        p = q + 1
+    result = PyBytes_FromStringAndSize(NULL, n + extra)
+    w = PyBytes_AS_STRING(result)
+    if extra == 0:
+        memcpy(w, base, n)
+        return result
+    p = base
+    while p < end:
+        q = <const char*>memchr(p, 10, end - p)
+        if q == NULL:
+            memcpy(w, p, end - p)
+            break
+        memcpy(w, p, q - p)
+        w += q - p
+        if q == base or (q - 1)[0] != 13:
+            w[0] = 13
+            w += 1
+        w[0] = 10
+        w += 1
+        p = q + 1
+    return result
+
+
+def to_lf(const unsigned char[::1] data):
+    cdef Py_ssize_t n = data.shape[0]
+    cdef const char* p
+    cdef const char* q
+    cdef const char* end
+    cdef Out out = Out(n if n else 1)
+    if n == 0:
+        return b""
+    p = <const char*>&data[0]
+    end = p + n
+    while p < end:
+        q = <const char*>memchr(p, 10, end - p)
+        if q == NULL:
+            out.put(p, end - p)
+            break
+        if q > p and (q - 1)[0] == 13:
+            out.put(p, q - 1 - p)
+            out.putc(10)
+        else:
+            out.put(p, q + 1 - p)
+        p = q + 1
+    return out.take()
+
+
+def dot_stuffed(const unsigned char[::1] data, Py_ssize_t body_lines=-1):
+    cdef Py_ssize_t n = data.shape[0], left = body_lines
+    cdef const char* p
+    cdef const char* q
+    cdef const char* e
+    cdef const char* end
+    cdef bint header = True
+    cdef Out out = Out(n + n // 32 + 16)
+    if n:
+        p = <const char*>&data[0]
+        end = p + n
+        while p < end:
+            if not header and body_lines >= 0:
+                if left == 0:
+                    break
+                left -= 1
+            q = <const char*>memchr(p, 10, end - p)
+            e = end if q == NULL else q
+            if q != NULL and e > p and (e - 1)[0] == 13:
+                e -= 1
+            if e == p:
+                header = False
+            if p[0] == b'.':
+                out.putc(b'.'[0])
+            out.put(p, e - p)
+            out.put("\r\n", 2)
+            p = end if q == NULL else q + 1
+    out.put(".\r\n", 3)
+    return out.take()
+
+
+def find_crlf(const unsigned char[::1] data, Py_ssize_t start, Py_ssize_t end):
+    cdef const char* base
+    cdef const char* q
+    if start >= end or end > data.shape[0]:
+        return -1
+    base = <const char*>&data[0]
+    q = <const char*>memchr(base + start, 10, end - start)
+    return -1 if q == NULL else q - base

@@ -1,0 +1,46 @@
+"""Flags are bits: 1 Seen, 2 Answered, 4 Flagged, 8 Deleted, 16 Draft. Keywords are 64 bits, named per mailbox.
+
+A record as a tuple: (uid, flags, modseq, keywords, internal date, RFC822.SIZE, save date); dates are seconds
+since 1970 UTC. A page covers UIDs base .. base+63 with base a multiple of 64.
+"""
+
+from fastmail._core.uidset import UidSet
+
+Octets = bytes | bytearray | memoryview
+Record = tuple[int, int, int, int, int, int, int]
+
+def head(page: Octets) -> tuple[int, int, int, int]:
+    """(records, highest modseq, presence bits, unseen bits)."""
+
+def presence(page: Octets) -> int: ...
+def append(
+    page: Octets | None, uid: int, flags: int, modseq: int, keywords: int, date: int, size: int, saved: int
+) -> bytes:
+    """The page with one more record; ValueError unless ``uid`` is above all in it."""
+
+def update(
+    page: Octets, uids: UidSet, mode: int, flags: int, keywords: int, modseq: int, unchanged_since: int
+) -> tuple[bytes | None, list[int], list[int], list[int], int, int]:
+    """STORE on one page: mode 0 replaces, 1 adds, -1 removes.
+
+    (new page or None, changed UIDs, UIDs already so, UIDs refused by UNCHANGEDSINCE, change of the unseen count,
+    change of the deleted count). ``unchanged_since`` is 2**64-1 to accept all.
+    """
+
+def remove(page: Octets, uids: UidSet, required: int) -> tuple[bytes, list[int], int, int, int]:
+    """Drop those of ``uids`` that have all ``required`` flags: (page, gone, unseen gone, deleted gone, octets)."""
+
+def records(page: Octets) -> list[Record]: ...
+def changed_since(page: Octets, within: UidSet, modseq: int) -> list[int]:
+    """UIDs in ``within`` whose MODSEQ is above ``modseq``."""
+
+def sizes(page: Octets, within: UidSet) -> list[int]:
+    """RFC822.SIZE of those of ``within`` that the page holds, in UID order."""
+
+def search(page: Octets, within: UidSet, program: object, sets: list[UidSet]) -> list[int]:
+    """UIDs for which the postfix ``program`` (int64 triples: operation, a, b) is true.
+
+    Operations: 0 all; 1 flags & a == b; 2 keyword bit a; 3 larger than a; 4 smaller than a; 5 a <= internal date
+    < b; 6 in sets[a]; 7 modseq >= a; 8 not; 9 and; 10 or; 11 a <= save date < b. ValueError for a program that
+    lacks operands, leaves not exactly one answer, or nests more than 128 deep.
+    """

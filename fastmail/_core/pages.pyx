@@ -1,0 +1,280 @@
+"""Pages of fixed-size index records: one LMDB value holds what exists of 64 consecutive UIDs.
+
+Promise: pure functions from page to page; a page never changes in place. The layout is in pages.pxd.
+A page that is cut short or of an unknown version raises ValueError; nothing is read past its end.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from fastmail._core.octets cimport Out, get16, get32, get64, set16, set32, set64
+from fastmail._core.uidset cimport UidSet
+
+cdef enum:
+    SEEN = 1
+    DELETED = 8
+
+
+cdef const uint8_t* open_page(const unsigned char[::1] page, Py_ssize_t* count, Py_ssize_t* step) except NULL:
+    cdef const uint8_t* p
+    if page.shape[0] < HEAD:
+        raise ValueError("index page is shorter than its header")
+    p = &page[0]
+    if p[0] != VERSION or p[1] < RECORD:
+        raise ValueError("index page has an unknown version")
+    count[0] = get16(p + 2)
+    step[0] = p[1]
+    if count[0] > SPAN or HEAD + count[0] * step[0] > page.shape[0]:
+        raise ValueError("index page is cut short")
+    return p
+
+
+cdef bytes finish(const uint8_t* records, Py_ssize_t count, uint64_t modseq):
+    """A page from packed records of the native size."""
+    cdef bytes result = PyBytes_FromStringAndSize(NULL, HEAD + count * RECORD)
+    cdef uint8_t* p = <uint8_t*>PyBytes_AS_STRING(result)
+    cdef uint64_t present = 0, unseen = 0, m
+    cdef Py_ssize_t i
+    cdef const uint8_t* r
+    memset(p, 0, HEAD)
+    if count:
+        memcpy(p + HEAD, records, count * RECORD)
+    for i in range(count):
+        r = p + HEAD + i * RECORD
+        present |= <uint64_t>1 << (get32(r) & 63)
+        if not get32(r + 4) & SEEN:
+            unseen |= <uint64_t>1 << (get32(r) & 63)
+        m = get64(r + 8)
+        if m > modseq:
+            modseq = m
+    p[0] = VERSION
+    p[1] = RECORD
+    set16(p + 2, <unsigned short>count)
+    set64(p + 8, modseq)
+    set64(p + 16, present)
+    set64(p + 24, unseen)
+    return result
+
+
+def head(const unsigned char[::1] page):
+    cdef Py_ssize_t count, step
+    cdef const uint8_t* p = open_page(page, &count, &step)
+    return count, get64(p + 8), get64(p + 16), get64(p + 24)
+
+
+def presence(const unsigned char[::1] page):
+    cdef Py_ssize_t count, step
+    return get64(open_page(page, &count, &step) + 16)
+
+
+def append(page, uint32_t uid, uint32_t flags, uint64_t modseq, uint64_t keywords, int64_t date, uint32_t size,
+           uint32_t saved):
+    cdef uint8_t tmp[RECORD * SPAN]
+    cdef Py_ssize_t count = 0, step = 0, i
+    cdef const uint8_t* p
+    cdef uint64_t top = 0
+    cdef const unsigned char[::1] view
+    if page is not None:
+        view = page
+        p = open_page(view, &count, &step)
+        if count == SPAN or (count and get32(p + HEAD + (count - 1) * step) >= uid):
+            raise ValueError("UIDs of a page must ascend")
+        for i in range(count):
+            memcpy(tmp + i * RECORD, p + HEAD + i * step, RECORD)
+        top = get64(p + 8)
+    cdef uint8_t* r = tmp + count * RECORD
+    set32(r, uid)
+    set32(r + 4, flags)
+    set64(r + 8, modseq)
+    set64(r + 16, keywords)
+    set64(r + 24, <uint64_t>date)
+    set32(r + 32, size)
+    set32(r + 36, saved)
+    return finish(tmp, count + 1, top)
+
+
+def update(const unsigned char[::1] page, UidSet uids not None, int mode, uint32_t flags, uint64_t keywords,
+           uint64_t modseq, uint64_t unchanged_since):
+    cdef uint8_t tmp[RECORD * SPAN]
+    cdef Py_ssize_t count, step, i
+    cdef const uint8_t* p = open_page(page, &count, &step)
+    cdef uint8_t* r
+    cdef uint32_t uid, old, new
+    cdef uint64_t okw, nkw
+    cdef int unseen = 0, deleted = 0
+    cdef bint touched = False
+    cdef list changed = [], same = [], refused = []
+    for i in range(count):
+        r = tmp + i * RECORD
+        memcpy(r, p + HEAD + i * step, RECORD)
+        uid = get32(r)
+        if not uids.has(uid):
+            continue
+        if get64(r + 8) > unchanged_since:
+            refused.append(uid)
+            continue
+        old = get32(r + 4)
+        okw = get64(r + 16)
+        if mode == 0:
+            new = flags
+            nkw = keywords
+        elif mode > 0:
+            new = old | flags
+            nkw = okw | keywords
+        else:
+            new = old & ~flags
+            nkw = okw & ~keywords
+        if new == old and nkw == okw:
+            same.append(uid)
+            continue
+        set32(r + 4, new)
+        set64(r + 8, modseq)
+        set64(r + 16, nkw)
+        unseen += <int>(old & SEEN != 0) - <int>(new & SEEN != 0)
+        deleted += <int>(new & DELETED != 0) - <int>(old & DELETED != 0)
+        touched = True
+        changed.append(uid)
+    return (finish(tmp, count, get64(p + 8)) if touched else None), changed, same, refused, unseen, deleted
+
+
+def remove(const unsigned char[::1] page, UidSet uids not None, uint32_t required):
+    cdef uint8_t tmp[RECORD * SPAN]
+    cdef Py_ssize_t count, step, i, kept = 0
+    cdef const uint8_t* p = open_page(page, &count, &step)
+    cdef const uint8_t* r
+    cdef uint32_t uid, f
+    cdef int unseen = 0, deleted = 0
+    cdef uint64_t size = 0
+    cdef list gone = []
+    for i in range(count):
+        r = p + HEAD + i * step
+        uid = get32(r)
+        f = get32(r + 4)
+        if uids.has(uid) and f & required == required:
+            gone.append(uid)
+            unseen += f & SEEN == 0
+            deleted += f & DELETED != 0
+            size += get32(r + 32)
+        else:
+            memcpy(tmp + kept * RECORD, r, RECORD)
+            kept += 1
+    return finish(tmp, kept, get64(p + 8)), gone, unseen, deleted, size
+
+
+def records(const unsigned char[::1] page):
+    cdef Py_ssize_t count, step, i
+    cdef const uint8_t* p = open_page(page, &count, &step)
+    cdef const uint8_t* r
+    cdef list out = []
+    for i in range(count):
+        r = p + HEAD + i * step
+        out.append((get32(r), get32(r + 4), get64(r + 8), get64(r + 16), <int64_t>get64(r + 24), get32(r + 32),
+                    get32(r + 36)))
+    return out
+
+
+def changed_since(const unsigned char[::1] page, UidSet within not None, uint64_t modseq):
+    cdef Py_ssize_t count, step, i
+    cdef const uint8_t* p = open_page(page, &count, &step)
+    cdef const uint8_t* r
+    cdef list out = []
+    if get64(p + 8) <= modseq:
+        return out
+    for i in range(count):
+        r = p + HEAD + i * step
+        if get64(r + 8) > modseq and within.has(get32(r)):
+            out.append(get32(r))
+    return out
+
+
+def sizes(const unsigned char[::1] page, UidSet within not None):
+    cdef Py_ssize_t count, step, i
+    cdef const uint8_t* p = open_page(page, &count, &step)
+    cdef const uint8_t* r
+    cdef list out = []
+    for i in range(count):
+        r = p + HEAD + i * step
+        if within.has(get32(r)):
+            out.append(get32(r + 32))
+    return out
+
+
+# ---------------------------------------------------------------- search over index fields
+
+cdef enum:
+    OP_ALL = 0
+    OP_FLAGS = 1      # a = mask, b = wanted bits
+    OP_KEYWORD = 2    # a = bit number
+    OP_LARGER = 3
+    OP_SMALLER = 4
+    OP_DATE = 5       # a <= internal date < b
+    OP_UIDS = 6       # a = index into sets
+    OP_MODSEQ = 7     # modseq >= a
+    OP_NOT = 8
+    OP_AND = 9
+    OP_OR = 10
+    OP_SAVED = 11     # a <= save date < b
+    STACK = 128
+
+
+def search(const unsigned char[::1] page, UidSet within not None, const int64_t[::1] program, list sets not None):
+    cdef Py_ssize_t count, step, i, k, n = program.shape[0] // 3
+    cdef const uint8_t* p = open_page(page, &count, &step)
+    cdef const uint8_t* r
+    cdef uint8_t stack[STACK]
+    cdef int sp
+    cdef int64_t op, a, b
+    cdef uint32_t uid
+    cdef list out = []
+    cdef UidSet one
+    for i in range(count):
+        r = p + HEAD + i * step
+        uid = get32(r)
+        if not within.has(uid):
+            continue
+        sp = 0
+        for k in range(n):
+            op = program[3 * k]
+            a = program[3 * k + 1]
+            b = program[3 * k + 2]
+            if op < OP_NOT or op == OP_SAVED:
+                if sp == STACK:
+                    raise ValueError("search program is nested too deeply")
+                if op == OP_ALL:
+                    stack[sp] = 1
+                elif op == OP_FLAGS:
+                    stack[sp] = (get32(r + 4) & <uint32_t>a) == <uint32_t>b
+                elif op == OP_KEYWORD:
+                    stack[sp] = (get64(r + 16) >> a) & 1
+                elif op == OP_LARGER:
+                    stack[sp] = get32(r + 32) > a
+                elif op == OP_SMALLER:
+                    stack[sp] = get32(r + 32) < a
+                elif op == OP_DATE:
+                    stack[sp] = a <= <int64_t>get64(r + 24) < b
+                elif op == OP_SAVED:
+                    stack[sp] = a <= get32(r + 36) < b
+                elif op == OP_UIDS:
+                    one = <UidSet?>sets[a]
+                    stack[sp] = one.has(uid)
+                else:
+                    stack[sp] = get64(r + 8) >= <uint64_t>a
+                sp += 1
+            elif op == OP_NOT:
+                if sp < 1:
+                    raise ValueError("search program lacks an operand")
+                stack[sp - 1] = not stack[sp - 1]
+            else:
+                if sp < 2:
+                    raise ValueError("search program lacks an operand")
+                sp -= 1
+                if op == OP_AND:
+                    stack[sp - 1] &= stack[sp]
+                else:
+                    stack[sp - 1] |= stack[sp]
+        if sp != 1:
+            raise ValueError("search program leaves no single answer")
+        if stack[0]:
+            out.append(uid)
+    return out

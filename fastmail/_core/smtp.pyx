@@ -1,0 +1,201 @@
+"""SMTP command arguments: paths and ESMTP parameters (RFC 5321 4.1.2, RFC 6531 3.3, RFC 3461 4.2 xtext).
+
+Promise: what comes back holds no CR, LF, NUL or other control; local-parts come in their shortest quoting, domains
+in lower case. Fails with ValueError, whose text names what was expected and may be sent to the peer.
+"""
+
+from libc.stdint cimport uint8_t
+
+cdef const char* ATEXT = b"!#$%&'*+-/=?^_`{|}~"
+
+cdef bint atext(uint8_t c, bint utf8) noexcept nogil:
+    cdef int i
+    if 48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122:
+        return True
+    if c >= 128:
+        return utf8
+    for i in range(19):
+        if c == <uint8_t>ATEXT[i]:
+            return True
+    return False
+
+
+cdef bint ldh(uint8_t c, bint utf8) noexcept nogil:
+    return 48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122 or c == b'-' or c == b'_' or (utf8 and c >= 128)
+
+
+cdef Py_ssize_t domain_end(const uint8_t* p, Py_ssize_t i, Py_ssize_t n, bint utf8) except -1:
+    """Behind the Domain or address-literal at i."""
+    cdef Py_ssize_t start = i, label = 0
+    if i < n and p[i] == b'[':
+        while i < n and p[i] != b']':
+            if p[i] < 33 or p[i] > 126 or p[i] == b'\\':
+                raise ValueError("bad address literal")
+            i += 1
+        if i >= n or i - start < 3:
+            raise ValueError("bad address literal")
+        return i + 1
+    while i < n:
+        if p[i] == b'.':
+            if label == 0:
+                raise ValueError("empty label in domain")
+            label = 0
+        elif ldh(p[i], utf8):
+            label += 1
+            if label > 63:
+                raise ValueError("label of domain is longer than 63 octets")
+        else:
+            break
+        i += 1
+    if i == start or label == 0:
+        raise ValueError("domain expected")
+    if i - start > 255:
+        raise ValueError("domain is longer than 255 octets")
+    return i
+
+
+def parse_mailbox(const unsigned char[::1] data, Py_ssize_t start, bint utf8):
+    cdef Py_ssize_t n = data.shape[0], i = start, a
+    cdef const uint8_t* p
+    cdef bytearray local = bytearray()
+    cdef bint simple = True, word = False
+    cdef Py_ssize_t end
+    if start >= n:
+        raise ValueError("address expected")
+    p = &data[0]
+    if p[i] == b'"':
+        i += 1
+        while i < n and p[i] != b'"':
+            if p[i] == b'\\':
+                i += 1
+                if i >= n:
+                    break
+            if p[i] < 32 or p[i] == 127 or (p[i] >= 128 and not utf8):
+                raise ValueError("character not allowed in quoted local-part")
+            local.append(p[i])
+            if p[i] == b'.':
+                if not word:
+                    simple = False
+                word = False
+            elif atext(p[i], utf8):
+                word = True
+            else:
+                simple = False
+            i += 1
+        if i >= n:
+            raise ValueError("closing quote expected in local-part")
+        i += 1
+        if not word:
+            simple = False
+    else:
+        while i < n and (p[i] == b'.' or atext(p[i], utf8)):
+            if p[i] == b'.':
+                if not word:
+                    raise ValueError("empty atom in local-part")
+                word = False
+            else:
+                word = True
+            local.append(p[i])
+            i += 1
+        if not word:
+            raise ValueError("local-part expected" if i == start else "empty atom in local-part")
+    if len(local) > 64:
+        raise ValueError("local-part is longer than 64 octets")
+    if i >= n or p[i] != b'@':
+        raise ValueError("@ and a domain expected")
+    a = i + 1
+    end = domain_end(p, a, n, utf8)
+    text = bytes(local)
+    if not simple:
+        text = b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+    return text, bytes(data[a:end]).lower(), end
+
+
+def parse_path(const unsigned char[::1] data, Py_ssize_t start, bint utf8):
+    """``<...>`` at start: ((local, domain) or None for ``<>``, offset behind it)."""
+    cdef Py_ssize_t n = data.shape[0], i = start
+    cdef const uint8_t* p
+    if i >= n or data[i] != b'<':
+        raise ValueError("< expected before the address")
+    p = &data[0]
+    i += 1
+    if i < n and p[i] == b'>':
+        return None, i + 1
+    if i < n and p[i] == b'@':
+        # a source route is accepted and ignored (RFC 5321 C)
+        while i < n and p[i] == b'@':
+            i = domain_end(p, i + 1, n, utf8)
+            if i < n and p[i] == b',':
+                i += 1
+                if i >= n or p[i] != b'@':
+                    raise ValueError("@ expected in source route")
+        if i >= n or p[i] != b':':
+            raise ValueError(": expected after source route")
+        i += 1
+    local, domain, i = parse_mailbox(data, i, utf8)
+    if i >= n or p[i] != b'>':
+        raise ValueError("> expected behind the address")
+    if i - start > 255:
+        raise ValueError("path is longer than 256 octets")
+    return (local, domain), i + 1
+
+
+def parse_params(const unsigned char[::1] data, Py_ssize_t start):
+    """`` KEY[=value]`` ...: a list of (KEY in capitals, value or b"")."""
+    cdef Py_ssize_t n = data.shape[0], i = start, a
+    cdef list out = []
+    while i < n:
+        if data[i] != 32:
+            raise ValueError("space expected before a parameter")
+        while i < n and data[i] == 32:
+            i += 1
+        if i >= n:
+            break
+        a = i
+        while i < n and (48 <= data[i] <= 57 or 65 <= data[i] <= 90 or 97 <= data[i] <= 122 or data[i] == b'-'):
+            i += 1
+        if i == a:
+            raise ValueError("parameter name expected")
+        key = bytes(data[a:i]).upper()
+        value = b""
+        if i < n and data[i] == b'=':
+            i += 1
+            a = i
+            while i < n and data[i] > 32 and data[i] != b'=' and data[i] != 127:
+                i += 1
+            if i == a:
+                raise ValueError("value expected behind =")
+            value = bytes(data[a:i])
+        out.append((key, value))
+        if len(out) > 20:
+            raise ValueError("too many parameters")
+    return out
+
+
+def xtext(bytes value not None):
+    """Decode RFC 3461 xtext; ValueError for anything it does not allow."""
+    cdef Py_ssize_t i = 0, n = len(value)
+    cdef bytearray out = bytearray()
+    cdef int c, v, k
+    while i < n:
+        c = value[i]
+        if c == b'+':
+            v = 0
+            if i + 2 >= n:
+                raise ValueError("two hexadecimal digits expected behind +")
+            for k in range(1, 3):
+                c = value[i + k]
+                if 48 <= c <= 57:
+                    v = v * 16 + c - 48
+                elif 65 <= c <= 70:
+                    v = v * 16 + c - 55
+                else:
+                    raise ValueError("two hexadecimal digits expected behind +")
+            out.append(v)
+            i += 3
+        elif c < 33 or c > 126 or c == b'=':
+            raise ValueError("character not allowed in xtext")
+        else:
+            out.append(c)
+            i += 1
+    return bytes(out)

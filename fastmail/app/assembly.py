@@ -1,0 +1,134 @@
+"""Puts a server together from its configuration: directory, store, verifier, deliverer, services, listeners."""
+
+import dataclasses
+import os
+import socket
+from collections.abc import Callable
+
+from fastmail.auth.verifier import Verifier
+from fastmail.config.settings import Config
+from fastmail.delivery.deliver import Deliverer
+from fastmail.directory.local import LocalDirectory
+from fastmail.imap import session as imap
+from fastmail.model.limits import Limits
+from fastmail.net.connection import Connection, Session
+from fastmail.net.listener import Listener, Registry
+from fastmail.net.tls import ServerTls
+from fastmail.pop3 import session as pop3
+from fastmail.smtp import session as smtp
+from fastmail.store.hub import Hub
+from fastmail.store.local.store import LocalStore
+
+PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
+REFUSALS = {
+    "imap": b"* BYE too many connections, try again later\r\n",
+    "pop3": b"-ERR [SYS/TEMP] too many connections, try again later\r\n",
+}
+NO_INSTANCE = "00000000"
+
+
+def maildir_template(config: Config) -> str:
+    """The absolute Maildir template."""
+    return os.path.join(config.server.data_dir, config.store.maildir)
+
+
+def limits(config: Config) -> Limits:
+    return Limits(**dataclasses.asdict(config.limits))
+
+
+def make_tls(config: Config) -> ServerTls | None:
+    """None when no certificate is configured."""
+    if not config.tls.certificate:
+        return None
+    return ServerTls(config.tls.certificate, config.tls.key, config.tls.minimum_version)
+
+
+def read_instance(config: Config) -> str:
+    """The mark of the running server, or NO_INSTANCE."""
+    try:
+        with open(os.path.join(config.server.run_dir, "instance"), encoding="ascii") as file:
+            return file.read().strip()[:8] or NO_INSTANCE
+    except OSError:
+        return NO_INSTANCE
+
+
+class Assembly:
+    """One process's objects. ``worker`` is its number; commands use worker -1 and no doorbell of their own."""
+
+    def __init__(self, config: Config, worker: int = -1, instance: str = "", recover: bool = False) -> None:
+        self.config = config
+        self.directory = LocalDirectory(config.server.data_dir)
+        self.hub = Hub(config.server.run_dir if worker >= 0 else "", max(worker, 0))
+        self.store = LocalStore(
+            config.server.data_dir,
+            shards=config.store.shards,
+            instance=instance or NO_INSTANCE,
+            hub=self.hub,
+            map_size=config.store.index_map_size,
+            resolve=self._resolve,
+            recover=recover,
+        )
+        self.deliverer = Deliverer(self.directory, self.store, maildir_template(config), config.server.hostname)
+        self.verifier = Verifier(self.directory, max(1, config.auth.threads), config.auth.default_domain)
+        self.staging = os.path.join(config.server.data_dir, "staging")
+
+    def _resolve(self, number: int) -> object:
+        return self.deliverer.account_by_id(number)
+
+    async def start(self) -> None:
+        await self.store.start()
+
+    async def close(self) -> None:
+        await self.store.close()
+        self.hub.close()
+        self.verifier.close()
+        self.directory.close()
+
+    def sessions(self) -> dict[str, Callable[[Connection], Session]]:
+        """How each protocol makes its sessions."""
+        config = self.config
+        shared = {"hostname": config.server.hostname, "limits": limits(config), "verifier": self.verifier}
+        plaintext = config.auth.plaintext_without_tls
+        mail = {"deliverer": self.deliverer, "staging": self.staging, "plaintext": plaintext, **shared}
+        mx = smtp.service("smtp", **mail)
+        submission = smtp.service("submission", **mail)
+        lmtp = smtp.service("lmtp", **mail)
+        imap_service = imap.Service(
+            store=self.store,
+            account=self.deliverer.account,
+            staging=self.staging,
+            plaintext=plaintext,
+            separator=config.store.separator,
+            **shared,  # type: ignore[arg-type]
+        )
+        pop3_service = pop3.Service(
+            store=self.store,
+            account=self.deliverer.account,
+            plaintext=plaintext,
+            **shared,  # type: ignore[arg-type]
+        )
+        return {
+            "smtp": lambda c: smtp.SmtpSession(mx, c),
+            "submission": lambda c: smtp.SmtpSession(submission, c),
+            "submissions": lambda c: smtp.SmtpSession(submission, c),
+            "lmtp": lambda c: smtp.SmtpSession(lmtp, c),
+            "imap": lambda c: imap.ImapSession(imap_service, c),
+            "imaps": lambda c: imap.ImapSession(imap_service, c),
+            "pop3": lambda c: pop3.Pop3Session(pop3_service, c),
+            "pop3s": lambda c: pop3.Pop3Session(pop3_service, c),
+        }
+
+    async def listen(
+        self, sockets: list[tuple[str, socket.socket]], tls: ServerTls | None, registry: Registry
+    ) -> list[Listener]:
+        """Accept on bound sockets, pairs of (protocol, socket)."""
+        makers = self.sessions()
+        smtp_refusal = f"421 4.7.0 {self.config.server.hostname} too many connections, try again later\r\n".encode()
+        out = []
+        for protocol, sock in sockets:
+            refusal = REFUSALS.get(protocol.removesuffix("s"), smtp_refusal)
+            implicit = protocol in ("submissions", "imaps", "pop3s")
+            listener = Listener(registry, makers[protocol], limits(self.config), refusal, tls, implicit)
+            await listener.start(sock)
+            out.append(listener)
+        return out

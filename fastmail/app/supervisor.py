@@ -1,0 +1,176 @@
+"""The supervisor: binds the ports, drops privileges, runs the workers and starts a new one when one dies.
+
+Each TCP port has one SO_REUSEPORT socket for each worker, kept open here: what waits on the socket of a worker that
+died is served by its successor. One server to a data directory, by a lock that dies with the process. A worker that
+dies at once is restarted more and more slowly, so a broken machine is not kept busy.
+"""
+
+import contextlib
+import fcntl
+import grp
+import os
+import pwd
+import secrets
+import signal
+import socket
+import sys
+import time
+import traceback
+
+from fastmail.app import worker
+from fastmail.app.assembly import PROTOCOLS, make_tls
+from fastmail.config.settings import Config
+from fastmail.durable import staging
+from fastmail.model.errors import ConfigError
+from fastmail.net.listener import bind
+from fastmail.telemetry import log
+
+STOP_AFTER = 12.0
+
+
+class Supervisor:
+    """``run`` returns the exit code when all workers have ended."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._count = config.server.workers or len(os.sched_getaffinity(0))
+        self._instance = secrets.token_hex(4)
+        self._sockets: list[list[tuple[str, socket.socket]]] = [[] for _ in range(self._count)]
+        self._children: dict[int, tuple[int, float]] = {}
+        self._delays: dict[int, float] = {}
+        self._due: dict[int, float] = {}
+        self._stopping = False
+        self._lock = -1
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT."""
+        self._prepare()
+        tls = make_tls(self._config)
+        self._bind()
+        self._drop_privileges()
+        signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        for number in range(self._count):
+            self._spawn(number, tls)
+        log.event("ready", workers=self._count, hostname=self._config.server.hostname, pid_of="supervisor")
+        deadline = 0.0
+        while self._children or (self._due and not self._stopping):
+            found = signal.sigtimedwait(signals, 0.2)
+            if found is not None and found.si_signo in (signal.SIGTERM, signal.SIGINT):
+                if not self._stopping:
+                    log.event("stopping")
+                    self._stopping = True
+                    deadline = time.monotonic() + STOP_AFTER
+                self._send(signal.SIGTERM)
+            elif found is not None and found.si_signo in (signal.SIGHUP, signal.SIGUSR1):
+                if found.si_signo == signal.SIGHUP and tls is not None:
+                    with contextlib.suppress(ConfigError, OSError):
+                        tls.reload()
+                self._send(signal.Signals(found.si_signo))
+            self._reap()
+            if self._stopping and time.monotonic() > deadline:
+                self._send(signal.SIGKILL)
+            for number in [n for n, at in self._due.items() if at <= time.monotonic()]:
+                del self._due[number]
+                if not self._stopping:
+                    self._spawn(number, tls)
+        for name in ("instance", "pid"):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self._config.server.run_dir, name))
+        log.event("stopped")
+        return 0
+
+    def _prepare(self) -> None:
+        server = self._config.server
+        os.umask(0o077)
+        try:
+            os.makedirs(server.data_dir, mode=0o700, exist_ok=True)
+            os.makedirs(server.run_dir, mode=0o700, exist_ok=True)
+            self._lock = os.open(os.path.join(server.run_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another server runs on {server.data_dir}; stop it first") from None
+        except OSError as error:
+            raise ConfigError(f"cannot use {server.data_dir}: {error}") from None
+        staging.clean(os.path.join(server.data_dir, "staging"))
+        for name, text in (("instance", self._instance), ("pid", str(os.getpid()))):
+            with open(os.path.join(server.run_dir, name), "w", encoding="ascii") as file:
+                file.write(text)
+
+    def _bind(self) -> None:
+        any_port = False
+        for protocol in PROTOCOLS:
+            for address in getattr(self._config.listen, protocol):
+                any_port = True
+                shared = bind(address) if address.startswith("unix:") else None
+                for number in range(self._count):
+                    self._sockets[number].append((protocol, shared or bind(address)))
+        if not any_port:
+            raise ConfigError(f"{self._config.path}: [listen] names no address, so there is nothing to serve")
+
+    def _drop_privileges(self) -> None:
+        server = self._config.server
+        if not server.user:
+            return
+        try:
+            user = pwd.getpwnam(server.user)
+            group = grp.getgrnam(server.group).gr_gid if server.group else user.pw_gid
+        except KeyError:
+            raise ConfigError(f"[server] user {server.user!r} or group {server.group!r} is not known here") from None
+        if os.geteuid() == user.pw_uid:
+            return
+        if os.geteuid() != 0:
+            raise ConfigError(f"only root can become {server.user}")
+        paths = [server.data_dir, server.run_dir, os.path.join(server.data_dir, "staging")]
+        paths += [os.path.join(server.run_dir, name) for name in ("lock", "instance", "pid")]
+        for path in paths:
+            os.chown(path, user.pw_uid, group)
+        os.setgroups([])
+        os.setgid(group)
+        os.setuid(user.pw_uid)
+
+    def _spawn(self, number: int, tls: object) -> None:
+        pid = os.fork()
+        if pid:
+            self._children[pid] = (number, time.monotonic())
+            return
+        code = 1
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+            for other in range(self._count):
+                if other != number:
+                    for _, sock in self._sockets[other]:
+                        if sock.family != socket.AF_UNIX:
+                            sock.close()
+            os.close(self._lock)
+            worker.run(self._config, number, self._count, self._instance, self._sockets[number], tls)  # type: ignore[arg-type]
+            code = 0
+        except ConfigError as error:
+            log.event("worker.config", "error", error=error)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _send(self, which: signal.Signals) -> None:
+        for pid in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, which)
+
+    def _reap(self) -> None:
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            number, started = self._children.pop(pid, (-1, 0.0))
+            if number < 0 or self._stopping:
+                continue
+            lived = time.monotonic() - started
+            delay = 0.0 if lived > 10 else min(10.0, max(0.1, self._delays.get(number, 0.05) * 2))
+            self._delays[number] = delay
+            self._due[number] = time.monotonic() + delay
+            log.event("worker.died", "error", worker=number, status=status, restart_in=delay)

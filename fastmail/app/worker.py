@@ -1,0 +1,95 @@
+"""A worker: one event loop that serves every protocol and any account.
+
+SIGTERM: accept no more, end idle sessions, let commands under way finish (GRACE seconds), then finish the store.
+SIGHUP: reread the certificate. SIGUSR1: log the counters. Everything is opened here, after the fork.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import signal
+import socket
+import sys
+
+import uvloop
+
+from fastmail.app.assembly import Assembly
+from fastmail.config.settings import Config
+from fastmail.model.errors import ConfigError
+from fastmail.net.listener import Registry
+from fastmail.net.tls import ServerTls
+from fastmail.telemetry import counters, log
+
+GRACE = 8.0
+M_ARENA_MAX = -8
+
+
+def run(
+    config: Config,
+    number: int,
+    workers: int,
+    instance: str,
+    sockets: list[tuple[str, socket.socket]],
+    tls: ServerTls | None,
+) -> None:
+    """Serve until SIGTERM."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)  # many short threads must not each keep an arena
+    sys.setswitchinterval(0.001)
+    gc.freeze()
+    uvloop.run(_main(config, number, workers, instance, sockets, tls))
+
+
+async def _main(
+    config: Config,
+    number: int,
+    workers: int,
+    instance: str,
+    sockets: list[tuple[str, socket.socket]],
+    tls: ServerTls | None,
+) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for which in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(which, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _reload, tls)
+    loop.add_signal_handler(signal.SIGUSR1, _report, number)
+    assembly = Assembly(config, number, instance, recover=number == 0)
+    assembly.hub.start(loop, workers)
+    await assembly.start()
+    registry = Registry()
+    listeners = await assembly.listen(sockets, tls, registry)
+    sweep = loop.create_task(registry.sweep())
+    log.event("worker.ready", worker=number)
+    await stop.wait()
+    for listener in listeners:
+        listener.close()
+    deadline = loop.time() + GRACE
+    for connection in list(registry.connections):
+        if not connection.busy and not connection.closing and connection.session is not None:
+            connection.session.timed_out()
+    while registry.connections and loop.time() < deadline:
+        await asyncio.sleep(0.02)
+        for connection in list(registry.connections):
+            if not connection.busy and not connection.closing:
+                connection.close()
+    for connection in list(registry.connections):
+        connection.abort()
+    sweep.cancel()
+    await assembly.close()
+    _report(number)
+
+
+def _reload(tls: ServerTls | None) -> None:
+    if tls is None:
+        return
+    try:
+        tls.reload()
+        log.event("tls.reloaded")
+    except (ConfigError, OSError) as error:
+        log.event("tls.reload", "error", error=error, then="the old certificate stays in use")
+
+
+def _report(number: int) -> None:
+    log.event("counters", worker=number, **{k.replace(".", "_"): v for k, v in counters.snapshot().items()})

@@ -1,0 +1,83 @@
+"""Checks logins: hashing on its own threads, a short memory of logins that were right, one answer for every failure.
+
+Promise: the loop never hashes. An unknown user, a disabled account and a wrong password take the same work and get
+the same answer. Work that waits is bounded: past QUEUE the answer is TemporaryError, at once. A password changed by
+a command counts from the next login on, because what is remembered belongs to the stored hash it was checked with.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import os
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+
+from fastmail.auth import schemes
+from fastmail.directory.interface import AccountRecord, Directory
+from fastmail.model.errors import TemporaryError
+from fastmail.telemetry.counters import count
+
+QUEUE = 256
+REMEMBER = 300.0
+MAX_REMEMBERED = 100_000
+MAX_PASSWORD = 1024
+
+
+class Verifier:
+    """One in each worker. ``default_domain`` completes logins without an @."""
+
+    def __init__(self, directory: Directory, threads: int = 2, default_domain: str = "") -> None:
+        self._directory = directory
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="auth")
+        self._waiting = 0
+        self._key = os.urandom(32)
+        self._remembered: OrderedDict[tuple[str, bytes], tuple[str, float]] = OrderedDict()
+        self._default_domain = default_domain
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def check(self, login: str, password: bytes) -> AccountRecord | None:
+        """The account, or None; TemporaryError when too many logins wait."""
+        address = login.lower()
+        if "@" not in address and self._default_domain:
+            address = f"{address}@{self._default_domain}"
+        record = self._directory.account(address)
+        if record is not None and not record.enabled:
+            record = None
+        if not password or len(password) > MAX_PASSWORD:
+            record = None
+        digest = hashlib.blake2b(password[:MAX_PASSWORD], key=self._key, digest_size=32).digest()
+        if record is not None:
+            known = self._remembered.get((address, digest))
+            if known is not None and known[1] > time.monotonic() and hmac.compare_digest(known[0], record.password):
+                count("auth.remembered")
+                return record
+        if self._waiting >= QUEUE:
+            count("auth.shed")
+            raise TemporaryError("too many logins wait")
+        self._waiting += 1
+        try:
+            stored = record.password if record is not None else ""
+            good = await asyncio.get_running_loop().run_in_executor(
+                self._threads, _work, stored, password[:MAX_PASSWORD]
+            )
+        finally:
+            self._waiting -= 1
+        if record is None or not good:
+            count("auth.failed")
+            return None
+        count("auth.ok")
+        self._remembered[(address, digest)] = (record.password, time.monotonic() + REMEMBER)
+        if len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+        return record
+
+
+def _work(stored: str, password: bytes) -> bool:
+    if stored and schemes.verify(stored, password):
+        return True
+    if not schemes.is_strong(stored):
+        schemes.verify("{ARGON2ID}" + schemes.DUMMY, password)  # the same work for a user that is not there
+    return False

@@ -1,0 +1,216 @@
+"""``domain``, ``account`` and ``alias``: they work while the server runs, and count at once."""
+
+import itertools
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from fastmail.app.assembly import maildir_template
+from fastmail.auth import schemes
+from fastmail.cli.common import (
+    ConfigOption,
+    JsonOption,
+    PasswordStdin,
+    ask_password,
+    command,
+    directory,
+    errors,
+    fail,
+    output,
+    read_config,
+    show,
+)
+from fastmail.directory.local import DirectoryError, LocalDirectory
+from fastmail.model.address import Address, account_address, domain_name
+from fastmail.model.errors import BadAddress
+
+domains = typer.Typer(no_args_is_help=True, help="Domains that this server takes mail for.")
+accounts = typer.Typer(no_args_is_help=True, help="Accounts: who can log in and get mail.")
+aliases = typer.Typer(no_args_is_help=True, help="Other addresses of accounts; @domain catches all.")
+AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="Such as you@example.org.")]
+BATCH = 500
+
+
+@domains.command("add")
+@command
+def domain_add(name: str, config: ConfigOption = "fastmail.toml") -> None:
+    """Take mail for a domain."""
+    directory(config).add_domain(domain_name(name))
+    output.print(f"added {domain_name(name)}")
+
+
+@domains.command("remove")
+@command
+def domain_remove(name: str, config: ConfigOption = "fastmail.toml") -> None:
+    """Take no more mail for a domain; its accounts and aliases must be gone."""
+    directory(config).remove_domain(domain_name(name))
+    output.print(f"removed {domain_name(name)}")
+
+
+@domains.command("list")
+@command
+def domain_list(config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+    """All domains."""
+    show([{"domain": name} for name in directory(config).domains()], json)
+
+
+@accounts.command("add")
+@command
+def account_add(
+    address: AddressArgument, password_stdin: PasswordStdin = False, config: ConfigOption = "fastmail.toml"
+) -> None:
+    """Make an account; its usual folders come with its first login or message."""
+    account = account_address(address)
+    place = directory(config)
+    if place.account(account.key) is not None:
+        fail(f"account {account} is already there; `fastmail account passwd` changes its password")
+    password = ask_password(password_stdin)
+    place.add_accounts([(account.key, schemes.hash_password(password))])
+    output.print(f"added {account}")
+
+
+@accounts.command("passwd")
+@command
+def account_passwd(
+    address: AddressArgument, password_stdin: PasswordStdin = False, config: ConfigOption = "fastmail.toml"
+) -> None:
+    """Give an account a new password; it counts from the next login on."""
+    account = account_address(address)
+    place = directory(config)
+    if place.account(account.key) is None:
+        fail(f"there is no account {account}; `fastmail account list` shows them")
+    place.set_password(account.key, schemes.hash_password(ask_password(password_stdin)))
+    output.print(f"changed the password of {account}")
+
+
+@accounts.command("remove")
+@command
+def account_remove(
+    address: AddressArgument,
+    config: ConfigOption = "fastmail.toml",
+    delete_mail: Annotated[bool, typer.Option("--delete-mail", help="Delete its Maildir too.")] = False,
+) -> None:
+    """Remove an account; its Maildir stays unless --delete-mail."""
+    account = account_address(address)
+    directory(config).remove_account(account.key)
+    root = maildir_template(read_config(config)).format(domain=account.domain, user=account.local)
+    if delete_mail:
+        shutil.rmtree(root, ignore_errors=True)
+    kept = "" if delete_mail or not os.path.isdir(root) else f"; its mail stays in {root}"
+    output.print(f"removed {account}{kept}", markup=False)
+
+
+@accounts.command("list")
+@command
+def account_list(config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+    """All accounts."""
+    rows = [
+        {"address": a.address, "scheme": a.password.partition("}")[0].lstrip("{"), "enabled": a.enabled}
+        for a in directory(config).accounts()
+    ]
+    show(rows, json)
+
+
+@accounts.command("import")
+@command
+def account_import(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Lines `address:password` or `address:{SCHEME}hash`.")],
+    config: ConfigOption = "fastmail.toml",
+    replace: Annotated[bool, typer.Option("--replace", help="Change the password of those that exist.")] = False,
+    add_domains: Annotated[bool, typer.Option("--add-domains", help="Add domains that are not there.")] = False,
+) -> None:
+    """Make many accounts at once. A hash is kept as it is; a password is hashed, on all cores."""
+    entries = list(_read_entries(file))
+    place = directory(config)
+    if add_domains:
+        for name in sorted({address.rpartition("@")[2] for address, _ in entries}):
+            if not place.is_local(name):
+                place.add_domain(name)
+    done = new = 0
+    threads = os.cpu_count() or 1
+    with Progress(console=errors, transient=True) as progress, ThreadPoolExecutor(threads) as pool:
+        task = progress.add_task("accounts", total=len(entries))
+        for batch in _batches(entries):
+            hashed = list(pool.map(_hashed, batch))
+            new += place.add_accounts(hashed, replace)
+            done += len(hashed)
+            progress.update(task, completed=done)
+    output.print(f"{done} accounts, {new} of them new")
+
+
+def _read_entries(file: str) -> Iterable[tuple[str, str]]:
+    try:
+        with sys.stdin if file == "-" else open(file, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                text = line.rstrip("\r\n")
+                if not text or text.startswith("#"):
+                    continue
+                address, colon, password = text.partition(":")
+                if not colon or not password:
+                    raise DirectoryError(f"{file}:{number}: address:password is expected")
+                if password.startswith("{") and not schemes.known(password):
+                    scheme = password.partition("}")[0] + "}"
+                    raise DirectoryError(f"{file}:{number}: {scheme} is not a scheme that can be checked here")
+                try:
+                    yield account_address(address).key, password
+                except BadAddress as error:
+                    raise DirectoryError(f"{file}:{number}: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DirectoryError(f"cannot read {file}: {error}") from None
+
+
+def _hashed(entry: tuple[str, str]) -> tuple[str, str]:
+    address, password = entry
+    return address, password if password.startswith("{") else schemes.hash_password(password)
+
+
+def _batches(entries: list[tuple[str, str]]) -> Iterable[list[tuple[str, str]]]:
+    rest = iter(entries)
+    while batch := list(itertools.islice(rest, BATCH)):
+        yield batch
+
+
+@aliases.command("add")
+@command
+def alias_add(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The alias, or @domain for a catch-all.")],
+    targets: Annotated[list[str], typer.Argument(metavar="TARGET...", help="Who gets its mail.")],
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Let mail for an address go to accounts of this server."""
+    name = _alias_name(address)
+    directory(config).add_alias(name, [Address.parse(target).key for target in targets])
+    output.print(f"added {name}")
+
+
+def _alias_name(address: str) -> str:
+    if address.startswith("@"):
+        return "@" + domain_name(address[1:])
+    return Address.parse(address).key
+
+
+@aliases.command("remove")
+@command
+def alias_remove(address: AddressArgument, config: ConfigOption = "fastmail.toml") -> None:
+    """Remove an alias."""
+    directory(config).remove_alias(_alias_name(address))
+    output.print(f"removed {_alias_name(address)}")
+
+
+@aliases.command("list")
+@command
+def alias_list(config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+    """All aliases."""
+    rows = [{"alias": name, "targets": targets if json else ", ".join(targets)} for name, targets in _all(config)]
+    show(rows, json)
+
+
+def _all(config: str) -> list[tuple[str, list[str]]]:
+    place: LocalDirectory = directory(config)
+    return place.aliases()

@@ -1,0 +1,58 @@
+"""``fastmail index``: compare the index with the Maildirs, and rebuild it from them."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from fastmail.app.assembly import Assembly, read_instance
+from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
+from fastmail.config.settings import Config
+from fastmail.model.address import account_address
+from fastmail.store.local import repair
+
+app = typer.Typer(no_args_is_help=True, help="The message index: check it, rebuild it.")
+AccountArgument = Annotated[str, typer.Argument(metavar="[ACCOUNT]", help="One account; all when left out.")]
+
+
+@app.command("check")
+@command
+def check(account: AccountArgument = "", config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+    """Compare every mailbox with its files. Exit code 1 when something is wrong."""
+    reports = asyncio.run(_run(read_config(config), account, rebuild=False))
+    show([asdict(report) for report in reports], json)
+    if any(report.problems for report in reports):
+        raise typer.Exit(FAILED)
+
+
+@app.command("rebuild")
+@command
+def rebuild(account: AccountArgument = "", config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+    """Make the index anew from the Maildirs. UIDs are kept where the old index or a control file knows them."""
+    reports = asyncio.run(_run(read_config(config), account, rebuild=True))
+    show([asdict(report) for report in reports], json)
+
+
+async def _run(settings: Config, account: str, rebuild: bool) -> list[repair.Report]:
+    assembly = Assembly(settings, instance=read_instance(settings))
+    assembly.hub.join(settings.server.run_dir)
+    await assembly.start()
+    reports: list[repair.Report] = []
+    try:
+        if account:
+            record = assembly.directory.account(account_address(account).key)
+            if record is None:
+                fail(f"there is no account {account}; `fastmail account list` shows them")
+            records = [record] if record else []
+        else:
+            records = list(assembly.directory.accounts())
+        with Progress(console=errors, transient=True) as progress:
+            for record in progress.track(records, description="rebuild" if rebuild else "check"):
+                place = assembly.deliverer.account(record)
+                work = repair.rebuild if rebuild else repair.check
+                reports += await work(assembly.store, place)
+        return reports
+    finally:
+        await assembly.close()

@@ -1,0 +1,48 @@
+"""``fastmail``: the command line."""
+
+from typing import Annotated
+
+import typer
+
+import fastmail
+from fastmail.cli import accounts, deliver, index, server
+
+app = typer.Typer(
+    name="fastmail",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="A mail server: SMTP, LMTP, IMAP and POP3 over Maildir, with an LMDB index.\n\n"
+    "First steps: [bold]fastmail quickstart DIR you@example.org[/], then [bold]fastmail serve -c DIR/fastmail.toml[/].",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"fastmail {fastmail.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("quickstart")(server.quickstart)
+app.command("serve")(server.serve)
+app.command("check-config")(server.check_config)
+app.command("config-reference")(server.config_reference)
+app.command("deliver")(deliver.deliver)
+app.add_typer(accounts.domains, name="domain")
+app.add_typer(accounts.accounts, name="account")
+app.add_typer(accounts.aliases, name="alias")
+app.add_typer(index.app, name="index")
+
+
+def main() -> None:
+    """The console script."""
+    app()

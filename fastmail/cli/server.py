@@ -1,0 +1,63 @@
+"""``quickstart``, ``serve``, ``check-config``, ``config-reference``."""
+
+import os
+import secrets
+import socket
+from typing import Annotated
+
+import typer
+
+from fastmail.app import quickstart as first
+from fastmail.app.assembly import make_tls
+from fastmail.app.supervisor import Supervisor
+from fastmail.cli.common import ConfigOption, PasswordStdin, ask_password, command, output, read_config
+from fastmail.config.settings import reference
+from fastmail.model.address import account_address
+from fastmail.telemetry import log
+
+
+@command
+def quickstart(
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="Where to put the server's files.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The first account, such as you@example.org.")],
+    hostname: Annotated[str, typer.Option(help="The server's name; default: this machine's.")] = "",
+    password_stdin: PasswordStdin = False,
+    generate: Annotated[bool, typer.Option("--generate", help="Make up a password and print it.")] = False,
+    standard_ports: Annotated[
+        bool, typer.Option("--standard-ports", help="Listen on 25, 587, 993 ... for everybody, not on high ports here.")
+    ] = False,
+) -> None:
+    """Write a first configuration, certificate, data directory, domain and account."""
+    account = account_address(address)
+    password = secrets.token_urlsafe(12) if generate else ask_password(password_stdin)
+    path = first.quickstart(directory, account, hostname or socket.getfqdn(), password, standard_ports)
+    output.print(f"Wrote [bold]{path}[/] with the account [bold]{account}[/].")
+    if generate:
+        output.print(f"Password: [bold]{password}[/]")
+    output.print(f"Next: [bold]fastmail serve -c {path}[/]")
+
+
+@command
+def serve(config: ConfigOption = "fastmail.toml") -> None:
+    """Run the server until SIGTERM or Ctrl-C. SIGHUP rereads the certificate; SIGUSR1 logs the counters."""
+    settings = read_config(config)
+    log.setup(settings.log.format, settings.log.level)
+    raise typer.Exit(Supervisor(settings).run())
+
+
+@command
+def check_config(config: ConfigOption = "fastmail.toml") -> None:
+    """Say whether the configuration is right, without starting anything."""
+    settings = read_config(config)
+    make_tls(settings)
+    ports = [f"{p}={','.join(getattr(settings.listen, p))}" for p in first.PORTS if getattr(settings.listen, p)]
+    output.print(f"{settings.path} is right. It serves {settings.server.hostname} from {settings.server.data_dir}:")
+    output.print("  " + " ".join(ports) if ports else "  nothing: [listen] is empty", markup=False)
+    if not os.path.isdir(settings.server.data_dir):
+        output.print(f"  {settings.server.data_dir} does not exist yet; `fastmail serve` makes it.")
+
+
+@command
+def config_reference() -> None:
+    """Print every setting with its default and meaning, as a configuration file."""
+    print(reference())

@@ -1,0 +1,1 @@
+"""One table of settings; TOML in, typed values out."""

@@ -1,0 +1,169 @@
+"""Reads a configuration file. What is wrong with it is told with file, line, and what was probably meant."""
+
+import difflib
+import os
+import re
+import tomllib
+from dataclasses import Field, fields
+from typing import Any
+
+from fastmail.config.settings import SECTIONS, Config
+from fastmail.model.errors import ConfigError
+
+_SIZES = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "mib": 1 << 20}
+_SIZES |= {"g": 1 << 30, "gb": 1 << 30, "gib": 1 << 30}
+_TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_CHOICES = {
+    "minimum_version": ("1.2", "1.3"),
+    "content": ("maildir",),
+    "separator": ("/", "."),
+    "format": ("text", "json"),
+    "level": ("debug", "info", "warning", "error"),
+}
+_ADDRESS = re.compile(r"(?:unix:.+|\[[0-9A-Fa-f:.]+\]:\d{1,5}|[^\s:\[\]]*:\d{1,5})")
+
+
+def load(path: str) -> Config:
+    """The configuration; ConfigError with all that is wrong, a line each."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}. `fastmail quickstart DIR ADDRESS` writes a first one; -c names another."
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
+    return parse(text, path)
+
+
+def parse(text: str, path: str = "fastmail.toml") -> Config:
+    """The same from text; relative paths start from the file's directory."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    problems: list[str] = []
+    config = Config(path=os.path.abspath(path), base=os.path.dirname(os.path.abspath(path)))
+    for name, table in data.items():
+        section = SECTIONS.get(name)
+        if section is None:
+            problems.append(f"{path}:{_line(text, name, '')}: unknown section [{name}]{_meant(name, list(SECTIONS))}")
+            continue
+        if not isinstance(table, dict):
+            problems.append(f"{path}:{_line(text, '', name)}: {name} is a section: write [{name}]")
+            continue
+        known = {item.name: item for item in fields(section)}
+        for key, value in table.items():
+            where = f"{path}:{_line(text, name, key)}"
+            if key not in known:
+                problems.append(f"{where}: unknown key {key} in [{name}]{_meant(key, list(known))}")
+                continue
+            try:
+                setattr(getattr(config, name), key, _value(known[key], value))
+            except ValueError as error:
+                problems.append(f"{where}: {key} {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    _finish(config, text, path)
+    return config
+
+
+def _value(item: "Field[Any]", value: Any) -> Any:
+    kind = item.metadata["kind"]
+    if kind == "size":
+        if isinstance(value, str):
+            match = re.fullmatch(r"(\d+)\s*([A-Za-z]*)", value.strip())
+            if match is None or match.group(2).lower() not in _SIZES:
+                raise ValueError(f'must be a size such as 1048576 or "25 MiB", not "{value}"')
+            return int(match.group(1)) * _SIZES[match.group(2).lower()]
+        kind = "int"
+    if kind == "time":
+        if isinstance(value, str):
+            match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", value.strip())
+            if match is None:
+                raise ValueError(f'must be a time such as 90 or "30m", not "{value}"')
+            return float(match.group(1)) * _TIMES[match.group(2)]
+        kind = "float"
+    if kind == "plaintext":
+        if value is True or value is False or value == "loopback":
+            return value
+        raise ValueError('must be true, false or "loopback"')
+    if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError("must not be negative")
+        return value
+    if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError("must not be negative")
+        return float(value)
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind == "str" and isinstance(value, str):
+        choices = _CHOICES.get(item.name)
+        if choices and value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}, not {value!r}")
+        return value
+    if kind == "list" and isinstance(value, list):
+        for address in value:
+            if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+                raise ValueError(f'must be a list of "host:port" or "unix:path", not {address!r}')
+            if not address.startswith("unix:") and int(address.rpartition(":")[2]) > 65535:
+                raise ValueError(f"{address!r} has a port above 65535")
+        return value
+    names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "list": "a list"}
+    raise ValueError(f"must be {names[kind]}, not {value!r}")
+
+
+def _finish(config: Config, text: str, path: str) -> None:
+    """Checks between settings, and paths made absolute."""
+    problems = []
+
+    def problem(section: str, key: str, what: str) -> None:
+        problems.append(f"{path}:{_line(text, section, key)}: {what}")
+
+    base = config.base
+    config.server.data_dir = os.path.join(base, config.server.data_dir)
+    config.server.run_dir = os.path.join(base, config.server.run_dir or os.path.join(config.server.data_dir, "run"))
+    for key in ("certificate", "key"):
+        value = getattr(config.tls, key)
+        if value:
+            setattr(config.tls, key, os.path.join(base, value))
+    if bool(config.tls.certificate) != bool(config.tls.key):
+        problem("tls", "certificate", "certificate and key go together")
+    if not config.tls.certificate:
+        for key in ("submissions", "imaps", "pop3s"):
+            if getattr(config.listen, key):
+                problem("listen", key, f"{key} needs [tls] certificate and key")
+    if config.store.shards < 1 or config.store.shards > 64:
+        problem("store", "shards", "shards must be 1 to 64")
+    template = config.store.maildir
+    try:
+        template.format(domain="d", user="u")
+    except (KeyError, IndexError, ValueError):
+        problem("store", "maildir", "the template may use {domain} and {user} only")
+    if "{user}" not in template:
+        problem("store", "maildir", "the template needs {user}, or accounts would share a Maildir")
+    if config.limits.message_size > 1 << 31:
+        problem("limits", "message_size", "message_size must not be above 2 GiB")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _line(text: str, section: str, key: str) -> int:
+    """The line of a section or of a key in it; 1 when it is not found."""
+    current = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped.startswith("["):
+            current = stripped.strip("[]").strip()
+            if current == section and not key:
+                return number
+        elif key and current == section and re.match(rf'"?{re.escape(key)}"?\s*=', stripped):
+            return number
+    return 1
+
+
+def _meant(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"

@@ -1,0 +1,144 @@
+"""Every setting: name, type, default and help in one place. ``reference()`` prints them as a commented TOML file.
+
+Kinds: a size is octets or text such as "25 MiB"; a time is seconds or text such as "30m"; the rest are TOML types.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+def _s(default: Any, help: str, kind: str = "") -> Any:
+    kind = kind or {bool: "bool", int: "int", float: "float", str: "str", list: "list"}[type(default)]
+    meta = {"help": help, "kind": kind, "default": default}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=meta)
+    return field(default=default, metadata=meta)
+
+
+@dataclass(slots=True)
+class Server:
+    """The machine and its processes."""
+
+    hostname: str = _s("localhost", "Name in greetings, Received fields and certificates; what the MX record says.")
+    data_dir: str = _s("data", "Index, directory and, by default, mail. Relative to this file.")
+    run_dir: str = _s("", "Sockets and pid file while running. Empty: `run` under data_dir.")
+    workers: int = _s(0, "Worker processes; 0 for one per core.")
+    user: str = _s("", "Drop root to this user after the ports are bound. Empty: stay who we are.")
+    group: str = _s("", "Group for the same; empty: the user's own.")
+
+
+@dataclass(slots=True)
+class Listen:
+    """Where each protocol listens: lists of "host:port" ("[::]:25" for IPv6) or "unix:path"."""
+
+    smtp: list[str] = _s([], "Mail from other servers (port 25), STARTTLS.")
+    submission: list[str] = _s([], "Mail from users' programs (port 587), STARTTLS and a login needed.")
+    submissions: list[str] = _s([], "The same with TLS from the first octet (port 465).")
+    lmtp: list[str] = _s([], "Local delivery from another MTA, such as Postfix; no login: keep it local.")
+    imap: list[str] = _s([], "IMAP with STARTTLS (port 143).")
+    imaps: list[str] = _s([], "IMAP with TLS from the first octet (port 993).")
+    pop3: list[str] = _s([], "POP3 with STLS (port 110).")
+    pop3s: list[str] = _s([], "POP3 with TLS from the first octet (port 995).")
+
+
+@dataclass(slots=True)
+class Tls:
+    """The server's certificate; reread on SIGHUP."""
+
+    certificate: str = _s("", "PEM file with the certificate and its chain. Empty: no TLS at all.")
+    key: str = _s("", "PEM file with the private key.")
+    minimum_version: str = _s("1.2", 'Lowest TLS version: "1.2" or "1.3".')
+
+
+@dataclass(slots=True)
+class Auth:
+    """Logins."""
+
+    plaintext_without_tls: bool | str = _s(
+        False, 'Allow passwords without TLS: false, "loopback" (only from this machine) or true.', "plaintext"
+    )
+    default_domain: str = _s("", "Domain that completes a login name without an @.")
+    threads: int = _s(2, "Threads that check passwords in each worker.")
+
+
+@dataclass(slots=True)
+class Store:
+    """Mailboxes."""
+
+    content: str = _s("maildir", 'How messages are kept: "maildir".')
+    maildir: str = _s("mail/{domain}/{user}", "Each account's Maildir; under data_dir unless absolute.")
+    shards: int = _s(1, "Index environments; fixed once there is mail.")
+    index_map_size: int = _s(64 << 30, "Largest size of one index environment (address space, not disk).", "size")
+    separator: str = _s("/", 'Between levels of mailbox names, as clients see it: "/" or ".".')
+
+
+@dataclass(slots=True)
+class Limits:
+    """Each is enforced before memory is spent, with the reply that its protocol has for it."""
+
+    message_size: int = _s(50 << 20, "Largest message by SMTP, LMTP and APPEND, in octets as sent.", "size")
+    recipients: int = _s(1000, "Recipients of one message.")
+    connections: int = _s(10000, "Connections of one worker, all protocols.")
+    connections_per_ip: int = _s(1000, "Of these from one address; loopback and Unix sockets are exempt.")
+    idle_timeout: float = _s(1800.0, "A logged-in IMAP session without a command is ended after this.", "time")
+    command_timeout: float = _s(300.0, "SMTP and POP3: longest wait for a command, or for more of a message.", "time")
+    login_timeout: float = _s(60.0, "Longest time until an IMAP or POP3 session has logged in.", "time")
+    command_line: int = _s(65536, "Longest IMAP command, without literals, after login.", "size")
+    errors: int = _s(20, "Bad commands after which a session is ended.")
+    auth_failures: int = _s(3, "Failed logins after which a session is ended.")
+    auth_failure_delay: float = _s(1.0, "Wait before a failed login is answered.", "time")
+
+
+@dataclass(slots=True)
+class Log:
+    """Log events go to standard error, one a line."""
+
+    format: str = _s("text", '"text" (key=value) or "json".')
+    level: str = _s("info", '"debug", "info", "warning" or "error".')
+
+
+@dataclass(slots=True)
+class Config:
+    """All settings. ``path`` is the file they came from, ``base`` the directory that relative paths start from."""
+
+    server: Server = field(default_factory=Server)
+    listen: Listen = field(default_factory=Listen)
+    tls: Tls = field(default_factory=Tls)
+    auth: Auth = field(default_factory=Auth)
+    store: Store = field(default_factory=Store)
+    limits: Limits = field(default_factory=Limits)
+    log: Log = field(default_factory=Log)
+    path: str = ""
+    base: str = ""
+
+
+SECTIONS = {"server": Server, "listen": Listen, "tls": Tls, "auth": Auth, "store": Store, "limits": Limits, "log": Log}
+
+
+def shown(value: Any, kind: str) -> str:
+    """A value as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(shown(item, "str") for item in value) + "]"
+    if kind == "size" and value % (1 << 20) == 0:
+        gib = value % (1 << 30) == 0
+        return f'"{value >> 30} GiB"' if gib else f'"{value >> 20} MiB"'
+    if kind == "time" and value % 60 == 0 and value:
+        return f'"{int(value // 60)}m"'
+    return str(value)
+
+
+def reference() -> str:
+    """All settings with defaults and help, as a TOML file that changes nothing."""
+    out = ["# Every setting of fastmail, with its default.", ""]
+    for name, section in SECTIONS.items():
+        out.append(f"[{name}]")
+        out += [f"# {line}" for line in (section.__doc__ or "").strip().splitlines()]
+        for item in fields(section):
+            out.append(f"# {item.metadata['help']}")
+            out.append(f"{item.name} = {shown(item.metadata['default'], item.metadata['kind'])}")
+        out.append("")
+    return "\n".join(out)

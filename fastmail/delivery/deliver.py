@@ -1,0 +1,148 @@
+"""Delivery: resolves recipients, adds trace fields, stores in one go, and says what became of each recipient.
+
+Promise: a recipient is reported as done only after its message is durable. Recipients of one message are kept all or
+none where the store can; when that fails each is tried alone, so that one full or broken mailbox does not stop the
+others of an LMTP transaction (RFC 2033 4.2). Mail that has passed MAX_HOPS servers is refused (RFC 5321 6.3).
+"""
+
+import asyncio
+import struct
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fastmail._core import mime
+from fastmail.directory.interface import AccountRecord, Directory
+from fastmail.message import trace
+from fastmail.model.errors import ClientError, MailError, StorageFull
+from fastmail.store.interface import Account, Delivery, NewMessage, Store
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+MAX_HOPS = 50
+SCAN_ON_LOOP = 262144
+
+
+@dataclass(slots=True)
+class Envelope:
+    """One mail transaction. ``recipients``: the address as given, and the accounts behind it."""
+
+    sender: str = ""
+    recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
+    helo: str = ""
+    peer: str = ""
+    protocol: str = "SMTP"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one recipient: an SMTP reply."""
+
+    code: int
+    enhanced: str
+    text: str
+
+    @property
+    def ok(self) -> bool:
+        return self.code < 300
+
+
+class Deliverer:
+    """One in each worker. ``template`` is the Maildir path with {domain} and {user}."""
+
+    def __init__(self, directory: Directory, store: Store, template: str, hostname: str) -> None:
+        self.directory = directory
+        self.store = store
+        self.hostname = hostname
+        self._template = template
+
+    def account(self, record: AccountRecord) -> Account:
+        """Where the account's mail lies."""
+        user, _, domain = record.address.rpartition("@")
+        return Account(record.id, record.address, self._template.format(domain=domain, user=user))
+
+    def account_by_id(self, number: int) -> Account | None:
+        record = self.directory.account_by_id(number)
+        return self.account(record) if record is not None else None
+
+    async def deliver(self, envelope: Envelope, content: bytes | memoryview, mailbox: str = "INBOX") -> list[Outcome]:
+        """Deliver content (with LF) to each recipient; one Outcome for each, in order."""
+        number = trace.new_id()
+        if len(content) > SCAN_ON_LOOP:
+            summary = await asyncio.get_running_loop().run_in_executor(None, mime.scan, content)
+        else:
+            summary = mime.scan(content)
+        size, _, hops = struct.unpack_from("<IiI", summary, 20)
+        if hops > MAX_HOPS:
+            count("delivery.loops")
+            log.event("delivery.loop", "warning", id=number, sender=envelope.sender, hops=hops)
+            return [Outcome(554, "5.4.6", "Too many hops: the message loops")] * len(envelope.recipients)
+        items: list[Delivery] = []
+        owners: list[int] = []
+        outcomes = [Outcome(250, "2.0.0", f"{number} delivered") for _ in envelope.recipients]
+        single = envelope.recipients[0][0] if len(envelope.recipients) == 1 else ""
+        common = trace.received(envelope.helo, envelope.peer, self.hostname, envelope.protocol, number, single)
+        back = trace.return_path(envelope.sender)
+        date = int(time.time())
+        seen: set[int] = set()
+        for position, (_, records) in enumerate(envelope.recipients):
+            for record in records:
+                if record.id in seen:
+                    continue
+                seen.add(record.id)
+                account = self.account(record)
+                try:
+                    await self.store.open(account)
+                    key = self.store.find(account, mailbox) or self.store.find(account, "INBOX")
+                except (MailError, OSError) as error:
+                    outcomes[position] = self._failure(number, error)
+                    continue
+                if key is None:
+                    outcomes[position] = Outcome(451, "4.3.0", "mailbox is not available")
+                    continue
+                prefix = back + trace.delivered_to(record.address) + common
+                whole = size + len(prefix) + prefix.count(b"\n")
+                message = NewMessage((prefix, content), mime.with_prefix(summary, prefix), whole, date)
+                items.append(Delivery(account, key, message))
+                owners.append(position)
+        if items:
+            await self._store(number, items, owners, outcomes)
+        done = sum(1 for outcome in outcomes if outcome.ok)
+        count("delivery.messages", done)
+        log.event(
+            "delivery",
+            id=number,
+            sender=envelope.sender,
+            size=size,
+            recipients=len(outcomes),
+            delivered=done,
+            peer=envelope.peer,
+            protocol=envelope.protocol,
+        )
+        return outcomes
+
+    async def _store(
+        self, number: str, items: Sequence[Delivery], owners: Sequence[int], outcomes: list[Outcome]
+    ) -> None:
+        try:
+            await self.store.deliver(items)
+            return
+        except (MailError, OSError) as error:
+            if len(items) == 1:
+                outcomes[owners[0]] = self._failure(number, error)
+                return
+        for item, position in zip(items, owners, strict=True):
+            try:
+                await self.store.deliver([item])
+            except (MailError, OSError) as error:
+                outcomes[position] = self._failure(number, error)
+
+    def _failure(self, number: str, error: BaseException) -> Outcome:
+        log.event("delivery.failed", "warning", id=number, error=repr(error))
+        if isinstance(error, StorageFull):
+            count("delivery.full")
+            return Outcome(452, "4.3.1", "not enough storage, try again later")
+        count("delivery.failed")
+        if isinstance(error, ClientError):
+            return Outcome(451, "4.2.0", "mailbox is not available")
+        return Outcome(451, "4.3.0", "local error, try again later")

@@ -1,0 +1,1 @@
+"""Who exists: domains, accounts, aliases. One interface; the built-in backend keeps them in LMDB."""

@@ -1,0 +1,77 @@
+"""What delivery and authentication ask of a directory, whatever keeps it.
+
+Answers are immediate and reflect the last commit, so that a command takes effect at once in every worker.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+MAX_ALIAS_DEPTH = 10
+MAX_ALIAS_TARGETS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecord:
+    """One account. ``password`` is ``{SCHEME}hash``; ``id`` is never given twice."""
+
+    id: int
+    address: str
+    password: str
+    enabled: bool = True
+
+
+class Directory(Protocol):
+    """Lookups by address in lower case, ``local@domain``."""
+
+    def account(self, address: str) -> AccountRecord | None: ...
+    def account_by_id(self, number: int) -> AccountRecord | None: ...
+    def is_local(self, domain: str) -> bool:
+        """Do we take mail for this domain?"""
+        ...
+
+    def resolve(self, address: str) -> list[AccountRecord]:
+        """Who gets mail for the address: the account itself, those behind an alias, the account in front of a
+        ``+detail``, or the domain's catch-all. Empty when nobody does."""
+        ...
+
+    def may_send_as(self, account: AccountRecord, address: str) -> bool:
+        """Does the sender address belong to the account: its own, with any ``+detail``, or an alias to it?"""
+        ...
+
+
+def lookup(directory: "Lookup", address: str) -> list[AccountRecord]:
+    """``resolve`` in terms of exact lookups; alias loops end, and each account comes once."""
+    out: dict[int, AccountRecord] = {}
+    seen: set[str] = set()
+
+    def walk(one: str, depth: int) -> bool:
+        if one in seen or depth > MAX_ALIAS_DEPTH or len(out) > MAX_ALIAS_TARGETS:
+            return one in seen
+        seen.add(one)
+        record = directory.account(one)
+        if record is not None:
+            if record.enabled:
+                out[record.id] = record
+            return True
+        targets = directory.alias(one)
+        if targets is None:
+            return False
+        for target in targets:
+            if not walk(target, depth + 1):
+                local, _, domain = target.rpartition("@")
+                walk(f"{local.partition('+')[0]}@{domain}", depth + 1)
+        return True
+
+    local, _, domain = address.lower().rpartition("@")
+    if not walk(f"{local}@{domain}", 0):
+        base = local.partition("+")[0]
+        if not (base and base != local and walk(f"{base}@{domain}", 0)):
+            walk(f"@{domain}", 0)
+    return list(out.values())
+
+
+class Lookup(Protocol):
+    """Exact lookups that ``lookup`` is built on."""
+
+    def account(self, address: str) -> AccountRecord | None: ...
+    def alias(self, address: str) -> list[str] | None: ...

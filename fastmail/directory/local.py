@@ -1,0 +1,207 @@
+"""The built-in directory: an LMDB environment that the commands write and every worker reads.
+
+Tables: ``domain`` name -> b""; ``account`` address -> AccountRow; ``id`` number -> address; ``alias`` address or
+``@domain`` -> list of addresses. Rows are msgspec MessagePack arrays with a version first; a reader refuses a higher
+one. Written only by commands and by password upgrades, each in its own synced transaction.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from fastmail.directory.interface import AccountRecord, lookup
+from fastmail.durable.env import Environment
+from fastmail.model.errors import ClientError, CorruptData
+
+LAYOUT = 1
+
+
+class AccountRow(msgspec.Struct, array_like=True):
+    """version 1: number, ``{SCHEME}hash``, enabled."""
+
+    version: int
+    id: int
+    password: str
+    enabled: bool = True
+
+
+class DirectoryError(ClientError):
+    """What a command asked for cannot be done; the text says why."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_account = msgspec.msgpack.Decoder(AccountRow).decode
+_names = msgspec.msgpack.Decoder(list[str]).decode
+
+
+class LocalDirectory:
+    """See interface.Directory for what readers use; the rest is for the commands."""
+
+    def __init__(self, data_dir: str) -> None:
+        self._env = Environment(
+            os.path.join(data_dir, "directory"), ["domain", "account", "id", "alias"], LAYOUT, 8 << 30
+        )
+        self._db = self._env.db
+        self._txn: Any = None
+
+    def close(self) -> None:
+        self._env.close()
+
+    @contextmanager
+    def _read(self) -> Iterator[Any]:
+        if self._txn is not None:
+            yield self._txn
+            return
+        with self._env.read() as txn:
+            yield txn
+
+    # ---------------------------------------------------------------- reading
+
+    def _get(self, table: str, key: str) -> bytes | None:
+        raw = key.encode("utf-8", "replace")
+        if not raw or len(raw) > 500:
+            return None
+        with self._read() as txn:
+            found = txn.get(raw, db=self._db[table])
+            return bytes(found) if found is not None else None
+
+    def account(self, address: str) -> AccountRecord | None:
+        found = self._get("account", address)
+        return _record(address, found) if found is not None else None
+
+    def account_by_id(self, number: int) -> AccountRecord | None:
+        found = self._get("id", str(number))
+        return self.account(found.decode()) if found is not None else None
+
+    def alias(self, address: str) -> list[str] | None:
+        found = self._get("alias", address)
+        return _names(found) if found is not None else None
+
+    def is_local(self, domain: str) -> bool:
+        return self._get("domain", domain.lower()) is not None
+
+    def resolve(self, address: str) -> list[AccountRecord]:
+        return lookup(self, address)
+
+    def may_send_as(self, account: AccountRecord, address: str) -> bool:
+        local, _, domain = address.lower().rpartition("@")
+        base = f"{local.partition('+')[0]}@{domain}"
+        if account.address in (address.lower(), base):
+            return True
+        return any(
+            self.alias(name) is not None and account.id in {a.id for a in self.resolve(name)}
+            for name in (address.lower(), base)
+        )
+
+    def _items(self, table: str) -> list[tuple[str, bytes]]:
+        with self._read() as txn:
+            return [(str(k, "utf-8"), bytes(v)) for k, v in txn.cursor(db=self._db[table]).iternext()]
+
+    def domains(self) -> list[str]:
+        return [name for name, _ in self._items("domain")]
+
+    def accounts(self) -> list[AccountRecord]:
+        return [_record(address, row) for address, row in self._items("account")]
+
+    def aliases(self) -> list[tuple[str, list[str]]]:
+        return [(address, _names(row)) for address, row in self._items("alias")]
+
+    # ---------------------------------------------------------------- writing, for commands
+
+    def add_domain(self, name: str) -> None:
+        if self.is_local(name):
+            raise DirectoryError(f"domain {name} is already there")
+        with self._env.write() as txn:
+            txn.put(name.encode(), b"", db=self._db["domain"])
+
+    def remove_domain(self, name: str) -> None:
+        if not self.is_local(name):
+            raise DirectoryError(f"there is no domain {name}; `fastmail domain list` shows them")
+        used = [a.address for a in self.accounts() if a.address.endswith("@" + name)]
+        used += [a for a, _ in self.aliases() if a.endswith("@" + name)]
+        if used:
+            raise DirectoryError(f"domain {name} still has {len(used)} addresses, such as {used[0]}: remove them first")
+        with self._env.write() as txn:
+            txn.delete(name.encode(), db=self._db["domain"])
+
+    def add_accounts(self, accounts: Iterable[tuple[str, str]], replace: bool = False) -> int:
+        """Add (address, ``{SCHEME}hash``) pairs in one transaction: all or none. Returns how many are new."""
+        new = 0
+        with self._env.write() as txn:
+            counter = txn.get(b"next-id", db=self._db["meta"])
+            number = int(counter) if counter else 1
+            for address, password in accounts:
+                if txn.get(address.rpartition("@")[2].encode(), db=self._db["domain"]) is None:
+                    domain = address.rpartition("@")[2]
+                    raise DirectoryError(
+                        f"{address}: {domain} is not a domain of this server; `fastmail domain add {domain}`"
+                    )
+                if txn.get(address.encode(), db=self._db["alias"]) is not None:
+                    raise DirectoryError(f"{address} is already an alias")
+                old = txn.get(address.encode(), db=self._db["account"])
+                if old is not None:
+                    if not replace:
+                        raise DirectoryError(
+                            f"account {address} is already there; `fastmail account passwd` changes it"
+                        )
+                    row = _account(old)
+                    row.password = password
+                else:
+                    row = AccountRow(1, number, password)
+                    txn.put(str(number).encode(), address.encode(), db=self._db["id"])
+                    number += 1
+                    new += 1
+                txn.put(address.encode(), _encode(row), db=self._db["account"])
+            txn.put(b"next-id", str(number).encode(), db=self._db["meta"])
+        return new
+
+    def set_password(self, address: str, password: str) -> None:
+        with self._env.write() as txn:
+            old = txn.get(address.encode(), db=self._db["account"])
+            if old is None:
+                raise DirectoryError(f"there is no account {address}; `fastmail account list` shows them")
+            row = _account(old)
+            row.password = password
+            txn.put(address.encode(), _encode(row), db=self._db["account"])
+
+    def remove_account(self, address: str) -> AccountRecord:
+        record = self.account(address)
+        if record is None:
+            raise DirectoryError(f"there is no account {address}; `fastmail account list` shows them")
+        with self._env.write() as txn:
+            txn.delete(address.encode(), db=self._db["account"])
+            txn.delete(str(record.id).encode(), db=self._db["id"])
+        return record
+
+    def add_alias(self, address: str, targets: list[str]) -> None:
+        domain = address.rpartition("@")[2]
+        if not self.is_local(domain):
+            raise DirectoryError(f"{domain} is not a domain of this server; `fastmail domain add {domain}`")
+        if self.account(address) is not None:
+            raise DirectoryError(f"{address} is already an account")
+        if self.alias(address) is not None:
+            raise DirectoryError(f"alias {address} is already there; remove it first")
+        for target in targets:
+            if target != address and not self.resolve(target):
+                raise DirectoryError(f"nobody here gets mail for {target}: an alias leads to accounts of this server")
+        with self._env.write() as txn:
+            txn.put(address.encode(), _encode(targets), db=self._db["alias"])
+
+    def remove_alias(self, address: str) -> None:
+        if self.alias(address) is None:
+            raise DirectoryError(f"there is no alias {address}; `fastmail alias list` shows them")
+        with self._env.write() as txn:
+            txn.delete(address.encode(), db=self._db["alias"])
+
+
+def _record(address: str, row: bytes) -> AccountRecord:
+    try:
+        found = _account(row)
+    except msgspec.DecodeError as error:
+        raise CorruptData(f"account {address}: {error}") from None
+    if found.version != 1:
+        raise CorruptData(f"account {address} has layout {found.version}")
+    return AccountRecord(found.id, address, found.password, found.enabled)

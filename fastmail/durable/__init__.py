@@ -1,0 +1,1 @@
+"""The only package that opens LMDB or calls fsync: environments, the group-commit writer, batches of files."""

@@ -1,0 +1,95 @@
+"""LMDB environments with the settings that keep an acknowledged message: full sync, no WRITEMAP, opened after fork.
+
+Promise: a read transaction sees one commit and blocks nobody; the caller ends it before it awaits. A full map or disk
+raises StorageFull and leaves the environment usable. Each environment carries a layout version in its ``meta`` table;
+a higher one is refused with ConfigError rather than guessed at.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lmdb
+
+from fastmail.model.errors import ConfigError, CorruptData, StorageFailed, StorageFull
+
+LAYOUT = b"layout"
+
+
+class Environment:
+    """One LMDB environment and its named tables, as attributes of ``db`` by name."""
+
+    def __init__(self, path: str, tables: list[str], layout: int, map_size: int = 64 << 30) -> None:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        try:
+            self.env = lmdb.open(
+                path, map_size=map_size, max_dbs=len(tables) + 1, max_readers=2048, mode=0o600, max_spare_txns=4
+            )
+        except lmdb.Error as error:
+            raise translate(error) from error
+        self.path = path
+        self.env.reader_check()
+        self.db: dict[str, Any] = {name: self.env.open_db(name.encode()) for name in [*tables, "meta"]}
+        with self.read() as txn:
+            found = txn.get(LAYOUT, db=self.db["meta"])
+            version = int(bytes(found)) if found is not None else 0
+        if version > layout:
+            self.env.close()
+            raise ConfigError(f"{path} was written by a newer fastmail (layout {version}, this one reads {layout})")
+        if version == 0:
+            with self.write() as txn:
+                txn.put(LAYOUT, b"%d" % layout, db=self.db["meta"])
+
+    def begin(self, write: bool = False) -> Any:
+        """A transaction; values are memoryviews in a read transaction, valid until it ends."""
+        try:
+            return self.env.begin(write=write, buffers=not write)
+        except lmdb.MapResizedError:
+            self.env.set_mapsize(0)
+            return self.env.begin(write=write, buffers=not write)
+        except lmdb.Error as error:
+            raise translate(error) from error
+
+    @contextmanager
+    def read(self) -> Iterator[Any]:
+        """One snapshot for reading."""
+        txn = self.begin()
+        try:
+            yield txn
+        except lmdb.Error as error:
+            raise translate(error) from error
+        finally:
+            txn.abort()
+
+    @contextmanager
+    def write(self) -> Iterator[Any]:
+        """One write transaction, committed and synced at the end; for commands and start-up, never on the loop."""
+        txn = self.begin(write=True)
+        try:
+            yield txn
+            txn.commit()
+        except lmdb.Error as error:
+            raise translate(error) from error
+        finally:
+            txn.abort()
+
+    def close(self) -> None:
+        """Close; no transaction may be open."""
+        self.env.close()
+
+
+def translate(error: BaseException) -> Exception:
+    """What an LMDB or operating-system error means for a peer."""
+    if isinstance(error, lmdb.MapFullError):
+        return StorageFull("index map is full")
+    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError | lmdb.BadChecksumError):
+        return CorruptData(str(error))
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMLINK)
+        return StorageFull(str(error)) if full else StorageFailed(str(error))
+    if isinstance(error, lmdb.Error):
+        text = str(error)
+        return StorageFull(text) if "No space" in text or "quota" in text.lower() else StorageFailed(text)
+    return StorageFailed(str(error))

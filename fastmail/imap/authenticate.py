@@ -1,0 +1,211 @@
+"""Commands of any state and before login: CAPABILITY, NOOP, LOGOUT (RFC 3501 6.1), STARTTLS, AUTHENTICATE, LOGIN (6.2,
+SASL-IR RFC 4959), ID (RFC 2971), ENABLE (RFC 5161).
+"""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import fastmail
+from fastmail._core.imap import Reader, quote
+from fastmail.auth import sasl
+from fastmail.model.errors import TemporaryError
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+BASE = b"IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE"
+AFTER = BASE + b" UIDPLUS NAMESPACE UNSELECT CHILDREN MOVE SPECIAL-USE"
+Work = Coroutine[Any, Any, None] | None
+
+
+def may_login(session: "ImapSession") -> bool:
+    """Are passwords allowed on this connection?"""
+    allowed = session.service.plaintext
+    return session.conn.tls or allowed is True or (allowed == "loopback" and session.conn.local)
+
+
+def capabilities(session: "ImapSession") -> bytes:
+    """What is done, now."""
+    if session.account is not None:
+        return AFTER
+    out = BASE
+    if session.conn.tls_available and not session.conn.tls:
+        out += b" STARTTLS"
+    return out + (b" AUTH=PLAIN AUTH=LOGIN" if may_login(session) else b" LOGINDISABLED")
+
+
+def capability(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 3501 6.1.1."""
+    reader.end()
+    session.conn.write(b"* CAPABILITY " + capabilities(session) + b"\r\n")
+    return session.finish(tag, b"OK CAPABILITY completed")  # type: ignore[no-any-return]
+
+
+def noop(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 3501 6.1.2."""
+    reader.end()
+    return session.finish(tag, b"OK NOOP completed")  # type: ignore[no-any-return]
+
+
+def logout(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 3501 6.1.3."""
+    reader.end()
+    session.conn.write(b"* BYE logging out\r\n" + tag + b" OK LOGOUT completed\r\n")
+    session.deselect()
+    session.conn.close()
+    return None
+
+
+def identify(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 2971: at most 30 pairs; the client's are logged."""
+    reader.sp()
+    pairs = {}
+    if reader.peek() == 40:
+        reader.open()
+        while reader.peek() != 41:
+            name = reader.string()
+            reader.sp()
+            pairs[name[:30]] = reader.nstring()
+            if len(pairs) > 30:
+                session.bad(tag, "at most 30 pairs are allowed")
+                return None
+            if reader.peek() == 32:
+                reader.sp()
+        reader.close()
+    else:
+        reader.nstring()
+    reader.end()
+    shown = " ".join(f"{k.decode('latin-1')}={v.decode('latin-1')}" for k, v in pairs.items() if v)
+    log.event("imap.id", "debug", client=shown, account=session.account.address if session.account else None)
+    version = fastmail.__version__.encode()
+    session.conn.write(b'* ID ("name" "fastmail" "version" "' + version + b'")\r\n')
+    return session.finish(tag, b"OK ID completed")  # type: ignore[no-any-return]
+
+
+def enable(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 5161: no extension done here needs enabling yet, so none is."""
+    reader.sp()
+    reader.atom()
+    while reader.more():
+        reader.atom()
+    reader.end()
+    session.conn.write(b"* ENABLED\r\n")
+    return session.finish(tag, b"OK ENABLE completed")  # type: ignore[no-any-return]
+
+
+def starttls(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 3501 6.2.1."""
+    reader.end()
+    if session.conn.tls:
+        session.bad(tag, "TLS is on already")
+    elif not session.conn.tls_available:
+        session.bad(tag, "TLS is not available")
+    else:
+        session.conn.write(tag + b" OK begin TLS now\r\n")
+        session.conn.start_tls()
+    return None
+
+
+def login(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 3501 6.2.3."""
+    reader.sp()
+    name = reader.astring()
+    reader.sp()
+    password = reader.astring()
+    reader.end()
+    if not may_login(session):
+        session.conn.write(tag + b" NO [PRIVACYREQUIRED] TLS is needed first: STARTTLS\r\n")
+        return None
+    return enter(session, tag, sasl.Credentials(name.decode("utf-8", "replace"), password))
+
+
+def authenticate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 3501 6.2.2 with the initial response of RFC 4959."""
+    reader.sp()
+    name = reader.atom().upper().decode("ascii", "replace")
+    initial = None
+    if reader.more():
+        initial = b"=" if reader.skip(b"=") else reader.astring() if reader.peek() == 34 else _rest(reader)
+    reader.end()
+    if name not in sasl.MECHANISMS:
+        session.conn.write(tag + b" NO [CANNOT] mechanism is not known; PLAIN and LOGIN are\r\n")
+        return None
+    if not may_login(session):
+        session.conn.write(tag + b" NO [PRIVACYREQUIRED] TLS is needed first: STARTTLS\r\n")
+        return None
+    return Exchange(session, tag, sasl.MECHANISMS[name]()).step(initial)
+
+
+def _rest(reader: Reader) -> bytes:
+    out = bytearray()
+    while reader.peek() not in (-1, 32):
+        out.append(reader.peek())
+        reader.pos += 1
+    return bytes(out)
+
+
+class Exchange:
+    """A SASL exchange under way."""
+
+    def __init__(self, session: "ImapSession", tag: bytes, mechanism: Any) -> None:
+        self._session = session
+        self._tag = tag
+        self._mechanism = mechanism
+
+    def line(self, line: bytes) -> None:
+        """One response from the client."""
+        self._session.set_sasl(None)
+        if line == b"*":
+            self._session.bad(self._tag, "login cancelled")
+            return
+        work = self.step(line)
+        if work is not None:
+            self._session.conn.run(work)
+
+    def step(self, line: bytes | None) -> Work:
+        session = self._session
+        try:
+            answer = self._mechanism.step(None if line is None else sasl.decode(line))
+        except sasl.SaslError as error:
+            session.bad(self._tag, str(error))
+            return None
+        if isinstance(answer, bytes):
+            session.set_sasl(self)
+            session.conn.write(b"+ " + b64encode(answer) + b"\r\n")
+            return None
+        return enter(session, self._tag, answer)
+
+
+async def enter(session: "ImapSession", tag: bytes, claim: sasl.Credentials) -> None:
+    """Check a login and open the account; one text for every failure (RFC 5530 AUTHENTICATIONFAILED)."""
+    service = session.service
+    try:
+        record = await service.verifier.check(claim.login, claim.password)
+    except TemporaryError:
+        session.conn.write(tag + b" NO [UNAVAILABLE] too many logins wait, try again later\r\n")
+        return
+    if record is None:
+        session.failures += 1
+        log.event("login.failed", "warning", protocol="imap", login=claim.login, peer=session.conn.host)
+        await asyncio.sleep(service.limits.auth_failure_delay)
+        session.conn.write(tag + b" NO [AUTHENTICATIONFAILED] login failed\r\n")
+        if session.failures >= service.limits.auth_failures:
+            session.conn.write(b"* BYE too many failed logins\r\n")
+            session.conn.close()
+        return
+    account = service.account(record)
+    await service.store.open(account)
+    session.record, session.account = record, account
+    session.conn.touch(service.limits.idle_timeout)
+    count("imap.logins")
+    log.event("login", "debug", protocol="imap", account=account.address, peer=session.conn.host)
+    session.conn.write(tag + b" OK [CAPABILITY " + capabilities(session) + b"] logged in\r\n")
+
+
+def shown(name: bytes) -> bytes:
+    """A mailbox name for a response."""
+    return quote(name)

@@ -1,0 +1,291 @@
+"""FETCH (RFC 3501 6.4.5, 7.4.2).
+
+A plan is made of the items once. What the index and the summaries hold is rendered a page of records at a time by the
+compiled writer; only BODY[...] beyond the cached header fields reads a file. Output goes in blocks, each with its own
+short snapshot, and waits while the client does not read. A message whose summary is missing or old is scanned again;
+one that cannot be read is left out and the answer is NO [EXPUNGEISSUED] or [SERVERBUG], its neighbours unharmed.
+"""
+
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastmail._core import fetch as render
+from fastmail._core import mime, pages
+from fastmail._core.imap import Reader
+from fastmail._core.octets import Out
+from fastmail._core.uidset import UidSet
+from fastmail.imap.authenticate import Work
+from fastmail.imap.messages import note_own, read_set
+from fastmail.imap.views import Selected
+from fastmail.message import sections, summary
+from fastmail.model.errors import MailError
+from fastmail.model.flags import SEEN
+from fastmail.store.interface import Snapshot
+from fastmail.telemetry import log
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+BLOCK = 65536
+INDEX_ITEMS = {
+    b"UID": 1,
+    b"FLAGS": 2,
+    b"INTERNALDATE": 4,
+    b"RFC822.SIZE": 8,
+    b"MODSEQ": 16,
+    b"ENVELOPE": 32,
+    b"BODYSTRUCTURE": 64,
+}
+FIELDS = 128
+FROM_SUMMARY = 32 | 64 | FIELDS
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a FETCH asks. ``items``: bits of _core.fetch; ``asked``: header fields from the cache; ``bodies``: sections
+    that need the message; ``structure``: BODY without extension data; ``sees``: sets \\Seen."""
+
+    items: int = 0
+    asked: list[tuple[bytes, tuple[bytes, ...]]] = field(default_factory=list)
+    bodies: list[tuple[Any, ...]] = field(default_factory=list)
+    structure: bool = False
+    sees: bool = False
+
+    @property
+    def needs_content(self) -> bool:
+        return bool(self.bodies)
+
+
+def make_plan(wanted: list[tuple[Any, ...]], by_uid: bool) -> Plan:
+    """Sort the items by what can answer them."""
+    plan = Plan()
+    if by_uid:
+        plan.items |= 1
+    for item in wanted:
+        name = item[0]
+        if name in INDEX_ITEMS:
+            plan.items |= INDEX_ITEMS[name]
+        elif name == b"BODY":
+            plan.structure = True
+        else:
+            _, peek, path, text, names, partial, label = item
+            cached = not path and text == b"HEADER.FIELDS" and partial is None
+            if cached and not any(mime.is_bulk(n) for n in names):
+                plan.items |= FIELDS
+                plan.asked.append((label, names))
+            else:
+                plan.bodies.append(item)
+            plan.sees = plan.sees or not peek
+    return plan
+
+
+def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 3501 6.4.5."""
+    selected = session.selected
+    assert selected is not None
+    reader.sp()
+    uids = read_set(session, reader, by_uid)
+    reader.sp()
+    plan = make_plan(reader.fetch_items(), by_uid)
+    reader.end()
+    job = Job(session, selected, plan, uids)
+    if plan.needs_content or plan.structure or (plan.sees and not selected.readonly):
+        return job.whole(tag, by_uid)
+    # all from the index: the first block is written now, and for most commands it is all
+    rest = job.block(uids)
+    if rest or job.missing:
+        return job.blocks(tag, by_uid, rest)
+    return session.finish(tag, b"OK FETCH completed", expunges=by_uid, with_uid=by_uid)  # type: ignore[no-any-return]
+
+
+class Job:
+    """One FETCH under way."""
+
+    __slots__ = ("gone", "missing", "plan", "selected", "session", "uids", "unreadable")
+
+    def __init__(self, session: "ImapSession", selected: Selected, plan: Plan, uids: UidSet) -> None:
+        self.session = session
+        self.selected = selected
+        self.plan = plan
+        self.uids = uids
+        self.missing: list[int] = []
+        self.gone = 0
+        self.unreadable = 0
+
+    def block(self, uids: UidSet) -> UidSet:
+        """Render from the index about one block of the responses for ``uids``; returns those that are left."""
+        session, selected, plan = self.session, self.selected, self.plan
+        assert session.account is not None
+        out = Out(BLOCK + 8192 if len(uids) > 100 else 1024)
+        last = 0
+        with session.service.store.snapshot(session.account) as snapshot:
+            for page in snapshot.pages(selected.key, uids):
+                summaries = self._summaries(snapshot, page, uids)
+                self.missing += render.page(
+                    out,
+                    page,
+                    selected.uids,
+                    uids,
+                    plan.items,
+                    selected.keywords,
+                    selected.recent,
+                    summaries,
+                    plan.asked,
+                    False,
+                )
+                if len(out) >= BLOCK:
+                    last = pages.records(page)[-1][0]
+                    break
+        session.conn.write(out.take())
+        return uids.minus(UidSet.of_ranges((1, last))) if last else UidSet()
+
+    def _summaries(self, snapshot: Snapshot, page: Any, uids: UidSet) -> dict[int, Any] | None:
+        if not self.plan.items & FROM_SUMMARY:
+            return None
+        return snapshot.summaries(self.selected.key, [r for r in pages.changed_since(page, uids, 0)])
+
+    async def blocks(self, tag: bytes, by_uid: bool, rest: UidSet) -> None:
+        """The rest of a FETCH that the index answers."""
+        conn = self.session.conn
+        await conn.drain()
+        while rest:
+            rest = self.block(rest)
+            await conn.drain()
+        for uid in self.missing:
+            await self._one(uid, None)
+        await self._finish(tag, by_uid, None)
+
+    async def whole(self, tag: bytes, by_uid: bool) -> None:
+        """A FETCH that reads messages or sets \\Seen."""
+        session, selected, plan = self.session, self.selected, self.plan
+        assert session.account is not None
+        own = None
+        seen: UidSet | None = None
+        if plan.sees and not selected.readonly and self.uids:
+            unseen = self._unseen()
+            if unseen:
+                result = await session.service.store.store(session.account, selected.key, unseen, 1, SEEN, [])
+                own = note_own(selected, result)
+                seen = result.changed
+        if plan.needs_content or plan.structure:
+            for uid in self.uids:
+                await self._one(uid, seen)
+        else:
+            rest = self.uids
+            if seen:
+                plan.items |= INDEX_ITEMS[b"FLAGS"]
+            while rest:
+                rest = self.block(rest)
+                await session.conn.drain()
+            for uid in self.missing:
+                await self._one(uid, seen)
+        await self._finish(tag, by_uid, own)
+
+    def _unseen(self) -> UidSet:
+        session = self.session
+        assert session.account is not None
+        found: list[int] = []
+        with session.service.store.snapshot(session.account) as snapshot:
+            for page in snapshot.pages(self.selected.key, self.uids):
+                found += [r[0] for r in pages.records(page) if not r[1] & SEEN and r[0] in self.uids]
+        return UidSet.of(found)
+
+    async def _one(self, uid: int, seen: UidSet | None) -> None:
+        """One message with what only its content has."""
+        session, selected, plan = self.session, self.selected, self.plan
+        account, store = session.account, session.service.store
+        assert account is not None
+        content: bytes | None = None
+        if plan.needs_content:
+            try:
+                content = await store.content(account, selected.key, uid)
+            except MailError as error:
+                log.event("imap.unreadable", "error", account=account.address, uid=uid, error=error)
+                self.unreadable += 1
+                return
+            if content is None:
+                self.gone += 1
+                return
+        with store.snapshot(account) as snapshot:
+            stored = snapshot.summaries(selected.key, [uid]).get(uid)
+            made = bytes(stored) if stored is not None else b""
+        parsed = summary.read(made)
+        if parsed is None or (plan.items & FIELDS and not parsed.complete):
+            if content is None:
+                content = await store.content(account, selected.key, uid)
+            if content is None:
+                self.gone += 1
+                return
+            if parsed is None:
+                made = mime.scan(content)
+                parsed = summary.read(made)
+                assert parsed is not None
+        items, asked = plan.items, plan.asked
+        if not parsed.complete:
+            items &= ~FIELDS
+            asked = []
+        if seen is not None and uid in seen:
+            items |= INDEX_ITEMS[b"FLAGS"]
+        out = Out(1024)
+        with store.snapshot(account) as snapshot:
+            for page in snapshot.pages(selected.key, UidSet.of([uid])):
+                render.page(
+                    out,
+                    page,
+                    selected.uids,
+                    UidSet.of([uid]),
+                    items,
+                    selected.keywords,
+                    selected.recent,
+                    {uid: made},
+                    asked,
+                    True,
+                )
+        head = out.take()
+        if not head:
+            self.gone += 1
+            return
+        parts = [head]
+        first = not items
+
+        def add(text: bytes) -> None:
+            nonlocal first
+            parts.append(text if first else b" " + text)
+            first = False
+
+        if plan.structure:
+            add(b"BODY " + sections.body_of_structure(parsed.structure))
+        if not parsed.complete:
+            assert content is not None
+            for label, names in plan.asked:
+                add(_literal(label, sections.extract(content, parsed, (), b"HEADER.FIELDS", names)))
+        for _, _, path, text, names, partial, label in plan.bodies:
+            assert content is not None
+            found = sections.extract(content, parsed, path, text, names)
+            if found is not None and partial is not None:
+                found = found[partial[0] : partial[0] + partial[1]]
+            add(_literal(label, found))
+        parts.append(b")\r\n")
+        session.conn.write(b"".join(parts))
+        await session.conn.drain()
+
+    async def _finish(self, tag: bytes, by_uid: bool, own: Any) -> None:
+        text = b"OK FETCH completed"
+        if self.unreadable:
+            text = b"NO [SERVERBUG] some of the messages can not be read; the log says which"
+        elif self.gone:
+            text = b"NO [EXPUNGEISSUED] some of the messages are gone"
+        work: Coroutine[Any, Any, None] | None = self.session.finish(
+            tag, text, expunges=by_uid, with_uid=by_uid, own=own
+        )
+        if work is not None:
+            await work
+
+
+def _literal(label: bytes, text: bytes | None) -> bytes:
+    if text is None:
+        return label + b" NIL"
+    if 0 in text:
+        text = text.replace(b"\0", b"\x80")  # CHAR8 has no NUL (RFC 3501 9)
+    return b"%b {%d}\r\n%b" % (label, len(text), text)

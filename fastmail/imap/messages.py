@@ -1,0 +1,194 @@
+"""CHECK, EXPUNGE, STORE, COPY (RFC 3501 6.4.1, 6.4.3, 6.4.6, 6.4.7), UID EXPUNGE and COPYUID (RFC 4315), MOVE
+(RFC 6851). Sets are resolved against the session's frozen view, never against the mailbox as it is now.
+"""
+
+from typing import TYPE_CHECKING
+
+from fastmail._core import fetch as render
+from fastmail._core.imap import ParseError, Reader
+from fastmail._core.octets import Out
+from fastmail._core.uidset import UidSet
+from fastmail.imap.authenticate import Work
+from fastmail.imap.mailboxes import read_name
+from fastmail.imap.views import FLAGS_ITEM, UID_ITEM, Selected
+from fastmail.model.errors import CannotDo
+from fastmail.model.flags import DELETED
+from fastmail.store.interface import Stored
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+
+def read_set(session: "ImapSession", reader: Reader, by_uid: bool) -> UidSet:
+    """The messages that a set names; ParseError for a sequence number that is not there."""
+    selected = session.selected
+    assert selected is not None
+    at = reader.pos
+    uids = selected.resolve(reader.sequence_set(), by_uid)
+    if uids is None:
+        raise ParseError(f"message numbers up to {len(selected.uids)}", at)
+    return uids
+
+
+def writable(selected: Selected) -> None:
+    """CannotDo when the mailbox was opened with EXAMINE."""
+    if selected.readonly:
+        raise CannotDo("mailbox is open for reading only")
+
+
+def check(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 3501 6.4.1: everything is on disk already."""
+    reader.end()
+    return session.finish(tag, b"OK CHECK completed")  # type: ignore[no-any-return]
+
+
+def expunge(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 3501 6.4.3, RFC 4315 2.1."""
+    selected = session.selected
+    assert selected is not None
+    uids = selected.uids
+    if by_uid:
+        reader.sp()
+        uids = read_set(session, reader, True)
+    reader.end()
+    writable(selected)
+    return _expunge(session, tag, selected, uids)
+
+
+async def _expunge(session: "ImapSession", tag: bytes, selected: Selected, uids: UidSet) -> None:
+    account, store = session.account, session.service.store
+    assert account is not None
+    with store.snapshot(account) as snapshot:
+        box = snapshot.mailbox(selected.key)
+    if uids and box is not None and box.deleted:
+        await store.expunge(account, selected.key, uids, DELETED)
+    work = session.finish(tag, b"OK EXPUNGE completed")
+    if work is not None:
+        await work
+
+
+def store(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 3501 6.4.6."""
+    selected = session.selected
+    assert selected is not None
+    reader.sp()
+    uids = read_set(session, reader, by_uid)
+    reader.sp()
+    mode, silent, flags, words = reader.store()
+    reader.end()
+    writable(selected)
+    return _store(session, tag, selected, uids, mode, silent, flags, words, by_uid)
+
+
+async def _store(
+    session: "ImapSession",
+    tag: bytes,
+    selected: Selected,
+    uids: UidSet,
+    mode: int,
+    silent: bool,
+    flags: int,
+    words: list[bytes],
+    by_uid: bool,
+) -> None:
+    account = session.account
+    assert account is not None
+    own = None
+    if uids:
+        result = await session.service.store.store(account, selected.key, uids, mode, flags, words)
+        own = note_own(selected, result)
+        if words and any(word.lower() not in {w.lower() for w in selected.keywords} for word in words):
+            learn_keywords(session, selected)
+        if not silent:
+            told = result.changed.plus(result.same)
+            session.conn.write(flag_responses(session, selected, told, by_uid))
+    work = session.finish(tag, b"OK STORE completed", expunges=by_uid, with_uid=by_uid, own=own)
+    if work is not None:
+        await work
+
+
+def note_own(selected: Selected, result: Stored) -> tuple[UidSet, int] | None:
+    """After a change of this session: nothing else happened, so all is told; or what to leave out when telling."""
+    if not result.changed:
+        return None
+    if selected.modseq == result.before and selected.gone_modseq == result.before:
+        selected.modseq = selected.gone_modseq = result.modseq
+        return None
+    return result.changed, result.modseq
+
+
+def learn_keywords(session: "ImapSession", selected: Selected) -> None:
+    """Tell the client of new keywords before they show in a FETCH (RFC 3501 7.2.6)."""
+    from fastmail.imap.views import flags_line
+
+    assert session.account is not None
+    with session.service.store.snapshot(session.account) as snapshot:
+        words = snapshot.keywords(selected.key)
+    if words != selected.keywords:
+        selected.keywords = words
+        session.conn.write(flags_line(words))
+
+
+def flag_responses(session: "ImapSession", selected: Selected, uids: UidSet, with_uid: bool) -> bytes:
+    """FETCH responses with the flags of these messages as they are now."""
+    assert session.account is not None
+    out = Out(64 * len(uids) + 64)
+    items = FLAGS_ITEM | (UID_ITEM if with_uid else 0)
+    with session.service.store.snapshot(session.account) as snapshot:
+        for page in snapshot.pages(selected.key, uids):
+            render.page(out, page, selected.uids, uids, items, selected.keywords, selected.recent, None, [], False)
+    return out.take()
+
+
+def copy(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 3501 6.4.7."""
+    return _transfer(session, tag, reader, by_uid, move=False)
+
+
+def move(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 6851 3.1."""
+    assert session.selected is not None
+    return _transfer(session, tag, reader, by_uid, move=True)
+
+
+def _transfer(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool, move: bool) -> Work:
+    reader.sp()
+    uids = read_set(session, reader, by_uid)
+    reader.sp()
+    name = read_name(session, reader)
+    reader.end()
+    if move:
+        assert session.selected is not None
+        writable(session.selected)
+    return _run_transfer(session, tag, uids, name, move)
+
+
+async def _run_transfer(session: "ImapSession", tag: bytes, uids: UidSet, name: str, move: bool) -> None:
+    selected, account, store = session.selected, session.account, session.service.store
+    assert selected is not None and account is not None
+    word = b"MOVE" if move else b"COPY"
+    target = store.find(account, name)
+    if target is None:
+        await store.listing(account)
+        target = store.find(account, name)
+    if target is None:
+        session.conn.write(tag + b" NO [TRYCREATE] mailbox does not exist\r\n")
+        return
+    text = b"OK " + word + b" completed"
+    if uids:
+        result = await store.copy(account, selected.key, uids, target, move)
+        if result.source:
+            code = b"[COPYUID %d %b %b]" % (
+                result.target.uidvalidity,
+                UidSet.of(result.source).octets(),
+                UidSet.of(result.target.uids).octets(),
+            )
+            if move:
+                session.conn.write(b"* OK " + code + b" moved\r\n")
+            else:
+                text = b"OK " + code + b" COPY completed"
+        else:
+            text = b"NO [EXPUNGEISSUED] the messages are gone"
+    work = session.finish(tag, text)
+    if work is not None:
+        await work

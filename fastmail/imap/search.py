@@ -1,0 +1,297 @@
+"""SEARCH (RFC 3501 6.4.4).
+
+The key tree is turned into nodes that narrow a set of UIDs. Keys about flags, dates, sizes and UIDs become one
+program that the compiled evaluator runs over index pages; header keys read the cached fields of what is left; BODY,
+TEXT and fields that are not cached read the message. Under AND the cheap keys go first. Matching is by substring of
+decoded, case-folded text; a charset that is not known is NO [BADCHARSET].
+"""
+
+import asyncio
+import codecs
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from fastmail._core import mime, pages
+from fastmail._core.imap import Reader
+from fastmail._core.lines import to_crlf
+from fastmail._core.uidset import UidSet
+from fastmail.imap.authenticate import Work
+from fastmail.imap.views import Selected
+from fastmail.message import summary, text
+from fastmail.model.errors import MailError
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+ALL, FLAGS, KEYWORD, LARGER, SMALLER, DATE, UIDS, MODSEQ, NOT, AND, OR, SAVED = range(12)
+DAY = 86400
+FAR = 1 << 40
+YIELD_EVERY = 50
+BIG = 262144
+INDEX_KEYS = {"ALL", "RECENT", "NEW", "OLD", "FLAG", "KEYWORD", "DATE", "LARGER", "SMALLER", "UID", "SEQ"}
+COSTS = {"SENT": 1, "HEADER": 2, "TEXT": 4, "BODY": 4}
+
+
+def search(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 3501 6.4.4."""
+    reader.sp()
+    charset, tree = reader.search()
+    reader.end()
+    selected = session.selected
+    assert selected is not None
+    name = (charset or b"utf-8").decode("ascii", "replace")
+    if not _known(name):
+        session.conn.write(tag + b" NO [BADCHARSET (US-ASCII UTF-8)] charset is not known\r\n")
+        return None
+    job = Job(session, selected, name)
+    if job.cost(tree) == 0:
+        found = job.by_index(tree, selected.uids)
+        return _answer(session, tag, selected, found, by_uid)
+    return _run(session, tag, selected, job, tree, by_uid)
+
+
+def _known(charset: str) -> bool:
+    try:
+        return bool(codecs.lookup(charset)._is_text_encoding)  # type: ignore[attr-defined]
+    except LookupError:
+        return False
+
+
+async def _run(
+    session: "ImapSession", tag: bytes, selected: Selected, job: "Job", tree: tuple[Any, ...], by_uid: bool
+) -> None:
+    found = await job.evaluate(tree, selected.uids)
+    work = _answer(session, tag, selected, found, by_uid)
+    if work is not None:
+        await work
+
+
+def _answer(session: "ImapSession", tag: bytes, selected: Selected, found: UidSet, by_uid: bool) -> Work:
+    numbers = found if by_uid else selected.uids.seqs(found)
+    session.conn.write(b"* SEARCH" + numbers.numbers() + b"\r\n")
+    return session.finish(  # type: ignore[no-any-return]
+        tag, b"OK SEARCH completed", expunges=by_uid, with_uid=by_uid
+    )
+
+
+class Job:
+    """One SEARCH under way."""
+
+    def __init__(self, session: "ImapSession", selected: Selected, charset: str) -> None:
+        self._session = session
+        self._selected = selected
+        self._charset = charset
+        self._done = 0
+
+    # ---------------------------------------------------------------- keys that the index answers
+
+    def cost(self, tree: tuple[Any, ...]) -> int:
+        """0: the index alone; more: what the dearest key reads."""
+        key = tree[0]
+        if key in INDEX_KEYS:
+            return 0
+        if key == "AND":
+            return max(self.cost(one) for one in tree[1])
+        if key == "OR":
+            return max(self.cost(tree[1]), self.cost(tree[2]))
+        if key == "NOT":
+            return self.cost(tree[1])
+        return COSTS[key]
+
+    def by_index(self, tree: tuple[Any, ...], within: UidSet) -> UidSet:
+        """Those of ``within`` for which an index-only tree is true; one pass over the pages."""
+        session, selected = self._session, self._selected
+        assert session.account is not None
+        program: list[int] = []
+        sets: list[UidSet] = []
+        self._compile(tree, program, sets)
+        code = array("q", program)
+        found: list[int] = []
+        with session.service.store.snapshot(session.account) as snapshot:
+            for page in snapshot.pages(selected.key, within):
+                found += pages.search(page, within, code, sets)
+        return UidSet.of(found)
+
+    def _compile(self, tree: tuple[Any, ...], out: list[int], sets: list[UidSet]) -> None:
+        key = tree[0]
+        if key == "ALL":
+            out += [ALL, 0, 0]
+        elif key == "FLAG":
+            out += [FLAGS, tree[1], tree[2]]
+        elif key == "KEYWORD":
+            self._compile_keyword(tree[1], tree[2], out)
+        elif key == "LARGER":
+            out += [LARGER, tree[1], 0]
+        elif key == "SMALLER":
+            out += [SMALLER, tree[1], 0]
+        elif key == "DATE":
+            first, last = _days(tree[1], tree[2])
+            out += [DATE, first * DAY, last * DAY]
+        elif key in ("UID", "SEQ", "RECENT", "OLD", "NEW"):
+            self._compile_set(tree, out, sets)
+        elif key == "NOT":
+            self._compile(tree[1], out, sets)
+            out += [NOT, 0, 0]
+        elif key == "OR":
+            self._compile(tree[1], out, sets)
+            self._compile(tree[2], out, sets)
+            out += [OR, 0, 0]
+        else:
+            for position, one in enumerate(tree[1]):
+                self._compile(one, out, sets)
+                if position:
+                    out += [AND, 0, 0]
+
+    def _compile_keyword(self, word: bytes, wanted: bool, out: list[int]) -> None:
+        names = [name.lower() for name in self._selected.keywords]
+        if word.lower() in names:
+            out += [KEYWORD, names.index(word.lower()), 0]
+        else:
+            out += [ALL, 0, 0, NOT, 0, 0]
+        if not wanted:
+            out += [NOT, 0, 0]
+
+    def _compile_set(self, tree: tuple[Any, ...], out: list[int], sets: list[UidSet]) -> None:
+        key, selected = tree[0], self._selected
+        if key == "UID":
+            sets.append(UidSet.of_ranges(tree[1], selected.uids.last))
+        elif key == "SEQ":
+            sets.append(selected.uids.at(UidSet.of_ranges(tree[1], len(selected.uids))))
+        else:
+            sets.append(selected.recent)
+        out += [UIDS, len(sets) - 1, 0]
+        if key == "OLD":
+            out += [NOT, 0, 0]
+        elif key == "NEW":
+            out += [FLAGS, 1, 0, AND, 0, 0]
+
+    # ---------------------------------------------------------------- keys that read more
+
+    async def evaluate(self, tree: tuple[Any, ...], within: UidSet) -> UidSet:
+        """Those of ``within`` for which the tree is true."""
+        if not within:
+            return within
+        key = tree[0]
+        if self.cost(tree) == 0:
+            return self.by_index(tree, within)
+        if key == "AND":
+            cheap = [one for one in tree[1] if self.cost(one) == 0]
+            if cheap:
+                within = self.by_index(("AND", cheap), within)
+            for one in sorted((one for one in tree[1] if self.cost(one)), key=self.cost):
+                within = await self.evaluate(one, within)
+            return within
+        if key == "OR":
+            one, two = sorted(tree[1:], key=self.cost)
+            first = await self.evaluate(one, within)
+            return first.plus(await self.evaluate(two, within.minus(first)))
+        if key == "NOT":
+            return within.minus(await self.evaluate(tree[1], within))
+        if key == "SENT":
+            return await self._by_sent_day(_days(tree[1], tree[2]), within)
+        if key == "HEADER":
+            return await self._by_header(tree[1], self._needle(tree[2]), within)
+        return await self._by_body(self._needle(tree[1]), key == "TEXT", within)
+
+    def _needle(self, raw: bytes) -> str:
+        return text.fold(text.decode_charset(raw, self._charset))
+
+    async def _breathe(self) -> None:
+        """Let other sessions run now and then."""
+        self._done += 1
+        if self._done % YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+            if self._session.conn.closing:
+                raise ConnectionResetError("peer is gone")
+
+    async def _by_sent_day(self, days: tuple[int, int], within: UidSet) -> UidSet:
+        found: list[int] = []
+        for block in _blocks(within):
+            for uid, stored in self._summaries(block).items():
+                if stored[0] != summary.NO_DAY and days[0] <= stored[0] < days[1]:
+                    found.append(uid)
+            await self._breathe()
+        return UidSet.of(found)
+
+    def _summaries(self, uids: list[int]) -> dict[int, tuple[int, bytes | None]]:
+        """{uid: (day sent, cached header or None)}."""
+        session = self._session
+        assert session.account is not None
+        with session.service.store.snapshot(session.account) as snapshot:
+            out = {}
+            for uid, data in snapshot.summaries(self._selected.key, uids).items():
+                header = summary.header_cache(data)
+                out[uid] = (summary.sent_day(data), None if header is None else bytes(header))
+            return out
+
+    async def _by_header(self, name: bytes, needle: str, within: UidSet) -> UidSet:
+        found: list[int] = []
+        cached = not mime.is_bulk(name)
+        plain = needle.encode() if needle.isascii() else None
+        for block in _blocks(within):
+            headers = self._summaries(block) if cached else {}
+            for uid in block:
+                header = headers.get(uid, (0, None))[1]
+                if header is None:
+                    header = await self._whole_header(uid)
+                elif (
+                    plain
+                    and b"=?" not in header
+                    and header.isascii()
+                    and b" " not in plain
+                    and plain not in header.lower()
+                ):
+                    continue  # not in any field, so not in this one
+                values = text.field_values(header, name)
+                if any(needle in text.fold(value) for value in values):
+                    found.append(uid)
+            await self._breathe()
+        return UidSet.of(found)
+
+    async def _whole_header(self, uid: int) -> bytes:
+        content = await self._content(uid)
+        if not content:
+            return b""
+        return to_crlf(content[: summary.of(content).parts[0].body])
+
+    async def _content(self, uid: int) -> bytes | None:
+        session = self._session
+        assert session.account is not None
+        try:
+            return await session.service.store.content(session.account, self._selected.key, uid)
+        except MailError:
+            return None
+
+    async def _by_body(self, needle: str, with_headers: bool, within: UidSet) -> UidSet:
+        found: list[int] = []
+        for uid in within:
+            content = await self._content(uid)
+            if content is None:
+                continue
+            if len(content) > BIG:
+                loop = asyncio.get_running_loop()
+                good = await loop.run_in_executor(None, _matches, content, needle, with_headers)
+            else:
+                good = _matches(content, needle, with_headers)
+            if good:
+                found.append(uid)
+            await self._breathe()
+        return UidSet.of(found)
+
+
+def _matches(content: bytes, needle: str, with_headers: bool) -> bool:
+    return any(needle in part for part in text.body_text(content, summary.of(content), with_headers))
+
+
+def _blocks(uids: UidSet) -> list[list[int]]:
+    every = list(uids)
+    return [every[i : i + 200] for i in range(0, len(every), 200)]
+
+
+def _days(kind: str, day: int) -> tuple[int, int]:
+    """First and past-last day of BEFORE, ON and SINCE."""
+    if kind == "BEFORE":
+        return -FAR // DAY, day
+    if kind == "ON":
+        return day, day + 1
+    return day, FAR // DAY

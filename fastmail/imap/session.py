@@ -1,0 +1,453 @@
+"""One IMAP session (RFC 3501, with RFC 7888 LITERAL+, 4959 SASL-IR): octets to whole commands, commands to handlers,
+and what every handler needs: replies, the selected mailbox, telling changes.
+
+Promise: commands are answered in order, each batch of input with one write. A literal is refused on its announced
+size, before memory is spent; a non-synchronising one is swallowed, and the session goes on. A syntax error is a
+tagged BAD that names what was expected. An idle session holds its view (shared with others) and nothing else.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastmail._core.imap import ParseError, Reader, literal_at_end
+from fastmail._core.lines import ContentReader, find_crlf
+from fastmail._core.uidset import UidSet
+from fastmail.auth.verifier import Verifier
+from fastmail.directory.interface import AccountRecord
+from fastmail.durable.staging import Staged
+from fastmail.imap import table
+from fastmail.imap.table import AUTH, NEW, SELECTED
+from fastmail.imap.views import Selected, ViewCache, changes, is_quiet
+from fastmail.model.errors import (
+    CannotDo,
+    ClientError,
+    MailboxExists,
+    MailError,
+    NoSuchMailbox,
+    StorageFull,
+    TemporaryError,
+    TooMuch,
+)
+from fastmail.model.limits import Limits
+from fastmail.net.connection import Connection
+from fastmail.store.interface import Account, Store
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+BEFORE_LOGIN = 8192
+_TAG = re.compile(rb'[^\x00-\x20(){%*"\\+\x7f-\xff]{1,256}')
+_APPEND = re.compile(rb"[^ ]+ APPEND ", re.IGNORECASE)
+CODES: list[tuple[type[MailError], str]] = [
+    (NoSuchMailbox, "[NONEXISTENT] "),
+    (MailboxExists, "[ALREADYEXISTS] "),
+    (CannotDo, "[CANNOT] "),
+    (TooMuch, "[LIMIT] "),
+]
+
+
+@dataclass(slots=True)
+class Service:
+    """What all IMAP sessions of a worker share."""
+
+    hostname: str
+    limits: Limits
+    store: Store
+    verifier: Verifier
+    account: Callable[[AccountRecord], Account]
+    staging: str
+    plaintext: bool | str = False
+    separator: str = "/"
+    views: ViewCache = field(default_factory=ViewCache)
+
+
+@dataclass(slots=True)
+class Upload:
+    """The message literal of an APPEND under way: ``command`` is what came before it."""
+
+    command: bytes
+    left: int
+    reader: ContentReader
+    staged: Staged
+
+
+class ImapSession:
+    """See the module."""
+
+    __slots__ = (
+        "_idle",
+        "_line",
+        "_literal",
+        "_refused",
+        "_sasl",
+        "_skipping",
+        "_swallow",
+        "account",
+        "conn",
+        "errors",
+        "failures",
+        "record",
+        "selected",
+        "service",
+        "upload",
+    )
+
+    def __init__(self, service: Service, connection: Connection) -> None:
+        self.service = service
+        self.conn = connection
+        self.record: AccountRecord | None = None
+        self.account: Account | None = None
+        self.selected: Selected | None = None
+        self.errors = 0
+        self.failures = 0
+        self.upload: Upload | None = None
+        self._idle: Any = None
+        self._sasl: Any = None
+        self._line = b""  # a command whose literals are still coming
+        self._literal = 0
+        self._swallow = 0
+        self._refused = b""
+        self._skipping = False
+
+    # ---------------------------------------------------------------- connection's calls
+
+    def connected(self) -> None:
+        from fastmail.imap.authenticate import capabilities
+
+        self.conn.write(b"* OK [CAPABILITY " + capabilities(self) + b"] fastmail ready\r\n")
+        self.conn.touch(self.service.limits.login_timeout)
+
+    def tls_started(self) -> None:
+        self._line = b""
+        self.conn.touch(self.service.limits.login_timeout)
+
+    def timed_out(self) -> None:
+        self.conn.write(b"* BYE idle for too long\r\n" if self.account else b"* BYE login took too long\r\n")
+        self.conn.close()
+
+    def failed(self) -> None:
+        """A bug: the command's tag may be lost, so the client is told to come again."""
+        self.conn.write(b"* BYE internal error, please connect again\r\n")
+        self.conn.close()
+
+    def lost(self) -> None:
+        self.deselect()
+        if self.upload is not None:
+            self.upload.staged.drop()
+            self.upload = None
+
+    # ---------------------------------------------------------------- octets to commands
+
+    def feed(self, data: memoryview) -> int:
+        position, size = 0, len(data)
+        conn = self.conn
+        if self.account is not None:
+            conn.touch(self.service.limits.idle_timeout)
+        while position < size and not conn.busy and not conn.closing:
+            if self._swallow:
+                step = min(self._swallow, size - position)
+                self._swallow -= step
+                position += step
+                continue
+            if self.upload is not None and self.upload.left:
+                position = self._upload(data, position)
+                continue
+            if self._literal:
+                step = min(self._literal, size - position)
+                self._line += bytes(data[position : position + step])
+                self._literal -= step
+                position += step
+                continue
+            end = find_crlf(data, position, size)
+            most = self.service.limits.command_line if self.account is not None else BEFORE_LOGIN
+            if end < 0:
+                if size - position + len(self._line) > most:
+                    self._skipping = True
+                    return size
+                return position
+            line = bytes(data[position:end]).removesuffix(b"\r")
+            position = end + 1
+            if self._skipping or len(line) + len(self._line) > most:
+                self._too_long(line)
+                continue
+            if self._refused:
+                self._refuse_now(line)
+            elif self._idle is not None:
+                self._idle.line(line)
+            elif self._sasl is not None:
+                self._sasl.line(line)
+            else:
+                self._complete(line)
+        return position
+
+    def _too_long(self, line: bytes) -> None:
+        start = self._line or line
+        match = _TAG.match(start) if not self._skipping or self._line else None
+        self._skipping = False
+        self._drop()
+        tag = match.group(0) if match else b"*"
+        self.bad(tag, "line is too long")
+
+    def _drop(self) -> None:
+        """Forget a command that was not complete."""
+        self._line = b""
+        self._literal = 0
+        self._refused = b""
+        if self.upload is not None:
+            self.upload.staged.drop()
+            self.upload = None
+
+    def _complete(self, line: bytes) -> None:
+        """A line without its end: a whole command, or a literal follows."""
+        if self.upload is not None:
+            upload, self.upload = self.upload, None
+            self._run_append(upload, line)
+            return
+        literal = literal_at_end(line)
+        whole = self._line + line
+        if literal is None:
+            self._line = b""
+            self._dispatch(whole)
+            return
+        size, sync = literal
+        most = self.service.limits.command_line if self.account is not None else BEFORE_LOGIN
+        match = _TAG.match(whole)
+        tag = match.group(0) if match else b"*"
+        if self.account is not None and _APPEND.match(whole) and self._is_message(whole):
+            refusal = self._begin_upload(whole, size)
+        elif size + len(whole) > most:
+            refusal = "BAD literal is too big here"
+        else:
+            refusal = ""
+            self._line = whole + b"\r\n"
+            self._literal = size
+        if not refusal:
+            if sync:
+                self.conn.write(b"+ ok\r\n")
+            return
+        count("imap.literals_refused")
+        self._drop()
+        if sync:
+            self.conn.write(tag + b" " + refusal.encode() + b"\r\n")
+            self._count_error()
+        elif size > max(self.service.limits.message_size, 1 << 26):
+            self.conn.write(b"* BYE literal is too big\r\n")
+            self.conn.close()
+        else:
+            self._swallow = size
+            self._refused = tag + b" " + refusal.encode() + b"\r\n"
+
+    def _refuse_now(self, line: bytes) -> None:
+        """The literal of a refused command is swallowed; its rest may announce another one."""
+        literal = literal_at_end(line)
+        if literal is not None:
+            size, sync = literal
+            if not sync:
+                if size > max(self.service.limits.message_size, 1 << 26):
+                    self.conn.write(b"* BYE literal is too big\r\n")
+                    self.conn.close()
+                    return
+                self._swallow = size
+                return
+        reply, self._refused = self._refused, b""
+        self.conn.write(reply)
+        self._count_error()
+
+    def _is_message(self, whole: bytes) -> bool:
+        """Is the literal that was announced the message of an APPEND, not its mailbox name?"""
+        reader = Reader(whole[: whole.rindex(b"{")])
+        try:
+            reader.head()
+            reader.sp()
+            reader.astring()
+            reader.sp()
+            return True
+        except ParseError:
+            return False
+
+    def _begin_upload(self, whole: bytes, size: int) -> str:
+        if size > self.service.limits.message_size:
+            return f"NO [TOOBIG] message is too big: {self.service.limits.message_size} octets is the most"
+        if size == 0:
+            return "NO message is empty"
+        reader = ContentReader(False, 1 << 40, False)
+        self.upload = Upload(whole[: whole.rindex(b"{")], size, reader, Staged(self.service.staging))
+        self._line = b""
+        return ""
+
+    def _upload(self, data: memoryview, position: int) -> int:
+        upload = self.upload
+        assert upload is not None
+        step = min(upload.left, len(data) - position)
+        upload.reader.feed(data[position : position + step])
+        upload.left -= step
+        if not upload.left:
+            upload.reader.finish()
+        if upload.reader.pending() and upload.staged.add(upload.reader.take()):
+            self.conn.run(upload.staged.spill())
+        return position + step
+
+    def _run_append(self, upload: Upload, rest: bytes) -> None:
+        from fastmail.imap.append import finish
+
+        if rest:
+            upload.staged.drop()
+            match = _TAG.match(upload.command)
+            self.bad(match.group(0) if match else b"*", "nothing may follow the message")
+            return
+        self._guard(upload.command.partition(b" ")[0], lambda: finish(self, upload))
+
+    # ---------------------------------------------------------------- commands to handlers
+
+    @property
+    def state(self) -> int:
+        if self.account is None:
+            return NEW
+        return SELECTED if self.selected is not None else AUTH
+
+    def _dispatch(self, whole: bytes) -> None:
+        if not whole:
+            return
+        reader = Reader(whole)
+        try:
+            tag, name = reader.head()
+        except ParseError as error:
+            match = _TAG.match(whole)
+            self.bad(match.group(0) if match else b"*", f"{error.expected} expected")
+            return
+        by_uid = False
+        if name == b"UID":
+            try:
+                reader.sp()
+                name = reader.atom().upper()
+            except ParseError as error:
+                self.bad(tag, f"{error.expected} expected")
+                return
+            by_uid = True
+        command = table.COMMANDS.get(name)
+        if command is not None and by_uid and not command.uid:
+            command = None
+        why = table.refusal(command, self.state)
+        if why:
+            self.bad(tag, why)
+            return
+        assert command is not None
+        handler = command.handler
+        self._guard(tag, lambda: handler(self, tag, reader, by_uid))
+
+    def _guard(self, tag: bytes, call: Callable[[], Any]) -> None:
+        """Run a handler; its errors become tagged replies."""
+        try:
+            work = call()
+        except Exception as error:
+            self._fail(tag, error)
+            return
+        if work is not None:
+            self.conn.run(self._guarded(tag, work))
+
+    async def _guarded(self, tag: bytes, work: Any) -> None:
+        try:
+            await work
+        except ConnectionError:
+            raise
+        except Exception as error:
+            self._fail(tag, error)
+
+    def _fail(self, tag: bytes, error: Exception) -> None:
+        if isinstance(error, ParseError):
+            self.bad(tag, f"{error.expected} expected at octet {error.offset}")
+        elif isinstance(error, ClientError):
+            code = next((text for kind, text in CODES if isinstance(error, kind)), "")
+            self.conn.write(b"%b NO %b%b\r\n" % (tag, code.encode(), str(error).encode("utf-8", "replace")))
+        elif isinstance(error, StorageFull):
+            log.event("imap.full", "warning", error=error)
+            self.conn.write(tag + b" NO [UNAVAILABLE] not enough storage, try again later\r\n")
+        elif isinstance(error, TemporaryError | MailError | OSError):
+            log.event("imap.failed", "warning", error=repr(error))
+            self.conn.write(tag + b" NO [UNAVAILABLE] not possible now, try again later\r\n")
+        else:
+            raise error
+
+    # ---------------------------------------------------------------- for handlers
+
+    def bad(self, tag: bytes, text: str) -> None:
+        """A tagged BAD; too many end the session."""
+        self.conn.write(b"%b BAD %b\r\n" % (tag, text.encode("utf-8", "replace")))
+        self._count_error()
+
+    def _count_error(self) -> None:
+        self.errors += 1
+        if self.errors >= self.service.limits.errors * (1 if self.account is None else 50):
+            count("imap.errors")
+            self.conn.write(b"* BYE too many errors\r\n")
+            self.conn.close()
+
+    def set_idle(self, state: Any) -> None:
+        """Lines go to ``state.line`` until it is None again."""
+        self._idle = state
+
+    def set_sasl(self, state: Any) -> None:
+        """Lines go to ``state.line`` until it is None again."""
+        self._sasl = state
+
+    def deselect(self) -> None:
+        if self.selected is not None and self.account is not None:
+            self.service.store.unwatch(self.account, self.selected.key, self._notified)
+        self.selected = None
+        self._idle = None
+
+    def attach(self, selected: Selected) -> None:
+        """This is the selected mailbox now."""
+        assert self.account is not None
+        self.selected = selected
+        self.service.store.watch(self.account, selected.key, self._notified)
+
+    def _notified(self) -> None:
+        """Somebody changed the selected mailbox; only IDLE tells at once."""
+        if self._idle is not None:
+            self._idle.stirred()
+
+    def finish(self, tag: bytes, text: bytes, expunges: bool = True, with_uid: bool = False, own: Any = None) -> Any:
+        """Tell what changed in the selected mailbox, then the tagged reply. May return a coroutine to await."""
+        selected = self.selected
+        if selected is None or self.account is None:
+            self.conn.write(tag + b" " + text + b"\r\n")
+            return None
+        with self.service.store.snapshot(self.account) as snapshot:
+            box = snapshot.mailbox(selected.key)
+        if is_quiet(selected, box):
+            self.conn.write(tag + b" " + text + b"\r\n")
+            return None
+        return self._finish(tag, text, expunges, with_uid, own)
+
+    async def _finish(self, tag: bytes, text: bytes, expunges: bool, with_uid: bool, own: Any) -> None:
+        if await self.tell(expunges, with_uid, own):
+            self.conn.write(tag + b" " + text + b"\r\n")
+
+    async def tell(self, expunges: bool = True, with_uid: bool = False, own: tuple[UidSet, int] | None = None) -> bool:
+        """Queue untagged responses for what changed. False when the mailbox is gone and the session was ended."""
+        selected = self.selected
+        if selected is None or self.account is None:
+            return True
+        store = self.service.store
+        with store.snapshot(self.account) as snapshot:
+            box = snapshot.mailbox(selected.key)
+        if box is not None and box.uidnext != selected.uidnext:
+            await self.claim(selected)
+        with store.snapshot(self.account) as snapshot:
+            box = snapshot.mailbox(selected.key)
+            if box is not None:
+                self.conn.write(changes(selected, snapshot, box, expunges, with_uid, own))
+                return True
+        self.conn.write(b"* BYE the selected mailbox was deleted\r\n")
+        self.conn.close()
+        return False
+
+    async def claim(self, selected: Selected) -> None:
+        """Take \\Recent for what is new, unless the mailbox is open for reading only."""
+        assert self.account is not None
+        if not selected.readonly:
+            first, end = await self.service.store.claim_recent(self.account, selected.key)
+            if first < end:
+                selected.recent = selected.recent.plus(UidSet.of_ranges((first, end - 1)))

@@ -1,0 +1,160 @@
+"""What a session sees of its selected mailbox, and how it moves (RFC 3501 5.2, 5.5, 7.4.1; RFC 2180).
+
+A view is frozen: sequence numbers are positions in ``uids``, whatever others do to the mailbox. It moves only in
+``changes``, which compares it with one snapshot of the index. EXPUNGE is withheld where the command forbids it;
+what is withheld stays a part of the view until it may be told. An unchanged mailbox costs one row to look at.
+"""
+
+from dataclasses import dataclass, field
+
+from fastmail._core import fetch, pages
+from fastmail._core.octets import Out
+from fastmail._core.uidset import UidSet
+from fastmail.store.interface import Mailbox, Snapshot
+
+EMPTY = UidSet()
+FLAGS_ITEM = 2
+UID_ITEM = 1
+
+
+@dataclass(slots=True)
+class Selected:
+    """The selected mailbox. ``modseq``: flag changes up to it were told; ``gone_modseq``: removals up to it."""
+
+    key: bytes
+    name: str
+    uidvalidity: int
+    readonly: bool
+    uids: UidSet
+    uidnext: int
+    modseq: int
+    gone_modseq: int
+    recent: UidSet = field(default_factory=UidSet)
+    keywords: list[bytes] = field(default_factory=list)
+
+    def resolve(self, ranges: tuple[int, ...], by_uid: bool) -> UidSet | None:
+        """The UIDs that a sequence set names. None for a sequence number that the client does not have."""
+        if by_uid:
+            return self.uids.both(UidSet.of_ranges(ranges, self.uids.last))
+        top = len(self.uids)
+        numbers = UidSet.of_ranges(ranges, top)
+        if numbers and numbers.last > top:
+            return None
+        if not top and ranges:
+            return None
+        return self.uids.at(numbers)
+
+
+def is_quiet(selected: Selected, box: Mailbox | None) -> bool:
+    """Is there nothing to tell?"""
+    return (
+        box is not None
+        and box.modseq == selected.modseq
+        and box.modseq == selected.gone_modseq
+        and box.uidnext == selected.uidnext
+    )
+
+
+def changes(
+    selected: Selected,
+    snapshot: Snapshot,
+    box: Mailbox,
+    expunges: bool,
+    with_uid: bool,
+    own: tuple[UidSet, int] | None = None,
+) -> bytes:
+    """Move the view to the snapshot and return the untagged responses that say how.
+
+    ``own``: UIDs that this session changed itself, and the MODSEQ of that change; they are told only when somebody
+    else changed them after it.
+    """
+    key = selected.key
+    out = Out(256)
+    before = selected.uids
+    if box.modseq != selected.gone_modseq and expunges:
+        gone = before.both(snapshot.expunged(key, selected.gone_modseq))
+        if gone:
+            numbers = before.seqs(gone)
+            lines = []
+            for low, high in reversed(numbers.ranges()):
+                lines += [b"* %d EXPUNGE\r\n" % n for n in range(high, low - 1, -1)]
+            out.write(b"".join(lines))
+            selected.uids = before.minus(gone)
+            selected.recent = selected.recent.minus(gone)
+        selected.gone_modseq = box.modseq
+    if box.modseq != selected.modseq:
+        _tell_flags(out, selected, snapshot, with_uid, own)
+        selected.modseq = box.modseq
+    if box.uidnext != selected.uidnext:
+        grown = selected.uids.plus_pages(snapshot.presence(key, selected.uidnext - 1), selected.uidnext - 1)
+        selected.uidnext = box.uidnext
+        if len(grown) != len(selected.uids):
+            selected.uids = grown
+            out.write(b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(grown), len(selected.recent.both(grown))))
+    return out.take()
+
+
+def _tell_flags(
+    out: Out, selected: Selected, snapshot: Snapshot, with_uid: bool, own: tuple[UidSet, int] | None
+) -> None:
+    words = snapshot.keywords(selected.key)
+    if words != selected.keywords:
+        selected.keywords = words
+        out.write(flags_line(words))
+    items = FLAGS_ITEM | (UID_ITEM if with_uid else 0)
+    for page in snapshot.pages(selected.key):
+        changed = pages.changed_since(page, selected.uids, selected.modseq)
+        if not changed:
+            continue
+        uids = UidSet.of(changed)
+        if own is not None:
+            later = UidSet.of(pages.changed_since(page, selected.uids, own[1]))
+            uids = uids.minus(own[0]).plus(later)
+        fetch.page(out, page, selected.uids, uids, items, words, selected.recent, None, [], False)
+
+
+def flags_line(keywords: list[bytes]) -> bytes:
+    """``* FLAGS`` with the keywords of the mailbox."""
+    names = b" ".join([rb"\Answered \Flagged \Deleted \Seen \Draft", *keywords])
+    return b"* FLAGS (" + names + b")\r\n"
+
+
+class ViewCache:
+    """Views of a worker by mailbox, shared by its sessions: a second SELECT costs no look at the pages.
+
+    UIDVALIDITY, UIDNEXT and the number of messages tell a view apart: UIDs are never reused, so with the same UIDNEXT
+    the same number means the same messages, and what arrived later can be added and counted.
+    """
+
+    def __init__(self, most: int = 20000) -> None:
+        self._views: dict[bytes, tuple[int, int, UidSet, int, int]] = {}
+        self._most = most
+
+    def get(self, snapshot: Snapshot, box: Mailbox) -> tuple[UidSet, int]:
+        """(all UIDs of the mailbox, first unseen UID or 0) as of the snapshot."""
+        known = self._views.pop(box.key, None)
+        uids: UidSet | None = None
+        unseen, modseq = 0, 0
+        if known is not None and known[0] == box.uidvalidity:
+            _, uidnext, uids, unseen, modseq = known
+            if uidnext != box.uidnext:
+                uids = uids.plus_pages(snapshot.presence(box.key, uidnext - 1), uidnext - 1)
+        if uids is None or len(uids) != box.exists:
+            uids = EMPTY.plus_pages(snapshot.presence(box.key), 0)
+        if modseq != box.modseq:
+            unseen = first_unseen(snapshot, box) if box.unseen else 0
+        self._views[box.key] = (box.uidvalidity, box.uidnext, uids, unseen, box.modseq)
+        if len(self._views) > self._most:
+            del self._views[next(iter(self._views))]
+        return uids, unseen
+
+
+def first_unseen(snapshot: Snapshot, box: Mailbox) -> int:
+    """UID of the first message without \\Seen, 0 when there is none."""
+    for page in snapshot.pages(box.key):
+        bits = pages.head(page)[3]
+        if bits:
+            for record in pages.records(page):
+                if not record[1] & 1:
+                    return record[0]
+    return 0

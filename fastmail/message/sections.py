@@ -1,0 +1,147 @@
+"""BODY[section] (RFC 3501 6.4.5): which octets of a stored message a section names."""
+
+from fastmail._core import fetch
+from fastmail._core.lines import to_crlf
+from fastmail.message.summary import LEAF, MESSAGE, MULTIPART, Part, Summary
+
+Octets = bytes | bytearray | memoryview
+
+
+def find(summary: Summary, path: tuple[int, ...]) -> int | None:
+    """Index of the part that the part numbers name; None when there is none. Part 1 of a leaf is the leaf itself."""
+    at = 0
+    parts = summary.parts
+    for position, number in enumerate(path):
+        part = parts[at]
+        if part.kind == MESSAGE and position:
+            at += 1  # numbers behind a message/rfc822 part count inside the message
+            part = parts[at]
+        if part.kind == MULTIPART:
+            found = _child(parts, at, number)
+            if found is None:
+                return None
+            at = found
+        elif number != 1 or (position and part.kind == LEAF and parts[at - 1].kind != MESSAGE):
+            return None
+    return at
+
+
+def _child(parts: list[Part], at: int, number: int) -> int | None:
+    depth = parts[at].depth + 1
+    for index in range(at + 1, len(parts)):
+        if parts[index].depth < depth:
+            return None
+        if parts[index].depth == depth:
+            number -= 1
+            if number == 0:
+                return index
+    return None
+
+
+def extract(
+    content: Octets, summary: Summary, path: tuple[int, ...], text: bytes, names: tuple[bytes, ...]
+) -> bytes | None:
+    """The section as served, with CRLF; None when the message has no such part."""
+    if not path:
+        root = summary.parts[0]
+        if not text:
+            return to_crlf(content)
+        if text == b"TEXT":
+            return to_crlf(content[root.body :])
+        return _header(content[: root.body], text, names)
+    at = find(summary, path)
+    if at is None:
+        return None
+    part = summary.parts[at]
+    if not text:
+        return to_crlf(content[part.body : part.end])
+    if text == b"MIME":
+        return to_crlf(content[part.header : part.body])
+    if part.kind != MESSAGE or at + 1 >= len(summary.parts):
+        return None
+    inner = summary.parts[at + 1]
+    if text == b"TEXT":
+        return to_crlf(content[inner.body : inner.end])
+    return _header(content[inner.header : inner.body], text, names)
+
+
+def _header(raw: Octets, text: bytes, names: tuple[bytes, ...]) -> bytes:
+    header = to_crlf(raw)
+    if text == b"HEADER":
+        return header
+    return fetch.header_fields(header, names, text == b"HEADER.FIELDS.NOT")
+
+
+def body_of_structure(structure: bytes) -> bytes:
+    """BODY (the non-extensible form) from BODYSTRUCTURE: the same without extension data (RFC 3501 7.4.2)."""
+    return _strip(_parse(structure))
+
+
+def _parse(data: bytes) -> list[object]:
+    """Nested lists of wire strings."""
+    stack: list[list[object]] = [[]]
+    i = 0
+    n = len(data)
+    while i < n:
+        c = data[i]
+        if c == 40:
+            stack.append([])
+            i += 1
+        elif c == 41:
+            done = stack.pop()
+            stack[-1].append(done)
+            i += 1
+        elif c == 32:
+            i += 1
+        elif c == 34:
+            j = i + 1
+            while data[j] != 34:
+                j += 2 if data[j] == 92 else 1
+            stack[-1].append(data[i : j + 1])
+            i = j + 1
+        elif c == 123:
+            j = data.index(b"}", i)
+            end = j + 3 + int(data[i + 1 : j])
+            stack[-1].append(data[i:end])
+            i = end
+        else:
+            j = i
+            while j < n and data[j] not in b" ()":
+                j += 1
+            stack[-1].append(data[i:j])
+            i = j
+    first = stack[0][0]
+    assert isinstance(first, list)
+    return first
+
+
+def _join(item: object) -> bytes:
+    if isinstance(item, list):
+        if item and all(isinstance(x, list) for x in item):
+            return b"(" + b"".join(map(_join, item)) + b")"
+        return b"(" + b" ".join(map(_join, item)) + b")"
+    assert isinstance(item, bytes)
+    return item
+
+
+def _strip(item: list[object]) -> bytes:
+    if isinstance(item[0], list):
+        children = [x for x in item if isinstance(x, list)]
+        kids = []
+        for x in item:
+            if not isinstance(x, list):
+                subtype = x
+                break
+            kids.append(x)
+        else:
+            subtype = children[-1]
+        return b"(" + b"".join(map(_strip, kids)) + b" " + _join(subtype) + b")"
+    kind, sub = _join(item[0]).lower(), _join(item[1]).lower()
+    keep = [_join(x) for x in item[:7]]
+    if kind == b'"text"':
+        keep.append(_join(item[7]))
+    elif kind == b'"message"' and sub in (b'"rfc822"', b'"global"') and len(item) > 9:
+        inner = item[8]
+        assert isinstance(inner, list)
+        keep += [_join(item[7]), _strip(inner), _join(item[9])]
+    return b"(" + b" ".join(keep) + b")"

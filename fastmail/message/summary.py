@@ -1,0 +1,75 @@
+"""Reads the summary that _core/mime.pyx makes of a message: header cache, parts, day of the Date field."""
+
+import struct
+from dataclasses import dataclass
+
+from fastmail._core import mime
+
+Octets = bytes | bytearray | memoryview
+_FIXED = struct.Struct("<BBHIIIIIiI")
+_PART = struct.Struct("<BBHIII")
+LEAF, MULTIPART, MESSAGE = 0, 1, 2
+NO_DAY = -(1 << 31)
+
+
+@dataclass(slots=True)
+class Part:
+    """One MIME entity; offsets into the message as it is stored."""
+
+    kind: int
+    depth: int
+    header: int
+    body: int
+    end: int
+
+
+@dataclass(slots=True)
+class Summary:
+    """``complete``: the header cache holds every field that is not bulk (see mime.is_bulk)."""
+
+    complete: bool
+    shift: int
+    envelope: bytes
+    structure: bytes
+    header: bytes
+    sent_day: int
+    parts: list[Part]
+
+
+def read(data: Octets) -> Summary | None:
+    """None when it is damaged or of another version: the message has to be scanned again."""
+    if len(data) < _FIXED.size:
+        return None
+    version, marks, count, shift, envelope, structure, header, _, day, _ = _FIXED.unpack_from(data)
+    at = _FIXED.size
+    if version != 1 or len(data) != at + envelope + structure + header + count * _PART.size:
+        return None
+    a, b, c = at + envelope, at + envelope + structure, at + envelope + structure + header
+    parts = [
+        Part(kind, depth, start + shift, body + shift, end + shift)
+        for kind, depth, _, start, body, end in _PART.iter_unpack(data[c:])
+    ]
+    if parts:
+        parts[0].header = 0
+    return Summary(not marks & 1, shift, bytes(data[at:a]), bytes(data[a:b]), bytes(data[b:c]), day, parts)
+
+
+def header_cache(data: Octets) -> Octets | None:
+    """Only the cached header fields; None when they are not all there."""
+    if len(data) < _FIXED.size or data[0] != 1 or data[1] & 1:
+        return None
+    _, _, _, _, envelope, structure, header, _, _, _ = _FIXED.unpack_from(data)
+    at = _FIXED.size + envelope + structure
+    return data[at : at + header]
+
+
+def sent_day(data: Octets) -> int:
+    """Day of the Date field since 1970, NO_DAY when there is none."""
+    return int(_FIXED.unpack_from(data)[8]) if len(data) >= _FIXED.size and data[0] == 1 else NO_DAY
+
+
+def of(content: Octets) -> Summary:
+    """The summary of a stored message, made now."""
+    found = read(mime.scan(content))
+    assert found is not None
+    return found

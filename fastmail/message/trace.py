@@ -1,0 +1,50 @@
+"""Trace fields that delivery puts in front of a message (RFC 5321 4.4, RFC 3848 for the protocol word).
+
+Values from peers are cut down to printable ASCII (or UTF-8 with SMTPUTF8) before they get in: nothing that a peer
+says can start a line of its own.
+"""
+
+import itertools
+import os
+import re
+import time
+from email.utils import formatdate
+
+_UNSAFE = re.compile(r"[^\x21-\x27\x2a-\x5b\x5d-\x7e\u00a0-\U0010ffff]")
+_numbers = itertools.count(1)
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def new_id() -> str:
+    """An id for logs, Received fields and replies: time, process and count in base 32."""
+    value = (int(time.time()) << 36) | ((os.getpid() & 0xFFFF) << 20) | (next(_numbers) & 0xFFFFF)
+    out = ""
+    while value:
+        out = _ALPHABET[value & 31] + out
+        value >>= 5
+    return out
+
+
+def clean(text: str) -> str:
+    """Fit for a header field: no controls, spaces, parentheses or backslashes, 255 characters at most."""
+    return _UNSAFE.sub("?", text)[:255]
+
+
+def received(helo: str, peer: str, hostname: str, protocol: str, number: str, recipient: str) -> bytes:
+    """``Received:`` with LF."""
+    where = f"[{peer}]" if peer and peer != "local" else "local"
+    who = f" for <{clean(recipient)}>" if recipient else ""
+    name = clean(helo) or "unknown"
+    return (
+        f"Received: from {name} ({where})\n\tby {hostname} with {protocol} id {number}{who};\n"
+        f"\t{formatdate(localtime=False).replace('-0000', '+0000')}\n"
+    ).encode()
+
+
+def return_path(sender: str) -> bytes:
+    """``Return-Path:`` with LF; empty for the null reverse-path."""
+    return f"Return-Path: <{clean(sender)}>\n".encode()
+
+
+def delivered_to(address: str) -> bytes:
+    return f"Delivered-To: {clean(address)}\n".encode()

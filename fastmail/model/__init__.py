@@ -1,0 +1,1 @@
+"""Nouns that every layer shares: addresses, flags, mailbox names, limits and the exception tree."""

@@ -1,0 +1,65 @@
+"""The exception tree. An error says whose fault it is and which reply it deserves.
+
+    MailError
+    ├── ClientError            the peer asked for something wrong; its text may be sent
+    │   ├── NoSuchMailbox      IMAP NO [NONEXISTENT] / [TRYCREATE]
+    │   ├── MailboxExists      IMAP NO [ALREADYEXISTS]
+    │   ├── CannotDo           IMAP NO [CANNOT]
+    │   ├── TooMuch            a limit was reached: IMAP NO [LIMIT], SMTP 552
+    │   └── BadAddress         SMTP 501 / 553
+    ├── TemporaryError         our fault or nobody's, later it may work: SMTP 451, IMAP NO [UNAVAILABLE]
+    │   ├── StorageFull        no room (disk, inodes, index map): SMTP 452, IMAP NO [OVERQUOTA]-like text
+    │   └── StorageFailed      a write or a sync failed; nothing was acknowledged
+    ├── CorruptData            a stored record is damaged; its neighbours are not
+    └── ConfigError            the administrator's; says file, line and what to do
+
+Text of ClientError is written for peers. All other texts stay in the log: peers get a fixed sentence.
+"""
+
+
+class MailError(Exception):
+    """Base of all of ours."""
+
+
+class ClientError(MailError):
+    """The peer's fault; ``str()`` may be sent to it."""
+
+
+class NoSuchMailbox(ClientError):
+    """There is no such mailbox."""
+
+
+class MailboxExists(ClientError):
+    """A mailbox of that name is already there."""
+
+
+class CannotDo(ClientError):
+    """Understood and impossible, now and later."""
+
+
+class TooMuch(ClientError):
+    """A limit was reached."""
+
+
+class BadAddress(ClientError):
+    """Not an address, or not one that may be used here."""
+
+
+class TemporaryError(MailError):
+    """Not now. Nothing was acknowledged."""
+
+
+class StorageFull(TemporaryError):
+    """Disk, inodes or index map are full; works again by itself when there is room."""
+
+
+class StorageFailed(TemporaryError):
+    """A write or a sync failed."""
+
+
+class CorruptData(MailError):
+    """A stored record can not be read."""
+
+
+class ConfigError(MailError):
+    """The administrator's; the text says where and what to do."""

@@ -1,0 +1,20 @@
+"""The limits that sessions enforce; values come from the configuration, the meaning of each is told there."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Limits:
+    """Sizes in octets, times in seconds. See config.settings.Limits."""
+
+    message_size: int = 50 << 20
+    recipients: int = 1000
+    connections: int = 10000
+    connections_per_ip: int = 1000
+    idle_timeout: float = 1800.0
+    command_timeout: float = 300.0
+    login_timeout: float = 60.0
+    command_line: int = 65536
+    errors: int = 20
+    auth_failures: int = 3
+    auth_failure_delay: float = 1.0

@@ -1,0 +1,1 @@
+"""Sockets: listeners, the buffered connection, TLS contexts, deadlines and back-pressure."""

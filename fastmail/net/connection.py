@@ -1,0 +1,290 @@
+"""A connection: octets in to a session, replies out in one write for each batch of input, deadlines, STARTTLS.
+
+Promise: an idle connection holds no buffer (one receive buffer is shared by all connections of a worker; what a
+session could not use yet is copied). Pipelined commands are answered in order: while a command runs as a
+coroutine, input waits, and past PENDING octets the socket is not read. A peer that does not read stops its session
+at ``drain`` and never grows our memory beyond the transport's high-water mark and one block. What was received
+before TLS starts is dropped and never seen by the session (RFC 3207 4.2, RFC 9051 6.2.1, CVE-2011-0411).
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastmail.model.errors import MailError
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+if TYPE_CHECKING:
+    from fastmail.net.listener import Listener
+
+PENDING = 65536
+HANDSHAKE = 30.0
+BUFFER = 262144
+
+
+class Session(Protocol):
+    """What a protocol brings: all methods run on the loop and none may block."""
+
+    def connected(self) -> None:
+        """Send the greeting."""
+        ...
+
+    def feed(self, data: memoryview) -> int:
+        """Use what is complete in ``data`` and return how many octets that was; return early once the connection is
+        ``busy`` or ``closing``. ``data`` is only lent until feed returns."""
+        ...
+
+    def tls_started(self) -> None: ...
+    def timed_out(self) -> None:
+        """The deadline passed: say so and close."""
+        ...
+
+    def failed(self) -> None:
+        """A bug ended a command: say so without a detail, and go on or close."""
+        ...
+
+    def lost(self) -> None:
+        """The connection is gone; release what the session holds."""
+        ...
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One accepted socket."""
+
+    __slots__ = (
+        "__weakref__",
+        "_discard",
+        "_listener",
+        "_out",
+        "_pending",
+        "_reading",
+        "_task",
+        "_unpaused",
+        "busy",
+        "closing",
+        "deadline",
+        "host",
+        "local",
+        "session",
+        "tls",
+        "transport",
+    )
+
+    def __init__(self, listener: "Listener") -> None:
+        self._listener = listener
+        self._out: list[bytes] = []
+        self._pending = b""
+        self._reading = True
+        self._task: asyncio.Task[None] | None = None
+        self._unpaused: asyncio.Future[None] | None = None
+        self._discard = False
+        self.busy = False
+        self.closing = False
+        self.deadline = 0.0
+        self.host = ""
+        self.local = False
+        self.tls = listener.implicit_tls
+        self.transport: Any = None
+        self.session: Any = None
+
+    # ---------------------------------------------------------------- transport's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.host = str(peer[0]).removeprefix("::ffff:")
+            self.local = self.host.startswith("127.") or self.host == "::1"
+        else:
+            self.host, self.local = "local", True
+        refusal = self._listener.admit(self)
+        if refusal:
+            transport.write(refusal)  # type: ignore[attr-defined]
+            self.closing = True
+            transport.close()
+            return
+        self.session = self._listener.new_session(self)
+        self.session.connected()
+        self.flush()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._listener.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.closing or self.session is None:
+            return
+        if self.busy:
+            self._pending += bytes(self._listener.buffer[:nbytes])
+            if len(self._pending) > PENDING and self._reading:
+                self._reading = False
+                self.transport.pause_reading()
+            return
+        if self._pending:
+            self._drive(memoryview(self._pending + bytes(self._listener.buffer[:nbytes])))
+        else:
+            self._drive(self._listener.buffer[:nbytes])
+
+    def eof_received(self) -> bool:
+        if self.busy and not self.closing:
+            self._listener.loop.call_soon(self._close_when_idle)
+            return not self.tls
+        self.closing = True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        self.deadline = 0.0
+        self._listener.release(self)
+        self.pending_drop()
+        self.resume_writing()
+        if self.session is not None:
+            self.session.lost()
+        self.transport = None
+
+    def pause_writing(self) -> None:
+        if self._unpaused is None:
+            self._unpaused = self._listener.loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._unpaused is not None:
+            waiter, self._unpaused = self._unpaused, None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # ---------------------------------------------------------------- sessions' calls
+
+    def write(self, data: bytes) -> None:
+        """Queue a reply; it goes out with the rest of this batch."""
+        self._out.append(data)
+
+    def flush(self) -> None:
+        """Send what is queued."""
+        if not self._out or self.transport is None:
+            self._out.clear()
+            return
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out.clear()
+        self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Send what is queued and wait while the peer does not read. ConnectionError once it is gone."""
+        self.flush()
+        if self._unpaused is not None:
+            self.touch(self._listener.limits.command_timeout)
+            await asyncio.shield(self._unpaused)
+        if self.transport is None:
+            raise ConnectionResetError("peer is gone")
+
+    def touch(self, seconds: float) -> None:
+        """The session's ``timed_out`` is called after this long without another ``touch``."""
+        self.deadline = time.monotonic() + seconds
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a command that waits; input waits too until it is done."""
+        self.busy = True
+        self._task = self._listener.loop.create_task(self._run(work))
+
+    def close(self) -> None:
+        """Send what is queued, then close."""
+        self.flush()
+        self.closing = True
+        self.pending_drop()
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        self.closing = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    def pending_drop(self) -> None:
+        self._pending = b""
+
+    @property
+    def tls_available(self) -> bool:
+        return self._listener.tls is not None
+
+    def start_tls(self) -> None:
+        """Send what is queued, drop what was received behind the command, and shake hands."""
+        assert self._listener.tls is not None
+        self.flush()
+        self._discard = True
+        self.pending_drop()
+        self.transport.pause_reading()
+        self.run(self._start_tls())
+
+    # ---------------------------------------------------------------- inside
+
+    def _drive(self, data: memoryview) -> None:
+        self._pending = b""
+        try:
+            used = self.session.feed(data)
+        except Exception as error:
+            self._bug(error)
+            used = len(data)
+        if self._discard or self.closing:
+            self._discard = False
+        elif used < len(data):
+            self._pending = bytes(data[used:])
+        if not self.closing or self._out:
+            self.flush()
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except (ConnectionError, asyncio.CancelledError):
+            self.closing = True
+        except Exception as error:
+            self._bug(error)
+        self._task = None
+        self.busy = False
+        if self.transport is None:
+            return
+        self.flush()
+        if self.closing:
+            return
+        if self._pending:
+            self._drive(memoryview(self._pending))
+        if not self._reading and len(self._pending) <= PENDING and not self.closing:
+            self._reading = True
+            with contextlib.suppress(RuntimeError):
+                self.transport.resume_reading()
+
+    def _close_when_idle(self) -> None:
+        """The peer sent its end while a command runs: let it finish, then close."""
+        if self.busy and self._task is not None:
+            self._task.add_done_callback(lambda _: self.close())
+        else:
+            self.close()
+
+    async def _start_tls(self) -> None:
+        assert self._listener.tls is not None
+        context = self._listener.tls.context
+        try:
+            self.transport = await self._listener.loop.start_tls(
+                self.transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE
+            )
+        except (OSError, ValueError) as error:
+            count("tls.failed")
+            log.event("tls.failed", peer=self.host, error=error)
+            raise ConnectionResetError("TLS failed") from None
+        if self.transport is None:
+            raise ConnectionResetError("TLS failed")
+        self.tls = True
+        self._reading = True
+        self.session.tls_started()
+
+    def _bug(self, error: Exception) -> None:
+        """An exception that no handler expected: tell the log all and the peer nothing."""
+        count("bugs")
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+        level = "warning" if isinstance(error, MailError) else "error"
+        log.event("bug", level, error=repr(error), where=where, peer=self.host)
+        if self.session is not None and self.transport is not None:
+            self.session.failed()

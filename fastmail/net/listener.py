@@ -1,0 +1,133 @@
+"""Listeners: sockets that accept, the limits on how many, and the sweep of deadlines.
+
+Promise: a connection over a limit gets its protocol's refusal and is closed before it costs a session. One timer
+serves all deadlines, so an idle connection has no timer of its own; deadlines are kept to SWEEP seconds.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from fastmail.model.errors import ConfigError
+from fastmail.model.limits import Limits
+from fastmail.net.connection import BUFFER, HANDSHAKE, Connection, Session
+from fastmail.net.tls import ServerTls
+from fastmail.telemetry.counters import count
+
+SWEEP = 1.0
+BACKLOG = 1024
+
+
+class Registry:
+    """All connections of a worker, over all its listeners."""
+
+    def __init__(self) -> None:
+        self.connections: set[Connection] = set()
+        self.hosts: Counter[str] = Counter()
+        self.buffer = memoryview(bytearray(BUFFER))
+
+    async def sweep(self) -> None:
+        """Ends sessions whose deadline has passed; runs as long as the worker."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            now = time.monotonic()
+            for connection in [c for c in self.connections if 0 < c.deadline < now]:
+                connection.deadline = 0.0
+                if not connection.closing:
+                    count("timeouts")
+                    connection.session.timed_out()
+                else:
+                    connection.abort()
+
+
+class Listener:
+    """One protocol on one socket."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        session: Callable[[Connection], Session],
+        limits: Limits,
+        refusal: bytes,
+        tls: ServerTls | None = None,
+        implicit_tls: bool = False,
+    ) -> None:
+        self.registry = registry
+        self.buffer = registry.buffer
+        self.limits = limits
+        self.tls = tls
+        self.implicit_tls = implicit_tls
+        self.new_session = session
+        self.loop = asyncio.get_running_loop()
+        self._refusal = refusal
+        self._server: asyncio.Server | None = None
+
+    async def start(self, sock: socket.socket) -> None:
+        """Accept on a bound socket."""
+        context = self.tls.context if self.implicit_tls and self.tls is not None else None
+        arguments = {"ssl": context, "ssl_handshake_timeout": HANDSHAKE} if context is not None else {}
+        make = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
+        self._server = await make(lambda: Connection(self), sock=sock, backlog=BACKLOG, **arguments)  # type: ignore[operator]
+
+    def close(self) -> None:
+        """Accept no more; sessions go on."""
+        if self._server is not None:
+            self._server.close()
+
+    def admit(self, connection: Connection) -> bytes:
+        """Empty, or what to say to a connection that is one too many."""
+        registry = self.registry
+        registry.connections.add(connection)
+        registry.hosts[connection.host] += 1
+        count("connections")
+        if len(registry.connections) > self.limits.connections:
+            count("connections.refused")
+            return self._refusal
+        if not connection.local and registry.hosts[connection.host] > self.limits.connections_per_ip:
+            count("connections.refused")
+            return self._refusal
+        return b""
+
+    def release(self, connection: Connection) -> None:
+        registry = self.registry
+        registry.connections.discard(connection)
+        registry.hosts[connection.host] -= 1
+        if registry.hosts[connection.host] <= 0:
+            del registry.hosts[connection.host]
+
+
+def bind(address: str, reuse_port: bool = True) -> socket.socket:
+    """A bound, listening socket for "host:port" or "unix:path"; ConfigError says why not."""
+    try:
+        if address.startswith("unix:"):
+            path = address[5:]
+            if os.path.exists(path):
+                os.unlink(path)
+            sock = socket.socket(socket.AF_UNIX)
+            sock.bind(path)
+            os.chmod(path, 0o660)
+        else:
+            host, _, port = address.rpartition(":")
+            host = host.strip("[]")
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            if host and not host[0].isdigit() and ":" not in host:
+                family, *_, place = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+                host = str(place[0])
+            sock = socket.socket(family)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((host, int(port)))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+        return sock
+    except OSError as error:
+        hint = ""
+        if isinstance(error, PermissionError):
+            hint = ": ports below 1024 need root (or CAP_NET_BIND_SERVICE)"
+        raise ConfigError(f"cannot listen on {address}: {error.strerror or error}{hint}") from None

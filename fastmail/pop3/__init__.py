@@ -1,0 +1,1 @@
+"""POP3: one session over a frozen view of INBOX."""

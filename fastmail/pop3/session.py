@@ -1,0 +1,379 @@
+"""One POP3 session (RFC 1939; CAPA RFC 2449, STLS RFC 2595, SASL RFC 5034, AUTH-RESP-CODE RFC 3206).
+
+The view of INBOX is frozen at login. DELE only marks; QUIT removes all that is marked in one durable step, and its
++OK comes after that. A connection that is lost deletes nothing. UIDL is Dovecot's default form, so that clients which
+come from there download nothing twice.
+"""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import fastmail
+from fastmail._core import pages
+from fastmail._core.lines import dot_stuffed, find_crlf
+from fastmail._core.uidset import UidSet
+from fastmail.auth import sasl
+from fastmail.auth.verifier import Verifier
+from fastmail.directory.interface import AccountRecord
+from fastmail.model.errors import MailError, TemporaryError
+from fastmail.model.flags import SEEN
+from fastmail.model.limits import Limits
+from fastmail.net.connection import Connection
+from fastmail.pop3.table import AUTHORIZATION, COMMANDS, EXTRAS, TRANSACTION
+from fastmail.store.interface import Account, Store
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+LINE = 512
+AUTH_LINE = 12288
+
+
+@dataclass(slots=True)
+class Service:
+    """What all POP3 sessions of a worker share."""
+
+    hostname: str
+    limits: Limits
+    store: Store
+    verifier: Verifier
+    account: Callable[[AccountRecord], Account]
+    plaintext: bool | str = False
+
+
+class Pop3Session:
+    """See the module; commands are methods named in pop3.table."""
+
+    __slots__ = (
+        "_account",
+        "_conn",
+        "_deleted",
+        "_errors",
+        "_failures",
+        "_key",
+        "_read",
+        "_sasl",
+        "_service",
+        "_sizes",
+        "_skipping",
+        "_uids",
+        "_user",
+        "_validity",
+    )
+
+    def __init__(self, service: Service, connection: Connection) -> None:
+        self._service = service
+        self._conn = connection
+        self._account: Account | None = None
+        self._key = b""
+        self._uids = UidSet()
+        self._sizes: list[int] = []
+        self._validity = 0
+        self._deleted: set[int] = set()
+        self._read: set[int] = set()
+        self._user = b""
+        self._sasl: Any = None
+        self._errors = 0
+        self._failures = 0
+        self._skipping = False
+
+    # ---------------------------------------------------------------- connection's calls
+
+    def connected(self) -> None:
+        self._ok("fastmail ready")
+        self._conn.touch(self._service.limits.login_timeout)
+
+    def tls_started(self) -> None:
+        self._user = b""
+        self._conn.touch(self._service.limits.login_timeout)
+
+    def timed_out(self) -> None:
+        self._err("[SYS/TEMP] timeout, nothing was deleted")
+        self._conn.close()
+
+    def failed(self) -> None:
+        self._err("[SYS/TEMP] internal error, nothing was deleted")
+        self._conn.close()
+
+    def lost(self) -> None:
+        self._sizes = []
+
+    def feed(self, data: memoryview) -> int:
+        position, size = 0, len(data)
+        conn = self._conn
+        if self._account is not None:
+            conn.touch(self._service.limits.command_timeout)
+        while position < size and not conn.busy and not conn.closing:
+            end = find_crlf(data, position, size)
+            most = AUTH_LINE if self._sasl is not None else LINE
+            if end < 0:
+                if size - position > most:
+                    self._skipping = True
+                    return size
+                return position
+            line = bytes(data[position:end]).removesuffix(b"\r")
+            position = end + 1
+            if self._skipping or len(line) > most:
+                self._skipping = False
+                self._bad("line is too long")
+            elif self._sasl is not None:
+                self._sasl_line(line)
+            else:
+                self._command(line)
+        return position
+
+    def _command(self, line: bytes) -> None:
+        verb, _, rest = line.partition(b" ")
+        command = COMMANDS.get(verb.upper())
+        state = AUTHORIZATION if self._account is None else TRANSACTION
+        if command is None:
+            self._bad("unknown command")
+        elif not command.states & state:
+            self._bad("log in first" if self._account is None else "logged in already")
+        else:
+            getattr(self, command.method)(rest)
+
+    # ---------------------------------------------------------------- before login
+
+    def _may_login(self) -> bool:
+        allowed = self._service.plaintext
+        return self._conn.tls or allowed is True or (allowed == "loopback" and self._conn.local)
+
+    def do_capa(self, rest: bytes) -> None:
+        """RFC 2449 5."""
+        lines = list(EXTRAS)
+        if self._account is None:
+            if self._may_login():
+                lines += [b"USER", b"SASL PLAIN LOGIN"]
+            if self._conn.tls_available and not self._conn.tls:
+                lines.append(b"STLS")
+        lines.append(b"IMPLEMENTATION fastmail " + fastmail.__version__.encode())
+        self._conn.write(b"+OK what is done here\r\n" + b"".join(x + b"\r\n" for x in lines) + b".\r\n")
+
+    def do_stls(self, rest: bytes) -> None:
+        """RFC 2595 4."""
+        if self._conn.tls:
+            self._bad("TLS is on already")
+        elif not self._conn.tls_available:
+            self._bad("TLS is not available")
+        else:
+            self._ok("begin TLS now")
+            self._conn.start_tls()
+
+    def do_user(self, rest: bytes) -> None:
+        """RFC 1939 7: says the same for every name."""
+        if not self._may_login():
+            self._bad("[AUTH] TLS is needed first: STLS")
+        elif not rest:
+            self._bad("USER name is expected")
+        else:
+            self._user = rest
+            self._ok("send PASS")
+
+    def do_pass(self, rest: bytes) -> None:
+        """RFC 1939 7; the password is the rest of the line."""
+        if not self._user:
+            self._bad("USER comes first")
+            return
+        name, self._user = self._user, b""
+        self._conn.run(self._login(sasl.Credentials(name.decode("utf-8", "replace"), rest)))
+
+    def do_auth(self, rest: bytes) -> None:
+        """RFC 5034 4; without an argument the mechanisms, as old clients ask."""
+        words = rest.split()
+        if not words:
+            self._conn.write(b"+OK mechanisms\r\n" + (b"PLAIN\r\nLOGIN\r\n" if self._may_login() else b"") + b".\r\n")
+            return
+        name = words[0].decode("ascii", "replace").upper()
+        if not self._may_login():
+            self._bad("[AUTH] TLS is needed first: STLS")
+        elif name not in sasl.MECHANISMS or len(words) > 2:
+            self._bad("mechanism is not known; PLAIN and LOGIN are")
+        else:
+            self._sasl = sasl.MECHANISMS[name]()
+            self._sasl_step(words[1] if len(words) == 2 else None)
+
+    def _sasl_line(self, line: bytes) -> None:
+        if line == b"*":
+            self._sasl = None
+            self._bad("login cancelled")
+        else:
+            self._sasl_step(line)
+
+    def _sasl_step(self, line: bytes | None) -> None:
+        try:
+            answer = self._sasl.step(None if line is None else sasl.decode(line))
+        except sasl.SaslError as error:
+            self._sasl = None
+            self._bad(str(error))
+            return
+        if isinstance(answer, bytes):
+            self._conn.write(b"+ " + b64encode(answer) + b"\r\n")
+            return
+        self._sasl = None
+        self._conn.run(self._login(answer))
+
+    async def _login(self, claim: sasl.Credentials) -> None:
+        service = self._service
+        try:
+            record = await service.verifier.check(claim.login, claim.password)
+        except TemporaryError:
+            self._err("[SYS/TEMP] too many logins wait, try again later")
+            return
+        if record is None:
+            self._failures += 1
+            log.event("login.failed", "warning", protocol="pop3", login=claim.login, peer=self._conn.host)
+            await asyncio.sleep(service.limits.auth_failure_delay)
+            self._err("[AUTH] login failed")
+            if self._failures >= service.limits.auth_failures:
+                self._conn.close()
+            return
+        account = service.account(record)
+        try:
+            await service.store.open(account)
+            key = service.store.find(account, "INBOX") or b""
+            await service.store.sync(account, key)
+            with service.store.snapshot(account) as snapshot:
+                box = snapshot.mailbox(key)
+                assert box is not None
+                self._validity = box.uidvalidity
+                self._uids = UidSet().plus_pages(snapshot.presence(key), 0)
+                for page in snapshot.pages(key):
+                    self._sizes += pages.sizes(page, self._uids)
+        except (MailError, OSError) as error:
+            log.event("pop3.open", "error", account=account.address, error=repr(error))
+            self._err("[SYS/TEMP] mailbox is not available, try again later")
+            self._conn.close()
+            return
+        self._account, self._key = account, key
+        self._conn.touch(service.limits.command_timeout)
+        count("pop3.logins")
+        log.event("login", "debug", protocol="pop3", account=account.address, peer=self._conn.host)
+        self._ok(f"{len(self._sizes)} messages")
+
+    # ---------------------------------------------------------------- in the mailbox (RFC 1939 5, 7)
+
+    def _number(self, word: bytes) -> int:
+        """A message number that is there and not deleted; 0 after an error reply."""
+        number = int(word) if word.isdigit() and len(word) < 10 else 0
+        if not 0 < number <= len(self._sizes):
+            self._bad("no such message")
+            return 0
+        if number in self._deleted:
+            self._bad("message is deleted")
+            return 0
+        return number
+
+    def do_stat(self, rest: bytes) -> None:
+        total = sum(self._sizes)
+        if self._deleted:
+            total -= sum(self._sizes[n - 1] for n in self._deleted)
+        self._ok(f"{len(self._sizes) - len(self._deleted)} {total}")
+
+    def do_list(self, rest: bytes) -> None:
+        if rest.strip():
+            number = self._number(rest.strip())
+            if number:
+                self._ok(f"{number} {self._sizes[number - 1]}")
+            return
+        gone = self._deleted
+        lines = [f"{n} {size}" for n, size in enumerate(self._sizes, 1) if n not in gone]
+        self._multi(f"{len(lines)} messages", lines)
+
+    def do_uidl(self, rest: bytes) -> None:
+        if rest.strip():
+            number = self._number(rest.strip())
+            if number:
+                self._ok(f"{number} {self._uids.uid(number):08x}{self._validity:08x}")
+            return
+        tail = f"{self._validity:08x}"
+        gone = self._deleted
+        lines = [f"{n} {uid:08x}{tail}" for n, uid in enumerate(self._uids, 1) if n not in gone]
+        self._multi("unique ids", lines)
+
+    def do_retr(self, rest: bytes) -> None:
+        number = self._number(rest.strip())
+        if number:
+            self._conn.run(self._send(number, -1))
+
+    def do_top(self, rest: bytes) -> None:
+        words = rest.split()
+        if len(words) != 2 or not words[1].isdigit() or len(words[1]) > 9:
+            self._bad("TOP message lines is expected")
+            return
+        number = self._number(words[0])
+        if number:
+            self._conn.run(self._send(number, int(words[1])))
+
+    async def _send(self, number: int, lines: int) -> None:
+        assert self._account is not None
+        try:
+            content = await self._service.store.content(self._account, self._key, self._uids.uid(number))
+        except MailError as error:
+            log.event("pop3.unreadable", "error", account=self._account.address, error=error)
+            self._err("[SYS/TEMP] message can not be read now")
+            return
+        if content is None:
+            self._err("message was removed by another program")
+            return
+        if lines < 0:
+            self._read.add(number)
+        self._ok(f"{self._sizes[number - 1]} octets")
+        self._conn.write(dot_stuffed(content, lines))
+        await self._conn.drain()
+
+    def do_dele(self, rest: bytes) -> None:
+        number = self._number(rest.strip())
+        if number:
+            self._deleted.add(number)
+            self._ok("marked")
+
+    def do_noop(self, rest: bytes) -> None:
+        self._ok("")
+
+    def do_rset(self, rest: bytes) -> None:
+        self._deleted.clear()
+        self._ok("nothing is marked")
+
+    def do_quit(self, rest: bytes) -> None:
+        """RFC 1939 6: the UPDATE state."""
+        if self._account is None:
+            self._ok("bye")
+            self._conn.close()
+        else:
+            self._conn.run(self._update(self._account))
+
+    async def _update(self, account: Account) -> None:
+        store = self._service.store
+        try:
+            seen = UidSet.of(sorted(self._uids.uid(n) for n in self._read - self._deleted))
+            if seen:
+                await store.store(account, self._key, seen, 1, SEEN, [])
+            if self._deleted:
+                await store.expunge(account, self._key, UidSet.of(sorted(self._uids.uid(n) for n in self._deleted)), 0)
+            self._ok("bye")
+        except (MailError, OSError) as error:
+            log.event("pop3.update", "error", account=account.address, error=repr(error))
+            self._err("[SYS/TEMP] some messages were not removed")
+        self._conn.close()
+
+    # ---------------------------------------------------------------- replies
+
+    def _ok(self, text: str) -> None:
+        self._conn.write(f"+OK {text}".rstrip().encode() + b"\r\n")
+
+    def _err(self, text: str) -> None:
+        self._conn.write(f"-ERR {text}".encode() + b"\r\n")
+
+    def _bad(self, text: str) -> None:
+        """An error of the client; too many end the session."""
+        self._errors += 1
+        self._err(text)
+        if self._errors >= self._service.limits.errors * (1 if self._account is None else 50):
+            count("pop3.errors")
+            self._conn.close()
+
+    def _multi(self, title: str, lines: list[str]) -> None:
+        self._conn.write(("+OK " + title + "\r\n" + "".join(x + "\r\n" for x in lines) + ".\r\n").encode())

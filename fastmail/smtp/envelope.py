@@ -1,0 +1,130 @@
+"""Arguments of MAIL and RCPT (RFC 5321 4.1.1.2, 4.1.1.3) and their parameters: SIZE 1870, BODY 6152, SMTPUTF8 6531,
+AUTH 4954, RET, ENVID, NOTIFY and ORCPT 3461. What does not fit raises Refused with the whole reply line.
+"""
+
+from dataclasses import dataclass
+
+from fastmail._core import smtp as grammar
+
+
+class Refused(Exception):
+    """str() is the reply."""
+
+
+@dataclass(slots=True)
+class MailParams:
+    """Parameters of MAIL."""
+
+    size: int = 0
+    utf8: bool = False
+    body: bytes = b"7BIT"
+    ret: bytes = b""
+    envid: bytes = b""
+
+
+def mail(rest: bytes, limit: int) -> tuple[str, MailParams]:
+    """``FROM:<reverse-path> parameters``: (address or "", parameters)."""
+    if rest[:5].upper() != b"FROM:":
+        raise Refused("501 5.5.4 MAIL FROM:<address> is expected")
+    text = rest[5:].lstrip(b" ")
+    utf8 = b"SMTPUTF8" in text.upper().split()
+    try:
+        path, end = grammar.parse_path(text, 0, utf8)
+        pairs = grammar.parse_params(text, end)
+    except ValueError as error:
+        raise Refused(_syntax(text, utf8, "5.1.7", error)) from None
+    params = MailParams()
+    seen: set[bytes] = set()
+    for name, value in pairs:
+        if name in seen:
+            raise Refused(f"501 5.5.4 {name.decode()} was given twice")
+        seen.add(name)
+        _mail_param(params, name, value, limit)
+    return _address(path), params
+
+
+def _mail_param(params: MailParams, name: bytes, value: bytes, limit: int) -> None:
+    if name == b"SIZE":
+        if not value.isdigit() or len(value) > 20:
+            raise Refused("501 5.5.4 SIZE needs a number")
+        params.size = int(value)
+        if params.size > limit:
+            raise Refused(f"552 5.3.4 message is too big: {limit} octets is the most")
+    elif name == b"BODY":
+        if value.upper() not in (b"7BIT", b"8BITMIME"):
+            raise Refused("501 5.5.4 BODY is 7BIT or 8BITMIME")
+        params.body = value.upper()
+    elif name == b"SMTPUTF8":
+        if value:
+            raise Refused("501 5.5.4 SMTPUTF8 takes no value")
+        params.utf8 = True
+    elif name == b"RET":
+        if value.upper() not in (b"FULL", b"HDRS"):
+            raise Refused("501 5.5.4 RET is FULL or HDRS")
+        params.ret = value.upper()
+    elif name in (b"ENVID", b"AUTH"):
+        if not value or len(value) > 500:
+            raise Refused(f"501 5.5.4 {name.decode()} needs a value")
+        try:
+            params.envid = grammar.xtext(value)
+        except ValueError as error:
+            raise Refused(f"501 5.5.4 {name.decode()}: {error}") from None
+    else:
+        raise Refused(f"555 5.5.4 parameter {name.decode()} is not known")
+
+
+def rcpt(rest: bytes, utf8: bool) -> tuple[str, str | None]:
+    """``TO:<forward-path> parameters``: (local-part, domain), domain None for ``<postmaster>``."""
+    if rest[:3].upper() != b"TO:":
+        raise Refused("501 5.5.4 RCPT TO:<address> is expected")
+    text = rest[3:].lstrip(b" ")
+    if text[:12].lower() == b"<postmaster>":
+        path: tuple[bytes, bytes] | None = (b"postmaster", b"")
+        end = 12
+    else:
+        try:
+            path, end = grammar.parse_path(text, 0, utf8)
+        except ValueError as error:
+            raise Refused(_syntax(text, utf8, "5.1.3", error)) from None
+    if path is None:
+        raise Refused("501 5.1.3 a recipient can not be empty")
+    try:
+        pairs = grammar.parse_params(text, end)
+        for name, value in pairs:
+            _rcpt_param(name, value)
+    except ValueError as error:
+        raise Refused(f"501 5.5.4 {error}") from None
+    local, domain = path
+    return local.decode("utf-8", "replace"), domain.decode("utf-8", "replace") or None
+
+
+def _rcpt_param(name: bytes, value: bytes) -> None:
+    if name == b"NOTIFY":
+        words = value.upper().split(b",")
+        if words != [b"NEVER"] and not set(words) <= {b"SUCCESS", b"FAILURE", b"DELAY"}:
+            raise ValueError("NOTIFY is NEVER, or SUCCESS, FAILURE, DELAY with commas between")
+    elif name == b"ORCPT":
+        kind, semicolon, address = value.partition(b";")
+        if not kind or not semicolon or not address or len(value) > 500:
+            raise ValueError("ORCPT is type;address")
+        if kind.lower() != b"utf-8":
+            grammar.xtext(address)
+    else:
+        raise Refused(f"555 5.5.4 parameter {name.decode()} is not known")
+
+
+def _syntax(text: bytes, utf8: bool, code: str, error: ValueError) -> str:
+    if not utf8 and any(c > 127 for c in text):
+        return "553 5.6.7 an address that is not ASCII needs SMTPUTF8"
+    return f"501 {code} {error}"
+
+
+def _address(path: tuple[bytes, bytes] | None) -> str:
+    if path is None:
+        return ""
+    return path[0].decode("utf-8", "replace") + "@" + path[1].decode("utf-8", "replace")
+
+
+def printable(address: str) -> str:
+    """An address for a reply line."""
+    return "".join(c if c.isprintable() else "?" for c in address)[:255]

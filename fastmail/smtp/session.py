@@ -1,0 +1,537 @@
+"""One SMTP, submission or LMTP session (RFC 5321, 6409, 2033).
+
+Extensions: PIPELINING 2920, SIZE 1870, 8BITMIME 6152, SMTPUTF8 6531, CHUNKING 3030, ENHANCEDSTATUSCODES 2034,
+STARTTLS 3207, AUTH 4954, DSN 3461 (parameters are parsed).
+
+Promise: end of data is CRLF "." CRLF and nothing else; 250 comes after the message is durable in every mailbox it
+names (LMTP: one reply for each recipient). No limit is found out after memory was spent. A session that makes
+``errors`` mistakes, is slow, or speaks HTTP is ended with 421.
+"""
+
+import asyncio
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import Any
+
+from fastmail._core.lines import ContentReader, find_crlf
+from fastmail.auth import sasl
+from fastmail.auth.verifier import Verifier
+from fastmail.delivery.deliver import Deliverer, Envelope, Outcome
+from fastmail.directory.interface import AccountRecord
+from fastmail.durable.staging import Staged
+from fastmail.model.errors import ClientError, StorageFull, TemporaryError
+from fastmail.model.limits import Limits
+from fastmail.net.connection import Connection
+from fastmail.smtp import envelope as grammar
+from fastmail.smtp.table import COMMANDS, EOD_REPLIES, EXTENSIONS, HTTP, LMTP, MX, SUBMISSION
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+LINE = 4096  # RFC 5321 4.5.3.1.4 asks for 512, extensions add to it
+AUTH_LINE = 12288  # RFC 4954 4.3
+TAKE = 65536
+
+
+@dataclass(slots=True)
+class Service:
+    """What all sessions of a listener share. ``kind``: smtp, submission or lmtp."""
+
+    kind: str
+    hostname: str
+    limits: Limits
+    deliverer: Deliverer
+    verifier: Verifier
+    staging: str
+    plaintext: bool | str = False
+
+
+class SmtpSession:
+    """See the module. Commands are methods named in smtp.table."""
+
+    __slots__ = (
+        "_announced",
+        "_bdat",
+        "_bdat_last",
+        "_bdat_refused",
+        "_chunked",
+        "_conn",
+        "_envelope",
+        "_errors",
+        "_failures",
+        "_hello",
+        "_mail",
+        "_reader",
+        "_sasl",
+        "_service",
+        "_skipping",
+        "_staged",
+        "_user",
+        "_utf8",
+    )
+
+    def __init__(self, service: Service, connection: Connection) -> None:
+        self._service = service
+        self._conn = connection
+        self._hello = b""
+        self._errors = 0
+        self._failures = 0
+        self._user: AccountRecord | None = None
+        self._sasl: Any = None
+        self._skipping = False
+        self._reader: ContentReader | None = None
+        self._staged: Staged | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        """No mail transaction."""
+        self._envelope = Envelope()
+        self._mail = False
+        self._utf8 = False
+        self._announced = 0
+        self._bdat = 0
+        self._bdat_last = False
+        self._bdat_refused = False
+        self._chunked = False
+        self._reader = None
+        if self._staged is not None:
+            self._staged.drop()
+            self._staged = None
+
+    # ---------------------------------------------------------------- connection's calls
+
+    def connected(self) -> None:
+        word = "LMTP" if self._service.kind == LMTP else "ESMTP"
+        self._say(f"220 {self._service.hostname} {word} fastmail")
+        self._conn.touch(self._service.limits.command_timeout)
+
+    def tls_started(self) -> None:
+        self._hello = b""
+        self._user = None
+        self._reset()
+        self._conn.touch(self._service.limits.command_timeout)
+
+    def timed_out(self) -> None:
+        self._say(f"421 4.4.2 {self._service.hostname} timeout, closing")
+        self._conn.close()
+
+    def failed(self) -> None:
+        self._reset()
+        self._sasl = None
+        self._say("451 4.3.0 local error, try again later")
+
+    def lost(self) -> None:
+        self._reset()
+
+    def feed(self, data: memoryview) -> int:
+        position = 0
+        size = len(data)
+        conn = self._conn
+        self._conn.touch(self._service.limits.command_timeout)
+        while position < size and not conn.busy and not conn.closing:
+            if self._reader is not None and (self._bdat or not self._chunked):
+                position = self._content(data, position)
+                continue
+            end = find_crlf(data, position, size)
+            if end < 0:
+                most = AUTH_LINE if self._sasl is not None else LINE
+                if size - position > most:
+                    self._skipping = True
+                    return size
+                return position
+            if self._skipping:
+                self._skipping = False
+                self._bad("500 5.5.2 line is too long")
+                position = end + 1
+                continue
+            line = bytes(data[position : end + 1])
+            position = end + 1
+            if self._sasl is not None:
+                self._sasl_line(line)
+            else:
+                self._command(line, position < size)
+        return position
+
+    # ---------------------------------------------------------------- commands
+
+    def _command(self, line: bytes, more: bool) -> None:
+        if not line.endswith(b"\r\n"):
+            self._bad("500 5.5.2 line must end in CRLF")
+            return
+        line = line[:-2]
+        if len(line) > LINE:
+            self._bad("500 5.5.2 line is too long")
+            return
+        if b"\r" in line or b"\0" in line:
+            self._bad("500 5.5.2 bare CR or NUL in a command")
+            return
+        verb, _, rest = line.partition(b" ")
+        verb = verb.upper()
+        command = COMMANDS.get(verb)
+        if command is None:
+            if verb in HTTP:
+                self._say("421 4.7.0 this is not an HTTP server")
+                self._conn.close()
+                return
+            self._bad("502 5.5.1 EXPN is not done here" if verb == b"EXPN" else "500 5.5.1 unknown command; try HELP")
+            return
+        if self._service.kind not in command.services:
+            if verb == b"AUTH":
+                self._bad("502 5.5.1 no AUTH here: users send on the submission ports")
+            else:
+                self._bad("500 5.5.1 use LHLO" if self._service.kind == LMTP else "500 5.5.1 unknown command; try HELP")
+            return
+        if rest.strip() and not command.args:
+            self._bad("501 5.5.4 no argument is allowed")
+            return
+        if command.hello and not self._hello:
+            self._bad("503 5.5.1 say EHLO first" if self._service.kind != LMTP else "503 5.5.1 say LHLO first")
+            return
+        if command.mail and not self._mail and verb != b"BDAT":
+            self._bad("503 5.5.1 need MAIL first")
+            return
+        if command.rcpt and not self._envelope.recipients:
+            self._bad("503 5.5.1 need RCPT first" if verb != b"DATA" else "554 5.5.1 no valid recipients")
+            return
+        if verb == b"DATA" and more:
+            self._say("554 5.5.0 message was sent before the 354 reply")
+            count("smtp.early")
+            self._conn.close()
+            return
+        getattr(self, command.method)(rest)
+
+    def _greet(self, rest: bytes) -> bool:
+        name = rest.strip()
+        if not name or any(c < 33 or c == 127 for c in name) or len(name) > 255:
+            self._bad("501 5.5.4 a host name or address literal is expected")
+            return False
+        self._reset()
+        self._hello = name
+        self._envelope.helo = name.decode("utf-8", "replace")
+        return True
+
+    def do_helo(self, rest: bytes) -> None:
+        """RFC 5321 4.1.1.1."""
+        if self._greet(rest):
+            self._envelope.protocol = "SMTP"
+            self._say(f"250 {self._service.hostname}")
+
+    def do_ehlo(self, rest: bytes) -> None:
+        """EHLO, and LMTP's LHLO."""
+        if not self._greet(rest):
+            return
+        lines = [self._service.hostname.encode(), *EXTENSIONS, b"SIZE %d" % self._service.limits.message_size]
+        if self._conn.tls_available and not self._conn.tls:
+            lines.append(b"STARTTLS")
+        if self._service.kind == SUBMISSION and self._may_authenticate():
+            lines.append(b"AUTH PLAIN LOGIN")
+        self._conn.write(b"".join(b"250-%s\r\n" % x for x in lines[:-1]) + b"250 %s\r\n" % lines[-1])
+
+    def do_mail(self, rest: bytes) -> None:
+        """RFC 5321 4.1.1.2, with the parameters of smtp.envelope."""
+        service = self._service
+        if self._mail:
+            self._bad("503 5.5.1 a mail transaction is under way; RSET ends it")
+            return
+        if service.kind == SUBMISSION and self._user is None:
+            hint = "STARTTLS, then AUTH" if not self._conn.tls and self._conn.tls_available else "AUTH"
+            self._bad(f"530 5.7.0 login needed: {hint}")
+            return
+        try:
+            sender, params = grammar.mail(rest, service.limits.message_size)
+        except grammar.Refused as refusal:
+            self._bad(str(refusal))
+            return
+        if self._user is not None and sender and not service.deliverer.directory.may_send_as(self._user, sender):
+            self._bad("553 5.7.1 sender address does not belong to this login")
+            return
+        hello = self._hello.decode("utf-8", "replace")
+        self._envelope = Envelope(sender=sender, helo=hello, peer=self._conn.host, protocol=self._protocol())
+        self._utf8 = params.utf8
+        self._announced = params.size
+        self._mail = True
+        self._say("250 2.1.0 sender ok")
+
+    def _protocol(self) -> str:
+        word = "LMTP" if self._service.kind == LMTP else "UTF8SMTP" if self._utf8 else "ESMTP"
+        return word + ("S" if self._conn.tls else "") + ("A" if self._user is not None else "")
+
+    def do_rcpt(self, rest: bytes) -> None:
+        """RFC 5321 4.1.1.3; only addresses of this server, so never an open relay."""
+        service = self._service
+        if len(self._envelope.recipients) >= service.limits.recipients:
+            self._bad("452 4.5.3 too many recipients")
+            return
+        try:
+            local, domain = grammar.rcpt(rest, self._utf8)
+        except grammar.Refused as refusal:
+            self._bad(str(refusal))
+            return
+        directory = service.deliverer.directory
+        if domain is None:
+            domain = service.hostname  # <postmaster>, RFC 5321 4.5.1
+        address = f"{local}@{domain}"
+        if not directory.is_local(domain):
+            if service.kind == SUBMISSION:
+                self._bad("550 5.7.1 sending to other servers is not available here yet")
+            else:
+                self._bad("550 5.7.1 relaying denied: the domain is not of this server")
+            return
+        records = directory.resolve(address)
+        if not records:
+            count("smtp.unknown")
+            self._bad("550 5.1.1 no such user here")
+            return
+        self._envelope.recipients.append((address, records))
+        self._say("250 2.1.5 recipient ok")
+
+    def do_data(self, rest: bytes) -> None:
+        """RFC 5321 4.1.1.4."""
+        if self._reader is not None:
+            self._bad("503 5.5.1 BDAT was begun; DATA can not follow")
+            return
+        self._begin_content(dots=True)
+        self._say("354 end with CRLF . CRLF")
+
+    def do_bdat(self, rest: bytes) -> None:
+        """RFC 3030 2."""
+        words = rest.split()
+        valid = 1 <= len(words) <= 2 and words[0].isdigit() and len(words[0]) <= 18
+        if not valid or (len(words) == 2 and words[1].upper() != b"LAST"):
+            self._bad("501 5.5.4 BDAT size [LAST] is expected")
+            self._conn.close()  # where the next command starts can not be known
+            return
+        self._bdat = int(words[0])
+        self._bdat_last = len(words) == 2
+        self._bdat_refused = not self._mail or not self._envelope.recipients
+        if self._reader is None:
+            self._begin_content(dots=False)
+        if not self._bdat:
+            self._end_chunk()
+
+    def do_rset(self, rest: bytes) -> None:
+        """RFC 5321 4.1.1.5."""
+        self._reset()
+        self._say("250 2.0.0 ok")
+
+    def do_noop(self, rest: bytes) -> None:
+        """RFC 5321 4.1.1.9."""
+        self._say("250 2.0.0 ok")
+
+    def do_quit(self, rest: bytes) -> None:
+        """RFC 5321 4.1.1.10."""
+        self._say(f"221 2.0.0 {self._service.hostname} closing")
+        self._conn.close()
+
+    def do_vrfy(self, rest: bytes) -> None:
+        """RFC 5321 3.5.3: never tells who exists."""
+        if not rest.strip():
+            self._bad("501 5.5.4 an address is expected")
+            return
+        self._say("252 2.1.5 send mail to find out")
+
+    def do_help(self, rest: bytes) -> None:
+        """RFC 5321 4.1.1.8."""
+        verbs = " ".join(v.decode() for v, c in COMMANDS.items() if self._service.kind in c.services)
+        self._say(f"214 2.0.0 {verbs}")
+
+    def do_starttls(self, rest: bytes) -> None:
+        """RFC 3207 4."""
+        if self._conn.tls:
+            self._bad("503 5.5.1 TLS is on already")
+        elif not self._conn.tls_available:
+            self._bad("502 5.5.1 TLS is not available")
+        elif self._mail:
+            self._bad("503 5.5.1 not inside a mail transaction")
+        else:
+            self._say("220 2.0.0 start TLS now")
+            self._conn.start_tls()
+
+    # ---------------------------------------------------------------- AUTH (RFC 4954)
+
+    def _may_authenticate(self) -> bool:
+        allowed = self._service.plaintext
+        return self._conn.tls or allowed is True or (allowed == "loopback" and self._conn.local)
+
+    def do_auth(self, rest: bytes) -> None:
+        """RFC 4954 4."""
+        words = rest.split()
+        if self._user is not None:
+            self._bad("503 5.5.1 logged in already")
+        elif self._mail:
+            self._bad("503 5.5.1 not inside a mail transaction")
+        elif not self._may_authenticate():
+            self._bad("538 5.7.11 TLS is needed first: STARTTLS")
+        elif not 1 <= len(words) <= 2:
+            self._bad("501 5.5.4 AUTH mechanism [initial response] is expected")
+        elif words[0].decode("ascii", "replace").upper() not in sasl.MECHANISMS:
+            self._bad("504 5.5.4 mechanism is not known; PLAIN and LOGIN are")
+        else:
+            self._sasl = sasl.MECHANISMS[words[0].decode("ascii").upper()]()
+            self._sasl_step(words[1] if len(words) == 2 else None)
+
+    def _sasl_line(self, line: bytes) -> None:
+        text = line.rstrip(b"\r\n")
+        if text == b"*":
+            self._sasl = None
+            self._bad("501 5.7.0 login cancelled")
+            return
+        self._sasl_step(text)
+
+    def _sasl_step(self, line: bytes | None) -> None:
+        try:
+            answer = self._sasl.step(None if line is None else sasl.decode(line))
+        except sasl.SaslError as error:
+            self._sasl = None
+            self._bad(f"501 5.5.2 {error}")
+            return
+        if isinstance(answer, bytes):
+            self._conn.write(b"334 " + b64encode(answer) + b"\r\n")
+            return
+        self._sasl = None
+        self._conn.run(self._login(answer))
+
+    async def _login(self, claim: sasl.Credentials) -> None:
+        limits = self._service.limits
+        try:
+            record = await self._service.verifier.check(claim.login, claim.password)
+        except TemporaryError:
+            self._say("454 4.7.0 too many logins wait, try again later")
+            return
+        if record is None:
+            self._failures += 1
+            log.event("login.failed", "warning", protocol="submission", login=claim.login, peer=self._conn.host)
+            await asyncio.sleep(limits.auth_failure_delay)
+            self._say("535 5.7.8 login failed")
+            if self._failures >= limits.auth_failures:
+                self._say("421 4.7.0 too many failed logins")
+                self._conn.close()
+            return
+        self._user = record
+        log.event("login", protocol="submission", account=record.address, peer=self._conn.host)
+        self._say("235 2.7.0 logged in")
+
+    # ---------------------------------------------------------------- content
+
+    def _begin_content(self, dots: bool) -> None:
+        self._reader = ContentReader(dots, self._service.limits.message_size)
+        self._chunked = not dots
+        self._staged = Staged(self._service.staging)
+
+    def _content(self, data: memoryview, position: int) -> int:
+        """Take content; switches back to commands at its end."""
+        reader, staged = self._reader, self._staged
+        assert reader is not None and staged is not None
+        if not self._chunked:
+            position = reader.feed(data, position)
+            ended = reader.done
+        else:
+            chunk = data[position : position + self._bdat]
+            if not self._bdat_refused:
+                reader.feed(chunk)
+            self._bdat -= len(chunk)
+            position += len(chunk)
+            ended = not self._bdat
+        if reader.pending() >= TAKE or ended:
+            spill = staged.add(reader.take()) if reader.pending() else False
+            if ended and not self._chunked:
+                self._conn.run(self._end_of_data())
+            elif ended:
+                self._end_chunk()
+            elif spill:
+                self._conn.run(self._spill(staged))
+        return position
+
+    async def _spill(self, staged: Staged) -> None:
+        """To disk with what is too big for memory; when the disk is full the content is dropped, the end still found."""
+        try:
+            await staged.spill()
+        except OSError as error:
+            log.event("smtp.staging", "error", error=error)
+            if self._staged is staged:
+                self._announced = -1
+                staged.drop()
+                self._staged = Staged(self._service.staging)
+
+    def _end_chunk(self) -> None:
+        """A BDAT chunk is complete (RFC 3030 2)."""
+        if self._bdat_refused:
+            if not self._envelope.recipients:
+                self._reader = None
+                if self._staged is not None:
+                    self._staged.drop()
+                    self._staged = None
+            self._bad("503 5.5.1 need MAIL first" if not self._mail else "554 5.5.1 no valid recipients")
+            return
+        assert self._reader is not None
+        if not self._bdat_last:
+            if self._reader.full:
+                self._refuse_content("full")
+            else:
+                self._say("250 2.0.0 chunk taken")
+            return
+        self._reader.finish()
+        if self._reader.pending() and self._staged is not None:
+            self._staged.add(self._reader.take())
+        self._conn.run(self._end_of_data())
+
+    def _refuse_content(self, why: str) -> None:
+        code, enhanced, text = EOD_REPLIES[why]
+        times = (
+            len(self._envelope.recipients)
+            if self._service.kind == LMTP and (self._bdat_last or not self._chunked)
+            else 1
+        )
+        count("smtp.refused")
+        self._reset()
+        for _ in range(times):
+            self._bad(f"{code} {enhanced} {text}")
+
+    async def _end_of_data(self) -> None:
+        """Decide, deliver, and reply: one reply, or for LMTP one for each recipient (RFC 2033 4.2)."""
+        reader, staged, envelope = self._reader, self._staged, self._envelope
+        assert reader is not None and staged is not None
+        for why in ("full", "bare", "nul"):
+            if getattr(reader, why):
+                self._refuse_content(why)
+                return
+        if self._announced < 0:
+            outcomes = [Outcome(452, "4.3.1", "not enough storage, try again later")] * len(envelope.recipients)
+        else:
+            try:
+                if staged.spilled:
+                    await staged.spill()
+                outcomes = await self._service.deliverer.deliver(envelope, staged.content())
+            except (StorageFull, OSError) as error:
+                log.event("smtp.staging", "error", error=error)
+                outcomes = [Outcome(452, "4.3.1", "not enough storage, try again later")] * len(envelope.recipients)
+            except ClientError as error:
+                log.event("smtp.deliver", "warning", error=error)
+                outcomes = [Outcome(451, "4.3.0", "local error, try again later")] * len(envelope.recipients)
+        count(f"{self._service.kind}.messages")
+        if self._service.kind == LMTP:
+            for (address, _), outcome in zip(envelope.recipients, outcomes, strict=True):
+                self._say(f"{outcome.code} {outcome.enhanced} <{grammar.printable(address)}> {outcome.text}")
+        else:
+            worst = max(outcomes, key=lambda outcome: (outcome.code // 100 == 4, outcome.code))
+            self._say(f"{worst.code} {worst.enhanced} {worst.text}")
+        self._reset()
+
+    # ---------------------------------------------------------------- replies
+
+    def _say(self, line: str) -> None:
+        self._conn.write(line.encode() + b"\r\n")
+
+    def _bad(self, line: str) -> None:
+        """An error reply; too many of them end the session."""
+        self._errors += 1
+        self._say(line)
+        if self._errors >= self._service.limits.errors:
+            count("smtp.errors")
+            self._say("421 4.7.0 too many errors, closing")
+            self._conn.close()
+
+
+def service(kind: str, **shared: Any) -> Service:
+    """A Service; ``kind`` is one of smtp, submission and lmtp."""
+    assert kind in (MX, SUBMISSION, LMTP)
+    return Service(kind, **shared)

@@ -1,0 +1,107 @@
+"""The change hub: who looks at which mailbox, and who must be told that it changed.
+
+Inside a worker a change calls back the sessions that watch the mailbox. Other workers hear of it by a doorbell: one
+datagram with the keys of a whole commit, on a Unix socket of each worker. A lost datagram (a full socket buffer)
+is made good by the next one or by the client's next command, because sessions always read the index itself.
+
+Rule: commit, then publish, then reply, in that order.
+"""
+
+import asyncio
+import os
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+KEY = 12
+MAX_KEYS = 4000
+
+
+class Hub:
+    """Watchers of one worker. ``directory`` holds the workers' doorbells; empty for a single process."""
+
+    def __init__(self, directory: str = "", worker: int = 0) -> None:
+        self._watchers: defaultdict[bytes, set[Callable[[], None]]] = defaultdict(set)
+        self._directory = directory
+        self._name = f"doorbell.{worker}"
+        self._socket: socket.socket | None = None
+        self._peers: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop, workers: int) -> None:
+        """Open this worker's doorbell and learn where the others' are."""
+        if not self._directory:
+            return
+        path = os.path.join(self._directory, self._name)
+        if os.path.exists(path):
+            os.unlink(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind(path)
+        os.chmod(path, 0o600)
+        names = [f"doorbell.{n}" for n in range(workers)]
+        self._peers = [os.path.join(self._directory, n) for n in names if n != self._name]
+        self._loop = loop
+        loop.add_reader(self._socket.fileno(), self._rung)
+
+    def join(self, directory: str) -> None:
+        """Ring the doorbells of a running server from a process that has none itself (a command)."""
+        try:
+            names = [name for name in os.listdir(directory) if name.startswith("doorbell.")]
+        except OSError:
+            return
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._peers = [os.path.join(directory, name) for name in names]
+
+    def close(self) -> None:
+        if self._socket is not None:
+            if self._loop is not None:
+                self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def watch(self, key: bytes, callback: Callable[[], None]) -> bool:
+        """True when this is the first watcher of the mailbox."""
+        watchers = self._watchers[key]
+        watchers.add(callback)
+        return len(watchers) == 1
+
+    def unwatch(self, key: bytes, callback: Callable[[], None]) -> bool:
+        """True when nobody watches the mailbox any more."""
+        watchers = self._watchers.get(key)
+        if watchers is None:
+            return False
+        watchers.discard(callback)
+        if watchers:
+            return False
+        del self._watchers[key]
+        return True
+
+    def publish(self, keys: Iterable[bytes]) -> None:
+        """Tell everybody, here and in the other workers."""
+        changed = set(keys)
+        self.tell(changed)
+        if self._socket is None or not changed:
+            return
+        flat = list(changed)
+        for start in range(0, len(flat), MAX_KEYS):
+            datagram = b"".join(flat[start : start + MAX_KEYS])
+            for peer in self._peers:
+                try:
+                    self._socket.sendto(datagram, peer)
+                except OSError:
+                    continue  # that worker is starting, gone or busy; its sessions read the index anyway
+
+    def tell(self, keys: Iterable[bytes]) -> None:
+        """Call back the watchers in this worker."""
+        for key in keys:
+            for callback in tuple(self._watchers.get(key, ())):
+                callback()
+
+    def _rung(self) -> None:
+        assert self._socket is not None
+        for _ in range(64):
+            try:
+                datagram = self._socket.recv(KEY * MAX_KEYS)
+            except (BlockingIOError, InterruptedError):
+                return
+            self.tell({datagram[i : i + KEY] for i in range(0, len(datagram) - KEY + 1, KEY)})

@@ -1,0 +1,202 @@
+"""What the protocols ask of a store, cut at mailbox operations; the same contract suite runs over every backend.
+
+Rules every backend keeps: UIDs and MODSEQs are given inside its commit, ascend and are never reused; a coroutine
+returns only when its effect is durable (or, for the memory backend, done); changes are published in commit order, before
+the coroutine that made them returns. No path, descriptor or transaction crosses this interface except inside a
+snapshot, which must be closed before the caller awaits.
+
+A mailbox key is 12 octets: account id (8, big-endian), mailbox id (4). Flags and keywords: see model.flags.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fastmail._core.uidset import UidSet
+
+Octets = bytes | bytearray | memoryview
+ALL_MODSEQ = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who owns mailboxes. ``root`` is where a backend that keeps files puts them."""
+
+    id: int
+    address: str
+    root: str = ""
+
+
+# attributes of a mailbox (RFC 6154), as bits of Mailbox.special
+SPECIAL = {1: "\\Drafts", 2: "\\Sent", 4: "\\Trash", 8: "\\Junk", 16: "\\Archive"}
+DEFAULT_MAILBOXES = {"Drafts": 1, "Sent": 2, "Trash": 4, "Junk": 8, "Archive": 16}
+
+
+@dataclass(slots=True)
+class Mailbox:
+    """One mailbox as of one commit. ``recent_from``: first UID that no session was told of as \\Recent."""
+
+    key: bytes
+    name: str
+    uidvalidity: int
+    uidnext: int = 1
+    exists: int = 0
+    unseen: int = 0
+    deleted: int = 0
+    recent_from: int = 1
+    modseq: int = 1
+    octets: int = 0
+    special: int = 0
+    created: int = 0
+    generation: int = 0
+
+
+@dataclass(slots=True)
+class NewMessage:
+    """A message to be kept. ``content`` chunks are as a Maildir keeps them, with LF; ``size`` is as served."""
+
+    content: Sequence[Octets]
+    summary: bytes
+    size: int
+    date: int
+    flags: int = 0
+    keywords: Sequence[bytes] = ()
+    recent: bool = True
+    dated: bool = False
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One message for one mailbox."""
+
+    account: Account
+    key: bytes
+    message: NewMessage
+
+
+@dataclass(slots=True)
+class Appended:
+    """Where messages went: UIDs in the order in which they were given."""
+
+    key: bytes
+    uidvalidity: int
+    uids: list[int]
+    modseq: int = 0
+
+
+@dataclass(slots=True)
+class Stored:
+    """Result of a flag change. ``before`` is the mailbox's MODSEQ just before it."""
+
+    key: bytes
+    changed: UidSet
+    same: UidSet
+    refused: UidSet
+    modseq: int
+    before: int
+
+
+@dataclass(slots=True)
+class Expunged:
+    """Result of a removal."""
+
+    key: bytes
+    uids: UidSet
+    modseq: int
+    before: int
+
+
+@dataclass(slots=True)
+class Copied:
+    """Result of COPY or MOVE: ``source`` and ``target`` UIDs correspond in order."""
+
+    target: Appended
+    source: list[int]
+    expunged: Expunged | None = None
+
+
+@dataclass(slots=True)
+class Listing:
+    """An account's mailboxes and subscriptions."""
+
+    mailboxes: list[Mailbox] = field(default_factory=list)
+    subscribed: set[str] = field(default_factory=set)
+
+
+class Snapshot(Protocol):
+    """One consistent state, for reading. Values lent by it die with it."""
+
+    def mailbox(self, key: bytes) -> Mailbox | None: ...
+    def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
+        """Index pages in UID order; with ``uids`` only those that may hold one of them."""
+        ...
+
+    def presence(self, key: bytes, above: int = 0) -> Iterator[tuple[int, int]]:
+        """(first UID, presence bits) of the pages that may hold UIDs above ``above``."""
+        ...
+
+    def summaries(self, key: bytes, uids: Iterable[int]) -> dict[int, Octets]: ...
+    def expunged(self, key: bytes, since: int) -> UidSet:
+        """UIDs removed by commits after MODSEQ ``since``."""
+        ...
+
+    def keywords(self, key: bytes) -> list[bytes]: ...
+
+
+class Store(Protocol):
+    """A mail store. Coroutines raise the errors of model.errors."""
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+    async def open(self, account: Account) -> None:
+        """Make sure that the account's INBOX (and, when new, its usual folders) exist."""
+        ...
+
+    async def listing(self, account: Account) -> Listing: ...
+    def find(self, account: Account, name: str) -> bytes | None: ...
+    async def create(self, account: Account, name: str, special: int = 0) -> None: ...
+    async def delete(self, account: Account, name: str) -> None: ...
+    async def rename(self, account: Account, old: str, new: str) -> None: ...
+    async def subscribe(self, account: Account, name: str, on: bool) -> None: ...
+    def snapshot(self, account: Account) -> AbstractContextManager[Snapshot]: ...
+    async def sync(self, account: Account, key: bytes) -> None:
+        """Take in what other programs did to the mailbox; cheap when nothing changed."""
+        ...
+
+    async def content(self, account: Account, key: bytes, uid: int) -> bytes | None:
+        """The message as it lies in the store, with LF or CRLF; None when it is gone."""
+        ...
+
+    async def append(self, account: Account, key: bytes, messages: Sequence[NewMessage]) -> Appended:
+        """Keep messages; durable, all or none, when it returns."""
+        ...
+
+    async def deliver(self, items: Sequence[Delivery]) -> None:
+        """Keep each message in its mailbox; durable when it returns, all or none where they share a shard."""
+        ...
+
+    async def store(
+        self,
+        account: Account,
+        key: bytes,
+        uids: UidSet,
+        mode: int,
+        flags: int,
+        keywords: Sequence[bytes],
+        unchanged_since: int = ALL_MODSEQ,
+    ) -> Stored: ...
+    async def copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False) -> Copied: ...
+    async def expunge(self, account: Account, key: bytes, uids: UidSet | None, required: int) -> Expunged:
+        """Remove those of ``uids`` (None: all) that have all ``required`` flags."""
+        ...
+
+    async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
+        """First and past-last UID that are \\Recent for the caller, and for nobody after it."""
+        ...
+
+    def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
+        """Call back, on the loop, after each commit to the mailbox by anybody, and when files change."""
+        ...
+
+    def unwatch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None: ...

@@ -1,0 +1,144 @@
+"""What follows a commit at leisure: file names catch up with flags, new/ empties into cur/, expunged files go.
+
+Both queues are tables of the index (``todo`` and ``trash``), written in the commit that caused them, so a crash
+loses none: a worker does what it caused within a second, and at start the first worker does what was left. Order:
+rename, sync the directories, then clear the entries; unlink, then clear. Until then the index is right and the names
+are late. Other programs that changed a name meanwhile are found by base name; their file is never lost.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastmail._core import pages
+from fastmail.durable import files
+from fastmail.store.local import layout
+from fastmail.store.local.layout import Tables
+from fastmail.store.local.names import FileName, base_of
+from fastmail.store.local.sync import listing, path_of
+
+BATCH = 2000
+
+
+@dataclass(slots=True)
+class Done:
+    """What was done on disk and may be cleared from the index."""
+
+    key: bytes
+    named: list[tuple[int, bytes, int]] = field(default_factory=list)  # uid, mark and name, modseq it was made for
+    unlinked: list[bytes] = field(default_factory=list)  # keys in the trash table
+    more: bool = False
+
+
+def pending(begin: Callable[[], Any], t: Tables) -> set[bytes]:
+    """Mailboxes with work left, over the whole environment."""
+    out: set[bytes] = set()
+    txn = begin()
+    try:
+        for table in (t.todo, t.trash):
+            cursor = txn.cursor(db=table)
+            found = cursor.first()
+            while found:
+                key = bytes(cursor.key()[:12])
+                out.add(key)
+                found = cursor.set_range(key + b"\xff" * 500)
+    finally:
+        txn.abort()
+    return out
+
+
+def tidy(begin: Callable[[], Any], t: Tables, key: bytes, directory: str) -> Done:
+    """Do the disk's part for one mailbox, on a helper thread."""
+    done = Done(key)
+    renames: list[tuple[int, bytes, bytes, int]] = []
+    unlinks: list[tuple[bytes, bytes]] = []
+    txn = begin()
+    try:
+        cursor = txn.cursor(db=t.todo)
+        records: dict[int, Any] = {}
+        if cursor.set_range(key):
+            for at in cursor.iternext(values=False):
+                if at[:12] != key:
+                    break
+                if len(renames) >= BATCH:
+                    done.more = True
+                    break
+                uid = int.from_bytes(at[12:], "big")
+                if uid not in records:
+                    page = txn.get(layout.page_key(key, uid), db=t.page)
+                    records.update({r[0]: r for r in pages.records(page)} if page is not None else {})
+                name = txn.get(at, db=t.file)
+                record = records.get(uid)
+                if name is None or record is None:
+                    done.named.append((uid, b"", 0))
+                    continue
+                old = bytes(name)
+                new = b"c" + FileName.parse(old[1:]).with_flags(record[1], record[3])
+                renames.append((uid, old, new, record[2]))
+        cursor = txn.cursor(db=t.trash)
+        if cursor.set_range(key):
+            for at, name in cursor.iternext():
+                if at[:12] != key or len(unlinks) >= BATCH:
+                    done.more = done.more or at[:12] == key
+                    break
+                unlinks.append((bytes(at), bytes(name)))
+    finally:
+        txn.abort()
+    if renames:
+        _rename(directory, renames, done)
+    if unlinks:
+        _unlink(directory, unlinks, done)
+    return done
+
+
+def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], done: Done) -> None:
+    moves = [(uid, old, new, modseq) for uid, old, new, modseq in renames if old != new]
+    done.named += [(uid, new, modseq) for uid, old, new, modseq in renames if old == new]
+    codes = files.rename_batch([(path_of(directory, old), path_of(directory, new)) for _, old, new, _ in moves])
+    current: dict[bytes, bytes] | None = None
+    for (uid, old, new, modseq), code in zip(moves, codes, strict=True):
+        if code and not os.path.lexists(path_of(directory, new)):
+            if current is None:
+                current = _by_base(directory)
+            found = current.get(base_of(old[1:]))
+            if found is None:
+                done.named.append((uid, old, modseq))  # gone; the next look at the directory expunges it
+                continue
+            if files.rename_batch([(path_of(directory, found), path_of(directory, new))])[0]:
+                continue
+        done.named.append((uid, new, modseq))
+    if moves:
+        root = os.fsencode(directory)
+        files.sync_dirs([root + b"/cur", root + b"/new"])
+
+
+def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) -> None:
+    codes = files.unlink_batch([path_of(directory, name) for _, name in unlinks])
+    current: dict[bytes, bytes] | None = None
+    for (at, name), code in zip(unlinks, codes, strict=True):
+        if code:
+            if current is None:
+                current = _by_base(directory)
+            found = current.get(base_of(name[1:]))
+            if found is not None and files.unlink_batch([path_of(directory, found)])[0]:
+                continue
+        done.unlinked.append(at)
+
+
+def _by_base(directory: str) -> dict[bytes, bytes]:
+    return {base_of(n): m + n for m, sub in ((b"n", "new"), (b"c", "cur")) for n in listing(directory, sub)}
+
+
+def clear(txn: Any, t: Tables, done: Done) -> None:
+    """Clear what was done, in the writer's transaction; a flag changed meanwhile keeps its entry."""
+    for uid, marked, modseq in done.named:
+        at = layout.uid_key(done.key, uid)
+        if marked and txn.get(at, db=t.file) is not None:
+            txn.put(at, marked, db=t.file)
+        page = txn.get(layout.page_key(done.key, uid), db=t.page)
+        now = next((r[2] for r in pages.records(page) if r[0] == uid), modseq) if page is not None else modseq
+        if not marked or now == modseq:
+            txn.delete(at, db=t.todo)
+    for at in done.unlinked:
+        txn.delete(at, db=t.trash)

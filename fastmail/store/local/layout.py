@@ -1,0 +1,109 @@
+"""What the index of one shard holds: tables, keys and rows, version 1. Only the writer's transactions write them.
+
+    box     account(8) mailbox(4)            Mailbox row (below), then the name in UTF-8
+    name    account(8) name                  mailbox id(4)
+    subs    account(8) name                  empty; subscribed names, which need not exist
+    page    mailbox key(12) first uid(4)     index page (_core/pages.pxd)
+    summ    mailbox key(12) uid(4)           summary (_core/mime.pyx)
+    file    mailbox key(12) uid(4)           b"n" or b"c" (new/ or cur/), then the file's name
+    kw      mailbox key(12)                  keyword names, NUL between them; position = bit
+    gone    mailbox key(12) modseq(8)        expunged UIDs as u32 pairs first, last
+    todo    mailbox key(12) uid(4)           empty; the file's name must still follow the flags
+    trash   mailbox key(12) base name        path of a file to be unlinked, relative to the account's root
+    meta    b"layout", b"next" account(8)    layout version; next mailbox id and last UIDVALIDITY of the account
+
+Numbers in keys are big-endian, so that they sort; in rows little-endian. A reader of this version ignores octets
+it does not know behind a row's fixed part up to the name's offset, which the row itself states.
+"""
+
+import struct
+from typing import Any, NamedTuple
+
+from fastmail.model.errors import CorruptData
+from fastmail.store.interface import Mailbox
+
+LAYOUT = 1
+TABLES = ["box", "name", "subs", "page", "summ", "file", "kw", "gone", "todo", "trash"]
+
+# version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
+# created (s since 1970), generation (grows when files of other programs are taken in)
+ROW = struct.Struct("<BBHIIIIIIQQII")
+U32 = struct.Struct(">I")
+U64 = struct.Struct(">Q")
+NEXT = struct.Struct("<II")
+
+
+class Tables(NamedTuple):
+    """Handles of the tables of one environment."""
+
+    box: Any
+    name: Any
+    subs: Any
+    page: Any
+    summ: Any
+    file: Any
+    kw: Any
+    gone: Any
+    todo: Any
+    trash: Any
+    meta: Any
+
+
+def account_key(account: int) -> bytes:
+    return U64.pack(account)
+
+
+def mailbox_key(account: int, mailbox: int) -> bytes:
+    return U64.pack(account) + U32.pack(mailbox)
+
+
+def uid_key(key: bytes, uid: int) -> bytes:
+    return key + U32.pack(uid)
+
+
+def page_key(key: bytes, uid: int) -> bytes:
+    return key + U32.pack(uid & ~63)
+
+
+def pack_row(box: Mailbox) -> bytes:
+    return (
+        ROW.pack(
+            1,
+            ROW.size,
+            box.special,
+            box.uidvalidity,
+            box.uidnext,
+            box.exists,
+            box.unseen,
+            box.deleted,
+            box.recent_from,
+            box.modseq,
+            box.octets,
+            box.created,
+            box.generation,
+        )
+        + box.name.encode()
+    )
+
+
+def unpack_row(key: bytes, row: bytes | memoryview) -> Mailbox:
+    if len(row) < ROW.size or row[0] != 1:
+        raise CorruptData(f"mailbox row {key.hex()} has an unknown layout")
+    _, at, special, validity, uidnext, exists, unseen, deleted, recent, modseq, octets, created, generation = (
+        ROW.unpack_from(row)
+    )
+    return Mailbox(
+        bytes(key),
+        str(row[at:], "utf-8"),
+        validity,
+        uidnext,
+        exists,
+        unseen,
+        deleted,
+        recent,
+        modseq,
+        octets,
+        special,
+        created,
+        generation,
+    )

@@ -1,0 +1,99 @@
+"""Maildir file and folder names (Maildir++; shared with Dovecot, Courier, qmail, mutt).
+
+``<sec>.M<usec>P<pid>I<instance>Q<n>.<host>,S=<octets on disk>,W=<octets as served>[:2,<flags>]``. The instance is
+8 hex digits, chosen at each start of the server: a file with the running instance's mark and no index record is
+a delivery under way, any other file with no record is somebody's mail and is taken in.
+"""
+
+import itertools
+import os
+import re
+import socket
+import time
+from dataclasses import dataclass
+
+from fastmail.model.flags import from_info, to_info
+from fastmail.model.mailbox_name import INBOX, encode_utf7
+
+_SIZE = re.compile(r",S=(\d+)(?=[:,]|$)")
+_SERVED = re.compile(r",W=(\d+)(?=[:,]|$)")
+_OWN = re.compile(rb"\d+\.M\d+P\d+I([0-9a-f]{8})Q\d+\.")
+_ORDER = re.compile(r"(\d+)(?:\.M(\d+))?")
+
+
+class NameMaker:
+    """Unique base names of one process."""
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance.encode()
+        host = socket.gethostname().replace("/", "_").replace(":", "_").replace(",", "_") or "localhost"
+        self._tail = f".{host[:64]}"
+        self._count = itertools.count(1)
+        self._middle = f"P{os.getpid()}I{instance}Q"
+
+    def make(self, octets: int, served: int) -> bytes:
+        """A base name that no file has had."""
+        now = time.time_ns()
+        return (
+            f"{now // 1_000_000_000}.M{now // 1000 % 1_000_000:06d}{self._middle}{next(self._count)}{self._tail}"
+            f",S={octets},W={served}"
+        ).encode()
+
+    def under_way(self, name: bytes) -> bool:
+        """Was this name made by the running instance?"""
+        match = _OWN.match(name)
+        return match is not None and match.group(1) == self.instance
+
+
+@dataclass(slots=True)
+class FileName:
+    """A file name taken apart: ``base`` is the identity, ``foreign`` what other tools keep in the info part."""
+
+    base: str
+    flags: int
+    keywords: int
+    foreign: str
+    has_info: bool
+
+    @staticmethod
+    def parse(name: bytes) -> "FileName":
+        text = os.fsdecode(name)
+        base, colon, info = text.rpartition(":")
+        if not colon:
+            return FileName(text, 0, 0, "", False)
+        first = text.partition(":")[0]
+        if not info.startswith("2,"):
+            return FileName(first, 0, 0, "", False)
+        flags, keywords, foreign = from_info(info[2:])
+        return FileName(first, flags, keywords, foreign, True)
+
+    def with_flags(self, flags: int, keywords: int) -> bytes:
+        """The name for cur/ with these flags."""
+        return os.fsencode(f"{self.base}:2,{to_info(flags, keywords, self.foreign)}")
+
+
+def base_of(name: bytes | memoryview) -> bytes:
+    return bytes(name).partition(b":")[0]
+
+
+def sizes_in(name: bytes) -> tuple[int, int]:
+    """(S=, W=) of a name, -1 where it has none."""
+    text = os.fsdecode(name)
+    on_disk = _SIZE.search(text)
+    served = _SERVED.search(text)
+    return int(on_disk.group(1)) if on_disk else -1, int(served.group(1)) if served else -1
+
+
+def arrival_order(name: bytes) -> tuple[int, int, bytes]:
+    """Sort key for new files: seconds, microseconds, then the name."""
+    match = _ORDER.match(os.fsdecode(name))
+    if match is None:
+        return 1 << 62, 0, name
+    return int(match.group(1)), int(match.group(2) or 0), name
+
+
+def folder(root: str, name: str) -> str:
+    """The directory of a mailbox."""
+    if name == INBOX:
+        return root
+    return os.path.join(root, "." + encode_utf7(name).decode().replace("/", "."))

@@ -1,0 +1,345 @@
+"""What happens to the index inside the writer's transaction. Plain functions over a transaction and its tables.
+
+Each raises before its first write where it can; the commit queue runs an operation again, alone, when another one of
+its batch failed, so every function derives all from the transaction and its arguments. MODSEQ grows by one with
+every operation that changes something.
+"""
+
+import struct
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fastmail._core import pages
+from fastmail._core.uidset import UidSet
+from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, TooMuch
+from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
+from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Mailbox, NewMessage, Stored
+from fastmail.store.local import layout
+from fastmail.store.local.layout import Tables
+from fastmail.store.local.names import FileName, base_of
+
+PAIR = struct.Struct("<II")
+MAX_UID = 0xFFFFFFFF
+
+
+def load(txn: Any, t: Tables, key: bytes) -> Mailbox:
+    """The mailbox row; NoSuchMailbox when it was deleted meanwhile."""
+    row = txn.get(key, db=t.box)
+    if row is None:
+        raise NoSuchMailbox("mailbox is gone")
+    return layout.unpack_row(key, row)
+
+
+def save(txn: Any, t: Tables, box: Mailbox) -> None:
+    txn.put(box.key, layout.pack_row(box), db=t.box)
+
+
+# ---------------------------------------------------------------- keywords
+
+
+def keyword_names(txn: Any, t: Tables, key: bytes) -> list[bytes]:
+    row = txn.get(key, db=t.kw)
+    return bytes(row).split(b"\0") if row else []
+
+
+def keyword_bits(txn: Any, t: Tables, key: bytes, words: Sequence[bytes], create: bool = True) -> int:
+    """Bits of the keywords, in any case; new ones get the next free bit, TooMuch when there is none."""
+    if not words:
+        return 0
+    names = keyword_names(txn, t, key)
+    known = {name.lower(): i for i, name in enumerate(names)}
+    bits = 0
+    fresh = False
+    for word in words:
+        at = known.get(word.lower())
+        if at is None:
+            if not create:
+                continue
+            if len(names) >= MAX_KEYWORDS:
+                raise TooMuch(f"a mailbox can have {MAX_KEYWORDS} keywords")
+            at = known[word.lower()] = len(names)
+            names.append(word)
+            fresh = True
+        bits |= 1 << at
+    if fresh:
+        txn.put(key, b"\0".join(names), db=t.kw)
+    return bits
+
+
+# ---------------------------------------------------------------- messages
+
+
+def append_record(
+    txn: Any, t: Tables, box: Mailbox, flags: int, keywords: int, date: int, size: int, saved: int
+) -> int:
+    """One more record with the next UID and the box's MODSEQ; the caller saves the box."""
+    uid = box.uidnext
+    if uid >= MAX_UID:
+        raise CannotDo("the mailbox has used up its UIDs")
+    at = layout.page_key(box.key, uid)
+    page = txn.get(at, db=t.page)
+    txn.put(at, pages.append(page, uid, flags, box.modseq, keywords, date, size, saved), db=t.page)
+    box.uidnext = uid + 1
+    box.exists += 1
+    box.octets += size
+    box.unseen += not flags & SEEN
+    box.deleted += bool(flags & DELETED)
+    return uid
+
+
+def append(
+    txn: Any, t: Tables, key: bytes, messages: Sequence[NewMessage], names: Sequence[bytes], saved: int
+) -> Appended:
+    """Records for messages whose files (``n`` or ``c``, then the name) are in place."""
+    box = load(txn, t, key)
+    box.modseq += 1
+    uids = []
+    for message, name in zip(messages, names, strict=True):
+        bits = keyword_bits(txn, t, key, message.keywords)
+        uid = append_record(txn, t, box, message.flags, bits, message.date, message.size, saved)
+        at = layout.uid_key(key, uid)
+        txn.put(at, name, db=t.file)
+        txn.put(at, message.summary, db=t.summ)
+        if bits:
+            txn.put(at, b"", db=t.todo)
+        uids.append(uid)
+    save(txn, t, box)
+    return Appended(key, box.uidvalidity, uids, box.modseq)
+
+
+def pages_of(txn: Any, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[tuple[bytes, bytes]]:
+    """(key, page) of the pages that may hold ``uids``, in order; a list, as the caller will write to the table."""
+    out = []
+    cursor = txn.cursor(db=t.page)
+    ranges = [(1, MAX_UID)] if uids is None else uids.ranges()
+    last = b""
+    for lo, hi in ranges:
+        start = layout.page_key(key, lo)
+        stop = layout.uid_key(key, hi)
+        if start <= last:
+            start = last + b"\0"
+        if not cursor.set_range(start):
+            continue
+        for at, page in cursor.iternext():
+            at = bytes(at)
+            if at > stop or at[:12] != key:
+                break
+            out.append((at, bytes(page)))
+            last = at
+    return out
+
+
+def store(
+    txn: Any,
+    t: Tables,
+    key: bytes,
+    uids: UidSet,
+    mode: int,
+    flags: int,
+    words: Sequence[bytes],
+    unchanged_since: int = ALL_MODSEQ,
+) -> Stored:
+    """STORE: flags of several messages, one MODSEQ for all that changed."""
+    box = load(txn, t, key)
+    before = box.modseq
+    bits = keyword_bits(txn, t, key, words, create=mode >= 0)
+    changed: list[int] = []
+    same: list[int] = []
+    refused: list[int] = []
+    for at, page in pages_of(txn, t, key, uids):
+        new, c, s, r, unseen, deleted = pages.update(page, uids, mode, flags, bits, before + 1, unchanged_since)
+        if new is not None:
+            txn.put(at, new, db=t.page)
+            box.unseen += unseen
+            box.deleted += deleted
+        changed += c
+        same += s
+        refused += r
+    if changed:
+        box.modseq = before + 1
+        save(txn, t, box)
+        for uid in changed:
+            txn.put(layout.uid_key(key, uid), b"", db=t.todo)
+    return Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.modseq, before)
+
+
+def expunge(txn: Any, t: Tables, key: bytes, uids: UidSet | None, required: int) -> Expunged:
+    """Remove records; files go to the trash table and are unlinked after the commit."""
+    box = load(txn, t, key)
+    before = box.modseq
+    everything = UidSet.of_ranges((1, MAX_UID))
+    gone: list[int] = []
+    for at, page in pages_of(txn, t, key, uids):
+        new, g, unseen, deleted, octets = pages.remove(page, everything if uids is None else uids, required)
+        if not g:
+            continue
+        if pages.head(new)[0]:
+            txn.put(at, new, db=t.page)
+        else:
+            txn.delete(at, db=t.page)
+        gone += g
+        box.unseen -= unseen
+        box.deleted -= deleted
+        box.octets -= octets
+        box.exists -= len(g)
+    out = UidSet.of(gone)
+    if gone:
+        box.modseq = before + 1
+        save(txn, t, box)
+        txn.put(key + layout.U64.pack(box.modseq), b"".join(PAIR.pack(lo, hi) for lo, hi in out.ranges()), db=t.gone)
+        for uid in gone:
+            at = layout.uid_key(key, uid)
+            name = txn.pop(at, db=t.file)
+            if name is not None:
+                txn.put(key + base_of(name[1:])[:480], bytes(name), db=t.trash)
+            txn.delete(at, db=t.summ)
+            txn.delete(at, db=t.todo)
+    return Expunged(key, out, box.modseq, before)
+
+
+def copy(
+    txn: Any, t: Tables, key: bytes, target: bytes, names: Sequence[tuple[int, bytes]], saved: int, move: bool
+) -> Copied:
+    """COPY or MOVE of UIDs whose files are already linked in the target as ``names``; those gone meanwhile are
+    left out, and their links left to the sweeper."""
+    records = {}
+    wanted = UidSet.of(uid for uid, _ in names)
+    for _, page in pages_of(txn, t, key, wanted):
+        for record in pages.records(page):
+            records[record[0]] = record
+    load(txn, t, key)
+    old_words = keyword_names(txn, t, key)
+    box = load(txn, t, target)
+    box.modseq += 1
+    source, uids = [], []
+    for uid, name in names:
+        record = records.get(uid)
+        if record is None:
+            txn.put(target + base_of(name[1:])[:480], name, db=t.trash)
+            continue
+        words = [word for i, word in enumerate(old_words) if record[3] >> i & 1]
+        bits = keyword_bits(txn, t, target, words)
+        new = append_record(txn, t, box, record[1], bits, record[4], record[5], saved)
+        at = layout.uid_key(target, new)
+        txn.put(at, name, db=t.file)
+        summary = txn.get(layout.uid_key(key, uid), db=t.summ)
+        if summary is not None:
+            txn.put(at, bytes(summary), db=t.summ)
+        if bits or FileName.parse(name[1:]).flags != record[1]:
+            txn.put(at, b"", db=t.todo)
+        source.append(uid)
+        uids.append(new)
+    save(txn, t, box)
+    removed = expunge(txn, t, key, UidSet.of(source), 0) if move and source else None
+    return Copied(Appended(target, box.uidvalidity, uids, box.modseq), source, removed)
+
+
+def claim_recent(txn: Any, t: Tables, key: bytes) -> tuple[int, int]:
+    """Take \\Recent for one session; messages still in new/ will move to cur/."""
+    box = load(txn, t, key)
+    first, end = box.recent_from, box.uidnext
+    if first < end:
+        box.recent_from = end
+        save(txn, t, box)
+        cursor = txn.cursor(db=t.file)
+        todo = []
+        if cursor.set_range(layout.uid_key(key, first)):
+            for at, name in cursor.iternext():
+                if at[:12] != key:
+                    break
+                if name[:1] == b"n":
+                    todo.append(bytes(at))
+        for at in todo:
+            txn.put(at, b"", db=t.todo)
+    return first, end
+
+
+# ---------------------------------------------------------------- mailboxes
+
+
+def find(txn: Any, t: Tables, account: int, name: str) -> bytes | None:
+    """Key of the mailbox of that name."""
+    if len(name) > 450:
+        return None
+    row = txn.get(layout.account_key(account) + name.encode("utf-8", "replace")[:480], db=t.name)
+    return layout.account_key(account) + bytes(row) if row is not None else None
+
+
+def boxes(txn: Any, t: Tables, account: int) -> list[Mailbox]:
+    """All mailboxes of an account, by id."""
+    prefix = layout.account_key(account)
+    out = []
+    cursor = txn.cursor(db=t.box)
+    if cursor.set_range(prefix):
+        for key, row in cursor.iternext():
+            if key[:8] != prefix:
+                break
+            out.append(layout.unpack_row(key, row))
+    return out
+
+
+def create(
+    txn: Any, t: Tables, account: int, name: str, special: int, uidvalidity: int = 0, uidnext: int = 1
+) -> Mailbox:
+    """A new mailbox; its UIDVALIDITY is above every one that the account has used."""
+    if find(txn, t, account, name) is not None:
+        raise MailboxExists("mailbox already exists")
+    counter = b"next" + layout.account_key(account)
+    found = txn.get(counter, db=t.meta)
+    number, last = layout.NEXT.unpack(found) if found else (1, 0)
+    now = int(time.time())
+    validity = uidvalidity or max(now, last + 1)
+    txn.put(counter, layout.NEXT.pack(number + 1, max(last, validity)), db=t.meta)
+    key = layout.mailbox_key(account, number)
+    box = Mailbox(key, name, validity, uidnext=uidnext, special=special, created=now)
+    box.recent_from = uidnext
+    save(txn, t, box)
+    txn.put(layout.account_key(account) + name.encode(), key[8:], db=t.name)
+    return box
+
+
+def drop(txn: Any, t: Tables, box: Mailbox) -> None:
+    """Forget a mailbox and everything in it; its directory is the caller's."""
+    txn.delete(box.key, db=t.box)
+    txn.delete(layout.account_key(int.from_bytes(box.key[:8], "big")) + box.name.encode(), db=t.name)
+    txn.delete(box.key, db=t.kw)
+    for table in (t.page, t.summ, t.file, t.gone, t.todo, t.trash):
+        cursor = txn.cursor(db=table)
+        if cursor.set_range(box.key):
+            while cursor.key()[:12] == box.key and cursor.delete():
+                pass
+
+
+def rename(txn: Any, t: Tables, account: int, pairs: Sequence[tuple[bytes, str]]) -> None:
+    """Give mailboxes new names; subscriptions stay with the old ones (RFC 3501 6.3.9 leaves them alone)."""
+    prefix = layout.account_key(account)
+    rows = [load(txn, t, key) for key, _ in pairs]
+    for box in rows:
+        txn.delete(prefix + box.name.encode(), db=t.name)
+    for box, (_, name) in zip(rows, pairs, strict=True):
+        if find(txn, t, account, name) is not None:
+            raise MailboxExists("mailbox already exists")
+        box.name = name
+        save(txn, t, box)
+        txn.put(prefix + name.encode(), box.key[8:], db=t.name)
+
+
+def subscriptions(txn: Any, t: Tables, account: int) -> set[str]:
+    prefix = layout.account_key(account)
+    out = set()
+    cursor = txn.cursor(db=t.subs)
+    if cursor.set_range(prefix):
+        for key in cursor.iternext(values=False):
+            if key[:8] != prefix:
+                break
+            out.add(str(key[8:], "utf-8"))
+    return out
+
+
+def subscribe(txn: Any, t: Tables, account: int, name: str, on: bool) -> None:
+    key = layout.account_key(account) + name.encode()
+    if on:
+        txn.put(key, b"", db=t.subs)
+    else:
+        txn.delete(key, db=t.subs)

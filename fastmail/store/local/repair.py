@@ -1,0 +1,161 @@
+"""Compares the index of an account with its Maildir, and makes it anew from there.
+
+``check`` changes nothing. ``rebuild`` forgets all records of a mailbox and takes its files in again, with the UIDs and
+UIDVALIDITY that the old index knows (or, without one, a control file of Dovecot or Courier). Nothing on disk is
+touched; mail that a running server delivers meanwhile is left to it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastmail._core import mime, pages
+from fastmail._core.uidset import UidSet
+from fastmail.model.errors import MailError
+from fastmail.store.interface import Account, Mailbox
+from fastmail.store.local import foreign, layout, ops, sync
+from fastmail.store.local.layout import Tables
+from fastmail.store.local.names import arrival_order, base_of, folder
+from fastmail.store.local.store import LocalStore
+
+
+@dataclass(slots=True)
+class Report:
+    """One mailbox."""
+
+    account: str
+    mailbox: str
+    messages: int
+    problems: int
+    detail: str
+
+
+async def check(store: LocalStore, account: Account) -> list[Report]:
+    """A report for each mailbox."""
+    listing = await store.listing(account)
+    return [await store.help(_check_one, store, account, box) for box in listing.mailboxes]
+
+
+def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
+    shard = store.shard(account.id)
+    directory = folder(account.root, box.name)
+    found: list[str] = []
+    try:
+        known, _, _, row = sync.read_index(shard.env.begin, shard.tables, box.key)
+        records = []
+        with store.snapshot(account) as snapshot:
+            for page in snapshot.pages(box.key):
+                records += pages.records(page)
+            uids = {record[0] for record in records}
+            missing_summary = len(uids) - len(snapshot.summaries(box.key, uids))
+        if len(records) != row.exists:
+            found.append(f"{row.exists} messages counted, {len(records)} recorded")
+        if sum(1 for r in records if not r[1] & 1) != row.unseen:
+            found.append("count of unseen messages is wrong")
+        if any(uid >= row.uidnext for uid in uids):
+            found.append("a UID is not below UIDNEXT")
+        if uids != {uid for uid, _ in known.values()}:
+            found.append("records and file names differ")
+        if missing_summary:
+            found.append(f"{missing_summary} summaries are missing")
+        plan = sync.look(shard.env.begin, shard.tables, row, directory, store.maker)
+        if plan.new and row.generation:
+            found.append(f"{len(plan.new)} files without a record")
+        if plan.gone:
+            found.append(f"{len(plan.gone)} records without a file")
+        return Report(account.address, box.name, len(records), len(found), "; ".join(found) or "ok")
+    except (MailError, ValueError) as error:
+        return Report(account.address, box.name, 0, 1, str(error))
+
+
+async def rebuild(store: LocalStore, account: Account) -> list[Report]:
+    """The same after the work."""
+    listing = await store.listing(account)
+    for box in listing.mailboxes:
+        directory = folder(account.root, box.name)
+        known = await store.help(_known_uids, store, account, box, directory)
+        names = await store.help(_names_on_disk, store, directory)
+        names.sort(key=lambda item: (known.uids.get(base_of(item[1]), 1 << 40), arrival_order(item[1])))
+        found: list[sync.Found] = []
+        for start in range(0, len(names), sync.ADOPT_BATCH):
+            found += await store.help(sync.examine, directory, names[start : start + sync.ADOPT_BATCH], known.uids)
+        key = box.key
+
+        def apply(
+            txn: Any, t: Tables, key: bytes = key, found: list[sync.Found] = found, known: foreign.UidList = known
+        ) -> bytes:
+            _replace(txn, t, key, found, known)
+            return key
+
+        await store.submit(account, apply)
+    return await check(store, account)
+
+
+def _known_uids(store: LocalStore, account: Account, box: Mailbox, directory: str) -> foreign.UidList:
+    shard = store.shard(account.id)
+    try:
+        known, _, _, row = sync.read_index(shard.env.begin, shard.tables, box.key)
+        if known:
+            return foreign.UidList(row.uidvalidity, row.uidnext, {base: uid for base, (uid, _) in known.items()})
+    except (MailError, ValueError):
+        pass
+    return foreign.read_uidlist(directory) or foreign.UidList(box.uidvalidity, box.uidnext)
+
+
+def _names_on_disk(store: LocalStore, directory: str) -> list[tuple[bytes, bytes]]:
+    return [(m, n) for m, sub in ((b"n", "new"), (b"c", "cur")) for n in sync.listing(directory, sub)]
+
+
+def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: foreign.UidList) -> None:
+    """All records of a mailbox from what was found. What was delivered or changed since the listing keeps its record."""
+    box = ops.load(txn, t, key)
+    late: list[tuple[Any, bytes, bytes]] = []
+    have = {base_of(item.marked[1:]) for item in found}
+    records = {r[0]: r for _, page in ops.pages_of(txn, t, key, None) for r in pages.records(page)}
+    todo = {at for at, _ in sync.rows(txn, t.todo, key)}
+    names = {int.from_bytes(at[12:], "big"): bytes(v) for at, v in sync.rows(txn, t.file, key)}
+    by_base = {base_of(name[1:]): uid for uid, name in names.items()}
+    for uid, name in names.items():
+        if base_of(name[1:]) not in have and uid >= known.uidnext and uid in records:
+            summary = txn.get(layout.uid_key(key, uid), db=t.summ) or mime.scan(b"")
+            late.append((records[uid], name, bytes(summary)))
+    for table in (t.page, t.summ, t.file):
+        cursor = txn.cursor(db=table)
+        if cursor.set_range(key):
+            while cursor.key()[:12] == key and cursor.delete():
+                pass
+    uidnext = max(box.uidnext, known.uidnext)
+    box.exists = box.unseen = box.deleted = box.octets = 0
+    box.uidnext = 1
+    box.uidvalidity = known.uidvalidity or box.uidvalidity
+    box.modseq += 1
+    for item in found:
+        if item.uid:
+            box.uidnext = item.uid
+        else:
+            box.uidnext = max(box.uidnext, uidnext)
+        old = records.get(by_base.get(base_of(item.marked[1:]), 0))
+        flags, keywords, date, saved = item.flags, item.keywords, item.date, item.saved
+        if old is not None:
+            keywords |= old[3] & ~sync.LETTER_MASK
+            saved = old[6]
+            if layout.uid_key(key, old[0]) in todo:
+                flags, keywords = old[1], old[3]
+        uid = ops.append_record(txn, t, box, flags, keywords, date, item.size, saved)
+        at = layout.uid_key(key, uid)
+        txn.put(at, item.summary, db=t.summ)
+        txn.put(at, item.marked, db=t.file)
+    for record, name, summary in late:
+        box.uidnext = max(box.uidnext, record[0])
+        uid = ops.append_record(txn, t, box, record[1], record[3], record[4], record[5], record[6])
+        at = layout.uid_key(key, uid)
+        txn.put(at, summary, db=t.summ)
+        txn.put(at, name, db=t.file)
+    for at in todo:
+        if txn.get(at, db=t.file) is None:
+            txn.delete(at, db=t.todo)
+    gone = UidSet.of(sorted(set(records) - {i.uid for i in found} - {r[0] for r, _, _ in late}))
+    if gone:
+        txn.put(key + layout.U64.pack(box.modseq), b"".join(ops.PAIR.pack(a, b) for a, b in gone.ranges()), db=t.gone)
+    box.uidnext = max(box.uidnext, uidnext)
+    box.generation = max(1, box.generation) + 1
+    ops.save(txn, t, box)

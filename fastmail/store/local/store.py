@@ -1,0 +1,608 @@
+"""LocalStore: the store interface over LMDB shards and Maildirs.
+
+Promise: an answer that acknowledges something comes after content, names and index are synced (durable.commit).
+Reads take a snapshot of the index on the caller's thread and never wait for a writer. File reads that the page
+cache cannot serve, directory scans and renames run on helper threads. Errors are those of model.errors.
+"""
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from fastmail._core import pages as page_format
+from fastmail._core.uidset import UidSet
+from fastmail.durable import files
+from fastmail.durable.commit import CommitQueue, FileJob, Operation
+from fastmail.durable.env import Environment, translate
+from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFailed
+from fastmail.model.flags import to_info
+from fastmail.model.mailbox_name import INBOX, decode_utf7
+from fastmail.store.hub import Hub
+from fastmail.store.interface import (
+    ALL_MODSEQ,
+    DEFAULT_MAILBOXES,
+    Account,
+    Appended,
+    Copied,
+    Delivery,
+    Expunged,
+    Listing,
+    Mailbox,
+    NewMessage,
+    Octets,
+    Stored,
+)
+from fastmail.store.local import housekeeping, layout, ops
+from fastmail.store.local.follow import Follower
+from fastmail.store.local.layout import TABLES, Tables
+from fastmail.store.local.names import FileName, NameMaker, folder, sizes_in
+
+HOUSEKEEPING_DELAY = 0.3
+
+
+class LocalSnapshot:
+    """One read transaction; see interface.Snapshot."""
+
+    def __init__(self, txn: Any, tables: Tables) -> None:
+        self._txn = txn
+        self._t = tables
+
+    def mailbox(self, key: bytes) -> Mailbox | None:
+        row = self._txn.get(key, db=self._t.box)
+        return layout.unpack_row(key, row) if row is not None else None
+
+    def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
+        cursor = self._txn.cursor(db=self._t.page)
+        last = b""
+        for lo, hi in [(1, 0xFFFFFFFF)] if uids is None else uids.ranges():
+            start = layout.page_key(key, lo)
+            if start <= last:
+                start = last + b"\0"
+            stop = layout.uid_key(key, hi)
+            if start > stop or not cursor.set_range(start):
+                continue
+            for at, page in cursor.iternext():
+                at = bytes(at)
+                if at > stop or at[:12] != key:
+                    break
+                last = at
+                yield page
+
+    def presence(self, key: bytes, above: int = 0) -> Iterator[tuple[int, int]]:
+        cursor = self._txn.cursor(db=self._t.page)
+        if cursor.set_range(layout.page_key(key, above)):
+            presence = page_format.presence
+            for at, page in cursor.iternext():
+                if at[:12] != key:
+                    return
+                yield int.from_bytes(at[12:], "big"), presence(page)
+
+    def summaries(self, key: bytes, uids: Iterable[int]) -> dict[int, Octets]:
+        get, table, pack = self._txn.get, self._t.summ, layout.U32.pack
+        out: dict[int, Octets] = {}
+        for uid in uids:
+            found = get(key + pack(uid), db=table)
+            if found is not None:
+                out[uid] = found
+        return out
+
+    def expunged(self, key: bytes, since: int) -> UidSet:
+        cursor = self._txn.cursor(db=self._t.gone)
+        flat: list[int] = []
+        if cursor.set_range(key + layout.U64.pack(since + 1)):
+            for at, pairs in cursor.iternext():
+                if at[:12] != key:
+                    break
+                for pair in ops.PAIR.iter_unpack(pairs):
+                    flat += pair
+        return UidSet.of_ranges(flat)
+
+    def keywords(self, key: bytes) -> list[bytes]:
+        return ops.keyword_names(self._txn, self._t, key)
+
+    def file(self, key: bytes, uid: int) -> bytes | None:
+        name = self._txn.get(layout.uid_key(key, uid), db=self._t.file)
+        return bytes(name) if name is not None else None
+
+
+class Shard:
+    """One environment with its tables and its writer."""
+
+    def __init__(
+        self, path: str, map_size: int, loop: asyncio.AbstractEventLoop, publish: Callable[[list[Any]], None], n: int
+    ) -> None:
+        self.env = Environment(path, TABLES, layout.LAYOUT, map_size)
+        self.tables = Tables(**self.env.db)
+        self.queue = CommitQueue(self.env, loop, publish, str(n))
+
+
+class LocalStore:
+    """See the module; one instance in each worker, all over the same directories."""
+
+    def __init__(
+        self,
+        directory: str,
+        shards: int = 1,
+        instance: str = "00000000",
+        hub: Hub | None = None,
+        map_size: int = 64 << 30,
+        resolve: Callable[[int], Account | None] | None = None,
+        recover: bool = True,
+    ) -> None:
+        self.directory = directory
+        self.hub = hub or Hub()
+        self.maker = NameMaker(instance)
+        self._count = shards
+        self._map_size = map_size
+        self._resolve = resolve
+        self._recover = recover
+        self._shards: list[Shard] = []
+        self._opened: set[int] = set()
+        self._roots: dict[int, int] = {}
+        self._untidy: dict[bytes, Account] = {}
+        self._tidying: asyncio.Task[None] | None = None
+        self._closing = False
+        self._helpers = ThreadPoolExecutor(4, thread_name_prefix="store")
+        self.follower = Follower(self)
+
+    # ---------------------------------------------------------------- life
+
+    async def start(self) -> None:
+        """Open the shards, and finish what a crash left undone."""
+        self.loop = asyncio.get_running_loop()
+        for n in range(self._count):
+            path = os.path.join(self.directory, f"index-{n}")
+            self._shards.append(Shard(path, self._map_size, self.loop, self._publish, n))
+        self.follower.start()
+        if self._recover and self._resolve is not None:
+            for shard in self._shards:
+                for key in housekeeping.pending(shard.env.begin, shard.tables):
+                    account = self._resolve(int.from_bytes(key[:8], "big"))
+                    if account is not None:
+                        self._touch(account, key)
+
+    async def close(self) -> None:
+        """Finish the names and removals of this worker, then stop the writers."""
+        self._closing = True
+        self.follower.close()
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
+        if self._untidy:
+            await asyncio.gather(self._tidy(0), return_exceptions=True)
+        for shard in self._shards:
+            await shard.queue.close()
+        self._helpers.shutdown(wait=True)
+        for shard in self._shards:
+            shard.env.close()
+        self._shards.clear()
+
+    def shard(self, account: int) -> Shard:
+        return self._shards[account % self._count]
+
+    def help(self, function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+        """Run on a helper thread."""
+        return self.loop.run_in_executor(self._helpers, function, *args)
+
+    async def submit(
+        self, account: Account, apply: Callable[[Any, Tables], Any], jobs: list[FileJob] | None = None
+    ) -> Any:
+        """Files, then ``apply(txn, tables)`` in the index, all durable when it returns."""
+        shard = self.shard(account.id)
+        tables = shard.tables
+        return await shard.queue.submit(Operation(lambda txn: apply(txn, tables), jobs or []))
+
+    def _publish(self, results: list[Any]) -> None:
+        keys: list[bytes] = []
+        for result in results:
+            if isinstance(result, Appended | Stored | Expunged):
+                keys.append(result.key)
+            elif isinstance(result, Copied):
+                keys.append(result.target.key)
+                if result.expunged is not None:
+                    keys.append(result.expunged.key)
+            elif isinstance(result, list):
+                keys += [one.key for one in result]
+            elif isinstance(result, bytes):
+                keys.append(result)
+        if keys:
+            self.hub.publish(keys)
+
+    @contextmanager
+    def snapshot(self, account: Account) -> Iterator[LocalSnapshot]:
+        shard = self.shard(account.id)
+        with shard.env.read() as txn:
+            yield LocalSnapshot(txn, shard.tables)
+
+    # ---------------------------------------------------------------- mailboxes
+
+    async def open(self, account: Account) -> None:
+        if account.id in self._opened:
+            return
+        if self.find(account, INBOX) is None:
+            fresh = await self.help(_make_root, account.root)
+            names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh else {})}
+            for name in names:
+                if name != INBOX:
+                    await self.help(_make_folder, folder(account.root, name))
+
+            def apply(txn: Any, t: Tables) -> None:
+                for name, special in names.items():
+                    if ops.find(txn, t, account.id, name) is None:
+                        box = ops.create(txn, t, account.id, name, special)
+                        box.generation = 1 if fresh else 0
+                        ops.save(txn, t, box)
+                        ops.subscribe(txn, t, account.id, name, True)
+
+            await self.submit(account, apply)
+            await self.help(files.sync_dirs, [os.fsencode(account.root)])
+        self._opened.add(account.id)
+
+    def find(self, account: Account, name: str) -> bytes | None:
+        shard = self.shard(account.id)
+        with shard.env.read() as txn:
+            return ops.find(txn, shard.tables, account.id, name)
+
+    async def listing(self, account: Account) -> Listing:
+        await self.open(account)
+        await self._look_for_folders(account)
+        shard = self.shard(account.id)
+        with shard.env.read() as txn:
+            boxes = ops.boxes(txn, shard.tables, account.id)
+            return Listing(boxes, ops.subscriptions(txn, shard.tables, account.id))
+
+    async def _look_for_folders(self, account: Account) -> None:
+        """Folders that other programs made or removed."""
+        try:
+            mtime = os.stat(account.root).st_mtime_ns
+        except OSError:
+            return
+        if self._roots.get(account.id) == mtime:
+            return
+        found = await self.help(_folders, account.root)
+        if found is None:
+            return
+        shard = self.shard(account.id)
+        with shard.env.read() as txn:
+            known = {box.name: box for box in ops.boxes(txn, shard.tables, account.id)}
+        fresh = [name for name, age in found.items() if name not in known and age > 2]
+        lost = [box for name, box in known.items() if name != INBOX and name not in found]
+        if fresh or lost:
+
+            def apply(txn: Any, t: Tables) -> None:
+                for name in fresh:
+                    if ops.find(txn, t, account.id, name) is None:
+                        ops.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))
+                for box in lost:
+                    if not os.path.isdir(folder(account.root, box.name)) and txn.get(box.key, db=t.box) is not None:
+                        ops.drop(txn, t, ops.load(txn, t, box.key))
+
+            await self.submit(account, apply)
+        if time.time_ns() - mtime > 3_000_000_000:
+            self._roots[account.id] = mtime
+
+    async def create(self, account: Account, name: str, special: int = 0) -> None:
+        if self.find(account, name) is not None:
+            raise MailboxExists("mailbox already exists")
+        levels = name.split("/")
+        wanted = ["/".join(levels[: i + 1]) for i in range(len(levels))]
+        missing = [n for n in wanted if n == name or self.find(account, n) is None]
+        for one in missing:
+            await self.help(_make_folder, folder(account.root, one))
+        await self.help(files.sync_dirs, [os.fsencode(account.root)])
+
+        def apply(txn: Any, t: Tables) -> None:
+            for one in missing:
+                if one == name or ops.find(txn, t, account.id, one) is None:
+                    box = ops.create(txn, t, account.id, one, special if one == name else 0)
+                    box.generation = 1
+                    ops.save(txn, t, box)
+
+        await self.submit(account, apply)
+
+    async def delete(self, account: Account, name: str) -> None:
+        key = self.find(account, name)
+        if key is None:
+            raise NoSuchMailbox("mailbox does not exist")
+        if name == INBOX:
+            raise CannotDo("INBOX can not be deleted")
+        hidden = os.path.join(account.root, "tmp", "deleted." + self.maker.make(0, 0).decode().partition(",")[0])
+        await self.help(_move_away, folder(account.root, name), hidden)
+
+        def apply(txn: Any, t: Tables) -> bytes:
+            ops.drop(txn, t, ops.load(txn, t, key))
+            return key
+
+        await self.submit(account, apply)
+        await self.help(shutil.rmtree, hidden, True)
+
+    async def rename(self, account: Account, old: str, new: str) -> None:
+        if self.find(account, new) is not None:
+            raise MailboxExists("mailbox already exists")
+        key = self.find(account, old)
+        if key is None:
+            raise NoSuchMailbox("mailbox does not exist")
+        if old == INBOX:
+            await self.create(account, new)
+            target = self.find(account, new)
+            assert target is not None
+            await self.copy(account, key, UidSet.of_ranges((1, 0xFFFFFFFF)), target, move=True)
+            return
+        if new.startswith(old + "/"):
+            raise CannotDo("a mailbox can not be moved into itself")
+        parent = new.rpartition("/")[0]
+        if parent and self.find(account, parent) is None:
+            await self.create(account, parent)
+        shard = self.shard(account.id)
+        with shard.env.read() as txn:
+            boxes = ops.boxes(txn, shard.tables, account.id)
+        pairs = [(b.key, new + b.name[len(old) :]) for b in boxes if b.name == old or b.name.startswith(old + "/")]
+        moves = [
+            (folder(account.root, b.name), folder(account.root, new + b.name[len(old) :]))
+            for b in boxes
+            if b.name == old or b.name.startswith(old + "/")
+        ]
+        await self.help(_rename_folders, moves, account.root)
+        await self.submit(account, lambda txn, t: ops.rename(txn, t, account.id, pairs))
+
+    async def subscribe(self, account: Account, name: str, on: bool) -> None:
+        await self.submit(account, lambda txn, t: ops.subscribe(txn, t, account.id, name, on))
+
+    def path(self, account: Account, key: bytes) -> str:
+        """The directory of a mailbox; NoSuchMailbox when it is gone."""
+        with self.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+        if box is None:
+            raise NoSuchMailbox("mailbox is gone")
+        return folder(account.root, box.name)
+
+    # ---------------------------------------------------------------- messages
+
+    async def sync(self, account: Account, key: bytes) -> None:
+        await self.follower.sync(account, key)
+
+    async def content(self, account: Account, key: bytes, uid: int) -> bytes | None:
+        for attempt in range(3):
+            with self.snapshot(account) as snapshot:
+                box = snapshot.mailbox(key)
+                marked = snapshot.file(key, uid)
+            if box is None or marked is None:
+                return None
+            path = housekeeping.path_of(folder(account.root, box.name), marked)
+            try:
+                data = files.read_file(path, True)
+                if data is None:
+                    data = await self.help(files.read_file, path)
+                return data
+            except FileNotFoundError:
+                # renamed by housekeeping of another worker, or by another program
+                if attempt:
+                    await self.follower.sync(account, key, force=True)
+                else:
+                    await asyncio.sleep(0.01)
+            except OSError as error:
+                raise translate(error) from error
+        return None
+
+    async def append(self, account: Account, key: bytes, messages: Sequence[NewMessage]) -> Appended:
+        root = os.fsencode(self.path(account, key))
+        now = int(time.time())
+        placed = [self._place(root, message) for message in messages]
+        names = [name for _, name in placed]
+        result: Appended = await self._submit_files(
+            account, lambda txn, t: ops.append(txn, t, key, messages, names, now), [job for job, _ in placed]
+        )
+        if any(message.keywords for message in messages):
+            self._touch(account, key)
+        return result
+
+    async def deliver(self, items: Sequence[Delivery]) -> None:
+        now = int(time.time())
+        groups: dict[int, list[tuple[Delivery, FileJob, bytes]]] = {}
+        for item in items:
+            job, name = self._place(os.fsencode(self.path(item.account, item.key)), item.message)
+            groups.setdefault(item.account.id % self._count, []).append((item, job, name))
+
+        def apply_to(group: list[tuple[Delivery, FileJob, bytes]]) -> Callable[[Any, Tables], list[Appended]]:
+            return lambda txn, t: [ops.append(txn, t, item.key, [item.message], [name], now) for item, _, name in group]
+
+        waits = [
+            self._submit_files(group[0][0].account, apply_to(group), [job for _, job, _ in group])
+            for group in groups.values()
+        ]
+        if len(waits) == 1:
+            await waits[0]
+        else:
+            await asyncio.gather(*waits)
+
+    def _place(self, root: bytes, message: NewMessage) -> tuple[FileJob, bytes]:
+        """Where a message's file goes, and the name that its record gets."""
+        base = self.maker.make(sum(len(chunk) for chunk in message.content), message.size)
+        mtime = message.date if message.dated else -1
+        if message.flags or message.keywords or not message.recent:
+            name = base + b":2," + to_info(message.flags, 0).encode()
+            return FileJob(root + b"/cur", name, root + b"/tmp/" + base, message.content, mtime), b"c" + name
+        return FileJob(root + b"/new", base, root + b"/tmp/" + base, message.content, mtime), b"n" + base
+
+    async def _submit_files(self, account: Account, apply: Callable[[Any, Tables], Any], jobs: list[FileJob]) -> Any:
+        try:
+            return await self.submit(account, apply, jobs)
+        except StorageFailed:
+            for directory in {os.path.dirname(os.fsdecode(job.directory)) for job in jobs}:
+                if not os.path.isdir(directory + "/tmp"):
+                    await self.help(_make_folder, directory)  # somebody removed it: the next try works
+            raise
+
+    async def store(
+        self,
+        account: Account,
+        key: bytes,
+        uids: UidSet,
+        mode: int,
+        flags: int,
+        keywords: Sequence[bytes],
+        unchanged_since: int = ALL_MODSEQ,
+    ) -> Stored:
+        result: Stored = await self.submit(
+            account, lambda txn, t: ops.store(txn, t, key, uids, mode, flags, keywords, unchanged_since)
+        )
+        if result.changed:
+            self._touch(account, key)
+        return result
+
+    async def copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False) -> Copied:
+        with self.snapshot(account) as snapshot:
+            source_box, target_box = snapshot.mailbox(key), snapshot.mailbox(target)
+            if source_box is None or target_box is None:
+                raise NoSuchMailbox("mailbox is gone")
+            present = [r[0] for page in snapshot.pages(key, uids) for r in page_format.records(page) if r[0] in uids]
+            marked = [(uid, snapshot.file(key, uid)) for uid in present]
+        source_dir = folder(account.root, source_box.name)
+        root = os.fsencode(folder(account.root, target_box.name))
+        jobs: list[FileJob] = []
+        names: list[tuple[int, bytes]] = []
+        for uid, old in marked:
+            if old is None:
+                continue
+            parsed = FileName.parse(old[1:])
+            size, served = _sizes(parsed.base)
+            parsed.base = (
+                os.fsdecode(self.maker.make(size, served))
+                if size >= 0
+                else os.fsdecode(self.maker.make(0, 0).partition(b",")[0])
+            )
+            name = parsed.with_flags(parsed.flags, 0)
+            jobs.append(FileJob(root + b"/cur", name, source=housekeeping.path_of(source_dir, old)))
+            names.append((uid, b"c" + name))
+        now = int(time.time())
+        try:
+            result: Copied = await self.submit(
+                account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move), jobs
+            )
+        finally:
+            self._touch(account, target)
+        if move:
+            self._touch(account, key)
+        return result
+
+    async def expunge(self, account: Account, key: bytes, uids: UidSet | None, required: int) -> Expunged:
+        result: Expunged = await self.submit(account, lambda txn, t: ops.expunge(txn, t, key, uids, required))
+        if result.uids:
+            self._touch(account, key)
+        return result
+
+    async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
+        with self.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+        if box is None or box.recent_from >= box.uidnext:
+            return 0, 0
+        claimed: tuple[int, int] = await self.submit(account, lambda txn, t: ops.claim_recent(txn, t, key))
+        self._touch(account, key)
+        return claimed
+
+    def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
+        if self.hub.watch(key, callback):
+            self.follower.watch(account, key)
+
+    def unwatch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
+        if self.hub.unwatch(key, callback):
+            self.follower.unwatch(key)
+
+    # ---------------------------------------------------------------- housekeeping
+
+    def _touch(self, account: Account, key: bytes) -> None:
+        """File names or files of this mailbox have to follow the index soon."""
+        self._untidy[key] = account
+        if self._tidying is None and not self._closing:
+            self._tidying = self.loop.create_task(self._tidy(HOUSEKEEPING_DELAY))
+
+    async def _tidy(self, delay: float) -> None:
+        try:
+            while self._untidy:
+                await asyncio.sleep(delay)
+                work, self._untidy = self._untidy, {}
+                for key, account in work.items():
+                    try:
+                        again = await self._tidy_one(account, key)
+                    except (OSError, NoSuchMailbox):
+                        continue
+                    if again:
+                        self._untidy[key] = account
+        finally:
+            self._tidying = None
+
+    async def _tidy_one(self, account: Account, key: bytes) -> bool:
+        shard = self.shard(account.id)
+        directory = self.path(account, key)
+        done = await self.help(housekeeping.tidy, shard.env.begin, shard.tables, key, directory)
+        if done.named or done.unlinked:
+            await self.submit(account, lambda txn, t: housekeeping.clear(txn, t, done))
+        return bool(done.more)
+
+
+def _sizes(base: str) -> tuple[int, int]:
+    size, served = sizes_in(os.fsencode(base))
+    return (size, served) if size >= 0 and served >= 0 else (-1, -1)
+
+
+def _make_root(root: str) -> bool:
+    """Make an account's Maildir; True when there was none."""
+    fresh = not os.path.isdir(os.path.join(root, "cur"))
+    for sub in ("tmp", "new", "cur"):
+        os.makedirs(os.path.join(root, sub), mode=0o700, exist_ok=True)
+    files.sync_dirs([os.fsencode(root), os.fsencode(os.path.dirname(root))])
+    return fresh
+
+
+def _make_folder(path: str) -> None:
+    """Make a folder's directories and its ``maildirfolder`` mark."""
+    for sub in ("tmp", "new", "cur"):
+        os.makedirs(os.path.join(path, sub), mode=0o700, exist_ok=True)
+    if os.path.basename(path).startswith("."):
+        with open(os.path.join(path, "maildirfolder"), "a", encoding="ascii"):
+            pass
+    files.sync_dirs([os.fsencode(path)])
+
+
+def _move_away(path: str, hidden: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(hidden), mode=0o700, exist_ok=True)
+        os.rename(path, hidden)
+    except FileNotFoundError:
+        pass
+
+
+def _rename_folders(moves: Sequence[tuple[str, str]], root: str) -> None:
+    for old, new in moves:
+        if os.path.isdir(old):
+            os.rename(old, new)
+        else:
+            _make_folder(new)
+    files.sync_dirs([os.fsencode(root)])
+
+
+def _folders(root: str) -> dict[str, float] | None:
+    """Folders on disk with the age of each in seconds; None when this does not look like a Maildir."""
+    if not os.path.isdir(os.path.join(root, "cur")):
+        return None
+    now = time.time()
+    out: dict[str, float] = {}
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") or entry.name.startswith(("..", ".nfs")):
+                continue
+            try:
+                if not entry.is_dir(follow_symlinks=False) or not os.path.isdir(os.path.join(entry.path, "cur")):
+                    continue
+                name = "/".join(decode_utf7(os.fsencode(entry.name[1:])).split("."))
+                if "" in name.split("/"):
+                    continue
+                out[name] = now - entry.stat(follow_symlinks=False).st_mtime
+            except (OSError, CannotDo):
+                continue
+    return out

@@ -1,0 +1,256 @@
+"""Takes in what other programs did to a Maildir: new files, changed flags, files that are gone.
+
+Runs on a helper thread and leaves all writing to the commit queue. Promise: nothing is deleted or renamed here; a
+file of the running instance that has no record yet is a delivery under way and is left alone; what looks removed is
+looked for again before it is believed, because readdir may miss a file that is being renamed. UIDs of new files
+follow the order of arrival that their names state, or a control file of Dovecot or Courier when the mailbox is new.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastmail._core import mime, pages
+from fastmail._core.uidset import UidSet
+from fastmail.durable import files
+from fastmail.model.flags import LETTERED_KEYWORDS, SEEN
+from fastmail.store.interface import Mailbox
+from fastmail.store.local import foreign, layout, ops
+from fastmail.store.local.layout import Tables
+from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of
+
+ADOPT_BATCH = 500
+LETTER_MASK = (1 << LETTERED_KEYWORDS) - 1
+TICK = 0.05  # a directory changed this recently may change again without a new mtime
+
+State = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a look at the directories found."""
+
+    generation: int
+    new: list[tuple[bytes, bytes]] = field(default_factory=list)  # mark, name
+    renamed: list[tuple[int, bytes, bytes]] = field(default_factory=list)  # uid, mark, name
+    gone: list[int] = field(default_factory=list)
+    fresh: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.renamed or self.gone or self.fresh)
+
+
+def directory_state(directory: str) -> State | None:
+    """Change times of new/ and cur/ in ns, or None when they can not be relied on yet, or are missing."""
+    try:
+        a = os.stat(directory + "/new").st_mtime_ns
+        b = os.stat(directory + "/cur").st_mtime_ns
+    except OSError:
+        return None
+    return None if max(a, b) > time.time_ns() - int(TICK * 1e9) else (a, b)
+
+
+def listing(directory: str, sub: str) -> list[bytes]:
+    """Names in new/ or cur/ that are messages by their form."""
+    try:
+        return [n for n in os.listdir(os.fsencode(f"{directory}/{sub}")) if not n.startswith((b".", b":"))]
+    except FileNotFoundError:
+        return []
+
+
+def look(begin: Callable[[], Any], t: Tables, box: Mailbox, directory: str, maker: NameMaker) -> Plan:
+    """Compare the directories with the index; costs nothing more than a listing of new/ when cur/ did not change."""
+    found: dict[bytes, tuple[bytes, bytes]] = {}
+    for mark, sub in ((b"n", "new"), (b"c", "cur")):
+        for name in listing(directory, sub):
+            found[base_of(name)] = (mark, name)
+    known, todo, trash, box = read_index(begin, t, box.key)
+    plan = Plan(box.generation, fresh=box.generation == 0)
+    for base, (mark, name) in found.items():
+        entry = known.get(base)
+        if entry is None:
+            if base not in trash and not maker.under_way(name):
+                plan.new.append((mark, name))
+        elif entry[1] != mark + name and entry[0] not in todo and os.path.lexists(path_of(directory, mark + name)):
+            plan.renamed.append((entry[0], mark, name))
+    missing = [(base, entry) for base, entry in known.items() if base not in found and entry[0] not in todo]
+    if missing:
+        again = {base_of(n) for sub in ("new", "cur") for n in listing(directory, sub)}
+        plan.gone = sorted(uid for base, (uid, _) in missing if base not in again)
+    plan.new.sort(key=lambda item: arrival_order(item[1]))
+    return plan
+
+
+def only_own_news(directory: str, maker: NameMaker) -> bool:
+    """Does new/ hold nothing but what the running instance delivered?"""
+    return all(maker.under_way(name) for name in listing(directory, "new"))
+
+
+def path_of(directory: str, marked: bytes) -> bytes:
+    """Path of a file from its record (mark and name)."""
+    return os.fsencode(directory) + (b"/new/" if marked[:1] == b"n" else b"/cur/") + marked[1:]
+
+
+def read_index(
+    begin: Callable[[], Any], t: Tables, key: bytes
+) -> tuple[dict[bytes, tuple[int, bytes]], set[int], set[bytes], Mailbox]:
+    """({base: (uid, mark and name)}, UIDs whose name is to follow, bases to be unlinked, row) of one commit."""
+    known: dict[bytes, tuple[int, bytes]] = {}
+    txn = begin()
+    try:
+        box = ops.load(txn, t, key)
+        for at, name in rows(txn, t.file, key):
+            marked = bytes(name)
+            known[base_of(marked[1:])] = (int.from_bytes(at[12:], "big"), marked)
+        todo = {int.from_bytes(at[12:], "big") for at, _ in rows(txn, t.todo, key)}
+        trash = {bytes(at[12:]) for at, _ in rows(txn, t.trash, key)}
+    finally:
+        txn.abort()
+    return known, todo, trash, box
+
+
+def rows(txn: Any, table: Any, prefix: bytes) -> Iterator[tuple[Any, Any]]:
+    """(key, value) of a table whose keys begin with prefix."""
+    cursor = txn.cursor(db=table)
+    if cursor.set_range(prefix):
+        for at, value in cursor.iternext():
+            if at[: len(prefix)] != prefix:
+                return
+            yield at, value
+
+
+@dataclass(slots=True)
+class Found:
+    """A file read and scanned, ready for a record."""
+
+    uid: int
+    flags: int
+    keywords: int
+    date: int
+    size: int
+    saved: int
+    summary: bytes
+    marked: bytes
+
+
+def examine(directory: str, items: Sequence[tuple[bytes, bytes]], uids: dict[bytes, int]) -> list[Found]:
+    """Read and scan new files; those that vanished or are no regular files are left out."""
+    out = []
+    for mark, name in items:
+        path = path_of(directory, mark + name)
+        try:
+            status = os.lstat(path)
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            data = files.read_file(path) or b""
+        except OSError:
+            continue
+        summary = mime.scan(data)
+        parsed = FileName.parse(name)
+        out.append(
+            Found(
+                uids.get(base_of(name), 0),
+                parsed.flags,
+                parsed.keywords,
+                int(status.st_mtime),
+                int.from_bytes(summary[20:24], "little"),
+                int(status.st_ctime) & 0xFFFFFFFF,
+                summary,
+                mark + name,
+            )
+        )
+    return out
+
+
+# ---------------------------------------------------------------- applied in the writer's transaction
+
+
+def begin_adoption(
+    txn: Any, t: Tables, key: bytes, generation: int, known: foreign.UidList | None, words: list[bytes]
+) -> bool:
+    """First look at a mailbox: take UIDVALIDITY and keyword names over. False when another worker was first."""
+    box = ops.load(txn, t, key)
+    if box.generation != generation:
+        return False
+    if box.generation == 0:
+        box.generation = 1
+        if known is not None and box.uidnext == 1:
+            box.uidvalidity = known.uidvalidity
+        if words and not ops.keyword_names(txn, t, key):
+            txn.put(key, b"\0".join(words), db=t.kw)
+        ops.save(txn, t, box)
+    return True
+
+
+def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Found], floor: int) -> int | None:
+    """Give records to files; the new generation, or None when another worker was first and must be looked at again.
+
+    ``floor``: the next UID given is at least this (from a control file).
+    """
+    box = ops.load(txn, t, key)
+    if box.generation != generation:
+        return None
+    box.generation += 1
+    box.modseq += 1
+    for item in found:
+        if item.uid >= box.uidnext:
+            box.uidnext = item.uid
+        elif item.uid == 0:
+            box.uidnext = max(box.uidnext, floor)
+        uid = ops.append_record(txn, t, box, item.flags, item.keywords, item.date, item.size, item.saved)
+        at = layout.uid_key(key, uid)
+        txn.put(at, item.summary, db=t.summ)
+        txn.put(at, item.marked, db=t.file)
+        if item.marked[:1] == b"c" and box.recent_from == uid:
+            box.recent_from = uid + 1
+    ops.save(txn, t, box)
+    return box.generation
+
+
+def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes, bytes]]) -> None:
+    """Flags that other programs put into file names become ordinary changes."""
+    box = ops.load(txn, t, key)
+    top = box.modseq + 1
+    changed = False
+    for uid, mark, name in items:
+        at = layout.uid_key(key, uid)
+        if txn.get(at, db=t.file) is None or txn.get(at, db=t.todo) is not None:
+            continue
+        txn.put(at, mark + name, db=t.file)
+        parsed = FileName.parse(name)
+        page_at = layout.page_key(key, uid)
+        page = txn.get(page_at, db=t.page)
+        if page is None:
+            continue
+        one = UidSet.of([uid])
+        old = next((r for r in pages.records(page) if r[0] == uid), None)
+        if old is None:
+            continue
+        keywords = (old[3] & ~LETTER_MASK) | parsed.keywords
+        flags = parsed.flags if parsed.has_info else old[1] & ~SEEN | (old[1] & SEEN)
+        new, _, _, _, unseen, deleted = pages.update(page, one, 0, flags, keywords, top, (1 << 64) - 1)
+        if new is not None:
+            txn.put(page_at, new, db=t.page)
+            box.unseen += unseen
+            box.deleted += deleted
+            changed = True
+    if changed:
+        box.modseq = top
+        ops.save(txn, t, box)
+
+
+def forget(txn: Any, t: Tables, key: bytes, uids: Sequence[int]) -> None:
+    """Files that other programs removed are expunged; there is nothing to unlink."""
+    gone = ops.expunge(txn, t, key, UidSet.of(uids), 0)
+    cursor = txn.cursor(db=t.trash)
+    names = []
+    if gone.uids and cursor.set_range(key):
+        for at, _ in cursor.iternext():
+            if at[:12] != key:
+                break
+            names.append(bytes(at))
+    for at in names:
+        txn.delete(at, db=t.trash)

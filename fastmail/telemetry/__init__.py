@@ -1,0 +1,1 @@
+"""Counters and log events; both are cheap enough for the hot path."""
