@@ -1,4 +1,5 @@
-# Layout of an index page (version 1), little-endian. A page holds the records of UIDs base .. base+63 that exist.
+# Layout of an index page (version 1), little-endian. A page holds the records of UIDs base .. base+31 that exist
+# (base a multiple of 32): small enough for LMDB to keep it in a leaf, so that a delivery dirties one page, not two.
 #   0  u8  version      readers refuse a higher one
 #   1  u8  record size  readers step by it, so a later version may append fields
 #   2  u16 count        records that follow
@@ -15,6 +16,6 @@ cdef enum:
     VERSION = 1
     HEAD = 32
     RECORD = 40
-    SPAN = 64
+    SPAN = 32
 
 cdef const uint8_t* open_page(const unsigned char[::1] page, Py_ssize_t* count, Py_ssize_t* step) except NULL

@@ -1,7 +1,7 @@
 """Flags are bits: 1 Seen, 2 Answered, 4 Flagged, 8 Deleted, 16 Draft. Keywords are 64 bits, named per mailbox.
 
 A record as a tuple: (uid, flags, modseq, keywords, internal date, RFC822.SIZE, save date); dates are seconds
-since 1970 UTC. A page covers UIDs base .. base+63 with base a multiple of 64.
+since 1970 UTC. A page covers UIDs base .. base+31 with base a multiple of 32.
 """
 
 from fastmail._core.uidset import UidSet

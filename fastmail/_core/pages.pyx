@@ -1,4 +1,4 @@
-"""Pages of fixed-size index records: one LMDB value holds what exists of 64 consecutive UIDs.
+"""Pages of fixed-size index records: one LMDB value holds what exists of 32 consecutive UIDs.
 
 Promise: pure functions from page to page; a page never changes in place. The layout is in pages.pxd.
 A page that is cut short or of an unknown version raises ValueError; nothing is read past its end.
@@ -42,9 +42,9 @@ cdef bytes finish(const uint8_t* records, Py_ssize_t count, uint64_t modseq):
         memcpy(p + HEAD, records, count * RECORD)
     for i in range(count):
         r = p + HEAD + i * RECORD
-        present |= <uint64_t>1 << (get32(r) & 63)
+        present |= <uint64_t>1 << (get32(r) & (SPAN - 1))
         if not get32(r + 4) & SEEN:
-            unseen |= <uint64_t>1 << (get32(r) & 63)
+            unseen |= <uint64_t>1 << (get32(r) & (SPAN - 1))
         m = get64(r + 8)
         if m > modseq:
             modseq = m

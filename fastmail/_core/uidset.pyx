@@ -9,6 +9,12 @@ from libc.stdlib cimport free, malloc, realloc
 
 from fastmail._core.octets cimport Out, get64
 
+cdef extern from *:
+    """
+    static inline int fm_ctz(unsigned long long v) { return __builtin_ctzll(v); }
+    """
+    int ctz "fm_ctz"(uint64_t v) nogil
+
 cdef uint32_t TOP = 0xFFFFFFFF
 
 
@@ -126,18 +132,26 @@ cdef class UidSet:
         cdef UidSet s = UidSet.__new__(UidSet)
         cdef Py_ssize_t i
         cdef uint64_t bits
-        cdef uint32_t base, uid, k
+        cdef uint32_t base, low, n
+        cdef int shift
         for i in range(self.runs):
             s.push(self.start[i], self.count[i])
         for base, bits in pages:
-            if bits == <uint64_t>-1 and base > above:
-                s.push(base, 64)
-                continue
-            for k in range(64):
-                if bits >> k & 1:
-                    uid = base + k
-                    if uid > above:
-                        s.push(uid, 1)
+            shift = 0
+            while bits:
+                # one run of present UIDs at a time
+                shift = ctz(bits)
+                bits >>= shift
+                base += shift
+                shift = ctz(~bits) if ~bits else 64
+                low = base
+                n = shift
+                if low <= above:
+                    n = n - (above - low + 1) if above - low + 1 < n else 0
+                    low = above + 1
+                s.push(low, n)
+                bits = bits >> shift if shift < 64 else 0
+                base += shift
         return s
 
     def minus(self, UidSet other not None):

@@ -1,29 +1,23 @@
-"""Batches of file work without the GIL: write and sync, rename, sync directories, read, inotify (Linux).
+"""Small file work without the GIL: rename, unlink, sync directories, read, inotify (Linux).
 
-Promise: ``place`` returns after every file that it reports as 0 is synced in this order: content and size, then the
-name. Each job has its own errno in the answer; one that fails harms no other. A file that could
-not be written whole is removed. Many files are synced by one syncfs, few by fdatasync: see benchmarks/notes.md.
+Promise: each path of a batch has its own errno in the answer; one that fails harms no other. ``read_file`` follows
+no symbolic link and reads nothing but regular files.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport EAGAIN, EINTR, EIO, ENOSYS, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memset, strcmp, strlen
+from libc.string cimport strlen
 
 cdef extern from "fcntl.h" nogil:
     int c_open "open"(const char* path, int flags, int mode)
-    enum: O_WRONLY, O_RDONLY, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY, O_NONBLOCK
+    enum: O_RDONLY, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY, O_NONBLOCK
 
 cdef extern from "unistd.h" nogil:
     int c_close "close"(int fd)
     int c_fsync "fsync"(int fd)
-    int c_fdatasync "fdatasync"(int fd)
     int c_unlink "unlink"(const char* path)
-    ssize_t c_write "write"(int fd, const void* buf, size_t n)
     ssize_t c_read "read"(int fd, void* buf, size_t n)
-    long c_syscall "syscall"(long number, ...)
 
 cdef extern from *:
     """
@@ -48,12 +42,6 @@ cdef extern from *:
         struct fm_how how = { O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0, 0x20 };
         return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
     }
-    static void fm_start_writeback(int fd) { sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); }
-    static int fm_syncfs(int fd) { return (int)syscall(SYS_syncfs, fd); }
-    static int fm_utime(int fd, long long s) {
-        struct timespec t[2] = {{ s, 0 }, { s, 0 }};
-        return futimens(fd, t);
-    }
     static ssize_t fm_read_nowait(int fd, void *buf, size_t n, long long at) {
         struct iovec v = { buf, n };
         return preadv2(fd, &v, 1, at, RWF_NOWAIT);
@@ -65,87 +53,12 @@ cdef extern from *:
     }
     """
     int fm_open_cached(const char* path) nogil
-    void fm_start_writeback(int fd) nogil
-    int fm_syncfs(int fd) nogil
-    int fm_utime(int fd, int64_t s) nogil
     ssize_t fm_read_nowait(int fd, void* buf, size_t n, int64_t at) nogil
     int64_t fm_regular_size(int fd) nogil
     int c_rename "rename"(const char* a, const char* b) nogil
     int c_inotify_init1 "inotify_init1"(int flags) nogil
     int c_inotify_add "inotify_add_watch"(int fd, const char* path, uint32_t mask) nogil
     int c_inotify_rm "inotify_rm_watch"(int fd, int wd) nogil
-
-cdef enum:
-    SYNCFS_FROM = 4      # files in a batch from which one syncfs is cheaper than a sync each
-    CHUNKS = 8           # buffers a job may have
-
-cdef struct Job:
-    const char* path         # where it is written: in tmp/
-    const char* final        # where it is renamed to
-    const char* directory    # of final
-    Py_ssize_t chunks
-    Py_buffer chunk[CHUNKS]
-    int64_t mtime
-    int fd
-    int error
-
-
-cdef void write_one(Job* job) noexcept nogil:
-    cdef Py_ssize_t i, left
-    cdef ssize_t n
-    cdef const char* p
-    job.fd = c_open(job.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
-    if job.fd < 0:
-        job.error = errno
-        return
-    for i in range(job.chunks):
-        p = <const char*>job.chunk[i].buf
-        left = job.chunk[i].len
-        while left:
-            n = c_write(job.fd, p, left)
-            if n < 0:
-                if errno == EINTR:
-                    continue
-                job.error = errno
-                return
-            if n == 0:
-                job.error = EIO
-                return
-            p += n
-            left -= n
-    if job.mtime >= 0 and fm_utime(job.fd, job.mtime):
-        job.error = errno
-
-
-cdef void write_all(Job* jobs, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, last = -1, good = 0
-    cdef int failed = 0
-    for i in range(n):
-        write_one(&jobs[i])
-        if not jobs[i].error:
-            last = i
-            good += 1
-    if good >= SYNCFS_FROM:
-        if fm_syncfs(jobs[last].fd):
-            failed = errno
-        for i in range(n):
-            if not jobs[i].error:
-                jobs[i].error = failed
-    else:
-        if good > 1:
-            for i in range(n):
-                if not jobs[i].error:
-                    fm_start_writeback(jobs[i].fd)
-        for i in range(n):
-            if not jobs[i].error and (c_fsync(jobs[i].fd) if jobs[i].mtime >= 0 else c_fdatasync(jobs[i].fd)):
-                jobs[i].error = errno
-    for i in range(n):
-        if jobs[i].fd >= 0:
-            if c_close(jobs[i].fd) and not jobs[i].error and errno != EINTR:
-                jobs[i].error = errno
-            if jobs[i].error:
-                c_unlink(jobs[i].path)
-
 
 cdef int sync_dir(const char* path) noexcept nogil:
     cdef int error = 0
@@ -156,59 +69,6 @@ cdef int sync_dir(const char* path) noexcept nogil:
         error = errno
     c_close(fd)
     return error
-
-
-cdef void place_all(Job* jobs, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, k
-    # 1. content, synced
-    write_all(jobs, n)
-    # 2. names
-    for i in range(n):
-        if not jobs[i].error and c_rename(jobs[i].path, jobs[i].final):
-            jobs[i].error = errno
-            c_unlink(jobs[i].path)
-    # 3. directories, each once, synced
-    for i in range(n):
-        if jobs[i].error:
-            continue
-        for k in range(i):
-            if strcmp(jobs[k].directory, jobs[i].directory) == 0:
-                if jobs[k].error:
-                    continue
-                break
-        else:
-            jobs[i].error = sync_dir(jobs[i].directory)
-
-
-def place(list jobs not None):
-    cdef Py_ssize_t n = len(jobs), i, k, ready = 0
-    cdef bytes a, b, c
-    cdef Job* array = <Job*>malloc(sizeof(Job) * (n if n else 1))
-    if array == NULL:
-        raise MemoryError()
-    memset(array, 0, sizeof(Job) * (n if n else 1))
-    try:
-        for i in range(n):
-            a, b, c, chunks, mtime = jobs[i]
-            if len(chunks) > CHUNKS:
-                raise ValueError("too many chunks in one file")
-            array[i].path = a
-            array[i].final = b
-            array[i].directory = c
-            array[i].fd = -1
-            array[i].mtime = mtime
-            ready = i + 1
-            for k in range(len(chunks)):
-                PyObject_GetBuffer(chunks[k], &array[i].chunk[k], PyBUF_SIMPLE)
-                array[i].chunks = k + 1
-        with nogil:
-            place_all(array, n)
-        return [array[i].error for i in range(n)]
-    finally:
-        for i in range(ready):
-            for k in range(array[i].chunks):
-                PyBuffer_Release(&array[i].chunk[k])
-        free(array)
 
 
 def rename_batch(list pairs not None):

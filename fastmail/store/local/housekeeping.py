@@ -68,12 +68,12 @@ def tidy(begin: Callable[[], Any], t: Tables, key: bytes, directory: str) -> Don
                 if uid not in records:
                     page = txn.get(layout.page_key(key, uid), db=t.page)
                     records.update({r[0]: r for r in pages.records(page)} if page is not None else {})
-                name = txn.get(at, db=t.file)
+                value = txn.get(at, db=t.msg)
                 record = records.get(uid)
-                if name is None or record is None:
+                if value is None or record is None:
                     done.named.append((uid, b"", 0))
                     continue
-                old = bytes(name)
+                old = layout.marked_of(value)
                 new = b"c" + FileName.parse(old[1:]).with_flags(record[1], record[3])
                 renames.append((uid, old, new, record[2]))
         cursor = txn.cursor(db=t.trash)
@@ -134,8 +134,9 @@ def clear(txn: Any, t: Tables, done: Done) -> None:
     """Clear what was done, in the writer's transaction; a flag changed meanwhile keeps its entry."""
     for uid, marked, modseq in done.named:
         at = layout.uid_key(done.key, uid)
-        if marked and txn.get(at, db=t.file) is not None:
-            txn.put(at, marked, db=t.file)
+        value = txn.get(at, db=t.msg) if marked else None
+        if value is not None and layout.marked_of(value) != marked:
+            txn.put(at, layout.pack_message(marked, bytes(layout.summary_of(value))), db=t.msg)
         page = txn.get(layout.page_key(done.key, uid), db=t.page)
         now = next((r[2] for r in pages.records(page) if r[0] == uid), modseq) if page is not None else modseq
         if not marked or now == modseq:

@@ -1,11 +1,12 @@
 """What the index of one shard holds: tables, keys and rows, version 1. Only the writer's transactions write them.
 
-    box     account(8) mailbox(4)            Mailbox row (below), then the name in UTF-8
+    page    mailbox key(12) first uid(4)     index page (_core/pages.pxd)
+    page    mailbox key(12) 0xFFFFFFFF       Mailbox row (below), then the name in UTF-8: beside the last page, because
+                                             a delivery writes both
+    msg     mailbox key(12) uid(4)           u16 length, b"n" or b"c" (new/ or cur/) and the file's name, then the
+                                             summary (_core/mime.pyx)
     name    account(8) name                  mailbox id(4)
     subs    account(8) name                  empty; subscribed names, which need not exist
-    page    mailbox key(12) first uid(4)     index page (_core/pages.pxd)
-    summ    mailbox key(12) uid(4)           summary (_core/mime.pyx)
-    file    mailbox key(12) uid(4)           b"n" or b"c" (new/ or cur/), then the file's name
     kw      mailbox key(12)                  keyword names, NUL between them; position = bit
     gone    mailbox key(12) modseq(8)        expunged UIDs as u32 pairs first, last
     todo    mailbox key(12) uid(4)           empty; the file's name must still follow the flags
@@ -23,25 +24,26 @@ from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Mailbox
 
 LAYOUT = 1
-TABLES = ["box", "name", "subs", "page", "summ", "file", "kw", "gone", "todo", "trash"]
+TABLES = ["page", "msg", "name", "subs", "kw", "gone", "todo", "trash"]
 
 # version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
 # created (s since 1970), generation (grows when files of other programs are taken in)
 ROW = struct.Struct("<BBHIIIIIIQQII")
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
+U16 = struct.Struct("<H")
+TOP = b"\xff\xff\xff\xff"
+MAX_UID = 0xFFFFFFFE
 NEXT = struct.Struct("<II")
 
 
 class Tables(NamedTuple):
     """Handles of the tables of one environment."""
 
-    box: Any
+    page: Any
+    msg: Any
     name: Any
     subs: Any
-    page: Any
-    summ: Any
-    file: Any
     kw: Any
     gone: Any
     todo: Any
@@ -62,7 +64,25 @@ def uid_key(key: bytes, uid: int) -> bytes:
 
 
 def page_key(key: bytes, uid: int) -> bytes:
-    return key + U32.pack(uid & ~63)
+    return key + U32.pack(uid & ~31)
+
+
+def row_key(key: bytes) -> bytes:
+    return key + TOP
+
+
+def pack_message(marked: bytes, summary: bytes) -> bytes:
+    """Mark, file name and summary of a message as one value."""
+    return U16.pack(len(marked)) + marked + summary
+
+
+def marked_of(value: bytes | memoryview) -> bytes:
+    """Mark and file name."""
+    return bytes(value[2 : 2 + (value[0] | value[1] << 8)])
+
+
+def summary_of(value: bytes | memoryview) -> bytes | memoryview:
+    return value[2 + (value[0] | value[1] << 8) :]
 
 
 def pack_row(box: Mailbox) -> bytes:

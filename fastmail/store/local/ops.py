@@ -20,19 +20,18 @@ from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, base_of
 
 PAIR = struct.Struct("<II")
-MAX_UID = 0xFFFFFFFF
 
 
 def load(txn: Any, t: Tables, key: bytes) -> Mailbox:
     """The mailbox row; NoSuchMailbox when it was deleted meanwhile."""
-    row = txn.get(key, db=t.box)
+    row = txn.get(layout.row_key(key), db=t.page)
     if row is None:
         raise NoSuchMailbox("mailbox is gone")
     return layout.unpack_row(key, row)
 
 
 def save(txn: Any, t: Tables, box: Mailbox) -> None:
-    txn.put(box.key, layout.pack_row(box), db=t.box)
+    txn.put(layout.row_key(box.key), layout.pack_row(box), db=t.page)
 
 
 # ---------------------------------------------------------------- keywords
@@ -75,7 +74,7 @@ def append_record(
 ) -> int:
     """One more record with the next UID and the box's MODSEQ; the caller saves the box."""
     uid = box.uidnext
-    if uid >= MAX_UID:
+    if uid >= layout.MAX_UID:
         raise CannotDo("the mailbox has used up its UIDs")
     at = layout.page_key(box.key, uid)
     page = txn.get(at, db=t.page)
@@ -99,8 +98,7 @@ def append(
         bits = keyword_bits(txn, t, key, message.keywords)
         uid = append_record(txn, t, box, message.flags, bits, message.date, message.size, saved)
         at = layout.uid_key(key, uid)
-        txn.put(at, name, db=t.file)
-        txn.put(at, message.summary, db=t.summ)
+        txn.put(at, layout.pack_message(name, message.summary), db=t.msg)
         if bits:
             txn.put(at, b"", db=t.todo)
         uids.append(uid)
@@ -112,7 +110,7 @@ def pages_of(txn: Any, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[t
     """(key, page) of the pages that may hold ``uids``, in order; a list, as the caller will write to the table."""
     out = []
     cursor = txn.cursor(db=t.page)
-    ranges = [(1, MAX_UID)] if uids is None else uids.ranges()
+    ranges = [(1, layout.MAX_UID)] if uids is None else uids.ranges()
     last = b""
     for lo, hi in ranges:
         start = layout.page_key(key, lo)
@@ -123,7 +121,7 @@ def pages_of(txn: Any, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[t
             continue
         for at, page in cursor.iternext():
             at = bytes(at)
-            if at > stop or at[:12] != key:
+            if at > stop or at[:12] != key or at[12:] == layout.TOP:
                 break
             out.append((at, bytes(page)))
             last = at
@@ -168,7 +166,7 @@ def expunge(txn: Any, t: Tables, key: bytes, uids: UidSet | None, required: int)
     """Remove records; files go to the trash table and are unlinked after the commit."""
     box = load(txn, t, key)
     before = box.modseq
-    everything = UidSet.of_ranges((1, MAX_UID))
+    everything = UidSet.of_ranges((1, layout.MAX_UID))
     gone: list[int] = []
     for at, page in pages_of(txn, t, key, uids):
         new, g, unseen, deleted, octets = pages.remove(page, everything if uids is None else uids, required)
@@ -190,10 +188,10 @@ def expunge(txn: Any, t: Tables, key: bytes, uids: UidSet | None, required: int)
         txn.put(key + layout.U64.pack(box.modseq), b"".join(PAIR.pack(lo, hi) for lo, hi in out.ranges()), db=t.gone)
         for uid in gone:
             at = layout.uid_key(key, uid)
-            name = txn.pop(at, db=t.file)
-            if name is not None:
-                txn.put(key + base_of(name[1:])[:480], bytes(name), db=t.trash)
-            txn.delete(at, db=t.summ)
+            value = txn.pop(at, db=t.msg)
+            if value is not None:
+                name = layout.marked_of(value)
+                txn.put(key + base_of(name[1:])[:480], name, db=t.trash)
             txn.delete(at, db=t.todo)
     return Expunged(key, out, box.modseq, before)
 
@@ -222,10 +220,9 @@ def copy(
         bits = keyword_bits(txn, t, target, words)
         new = append_record(txn, t, box, record[1], bits, record[4], record[5], saved)
         at = layout.uid_key(target, new)
-        txn.put(at, name, db=t.file)
-        summary = txn.get(layout.uid_key(key, uid), db=t.summ)
-        if summary is not None:
-            txn.put(at, bytes(summary), db=t.summ)
+        value = txn.get(layout.uid_key(key, uid), db=t.msg)
+        summary = bytes(layout.summary_of(value)) if value is not None else b""
+        txn.put(at, layout.pack_message(name, summary), db=t.msg)
         if bits or FileName.parse(name[1:]).flags != record[1]:
             txn.put(at, b"", db=t.todo)
         source.append(uid)
@@ -242,13 +239,13 @@ def claim_recent(txn: Any, t: Tables, key: bytes) -> tuple[int, int]:
     if first < end:
         box.recent_from = end
         save(txn, t, box)
-        cursor = txn.cursor(db=t.file)
+        cursor = txn.cursor(db=t.msg)
         todo = []
         if cursor.set_range(layout.uid_key(key, first)):
-            for at, name in cursor.iternext():
+            for at, value in cursor.iternext():
                 if at[:12] != key:
                     break
-                if name[:1] == b"n":
+                if value[2:3] == b"n":
                     todo.append(bytes(at))
         for at in todo:
             txn.put(at, b"", db=t.todo)
@@ -270,12 +267,14 @@ def boxes(txn: Any, t: Tables, account: int) -> list[Mailbox]:
     """All mailboxes of an account, by id."""
     prefix = layout.account_key(account)
     out = []
-    cursor = txn.cursor(db=t.box)
-    if cursor.set_range(prefix):
-        for key, row in cursor.iternext():
-            if key[:8] != prefix:
-                break
-            out.append(layout.unpack_row(key, row))
+    cursor = txn.cursor(db=t.page)
+    at = prefix
+    while cursor.set_range(at) and cursor.key()[:8] == prefix:
+        key = bytes(cursor.key()[:12])
+        if not cursor.set_key(layout.row_key(key)):
+            break
+        out.append(layout.unpack_row(key, cursor.value()))
+        at = layout.row_key(key) + b"\0"
     return out
 
 
@@ -301,10 +300,9 @@ def create(
 
 def drop(txn: Any, t: Tables, box: Mailbox) -> None:
     """Forget a mailbox and everything in it; its directory is the caller's."""
-    txn.delete(box.key, db=t.box)
     txn.delete(layout.account_key(int.from_bytes(box.key[:8], "big")) + box.name.encode(), db=t.name)
     txn.delete(box.key, db=t.kw)
-    for table in (t.page, t.summ, t.file, t.gone, t.todo, t.trash):
+    for table in (t.page, t.msg, t.gone, t.todo, t.trash):
         cursor = txn.cursor(db=table)
         if cursor.set_range(box.key):
             while cursor.key()[:12] == box.key and cursor.delete():

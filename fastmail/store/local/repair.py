@@ -8,7 +8,7 @@ touched; mail that a running server delivers meanwhile is left to it.
 from dataclasses import dataclass
 from typing import Any
 
-from fastmail._core import mime, pages
+from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
@@ -112,13 +112,13 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
     have = {base_of(item.marked[1:]) for item in found}
     records = {r[0]: r for _, page in ops.pages_of(txn, t, key, None) for r in pages.records(page)}
     todo = {at for at, _ in sync.rows(txn, t.todo, key)}
-    names = {int.from_bytes(at[12:], "big"): bytes(v) for at, v in sync.rows(txn, t.file, key)}
+    values = {int.from_bytes(at[12:], "big"): bytes(v) for at, v in sync.rows(txn, t.msg, key)}
+    names = {uid: layout.marked_of(value) for uid, value in values.items()}
     by_base = {base_of(name[1:]): uid for uid, name in names.items()}
     for uid, name in names.items():
         if base_of(name[1:]) not in have and uid >= known.uidnext and uid in records:
-            summary = txn.get(layout.uid_key(key, uid), db=t.summ) or mime.scan(b"")
-            late.append((records[uid], name, bytes(summary)))
-    for table in (t.page, t.summ, t.file):
+            late.append((records[uid], name, bytes(layout.summary_of(values[uid]))))
+    for table in (t.page, t.msg):
         cursor = txn.cursor(db=table)
         if cursor.set_range(key):
             while cursor.key()[:12] == key and cursor.delete():
@@ -142,16 +142,14 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
                 flags, keywords = old[1], old[3]
         uid = ops.append_record(txn, t, box, flags, keywords, date, item.size, saved)
         at = layout.uid_key(key, uid)
-        txn.put(at, item.summary, db=t.summ)
-        txn.put(at, item.marked, db=t.file)
+        txn.put(at, layout.pack_message(item.marked, item.summary), db=t.msg)
     for record, name, summary in late:
         box.uidnext = max(box.uidnext, record[0])
         uid = ops.append_record(txn, t, box, record[1], record[3], record[4], record[5], record[6])
         at = layout.uid_key(key, uid)
-        txn.put(at, summary, db=t.summ)
-        txn.put(at, name, db=t.file)
+        txn.put(at, layout.pack_message(name, summary), db=t.msg)
     for at in todo:
-        if txn.get(at, db=t.file) is None:
+        if txn.get(at, db=t.msg) is None:
             txn.delete(at, db=t.todo)
     gone = UidSet.of(sorted(set(records) - {i.uid for i in found} - {r[0] for r, _, _ in late}))
     if gone:

@@ -53,13 +53,13 @@ class LocalSnapshot:
         self._t = tables
 
     def mailbox(self, key: bytes) -> Mailbox | None:
-        row = self._txn.get(key, db=self._t.box)
+        row = self._txn.get(layout.row_key(key), db=self._t.page)
         return layout.unpack_row(key, row) if row is not None else None
 
     def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
         cursor = self._txn.cursor(db=self._t.page)
         last = b""
-        for lo, hi in [(1, 0xFFFFFFFF)] if uids is None else uids.ranges():
+        for lo, hi in [(1, layout.MAX_UID)] if uids is None else uids.ranges():
             start = layout.page_key(key, lo)
             if start <= last:
                 start = last + b"\0"
@@ -68,7 +68,7 @@ class LocalSnapshot:
                 continue
             for at, page in cursor.iternext():
                 at = bytes(at)
-                if at > stop or at[:12] != key:
+                if at > stop or at[:12] != key or at[12:] == layout.TOP:
                     break
                 last = at
                 yield page
@@ -78,17 +78,17 @@ class LocalSnapshot:
         if cursor.set_range(layout.page_key(key, above)):
             presence = page_format.presence
             for at, page in cursor.iternext():
-                if at[:12] != key:
+                if at[:12] != key or at[12:] == layout.TOP:
                     return
                 yield int.from_bytes(at[12:], "big"), presence(page)
 
     def summaries(self, key: bytes, uids: Iterable[int]) -> dict[int, Octets]:
-        get, table, pack = self._txn.get, self._t.summ, layout.U32.pack
+        get, table, pack = self._txn.get, self._t.msg, layout.U32.pack
         out: dict[int, Octets] = {}
         for uid in uids:
             found = get(key + pack(uid), db=table)
             if found is not None:
-                out[uid] = found
+                out[uid] = layout.summary_of(found)
         return out
 
     def expunged(self, key: bytes, since: int) -> UidSet:
@@ -106,8 +106,8 @@ class LocalSnapshot:
         return ops.keyword_names(self._txn, self._t, key)
 
     def file(self, key: bytes, uid: int) -> bytes | None:
-        name = self._txn.get(layout.uid_key(key, uid), db=self._t.file)
-        return bytes(name) if name is not None else None
+        value = self._txn.get(layout.uid_key(key, uid), db=self._t.msg)
+        return layout.marked_of(value) if value is not None else None
 
 
 class Shard:
@@ -279,7 +279,7 @@ class LocalStore:
                     if ops.find(txn, t, account.id, name) is None:
                         ops.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))
                 for box in lost:
-                    if not os.path.isdir(folder(account.root, box.name)) and txn.get(box.key, db=t.box) is not None:
+                    if not os.path.isdir(folder(account.root, box.name)) and txn.get(layout.row_key(box.key), db=t.page) is not None:
                         ops.drop(txn, t, ops.load(txn, t, box.key))
 
             await self.submit(account, apply)

@@ -102,8 +102,8 @@ def read_index(
     txn = begin()
     try:
         box = ops.load(txn, t, key)
-        for at, name in rows(txn, t.file, key):
-            marked = bytes(name)
+        for at, value in rows(txn, t.msg, key):
+            marked = layout.marked_of(value)
             known[base_of(marked[1:])] = (int.from_bytes(at[12:], "big"), marked)
         todo = {int.from_bytes(at[12:], "big") for at, _ in rows(txn, t.todo, key)}
         trash = {bytes(at[12:]) for at, _ in rows(txn, t.trash, key)}
@@ -202,8 +202,7 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
             box.uidnext = max(box.uidnext, floor)
         uid = ops.append_record(txn, t, box, item.flags, item.keywords, item.date, item.size, item.saved)
         at = layout.uid_key(key, uid)
-        txn.put(at, item.summary, db=t.summ)
-        txn.put(at, item.marked, db=t.file)
+        txn.put(at, layout.pack_message(item.marked, item.summary), db=t.msg)
         if item.marked[:1] == b"c" and box.recent_from == uid:
             box.recent_from = uid + 1
     ops.save(txn, t, box)
@@ -217,9 +216,10 @@ def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes
     changed = False
     for uid, mark, name in items:
         at = layout.uid_key(key, uid)
-        if txn.get(at, db=t.file) is None or txn.get(at, db=t.todo) is not None:
+        value = txn.get(at, db=t.msg)
+        if value is None or txn.get(at, db=t.todo) is not None:
             continue
-        txn.put(at, mark + name, db=t.file)
+        txn.put(at, layout.pack_message(mark + name, bytes(layout.summary_of(value))), db=t.msg)
         parsed = FileName.parse(name)
         page_at = layout.page_key(key, uid)
         page = txn.get(page_at, db=t.page)

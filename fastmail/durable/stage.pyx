@@ -1,0 +1,465 @@
+"""The first stage of a group commit: a native thread that puts files in place without ever taking the GIL.
+
+A task is the files of one operation; a file is written to its temporary path, or linked to its place. The thread works
+in rounds. Each round writes what is new, renames what the round before it made durable, and then syncs once for both:
+so a message waits for two syncs (its content, then its name) and shares each with every other message of its
+round. One or two files are synced by themselves, more by one syncfs for each file system (see benchmarks/notes.md).
+
+Promise: a file reported as 0 is synced, content and size first, then its name. Each file has its own errno; the
+temporary file of one that failed is removed. After a failed sync all files of that round have failed. Made after a
+fork; ``close`` finishes what was submitted.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.errno cimport EINTR, EIO, errno
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <pthread.h>
+    #include <signal.h>
+    #include <time.h>
+    #include <stdio.h>
+    #include <sys/stat.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    static void fm_cond_init(pthread_cond_t *c) {
+        pthread_condattr_t a;
+        pthread_condattr_init(&a);
+        pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+        pthread_cond_init(c, &a);
+        pthread_condattr_destroy(&a);
+    }
+    static int fm_wait_until(pthread_cond_t *c, pthread_mutex_t *m, long long ns) {
+        struct timespec t = { ns / 1000000000LL, ns % 1000000000LL };
+        return pthread_cond_timedwait(c, m, &t);
+    }
+    static long long fm_now(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return t.tv_sec * 1000000000LL + t.tv_nsec;
+    }
+    static unsigned long long fm_device(int fd) {
+        struct stat st;
+        return fstat(fd, &st) ? 1 : (unsigned long long)st.st_dev + 2;
+    }
+    static int fm_sync_all(int fd) { return (int)syscall(SYS_syncfs, fd); }
+    static int fm_set_mtime(int fd, long long s) {
+        struct timespec t[2] = {{ s, 0 }, { s, 0 }};
+        return futimens(fd, t);
+    }
+    static int fm_spawn(pthread_t *thread, void *(*run)(void *), void *arg) {
+        pthread_attr_t attr;
+        sigset_t all, old;
+        int error;
+        pthread_attr_init(&attr);
+        pthread_attr_setstacksize(&attr, 131072);
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &old);
+        error = pthread_create(thread, &attr, run, arg);
+        pthread_sigmask(SIG_SETMASK, &old, 0);
+        pthread_attr_destroy(&attr);
+        return error;
+    }
+    """
+    ctypedef struct pthread_t:
+        pass
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t* m, void* attr) nogil
+    int pthread_mutex_lock(pthread_mutex_t* m) nogil
+    int pthread_mutex_unlock(pthread_mutex_t* m) nogil
+    void fm_cond_init(pthread_cond_t* c) nogil
+    int fm_wait_until(pthread_cond_t* c, pthread_mutex_t* m, int64_t ns) nogil
+    int64_t fm_now() nogil
+    int pthread_cond_wait(pthread_cond_t* c, pthread_mutex_t* m) nogil
+    int pthread_cond_signal(pthread_cond_t* c) nogil
+    int pthread_join(pthread_t t, void** result) nogil
+    uint64_t fm_device(int fd) nogil
+    int fm_sync_all(int fd) nogil
+    int fm_set_mtime(int fd, int64_t s) nogil
+    int fm_spawn(pthread_t* t, void* (*run)(void*) noexcept nogil, void* arg) nogil
+    int c_open "open"(const char* path, int flags, int mode) nogil
+    int c_close "close"(int fd) nogil
+    int c_fsync "fsync"(int fd) nogil
+    int c_fdatasync "fdatasync"(int fd) nogil
+    int c_unlink "unlink"(const char* path) nogil
+    int c_link "link"(const char* a, const char* b) nogil
+    int c_rename "rename"(const char* a, const char* b) nogil
+    ssize_t c_write "write"(int fd, const void* buf, size_t n) nogil
+    enum: O_WRONLY, O_RDONLY, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY
+
+cdef enum:
+    ALONE = 2            # syncs in a round up to which each file and directory is synced by itself
+    CHUNKS = 8           # buffers a file may have
+    GATHER = 700000      # ns that a round waits at most for operations that the last rounds had
+    DEVICES = 16         # file systems in a round that get a syncfs of their own
+
+cdef struct File:
+    const char* source       # where it is written (in tmp/), or what is linked when chunks is -1
+    const char* final        # its place
+    const char* directory    # of final
+    Py_ssize_t chunks
+    Py_buffer chunk[CHUNKS]
+    int64_t mtime
+    int fd
+    int error
+    uint64_t device
+
+cdef struct Task:
+    Task* next
+    uint64_t number
+    Py_ssize_t files
+    File* file
+
+cdef struct Shared:
+    pthread_mutex_t mutex
+    pthread_cond_t work
+    pthread_cond_t done
+    Task* first              # submitted
+    Task* last
+    Task* finished           # newest first
+    int waiting              # tasks submitted and not yet begun
+    int active               # tasks submitted and not yet settled: acknowledged to whoever waits for them
+    double goal              # tasks that the next round may expect, from what was active lately
+    bint started
+    bint closing
+    int pings
+    pthread_t thread
+
+
+cdef void write_one(File* f) noexcept nogil:
+    """Write the temporary file; it stays open until its name is durable."""
+    cdef Py_ssize_t i, left
+    cdef ssize_t n
+    cdef const char* p
+    f.fd = c_open(f.source, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    if f.fd < 0:
+        f.error = errno
+        return
+    for i in range(f.chunks):
+        p = <const char*>f.chunk[i].buf
+        left = f.chunk[i].len
+        while left:
+            n = c_write(f.fd, p, left)
+            if n < 0:
+                if errno == EINTR:
+                    continue
+                f.error = errno
+                return
+            if n == 0:
+                f.error = EIO
+                return
+            p += n
+            left -= n
+    if f.mtime >= 0 and fm_set_mtime(f.fd, f.mtime):
+        f.error = errno
+
+
+cdef void name_one(File* f) noexcept nogil:
+    """Give the file its name; a link gets a descriptor of its directory for the sync."""
+    if f.chunks >= 0:
+        if c_rename(f.source, f.final):
+            f.error = errno
+        return
+    if c_link(f.source, f.final):
+        f.error = errno
+        return
+    f.fd = c_open(f.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+    if f.fd < 0:
+        f.error = errno
+
+
+cdef int sync_dir(const char* path) noexcept nogil:
+    cdef int error = 0
+    cdef int fd = c_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+    if fd < 0:
+        return errno
+    if c_fsync(fd):
+        error = errno
+    c_close(fd)
+    return error
+
+
+cdef int count_files(Task* task, bint written) noexcept nogil:
+    """Files that the coming sync has to cover."""
+    cdef int n = 0
+    cdef Py_ssize_t i
+    while task != NULL:
+        for i in range(task.files):
+            if not task.file[i].error and (not written or task.file[i].chunks >= 0):
+                n += 1
+        task = task.next
+    return n
+
+
+cdef void sync_alone(Task* task, bint content) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef File* f
+    while task != NULL:
+        for i in range(task.files):
+            f = &task.file[i]
+            if f.error:
+                continue
+            if not content:
+                f.error = sync_dir(f.directory)
+            elif f.chunks >= 0:
+                if (c_fsync(f.fd) if f.mtime >= 0 else c_fdatasync(f.fd)):
+                    f.error = errno
+        task = task.next
+
+
+cdef void sync_devices(Task* content, Task* names) noexcept nogil:
+    """One syncfs for each file system that a file of either list lies on."""
+    cdef uint64_t device[DEVICES]
+    cdef int result[DEVICES]
+    cdef int known = 0, k, turn
+    cdef Py_ssize_t i
+    cdef Task* task
+    cdef File* f
+    for turn in range(2):
+        task = content if turn == 0 else names
+        while task != NULL:
+            for i in range(task.files):
+                f = &task.file[i]
+                if f.error or f.fd < 0:
+                    continue
+                if not f.device:
+                    f.device = fm_device(f.fd)
+                k = 0
+                while k < known and device[k] != f.device:
+                    k += 1
+                if k < known:
+                    f.error = result[k]
+                    continue
+                f.error = errno if fm_sync_all(f.fd) else 0
+                if known < DEVICES:
+                    device[known] = f.device
+                    result[known] = f.error
+                    known += 1
+            task = task.next
+
+
+cdef void settle(Task* task, bint named) noexcept nogil:
+    """Close what is done or has failed; a temporary file that failed is removed."""
+    cdef Py_ssize_t i
+    cdef File* f
+    while task != NULL:
+        for i in range(task.files):
+            f = &task.file[i]
+            if f.fd >= 0 and (named or f.error):
+                if c_close(f.fd) and not f.error and errno != EINTR:
+                    f.error = errno
+                f.fd = -1
+            if f.error and f.chunks >= 0:
+                c_unlink(f.source)
+        task = task.next
+
+
+cdef void each(Task* task, bint write) noexcept nogil:
+    cdef Py_ssize_t i
+    while task != NULL:
+        for i in range(task.files):
+            if task.file[i].error:
+                continue
+            if not write:
+                name_one(&task.file[i])
+            elif task.file[i].chunks >= 0:
+                write_one(&task.file[i])
+        task = task.next
+
+
+cdef void gather(Shared* s) noexcept nogil:
+    """Wait a moment for the company that lately came, so that it shares this round's syncs.
+
+    A lone operation has had no company and never waits. Where the company stays away the expectation halves.
+    """
+    cdef int64_t deadline
+    if s.active > s.goal:
+        s.goal = s.active
+    if s.waiting + 0.5 >= s.goal:
+        return
+    deadline = fm_now() + GATHER
+    while s.waiting + 0.5 < s.goal and not s.closing:
+        if fm_wait_until(&s.work, &s.mutex, deadline):
+            s.goal = (s.goal + s.waiting) / 2
+            return
+
+
+cdef void* serve(void* argument) noexcept nogil:
+    cdef Shared* s = <Shared*>argument
+    cdef Task* fresh
+    cdef Task* written = NULL
+    cdef Task* last
+    pthread_mutex_lock(&s.mutex)
+    while True:
+        while s.first == NULL and written == NULL and not s.closing:
+            pthread_cond_wait(&s.work, &s.mutex)
+        if s.first == NULL and written == NULL:
+            break
+        if written == NULL and s.first != NULL:
+            gather(s)
+        fresh = s.first
+        s.first = s.last = NULL
+        s.waiting = 0
+        pthread_mutex_unlock(&s.mutex)
+        # 1. content of what is new; 2. names of what the last round made durable; one sync for both
+        each(fresh, True)
+        each(written, False)
+        if count_files(fresh, True) + count_files(written, False) <= ALONE:
+            sync_alone(fresh, True)
+            sync_alone(written, False)
+        else:
+            sync_devices(fresh, written)
+        settle(fresh, False)
+        settle(written, True)
+        pthread_mutex_lock(&s.mutex)
+        if written != NULL:
+            last = NULL
+            while written != NULL:
+                last = written
+                written = written.next
+                last.next = s.finished
+                s.finished = last
+            pthread_cond_signal(&s.done)
+        written = fresh
+    pthread_mutex_unlock(&s.mutex)
+    return NULL
+
+
+cdef class FileStage:
+    """See the module. ``submit`` and ``ping`` from any thread, ``wait`` from one."""
+    cdef Shared* shared
+    cdef dict held
+    cdef uint64_t count
+
+    def __cinit__(self):
+        self.shared = <Shared*>calloc(1, sizeof(Shared))
+        if self.shared == NULL:
+            raise MemoryError()
+        pthread_mutex_init(&self.shared.mutex, NULL)
+        fm_cond_init(&self.shared.work)
+        fm_cond_init(&self.shared.done)
+        self.held = {}
+
+    def submit(self, token, list jobs not None):
+        cdef Py_ssize_t n = len(jobs), i, k
+        cdef bytes a, b, c
+        cdef Task* task = <Task*>calloc(1, sizeof(Task))
+        cdef Shared* s = self.shared
+        if task == NULL:
+            raise MemoryError()
+        task.file = <File*>calloc(n if n else 1, sizeof(File))
+        if task.file == NULL:
+            free(task)
+            raise MemoryError()
+        task.files = n
+        try:
+            for i in range(n):
+                a, b, c, chunks, mtime = jobs[i]
+                task.file[i].source = a
+                task.file[i].final = b
+                task.file[i].directory = c
+                task.file[i].fd = -1
+                task.file[i].mtime = mtime
+                if chunks is None:
+                    task.file[i].chunks = -1
+                    continue
+                if len(chunks) > CHUNKS:
+                    raise ValueError("too many chunks in one file")
+                for k in range(len(chunks)):
+                    PyObject_GetBuffer(chunks[k], &task.file[i].chunk[k], PyBUF_SIMPLE)
+                    task.file[i].chunks = k + 1
+        except BaseException:
+            self.release(task)
+            raise
+        self.count += 1
+        task.number = self.count
+        self.held[self.count] = (token, jobs)
+        with nogil:
+            pthread_mutex_lock(&s.mutex)
+            if s.last == NULL:
+                s.first = task
+            else:
+                s.last.next = task
+            s.last = task
+            s.waiting += 1
+            s.active += 1
+            if not s.started:
+                s.started = fm_spawn(&s.thread, serve, s) == 0
+            pthread_cond_signal(&s.work)
+            pthread_mutex_unlock(&s.mutex)
+
+    cdef list release(self, Task* task):
+        cdef Py_ssize_t i, k
+        cdef list out = []
+        for i in range(task.files):
+            out.append(task.file[i].error)
+            for k in range(task.file[i].chunks):
+                PyBuffer_Release(&task.file[i].chunk[k])
+        free(task.file)
+        free(task)
+        return out
+
+    def settled(self, int tasks):
+        """So many tasks were acknowledged."""
+        cdef Shared* s = self.shared
+        pthread_mutex_lock(&s.mutex)
+        s.active -= tasks
+        pthread_mutex_unlock(&s.mutex)
+
+    def ping(self):
+        """Make ``wait`` return."""
+        cdef Shared* s = self.shared
+        with nogil:
+            pthread_mutex_lock(&s.mutex)
+            s.pings += 1
+            pthread_cond_signal(&s.done)
+            pthread_mutex_unlock(&s.mutex)
+
+    def wait(self):
+        """Wait for a finished task or a ping: a list of (token, errnos), oldest first."""
+        cdef Shared* s = self.shared
+        cdef Task* task
+        cdef Task* rest
+        cdef list out = []
+        with nogil:
+            pthread_mutex_lock(&s.mutex)
+            while s.finished == NULL and not s.pings:
+                pthread_cond_wait(&s.done, &s.mutex)
+            s.pings = 0
+            task = s.finished
+            s.finished = NULL
+            pthread_mutex_unlock(&s.mutex)
+        while task != NULL:
+            rest = task.next
+            token, _ = self.held.pop(task.number)
+            out.append((token, self.release(task)))
+            task = rest
+        out.reverse()
+        return out
+
+    def close(self):
+        """Finish what was submitted and end the thread; ``wait`` once more for the results."""
+        cdef Shared* s = self.shared
+        with nogil:
+            pthread_mutex_lock(&s.mutex)
+            s.closing = True
+            pthread_cond_signal(&s.work)
+            pthread_mutex_unlock(&s.mutex)
+            if s.started:
+                pthread_join(s.thread, NULL)
+                s.started = False
+        self.ping()
+
+    def __dealloc__(self):
+        if self.shared != NULL and not self.shared.started:
+            free(self.shared)
