@@ -92,7 +92,6 @@ class CommitQueue:
 
     def _run(self) -> None:
         while True:
-            closing = self._closing
             batch: list[Operation] = []
             for operation, codes in self._files.wait():
                 for one, code in zip(operation.files, codes, strict=True):
@@ -103,7 +102,7 @@ class CommitQueue:
                 batch.append(self._ready.popleft())
             if batch:
                 self._commit(batch)
-            elif closing:
+            elif self._closing:
                 return
 
     def _commit(self, batch: list[Operation]) -> None:

@@ -1,0 +1,321 @@
+"""A store in memory: the plainest meaning of the interface, for tests and as the oracle of the contract suite.
+
+Lists and dictionaries, one step after another, nothing shared with the local backend but the page format. Nothing
+survives the process, so nothing is synced.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from fastmail._core import pages
+from fastmail._core.uidset import UidSet
+from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, TooMuch
+from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
+from fastmail.store.hub import Hub
+from fastmail.store.interface import (
+    ALL_MODSEQ,
+    DEFAULT_MAILBOXES,
+    Account,
+    Appended,
+    Copied,
+    Delivery,
+    Expunged,
+    Listing,
+    Mailbox,
+    NewMessage,
+    Octets,
+    Stored,
+)
+
+SPAN = 32
+
+
+@dataclass(slots=True)
+class Message:
+    """One message and its flags."""
+
+    uid: int
+    flags: int
+    modseq: int
+    keywords: int
+    date: int
+    size: int
+    saved: int
+    content: bytes
+    summary: bytes
+
+
+@dataclass(slots=True)
+class Box:
+    """One mailbox."""
+
+    row: Mailbox
+    messages: list[Message] = field(default_factory=list)
+    words: list[bytes] = field(default_factory=list)
+    gone: list[tuple[int, int]] = field(default_factory=list)  # modseq, uid
+
+
+class MemorySnapshot:
+    """Reads the live lists: nothing else runs while a snapshot is open."""
+
+    def __init__(self, store: "MemoryStore") -> None:
+        self._store = store
+
+    def mailbox(self, key: bytes) -> Mailbox | None:
+        box = self._store.boxes.get(key)
+        if box is None:
+            return None
+        return replace(
+            box.row,
+            exists=len(box.messages),
+            unseen=sum(1 for m in box.messages if not m.flags & SEEN),
+            deleted=sum(1 for m in box.messages if m.flags & DELETED),
+            octets=sum(m.size for m in box.messages),
+        )
+
+    def _pages(self, key: bytes) -> Iterator[tuple[int, bytes]]:
+        made: dict[int, bytes | None] = {}
+        for m in self._store.boxes[key].messages:
+            base = m.uid - m.uid % SPAN
+            made[base] = pages.append(
+                made.get(base), m.uid, m.flags, m.modseq, m.keywords, m.date, m.size, m.saved
+            )
+        for base, page in made.items():
+            assert page is not None
+            yield base, page
+
+    def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
+        for base, page in self._pages(key):
+            if uids is None or uids.both(UidSet.of_ranges((base or 1, base + SPAN - 1))):
+                yield page
+
+    def presence(self, key: bytes, above: int = 0) -> Iterator[tuple[int, int]]:
+        for base, page in self._pages(key):
+            if base + SPAN > above:
+                yield base, pages.presence(page)
+
+    def summaries(self, key: bytes, uids: Iterable[int]) -> dict[int, Octets]:
+        wanted = set(uids)
+        return {m.uid: m.summary for m in self._store.boxes[key].messages if m.uid in wanted}
+
+    def expunged(self, key: bytes, since: int) -> UidSet:
+        return UidSet.of(sorted(uid for modseq, uid in self._store.boxes[key].gone if modseq > since))
+
+    def keywords(self, key: bytes) -> list[bytes]:
+        return list(self._store.boxes[key].words)
+
+
+class MemoryStore:
+    """See interface.Store."""
+
+    def __init__(self, hub: Hub | None = None) -> None:
+        self.boxes: dict[bytes, Box] = {}
+        self.hub = hub or Hub()
+        self._names: dict[tuple[int, str], bytes] = {}
+        self._subscribed: dict[int, set[str]] = {}
+        self._next: dict[int, int] = {}
+        self._validity: dict[int, int] = {}
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        self.boxes.clear()
+
+    async def open(self, account: Account) -> None:
+        if (account.id, "INBOX") in self._names:
+            return
+        self._subscribed[account.id] = set()
+        for name, special in {"INBOX": 0, **DEFAULT_MAILBOXES}.items():
+            self._create(account, name, special)
+            self._subscribed[account.id].add(name)
+
+    def _create(self, account: Account, name: str, special: int) -> None:
+        number = self._next.get(account.id, 1)
+        self._next[account.id] = number + 1
+        validity = max(int(time.time()), self._validity.get(account.id, 0) + 1)
+        self._validity[account.id] = validity
+        key = account.id.to_bytes(8, "big") + number.to_bytes(4, "big")
+        self.boxes[key] = Box(Mailbox(key, name, validity, special=special, created=int(time.time())))
+        self._names[(account.id, name)] = key
+
+    def find(self, account: Account, name: str) -> bytes | None:
+        return self._names.get((account.id, name))
+
+    def _box(self, key: bytes) -> Box:
+        box = self.boxes.get(key)
+        if box is None:
+            raise NoSuchMailbox("mailbox is gone")
+        return box
+
+    @contextmanager
+    def snapshot(self, account: Account) -> Iterator[MemorySnapshot]:
+        yield MemorySnapshot(self)
+
+    async def listing(self, account: Account) -> Listing:
+        await self.open(account)
+        rows = [self.boxes[key].row for (owner, _), key in self._names.items() if owner == account.id]
+        return Listing(sorted(rows, key=lambda row: row.key), set(self._subscribed[account.id]))
+
+    async def create(self, account: Account, name: str, special: int = 0) -> None:
+        if self.find(account, name) is not None:
+            raise MailboxExists("mailbox already exists")
+        levels = name.split("/")
+        for i in range(1, len(levels)):
+            if self.find(account, "/".join(levels[:i])) is None:
+                self._create(account, "/".join(levels[:i]), 0)
+        self._create(account, name, special)
+
+    async def delete(self, account: Account, name: str) -> None:
+        if self.find(account, name) is None:
+            raise NoSuchMailbox("mailbox does not exist")
+        if name == "INBOX":
+            raise CannotDo("INBOX can not be deleted")
+        key = self._names.pop((account.id, name))
+        del self.boxes[key]
+        self.hub.publish([key])
+
+    async def rename(self, account: Account, old: str, new: str) -> None:
+        if self.find(account, new) is not None:
+            raise MailboxExists("mailbox already exists")
+        key = self.find(account, old)
+        if key is None:
+            raise NoSuchMailbox("mailbox does not exist")
+        if old == "INBOX":
+            await self.create(account, new)
+            await self.copy(account, key, UidSet.of_ranges((1, 0xFFFFFFFE)), self._names[(account.id, new)], True)
+            return
+        if new.startswith(old + "/"):
+            raise CannotDo("a mailbox can not be moved into itself")
+        parent = new.rpartition("/")[0]
+        if parent and self.find(account, parent) is None:
+            await self.create(account, parent)
+        for owner, name in list(self._names):
+            if owner == account.id and (name == old or name.startswith(old + "/")):
+                moved = self._names.pop((owner, name))
+                self.boxes[moved].row.name = new + name[len(old) :]
+                self._names[(owner, new + name[len(old) :])] = moved
+
+    async def subscribe(self, account: Account, name: str, on: bool) -> None:
+        (self._subscribed[account.id].add if on else self._subscribed[account.id].discard)(name)
+
+    async def sync(self, account: Account, key: bytes) -> None:
+        """Nobody else has these mailboxes."""
+        self._box(key)
+
+    async def content(self, account: Account, key: bytes, uid: int) -> bytes | None:
+        box = self.boxes.get(key)
+        return next((m.content for m in box.messages if m.uid == uid), None) if box is not None else None
+
+    def _bits(self, box: Box, words: Sequence[bytes], create: bool) -> int:
+        bits = 0
+        for word in words:
+            known = [w.lower() for w in box.words]
+            if word.lower() not in known:
+                if not create:
+                    continue
+                if len(known) >= MAX_KEYWORDS:
+                    raise TooMuch(f"a mailbox can have {MAX_KEYWORDS} keywords")
+                box.words.append(word)
+                known.append(word.lower())
+            bits |= 1 << known.index(word.lower())
+        return bits
+
+    async def append(self, account: Account, key: bytes, messages: Sequence[NewMessage]) -> Appended:
+        await asyncio.sleep(0)
+        box = self._box(key)
+        box.row.modseq += 1
+        uids = []
+        for m in messages:
+            bits = self._bits(box, m.keywords, True)
+            content = b"".join(bytes(chunk) for chunk in m.content)
+            self._add(box, m.flags, bits, m.date, m.size, content, m.summary)
+            uids.append(box.row.uidnext - 1)
+        self.hub.publish([key])
+        return Appended(key, box.row.uidvalidity, uids, box.row.modseq)
+
+    def _add(self, box: Box, flags: int, bits: int, date: int, size: int, content: bytes, summary: bytes) -> None:
+        row = box.row
+        message = Message(row.uidnext, flags, row.modseq, bits, date, size, int(time.time()), content, summary)
+        box.messages.append(message)
+        row.uidnext += 1
+
+    async def deliver(self, items: Sequence[Delivery]) -> None:
+        for item in items:
+            self._box(item.key)
+        for item in items:
+            await self.append(item.account, item.key, [item.message])
+
+    async def store(
+        self,
+        account: Account,
+        key: bytes,
+        uids: UidSet,
+        mode: int,
+        flags: int,
+        keywords: Sequence[bytes],
+        unchanged_since: int = ALL_MODSEQ,
+    ) -> Stored:
+        await asyncio.sleep(0)
+        box = self._box(key)
+        before = box.row.modseq
+        bits = self._bits(box, keywords, mode >= 0)
+        changed, same, refused = [], [], []
+        for m in box.messages:
+            if m.uid not in uids:
+                continue
+            if m.modseq > unchanged_since:
+                refused.append(m.uid)
+                continue
+            new = flags if mode == 0 else m.flags | flags if mode > 0 else m.flags & ~flags
+            words = bits if mode == 0 else m.keywords | bits if mode > 0 else m.keywords & ~bits
+            if (new, words) == (m.flags, m.keywords):
+                same.append(m.uid)
+                continue
+            m.flags, m.keywords, m.modseq = new, words, before + 1
+            changed.append(m.uid)
+        if changed:
+            box.row.modseq = before + 1
+        self.hub.publish([key])
+        return Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.row.modseq, before)
+
+    async def copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False) -> Copied:
+        await asyncio.sleep(0)
+        source, box = self._box(key), self._box(target)
+        taken = [m for m in source.messages if m.uid in uids]
+        box.row.modseq += 1
+        new = []
+        for m in taken:
+            bits = self._bits(box, [w for i, w in enumerate(source.words) if m.keywords >> i & 1], True)
+            new.append(box.row.uidnext)
+            self._add(box, m.flags, bits, m.date, m.size, m.content, m.summary)
+        done = [m.uid for m in taken]
+        gone = await self.expunge(account, key, UidSet.of(done), 0) if move and done else None
+        self.hub.publish([target])
+        return Copied(Appended(target, box.row.uidvalidity, new, box.row.modseq), done, gone)
+
+    async def expunge(self, account: Account, key: bytes, uids: UidSet | None, required: int) -> Expunged:
+        box = self._box(key)
+        before = box.row.modseq
+        gone = [m.uid for m in box.messages if (uids is None or m.uid in uids) and m.flags & required == required]
+        if gone:
+            box.row.modseq = before + 1
+            box.messages = [m for m in box.messages if m.uid not in set(gone)]
+            box.gone += [(box.row.modseq, uid) for uid in gone]
+        self.hub.publish([key])
+        return Expunged(key, UidSet.of(gone), box.row.modseq, before)
+
+    async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
+        row = self._box(key).row
+        first, end = row.recent_from, row.uidnext
+        row.recent_from = end
+        return (first, end) if first < end else (0, 0)
+
+    def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
+        self.hub.watch(key, callback)
+
+    def unwatch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
+        self.hub.unwatch(key, callback)

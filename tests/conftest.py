@@ -1,0 +1,26 @@
+"""Fixtures that every kind of test uses."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One running server for all journeys that do not break it."""
+    running = Server(tmp_path_factory.mktemp("server"))
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    """A server of a test's own, not yet started."""
+    mine = Server(tmp_path / "own")
+    yield mine
+    if mine.process is not None:
+        mine.stop()

@@ -1,0 +1,318 @@
+"""One suite for every store: what interface.Store promises, over the memory and the local backend."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from fastmail._core import mime, pages
+from fastmail._core.uidset import UidSet
+from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, TooMuch
+from fastmail.model.flags import DELETED, FLAGGED, SEEN
+from fastmail.store.interface import Account, Delivery, NewMessage, Store
+from fastmail.store.local.store import LocalStore
+from fastmail.store.memory import MemoryStore
+
+TEXT = b"Subject: hello\n\nbody\n"
+Scenario = Callable[[Store, Account], Awaitable[None]]
+
+
+@asynccontextmanager
+async def opened(kind: str, path: Path) -> AsyncIterator[Store]:
+    store: Store = MemoryStore() if kind == "memory" else LocalStore(str(path / "data"))
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture(params=["memory", "local"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], None]:
+    def go(scenario: Scenario) -> None:
+        async def main() -> None:
+            async with opened(request.param, tmp_path) as store:
+                account = Account(1, "a@example.test", str(tmp_path / "mail" / "a"))
+                await store.open(account)
+                await scenario(store, account)
+
+        asyncio.run(main())
+
+    return go
+
+
+def message(text: bytes = TEXT, flags: int = 0, keywords: tuple[bytes, ...] = (), date: int = 1000) -> NewMessage:
+    return NewMessage((text,), mime.scan(text), mime.served_size(text), date, flags, keywords, dated=True)
+
+
+def inbox(store: Store, account: Account) -> bytes:
+    key = store.find(account, "INBOX")
+    assert key is not None
+    return key
+
+
+def uids(store: Store, account: Account, key: bytes) -> list[int]:
+    with store.snapshot(account) as snapshot:
+        return [r[0] for page in snapshot.pages(key) for r in pages.records(page)]
+
+
+def row(store: Store, account: Account, key: bytes):
+    with store.snapshot(account) as snapshot:
+        box = snapshot.mailbox(key)
+        assert box is not None
+        return box
+
+
+def test_a_new_account_has_its_folders(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        listing = await store.listing(account)
+        names = {box.name: box.special for box in listing.mailboxes}
+        assert names == {"INBOX": 0, "Drafts": 1, "Sent": 2, "Trash": 4, "Junk": 8, "Archive": 16}
+        assert listing.subscribed == set(names)
+
+    run(scenario)
+
+
+def test_append_gives_ascending_uids_and_counts(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        first = await store.append(account, key, [message(), message(flags=SEEN)])
+        second = await store.append(account, key, [message(flags=DELETED)])
+        assert (first.uids, second.uids) == ([1, 2], [3])
+        box = row(store, account, key)
+        assert (box.exists, box.unseen, box.deleted, box.uidnext) == (3, 2, 1, 4)
+        assert box.octets == 3 * mime.served_size(TEXT)
+        assert box.uidvalidity == first.uidvalidity
+        assert second.modseq > first.modseq
+
+    run(scenario)
+
+
+def test_content_comes_back(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        await store.append(account, key, [message(b"A: 1\n\none\n"), message(b"A: 2\n\ntwo\n")])
+        assert await store.content(account, key, 2) == b"A: 2\n\ntwo\n"
+        assert await store.content(account, key, 9) is None
+
+    run(scenario)
+
+
+def test_store_flags_in_all_modes(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        await store.append(account, key, [message(), message()])
+        both = UidSet.of([1, 2])
+        added = await store.store(account, key, both, 1, SEEN, [b"$Work"])
+        assert list(added.changed) == [1, 2]
+        assert row(store, account, key).unseen == 0
+        again = await store.store(account, key, UidSet.of([1]), 1, SEEN, [])
+        assert (list(again.changed), list(again.same)) == ([], [1])
+        assert again.modseq == added.modseq
+        await store.store(account, key, UidSet.of([1]), -1, SEEN, [b"$WORK"])
+        await store.store(account, key, UidSet.of([2]), 0, FLAGGED, [])
+        with store.snapshot(account) as snapshot:
+            records = [r for page in snapshot.pages(key) for r in pages.records(page)]
+            assert snapshot.keywords(key) == [b"$Work"]
+        assert [(r[1], r[3]) for r in records] == [(0, 0), (FLAGGED, 0)]
+
+    run(scenario)
+
+
+def test_unchanged_since_refuses(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        appended = await store.append(account, key, [message(), message()])
+        await store.store(account, key, UidSet.of([1]), 1, SEEN, [])
+        result = await store.store(account, key, UidSet.of([1, 2]), 1, FLAGGED, [], appended.modseq)
+        assert (list(result.changed), list(result.refused)) == ([2], [1])
+
+    run(scenario)
+
+
+def test_keywords_end_at_sixty_four(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        await store.append(account, key, [message()])
+        one = UidSet.of([1])
+        await store.store(account, key, one, 1, 0, [b"k%d" % n for n in range(64)])
+        with pytest.raises(TooMuch):
+            await store.store(account, key, one, 1, 0, [b"more"])
+        await store.store(account, key, one, 1, SEEN, [])
+        assert row(store, account, key).unseen == 0
+
+    run(scenario)
+
+
+def test_expunge_remembers_and_never_reuses(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        await store.append(account, key, [message() for _ in range(5)])
+        since = row(store, account, key).modseq
+        await store.store(account, key, UidSet.of([2, 4, 5]), 1, DELETED, [])
+        gone = await store.expunge(account, key, UidSet.of([1, 2, 5]), DELETED)
+        assert list(gone.uids) == [2, 5]
+        assert uids(store, account, key) == [1, 3, 4]
+        with store.snapshot(account) as snapshot:
+            assert list(snapshot.expunged(key, since)) == [2, 5]
+            assert not snapshot.expunged(key, gone.modseq)
+        assert (await store.append(account, key, [message()])).uids == [6]
+        rest = await store.expunge(account, key, None, DELETED)
+        assert list(rest.uids) == [4]
+        assert not (await store.expunge(account, key, None, DELETED)).uids
+
+    run(scenario)
+
+
+def test_copy_and_move_keep_flags_and_dates(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key, target = inbox(store, account), store.find(account, "Archive")
+        assert target is not None
+        await store.append(account, key, [message(flags=SEEN, keywords=(b"x",), date=77), message(b"B: 2\n\n2\n")])
+        copied = await store.copy(account, key, UidSet.of([1, 2, 9]), target)
+        assert (copied.source, copied.target.uids) == ([1, 2], [1, 2])
+        moved = await store.copy(account, key, UidSet.of([2]), target, move=True)
+        assert moved.target.uids == [3]
+        assert moved.expunged is not None and list(moved.expunged.uids) == [2]
+        assert uids(store, account, key) == [1]
+        with store.snapshot(account) as snapshot:
+            record = next(r for page in snapshot.pages(target) for r in pages.records(page))
+            assert (record[1], record[4]) == (SEEN, 77)
+            assert snapshot.keywords(target) == [b"x"]
+            assert snapshot.summaries(target, [3])
+        assert await store.content(account, target, 3) == b"B: 2\n\n2\n"
+
+    run(scenario)
+
+
+def test_mailboxes_are_made_renamed_and_removed(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        await store.create(account, "Work/2026/May")
+        assert store.find(account, "Work/2026") is not None
+        with pytest.raises(MailboxExists):
+            await store.create(account, "Work")
+        key = store.find(account, "Work/2026/May")
+        assert key is not None
+        await store.append(account, key, [message()])
+        await store.rename(account, "Work", "Old/Jobs")
+        assert store.find(account, "Old/Jobs/2026/May") == key
+        assert store.find(account, "Work") is None
+        assert await store.content(account, key, 1) == TEXT
+        with pytest.raises(CannotDo):
+            await store.rename(account, "Old", "Old/Deeper")
+        await store.delete(account, "Old/Jobs/2026/May")
+        assert store.find(account, "Old/Jobs/2026/May") is None
+        assert store.find(account, "Old/Jobs/2026") is not None
+        with pytest.raises(NoSuchMailbox):
+            await store.delete(account, "Nothing")
+        with pytest.raises(CannotDo):
+            await store.delete(account, "INBOX")
+
+    run(scenario)
+
+
+def test_a_new_mailbox_of_an_old_name_has_a_higher_uidvalidity(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        await store.create(account, "Again")
+        key = store.find(account, "Again")
+        assert key is not None
+        old = row(store, account, key).uidvalidity
+        await store.delete(account, "Again")
+        await store.create(account, "Again")
+        key = store.find(account, "Again")
+        assert key is not None and row(store, account, key).uidvalidity > old
+
+    run(scenario)
+
+
+def test_renaming_inbox_moves_its_messages(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        await store.append(account, key, [message()])
+        await store.rename(account, "INBOX", "Before")
+        assert inbox(store, account) == key and uids(store, account, key) == []
+        moved = store.find(account, "Before")
+        assert moved is not None and await store.content(account, moved, 1) == TEXT
+
+    run(scenario)
+
+
+def test_subscriptions_need_no_mailbox(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        await store.subscribe(account, "Not/There", True)
+        await store.subscribe(account, "Junk", False)
+        subscribed = (await store.listing(account)).subscribed
+        assert "Not/There" in subscribed and "Junk" not in subscribed
+
+    run(scenario)
+
+
+def test_recent_is_given_once(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        await store.append(account, key, [message(), message()])
+        assert await store.claim_recent(account, key) == (1, 3)
+        assert await store.claim_recent(account, key) == (0, 0)
+        await store.append(account, key, [message()])
+        assert await store.claim_recent(account, key) == (3, 4)
+
+    run(scenario)
+
+
+def test_watchers_hear_of_every_commit(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        heard: list[int] = []
+
+        def ring() -> None:
+            heard.append(row(store, account, key).modseq)
+
+        store.watch(account, key, ring)
+        await store.append(account, key, [message()])
+        await store.store(account, key, UidSet.of([1]), 1, SEEN, [])
+        assert heard and heard[-1] == row(store, account, key).modseq
+        store.unwatch(account, key, ring)
+        count = len(heard)
+        await store.append(account, key, [message()])
+        assert len(heard) == count
+
+    run(scenario)
+
+
+def test_delivery_is_all_or_none(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        await store.deliver([Delivery(account, key, message()), Delivery(account, key, message())])
+        assert uids(store, account, key) == [1, 2]
+        bad = key[:11] + b"\xff"
+        with pytest.raises(NoSuchMailbox):
+            await store.deliver([Delivery(account, key, message()), Delivery(account, bad, message())])
+        assert uids(store, account, key) == [1, 2]
+
+    run(scenario)
+
+
+def test_many_at_once_stay_apart(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        results = await asyncio.gather(*(store.append(account, key, [message(b"N: %d\n\n" % n)]) for n in range(40)))
+        given = [r.uids[0] for r in results]
+        assert sorted(given) == list(range(1, 41))
+        for n, uid in enumerate(given):
+            assert await store.content(account, key, uid) == b"N: %d\n\n" % n
+
+    run(scenario)
+
+
+def test_presence_above_a_uid(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        await store.append(account, key, [message() for _ in range(70)])
+        await store.expunge(account, key, UidSet.of([3, 40, 70]), 0)
+        with store.snapshot(account) as snapshot:
+            assert UidSet().plus_pages(snapshot.presence(key), 0).octets() == b"1:2,4:39,41:69"
+            assert UidSet().plus_pages(snapshot.presence(key, 50), 50).octets() == b"51:69"
+
+    run(scenario)

@@ -1,0 +1,100 @@
+"""A real server in a directory of its own, on free loopback ports, for journeys."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
+CLI = [sys.executable, "-c", "from fastmail.cli.main import main; main()"]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in socks:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in socks]
+
+
+class Server:
+    """``user`` with ``password`` exists. ``extra`` is appended to the configuration."""
+
+    user = "user@example.test"
+    password = "pass word"
+
+    def __init__(self, directory: Path, extra: str = "", workers: int = 2) -> None:
+        self.directory = directory
+        self.config = directory / "fastmail.toml"
+        self.ports = dict(zip(PROTOCOLS, free_ports(len(PROTOCOLS)), strict=True))
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = directory / "log"
+        self.cli("quickstart", str(directory), self.user, "--hostname", "mx.example.test", "--password-stdin",
+                 stdin=self.password + "\n", config=False)
+        text = self.config.read_text()
+        for name, port in self.ports.items():
+            lines = [line for line in text.splitlines() if line.startswith(f"{name} = ")]
+            text = text.replace(lines[0], f'{name} = ["127.0.0.1:{port}"]')
+        text = text.replace("[server]", f"[server]\nworkers = {workers}")
+        if "[limits]" not in extra:
+            extra += "\n[limits]\nauth_failure_delay = 0.05\n"
+        self.config.write_text(text + extra)
+
+    def cli(self, *args: str, stdin: str = "", config: bool = True, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command of ours."""
+        command = [*CLI, *args] + (["-c", str(self.config)] if config else [])
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+        if check and done.returncode:
+            raise AssertionError(f"{args} exited with {done.returncode}: {done.stdout}{done.stderr}")
+        return done
+
+    def start(self) -> None:
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen([*CLI, "serve", "-c", str(self.config)], stdout=log, stderr=log)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                for name in self.ports:
+                    socket.create_connection(("127.0.0.1", self.ports[name]), 1).close()
+                if self.log.read_text().count("worker.ready") >= 1:
+                    return
+            except OSError:
+                pass
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise AssertionError("server did not start: " + self.log.read_text())
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.send_signal(how)
+            self.process.wait(20)
+            self.process = None
+
+    def kill(self) -> None:
+        """kill -9 of the supervisor and every worker at once."""
+        assert self.process is not None
+        for pid in [*self.workers(), self.process.pid]:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
+        self.process = None
+
+    def workers(self) -> list[int]:
+        assert self.process is not None
+        found = subprocess.run(["ps", "--ppid", str(self.process.pid), "-o", "pid="], capture_output=True, text=True)
+        return [int(line) for line in found.stdout.split()]
+
+    def maildir(self, address: str = "") -> Path:
+        local, _, domain = (address or self.user).partition("@")
+        return self.directory / "data" / "mail" / domain / local
+
+    def connect(self, name: str) -> socket.socket:
+        sock = socket.create_connection(("127.0.0.1", self.ports[name]), 10)
+        sock.settimeout(10)
+        return sock

@@ -1,0 +1,145 @@
+"""Sessions without sockets: a connection that records what is written, over a store in memory."""
+
+import asyncio
+from typing import Any
+
+from fastmail.auth.verifier import Verifier
+from fastmail.delivery.deliver import Deliverer
+from fastmail.directory.interface import AccountRecord, lookup
+from fastmail.imap import session as imap
+from fastmail.model.limits import Limits
+from fastmail.net.connection import Connection
+from fastmail.pop3 import session as pop3
+from fastmail.smtp import session as smtp
+from fastmail.store.memory import MemoryStore
+
+USER = "user@example.test"
+
+
+class FakeDirectory:
+    """Accounts user and other, alias team to both, catch-all domain any.test."""
+
+    def __init__(self) -> None:
+        self.accounts = {
+            name: AccountRecord(n, name, "{PLAIN}secret") for n, name in enumerate([USER, "other@example.test"], 1)
+        }
+        self.aliases = {"team@example.test": list(self.accounts), "@any.test": [USER], "loop@example.test": ["loop@example.test"]}
+
+    def account(self, address: str) -> AccountRecord | None:
+        return self.accounts.get(address)
+
+    def account_by_id(self, number: int) -> AccountRecord | None:
+        return next((a for a in self.accounts.values() if a.id == number), None)
+
+    def alias(self, address: str) -> list[str] | None:
+        return self.aliases.get(address)
+
+    def is_local(self, domain: str) -> bool:
+        return domain in ("example.test", "any.test", "mx.example.test")
+
+    def resolve(self, address: str) -> list[AccountRecord]:
+        return lookup(self, address)
+
+    def may_send_as(self, account: AccountRecord, address: str) -> bool:
+        return account.address == address
+
+
+class FakeTransport:
+    """Collects what a connection writes."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.closed = False
+
+    def get_extra_info(self, name: str) -> Any:
+        return ("127.0.0.1", 1)
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        pass
+
+    resume_reading = pause_reading
+
+
+class FakeListener:
+    """What a Connection asks of its listener."""
+
+    def __init__(self, make: Any, limits: Limits) -> None:
+        self.buffer = memoryview(bytearray(262144))
+        self.limits = limits
+        self.implicit_tls = False
+        self.tls = None
+        self.loop = asyncio.get_running_loop()
+        self.new_session = make
+
+    def admit(self, connection: Connection) -> bytes:
+        return b""
+
+    def release(self, connection: Connection) -> None:
+        pass
+
+
+class Bench:
+    """A store in memory and a way to open sessions on it."""
+
+    def __init__(self, staging: str, **limits: Any) -> None:
+        self.limits = Limits(auth_failure_delay=0.0, **limits)
+        self.directory = FakeDirectory()
+        self.store = MemoryStore()
+        self.deliverer = Deliverer(self.directory, self.store, "/nowhere/{domain}/{user}", "mx.example.test")
+        self.verifier = Verifier(self.directory, 1)
+        shared: dict[str, Any] = {"hostname": "mx.example.test", "limits": self.limits, "verifier": self.verifier}
+        mail = {"deliverer": self.deliverer, "staging": staging, "plaintext": True, **shared}
+        box = {"store": self.store, "account": self.deliverer.account, "plaintext": True, **shared}
+        imap_service = imap.Service(staging=staging, **box)
+        pop3_service = pop3.Service(**box)
+        self.makers: dict[str, Any] = {
+            "imap": lambda c: imap.ImapSession(imap_service, c),
+            "pop3": lambda c: pop3.Pop3Session(pop3_service, c),
+        }
+        for kind in ("smtp", "submission", "lmtp"):
+            service = smtp.service(kind, **mail)
+            self.makers[kind] = lambda c, service=service: smtp.SmtpSession(service, c)
+
+    def open(self, protocol: str) -> "Client":
+        return Client(FakeListener(self.makers[protocol], self.limits))
+
+
+class Client:
+    """One end of a session in this process."""
+
+    def __init__(self, listener: FakeListener) -> None:
+        self.listener = listener
+        self.transport = FakeTransport()
+        self.connection = Connection(listener)  # type: ignore[arg-type]
+        self.connection.connection_made(self.transport)  # type: ignore[arg-type]
+
+    async def settle(self) -> None:
+        """Until no command runs."""
+        for _ in range(100000):
+            if not self.connection.busy:
+                return
+            await asyncio.sleep(0.0005 if self.connection.busy else 0)
+        raise AssertionError("a command does not end")
+
+    async def send(self, data: bytes, step: int = 0) -> bytes:
+        """Feed octets (``step`` at a time, 0 for all at once) and return what came back by then."""
+        start = len(self.transport.data)
+        step = step or max(1, len(data))
+        for i in range(0, len(data), step):
+            part = data[i : i + step]
+            while part:
+                piece, part = part[:262144], part[262144:]
+                self.listener.buffer[: len(piece)] = piece
+                self.connection.buffer_updated(len(piece))
+            if self.connection.busy and step > 1:
+                await self.settle()
+        await self.settle()
+        return self.transport.data[start:]
