@@ -33,6 +33,7 @@ def root(
 
 
 app.command("quickstart")(server.quickstart)
+app.command("welcome")(server.welcome)
 app.command("serve")(server.serve)
 app.command("check-config")(server.check_config)
 app.command("config-reference")(server.config_reference)

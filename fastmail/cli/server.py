@@ -12,6 +12,7 @@ from fastmail.app.assembly import make_tls
 from fastmail.app.supervisor import Supervisor
 from fastmail.cli.common import ConfigOption, PasswordStdin, ask_password, command, output, read_config
 from fastmail.config.settings import reference
+from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
 from fastmail.telemetry import log
 
@@ -61,3 +62,37 @@ def check_config(config: ConfigOption = "fastmail.toml") -> None:
 def config_reference() -> None:
     """Print every setting with its default and meaning, as a configuration file."""
     print(reference())
+
+
+@command
+def welcome(config: ConfigOption = "fastmail.toml") -> None:
+    """Print client settings, and how to send and read a first message."""
+    settings = read_config(config)
+    accounts = LocalDirectory(settings.server.data_dir)
+    try:
+        first_account = next((a.address for a in accounts.accounts()), "ADDRESS")
+    finally:
+        accounts.close()
+    remembered = os.path.join(settings.base, "welcome")
+    password = "PASSWORD"
+    if os.path.exists(remembered):
+        with open(remembered, encoding="utf-8") as file:
+            words = [line.split()[-1] for line in file if line.startswith("Password:")]
+            password = words[0] if words else password
+    places = {p: getattr(settings.listen, p)[0] for p in first.PORTS if getattr(settings.listen, p)}
+    lines = ["", f"Account   {first_account}", f"Password  {password}", ""]
+    names = {"imap": "IMAP, STARTTLS", "imaps": "IMAP, TLS", "pop3": "POP3, STLS", "pop3s": "POP3, TLS"}
+    names |= {"submission": "sending, STARTTLS", "submissions": "sending, TLS", "smtp": "SMTP (as MX)", "lmtp": "LMTP"}
+    lines += [f"{names[p]:18} {place}" for p, place in places.items()]
+    if "smtp" in places:
+        lines += ["", "Send a first message:"]
+        mail = f"printf 'Subject: hello\\n\\nIt works.\\n' | curl -s smtp://{places['smtp']}"
+        lines.append(f"  {mail} --mail-from you@example.org --mail-rcpt {first_account} -T -")
+        lines.append(f"  swaks --server {places['smtp']} --to {first_account}")
+    if "imap" in places:
+        lines += [
+            "",
+            "Read it:",
+            f"  curl -s --user '{first_account}:{password}' 'imap://{places['imap']}/INBOX;UID=1'",
+        ]
+    output.print("\n".join([*lines, ""]), markup=False)

@@ -25,6 +25,7 @@ from fastmail.durable.env import Environment, translate
 from fastmail.durable.stage import FileStage
 from fastmail.model.errors import MailError
 
+
 @dataclass(slots=True)
 class FileJob:
     """One file to be made: written to ``temporary`` and renamed to ``directory``/``name``; with ``source`` nothing is

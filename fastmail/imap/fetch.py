@@ -19,7 +19,7 @@ from fastmail.imap.authenticate import Work
 from fastmail.imap.messages import note_own, read_set
 from fastmail.imap.views import Selected
 from fastmail.message import sections, summary
-from fastmail.model.errors import MailError
+from fastmail.model.errors import MailError, TemporaryError
 from fastmail.model.flags import SEEN
 from fastmail.store.interface import Snapshot
 from fastmail.telemetry import log
@@ -143,7 +143,7 @@ class Job:
     def _summaries(self, snapshot: Snapshot, page: Any, uids: UidSet) -> dict[int, Any] | None:
         if not self.plan.items & FROM_SUMMARY:
             return None
-        return snapshot.summaries(self.selected.key, [r for r in pages.changed_since(page, uids, 0)])
+        return snapshot.summaries(self.selected.key, pages.changed_since(page, uids, 0))
 
     async def blocks(self, tag: bytes, by_uid: bool, rest: UidSet) -> None:
         """The rest of a FETCH that the index answers."""
@@ -165,9 +165,12 @@ class Job:
         if plan.sees and not selected.readonly and self.uids:
             unseen = self._unseen()
             if unseen:
-                result = await session.service.store.store(session.account, selected.key, unseen, 1, SEEN, [])
-                own = note_own(selected, result)
-                seen = result.changed
+                try:
+                    result = await session.service.store.store(session.account, selected.key, unseen, 1, SEEN, [])
+                    own = note_own(selected, result)
+                    seen = result.changed
+                except TemporaryError as error:
+                    log.event("imap.seen", "warning", error=error)  # no room to write it down; reading goes on
         if plan.needs_content or plan.structure:
             for uid in self.uids:
                 await self._one(uid, seen)

@@ -40,8 +40,8 @@ async def _open(session: "ImapSession", tag: bytes, name: str, readonly: bool) -
         key = store.find(account, name)
     if key is None:
         raise NoSuchMailbox("mailbox does not exist")
-    await store.sync(account, key)
-    recent = await store.claim_recent(account, key) if not readonly else (0, 0)
+    await session.look(key)
+    recent = await session.claim_range(key) if not readonly else (0, 0)
     with store.snapshot(account) as snapshot:
         box = snapshot.mailbox(key)
         if box is None:

@@ -444,10 +444,27 @@ class ImapSession:
         self.conn.close()
         return False
 
+    async def claim_range(self, key: bytes) -> tuple[int, int]:
+        """The same for a mailbox by key. Reading goes on when there is no room to write who was told."""
+        assert self.account is not None
+        try:
+            return await self.service.store.claim_recent(self.account, key)
+        except TemporaryError as error:
+            log.event("imap.recent", "warning", error=error)
+            return 0, 0
+
+    async def look(self, key: bytes) -> None:
+        """Take in what other programs did, as far as there is room to write it down."""
+        assert self.account is not None
+        try:
+            await self.service.store.sync(self.account, key)
+        except TemporaryError as error:
+            log.event("imap.sync", "warning", error=error)
+
     async def claim(self, selected: Selected) -> None:
         """Take \\Recent for what is new, unless the mailbox is open for reading only."""
         assert self.account is not None
         if not selected.readonly:
-            first, end = await self.service.store.claim_recent(self.account, selected.key)
+            first, end = await self.claim_range(selected.key)
             if first < end:
                 selected.recent = selected.recent.plus(UidSet.of_ranges((first, end - 1)))

@@ -43,7 +43,7 @@ async def _status(session: "ImapSession", tag: bytes, name: str, items: list[byt
         key = store.find(account, name)
     if key is None:
         raise NoSuchMailbox("mailbox does not exist")
-    await store.sync(account, key)
+    await session.look(key)
     with store.snapshot(account) as snapshot:
         box = snapshot.mailbox(key)
     if box is None:

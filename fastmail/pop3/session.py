@@ -234,7 +234,10 @@ class Pop3Session:
         try:
             await service.store.open(account)
             key = service.store.find(account, "INBOX") or b""
-            await service.store.sync(account, key)
+            try:
+                await service.store.sync(account, key)
+            except TemporaryError as error:
+                log.event("pop3.sync", "warning", error=error)  # no room to take it in; the rest can be read
             with service.store.snapshot(account) as snapshot:
                 box = snapshot.mailbox(key)
                 assert box is not None

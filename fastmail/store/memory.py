@@ -80,9 +80,7 @@ class MemorySnapshot:
         made: dict[int, bytes | None] = {}
         for m in self._store.boxes[key].messages:
             base = m.uid - m.uid % SPAN
-            made[base] = pages.append(
-                made.get(base), m.uid, m.flags, m.modseq, m.keywords, m.date, m.size, m.saved
-            )
+            made[base] = pages.append(made.get(base), m.uid, m.flags, m.modseq, m.keywords, m.date, m.size, m.saved)
         for base, page in made.items():
             assert page is not None
             yield base, page

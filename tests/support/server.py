@@ -34,8 +34,16 @@ class Server:
         self.ports = dict(zip(PROTOCOLS, free_ports(len(PROTOCOLS)), strict=True))
         self.process: subprocess.Popen[bytes] | None = None
         self.log = directory / "log"
-        self.cli("quickstart", str(directory), self.user, "--hostname", "mx.example.test", "--password-stdin",
-                 stdin=self.password + "\n", config=False)
+        self.cli(
+            "quickstart",
+            str(directory),
+            self.user,
+            "--hostname",
+            "mx.example.test",
+            "--password-stdin",
+            stdin=self.password + "\n",
+            config=False,
+        )
         text = self.config.read_text()
         for name, port in self.ports.items():
             lines = [line for line in text.splitlines() if line.startswith(f"{name} = ")]
@@ -45,7 +53,9 @@ class Server:
             extra += "\n[limits]\nauth_failure_delay = 0.05\n"
         self.config.write_text(text + extra)
 
-    def cli(self, *args: str, stdin: str = "", config: bool = True, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, *args: str, stdin: str = "", config: bool = True, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command of ours."""
         command = [*CLI, *args] + (["-c", str(self.config)] if config else [])
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)

@@ -23,7 +23,11 @@ class FakeDirectory:
         self.accounts = {
             name: AccountRecord(n, name, "{PLAIN}secret") for n, name in enumerate([USER, "other@example.test"], 1)
         }
-        self.aliases = {"team@example.test": list(self.accounts), "@any.test": [USER], "loop@example.test": ["loop@example.test"]}
+        self.aliases = {
+            "team@example.test": list(self.accounts),
+            "@any.test": [USER],
+            "loop@example.test": ["loop@example.test"],
+        }
 
     def account(self, address: str) -> AccountRecord | None:
         return self.accounts.get(address)

@@ -68,7 +68,9 @@ async def prepare(bench: Bench, messages: list[str]) -> None:
         key = bench.store.find(account, "INBOX")
         assert key is not None
         data = MESSAGES[name]
-        await bench.store.append(account, key, [NewMessage((data,), mime.scan(data), mime.served_size(data), 800000000)])
+        await bench.store.append(
+            account, key, [NewMessage((data,), mime.scan(data), mime.served_size(data), 800000000)]
+        )
 
 
 @pytest.mark.parametrize("step", [0, 1], ids=["whole", "octets"])

@@ -279,7 +279,10 @@ class LocalStore:
                     if ops.find(txn, t, account.id, name) is None:
                         ops.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))
                 for box in lost:
-                    if not os.path.isdir(folder(account.root, box.name)) and txn.get(layout.row_key(box.key), db=t.page) is not None:
+                    if (
+                        not os.path.isdir(folder(account.root, box.name))
+                        and txn.get(layout.row_key(box.key), db=t.page) is not None
+                    ):
                         ops.drop(txn, t, ops.load(txn, t, box.key))
 
             await self.submit(account, apply)

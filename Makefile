@@ -1,0 +1,54 @@
+# Two commands on a fresh machine: `make run` and `make test`. Each does its whole set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= run
+STAMP := $(VENV)/.built
+SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
+
+.PHONY: help run test build lint bench bench-journeys fuzz wheel clean
+
+help:
+	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
+	@echo "make test            the whole test suite, lint, types and layers"
+	@echo "make bench           micro benchmarks (pytest-benchmark), then journeys on a throw-away server"
+	@echo "make wheel           a wheel in dist/"
+	@echo "make clean           remove what was built (not mail)"
+
+$(STAMP): $(SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fastmail needs Python 3.11 or newer: apt-get install python3.11 (or set PYTHON=...)")'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "the venv module is missing: apt-get install python3-venv"; exit 1; }
+	@command -v cc >/dev/null || command -v gcc >/dev/null || { echo "a C compiler is missing: apt-get install gcc libc6-dev"; exit 1; }
+	@$(PYTHON) -c 'import sysconfig, os, sys; p = os.path.join(sysconfig.get_paths()["include"], "Python.h"); sys.exit(0 if os.path.exists(p) else "Python.h is missing: apt-get install python3-dev")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools>=77' wheel 'cython>=3.1,<4'
+	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[dev]'
+	@touch $(STAMP)
+
+build: $(STAMP)
+
+run: $(STAMP)
+	@test -f $(RUN)/fastmail.toml || $(BIN)/fastmail quickstart $(RUN) me@example.test --hostname localhost --generate | tee $(RUN).welcome
+	@test ! -f $(RUN).welcome || mv $(RUN).welcome $(RUN)/welcome
+	@$(BIN)/fastmail welcome -c $(RUN)/fastmail.toml
+	@exec $(BIN)/fastmail serve -c $(RUN)/fastmail.toml
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest benchmarks/micro --benchmark-only -q -o addopts=
+	$(BIN)/python -m benchmarks.journeys
+
+wheel: $(STAMP)
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+	find fastmail -name '*.so' -delete
