@@ -1,8 +1,9 @@
 Octets = bytes | bytearray | memoryview
 
 class ContentReader:
-    """Content off the wire, kept with LF. ``dots``: True for DATA, False for BDAT and literals. ``limit``: octets with CRLF.
-    ``strict``: drop content that has a bare CR, a bare LF or NUL; otherwise keep it (the marks are set all the same).
+    """Content off the wire, kept with LF. ``dots``: True for DATA, False for BDAT and literals.
+    ``limit``: octets with CRLF.
+    ``strict``: drop content that has a bare CR, a bare LF or NUL; otherwise keep it, with the marks set all the same.
 
     ``size`` counts octets as served. After ``full`` (over the limit), ``bare`` (a bare CR or LF) or ``nul``,
     content is dropped but the end is still found, so the session stays usable.

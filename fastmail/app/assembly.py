@@ -17,6 +17,7 @@ from fastmail.net.tls import ServerTls
 from fastmail.pop3 import session as pop3
 from fastmail.smtp import session as smtp
 from fastmail.store.hub import Hub
+from fastmail.store.interface import Account
 from fastmail.store.local.store import LocalStore
 
 PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
@@ -72,7 +73,7 @@ class Assembly:
         self.verifier = Verifier(self.directory, max(1, config.auth.threads), config.auth.default_domain)
         self.staging = os.path.join(config.server.data_dir, "staging")
 
-    def _resolve(self, number: int) -> object:
+    def _resolve(self, number: int) -> Account | None:
         return self.deliverer.account_by_id(number)
 
     async def start(self) -> None:

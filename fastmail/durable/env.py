@@ -44,11 +44,12 @@ class Environment:
 
     def begin(self, write: bool = False) -> Any:
         """A transaction; values are memoryviews in a read transaction, valid until it ends."""
+        begin: Any = self.env.begin
         try:
-            return self.env.begin(write=write, buffers=not write)
+            return begin(write=write, buffers=not write)
         except lmdb.MapResizedError:
             self.env.set_mapsize(0)
-            return self.env.begin(write=write, buffers=not write)
+            return begin(write=write, buffers=not write)
         except lmdb.Error as error:
             raise translate(error) from error
 

@@ -28,7 +28,9 @@ def append(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
 
 def _options(reader: Reader) -> tuple[int, list[bytes], int | None]:
     """(flags, keywords, date) in front of the literal, each with its space."""
-    flags, words, date = 0, [], None
+    flags = 0
+    words: list[bytes] = []
+    date: int | None = None
     if reader.peek() == 40:
         flags, words = reader.flag_list()
         reader.sp()

@@ -52,7 +52,7 @@ def search(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
 
 def _known(charset: str) -> bool:
     try:
-        return bool(codecs.lookup(charset)._is_text_encoding)  # type: ignore[attr-defined]
+        return bool(codecs.lookup(charset)._is_text_encoding)
     except LookupError:
         return False
 

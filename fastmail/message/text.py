@@ -25,7 +25,7 @@ _ENTITY = re.compile(r"<[^>]*>")
 def decode_charset(data: bytes, charset: str) -> str:
     """Text in a charset; Latin-1 when the charset is not known, replacement characters where it does not fit."""
     try:
-        if codecs.lookup(charset)._is_text_encoding:  # type: ignore[attr-defined]
+        if codecs.lookup(charset)._is_text_encoding:
             return data.decode(charset, "replace")
     except (LookupError, ValueError, UnicodeError):
         pass

@@ -10,6 +10,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
@@ -68,9 +69,9 @@ class Listener:
     async def start(self, sock: socket.socket) -> None:
         """Accept on a bound socket."""
         context = self.tls.context if self.implicit_tls and self.tls is not None else None
-        arguments = {"ssl": context, "ssl_handshake_timeout": HANDSHAKE} if context is not None else {}
-        make = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
-        self._server = await make(lambda: Connection(self), sock=sock, backlog=BACKLOG, **arguments)  # type: ignore[operator]
+        arguments: dict[str, Any] = {"ssl": context, "ssl_handshake_timeout": HANDSHAKE} if context is not None else {}
+        make: Any = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
+        self._server = await make(lambda: Connection(self), sock=sock, backlog=BACKLOG, **arguments)
 
     def close(self) -> None:
         """Accept no more; sessions go on."""

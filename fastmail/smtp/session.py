@@ -442,7 +442,7 @@ class SmtpSession:
         return position
 
     async def _spill(self, staged: Staged) -> None:
-        """To disk with what is too big for memory; when the disk is full the content is dropped, the end still found."""
+        """To disk with what is too big for memory; on a full disk content is dropped, its end still found."""
         try:
             await staged.spill()
         except OSError as error:

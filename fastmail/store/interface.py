@@ -1,8 +1,8 @@
 """What the protocols ask of a store, cut at mailbox operations; the same contract suite runs over every backend.
 
 Rules every backend keeps: UIDs and MODSEQs are given inside its commit, ascend and are never reused; a coroutine
-returns only when its effect is durable (or, for the memory backend, done); changes are published in commit order, before
-the coroutine that made them returns. No path, descriptor or transaction crosses this interface except inside a
+returns only when its effect is durable (or, for the memory backend, done); changes are published in commit order,
+before the coroutine that made them returns. No path, descriptor or transaction crosses this interface except inside a
 snapshot, which must be closed before the caller awaits.
 
 A mailbox key is 12 octets: account id (8, big-endian), mailbox id (4). Flags and keywords: see model.flags.

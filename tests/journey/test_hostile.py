@@ -155,7 +155,8 @@ def test_loops_end_at_fifty_hops(server: Server) -> None:
 def test_slow_and_wrong_clients_are_ended(tmp_path: Path) -> None:
     server = Server(
         tmp_path / "s",
-        extra="\n[limits]\nlogin_timeout = 1\ncommand_timeout = 1\nmessage_size = 1000\nrecipients = 2\nerrors = 3\nauth_failures = 2\nauth_failure_delay = 0\n",
+        extra="\n[limits]\nlogin_timeout = 1\ncommand_timeout = 1\nmessage_size = 1000\nrecipients = 2\nerrors = 3\n"
+        "auth_failures = 2\nauth_failure_delay = 0\n",
         workers=1,
     )
     server.start()

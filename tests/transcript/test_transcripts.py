@@ -1,8 +1,8 @@
 """Runs the dialogues of this folder: each is fed whole, octet by octet, and over a socket.
 
 A file has lines ``C: ...`` (sent, with CRLF), ``S: ...`` (expected, in order; ``...`` stands for anything), and
-``# ...`` comments; its first comment names the RFC sections. Lines ``M: name`` append the message of that name to INBOX first.
-All C lines up to the next S line are sent at once. The folder names the protocol.
+``# ...`` comments; its first comment names the RFC sections. Lines ``M: name`` append the message of that name to
+INBOX first. All C lines up to the next S line are sent at once. The folder names the protocol.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*/*.txt"))
 MESSAGES = {
     "simple": b"From: Fred Foobar <foobar@blurdybloop.example>\nTo: mooch@owatagu.siam.edu.example\n"
-    b"Subject: afternoon meeting\nDate: Mon, 7 Feb 1994 21:52:25 -0800\nMessage-Id: <B27397-0100000@blurdybloop.example>\n"
+    b"Subject: afternoon meeting\nDate: Mon, 7 Feb 1994 21:52:25 -0800\n"
+    b"Message-Id: <B27397-0100000@blurdybloop.example>\n"
     b"MIME-Version: 1.0\nContent-Type: TEXT/PLAIN; CHARSET=US-ASCII\n\n"
     b"Hello Joe, do you think we can meet at 3:30 tomorrow?\n",
     "multi": b"From: a@b.example\nSubject: =?utf-8?q?sm=C3=B6rg=C3=A5s?=\nDate: Tue, 1 Mar 1994 10:00:00 +0000\n"

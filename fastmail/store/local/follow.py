@@ -73,10 +73,11 @@ class Follower:
                 state = sync.directory_state(directory)
                 if state is not None and state == self._seen.get(key) and not force:
                     return
-                if state is not None and seen is not None and state[1] == seen[1] and box.generation and not force:
-                    if await store.help(sync.only_own_news, directory, store.maker):
+                same_cur = state is not None and seen is not None and state[1] == seen[1] and box.generation
+                if same_cur and not force and await store.help(sync.only_own_news, directory, store.maker):
+                    if state is not None:
                         self._seen[key] = state
-                        return
+                    return
                 for _ in range(5):
                     if await self._take_in(account, key, directory):
                         break

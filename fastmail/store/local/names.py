@@ -58,7 +58,7 @@ class FileName:
     @staticmethod
     def parse(name: bytes) -> "FileName":
         text = os.fsdecode(name)
-        base, colon, info = text.rpartition(":")
+        _, colon, info = text.rpartition(":")
         if not colon:
             return FileName(text, 0, 0, "", False)
         first = text.partition(":")[0]

@@ -201,29 +201,28 @@ def copy(
 ) -> Copied:
     """COPY or MOVE of UIDs whose files are already linked in the target as ``names``; those gone meanwhile are
     left out, and their links left to the sweeper."""
-    records = {}
+    records: dict[int, tuple[int, int, int, int, int, int, int]] = {}
     wanted = UidSet.of(uid for uid, _ in names)
     for _, page in pages_of(txn, t, key, wanted):
-        for record in pages.records(page):
-            records[record[0]] = record
+        records.update({record[0]: record for record in pages.records(page)})
     load(txn, t, key)
     old_words = keyword_names(txn, t, key)
     box = load(txn, t, target)
     box.modseq += 1
     source, uids = [], []
     for uid, name in names:
-        record = records.get(uid)
-        if record is None:
+        found = records.get(uid)
+        if found is None:
             txn.put(target + base_of(name[1:])[:480], name, db=t.trash)
             continue
-        words = [word for i, word in enumerate(old_words) if record[3] >> i & 1]
+        words = [word for i, word in enumerate(old_words) if found[3] >> i & 1]
         bits = keyword_bits(txn, t, target, words)
-        new = append_record(txn, t, box, record[1], bits, record[4], record[5], saved)
+        new = append_record(txn, t, box, found[1], bits, found[4], found[5], saved)
         at = layout.uid_key(target, new)
         value = txn.get(layout.uid_key(key, uid), db=t.msg)
         summary = bytes(layout.summary_of(value)) if value is not None else b""
         txn.put(at, layout.pack_message(name, summary), db=t.msg)
-        if bits or FileName.parse(name[1:]).flags != record[1]:
+        if bits or FileName.parse(name[1:]).flags != found[1]:
             txn.put(at, b"", db=t.todo)
         source.append(uid)
         uids.append(new)

@@ -106,7 +106,7 @@ def _names_on_disk(store: LocalStore, directory: str) -> list[tuple[bytes, bytes
 
 
 def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: foreign.UidList) -> None:
-    """All records of a mailbox from what was found. What was delivered or changed since the listing keeps its record."""
+    """All records of a mailbox from what was found; what was delivered since the listing keeps its record."""
     box = ops.load(txn, t, key)
     late: list[tuple[Any, bytes, bytes]] = []
     have = {base_of(item.marked[1:]) for item in found}

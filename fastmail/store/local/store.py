@@ -41,6 +41,7 @@ from fastmail.store.local import housekeeping, layout, ops
 from fastmail.store.local.follow import Follower
 from fastmail.store.local.layout import TABLES, Tables
 from fastmail.store.local.names import FileName, NameMaker, folder, sizes_in
+from fastmail.store.local.sync import path_of
 
 HOUSEKEEPING_DELAY = 0.3
 
@@ -376,7 +377,7 @@ class LocalStore:
                 marked = snapshot.file(key, uid)
             if box is None or marked is None:
                 return None
-            path = housekeeping.path_of(folder(account.root, box.name), marked)
+            path = path_of(folder(account.root, box.name), marked)
             try:
                 data = files.read_file(path, True)
                 if data is None:
@@ -480,7 +481,7 @@ class LocalStore:
                 else os.fsdecode(self.maker.make(0, 0).partition(b",")[0])
             )
             name = parsed.with_flags(parsed.flags, 0)
-            jobs.append(FileJob(root + b"/cur", name, source=housekeeping.path_of(source_dir, old)))
+            jobs.append(FileJob(root + b"/cur", name, source=path_of(source_dir, old)))
             names.append((uid, b"c" + name))
         now = int(time.time())
         try:
