@@ -1,5 +1,5 @@
 """Header field values as IMAP wire octets: strings, address lists, parameters, dispositions, dates (RFC 5322 3.3, 3.4, 4;
-RFC 2045 5.1; RFC 2183; RFC 3282; RFC 9051 7.5.2). Used by the MIME scanner only; nothing here is called from Python.
+RFC 2045 5.1; RFC 2183; RFC 2231; RFC 3282; RFC 9051 7.5.2). Used by the MIME scanner only; nothing here is called from Python.
 
 Promise: any octets make valid wire octets; obsolete and broken forms are read as other servers read them; at most
 VALUE octets of a value are looked at.
@@ -301,6 +301,29 @@ cdef const char* read_token(const char* p, const char* end, Span* s) noexcept no
     return p
 
 
+cdef int hexadecimal(char c) noexcept nogil:
+    if 48 <= c <= 57:
+        return c - 48
+    c = lower(c)
+    return c - 87 if 97 <= c <= 102 else -1
+
+
+cdef int extended(Out out, const char* p, const char* end) except -1 nogil:
+    """An RFC 2231 value, ``charset'language'percent-encoded``, as octets."""
+    cdef int quotes = 0
+    while p < end and quotes < 2:
+        quotes += p[0] == 39
+        p += 1
+    while p < end:
+        if p[0] == 37 and end - p > 2 and hexadecimal(p[1]) >= 0 and hexadecimal(p[2]) >= 0:
+            out.putc(<char>(hexadecimal(p[1]) * 16 + hexadecimal(p[2])))
+            p += 3
+        else:
+            out.putc(p[0])
+            p += 1
+    return 0
+
+
 cdef int params(Out out, const char* p, const char* end, Out value, Out note, Out boundary) except -1 nogil:
     """``; name=value`` pairs as a parenthesised list, or NIL; the boundary parameter is copied to ``boundary``."""
     cdef Span name
@@ -337,6 +360,8 @@ cdef int params(Out out, const char* p, const char* end, Out value, Out note, Ou
         found += 1
         if boundary is not None and boundary.len == 0 and same(name.a, name.b - name.a, "boundary", 8):
             boundary.put(value.buf, value.len)
+        elif boundary is not None and boundary.len == 0 and same(name.a, name.b - name.a, "boundary*", 9):
+            extended(boundary, value.buf, value.buf + value.len)
     if not found:
         out.len = begin
         return out.put("NIL", 3)

@@ -24,6 +24,7 @@ _DIGESTS = {
     "PLAIN-MD5": "md5",
     "LDAP-MD5": "md5",
 }
+_SALTED = {"SSHA": "sha1", "SSHA256": "sha256", "SSHA512": "sha512", "SMD5": "md5"}
 SCHEMES = frozenset(
     [
         *("ARGON2ID", "ARGON2I", "PLAIN", "CLEARTEXT", "CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "MD5-CRYPT", "MD5"),
@@ -57,10 +58,11 @@ def verify(stored: str, password: bytes) -> bool:
     scheme, value = match.group(1).upper(), match.group(2)
     scheme, _, coding = scheme.partition(".")
     try:
-        if coding == "B64" or coding == "BASE64":
-            value = base64.b64decode(value).decode("latin-1")
-        elif coding == "HEX":
-            value = bytes.fromhex(value).decode("latin-1")
+        if coding:
+            raw = bytes.fromhex(value) if coding == "HEX" else base64.b64decode(value)
+            # a digest is coded as it is; a password or a crypt string is the text behind the coding
+            digest = scheme in _DIGESTS or scheme in _SALTED
+            value = base64.b64encode(raw).decode() if digest else raw.decode("utf-8", "surrogateescape")
         return _verify(scheme, value, password)
     except (ValueError, TypeError, binascii.Error, UnicodeError, argon2.exceptions.InvalidHashError):
         return False
@@ -79,8 +81,8 @@ def _verify(scheme: str, value: str, password: bytes) -> bool:
     if scheme in _DIGESTS:
         raw = _raw(value, hashlib.new(_DIGESTS[scheme]).digest_size)
         return hmac.compare_digest(raw, hashlib.new(_DIGESTS[scheme], password).digest())
-    if scheme in ("SSHA", "SSHA256", "SSHA512", "SMD5"):
-        name = {"SSHA": "sha1", "SSHA256": "sha256", "SSHA512": "sha512", "SMD5": "md5"}[scheme]
+    if scheme in _SALTED:
+        name = _SALTED[scheme]
         raw = base64.b64decode(value)
         size = hashlib.new(name).digest_size
         if len(raw) <= size:

@@ -1,0 +1,83 @@
+"""The house stays liveable: layers inside compiled modules, file sizes, heads of files, RFC citations."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "fastmail"
+PYTHON = sorted(PACKAGE.rglob("*.py"))
+CYTHON = sorted(PACKAGE.rglob("*.pyx"))
+ROWS = [["_core"], ["model", "telemetry"], ["message"], ["durable"], ["net"], ["directory"], ["store", "auth"], ["delivery"],
+        ["smtp"], ["imap", "pop3"], ["config"], ["app"], ["cli"]]  # fmt: skip
+LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
+
+
+@pytest.mark.parametrize("path", CYTHON, ids=lambda p: p.name)
+def test_compiled_modules_keep_the_layers(path: Path) -> None:
+    mine = path.relative_to(PACKAGE).parts[0]
+    for other in re.findall(r"(?:from|import)\s+fastmail\.(\w+)", path.read_text()):
+        assert other == mine or LEVEL[other] < LEVEL[mine], f"{path} imports fastmail.{other}"
+
+
+@pytest.mark.parametrize("path", CYTHON, ids=lambda p: p.name)
+def test_compiled_modules_have_a_stub_and_no_intrinsics(path: Path) -> None:
+    assert path.with_suffix(".pyi").exists()
+    assert not re.search(r"immintrin|_mm_|__m128|arm_neon", path.read_text())
+
+
+@pytest.mark.parametrize("path", PYTHON + CYTHON, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_are_rooms_not_halls(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 800
+
+
+def test_the_median_file_is_small() -> None:
+    sizes = sorted(n for p in PYTHON if (n := len(p.read_text().splitlines())) > 10)
+    assert sizes[len(sizes) // 2] <= 200
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_open_with_what_they_do(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("name", ["smtp", "imap", "pop3"])
+def test_protocol_files_name_their_rfc(name: str) -> None:
+    for path in (PACKAGE / name).glob("*.py"):
+        head = ast.get_docstring(ast.parse(path.read_text())) or ""
+        if path.name != "__init__.py":
+            assert re.search(r"RFC \d+", head), path
+
+
+def test_rfc_index_matches_the_code() -> None:
+    index = {}
+    for line in (ROOT / "rfc.txt").read_text().splitlines():
+        match = re.match(r"(\d+)\s+(yes|partial|no)\s+\S", line)
+        if match:
+            index[int(match.group(1))] = match.group(2)
+    cited = set()
+    for path in PYTHON + CYTHON + sorted((ROOT / "fastmail").rglob("*.pyi")):
+        text = path.read_text()
+        for group in re.findall(r"RFC ((?:\d{3,5}(?: \d+(?:\.\d+)*)?(?:,| and|;)?\s*)+)", text):
+            cited |= {int(n) for n in re.findall(r"\b(\d{3,5})\b", group) if int(n) > 800}
+    missing = {n for n in cited if n not in index}
+    assert not missing, f"cited but not in rfc.txt: {sorted(missing)}"
+    done = {n for n, state in index.items() if state != "no"}
+    assert done <= cited, f"in rfc.txt but cited nowhere: {sorted(done - cited)}"
+
+
+def test_no_unfinished_work() -> None:
+    word = "TO" + "DO|FIX" + "ME|XX" + "X"
+    for path in PYTHON + CYTHON:
+        assert not re.search(rf"\b({word})\b|NotImplementedError", path.read_text()), path
+
+
+def test_every_setting_is_explained() -> None:
+    from fastmail.config.settings import SECTIONS
+
+    for section in SECTIONS.values():
+        assert section.__doc__
+        for item in section.__dataclass_fields__.values():
+            assert len(item.metadata["help"]) > 10, item.name

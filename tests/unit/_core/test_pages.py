@@ -1,0 +1,81 @@
+"""Index pages."""
+
+from array import array
+
+import pytest
+
+from fastmail._core import fetch, pages
+from fastmail._core.octets import Out
+from fastmail._core.uidset import UidSet
+
+ALL = (1 << 64) - 1
+
+
+def page(count: int = 3, first: int = 32) -> bytes:
+    made = None
+    for n in range(count):
+        made = pages.append(made, first + n, n % 2, 10 + n, 0, 86400 * n, 100 * n, 5)
+    assert made is not None
+    return made
+
+
+def test_records_come_back() -> None:
+    assert pages.records(page(2)) == [(32, 0, 10, 0, 0, 0, 5), (33, 1, 11, 0, 86400, 100, 5)]
+    assert pages.head(page(3)) == (3, 12, 0b111, 0b101)
+
+
+def test_uids_must_ascend_and_fit() -> None:
+    with pytest.raises(ValueError, match="ascend"):
+        pages.append(page(), 33, 0, 1, 0, 0, 0, 0)
+    with pytest.raises(ValueError, match="ascend"):
+        pages.append(page(32), 64, 0, 1, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("damage", [lambda p: p[:20], lambda p: b"\x09" + p[1:], lambda p: p[:-1], lambda p: b""])
+def test_damaged_pages_are_told(damage: object) -> None:
+    with pytest.raises(ValueError, match="index page"):
+        pages.records(damage(page()))  # type: ignore[operator]
+
+
+def test_update_counts_what_changes() -> None:
+    made, changed, same, refused, unseen, deleted = pages.update(page(), UidSet.of([32, 33]), 1, 1 | 8, 4, 99, ALL)
+    assert made is not None
+    assert (changed, same, refused, unseen, deleted) == ([32, 33], [], [], -1, 2)
+    assert [r[2] for r in pages.records(made)] == [99, 99, 12]
+    assert pages.update(page(), UidSet.of([33]), 1, 1, 0, 99, ALL)[:3] == (None, [], [33])
+    assert pages.update(page(), UidSet.of([34]), 1, 1, 0, 99, 11)[3] == [34]
+
+
+def test_remove() -> None:
+    left, gone, unseen, deleted, octets = pages.remove(page(), UidSet.of([32, 34]), 0)
+    assert (gone, unseen, deleted, octets) == ([32, 34], 2, 0, 200)
+    assert pages.head(left)[:3] == (1, 12, 0b10)
+
+
+def test_search_programs() -> None:
+    within = UidSet.of_ranges((1, 100))
+
+    def run(*program: int, sets: tuple[UidSet, ...] = ()) -> list[int]:
+        return pages.search(page(), within, array("q", program), list(sets))
+
+    assert run(0, 0, 0) == [32, 33, 34]
+    assert run(1, 1, 1) == [33]
+    assert run(1, 1, 1, 8, 0, 0) == [32, 34]
+    assert run(3, 100, 0) == [34] and run(4, 100, 0) == [32]
+    assert run(5, 86400, 2 * 86400) == [33]
+    assert run(6, 0, 0, 1, 1, 0, 9, 0, 0, sets=(UidSet.of([33, 34]),)) == [34]
+    assert run(7, 12, 0, 1, 1, 1, 10, 0, 0) == [33, 34]
+    for bad in ([], [8, 0, 0], [0, 0, 0, 0, 0, 0], [0, 0, 0] * 200):
+        with pytest.raises(ValueError, match="search program"):
+            run(*bad)
+
+
+def test_fetch_names_what_it_cannot_answer() -> None:
+    view = UidSet.of([32, 33, 34])
+    out = Out()
+    missing = fetch.page(out, page(), view, UidSet.of([33]), 1 | 32, [], None, {33: b"old"}, [], False)
+    assert (missing, out.take()) == ([33], b"")
+    fetch.page(out, page(), view, view, 31, [b"$A"], UidSet.of([34]), None, [], False)
+    assert out.take().splitlines()[2] == (
+        b'* 3 FETCH (UID 34 FLAGS (\\Recent) INTERNALDATE " 3-Jan-1970 00:00:00 +0000" RFC822.SIZE 200 MODSEQ (12))'
+    )

@@ -1,0 +1,58 @@
+"""SMTP paths and parameters."""
+
+import pytest
+
+from fastmail._core import smtp
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        (b"<>", None),
+        (b"<a.b@EXAMPLE.org>", (b"a.b", b"example.org")),
+        (b'<"a.b"@x>', (b"a.b", b"x")),
+        (b'<"a b"@x>', (b'"a b"', b"x")),
+        (b'<"a\\"b"@x>', (b'"a\\"b"', b"x")),
+        (b"<@r.example,@s:a@x>", (b"a", b"x")),
+        (b"<a@[127.0.0.1]>", (b"a", b"[127.0.0.1]")),
+        (b"<a@[IPv6:::1]>", (b"a", b"[ipv6:::1]")),
+        (b"<a+b=c@x-y.z>", (b"a+b=c", b"x-y.z")),
+    ],
+)
+def test_paths(path: bytes, wanted: object) -> None:
+    assert smtp.parse_path(path, 0, False) == (wanted, len(path))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"", b"a@b", b"<a>", b"<a@b", b"<.a@b>", b"<a.@b>", b"<a..b@c>", b"<@b>", b"<a@b..c>", b"<a@.b>", b'<"a@b>',
+        b"<a b@c>", b"<a@b c>", b"<\x00@b>", b'<"\n"@b>', b"<a@>", b"<" + b"a" * 65 + b"@b>", b"<a@" + b"b" * 64 + b".c>",
+        b"<a@" + b"b." * 150 + b"c>", b"<\xc3\xa9@b>", b"<a@[1 2]>", b"<a@b>>"[:0] + b"<<a@b>>",
+    ],
+)  # fmt: skip
+def test_bad_paths(bad: bytes) -> None:
+    with pytest.raises(ValueError, match="."):
+        smtp.parse_path(bad, 0, False)
+
+
+def test_utf8_paths_when_allowed() -> None:
+    assert smtp.parse_path("<é@ü>".encode(), 0, True)[0] == ("é".encode(), "ü".encode())
+
+
+def test_params() -> None:
+    assert smtp.parse_params(b" SIZE=3 body=8BITMIME SMTPUTF8", 0) == [
+        (b"SIZE", b"3"),
+        (b"BODY", b"8BITMIME"),
+        (b"SMTPUTF8", b""),
+    ]
+    for bad in (b"X", b" =1", b" A= ", b" A=b=c", b" A=\x01"):
+        with pytest.raises(ValueError, match="expected"):
+            smtp.parse_params(bad, 0)
+
+
+def test_xtext() -> None:
+    assert smtp.xtext(b"a+2Bb+3D") == b"a+b="
+    for bad in (b"+", b"+2", b"+2g", b"a b", b"a=b"):
+        with pytest.raises(ValueError, match="."):
+            smtp.xtext(bad)

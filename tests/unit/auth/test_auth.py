@@ -1,0 +1,95 @@
+"""Password schemes, SASL, the verifier."""
+
+import asyncio
+import base64
+import hashlib
+
+import bcrypt
+import pytest
+from passlib.hash import md5_crypt, sha512_crypt
+
+from fastmail.auth import sasl, schemes
+from fastmail.auth.verifier import Verifier
+from fastmail.directory.interface import AccountRecord
+from fastmail.model.errors import TemporaryError
+from tests.support.sessions import FakeDirectory
+
+PASSWORD = "päss"
+RAW = PASSWORD.encode()
+
+
+def ssha(name: str, scheme: str) -> str:
+    digest = hashlib.new(name, RAW + b"salt").digest()
+    return "{" + scheme + "}" + base64.b64encode(digest + b"salt").decode()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        schemes.hash_password(PASSWORD),
+        "{PLAIN}" + PASSWORD,
+        "{plain.b64}" + base64.b64encode(RAW).decode(),
+        "{SHA256.HEX}" + hashlib.sha256(RAW).hexdigest(),
+        "{SHA}" + base64.b64encode(hashlib.sha1(RAW).digest()).decode(),
+        ssha("sha1", "SSHA"),
+        ssha("sha256", "SSHA256"),
+        ssha("sha512", "SSHA512"),
+        "{SHA512-CRYPT}" + sha512_crypt.using(rounds=1000).hash(PASSWORD),
+        "{CRYPT}" + md5_crypt.hash(PASSWORD),
+        "{BLF-CRYPT}" + bcrypt.hashpw(RAW, bcrypt.gensalt(4)).decode(),
+    ],
+)
+def test_schemes(stored: str) -> None:
+    assert schemes.known(stored)
+    assert schemes.verify(stored, RAW)
+    assert not schemes.verify(stored, b"wrong")
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "x", "{NONE}x", "{SSHA}!", "{ARGON2ID}x", "{CRYPT}x", "{PBKDF2}$1$a", "{SSHA}YQ=="]
+)
+def test_damaged_hashes_never_match(bad: str) -> None:
+    assert not schemes.verify(bad, b"x")
+
+
+def test_plain_and_login() -> None:
+    plain = sasl.Plain()
+    assert plain.step(None) == b""
+    assert plain.step(b"\0me\0secret") == sasl.Credentials("me", b"secret")
+    assert plain.step(b"me\0me\0s") == sasl.Credentials("me", b"s")
+    for bad in (b"", b"me", b"a\0b", b"\0\0x", b"you\0me\0x", b"\0\xff\0x", b"\0a\nb\0x", b"\0a\0b\0c"):
+        with pytest.raises(sasl.SaslError):
+            sasl.Plain().step(bad)
+    login = sasl.Login()
+    assert [login.step(None), login.step(b"me"), login.step(b"pw")] == [
+        b"Username:",
+        b"Password:",
+        sasl.Credentials("me", b"pw"),
+    ]
+    assert sasl.decode(b"=") == b""
+    for bad in (b"!", b"a", b"A" * 9000):
+        with pytest.raises(sasl.SaslError):
+            sasl.decode(bad)
+
+
+def test_verifier_remembers_only_what_is_still_stored() -> None:
+    async def main() -> None:
+        directory = FakeDirectory()
+        name = "user@example.test"
+        directory.accounts[name] = AccountRecord(1, name, schemes.hash_password("one"))
+        verifier = Verifier(directory, 1, "example.test")
+        assert (await verifier.check("USER", b"one")) == directory.accounts[name]
+        assert await verifier.check(name, b"one") is not None
+        assert await verifier.check(name, b"two") is None
+        assert await verifier.check("nobody@example.test", b"one") is None
+        assert await verifier.check(name, b"") is None
+        directory.accounts[name] = AccountRecord(1, name, schemes.hash_password("two"))
+        assert await verifier.check(name, b"one") is None
+        directory.accounts[name] = AccountRecord(1, name, schemes.hash_password("two"), enabled=False)
+        assert await verifier.check(name, b"two") is None
+        verifier._waiting = 10_000
+        with pytest.raises(TemporaryError):
+            await verifier.check(name, b"x")
+        verifier.close()
+
+    asyncio.run(main())

@@ -1,0 +1,52 @@
+"""Configuration: everything wrong is told with file, line and what was meant."""
+
+import tomllib
+
+import pytest
+
+from fastmail.config.load import load, parse
+from fastmail.config.settings import reference
+from fastmail.model.errors import ConfigError
+
+
+def test_the_reference_is_a_configuration_that_changes_nothing() -> None:
+    text = reference()
+    assert set(tomllib.loads(text)) == {"server", "listen", "tls", "auth", "store", "limits", "log"}
+    assert parse(text, "/x/fastmail.toml") == parse("", "/x/fastmail.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("[sever]\n", "f.toml:1: unknown section [sever]; did you mean server?"),
+        ("[server]\n\nhostnam = 'x'\n", "f.toml:3: unknown key hostnam in [server]; did you mean hostname?"),
+        ("[limits]\nrecipients = 'x'\n", "f.toml:2: recipients must be a whole number, not 'x'"),
+        ("[limits]\nmessage_size = '3 parsecs'\n", "f.toml:2: message_size must be a size"),
+        ("[limits]\nidle_timeout = -1\n", "must not be negative"),
+        ("[limits]\nidle_timeout = '3 weeks'\n", "must be a time"),
+        ("[auth]\nplaintext_without_tls = 'yes'\n", 'must be true, false or "loopback"'),
+        ("[tls]\nminimum_version = '1.1'\n", "must be one of 1.2, 1.3"),
+        ("[listen]\nsmtp = ['25']\n", "must be a list of"),
+        ("[listen]\nsmtp = ['x:99999']\n", "port above 65535"),
+        ("[listen]\nimaps = [':993']\n", "imaps needs [tls] certificate and key"),
+        ("[tls]\ncertificate = 'x'\n", "go together"),
+        ("[store]\nmaildir = '{home}'\n", "{domain} and {user} only"),
+        ("[store]\nmaildir = 'x'\n", "needs {user}"),
+        ("[store]\nshards = 0\n", "1 to 64"),
+        ("x = [\n", "f.toml:"),
+    ],
+)
+def test_what_is_wrong_is_told(text: str, wanted: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f.toml")
+    assert wanted in str(caught.value)
+
+
+def test_values_and_paths() -> None:
+    config = parse(
+        '[server]\ndata_dir = "d"\n[limits]\nmessage_size = "25 MiB"\nidle_timeout = "30m"\n', "/etc/f/x.toml"
+    )
+    assert (config.server.data_dir, config.server.run_dir) == ("/etc/f/d", "/etc/f/d/run")
+    assert (config.limits.message_size, config.limits.idle_timeout) == (25 << 20, 1800.0)
+    with pytest.raises(ConfigError, match="quickstart"):
+        load("/does/not/exist.toml")
