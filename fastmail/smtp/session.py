@@ -1,7 +1,7 @@
 """One SMTP, submission or LMTP session (RFC 5321, 6409, 2033).
 
-Extensions: PIPELINING 2920, SIZE 1870, 8BITMIME 6152, SMTPUTF8 6531, CHUNKING 3030, ENHANCEDSTATUSCODES 2034,
-STARTTLS 3207, AUTH 4954, DSN 3461 (parameters are parsed).
+Extensions: PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), CHUNKING (RFC 3030),
+ENHANCEDSTATUSCODES (RFC 2034), STARTTLS (RFC 3207), AUTH (RFC 4954), DSN (RFC 3461; parameters are parsed).
 
 Promise: end of data is CRLF "." CRLF and nothing else; 250 comes after the message is durable in every mailbox it
 names (LMTP: one reply for each recipient). No limit is found out after memory was spent. A session that makes
