@@ -278,7 +278,7 @@ def test_mbsync_reads_a_whole_account(server: Server, tmp_path: Path) -> None:
     config.write_text(
         f'IMAPStore far\nHost 127.0.0.1\nPort {server.ports["imap"]}\nUser {address}\nPass "{server.password}"\n'
         f"SSLType None\nAuthMechs LOGIN\n\nMaildirStore near\nSubFolders Verbatim\nPath {tmp_path}/m/\n"
-        f"Inbox {tmp_path}/m/INBOX\n\nChannel c\nFar :far:\nNear :near:\nPatterns *\nCreate Near\nSync Pull\n"
+        f"Inbox {tmp_path}/m/INBOX\n\nChannel c\nFar :far:\nNear :near:\nPatterns *\nCreate Near\nSync Pull\nSyncState *\n"
     )
     (tmp_path / "m").mkdir()
     done = subprocess.run(["mbsync", "-c", config, "c"], capture_output=True, text=True, timeout=60)

@@ -22,6 +22,14 @@ def free_ports(count: int) -> list[int]:
         return [sock.getsockname()[1] for sock in socks]
 
 
+def running(pid: int) -> bool:
+    """Does the process still hold its sockets?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Server:
     """``user`` with ``password`` exists. ``extra`` is appended to the configuration."""
 
@@ -71,8 +79,7 @@ class Server:
             try:
                 for name in self.ports:
                     socket.create_connection(("127.0.0.1", self.ports[name]), 1).close()
-                if self.log.read_text().count("worker.ready") >= 1:
-                    return
+                return
             except OSError:
                 pass
             if self.process.poll() is not None:
@@ -90,10 +97,15 @@ class Server:
     def kill(self) -> None:
         """kill -9 of the supervisor and every worker at once."""
         assert self.process is not None
-        for pid in [*self.workers(), self.process.pid]:
+        workers = self.workers()
+        for pid in [*workers, self.process.pid]:
             os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
         self.process = None
+        deadline = time.monotonic() + 10
+        while any(running(pid) for pid in workers):
+            assert time.monotonic() < deadline, "a killed worker does not end"
+            time.sleep(0.01)
 
     def workers(self) -> list[int]:
         assert self.process is not None
