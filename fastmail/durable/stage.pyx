@@ -3,7 +3,7 @@
 A task is the files of one operation; a file is written to its temporary path, or linked to its place. The thread works
 in rounds. Each round writes what is new, renames what the round before it made durable, and then syncs once for both:
 so a message waits for two syncs (its content, then its name) and shares each with every other message of its
-round. One or two files are synced by themselves, more by one syncfs for each file system (see benchmarks/notes.md).
+round. Few files are synced by themselves, more by one syncfs for each file system (see benchmarks/notes.md).
 
 Promise: a file reported as 0 is synced, content and size first, then its name. Each file has its own errno; the
 temporary file of one that failed is removed. After a failed sync all files of that round have failed. Made after a
@@ -14,6 +14,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport EINTR, EIO, errno
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport strcmp
 
 cdef extern from *:
     """
@@ -29,6 +30,7 @@ cdef extern from *:
     #include <sys/stat.h>
     #include <sys/syscall.h>
     #include <unistd.h>
+    static void fm_writeback(int fd) { sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); }
     static void fm_cond_init(pthread_cond_t *c) {
         pthread_condattr_t a;
         pthread_condattr_init(&a);
@@ -84,6 +86,7 @@ cdef extern from *:
     int pthread_cond_signal(pthread_cond_t* c) nogil
     int pthread_join(pthread_t t, void** result) nogil
     uint64_t fm_device(int fd) nogil
+    void fm_writeback(int fd) nogil
     int fm_sync_all(int fd) nogil
     int fm_set_mtime(int fd, int64_t s) nogil
     int fm_spawn(pthread_t* t, void* (*run)(void*) noexcept nogil, void* arg) nogil
@@ -98,7 +101,8 @@ cdef extern from *:
     enum: O_WRONLY, O_RDONLY, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY
 
 cdef enum:
-    ALONE = 2            # syncs in a round up to which each file and directory is synced by itself
+    ALONE = 8            # files in a round up to which each is synced by itself
+    DIRECTORIES = 32     # the same for directories, when there is no content to sync
     CHUNKS = 8           # buffers a file may have
     GATHER = 700000      # ns that a round waits at most for operations that the last rounds had
     DEVICES = 16         # file systems in a round that get a syncfs of their own
@@ -201,7 +205,30 @@ cdef int count_files(Task* task, bint written) noexcept nogil:
     return n
 
 
-cdef void sync_alone(Task* task, bint content) noexcept nogil:
+cdef void sync_contents(Task* task) noexcept nogil:
+    """Each file by itself; all are started first, so that they are under way together."""
+    cdef Py_ssize_t i
+    cdef Task* first = task
+    cdef File* f
+    while task != NULL:
+        for i in range(task.files):
+            if not task.file[i].error and task.file[i].chunks >= 0:
+                fm_writeback(task.file[i].fd)
+        task = task.next
+    task = first
+    while task != NULL:
+        for i in range(task.files):
+            f = &task.file[i]
+            if not f.error and f.chunks >= 0 and (c_fsync(f.fd) if f.mtime >= 0 else c_fdatasync(f.fd)):
+                f.error = errno
+        task = task.next
+
+
+cdef void sync_names(Task* task) noexcept nogil:
+    """Each directory once; the first sync commits the names of all, the others find little left to do."""
+    cdef const char* path[DIRECTORIES]
+    cdef int result[DIRECTORIES]
+    cdef int known = 0, k
     cdef Py_ssize_t i
     cdef File* f
     while task != NULL:
@@ -209,11 +236,17 @@ cdef void sync_alone(Task* task, bint content) noexcept nogil:
             f = &task.file[i]
             if f.error:
                 continue
-            if not content:
-                f.error = sync_dir(f.directory)
-            elif f.chunks >= 0:
-                if (c_fsync(f.fd) if f.mtime >= 0 else c_fdatasync(f.fd)):
-                    f.error = errno
+            k = 0
+            while k < known and strcmp(path[k], f.directory):
+                k += 1
+            if k < known:
+                f.error = result[k]
+                continue
+            f.error = sync_dir(f.directory)
+            if known < DIRECTORIES:
+                path[known] = f.directory
+                result[known] = f.error
+                known += 1
         task = task.next
 
 
@@ -299,6 +332,7 @@ cdef void* serve(void* argument) noexcept nogil:
     cdef Task* fresh
     cdef Task* written = NULL
     cdef Task* last
+    cdef int contents, names
     pthread_mutex_lock(&s.mutex)
     while True:
         while s.first == NULL and written == NULL and not s.closing:
@@ -314,11 +348,13 @@ cdef void* serve(void* argument) noexcept nogil:
         # 1. content of what is new; 2. names of what the last round made durable; one sync for both
         each(fresh, True)
         each(written, False)
-        if count_files(fresh, True) + count_files(written, False) <= ALONE:
-            sync_alone(fresh, True)
-            sync_alone(written, False)
-        else:
+        contents = count_files(fresh, True)
+        names = count_files(written, False)
+        if contents > ALONE or names > DIRECTORIES or (contents and names and contents + names > ALONE):
             sync_devices(fresh, written)
+        else:
+            sync_contents(fresh)
+            sync_names(written)
         settle(fresh, False)
         settle(written, True)
         pthread_mutex_lock(&s.mutex)
