@@ -86,7 +86,7 @@ def welcome(config: ConfigOption = "fastmail.toml") -> None:
     lines += [f"{names[p]:18} {place}" for p, place in places.items()]
     if "smtp" in places:
         lines += ["", "Send a first message:"]
-        mail = f"printf 'Subject: hello\\n\\nIt works.\\n' | curl -s smtp://{places['smtp']}"
+        mail = f"printf 'Subject: hello\\r\\n\\r\\nIt works.\\r\\n' | curl -s smtp://{places['smtp']}"
         lines.append(f"  {mail} --mail-from you@example.org --mail-rcpt {first_account} -T -")
         lines.append(f"  swaks --server {places['smtp']} --to {first_account}")
     if "imap" in places:

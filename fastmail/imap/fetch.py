@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
 BLOCK = 65536
+BIG = 131072
 INDEX_ITEMS = {
     b"UID": 1,
     b"FLAGS": 2,
@@ -91,12 +92,12 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     reader.end()
     job = Job(session, selected, plan, uids)
     if plan.needs_content or plan.structure or (plan.sees and not selected.readonly):
-        return job.whole(tag, by_uid)
+        return job.whole(tag)
     # all from the index: the first block is written now, and for most commands it is all
     rest = job.block(uids)
     if rest or job.missing:
-        return job.blocks(tag, by_uid, rest)
-    return session.finish(tag, b"OK FETCH completed", expunges=by_uid, with_uid=by_uid)  # type: ignore[no-any-return]
+        return job.blocks(tag, rest)
+    return session.finish(tag, b"OK FETCH completed")  # type: ignore[no-any-return]
 
 
 class Job:
@@ -145,7 +146,7 @@ class Job:
             return None
         return snapshot.summaries(self.selected.key, pages.changed_since(page, uids, 0))
 
-    async def blocks(self, tag: bytes, by_uid: bool, rest: UidSet) -> None:
+    async def blocks(self, tag: bytes, rest: UidSet) -> None:
         """The rest of a FETCH that the index answers."""
         conn = self.session.conn
         await conn.drain()
@@ -154,9 +155,9 @@ class Job:
             await conn.drain()
         for uid in self.missing:
             await self._one(uid, None)
-        await self._finish(tag, by_uid, None)
+        await self._finish(tag, None)
 
-    async def whole(self, tag: bytes, by_uid: bool) -> None:
+    async def whole(self, tag: bytes) -> None:
         """A FETCH that reads messages or sets \\Seen."""
         session, selected, plan = self.session, self.selected, self.plan
         assert session.account is not None
@@ -183,7 +184,7 @@ class Job:
                 await session.conn.drain()
             for uid in self.missing:
                 await self._one(uid, seen)
-        await self._finish(tag, by_uid, own)
+        await self._finish(tag, own)
 
     def _unseen(self) -> UidSet:
         session = self.session
@@ -265,23 +266,36 @@ class Job:
                 add(_literal(label, sections.extract(content, parsed, (), b"HEADER.FIELDS", names)))
         for _, _, path, text, names, partial, label in plan.bodies:
             assert content is not None
-            found = sections.extract(content, parsed, path, text, names)
-            if found is not None and partial is not None:
-                found = found[partial[0] : partial[0] + partial[1]]
+            found = self._section(content, parsed, uid, (path, text, names), partial)
             add(_literal(label, found))
         parts.append(b")\r\n")
         session.conn.write(b"".join(parts))
         await session.conn.drain()
 
-    async def _finish(self, tag: bytes, by_uid: bool, own: Any) -> None:
+    def _section(
+        self, content: bytes, parsed: summary.Summary, uid: int, what: tuple[Any, ...], partial: tuple[int, int] | None
+    ) -> bytes | None:
+        """A section, or a piece of it. A big one is kept while its pieces are fetched one after the other."""
+        if partial is None:
+            return sections.extract(content, parsed, *what)
+        session, mark = self.session, (self.selected.key, uid, what)
+        if session.part is not None and session.part[0] == mark:
+            found: bytes | None = session.part[1]
+        else:
+            found = sections.extract(content, parsed, *what)
+        if found is None:
+            return None
+        end = partial[0] + partial[1]
+        session.part = (mark, found) if len(found) > BIG and end < len(found) else None
+        return found[partial[0] : end]
+
+    async def _finish(self, tag: bytes, own: Any) -> None:
         text = b"OK FETCH completed"
         if self.unreadable:
             text = b"NO [SERVERBUG] some of the messages can not be read; the log says which"
         elif self.gone:
             text = b"NO [EXPUNGEISSUED] some of the messages are gone"
-        work: Coroutine[Any, Any, None] | None = self.session.finish(
-            tag, text, expunges=by_uid, with_uid=by_uid, own=own
-        )
+        work: Coroutine[Any, Any, None] | None = self.session.finish(tag, text, own=own)
         if work is not None:
             await work
 

@@ -102,7 +102,7 @@ async def _store(
         if not silent:
             told = result.changed.plus(result.same)
             session.conn.write(flag_responses(session, selected, told, by_uid))
-    work = session.finish(tag, b"OK STORE completed", expunges=by_uid, with_uid=by_uid, own=own)
+    work = session.finish(tag, b"OK STORE completed", own=own)
     if work is not None:
         await work
 

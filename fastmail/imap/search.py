@@ -69,9 +69,7 @@ async def _run(
 def _answer(session: "ImapSession", tag: bytes, selected: Selected, found: UidSet, by_uid: bool) -> Work:
     numbers = found if by_uid else selected.uids.seqs(found)
     session.conn.write(b"* SEARCH" + numbers.numbers() + b"\r\n")
-    return session.finish(  # type: ignore[no-any-return]
-        tag, b"OK SEARCH completed", expunges=by_uid, with_uid=by_uid
-    )
+    return session.finish(tag, b"OK SEARCH completed")  # type: ignore[no-any-return]
 
 
 class Job:

@@ -76,6 +76,8 @@ class ImapSession:
     """See the module."""
 
     __slots__ = (
+        "_by_uid",
+        "_expunges",
         "_idle",
         "_line",
         "_literal",
@@ -87,6 +89,7 @@ class ImapSession:
         "conn",
         "errors",
         "failures",
+        "part",
         "record",
         "selected",
         "service",
@@ -102,6 +105,9 @@ class ImapSession:
         self.errors = 0
         self.failures = 0
         self.upload: Upload | None = None
+        self.part: tuple[Any, bytes] | None = None  # a big section that is fetched piece by piece
+        self._by_uid = False
+        self._expunges = True
         self._idle: Any = None
         self._sasl: Any = None
         self._line = b""  # a command whose literals are still coming
@@ -334,6 +340,10 @@ class ImapSession:
             return
         assert command is not None
         handler = command.handler
+        self._by_uid = by_uid
+        self._expunges = by_uid or not command.numbers
+        if name != b"FETCH":
+            self.part = None
         self._guard(tag, lambda: handler(self, tag, reader, by_uid))
 
     def _guard(self, tag: bytes, call: Callable[[], Any]) -> None:
@@ -408,8 +418,9 @@ class ImapSession:
         if self._idle is not None:
             self._idle.stirred()
 
-    def finish(self, tag: bytes, text: bytes, expunges: bool = True, with_uid: bool = False, own: Any = None) -> Any:
-        """Tell what changed in the selected mailbox, then the tagged reply. May return a coroutine to await."""
+    def finish(self, tag: bytes, text: bytes, own: Any = None) -> Any:
+        """Tell what changed in the selected mailbox, as far as the command allows (see imap.table), then the tagged
+        reply. May return a coroutine to await."""
         selected = self.selected
         if selected is None or self.account is None:
             self.conn.write(tag + b" " + text + b"\r\n")
@@ -419,13 +430,13 @@ class ImapSession:
         if is_quiet(selected, box):
             self.conn.write(tag + b" " + text + b"\r\n")
             return None
-        return self._finish(tag, text, expunges, with_uid, own)
+        return self._finish(tag, text, own)
 
-    async def _finish(self, tag: bytes, text: bytes, expunges: bool, with_uid: bool, own: Any) -> None:
-        if await self.tell(expunges, with_uid, own):
+    async def _finish(self, tag: bytes, text: bytes, own: Any) -> None:
+        if await self.tell(own):
             self.conn.write(tag + b" " + text + b"\r\n")
 
-    async def tell(self, expunges: bool = True, with_uid: bool = False, own: tuple[UidSet, int] | None = None) -> bool:
+    async def tell(self, own: tuple[UidSet, int] | None = None) -> bool:
         """Queue untagged responses for what changed. False when the mailbox is gone and the session was ended."""
         selected = self.selected
         if selected is None or self.account is None:
@@ -438,7 +449,7 @@ class ImapSession:
         with store.snapshot(self.account) as snapshot:
             box = snapshot.mailbox(selected.key)
             if box is not None:
-                self.conn.write(changes(selected, snapshot, box, expunges, with_uid, own))
+                self.conn.write(changes(selected, snapshot, box, self._expunges, self._by_uid, own))
                 return True
         self.conn.write(b"* BYE the selected mailbox was deleted\r\n")
         self.conn.close()

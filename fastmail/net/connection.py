@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PENDING = 65536
 HANDSHAKE = 30.0
+LINGER = 30.0
 BUFFER = 262144
 
 
@@ -175,6 +176,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._unpaused is not None:
             self.touch(self._listener.limits.command_timeout)
             await asyncio.shield(self._unpaused)
+        else:
+            await asyncio.sleep(0)  # let other sessions run between two blocks
         if self.transport is None:
             raise ConnectionResetError("peer is gone")
 
@@ -192,6 +195,7 @@ class Connection(asyncio.BufferedProtocol):
         self.flush()
         self.closing = True
         self.pending_drop()
+        self.touch(LINGER)  # a peer that does not read its last reply is cut off
         if self.transport is not None:
             self.transport.close()
 

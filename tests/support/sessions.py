@@ -11,6 +11,7 @@ from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
 from fastmail.pop3 import session as pop3
 from fastmail.smtp import session as smtp
+from fastmail.store.interface import Store
 from fastmail.store.memory import MemoryStore
 
 USER = "user@example.test"
@@ -91,13 +92,13 @@ class FakeListener:
 
 
 class Bench:
-    """A store in memory and a way to open sessions on it."""
+    """A store, in memory unless another is given, and a way to open sessions on it."""
 
-    def __init__(self, staging: str, **limits: Any) -> None:
+    def __init__(self, staging: str, store: Store | None = None, **limits: Any) -> None:
         self.limits = Limits(auth_failure_delay=0.0, **limits)
         self.directory = FakeDirectory()
-        self.store = MemoryStore()
-        self.deliverer = Deliverer(self.directory, self.store, "/nowhere/{domain}/{user}", "mx.example.test")
+        self.store: Store = store or MemoryStore()
+        self.deliverer = Deliverer(self.directory, self.store, staging + "/mail/{domain}/{user}", "mx.example.test")
         self.verifier = Verifier(self.directory, 1)
         shared: dict[str, Any] = {"hostname": "mx.example.test", "limits": self.limits, "verifier": self.verifier}
         mail = {"deliverer": self.deliverer, "staging": staging, "plaintext": True, **shared}
