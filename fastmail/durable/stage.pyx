@@ -1,12 +1,13 @@
 """The first stage of a group commit: a native thread that puts files in place without ever taking the GIL.
 
 A task is the files of one operation; a file is written to its temporary path, or linked to its place. The thread works
-in rounds. Each round writes what is new, renames what the round before it made durable, and then syncs once for both:
-so a message waits for two syncs (its content, then its name) and shares each with every other message of its
-round. Few files are synced by themselves, more by one syncfs for each file system (see benchmarks/notes.md).
+in rounds. A round writes and syncs the contents of what waits, renames, and syncs the directories, each once; the first
+sync of each kind commits most of what the others need. Few files are synced by themselves, more by one syncfs for each
+file system (see benchmarks/notes.md). Under load a round takes half of those who lately came together, so that disk and
+index work at the same time.
 
 Promise: a file reported as 0 is synced, content and size first, then its name. Each file has its own errno; the
-temporary file of one that failed is removed. After a failed sync all files of that round have failed. Made after a
+temporary file of one that failed is removed. Made after a
 fork; ``close`` finishes what was submitted.
 """
 
@@ -102,10 +103,11 @@ cdef extern from *:
 
 cdef enum:
     ALONE = 8            # files in a round up to which each is synced by itself
-    DIRECTORIES = 32     # the same for directories, when there is no content to sync
+    DIRECTORIES = 64     # directories of a round that are remembered as synced
     CHUNKS = 8           # buffers a file may have
     GATHER = 700000      # ns that a round waits at most for operations that the last rounds had
-    DEVICES = 16         # file systems in a round that get a syncfs of their own
+    DEVICES = 16         # file systems of a round that get a syncfs of their own
+    MOST = 64            # tasks that may wait behind a round; it takes what is beyond
 
 cdef struct File:
     const char* source       # where it is written (in tmp/), or what is linked when chunks is -1
@@ -116,7 +118,6 @@ cdef struct File:
     int64_t mtime
     int fd
     int error
-    uint64_t device
 
 cdef struct Task:
     Task* next
@@ -141,7 +142,7 @@ cdef struct Shared:
 
 
 cdef void write_one(File* f) noexcept nogil:
-    """Write the temporary file; it stays open until its name is durable."""
+    """Write the temporary file."""
     cdef Py_ssize_t i, left
     cdef ssize_t n
     cdef const char* p
@@ -169,16 +170,8 @@ cdef void write_one(File* f) noexcept nogil:
 
 
 cdef void name_one(File* f) noexcept nogil:
-    """Give the file its name; a link gets a descriptor of its directory for the sync."""
-    if f.chunks >= 0:
-        if c_rename(f.source, f.final):
-            f.error = errno
-        return
-    if c_link(f.source, f.final):
-        f.error = errno
-        return
-    f.fd = c_open(f.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
-    if f.fd < 0:
+    """Give the file its name."""
+    if (c_rename(f.source, f.final) if f.chunks >= 0 else c_link(f.source, f.final)):
         f.error = errno
 
 
@@ -193,14 +186,10 @@ cdef int sync_dir(const char* path) noexcept nogil:
     return error
 
 
-cdef int count_files(Task* task, bint written) noexcept nogil:
-    """Files that the coming sync has to cover."""
+cdef int count_files(Task* task) noexcept nogil:
     cdef int n = 0
-    cdef Py_ssize_t i
     while task != NULL:
-        for i in range(task.files):
-            if not task.file[i].error and (not written or task.file[i].chunks >= 0):
-                n += 1
+        n += <int>task.files
         task = task.next
     return n
 
@@ -250,45 +239,42 @@ cdef void sync_names(Task* task) noexcept nogil:
         task = task.next
 
 
-cdef void sync_devices(Task* content, Task* names) noexcept nogil:
-    """One syncfs for each file system that a file of either list lies on."""
+cdef void sync_devices(Task* task) noexcept nogil:
+    """One syncfs for each file system that a written file lies on."""
     cdef uint64_t device[DEVICES]
+    cdef uint64_t mine
     cdef int result[DEVICES]
-    cdef int known = 0, k, turn
-    cdef Py_ssize_t i
-    cdef Task* task
-    cdef File* f
-    for turn in range(2):
-        task = content if turn == 0 else names
-        while task != NULL:
-            for i in range(task.files):
-                f = &task.file[i]
-                if f.error or f.fd < 0:
-                    continue
-                if not f.device:
-                    f.device = fm_device(f.fd)
-                k = 0
-                while k < known and device[k] != f.device:
-                    k += 1
-                if k < known:
-                    f.error = result[k]
-                    continue
-                f.error = errno if fm_sync_all(f.fd) else 0
-                if known < DEVICES:
-                    device[known] = f.device
-                    result[known] = f.error
-                    known += 1
-            task = task.next
-
-
-cdef void settle(Task* task, bint named) noexcept nogil:
-    """Close what is done or has failed; a temporary file that failed is removed."""
+    cdef int known = 0, k
     cdef Py_ssize_t i
     cdef File* f
     while task != NULL:
         for i in range(task.files):
             f = &task.file[i]
-            if f.fd >= 0 and (named or f.error):
+            if f.error or f.chunks < 0:
+                continue
+            mine = fm_device(f.fd)
+            k = 0
+            while k < known and device[k] != mine:
+                k += 1
+            if k < known:
+                f.error = result[k]
+                continue
+            f.error = errno if fm_sync_all(f.fd) else 0
+            if known < DEVICES:
+                device[known] = mine
+                result[known] = f.error
+                known += 1
+        task = task.next
+
+
+cdef void settle(Task* task) noexcept nogil:
+    """Close everything; the temporary file of one that failed is removed."""
+    cdef Py_ssize_t i
+    cdef File* f
+    while task != NULL:
+        for i in range(task.files):
+            f = &task.file[i]
+            if f.fd >= 0:
                 if c_close(f.fd) and not f.error and errno != EINTR:
                     f.error = errno
                 f.fd = -1
@@ -310,63 +296,76 @@ cdef void each(Task* task, bint write) noexcept nogil:
         task = task.next
 
 
+cdef int share_of(Shared* s) noexcept nogil:
+    """How many tasks a round takes: half of what was lately active, so that one half is written and synced while the
+    other is committed and answered. A lone operation is never held back, and few are not split."""
+    return <int>((s.goal + 1) / 2) if s.goal >= 4 else <int>s.goal
+
+
 cdef void gather(Shared* s) noexcept nogil:
     """Wait a moment for the company that lately came, so that it shares this round's syncs.
 
-    A lone operation has had no company and never waits. Where the company stays away the expectation halves.
+    Where the company stays away the expectation shrinks, so a server that was busy soon answers a lone client at once.
     """
     cdef int64_t deadline
     if s.active > s.goal:
         s.goal = s.active
-    if s.waiting + 0.5 >= s.goal:
+    if s.waiting >= share_of(s):
         return
     deadline = fm_now() + GATHER
-    while s.waiting + 0.5 < s.goal and not s.closing:
+    while s.waiting < share_of(s) and not s.closing:
         if fm_wait_until(&s.work, &s.mutex, deadline):
-            s.goal = (s.goal + s.waiting) / 2
+            s.goal -= (s.goal - s.waiting) / 4
             return
+
+
+cdef Task* take(Shared* s) noexcept nogil:
+    """The tasks of the next round, taken off the queue."""
+    cdef Task* first = s.first
+    cdef Task* last = first
+    cdef int left = share_of(s) - 1
+    s.waiting -= 1
+    while last.next != NULL and (left > 0 or s.waiting >= MOST):
+        last = last.next
+        left -= 1
+        s.waiting -= 1
+    s.first = last.next
+    if s.first == NULL:
+        s.last = NULL
+    last.next = NULL
+    return first
 
 
 cdef void* serve(void* argument) noexcept nogil:
     cdef Shared* s = <Shared*>argument
-    cdef Task* fresh
-    cdef Task* written = NULL
-    cdef Task* last
-    cdef int contents, names
+    cdef Task* tasks
+    cdef Task* one
     pthread_mutex_lock(&s.mutex)
     while True:
-        while s.first == NULL and written == NULL and not s.closing:
+        while s.first == NULL and not s.closing:
             pthread_cond_wait(&s.work, &s.mutex)
-        if s.first == NULL and written == NULL:
+        if s.first == NULL:
             break
-        if written == NULL and s.first != NULL:
-            gather(s)
-        fresh = s.first
-        s.first = s.last = NULL
-        s.waiting = 0
+        gather(s)
+        tasks = take(s)
         pthread_mutex_unlock(&s.mutex)
-        # 1. content of what is new; 2. names of what the last round made durable; one sync for both
-        each(fresh, True)
-        each(written, False)
-        contents = count_files(fresh, True)
-        names = count_files(written, False)
-        if contents > ALONE or names > DIRECTORIES or (contents and names and contents + names > ALONE):
-            sync_devices(fresh, written)
+        # 1. content, synced
+        each(tasks, True)
+        if count_files(tasks) > ALONE:
+            sync_devices(tasks)
         else:
-            sync_contents(fresh)
-            sync_names(written)
-        settle(fresh, False)
-        settle(written, True)
+            sync_contents(tasks)
+        # 2. names, synced
+        each(tasks, False)
+        sync_names(tasks)
+        settle(tasks)
         pthread_mutex_lock(&s.mutex)
-        if written != NULL:
-            last = NULL
-            while written != NULL:
-                last = written
-                written = written.next
-                last.next = s.finished
-                s.finished = last
-            pthread_cond_signal(&s.done)
-        written = fresh
+        while tasks != NULL:
+            one = tasks
+            tasks = tasks.next
+            one.next = s.finished
+            s.finished = one
+        pthread_cond_signal(&s.done)
     pthread_mutex_unlock(&s.mutex)
     return NULL
 
