@@ -268,7 +268,7 @@ class SmtpSession:
             return
         directory = service.deliverer.directory
         if domain is None:
-            domain = service.hostname  # <postmaster>, RFC 5321 4.5.1
+            domain = self._own_domain()
         address = f"{local}@{domain}"
         if not directory.is_local(domain):
             if service.kind == SUBMISSION:
@@ -283,6 +283,12 @@ class SmtpSession:
             return
         self._envelope.recipients.append((address, records))
         self._say("250 2.1.5 recipient ok")
+
+    def _own_domain(self) -> str:
+        """For ``<postmaster>`` without a domain (RFC 5321 4.5.1): the host's name, or the nearest domain above it."""
+        labels = self._service.hostname.lower().split(".")
+        names = [".".join(labels[i:]) for i in range(len(labels))]
+        return next((name for name in names if self._service.deliverer.directory.is_local(name)), names[0])
 
     def do_data(self, rest: bytes) -> None:
         """RFC 5321 4.1.1.4."""

@@ -2,6 +2,7 @@
 
 import email
 import imaplib
+import json
 import poplib
 import shutil
 import smtplib
@@ -286,3 +287,39 @@ def test_mbsync_reads_a_whole_account(server: Server, tmp_path: Path) -> None:
     files = list((tmp_path / "m" / "INBOX").glob("*/*S=*")) + list((tmp_path / "m" / "INBOX").glob("[cn]*/*"))
     assert len(set(files)) == 20
     assert len(list((tmp_path / "m" / "Work" / "2026").glob("[cn]*/*"))) == 20
+
+
+def test_postmaster_needs_no_domain_and_lmtp_a_socket_file(tmp_path: Path) -> None:
+    server = Server(tmp_path / "s", workers=2)
+    path = tmp_path / "lmtp.sock"
+    text = server.config.read_text().replace("lmtp = [", f'lmtp = ["unix:{path}", ')
+    server.config.write_text(text)
+    server.start()
+    try:
+        with smtplib.LMTP(str(path), timeout=10) as lmtp:
+            assert lmtp.sendmail("a@b.example", [server.user], b"Subject: l\r\n\r\n") == {}
+        with smtplib.SMTP("127.0.0.1", server.ports["smtp"], timeout=10) as smtp:
+            smtp.ehlo()
+            smtp.mail("")
+            assert smtp.docmd("RCPT", "TO:<Postmaster>")[0] == 250
+        with imap_login(server, server.user) as imap:
+            assert imap.select()[1] == [b"1"]
+    finally:
+        server.stop()
+
+
+def test_thousands_of_accounts_at_once(server: Server, tmp_path: Path) -> None:
+    lines = "".join(
+        f"many{n}@many.test:{{SSHA256}}c2FsdHNhbHRzYWx0c2FsdHNhbHRzYWx0c2FsdHNhbHRzYWx0\n" for n in range(3000)
+    )
+    file = tmp_path / "accounts"
+    file.write_text(lines + "plain@many.test:pass word\n")
+    assert "add many.test" in server.cli("account", "import", str(file), check=False).stderr
+    assert "3001 new" in server.cli("account", "import", "--add-domains", str(file)).stdout.replace(
+        "of them ", ""
+    ).replace(", 3001", ", 3001")
+    listed = json.loads(server.cli("account", "list", "--json").stdout)
+    assert sum(a["address"].endswith("@many.test") for a in listed) == 3001
+    imap_login(server, "plain@many.test").logout()
+    file.write_text("x@many.test:{NOPE}x\n")
+    assert f"{file}:1: {{NOPE}} is not a scheme" in server.cli("account", "import", str(file), check=False).stderr
