@@ -103,6 +103,8 @@ class Supervisor:
             for address in getattr(self._config.listen, protocol):
                 any_port = True
                 shared = bind(address) if address.startswith("unix:") else None
+                if shared is None:
+                    bind(address, reuse_port=False).close()  # sharing a port with a stranger would lose half the mail
                 for number in range(self._count):
                     self._sockets[number].append((protocol, shared or bind(address)))
         if not any_port:
@@ -130,6 +132,7 @@ class Supervisor:
         os.setuid(user.pw_uid)
 
     def _spawn(self, number: int, tls: object) -> None:
+        mine = os.getpid()
         pid = os.fork()
         if pid:
             self._children[pid] = (number, time.monotonic())
@@ -143,7 +146,7 @@ class Supervisor:
                         if sock.family != socket.AF_UNIX:
                             sock.close()
             os.close(self._lock)
-            worker.run(self._config, number, self._count, self._instance, self._sockets[number], tls)  # type: ignore[arg-type]
+            worker.run(self._config, number, self._count, self._instance, self._sockets[number], tls, mine)  # type: ignore[arg-type]
             code = 0
         except ConfigError as error:
             log.event("worker.config", "error", error=error)

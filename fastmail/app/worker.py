@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import os
 import signal
 import socket
 import sys
@@ -23,6 +24,7 @@ from fastmail.telemetry import counters, log
 
 GRACE = 8.0
 M_ARENA_MAX = -8
+PR_SET_PDEATHSIG = 1
 
 
 def run(
@@ -32,10 +34,15 @@ def run(
     instance: str,
     sockets: list[tuple[str, socket.socket]],
     tls: ServerTls | None,
+    supervisor: int,
 ) -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM, or until the supervisor is gone."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)  # many short threads must not each keep an arena
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_ARENA_MAX, 2)  # many short threads must not each keep an arena
+        libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))  # no worker outlives its supervisor
+    if os.getppid() != supervisor:
+        return
     sys.setswitchinterval(0.001)
     gc.freeze()
     uvloop.run(_main(config, number, workers, instance, sockets, tls))

@@ -150,6 +150,28 @@ def test_kill_of_one_worker_leaves_the_service_up(own_server: Server) -> None:
     client.logout()
 
 
+def test_two_servers_do_not_share_a_port(own_server: Server, tmp_path: Path) -> None:
+    server = own_server
+    server.start()
+    other = Server(tmp_path / "other")
+    text = other.config.read_text()
+    other.config.write_text(text.replace(f":{other.ports['imap']}", f":{server.ports['imap']}"))
+    done = other.cli("serve", check=False)
+    assert done.returncode == 78 and "Address already in use" in done.stderr
+    again = server.cli("serve", check=False)
+    assert again.returncode == 78 and "another server runs" in again.stderr
+
+
+def test_no_worker_outlives_its_supervisor(own_server: Server) -> None:
+    server = own_server
+    server.start()
+    assert server.process is not None
+    server.process.kill()
+    server.process.wait(10)
+    server.process = None
+    eventually(lambda: not server.listens())
+
+
 def test_nothing_acknowledged_is_lost_by_kill(own_server: Server) -> None:
     server = own_server
     acknowledged: list[str] = []

@@ -143,7 +143,7 @@ class LocalStore:
         self._resolve = resolve
         self._recover = recover
         self._shards: list[Shard] = []
-        self._opened: set[int] = set()
+        self._opened: dict[int, bytes] = {}  # account: key of its INBOX, which is never removed or renamed
         self._roots: dict[int, int] = {}
         self._untidy: dict[bytes, Account] = {}
         self._tidying: asyncio.Task[None] | None = None
@@ -242,9 +242,13 @@ class LocalStore:
 
             await self.submit(account, apply)
             await self.help(files.sync_dirs, [os.fsencode(account.root)])
-        self._opened.add(account.id)
+        key = self.find(account, INBOX)
+        assert key is not None
+        self._opened[account.id] = key
 
     def find(self, account: Account, name: str) -> bytes | None:
+        if name == INBOX and account.id in self._opened:
+            return self._opened[account.id]
         shard = self.shard(account.id)
         with shard.env.read() as txn:
             return ops.find(txn, shard.tables, account.id, name)
@@ -359,6 +363,8 @@ class LocalStore:
 
     def path(self, account: Account, key: bytes) -> str:
         """The directory of a mailbox; NoSuchMailbox when it is gone."""
+        if self._opened.get(account.id) == key:
+            return account.root
         with self.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is None:
