@@ -1,5 +1,6 @@
 """``domain``, ``account`` and ``alias``: they work while the server runs, and count at once."""
 
+import asyncio
 import itertools
 import os
 import shutil
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from fastmail.app.assembly import maildir_template
+from fastmail.app.assembly import Assembly, maildir_template
 from fastmail.auth import schemes
 from fastmail.cli.common import (
     ConfigOption,
@@ -26,6 +27,8 @@ from fastmail.cli.common import (
     read_config,
     show,
 )
+from fastmail.config.settings import Config
+from fastmail.directory.interface import AccountRecord
 from fastmail.directory.local import DirectoryError, LocalDirectory
 from fastmail.model.address import Address, account_address, domain_name
 from fastmail.model.errors import BadAddress
@@ -98,12 +101,26 @@ def account_remove(
 ) -> None:
     """Remove an account; its Maildir stays unless --delete-mail."""
     account = account_address(address)
-    directory(config).remove_account(account.key)
-    root = maildir_template(read_config(config)).format(domain=account.domain, user=account.local)
+    settings = read_config(config)
+    place = directory(config)
+    record = place.remove_account(account.key)
+    place.close()
+    asyncio.run(_forget(settings, record))
+    root = maildir_template(settings).format(domain=account.domain, user=account.local)
     if delete_mail:
         shutil.rmtree(root, ignore_errors=True)
     kept = "" if delete_mail or not os.path.isdir(root) else f"; its mail stays in {root}"
     output.print(f"removed {account}{kept}", markup=False)
+
+
+async def _forget(settings: Config, record: AccountRecord) -> None:
+    assembly = Assembly(settings)
+    assembly.hub.join(settings.server.run_dir)
+    await assembly.start()
+    try:
+        await assembly.store.forget(assembly.deliverer.account(record))
+    finally:
+        await assembly.close()
 
 
 @accounts.command("list")

@@ -272,6 +272,24 @@ def test_deliver_command_while_the_server_runs(own_server: Server) -> None:
     client.shutdown()
 
 
+def test_a_removed_account_leaves_its_files_and_no_records(own_server: Server) -> None:
+    server = own_server
+    server.start()
+    server.cli("account", "add", "gone@example.test", "--password-stdin", stdin=server.password + "\n")
+    send(server, "kept", "gone@example.test")
+    server.cli("account", "remove", "gone@example.test")
+    assert len(list((server.maildir("gone@example.test") / "new").iterdir())) == 1
+    with pytest.raises(smtplib.SMTPException):
+        send(server, "lost", "gone@example.test")
+    server.cli("account", "add", "gone@example.test", "--password-stdin", stdin=server.password + "\n")
+    time.sleep(5.2)  # younger files could be deliveries under way
+    client = login(server, "gone@example.test")
+    assert client.select()[1] == [b"1"]
+    client.logout()
+    server.cli("account", "remove", "gone@example.test", "--delete-mail")
+    assert not server.maildir("gone@example.test").exists()
+
+
 def test_graceful_stop_says_goodbye(own_server: Server) -> None:
     server = own_server
     server.start()

@@ -79,9 +79,10 @@ class Follower:
                         self._seen[key] = state
                     return
                 for _ in range(5):
-                    if await self._take_in(account, key, directory):
+                    settled = await self._take_in(account, key, directory)
+                    if settled is not None:
                         break
-                if state is not None:
+                if state is not None and settled:
                     self._seen[key] = state
                     if len(self._seen) > 100_000:
                         self._seen.pop(next(iter(self._seen)))
@@ -89,8 +90,9 @@ class Follower:
             if not lock.locked():
                 self._locks.pop(key, None)
 
-    async def _take_in(self, account: Account, key: bytes, directory: str) -> bool:
-        """One look; False when another worker took something in at the same time and it must be repeated."""
+    async def _take_in(self, account: Account, key: bytes, directory: str) -> bool | None:
+        """One look: True when all was taken in, False when something must be looked at again later, None when another
+        worker took something in at the same time and it must be repeated now."""
         store = self._store
         shard = store.shard(account.id)
         with store.snapshot(account) as snapshot:
@@ -99,7 +101,7 @@ class Follower:
             raise NoSuchMailbox("mailbox is gone")
         plan = await store.help(sync.look, shard.env.begin, shard.tables, box, directory, store.maker)
         if not plan:
-            return True
+            return not plan.pending
         generation = plan.generation
         known = None
         if plan.fresh:
@@ -108,7 +110,7 @@ class Follower:
             if not await store.submit(
                 account, lambda txn, t: sync.begin_adoption(txn, t, key, generation, known, words)
             ):
-                return False
+                return None
             generation = max(generation, 1)
         uids = known.uids if known is not None else {}
         floor = known.uidnext if known is not None else 1
@@ -127,7 +129,7 @@ class Follower:
 
             after = await store.submit(account, apply)
             if after is None:
-                return False
+                return None
             generation = after
             if total > 5000:
                 log.event("store.adopting", mailbox=directory, done=min(start + len(part), total), of=total)
@@ -141,7 +143,7 @@ class Follower:
             "store.external", "debug", mailbox=directory, new=total, renamed=len(plan.renamed), gone=len(plan.gone)
         )
         store.hub.publish([key])
-        return True
+        return not plan.pending
 
     # ---------------------------------------------------------------- watching
 

@@ -308,6 +308,15 @@ def drop(txn: Any, t: Tables, box: Mailbox) -> None:
                 pass
 
 
+def forget_account(txn: Any, t: Tables, account: int) -> None:
+    """Forget all that the index holds of an account; its files stay."""
+    for box in boxes(txn, t, account):
+        drop(txn, t, box)
+    for name in subscriptions(txn, t, account):
+        subscribe(txn, t, account, name, False)
+    txn.delete(b"next" + layout.account_key(account), db=t.meta)
+
+
 def rename(txn: Any, t: Tables, account: int, pairs: Sequence[tuple[bytes, str]]) -> None:
     """Give mailboxes new names; subscriptions stay with the old ones (RFC 3501 6.3.9 leaves them alone)."""
     prefix = layout.account_key(account)

@@ -73,7 +73,7 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
     for box in listing.mailboxes:
         directory = folder(account.root, box.name)
         known = await store.help(_known_uids, store, account, box, directory)
-        names = await store.help(_names_on_disk, store, directory)
+        names = await store.help(_names_on_disk, store, directory, known)
         names.sort(key=lambda item: (known.uids.get(base_of(item[1]), 1 << 40), arrival_order(item[1])))
         found: list[sync.Found] = []
         for start in range(0, len(names), sync.ADOPT_BATCH):
@@ -101,8 +101,16 @@ def _known_uids(store: LocalStore, account: Account, box: Mailbox, directory: st
     return foreign.read_uidlist(directory) or foreign.UidList(box.uidvalidity, box.uidnext)
 
 
-def _names_on_disk(store: LocalStore, directory: str) -> list[tuple[bytes, bytes]]:
-    return [(m, n) for m, sub in ((b"n", "new"), (b"c", "cur")) for n in sync.listing(directory, sub)]
+def _names_on_disk(store: LocalStore, directory: str, known: foreign.UidList) -> list[tuple[bytes, bytes]]:
+    """Marks and names of the files, without what a running server may be delivering right now."""
+    return [
+        (mark, name)
+        for mark, sub in ((b"n", "new"), (b"c", "cur"))
+        for name in sync.listing(directory, sub)
+        if base_of(name) in known.uids
+        or not store.maker.under_way(name)
+        or sync.age_of(directory, mark + name) > sync.UNDER_WAY
+    ]
 
 
 def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: foreign.UidList) -> None:

@@ -222,6 +222,11 @@ class LocalStore:
 
     # ---------------------------------------------------------------- mailboxes
 
+    async def forget(self, account: Account) -> None:
+        """The account was removed: drop its records. Its Maildir is not touched."""
+        await self.submit(account, lambda txn, t: ops.forget_account(txn, t, account.id))
+        self._opened.pop(account.id, None)
+
     async def open(self, account: Account) -> None:
         if account.id in self._opened:
             return

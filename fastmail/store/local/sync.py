@@ -1,9 +1,10 @@
 """Takes in what other programs did to a Maildir: new files, changed flags, files that are gone.
 
 Runs on a helper thread and leaves all writing to the commit queue. Promise: nothing is deleted or renamed here; a
-file of the running instance that has no record yet is a delivery under way and is left alone; what looks removed is
-looked for again before it is believed, because readdir may miss a file that is being renamed. UIDs of new files
-follow the order of arrival that their names state, or a control file of Dovecot or Courier when the mailbox is new.
+file of the running instance that has no record yet is a delivery under way and is left alone for a while; what looks
+removed is looked for again before it is believed, because readdir may miss a file that is being renamed. UIDs of new
+files follow the order of arrival that their names state, or a control file of Dovecot or Courier when the mailbox is
+new.
 """
 
 import os
@@ -24,6 +25,8 @@ from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_
 
 ADOPT_BATCH = 500
 LETTER_MASK = (1 << LETTERED_KEYWORDS) - 1
+UNDER_WAY = 600.0  # s after which a file of the running instance without a record is no delivery under way any more
+FIRST_LOOK = 5.0  # the same when the mailbox is looked at for the first time: an account that came back
 TICK = 0.05  # a directory changed this recently may change again without a new mtime
 
 State = tuple[int, int]
@@ -38,6 +41,7 @@ class Plan:
     renamed: list[tuple[int, bytes, bytes]] = field(default_factory=list)  # uid, mark, name
     gone: list[int] = field(default_factory=list)
     fresh: bool = False
+    pending: bool = False  # files that may be deliveries under way were passed over: look again next time
 
     def __bool__(self) -> bool:
         return bool(self.new or self.renamed or self.gone or self.fresh)
@@ -72,7 +76,11 @@ def look(begin: Callable[[], Any], t: Tables, box: Mailbox, directory: str, make
     for base, (mark, name) in found.items():
         entry = known.get(base)
         if entry is None:
-            if base not in trash and not maker.under_way(name):
+            if base in trash:
+                continue
+            if maker.under_way(name) and age_of(directory, mark + name) < (FIRST_LOOK if plan.fresh else UNDER_WAY):
+                plan.pending = True
+            else:
                 plan.new.append((mark, name))
         elif entry[1] != mark + name and entry[0] not in todo and os.path.lexists(path_of(directory, mark + name)):
             plan.renamed.append((entry[0], mark, name))
@@ -82,6 +90,14 @@ def look(begin: Callable[[], Any], t: Tables, box: Mailbox, directory: str, make
         plan.gone = sorted(uid for base, (uid, _) in missing if base not in again)
     plan.new.sort(key=lambda item: arrival_order(item[1]))
     return plan
+
+
+def age_of(directory: str, marked: bytes) -> float:
+    """Seconds since the file got its name; negative when it is gone."""
+    try:
+        return time.time() - os.lstat(path_of(directory, marked)).st_ctime
+    except OSError:
+        return -1.0
 
 
 def only_own_news(directory: str, maker: NameMaker) -> bool:
