@@ -31,7 +31,7 @@ def mailbox(count: int) -> tuple[list[bytes], UidSet]:
     made: dict[int, bytes] = {}
     for uid in range(1, count + 1):
         base = uid & ~31
-        made[base] = pages.append(made.get(base), uid, uid % 3, uid, 0, 1_700_000_000 + uid, 4096, 0)
+        made[base] = pages.extend(made.get(base), pages.pack(uid, uid % 3, uid, 0, 1_700_000_000 + uid, 4096, 0))
     return list(made.values()), UidSet.of_ranges((1, count))
 
 
@@ -96,8 +96,8 @@ def test_search_unseen_10000(benchmark: Any) -> None:
 
 
 def test_page_append(benchmark: Any) -> None:
-    page = pages.append(None, 32, 0, 1, 0, 0, 0, 0)
-    assert benchmark(pages.append, page, 33, 0, 1, 0, 0, 4096, 0)
+    page = pages.extend(None, pages.pack(32, 0, 1, 0, 0, 0, 0))
+    assert benchmark(pages.extend, page, pages.pack(33, 0, 1, 0, 0, 4096, 0))
 
 
 def test_page_update(benchmark: Any) -> None:

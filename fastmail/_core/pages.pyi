@@ -13,10 +13,14 @@ def head(page: Octets) -> tuple[int, int, int, int]:
     """(records, highest modseq, presence bits, unseen bits)."""
 
 def presence(page: Octets) -> int: ...
-def append(
-    page: Octets | None, uid: int, flags: int, modseq: int, keywords: int, date: int, size: int, saved: int
-) -> bytes:
-    """The page with one more record; ValueError unless ``uid`` is above all in it."""
+def pack(uid: int, flags: int, modseq: int, keywords: int, date: int, size: int, saved: int) -> bytes:
+    """One record as it lies in a page: RECORD octets."""
+
+def extend(page: Octets | None, packed: Octets) -> bytes:
+    """The page with packed records behind its own; ValueError unless their UIDs ascend and belong to it."""
+
+def tally(packed: Octets) -> tuple[int, int, int]:
+    """(unseen, deleted, octets) of packed records."""
 
 def update(
     page: Octets, uids: UidSet, mode: int, flags: int, keywords: int, modseq: int, unchanged_since: int

@@ -68,22 +68,9 @@ def presence(const unsigned char[::1] page):
     return get64(open_page(page, &count, &step) + 16)
 
 
-def append(page, uint32_t uid, uint32_t flags, uint64_t modseq, uint64_t keywords, int64_t date, uint32_t size,
-           uint32_t saved):
-    cdef uint8_t tmp[RECORD * SPAN]
-    cdef Py_ssize_t count = 0, step = 0, i
-    cdef const uint8_t* p
-    cdef uint64_t top = 0
-    cdef const unsigned char[::1] view
-    if page is not None:
-        view = page
-        p = open_page(view, &count, &step)
-        if count == SPAN or (count and get32(p + HEAD + (count - 1) * step) >= uid):
-            raise ValueError("UIDs of a page must ascend")
-        for i in range(count):
-            memcpy(tmp + i * RECORD, p + HEAD + i * step, RECORD)
-        top = get64(p + 8)
-    cdef uint8_t* r = tmp + count * RECORD
+def pack(uint32_t uid, uint32_t flags, uint64_t modseq, uint64_t keywords, int64_t date, uint32_t size, uint32_t saved):
+    cdef bytes result = PyBytes_FromStringAndSize(NULL, RECORD)
+    cdef uint8_t* r = <uint8_t*>PyBytes_AS_STRING(result)
     set32(r, uid)
     set32(r + 4, flags)
     set64(r + 8, modseq)
@@ -91,7 +78,46 @@ def append(page, uint32_t uid, uint32_t flags, uint64_t modseq, uint64_t keyword
     set64(r + 24, <uint64_t>date)
     set32(r + 32, size)
     set32(r + 36, saved)
-    return finish(tmp, count + 1, top)
+    return result
+
+
+def extend(page, const unsigned char[::1] packed):
+    cdef uint8_t tmp[RECORD * SPAN]
+    cdef Py_ssize_t count = 0, step = 0, i, more = packed.shape[0] // RECORD
+    cdef const uint8_t* p
+    cdef uint64_t top = 0
+    cdef uint32_t uid, last = 0, base = 0
+    cdef const unsigned char[::1] view
+    if page is not None:
+        view = page
+        p = open_page(view, &count, &step)
+        for i in range(count):
+            memcpy(tmp + i * RECORD, p + HEAD + i * step, RECORD)
+        top = get64(p + 8)
+    if packed.shape[0] % RECORD or count + more > SPAN:
+        raise ValueError("a page can not take these records")
+    if more:
+        memcpy(tmp + count * RECORD, &packed[0], more * RECORD)
+    for i in range(count + more):
+        uid = get32(tmp + i * RECORD)
+        if uid <= last or (i and uid // SPAN != base):
+            raise ValueError("UIDs of a page must ascend")
+        last = uid
+        base = uid // SPAN
+    return finish(tmp, count + more, top)
+
+
+def tally(const unsigned char[::1] packed):
+    cdef Py_ssize_t i
+    cdef int unseen = 0, deleted = 0
+    cdef uint64_t size = 0
+    cdef const uint8_t* r
+    for i in range(packed.shape[0] // RECORD):
+        r = &packed[i * RECORD]
+        unseen += get32(r + 4) & SEEN == 0
+        deleted += get32(r + 4) & DELETED != 0
+        size += get32(r + 32)
+    return unseen, deleted, size
 
 
 def update(const unsigned char[::1] page, UidSet uids not None, int mode, uint32_t flags, uint64_t keywords,

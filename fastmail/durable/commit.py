@@ -63,11 +63,17 @@ class CommitQueue:
     """Submit from the event loop; everything else happens on the stages' threads."""
 
     def __init__(
-        self, env: Environment, loop: asyncio.AbstractEventLoop, publish: Callable[[list[Any]], None], name: str = "w"
+        self,
+        env: Environment,
+        loop: asyncio.AbstractEventLoop,
+        publish: Callable[[list[Any]], None],
+        name: str = "w",
+        begun: Callable[[Any], None] | None = None,
     ) -> None:
         self._env = env
         self._loop = loop
         self._publish = publish
+        self._begun = begun
         self._ready: deque[Operation] = deque()
         self._files = FileStage()
         self._closing = False
@@ -108,7 +114,7 @@ class CommitQueue:
 
     def _commit(self, batch: list[Operation]) -> None:
         try:
-            commit_batch(self._env, batch)
+            commit_batch(self._env, batch, self._begun)
         except BaseException as error:  # a bug must not silence a store
             for operation in batch:
                 operation.error = operation.error or error
@@ -130,13 +136,14 @@ class CommitQueue:
                 future.set_result(operation.result)
 
 
-def commit_batch(env: Environment, batch: list[Operation]) -> None:
-    """Commit operations whose files are in place; each ends with a result or an error."""
+def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Any], None] | None = None) -> None:
+    """Commit operations whose files are in place; each ends with a result or an error. ``begun`` is called with each
+    transaction before the first operation."""
     ready = [operation for operation in batch if operation.error is None]
-    if ready and not _apply(env, ready):
+    if ready and not _apply(env, ready, begun):
         for operation in ready:
             if operation.error is None:
-                _apply(env, [operation])
+                _apply(env, [operation], begun)
     for operation in batch:
         if operation.error is not None and operation.files:
             files.unlink_batch([job.path for job in operation.files])
@@ -144,11 +151,13 @@ def commit_batch(env: Environment, batch: list[Operation]) -> None:
             operation.error = translate(operation.error)
 
 
-def _apply(env: Environment, operations: list[Operation]) -> bool:
+def _apply(env: Environment, operations: list[Operation], begun: Callable[[Any], None] | None) -> bool:
     """3. index: all in one transaction. False when one failed, and nothing was kept: try them one by one."""
     txn = None
     try:
         txn = env.begin(write=True)
+        if begun is not None:
+            begun(txn)
         for operation in operations:
             operation.result = operation.apply(txn)
         txn.commit()

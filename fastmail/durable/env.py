@@ -38,7 +38,7 @@ class Environment:
         if version > layout:
             self.env.close()
             raise ConfigError(f"{path} was written by a newer fastmail (layout {version}, this one reads {layout})")
-        if version == 0:
+        if version < layout:  # a change of layout keeps what older rows mean
             with self.write() as txn:
                 txn.put(LAYOUT, b"%d" % layout, db=self.db["meta"])
 

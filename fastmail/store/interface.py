@@ -35,7 +35,10 @@ DEFAULT_MAILBOXES = {"Drafts": 1, "Sent": 2, "Trash": 4, "Junk": 8, "Archive": 1
 
 @dataclass(slots=True)
 class Mailbox:
-    """One mailbox as of one commit. ``recent_from``: first UID that no session was told of as \\Recent."""
+    """One mailbox as of one commit. ``recent_from``: first UID that no session was told of as \\Recent.
+
+    ``generation`` and ``settled`` are the local backend's own.
+    """
 
     key: bytes
     name: str
@@ -50,6 +53,7 @@ class Mailbox:
     special: int = 0
     created: int = 0
     generation: int = 0
+    settled: int = 0
 
 
 @dataclass(slots=True)

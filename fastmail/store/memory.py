@@ -80,7 +80,9 @@ class MemorySnapshot:
         made: dict[int, bytes | None] = {}
         for m in self._store.boxes[key].messages:
             base = m.uid - m.uid % SPAN
-            made[base] = pages.append(made.get(base), m.uid, m.flags, m.modseq, m.keywords, m.date, m.size, m.saved)
+            made[base] = pages.extend(
+                made.get(base), pages.pack(m.uid, m.flags, m.modseq, m.keywords, m.date, m.size, m.saved)
+            )
         for base, page in made.items():
             assert page is not None
             yield base, page

@@ -1,10 +1,12 @@
-"""What the index of one shard holds: tables, keys and rows, version 1. Only the writer's transactions write them.
+"""What the index of one shard holds: tables, keys and rows, version 2. Only the writer's transactions write them.
 
     page    mailbox key(12) first uid(4)     index page (_core/pages.pxd)
     page    mailbox key(12) 0xFFFFFFFF       Mailbox row (below), then the name in UTF-8: beside the last page, because
                                              a delivery writes both
     msg     mailbox key(12) uid(4)           u16 length, b"n" or b"c" (new/ or cur/) and the file's name, then the
                                              summary (_core/mime.pyx)
+    new     number(8)                        arrivals (arrivals.py) in the order of their commits: mailbox key(12),
+                                             record(40, as in a page), value for msg; settled into page and msg soon
     name    account(8) name                  mailbox id(4)
     subs    account(8) name                  empty; subscribed names, which need not exist
     kw      mailbox key(12)                  keyword names, NUL between them; position = bit
@@ -22,13 +24,16 @@ from typing import Any, NamedTuple
 
 from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Mailbox
+from fastmail.store.local.arrivals import Arrivals
 
-LAYOUT = 1
-TABLES = ["page", "msg", "name", "subs", "kw", "gone", "todo", "trash"]
+LAYOUT = 2
+TABLES = ["page", "msg", "new", "name", "subs", "kw", "gone", "todo", "trash"]
 
 # version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
-# created (s since 1970), generation (grows when files of other programs are taken in)
-ROW = struct.Struct("<BBHIIIIIIQQII")
+# created (s since 1970), generation (grows when files of other programs are taken in), settled (arrivals up to this
+# number are in the pages; not there in version 1)
+ROW = struct.Struct("<BBHIIIIIIQQIIQ")
+ROW_V1 = ROW.size - 8
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
 U16 = struct.Struct("<H")
@@ -42,6 +47,7 @@ class Tables(NamedTuple):
 
     page: Any
     msg: Any
+    new: Any
     name: Any
     subs: Any
     kw: Any
@@ -49,6 +55,7 @@ class Tables(NamedTuple):
     todo: Any
     trash: Any
     meta: Any
+    arrivals: Arrivals
 
 
 def account_key(account: int) -> bytes:
@@ -101,16 +108,18 @@ def pack_row(box: Mailbox) -> bytes:
             box.octets,
             box.created,
             box.generation,
+            box.settled,
         )
         + box.name.encode()
     )
 
 
 def unpack_row(key: bytes, row: bytes | memoryview) -> Mailbox:
-    if len(row) < ROW.size or row[0] != 1:
+    if len(row) < ROW_V1 or row[0] != 1 or len(row) < row[1]:
         raise CorruptData(f"mailbox row {key.hex()} has an unknown layout")
-    _, at, special, validity, uidnext, exists, unseen, deleted, recent, modseq, octets, created, generation = (
-        ROW.unpack_from(row)
+    fixed = row if row[1] >= ROW.size else bytes(row[:ROW_V1]) + bytes(8)
+    _, at, special, validity, uidnext, exists, unseen, deleted, recent, modseq, octets, created, generation, settled = (
+        ROW.unpack_from(fixed)
     )
     return Mailbox(
         bytes(key),
@@ -126,4 +135,5 @@ def unpack_row(key: bytes, row: bytes | memoryview) -> Mailbox:
         special,
         created,
         generation,
+        settled,
     )

@@ -16,14 +16,25 @@ from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, TooMuc
 from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
 from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Mailbox, NewMessage, Stored
 from fastmail.store.local import layout
+from fastmail.store.local.arrivals import HEAD, NUMBER
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, base_of
 
 PAIR = struct.Struct("<II")
+TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
+FEW = 8  # messages that one operation may leave as arrivals
 
 
 def load(txn: Any, t: Tables, key: bytes) -> Mailbox:
-    """The mailbox row; NoSuchMailbox when it was deleted meanwhile."""
+    """The mailbox row, for changing it: arrivals are settled. NoSuchMailbox when it was deleted meanwhile."""
+    box = _row(txn, t, key)
+    numbers, records = t.arrivals.unsettled(key, box.settled)
+    if numbers:
+        _settle(txn, t, box, numbers, records)
+    return box
+
+
+def _row(txn: Any, t: Tables, key: bytes) -> Mailbox:
     row = txn.get(layout.row_key(key), db=t.page)
     if row is None:
         raise NoSuchMailbox("mailbox is gone")
@@ -32,6 +43,60 @@ def load(txn: Any, t: Tables, key: bytes) -> Mailbox:
 
 def save(txn: Any, t: Tables, box: Mailbox) -> None:
     txn.put(layout.row_key(box.key), layout.pack_row(box), db=t.page)
+
+
+# ---------------------------------------------------------------- arrivals
+
+
+def by_page(records: Sequence[bytes]) -> dict[int, bytes]:
+    """{first UID of a page: packed records that belong to it}, in UID order."""
+    out: dict[int, bytes] = {}
+    for record in records:
+        first = int.from_bytes(record[:4], "little") & ~31
+        out[first] = out.get(first, b"") + record
+    return out
+
+
+def count_in(box: Mailbox, records: Sequence[bytes]) -> None:
+    """Bring a mailbox's row up to date with arrivals."""
+    packed = b"".join(records)
+    unseen, deleted, octets = pages.tally(packed)
+    uid, _, modseq = TAIL.unpack_from(records[-1])
+    box.exists += len(records)
+    box.unseen += unseen
+    box.deleted += deleted
+    box.octets += octets
+    box.uidnext = uid + 1
+    box.modseq = modseq
+
+
+def _settle(txn: Any, t: Tables, box: Mailbox, numbers: Sequence[int], records: Sequence[bytes]) -> None:
+    for first, packed in by_page(records).items():
+        at = layout.page_key(box.key, first)
+        txn.put(at, pages.extend(txn.get(at, db=t.page), packed), db=t.page)
+    for number, record in zip(numbers, records, strict=True):
+        value = txn.get(NUMBER.pack(number), db=t.new)
+        txn.put(layout.uid_key(box.key, TAIL.unpack_from(record)[0]), value[HEAD:], db=t.msg)
+    count_in(box, records)
+    box.settled = numbers[-1]
+    save(txn, t, box)
+
+
+def settle(txn: Any, t: Tables, keys: Iterable[bytes]) -> None:
+    """Move the arrivals of these mailboxes to their pages, and drop what is settled."""
+    for key in keys:
+        if txn.get(layout.row_key(key), db=t.page) is not None:
+            load(txn, t, key)
+    done: list[int] = []
+    marks: dict[bytes, int] = {}
+    for number, key in t.arrivals.oldest(txn):
+        if key not in marks:
+            row = txn.get(layout.row_key(key), db=t.page)
+            marks[key] = layout.unpack_row(key, row).settled if row is not None else 1 << 64
+        if number > marks[key]:
+            break
+        done.append(number)
+    t.arrivals.trim(txn, done)
 
 
 # ---------------------------------------------------------------- keywords
@@ -72,13 +137,14 @@ def keyword_bits(txn: Any, t: Tables, key: bytes, words: Sequence[bytes], create
 def append_record(
     txn: Any, t: Tables, box: Mailbox, flags: int, keywords: int, date: int, size: int, saved: int
 ) -> int:
-    """One more record with the next UID and the box's MODSEQ; the caller saves the box."""
+    """One more record in the pages with the next UID and the box's MODSEQ; the caller saves the box."""
     uid = box.uidnext
     if uid >= layout.MAX_UID:
         raise CannotDo("the mailbox has used up its UIDs")
     at = layout.page_key(box.key, uid)
     page = txn.get(at, db=t.page)
-    txn.put(at, pages.append(page, uid, flags, box.modseq, keywords, date, size, saved), db=t.page)
+    record = pages.pack(uid, flags, box.modseq, keywords, date, size, saved)
+    txn.put(at, pages.extend(page, record), db=t.page)
     box.uidnext = uid + 1
     box.exists += 1
     box.octets += size
@@ -91,6 +157,8 @@ def append(
     txn: Any, t: Tables, key: bytes, messages: Sequence[NewMessage], names: Sequence[bytes], saved: int
 ) -> Appended:
     """Records for messages whose files (``n`` or ``c``, then the name) are in place."""
+    if len(messages) <= FEW and not any(message.keywords for message in messages):
+        return _arrive(txn, t, key, messages, names, saved)
     box = load(txn, t, key)
     box.modseq += 1
     uids = []
@@ -104,6 +172,26 @@ def append(
         uids.append(uid)
     save(txn, t, box)
     return Appended(key, box.uidvalidity, uids, box.modseq)
+
+
+def _arrive(
+    txn: Any, t: Tables, key: bytes, messages: Sequence[NewMessage], names: Sequence[bytes], saved: int
+) -> Appended:
+    """The same as arrivals: pages follow later."""
+    box = _row(txn, t, key)
+    newest = t.arrivals.newest(key, box.settled)
+    uid, modseq = box.uidnext, box.modseq
+    if newest is not None:
+        last, _, modseq = TAIL.unpack_from(newest)
+        uid = last + 1
+    modseq += 1
+    uids = list(range(uid, uid + len(messages)))
+    if uids[-1] >= layout.MAX_UID:
+        raise CannotDo("the mailbox has used up its UIDs")
+    for one, message, name in zip(uids, messages, names, strict=True):
+        record = pages.pack(one, message.flags, modseq, 0, message.date, message.size, saved)
+        t.arrivals.add(txn, key, record, layout.pack_message(name, message.summary))
+    return Appended(key, box.uidvalidity, uids, modseq)
 
 
 def pages_of(txn: Any, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[tuple[bytes, bytes]]:
@@ -201,11 +289,11 @@ def copy(
 ) -> Copied:
     """COPY or MOVE of UIDs whose files are already linked in the target as ``names``; those gone meanwhile are
     left out, and their links left to the sweeper."""
+    load(txn, t, key)
     records: dict[int, tuple[int, int, int, int, int, int, int]] = {}
     wanted = UidSet.of(uid for uid, _ in names)
     for _, page in pages_of(txn, t, key, wanted):
         records.update({record[0]: record for record in pages.records(page)})
-    load(txn, t, key)
     old_words = keyword_names(txn, t, key)
     box = load(txn, t, target)
     box.modseq += 1

@@ -9,9 +9,11 @@ import asyncio
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from fastmail._core import pages as page_format
@@ -19,7 +21,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.durable import files
 from fastmail.durable.commit import CommitQueue, FileJob, Operation
 from fastmail.durable.env import Environment, translate
-from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFailed
+from fastmail.model.errors import CannotDo, MailboxExists, MailError, NoSuchMailbox, StorageFailed
 from fastmail.model.flags import to_info
 from fastmail.model.mailbox_name import INBOX, decode_utf7
 from fastmail.store.hub import Hub
@@ -32,83 +34,21 @@ from fastmail.store.interface import (
     Delivery,
     Expunged,
     Listing,
-    Mailbox,
     NewMessage,
-    Octets,
     Stored,
 )
 from fastmail.store.local import housekeeping, layout, ops
+from fastmail.store.local.arrivals import Arrivals
 from fastmail.store.local.follow import Follower
 from fastmail.store.local.layout import TABLES, Tables
 from fastmail.store.local.names import FileName, NameMaker, folder, sizes_in
+from fastmail.store.local.snapshot import LocalSnapshot
 from fastmail.store.local.sync import path_of
+from fastmail.telemetry import log
 
 HOUSEKEEPING_DELAY = 0.3
-
-
-class LocalSnapshot:
-    """One read transaction; see interface.Snapshot."""
-
-    def __init__(self, txn: Any, tables: Tables) -> None:
-        self._txn = txn
-        self._t = tables
-
-    def mailbox(self, key: bytes) -> Mailbox | None:
-        row = self._txn.get(layout.row_key(key), db=self._t.page)
-        return layout.unpack_row(key, row) if row is not None else None
-
-    def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
-        cursor = self._txn.cursor(db=self._t.page)
-        last = b""
-        for lo, hi in [(1, layout.MAX_UID)] if uids is None else uids.ranges():
-            start = layout.page_key(key, lo)
-            if start <= last:
-                start = last + b"\0"
-            stop = layout.uid_key(key, hi)
-            if start > stop or not cursor.set_range(start):
-                continue
-            for at, page in cursor.iternext():
-                at = bytes(at)
-                if at > stop or at[:12] != key or at[12:] == layout.TOP:
-                    break
-                last = at
-                yield page
-
-    def presence(self, key: bytes, above: int = 0) -> Iterator[tuple[int, int]]:
-        cursor = self._txn.cursor(db=self._t.page)
-        if cursor.set_range(layout.page_key(key, above)):
-            presence = page_format.presence
-            for at, page in cursor.iternext():
-                if at[:12] != key or at[12:] == layout.TOP:
-                    return
-                yield int.from_bytes(at[12:], "big"), presence(page)
-
-    def summaries(self, key: bytes, uids: Iterable[int]) -> dict[int, Octets]:
-        get, table, pack = self._txn.get, self._t.msg, layout.U32.pack
-        out: dict[int, Octets] = {}
-        for uid in uids:
-            found = get(key + pack(uid), db=table)
-            if found is not None:
-                out[uid] = layout.summary_of(found)
-        return out
-
-    def expunged(self, key: bytes, since: int) -> UidSet:
-        cursor = self._txn.cursor(db=self._t.gone)
-        flat: list[int] = []
-        if cursor.set_range(key + layout.U64.pack(since + 1)):
-            for at, pairs in cursor.iternext():
-                if at[:12] != key:
-                    break
-                for pair in ops.PAIR.iter_unpack(pairs):
-                    flat += pair
-        return UidSet.of_ranges(flat)
-
-    def keywords(self, key: bytes) -> list[bytes]:
-        return ops.keyword_names(self._txn, self._t, key)
-
-    def file(self, key: bytes, uid: int) -> bytes | None:
-        value = self._txn.get(layout.uid_key(key, uid), db=self._t.msg)
-        return layout.marked_of(value) if value is not None else None
+SETTLE_DELAY = 1.0
+SETTLE_BATCH = 256  # messages
 
 
 class Shard:
@@ -118,8 +58,63 @@ class Shard:
         self, path: str, map_size: int, loop: asyncio.AbstractEventLoop, publish: Callable[[list[Any]], None], n: int
     ) -> None:
         self.env = Environment(path, TABLES, layout.LAYOUT, map_size)
-        self.tables = Tables(**self.env.db)
-        self.queue = CommitQueue(self.env, loop, publish, str(n))
+        arrivals = Arrivals(self.env.db["new"])
+        self.tables = Tables(**self.env.db, arrivals=arrivals)
+        self.queue = CommitQueue(self.env, loop, publish, str(n), arrivals.begun)
+        self._loop = loop
+        self._unsettled: Counter[bytes] = Counter()  # arrivals of this worker, by mailbox
+        self._settling: asyncio.Task[None] | None = None
+
+    def arrived(self, keys: Iterable[bytes]) -> None:
+        """Messages came to these mailboxes: settle them soon."""
+        self._unsettled.update(keys)
+        if self._settling is None:
+            self._settling = self._loop.create_task(self._settle_soon())
+
+    async def _settle_soon(self) -> None:
+        try:
+            while self._unsettled:
+                await asyncio.sleep(SETTLE_DELAY)
+                try:
+                    await self.settle()
+                except MailError as error:
+                    log.event("store.settle", "warning", error=error)
+        finally:
+            self._settling = None
+
+    async def settle(self) -> None:
+        """Settle what this worker put in, some hundred messages to a commit."""
+        work, self._unsettled = self._unsettled, Counter()
+        while work:
+            keys: list[bytes] = []
+            messages = 0
+            for key, n in work.items():
+                keys.append(key)
+                messages += n
+                if messages >= SETTLE_BATCH:
+                    break
+            try:
+                await self.queue.submit(Operation(partial(ops.settle, t=self.tables, keys=keys)))
+            except MailError:
+                self._unsettled.update(work)
+                raise
+            for key in keys:
+                del work[key]
+
+    def leftover(self) -> None:
+        """Settle everything that a process before this one left."""
+        with self.env.read() as txn:
+            self.tables.arrivals.catch_up(txn)
+        self._unsettled.update(self.tables.arrivals.keys())
+
+    async def close(self) -> None:
+        """Settle, and stop the writer."""
+        if self._settling is not None:
+            self._settling.cancel()
+            await asyncio.gather(self._settling, return_exceptions=True)
+        if self._unsettled:
+            await asyncio.gather(self.settle(), return_exceptions=True)
+        await self.queue.close()
 
 
 class LocalStore:
@@ -160,6 +155,10 @@ class LocalStore:
             path = os.path.join(self.directory, f"index-{n}")
             self._shards.append(Shard(path, self._map_size, self.loop, self._publish, n))
         self.follower.start()
+        if self._recover:
+            for shard in self._shards:
+                shard.leftover()
+                await shard.settle()
         if self._recover and self._resolve is not None:
             for shard in self._shards:
                 for key in housekeeping.pending(shard.env.begin, shard.tables):
@@ -177,7 +176,7 @@ class LocalStore:
         if self._untidy:
             await asyncio.gather(self._tidy(0), return_exceptions=True)
         for shard in self._shards:
-            await shard.queue.close()
+            await shard.close()
         self._helpers.shutdown(wait=True)
         for shard in self._shards:
             shard.env.close()
@@ -263,7 +262,7 @@ class LocalStore:
         await self._look_for_folders(account)
         shard = self.shard(account.id)
         with shard.env.read() as txn:
-            boxes = ops.boxes(txn, shard.tables, account.id)
+            boxes = LocalSnapshot(txn, shard.tables).boxes(account.id)
             return Listing(boxes, ops.subscriptions(txn, shard.tables, account.id))
 
     async def _look_for_folders(self, account: Account) -> None:
@@ -412,6 +411,7 @@ class LocalStore:
         result: Appended = await self._submit_files(
             account, lambda txn, t: ops.append(txn, t, key, messages, names, now), [job for job, _ in placed]
         )
+        self.shard(account.id).arrived([key])
         if any(message.keywords for message in messages):
             self._touch(account, key)
         return result
@@ -434,6 +434,8 @@ class LocalStore:
             await waits[0]
         else:
             await asyncio.gather(*waits)
+        for n, group in groups.items():
+            self._shards[n].arrived([item.key for item, _, _ in group])
 
     def _place(self, root: bytes, message: NewMessage) -> tuple[FileJob, bytes]:
         """Where a message's file goes, and the name that its record gets."""

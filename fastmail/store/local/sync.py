@@ -17,11 +17,13 @@ from typing import Any
 from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
+from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import LETTERED_KEYWORDS, SEEN
 from fastmail.store.interface import Mailbox
 from fastmail.store.local import foreign, layout, ops
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of
+from fastmail.store.local.snapshot import LocalSnapshot
 
 ADOPT_BATCH = 500
 LETTER_MASK = (1 << LETTERED_KEYWORDS) - 1
@@ -117,10 +119,12 @@ def read_index(
     known: dict[bytes, tuple[int, bytes]] = {}
     txn = begin()
     try:
-        box = ops.load(txn, t, key)
-        for at, value in rows(txn, t.msg, key):
-            marked = layout.marked_of(value)
-            known[base_of(marked[1:])] = (int.from_bytes(at[12:], "big"), marked)
+        snapshot = LocalSnapshot(txn, t)
+        box = snapshot.mailbox(key)
+        if box is None:
+            raise NoSuchMailbox("mailbox is gone")
+        for uid, marked in snapshot.files(key):
+            known[base_of(marked[1:])] = (uid, marked)
         todo = {int.from_bytes(at[12:], "big") for at, _ in rows(txn, t.todo, key)}
         trash = {bytes(at[12:]) for at, _ in rows(txn, t.trash, key)}
     finally:

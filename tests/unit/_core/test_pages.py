@@ -14,7 +14,7 @@ ALL = (1 << 64) - 1
 def page(count: int = 3, first: int = 32) -> bytes:
     made = None
     for n in range(count):
-        made = pages.append(made, first + n, n % 2, 10 + n, 0, 86400 * n, 100 * n, 5)
+        made = pages.extend(made, pages.pack(first + n, n % 2, 10 + n, 0, 86400 * n, 100 * n, 5))
     assert made is not None
     return made
 
@@ -26,9 +26,9 @@ def test_records_come_back() -> None:
 
 def test_uids_must_ascend_and_fit() -> None:
     with pytest.raises(ValueError, match="ascend"):
-        pages.append(page(), 33, 0, 1, 0, 0, 0, 0)
-    with pytest.raises(ValueError, match="ascend"):
-        pages.append(page(32), 64, 0, 1, 0, 0, 0, 0)
+        pages.extend(page(), pages.pack(33, 0, 1, 0, 0, 0, 0))
+    with pytest.raises(ValueError, match="can not take"):
+        pages.extend(page(32), pages.pack(64, 0, 1, 0, 0, 0, 0))
 
 
 @pytest.mark.parametrize("damage", [lambda p: p[:20], lambda p: b"\x09" + p[1:], lambda p: p[:-1], lambda p: b""])

@@ -1,0 +1,142 @@
+"""Arrivals: new messages wait here, in the order of their commits, until they are settled into their mailboxes' pages.
+
+A commit of ten deliveries into ten mailboxes would write some forty pages all over the index; as arrivals it writes a
+handful, one behind the other. Within about a second they are settled, many of a mailbox at once. Until then readers
+add them to what the pages say, so a message is there for every session as soon as its commit is.
+
+Promise: an arrival counts for a mailbox when its number is above the row's ``settled``; settling moves it and raises
+that in one commit, so it is seen exactly once in every snapshot. Each process keeps what the table holds in memory,
+brought up to date by whoever opens a transaction. Entries stay there for KEEP seconds after they were settled,
+longer than any snapshot lives.
+"""
+
+import struct
+import threading
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from fastmail._core import pages
+
+NUMBER = struct.Struct(">Q")
+KEY = 12
+HEAD = KEY + len(pages.pack(0, 0, 0, 0, 0, 0, 0))
+KEEP = 10.0
+NOTHING: tuple[list[int], list[bytes]] = ([], [])
+
+
+class Arrivals:
+    """What is in the table ``new`` of one environment; used by readers and by the writer's thread."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self._lock = threading.Lock()
+        self._known = 0  # highest number in memory
+        self._boxes: dict[bytes, tuple[list[int], list[bytes]]] = {}
+        self._written: dict[bytes, tuple[list[int], list[bytes]]] = {}  # by the writer's open transaction
+        self._last = 0  # highest number in the writer's open transaction
+        self._order: deque[tuple[int, bytes]] = deque()
+        self._trimmed: deque[tuple[float, int]] = deque()
+
+    # ---------------------------------------------------------------- readers
+
+    def catch_up(self, txn: Any) -> int:
+        """Learn what the transaction sees; returns the highest number in it."""
+        cursor = txn.cursor(db=self._table)
+        if not cursor.last():
+            return 0
+        last: int = NUMBER.unpack(cursor.key())[0]
+        if last > self._known:
+            with self._lock:
+                if cursor.set_range(NUMBER.pack(self._known + 1)):
+                    for number, value in cursor.iternext():
+                        self._learn(NUMBER.unpack(number)[0], bytes(value[:KEY]), bytes(value[KEY:HEAD]))
+        return last
+
+    def _learn(self, number: int, key: bytes, record: bytes) -> None:
+        numbers, records = self._boxes.setdefault(key, ([], []))
+        numbers.append(number)
+        records.append(record)
+        self._order.append((number, key))
+        self._known = number
+
+    def between(self, key: bytes, settled: int, last: int) -> tuple[list[int], list[bytes]]:
+        """(numbers, records) of a mailbox with settled < number <= last."""
+        entry = self._boxes.get(key)
+        if entry is None or entry[0][-1] <= settled:
+            return NOTHING
+        with self._lock:
+            numbers, records = entry
+            a, b = bisect_right(numbers, settled), bisect_right(numbers, last)
+            return numbers[a:b], records[a:b]
+
+    def keys(self) -> list[bytes]:
+        """Mailboxes that may have something unsettled."""
+        with self._lock:
+            return list(self._boxes)
+
+    # ---------------------------------------------------------------- the writer
+
+    def begun(self, txn: Any) -> None:
+        """The writer's transaction was opened."""
+        self._last = self.catch_up(txn)
+        self._written.clear()
+
+    def add(self, txn: Any, key: bytes, record: bytes, value: bytes) -> None:
+        """Write one more; seen by this process once the transaction is committed."""
+        self._last += 1
+        txn.put(NUMBER.pack(self._last), key + record + value, db=self._table, append=True)
+        numbers, records = self._written.setdefault(key, ([], []))
+        numbers.append(self._last)
+        records.append(record)
+
+    def newest(self, key: bytes, settled: int) -> bytes | None:
+        """The last unsettled record of a mailbox, as the writer's transaction sees it."""
+        entry = self._written.get(key) or self._boxes.get(key)
+        return entry[1][-1] if entry is not None and entry[0][-1] > settled else None
+
+    def unsettled(self, key: bytes, settled: int) -> tuple[list[int], list[bytes]]:
+        """All that ``settle`` has to move, as the writer's transaction sees it."""
+        numbers, records = self.between(key, settled, self._last)
+        more = self._written.get(key)
+        if more is not None and more[0][-1] > settled:
+            at = bisect_right(more[0], settled)
+            return numbers + more[0][at:], records + more[1][at:]
+        return numbers, records
+
+    def oldest(self, txn: Any) -> Iterator[tuple[int, bytes]]:
+        """(number, mailbox) from the oldest on, without the newest one: its number is never given again."""
+        cursor = txn.cursor(db=self._table)
+        found = cursor.first()
+        while found:
+            number = NUMBER.unpack(cursor.key())[0]
+            if number >= self._last:
+                return
+            yield number, bytes(cursor.value()[:KEY])
+            found = cursor.set_range(NUMBER.pack(number + 1))
+
+    def trim(self, txn: Any, numbers: list[int]) -> None:
+        """Remove settled entries from the table, and from memory what was removed a while ago."""
+        for number in numbers:
+            txn.delete(NUMBER.pack(number), db=self._table)
+        now = time.monotonic()
+        with self._lock:
+            if numbers:
+                self._trimmed.append((now + KEEP, numbers[-1]))
+            while self._trimmed and self._trimmed[0][0] < now:
+                _, upto = self._trimmed.popleft()
+                self._forget(upto)
+
+    def _forget(self, upto: int) -> None:
+        while self._order and self._order[0][0] <= upto:
+            _, key = self._order.popleft()
+            entry = self._boxes.get(key)
+            if entry is None:
+                continue
+            at = bisect_right(entry[0], upto)
+            if at == len(entry[0]):
+                del self._boxes[key]
+            elif at:
+                self._boxes[key] = (entry[0][at:], entry[1][at:])

@@ -1,0 +1,141 @@
+"""One read transaction as the store interface's Snapshot: index pages, and arrivals that are not in them yet."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from fastmail._core import pages as page_format
+from fastmail._core.uidset import UidSet
+from fastmail.store.interface import Mailbox, Octets
+from fastmail.store.local import arrivals, layout, ops
+from fastmail.store.local.layout import Tables
+
+
+class LocalSnapshot:
+    """See interface.Snapshot."""
+
+    def __init__(self, txn: Any, tables: Tables) -> None:
+        self._txn = txn
+        self._t = tables
+        self._last = tables.arrivals.catch_up(txn)
+
+    def mailbox(self, key: bytes) -> Mailbox | None:
+        row = self._txn.get(layout.row_key(key), db=self._t.page)
+        return self._whole(layout.unpack_row(key, row)) if row is not None else None
+
+    def boxes(self, account: int) -> list[Mailbox]:
+        """All mailboxes of an account, by id."""
+        return [self._whole(box) for box in ops.boxes(self._txn, self._t, account)]
+
+    def _whole(self, box: Mailbox) -> Mailbox:
+        _, records = self._t.arrivals.between(box.key, box.settled, self._last)
+        if records:
+            ops.count_in(box, records)
+        return box
+
+    def _unsettled(self, key: bytes) -> tuple[list[int], list[bytes]]:
+        found = self._t.arrivals.between(key, 0, self._last)
+        if not found[0]:
+            return found
+        row = self._txn.get(layout.row_key(key), db=self._t.page)
+        if row is None:
+            return arrivals.NOTHING
+        return self._t.arrivals.between(key, layout.unpack_row(key, row).settled, self._last)
+
+    def _arrived(self, key: bytes) -> dict[int, bytes]:
+        """First UID and packed records of the pages that arrivals belong to, in UID order."""
+        return ops.by_page(self._unsettled(key)[1])
+
+    def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
+        arrived = self._arrived(key)
+        cursor = self._txn.cursor(db=self._t.page)
+        last = b""
+        for lo, hi in [(1, layout.MAX_UID)] if uids is None else uids.ranges():
+            start = layout.page_key(key, lo)
+            if start <= last:
+                start = last + b"\0"
+            stop = layout.uid_key(key, hi)
+            if start > stop or not cursor.set_range(start):
+                continue
+            for at, page in cursor.iternext():
+                at = bytes(at)
+                if at > stop or at[:12] != key or at[12:] == layout.TOP:
+                    break
+                last = at
+                more = arrived.pop(int.from_bytes(at[12:], "big"), None) if arrived else None
+                yield page if more is None else page_format.extend(page, more)
+        for first, packed in arrived.items():
+            if uids is None or uids.meets(first, first + 31):
+                page = self._txn.get(layout.page_key(key, first), db=self._t.page)
+                yield page_format.extend(page, packed)
+
+    def presence(self, key: bytes, above: int = 0) -> Iterator[tuple[int, int]]:
+        arrived = self._arrived(key)
+        cursor = self._txn.cursor(db=self._t.page)
+        presence = page_format.presence
+        if cursor.set_range(layout.page_key(key, above)):
+            for at, page in cursor.iternext():
+                if at[:12] != key or at[12:] == layout.TOP:
+                    break
+                first = int.from_bytes(at[12:], "big")
+                more = arrived.pop(first, None) if arrived else None
+                yield first, presence(page) | (presence(page_format.extend(None, more)) if more is not None else 0)
+        for first, packed in arrived.items():
+            if first + 31 > above:
+                yield first, presence(page_format.extend(None, packed))
+
+    def _value(self, key: bytes, uid: int, waiting: dict[int, int]) -> memoryview | None:
+        found: memoryview | None = self._txn.get(layout.uid_key(key, uid), db=self._t.msg)
+        if found is None and uid in waiting:
+            arrival = self._txn.get(arrivals.NUMBER.pack(waiting[uid]), db=self._t.new)
+            found = arrival[arrivals.HEAD :] if arrival is not None else None
+        return found
+
+    def _waiting(self, key: bytes) -> dict[int, int]:
+        """{UID: number} of arrivals that are not settled."""
+        numbers, records = self._unsettled(key)
+        return {int.from_bytes(r[:4], "little"): n for n, r in zip(numbers, records, strict=True)}
+
+    def summaries(self, key: bytes, uids: Iterable[int]) -> dict[int, Octets]:
+        waiting = self._waiting(key)
+        get, table, pack = self._txn.get, self._t.msg, layout.U32.pack
+        out: dict[int, Octets] = {}
+        for uid in uids:
+            found = get(key + pack(uid), db=table) if uid not in waiting else self._value(key, uid, waiting)
+            if found is not None:
+                out[uid] = layout.summary_of(found)
+        return out
+
+    def expunged(self, key: bytes, since: int) -> UidSet:
+        cursor = self._txn.cursor(db=self._t.gone)
+        flat: list[int] = []
+        if cursor.set_range(key + layout.U64.pack(since + 1)):
+            for at, pairs in cursor.iternext():
+                if at[:12] != key:
+                    break
+                for pair in ops.PAIR.iter_unpack(pairs):
+                    flat += pair
+        return UidSet.of_ranges(flat)
+
+    def keywords(self, key: bytes) -> list[bytes]:
+        return ops.keyword_names(self._txn, self._t, key)
+
+    def file(self, key: bytes, uid: int) -> bytes | None:
+        """Mark and name of a message's file."""
+        value = self._txn.get(layout.uid_key(key, uid), db=self._t.msg)
+        if value is None:
+            value = self._value(key, uid, self._waiting(key))
+        return layout.marked_of(value) if value is not None else None
+
+    def files(self, key: bytes) -> Iterator[tuple[int, bytes]]:
+        """(UID, mark and name) of all messages."""
+        cursor = self._txn.cursor(db=self._t.msg)
+        if cursor.set_range(key):
+            for at, value in cursor.iternext():
+                if at[:12] != key:
+                    break
+                yield int.from_bytes(at[12:], "big"), layout.marked_of(value)
+        waiting = self._waiting(key)
+        for uid in waiting:
+            value = self._value(key, uid, waiting)
+            if value is not None:
+                yield uid, layout.marked_of(value)
