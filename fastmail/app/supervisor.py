@@ -1,8 +1,10 @@
 """The supervisor: binds the ports, drops privileges, runs the workers and starts a new one when one dies.
 
 Each TCP port has one SO_REUSEPORT socket for each worker, kept open here: what waits on the socket of a worker that
-died is served by its successor. One server to a data directory, by a lock that dies with the process. A worker that
-dies at once is restarted more and more slowly, so a broken machine is not kept busy.
+died is served by its successor. Mail from other servers is taken by few workers: one that gets ten messages at once
+syncs them together, two that get five each wait for each other's syncs. One server to a data directory, by a lock that
+dies with the process. A worker that dies at once is restarted more and more slowly, so a broken machine is not kept
+busy.
 """
 
 import contextlib
@@ -26,6 +28,7 @@ from fastmail.net.listener import bind
 from fastmail.telemetry import log
 
 STOP_AFTER = 12.0
+DELIVERY = ("smtp", "lmtp")
 
 
 class Supervisor:
@@ -34,6 +37,7 @@ class Supervisor:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._count = config.server.workers or len(os.sched_getaffinity(0))
+        self._delivering = min(config.server.delivery_workers or (self._count + 3) // 4, self._count)
         self._instance = secrets.token_hex(4)
         self._sockets: list[list[tuple[str, socket.socket]]] = [[] for _ in range(self._count)]
         self._children: dict[int, tuple[int, float]] = {}
@@ -105,7 +109,7 @@ class Supervisor:
                 shared = bind(address) if address.startswith("unix:") else None
                 if shared is None:
                     bind(address, reuse_port=False).close()  # sharing a port with a stranger would lose half the mail
-                for number in range(self._count):
+                for number in range(self._delivering if protocol in DELIVERY else self._count):
                     self._sockets[number].append((protocol, shared or bind(address)))
         if not any_port:
             raise ConfigError(f"{self._config.path}: [listen] names no address, so there is nothing to serve")

@@ -23,6 +23,9 @@ class Server:
     data_dir: str = _s("data", "Index, directory and, by default, mail. Relative to this file.")
     run_dir: str = _s("", "Sockets and pid file while running. Empty: `run` under data_dir.")
     workers: int = _s(0, "Worker processes; 0 for one per core.")
+    delivery_workers: int = _s(
+        0, "Workers that take SMTP (25) and LMTP; 0 for one of each four: syncs are shared best in one."
+    )
     user: str = _s("", "Drop root to this user after the ports are bound. Empty: stay who we are.")
     group: str = _s("", "Group for the same; empty: the user's own.")
 

@@ -122,6 +122,7 @@ cdef struct File:
 cdef struct Task:
     Task* next
     uint64_t number
+    bint written             # its temporary files are, not yet synced
     Py_ssize_t files
     File* file
 
@@ -195,16 +196,9 @@ cdef int count_files(Task* task) noexcept nogil:
 
 
 cdef void sync_contents(Task* task) noexcept nogil:
-    """Each file by itself; all are started first, so that they are under way together."""
+    """Each file by itself; all were started before, so that they are under way together."""
     cdef Py_ssize_t i
-    cdef Task* first = task
     cdef File* f
-    while task != NULL:
-        for i in range(task.files):
-            if not task.file[i].error and task.file[i].chunks >= 0:
-                fm_writeback(task.file[i].fd)
-        task = task.next
-    task = first
     while task != NULL:
         for i in range(task.files):
             f = &task.file[i]
@@ -283,37 +277,51 @@ cdef void settle(Task* task) noexcept nogil:
         task = task.next
 
 
-cdef void each(Task* task, bint write) noexcept nogil:
+cdef void write_task(Task* task) noexcept nogil:
+    """Write the temporary files, and start them on their way to the disk."""
+    cdef Py_ssize_t i
+    cdef File* f
+    for i in range(task.files):
+        f = &task.file[i]
+        if f.chunks >= 0:
+            write_one(f)
+            if not f.error:
+                fm_writeback(f.fd)
+    task.written = True
+
+
+cdef void name_all(Task* task) noexcept nogil:
     cdef Py_ssize_t i
     while task != NULL:
         for i in range(task.files):
-            if task.file[i].error:
-                continue
-            if not write:
+            if not task.file[i].error:
                 name_one(&task.file[i])
-            elif task.file[i].chunks >= 0:
-                write_one(&task.file[i])
         task = task.next
 
 
-cdef int share_of(Shared* s) noexcept nogil:
-    """How many tasks a round takes: half of what was lately active, so that one half is written and synced while the
-    other is committed and answered. A lone operation is never held back, and few are not split."""
-    return <int>((s.goal + 1) / 2) if s.goal >= 4 else <int>s.goal
-
-
 cdef void gather(Shared* s) noexcept nogil:
-    """Wait a moment for the company that lately came, so that it shares this round's syncs.
+    """Write what came, and wait a moment for the company that lately came, so that it shares this round's syncs.
 
     Where the company stays away the expectation shrinks, so a server that was busy soon answers a lone client at once.
     """
-    cdef int64_t deadline
+    cdef int64_t deadline = fm_now() + GATHER
+    cdef Task* task
+    cdef int written
     if s.active > s.goal:
         s.goal = s.active
-    if s.waiting >= share_of(s):
-        return
-    deadline = fm_now() + GATHER
-    while s.waiting < share_of(s) and not s.closing:
+    while not s.closing:
+        task = s.first
+        written = 0
+        while task != NULL and task.written:
+            task = task.next
+            written += 1
+        if written >= <int>s.goal:
+            return
+        if task != NULL:
+            pthread_mutex_unlock(&s.mutex)
+            write_task(task)
+            pthread_mutex_lock(&s.mutex)
+            continue
         if fm_wait_until(&s.work, &s.mutex, deadline):
             s.goal -= (s.goal - s.waiting) / 4
             return
@@ -323,7 +331,7 @@ cdef Task* take(Shared* s) noexcept nogil:
     """The tasks of the next round, taken off the queue."""
     cdef Task* first = s.first
     cdef Task* last = first
-    cdef int left = share_of(s) - 1
+    cdef int left = <int>s.goal - 1
     s.waiting -= 1
     while last.next != NULL and (left > 0 or s.waiting >= MOST):
         last = last.next
@@ -350,13 +358,17 @@ cdef void* serve(void* argument) noexcept nogil:
         tasks = take(s)
         pthread_mutex_unlock(&s.mutex)
         # 1. content, synced
-        each(tasks, True)
+        one = tasks
+        while one != NULL:
+            if not one.written:
+                write_task(one)
+            one = one.next
         if count_files(tasks) > ALONE:
             sync_devices(tasks)
         else:
             sync_contents(tasks)
         # 2. names, synced
-        each(tasks, False)
+        name_all(tasks)
         sync_names(tasks)
         settle(tasks)
         pthread_mutex_lock(&s.mutex)

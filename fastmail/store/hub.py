@@ -1,20 +1,56 @@
 """The change hub: who looks at which mailbox, and who must be told that it changed.
 
 Inside a worker a change calls back the sessions that watch the mailbox. Other workers hear of it by a doorbell: one
-datagram with the keys of a whole commit, on a Unix socket of each worker. A lost datagram (a full socket buffer)
-is made good by the next one or by the client's next command, because sessions always read the index itself.
+datagram with the keys of a whole commit, on a Unix socket of each worker that may have a watcher: workers share maps
+of what they watch, a bit for each mailbox by the hash of its key. A lost datagram (a full socket buffer) is made good
+by the next one or by the client's next command, because sessions always read the index itself.
 
 Rule: commit, then publish, then reply, in that order.
 """
 
 import asyncio
+import mmap
 import os
 import socket
-from collections import defaultdict
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
 KEY = 12
 MAX_KEYS = 4000
+MAP = 8192  # octets of a watch map: 65,536 bits
+
+
+class WatchMap:
+    """What one worker watches, as the others see it. Set before the index is read, so that no change is missed."""
+
+    def __init__(self, path: str, own: bool) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(descriptor).st_size < MAP:
+                os.ftruncate(descriptor, MAP)
+            self._bits = mmap.mmap(descriptor, MAP)
+        finally:
+            os.close(descriptor)
+        self._counts: Counter[int] = Counter()
+        if own:
+            self._bits[:] = bytes(MAP)  # a worker before this one left it
+
+    def add(self, key: bytes) -> None:
+        bit = zlib.crc32(key) & (MAP * 8 - 1)
+        self._counts[bit] += 1
+        self._bits[bit >> 3] |= 1 << (bit & 7)
+
+    def remove(self, key: bytes) -> None:
+        bit = zlib.crc32(key) & (MAP * 8 - 1)
+        self._counts[bit] -= 1
+        if not self._counts[bit]:
+            del self._counts[bit]
+            self._bits[bit >> 3] &= 255 ^ (1 << (bit & 7))
+
+    def has(self, key: bytes) -> bool:
+        bit = zlib.crc32(key) & (MAP * 8 - 1)
+        return bool(self._bits[bit >> 3] >> (bit & 7) & 1)
 
 
 class Hub:
@@ -25,7 +61,8 @@ class Hub:
         self._directory = directory
         self._name = f"doorbell.{worker}"
         self._socket: socket.socket | None = None
-        self._peers: list[str] = []
+        self._peers: list[tuple[str, WatchMap | None]] = []
+        self._map: WatchMap | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop, workers: int) -> None:
@@ -38,8 +75,12 @@ class Hub:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind(path)
         os.chmod(path, 0o600)
-        names = [f"doorbell.{n}" for n in range(workers)]
-        self._peers = [os.path.join(self._directory, n) for n in names if n != self._name]
+        own = int(self._name.rpartition(".")[2])
+        self._map = WatchMap(os.path.join(self._directory, f"watched.{own}"), own=True)
+        for n in range(workers):
+            if n != own:
+                watched = WatchMap(os.path.join(self._directory, f"watched.{n}"), own=False)
+                self._peers.append((os.path.join(self._directory, f"doorbell.{n}"), watched))
         self._loop = loop
         loop.add_reader(self._socket.fileno(), self._rung)
 
@@ -50,7 +91,7 @@ class Hub:
         except OSError:
             return
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._peers = [os.path.join(directory, name) for name in names]
+        self._peers = [(os.path.join(directory, name), None) for name in names]
 
     def close(self) -> None:
         if self._socket is not None:
@@ -63,7 +104,11 @@ class Hub:
         """True when this is the first watcher of the mailbox."""
         watchers = self._watchers[key]
         watchers.add(callback)
-        return len(watchers) == 1
+        if len(watchers) > 1:
+            return False
+        if self._map is not None:
+            self._map.add(key)
+        return True
 
     def unwatch(self, key: bytes, callback: Callable[[], None]) -> bool:
         """True when nobody watches the mailbox any more."""
@@ -74,6 +119,8 @@ class Hub:
         if watchers:
             return False
         del self._watchers[key]
+        if self._map is not None:
+            self._map.remove(key)
         return True
 
     def publish(self, keys: Iterable[bytes]) -> None:
@@ -82,10 +129,10 @@ class Hub:
         self.tell(changed)
         if self._socket is None or not changed:
             return
-        flat = list(changed)
-        for start in range(0, len(flat), MAX_KEYS):
-            datagram = b"".join(flat[start : start + MAX_KEYS])
-            for peer in self._peers:
+        for peer, watched in self._peers:
+            flat = [key for key in changed if watched is None or watched.has(key)]
+            for start in range(0, len(flat), MAX_KEYS):
+                datagram = b"".join(flat[start : start + MAX_KEYS])
                 try:
                     self._socket.sendto(datagram, peer)
                 except OSError:
