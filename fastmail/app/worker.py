@@ -45,6 +45,7 @@ def run(
         return
     sys.setswitchinterval(0.001)
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     uvloop.run(_main(config, number, workers, instance, sockets, tls))
 
 

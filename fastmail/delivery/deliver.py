@@ -20,6 +20,7 @@ from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 MAX_HOPS = 50
+REMEMBERED = 50_000
 SCAN_ON_LOOP = 262144
 
 
@@ -55,11 +56,20 @@ class Deliverer:
         self.store = store
         self.hostname = hostname
         self._template = template
+        self._accounts: dict[str, Account] = {}
 
     def account(self, record: AccountRecord) -> Account:
         """Where the account's mail lies."""
+        known = self._accounts.get(record.address)
+        if known is not None and known.id == record.id:
+            return known
+        if len(self._accounts) > REMEMBERED:
+            self._accounts.clear()
         user, _, domain = record.address.rpartition("@")
-        return Account(record.id, record.address, self._template.format(domain=domain, user=user))
+        self._accounts[record.address] = account = Account(
+            record.id, record.address, self._template.format(domain=domain, user=user)
+        )
+        return account
 
     def account_by_id(self, number: int) -> Account | None:
         record = self.directory.account_by_id(number)

@@ -2,7 +2,8 @@
 
 Tables: ``domain`` name -> b""; ``account`` address -> AccountRow; ``id`` number -> address; ``alias`` address or
 ``@domain`` -> list of addresses. Rows are msgspec MessagePack arrays with a version first; a reader refuses a higher
-one. Written only by commands and by password upgrades, each in its own synced transaction.
+one. Written only by commands and by password upgrades, each in its own synced transaction. What delivery asks is
+remembered until the next commit.
 """
 
 import os
@@ -17,6 +18,7 @@ from fastmail.durable.env import Environment
 from fastmail.model.errors import ClientError, CorruptData
 
 LAYOUT = 1
+REMEMBERED = 50_000
 
 
 class AccountRow(msgspec.Struct, array_like=True):
@@ -46,6 +48,9 @@ class LocalDirectory:
         )
         self._db = self._env.db
         self._txn: Any = None
+        self._commit = -1
+        self._local: dict[str, bool] = {}
+        self._resolved: dict[str, list[AccountRecord]] = {}
 
     def close(self) -> None:
         self._env.close()
@@ -81,10 +86,25 @@ class LocalDirectory:
         return _names(found) if found is not None else None
 
     def is_local(self, domain: str) -> bool:
-        return self._get("domain", domain.lower()) is not None
+        self._check_memory()
+        known = self._local.get(domain)
+        if known is None:
+            known = self._local[domain] = self._get("domain", domain.lower()) is not None
+        return known
 
     def resolve(self, address: str) -> list[AccountRecord]:
-        return lookup(self, address)
+        self._check_memory()
+        known = self._resolved.get(address)
+        if known is None:
+            known = self._resolved[address] = lookup(self, address)
+        return known
+
+    def _check_memory(self) -> None:
+        commit = self._env.last_commit()
+        if commit != self._commit or len(self._local) + len(self._resolved) > REMEMBERED:
+            self._local.clear()
+            self._resolved.clear()
+            self._commit = commit
 
     def may_send_as(self, account: AccountRecord, address: str) -> bool:
         local, _, domain = address.lower().rpartition("@")

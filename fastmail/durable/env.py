@@ -76,6 +76,11 @@ class Environment:
         finally:
             txn.abort()
 
+    def last_commit(self) -> int:
+        """Number of the last commit by any process: what was read before is still true while it stays the same."""
+        found: int = self.env.info()["last_txnid"]
+        return found
+
     def close(self) -> None:
         """Close; no transaction may be open."""
         self.env.close()

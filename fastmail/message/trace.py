@@ -9,6 +9,7 @@ import os
 import re
 import time
 from email.utils import formatdate
+from functools import lru_cache
 
 _UNSAFE = re.compile(r"[^\x21-\x27\x2a-\x5b\x5d-\x7e\u00a0-\U0010ffff]")
 _numbers = itertools.count(1)
@@ -17,7 +18,14 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 def new_id() -> str:
     """An id for logs, Received fields and replies: time, process and count in base 32."""
-    value = (int(time.time()) << 36) | ((os.getpid() & 0xFFFF) << 20) | (next(_numbers) & 0xFFFFF)
+    number = next(_numbers)
+    return _digits((int(time.time()) << 26) | ((os.getpid() & 0xFFFF) << 10) | (number >> 10 & 1023)) + (
+        _ALPHABET[number >> 5 & 31] + _ALPHABET[number & 31]
+    )
+
+
+@lru_cache(16)
+def _digits(value: int) -> str:
     out = ""
     while value:
         out = _ALPHABET[value & 31] + out
@@ -30,6 +38,11 @@ def clean(text: str) -> str:
     return _UNSAFE.sub("?", text)[:255]
 
 
+@lru_cache(4)
+def _date(second: int) -> str:
+    return formatdate(second, localtime=False).replace("-0000", "+0000")
+
+
 def received(helo: str, peer: str, hostname: str, protocol: str, number: str, recipient: str) -> bytes:
     """``Received:`` with LF."""
     where = f"[{peer}]" if peer and peer != "local" else "local"
@@ -37,7 +50,7 @@ def received(helo: str, peer: str, hostname: str, protocol: str, number: str, re
     name = clean(helo) or "unknown"
     return (
         f"Received: from {name} ({where})\n\tby {hostname} with {protocol} id {number}{who};\n"
-        f"\t{formatdate(localtime=False).replace('-0000', '+0000')}\n"
+        f"\t{_date(int(time.time()))}\n"
     ).encode()
 
 

@@ -127,4 +127,6 @@ def _address(path: tuple[bytes, bytes] | None) -> str:
 
 def printable(address: str) -> str:
     """An address for a reply line."""
+    if address.isprintable():
+        return address[:255]
     return "".join(c if c.isprintable() else "?" for c in address)[:255]
