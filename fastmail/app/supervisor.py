@@ -92,14 +92,14 @@ class Supervisor:
             os.makedirs(server.run_dir, mode=0o700, exist_ok=True)
             self._lock = os.open(os.path.join(server.run_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            staging.clean(os.path.join(server.data_dir, "staging"))
+            for name, text in (("instance", self._instance), ("pid", str(os.getpid()))):
+                with open(os.path.join(server.run_dir, name), "w", encoding="ascii") as file:
+                    file.write(text)
         except BlockingIOError:
             raise ConfigError(f"another server runs on {server.data_dir}; stop it first") from None
         except OSError as error:
             raise ConfigError(f"cannot use {server.data_dir}: {error}") from None
-        staging.clean(os.path.join(server.data_dir, "staging"))
-        for name, text in (("instance", self._instance), ("pid", str(os.getpid()))):
-            with open(os.path.join(server.run_dir, name), "w", encoding="ascii") as file:
-                file.write(text)
 
     def _bind(self) -> None:
         any_port = False

@@ -3,12 +3,11 @@
 A task is the files of one operation; a file is written to its temporary path, or linked to its place. The thread works
 in rounds. A round writes and syncs the contents of what waits, renames, and syncs the directories, each once; the first
 sync of each kind commits most of what the others need. Few files are synced by themselves, more by one syncfs for each
-file system (see benchmarks/notes.md). Under load a round takes half of those who lately came together, so that disk and
-index work at the same time.
+file system (see benchmarks/notes.md). Under load a round waits a moment for all who lately came together, and writes
+their files while it waits; a lone operation is never held back.
 
 Promise: a file reported as 0 is synced, content and size first, then its name. Each file has its own errno; the
-temporary file of one that failed is removed. Made after a
-fork; ``close`` finishes what was submitted.
+temporary file of one that failed is removed. Made after a fork; ``close`` finishes what was submitted.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
