@@ -12,6 +12,9 @@ Record = tuple[int, int, int, int, int, int, int]
 def head(page: Octets) -> tuple[int, int, int, int]:
     """(records, highest modseq, presence bits, unseen bits)."""
 
+def span(page: Octets) -> tuple[int, int]:
+    """First and last UID, zeros for an empty page."""
+
 def presence(page: Octets) -> int: ...
 def pack(uid: int, flags: int, modseq: int, keywords: int, date: int, size: int, saved: int) -> bytes:
     """One record as it lies in a page: RECORD octets."""

@@ -63,6 +63,14 @@ def head(const unsigned char[::1] page):
     return count, get64(p + 8), get64(p + 16), get64(p + 24)
 
 
+def span(const unsigned char[::1] page):
+    cdef Py_ssize_t count, step
+    cdef const uint8_t* p = open_page(page, &count, &step)
+    if not count:
+        return 0, 0
+    return get32(p + HEAD), get32(p + HEAD + (count - 1) * step)
+
+
 def presence(const unsigned char[::1] page):
     cdef Py_ssize_t count, step
     return get64(open_page(page, &count, &step) + 16)

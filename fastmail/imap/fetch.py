@@ -21,7 +21,7 @@ from fastmail.imap.views import Selected
 from fastmail.message import sections, summary
 from fastmail.model.errors import MailError, TemporaryError
 from fastmail.model.flags import SEEN
-from fastmail.store.interface import Snapshot
+from fastmail.store.interface import Octets, Snapshot
 from fastmail.telemetry import log
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 BLOCK = 65536
 BIG = 131072
+MOST = 200  # messages that are read in one go
+END = b")\r\n"
 INDEX_ITEMS = {
     b"UID": 1,
     b"FLAGS": 2,
@@ -122,7 +124,7 @@ class Job:
         last = 0
         with session.service.store.snapshot(session.account) as snapshot:
             for page in snapshot.pages(selected.key, uids):
-                summaries = self._summaries(snapshot, page, uids)
+                summaries = self._summaries(snapshot, page, uids) if plan.items & FROM_SUMMARY else None
                 self.missing += render.page(
                     out,
                     page,
@@ -136,15 +138,47 @@ class Job:
                     False,
                 )
                 if len(out) >= BLOCK:
-                    last = pages.records(page)[-1][0]
+                    last = pages.span(page)[1]
                     break
         session.conn.write(out.take())
         return uids.minus(UidSet.of_ranges((1, last))) if last else UidSet()
 
-    def _summaries(self, snapshot: Snapshot, page: Any, uids: UidSet) -> dict[int, Any] | None:
-        if not self.plan.items & FROM_SUMMARY:
-            return None
-        return snapshot.summaries(self.selected.key, pages.changed_since(page, uids, 0))
+    def _summaries(self, snapshot: Snapshot, page: Any, uids: UidSet) -> dict[int, Any]:
+        return snapshot.summaries(self.selected.key, uids.both(UidSet.of_ranges(pages.span(page))))
+
+    def ready(self, uids: UidSet, seen: UidSet | None) -> tuple[UidSet, bool]:
+        """Render with their content, in one snapshot, what can be read without waiting, up to about one block:
+        (messages that are left, whether the first of them has to be waited for)."""
+        session, selected, plan = self.session, self.selected, self.plan
+        assert session.account is not None
+        parts: list[bytes] = []
+        size = count = done = 0
+        stuck = False
+        with session.service.store.snapshot(session.account) as snapshot:
+            for page in snapshot.pages(selected.key, uids):
+                summaries = self._summaries(snapshot, page, uids)
+                for uid in pages.changed_since(page, uids, 0):
+                    stored = summaries.get(uid)
+                    parsed = summary.read(stored) if stored is not None else None
+                    content = snapshot.content(selected.key, uid) if plan.needs_content else b""
+                    if parsed is None or content is None or (plan.items & FIELDS and not parsed.complete):
+                        stuck = True
+                        break
+                    response = self._response(page, uid, stored, parsed, content, seen)
+                    parts += response
+                    size += sum(map(len, response))
+                    done = uid
+                    count += 1
+                    if size >= BLOCK or count >= MOST:
+                        break
+                if stuck or size >= BLOCK or count >= MOST:
+                    break
+            else:
+                done = uids.last
+        session.conn.write(b"".join(parts))
+        tried = uids.both(UidSet.of_ranges((1, done))) if done else UidSet()
+        self.gone += len(tried) - count
+        return uids.minus(tried), stuck
 
     async def blocks(self, tag: bytes, rest: UidSet) -> None:
         """The rest of a FETCH that the index answers."""
@@ -173,8 +207,14 @@ class Job:
                 except TemporaryError as error:
                     log.event("imap.seen", "warning", error=error)  # no room to write it down; reading goes on
         if plan.needs_content or plan.structure:
-            for uid in self.uids:
-                await self._one(uid, seen)
+            rest = self.uids
+            while rest:
+                rest, stuck = self.ready(rest, seen)
+                if stuck:
+                    await self._one(rest.first, seen)
+                    rest = rest.minus(UidSet.of_ranges((1, rest.first)))
+                if rest:
+                    await session.conn.drain()
         else:
             rest = self.uids
             if seen:
@@ -212,7 +252,7 @@ class Job:
                 self.gone += 1
                 return
         with store.snapshot(account) as snapshot:
-            stored = snapshot.summaries(selected.key, [uid]).get(uid)
+            stored = snapshot.summaries(selected.key, UidSet.of([uid])).get(uid)
             made = bytes(stored) if stored is not None else b""
         parsed = summary.read(made)
         if parsed is None or (plan.items & FIELDS and not parsed.complete):
@@ -225,6 +265,21 @@ class Job:
                 made = mime.scan(content)
                 parsed = summary.read(made)
                 assert parsed is not None
+        with store.snapshot(account) as snapshot:
+            response: list[bytes] = []
+            for page in snapshot.pages(selected.key, UidSet.of([uid])):
+                response = self._response(page, uid, made, parsed, content or b"", seen)
+        if not response:
+            self.gone += 1
+            return
+        session.conn.write(b"".join(response))
+        await session.conn.drain()
+
+    def _response(
+        self, page: Any, uid: int, made: Any, parsed: summary.Summary, content: Octets, seen: UidSet | None
+    ) -> list[bytes]:
+        """One message's response, in pieces; empty when the page does not have it."""
+        selected, plan = self.selected, self.plan
         items, asked = plan.items, plan.asked
         if not parsed.complete:
             items &= ~FIELDS
@@ -232,48 +287,28 @@ class Job:
         if seen is not None and uid in seen:
             items |= INDEX_ITEMS[b"FLAGS"]
         out = Out(1024)
-        with store.snapshot(account) as snapshot:
-            for page in snapshot.pages(selected.key, UidSet.of([uid])):
-                render.page(
-                    out,
-                    page,
-                    selected.uids,
-                    UidSet.of([uid]),
-                    items,
-                    selected.keywords,
-                    selected.recent,
-                    {uid: made},
-                    asked,
-                    True,
-                )
+        one = UidSet.of([uid])
+        render.page(out, page, selected.uids, one, items, selected.keywords, selected.recent, {uid: made}, asked, True)
         head = out.take()
         if not head:
-            self.gone += 1
-            return
+            return []
         parts = [head]
-        first = not items
-
-        def add(text: bytes) -> None:
-            nonlocal first
-            parts.append(text if first else b" " + text)
-            first = False
-
+        gap = b" " if items else b""
         if plan.structure:
-            add(b"BODY " + sections.body_of_structure(parsed.structure))
+            parts += [gap, b"BODY ", sections.body_of_structure(parsed.structure)]
+            gap = b" "
         if not parsed.complete:
-            assert content is not None
             for label, names in plan.asked:
-                add(_literal(label, sections.extract(content, parsed, (), b"HEADER.FIELDS", names)))
+                parts += [gap, *_literal(label, sections.extract(content, parsed, (), b"HEADER.FIELDS", names))]
+                gap = b" "
         for _, _, path, text, names, partial, label in plan.bodies:
-            assert content is not None
-            found = self._section(content, parsed, uid, (path, text, names), partial)
-            add(_literal(label, found))
-        parts.append(b")\r\n")
-        session.conn.write(b"".join(parts))
-        await session.conn.drain()
+            parts += [gap, *_literal(label, self._section(content, parsed, uid, (path, text, names), partial))]
+            gap = b" "
+        parts.append(END)
+        return parts
 
     def _section(
-        self, content: bytes, parsed: summary.Summary, uid: int, what: tuple[Any, ...], partial: tuple[int, int] | None
+        self, content: Octets, parsed: summary.Summary, uid: int, what: tuple[Any, ...], partial: tuple[int, int] | None
     ) -> bytes | None:
         """A section, or a piece of it. A big one is kept while its pieces are fetched one after the other."""
         if partial is None:
@@ -300,9 +335,9 @@ class Job:
             await work
 
 
-def _literal(label: bytes, text: bytes | None) -> bytes:
+def _literal(label: bytes, text: bytes | None) -> tuple[bytes, ...]:
     if text is None:
-        return label + b" NIL"
+        return label, b" NIL"
     if 0 in text:
         text = text.replace(b"\0", b"\x80")  # CHAR8 has no NUL (RFC 3501 9)
-    return b"%b {%d}\r\n%b" % (label, len(text), text)
+    return label, b" {%d}\r\n" % len(text), text

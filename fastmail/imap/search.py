@@ -9,6 +9,7 @@ decoded, case-folded text; a charset that is not known is NO [BADCHARSET].
 import asyncio
 import codecs
 from array import array
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fastmail._core import mime, pages
@@ -27,6 +28,8 @@ ALL, FLAGS, KEYWORD, LARGER, SMALLER, DATE, UIDS, MODSEQ, NOT, AND, OR, SAVED = 
 DAY = 86400
 FAR = 1 << 40
 YIELD_EVERY = 50
+BLOCK = 200
+COMPILED = 4000
 BIG = 262144
 INDEX_KEYS = {"ALL", "RECENT", "NEW", "OLD", "FLAG", "KEYWORD", "DATE", "LARGER", "SMALLER", "UID", "SEQ"}
 COSTS = {"SENT": 1, "HEADER": 2, "TEXT": 4, "BODY": 4}
@@ -194,24 +197,25 @@ class Job:
     def _needle(self, raw: bytes) -> str:
         return text.fold(text.decode_charset(raw, self._charset))
 
-    async def _breathe(self) -> None:
+    async def _breathe(self, steps: int = 1) -> None:
         """Let other sessions run now and then."""
-        self._done += 1
-        if self._done % YIELD_EVERY == 0:
+        self._done += steps
+        if self._done >= YIELD_EVERY:
+            self._done = 0
             await asyncio.sleep(0)
             if self._session.conn.closing:
                 raise ConnectionResetError("peer is gone")
 
     async def _by_sent_day(self, days: tuple[int, int], within: UidSet) -> UidSet:
         found: list[int] = []
-        for block in _blocks(within):
+        for block in _blocks(within, BLOCK):
             for uid, stored in self._summaries(block).items():
                 if stored[0] != summary.NO_DAY and days[0] <= stored[0] < days[1]:
                     found.append(uid)
             await self._breathe()
         return UidSet.of(found)
 
-    def _summaries(self, uids: list[int]) -> dict[int, tuple[int, bytes | None]]:
+    def _summaries(self, uids: UidSet) -> dict[int, tuple[int, bytes | None]]:
         """{uid: (day sent, cached header or None)}."""
         session = self._session
         assert session.account is not None
@@ -223,28 +227,36 @@ class Job:
             return out
 
     async def _by_header(self, name: bytes, needle: str, within: UidSet) -> UidSet:
-        found: list[int] = []
         cached = not mime.is_bulk(name)
-        plain = needle.encode() if needle.isascii() else None
-        for block in _blocks(within):
+        found = UidSet()
+        unsure = within
+        if cached and needle.isascii():
+            hits: list[int] = []
+            rest: list[int] = []
+            for block in _blocks(within, COMPILED):
+                yes, maybe = self._scan(block, name, needle.encode())
+                hits += yes
+                rest += maybe
+                await self._breathe(YIELD_EVERY)
+            found, unsure = UidSet.of(hits), UidSet.of(sorted(rest))
+        more: list[int] = []
+        for block in _blocks(unsure, BLOCK):
             headers = self._summaries(block) if cached else {}
             for uid in block:
                 header = headers.get(uid, (0, None))[1]
                 if header is None:
                     header = await self._whole_header(uid)
-                elif (
-                    plain
-                    and b"=?" not in header
-                    and header.isascii()
-                    and b" " not in plain
-                    and plain not in header.lower()
-                ):
-                    continue  # not in any field, so not in this one
                 values = text.field_values(header, name)
                 if any(needle in text.fold(value) for value in values):
-                    found.append(uid)
-            await self._breathe()
-        return UidSet.of(found)
+                    more.append(uid)
+            await self._breathe(YIELD_EVERY)
+        return found.plus(UidSet.of(more))
+
+    def _scan(self, block: UidSet, name: bytes, needle: bytes) -> tuple[list[int], list[int]]:
+        session = self._session
+        assert session.account is not None
+        with session.service.store.snapshot(session.account) as snapshot:
+            return snapshot.search_field(self._selected.key, block, name, needle)
 
     async def _whole_header(self, uid: int) -> bytes:
         content = await self._content(uid)
@@ -281,9 +293,10 @@ def _matches(content: bytes, needle: str, with_headers: bool) -> bool:
     return any(needle in part for part in text.body_text(content, summary.of(content), with_headers))
 
 
-def _blocks(uids: UidSet) -> list[list[int]]:
-    every = list(uids)
-    return [every[i : i + 200] for i in range(0, len(every), 200)]
+def _blocks(uids: UidSet, size: int) -> Iterator[UidSet]:
+    """Pieces of so many messages."""
+    for first in range(1, len(uids) + 1, size):
+        yield uids.at(UidSet.of_ranges((first, min(first + size - 1, len(uids)))))
 
 
 def _days(kind: str, day: int) -> tuple[int, int]:

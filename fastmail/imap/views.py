@@ -83,7 +83,7 @@ def changes(
             selected.recent = selected.recent.minus(gone)
         selected.gone_modseq = box.modseq
     if box.modseq != selected.modseq:
-        _tell_flags(out, selected, snapshot, with_uid, own)
+        _tell_flags(out, selected, snapshot, box, with_uid, own)
         selected.modseq = box.modseq
     if box.uidnext != selected.uidnext:
         grown = selected.uids.plus_pages(snapshot.presence(key, selected.uidnext - 1), selected.uidnext - 1)
@@ -95,12 +95,14 @@ def changes(
 
 
 def _tell_flags(
-    out: Out, selected: Selected, snapshot: Snapshot, with_uid: bool, own: tuple[UidSet, int] | None
+    out: Out, selected: Selected, snapshot: Snapshot, box: Mailbox, with_uid: bool, own: tuple[UidSet, int] | None
 ) -> None:
     words = snapshot.keywords(selected.key)
     if words != selected.keywords:
         selected.keywords = words
         out.write(flags_line(words))
+    if box.changed <= selected.modseq:
+        return
     items = FLAGS_ITEM | (UID_ITEM if with_uid else 0)
     for page in snapshot.pages(selected.key):
         changed = pages.changed_since(page, selected.uids, selected.modseq)

@@ -8,7 +8,7 @@ snapshot, which must be closed before the caller awaits.
 A mailbox key is 12 octets: account id (8, big-endian), mailbox id (4). Flags and keywords: see model.flags.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -37,7 +37,7 @@ DEFAULT_MAILBOXES = {"Drafts": 1, "Sent": 2, "Trash": 4, "Junk": 8, "Archive": 1
 class Mailbox:
     """One mailbox as of one commit. ``recent_from``: first UID that no session was told of as \\Recent.
 
-    ``generation`` and ``settled`` are the local backend's own.
+    ``changed``: MODSEQ of the last change of flags. ``generation`` and ``settled`` are the local backend's own.
     """
 
     key: bytes
@@ -54,6 +54,7 @@ class Mailbox:
     created: int = 0
     generation: int = 0
     settled: int = 0
+    changed: int = 0
 
 
 @dataclass(slots=True)
@@ -140,7 +141,15 @@ class Snapshot(Protocol):
         """(first UID, presence bits) of the pages that may hold UIDs above ``above``."""
         ...
 
-    def summaries(self, key: bytes, uids: Iterable[int]) -> dict[int, Octets]: ...
+    def summaries(self, key: bytes, uids: UidSet) -> dict[int, Octets]: ...
+    def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], list[int]]:
+        """(UIDs whose field ``name`` contains ``needle``, both ASCII in lower case; UIDs that must be decoded)."""
+        ...
+
+    def content(self, key: bytes, uid: int) -> Octets | None:
+        """The message as it lies in the store when it can be had without waiting; None otherwise."""
+        ...
+
     def expunged(self, key: bytes, since: int) -> UidSet:
         """UIDs removed by commits after MODSEQ ``since``."""
         ...

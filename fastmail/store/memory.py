@@ -6,11 +6,11 @@ survives the process, so nothing is synced.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from fastmail._core import pages
+from fastmail._core import pages, rows
 from fastmail._core.uidset import UidSet
 from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
@@ -97,9 +97,16 @@ class MemorySnapshot:
             if base + SPAN > above:
                 yield base, pages.presence(page)
 
-    def summaries(self, key: bytes, uids: Iterable[int]) -> dict[int, Octets]:
-        wanted = set(uids)
-        return {m.uid: m.summary for m in self._store.boxes[key].messages if m.uid in wanted}
+    def summaries(self, key: bytes, uids: UidSet) -> dict[int, Octets]:
+        return {m.uid: m.summary for m in self._store.boxes[key].messages if m.uid in uids}
+
+    def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], list[int]]:
+        found = self.summaries(key, uids)
+        kept = [(key + uid.to_bytes(4, "big"), b"\0\0" + bytes(one)) for uid, one in found.items()]
+        return rows.search_field(kept, key, uids, name, needle)
+
+    def content(self, key: bytes, uid: int) -> Octets | None:
+        return next((m.content for m in self._store.boxes[key].messages if m.uid == uid), None)
 
     def expunged(self, key: bytes, since: int) -> UidSet:
         return UidSet.of(sorted(uid for modseq, uid in self._store.boxes[key].gone if modseq > since))
@@ -276,6 +283,7 @@ class MemoryStore:
                 same.append(m.uid)
                 continue
             m.flags, m.keywords, m.modseq = new, words, before + 1
+            box.row.changed = before + 1
             changed.append(m.uid)
         if changed:
             box.row.modseq = before + 1

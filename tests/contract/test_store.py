@@ -181,7 +181,7 @@ def test_copy_and_move_keep_flags_and_dates(run) -> None:
             record = next(r for page in snapshot.pages(target) for r in pages.records(page))
             assert (record[1], record[4]) == (SEEN, 77)
             assert snapshot.keywords(target) == [b"x"]
-            assert snapshot.summaries(target, [3])
+            assert snapshot.summaries(target, UidSet.of([3]))
         assert await store.content(account, target, 3) == b"B: 2\n\n2\n"
 
     run(scenario)

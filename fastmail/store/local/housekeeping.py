@@ -15,8 +15,8 @@ from fastmail._core import pages
 from fastmail.durable import files
 from fastmail.store.local import layout
 from fastmail.store.local.layout import Tables
-from fastmail.store.local.names import FileName, base_of
-from fastmail.store.local.sync import listing, path_of
+from fastmail.store.local.names import FileName, base_of, path_of
+from fastmail.store.local.sync import listing
 
 BATCH = 2000
 

@@ -31,9 +31,9 @@ TABLES = ["page", "msg", "new", "name", "subs", "kw", "gone", "todo", "trash"]
 
 # version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
 # created (s since 1970), generation (grows when files of other programs are taken in), settled (arrivals up to this
-# number are in the pages; not there in version 1)
-ROW = struct.Struct("<BBHIIIIIIQQIIQ")
-ROW_V1 = ROW.size - 8
+# number are in the pages), changed (MODSEQ of the last flag change); the last two are not there in version 1
+ROW = struct.Struct("<BBHIIIIIIQQIIQQ")
+ROW_V1 = ROW.size - 16
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
 U16 = struct.Struct("<H")
@@ -109,6 +109,7 @@ def pack_row(box: Mailbox) -> bytes:
             box.created,
             box.generation,
             box.settled,
+            box.changed,
         )
         + box.name.encode()
     )
@@ -117,10 +118,25 @@ def pack_row(box: Mailbox) -> bytes:
 def unpack_row(key: bytes, row: bytes | memoryview) -> Mailbox:
     if len(row) < ROW_V1 or row[0] != 1 or len(row) < row[1]:
         raise CorruptData(f"mailbox row {key.hex()} has an unknown layout")
-    fixed = row if row[1] >= ROW.size else bytes(row[:ROW_V1]) + bytes(8)
-    _, at, special, validity, uidnext, exists, unseen, deleted, recent, modseq, octets, created, generation, settled = (
-        ROW.unpack_from(fixed)
-    )
+    at = row[1]
+    fixed = row if at >= ROW.size else bytes(row[:at]).ljust(ROW.size, b"\0")
+    (
+        _,
+        _,
+        special,
+        validity,
+        uidnext,
+        exists,
+        unseen,
+        deleted,
+        recent,
+        modseq,
+        octets,
+        created,
+        generation,
+        settled,
+        changed,
+    ) = ROW.unpack_from(fixed)
     return Mailbox(
         bytes(key),
         str(row[at:], "utf-8"),
@@ -136,4 +152,5 @@ def unpack_row(key: bytes, row: bytes | memoryview) -> Mailbox:
         created,
         generation,
         settled,
+        changed,
     )

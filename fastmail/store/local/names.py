@@ -97,3 +97,8 @@ def folder(root: str, name: str) -> str:
     if name == INBOX:
         return root
     return os.path.join(root, "." + encode_utf7(name).decode().replace("/", "."))
+
+
+def path_of(directory: str, marked: bytes) -> bytes:
+    """Path of a file from its record (mark and name)."""
+    return os.fsencode(directory) + (b"/new/" if marked[:1] == b"n" else b"/cur/") + marked[1:]

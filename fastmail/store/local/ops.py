@@ -243,7 +243,7 @@ def store(
         same += s
         refused += r
     if changed:
-        box.modseq = before + 1
+        box.modseq = box.changed = before + 1
         save(txn, t, box)
         for uid in changed:
             txn.put(layout.uid_key(key, uid), b"", db=t.todo)

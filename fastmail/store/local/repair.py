@@ -46,7 +46,7 @@ def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
             for page in snapshot.pages(box.key):
                 records += pages.records(page)
             uids = {record[0] for record in records}
-            missing_summary = len(uids) - len(snapshot.summaries(box.key, uids))
+            missing_summary = len(uids) - len(snapshot.summaries(box.key, UidSet.of(sorted(uids))))
         if len(records) != row.exists:
             found.append(f"{row.exists} messages counted, {len(records)} recorded")
         if sum(1 for r in records if not r[1] & 1) != row.unseen:

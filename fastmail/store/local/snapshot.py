@@ -1,19 +1,23 @@
 """One read transaction as the store interface's Snapshot: index pages, and arrivals that are not in them yet."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from fastmail._core import pages as page_format
+from fastmail._core import rows
 from fastmail._core.uidset import UidSet
+from fastmail.durable import files
 from fastmail.store.interface import Mailbox, Octets
 from fastmail.store.local import arrivals, layout, ops
 from fastmail.store.local.layout import Tables
+from fastmail.store.local.names import folder, path_of
 
 
 class LocalSnapshot:
     """See interface.Snapshot."""
 
-    def __init__(self, txn: Any, tables: Tables) -> None:
+    def __init__(self, txn: Any, tables: Tables, root: str = "") -> None:
+        self._root = root
         self._txn = txn
         self._t = tables
         self._last = tables.arrivals.catch_up(txn)
@@ -95,15 +99,45 @@ class LocalSnapshot:
         numbers, records = self._unsettled(key)
         return {int.from_bytes(r[:4], "little"): n for n, r in zip(numbers, records, strict=True)}
 
-    def summaries(self, key: bytes, uids: Iterable[int]) -> dict[int, Octets]:
+    def summaries(self, key: bytes, uids: UidSet) -> dict[int, Octets]:
+        out: dict[int, Octets] = rows.summaries(self._rows(key, uids), key, uids)
         waiting = self._waiting(key)
-        get, table, pack = self._txn.get, self._t.msg, layout.U32.pack
-        out: dict[int, Octets] = {}
-        for uid in uids:
-            found = get(key + pack(uid), db=table) if uid not in waiting else self._value(key, uid, waiting)
-            if found is not None:
-                out[uid] = layout.summary_of(found)
+        for uid in waiting:
+            if uid in uids and uid not in out:
+                found = self._value(key, uid, waiting)
+                if found is not None:
+                    out[uid] = layout.summary_of(found)
         return out
+
+    def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], list[int]]:
+        hits, unsure = rows.search_field(self._rows(key, uids), key, uids, name, needle)
+        return hits, unsure + [uid for uid in self._waiting(key) if uid in uids]
+
+    def _rows(self, key: bytes, uids: UidSet) -> Iterator[tuple[memoryview, memoryview]]:
+        """Rows of msg: all from the first to the last of ``uids``, or one by one where these lie far apart."""
+        if len(uids) * 8 < uids.last - uids.first:
+            return self._far_apart(key, uids)
+        cursor = self._txn.cursor(db=self._t.msg)
+        found = uids and cursor.set_range(layout.uid_key(key, uids.first))
+        return cursor.iternext() if found else iter(())
+
+    def _far_apart(self, key: bytes, uids: UidSet) -> Iterator[tuple[memoryview, memoryview]]:
+        get, table = self._txn.get, self._t.msg
+        for uid in uids:
+            at = layout.uid_key(key, uid)
+            value = get(at, db=table)
+            if value is not None:
+                yield memoryview(at), value
+
+    def content(self, key: bytes, uid: int) -> Octets | None:
+        row = self._txn.get(layout.row_key(key), db=self._t.page)
+        marked = self.file(key, uid)
+        if row is None or marked is None:
+            return None
+        try:
+            return files.read_file(path_of(folder(self._root, layout.unpack_row(key, row).name), marked), True)
+        except OSError:
+            return None  # renamed or gone: the store's own ``content`` finds out
 
     def expunged(self, key: bytes, since: int) -> UidSet:
         cursor = self._txn.cursor(db=self._t.gone)

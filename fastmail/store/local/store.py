@@ -41,9 +41,8 @@ from fastmail.store.local import housekeeping, layout, ops
 from fastmail.store.local.arrivals import Arrivals
 from fastmail.store.local.follow import Follower
 from fastmail.store.local.layout import TABLES, Tables
-from fastmail.store.local.names import FileName, NameMaker, folder, sizes_in
+from fastmail.store.local.names import FileName, NameMaker, folder, path_of, sizes_in
 from fastmail.store.local.snapshot import LocalSnapshot
-from fastmail.store.local.sync import path_of
 from fastmail.telemetry import log
 
 HOUSEKEEPING_DELAY = 0.3
@@ -217,7 +216,7 @@ class LocalStore:
     def snapshot(self, account: Account) -> Iterator[LocalSnapshot]:
         shard = self.shard(account.id)
         with shard.env.read() as txn:
-            yield LocalSnapshot(txn, shard.tables)
+            yield LocalSnapshot(txn, shard.tables, account.root)
 
     # ---------------------------------------------------------------- mailboxes
 

@@ -22,7 +22,7 @@ from fastmail.model.flags import LETTERED_KEYWORDS, SEEN
 from fastmail.store.interface import Mailbox
 from fastmail.store.local import foreign, layout, ops
 from fastmail.store.local.layout import Tables
-from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of
+from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of
 from fastmail.store.local.snapshot import LocalSnapshot
 
 ADOPT_BATCH = 500
@@ -105,11 +105,6 @@ def age_of(directory: str, marked: bytes) -> float:
 def only_own_news(directory: str, maker: NameMaker) -> bool:
     """Does new/ hold nothing but what the running instance delivered?"""
     return all(maker.under_way(name) for name in listing(directory, "new"))
-
-
-def path_of(directory: str, marked: bytes) -> bytes:
-    """Path of a file from its record (mark and name)."""
-    return os.fsencode(directory) + (b"/new/" if marked[:1] == b"n" else b"/cur/") + marked[1:]
 
 
 def read_index(
@@ -258,7 +253,7 @@ def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes
             box.deleted += deleted
             changed = True
     if changed:
-        box.modseq = top
+        box.modseq = box.changed = top
         ops.save(txn, t, box)
 
 

@@ -1,0 +1,16 @@
+from collections.abc import Iterable
+from typing import Any
+
+from fastmail._core.uidset import UidSet
+
+Octets = bytes | bytearray | memoryview
+
+def summaries(rows: Iterable[tuple[Octets, Octets]], prefix: Octets, uids: UidSet) -> dict[int, Any]:
+    """{uid: summary} of rows in key order, up to the last of ``uids`` or the end of the mailbox; the summaries are
+    slices of the values."""
+
+def search_field(
+    rows: Iterable[tuple[Octets, Octets]], prefix: Octets, uids: UidSet, name: bytes, needle: bytes
+) -> tuple[list[int], list[int]]:
+    """(UIDs whose cached field ``name`` contains ``needle``, both ASCII in lower case; UIDs that need a decoder or the
+    message itself)."""
