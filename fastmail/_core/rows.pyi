@@ -11,6 +11,6 @@ def summaries(rows: Iterable[tuple[Octets, Octets]], prefix: Octets, uids: UidSe
 
 def search_field(
     rows: Iterable[tuple[Octets, Octets]], prefix: Octets, uids: UidSet, name: bytes, needle: bytes
-) -> tuple[list[int], list[int]]:
-    """(UIDs whose cached field ``name`` contains ``needle``, both ASCII in lower case; UIDs that need a decoder or the
-    message itself)."""
+) -> tuple[list[int], list[tuple[int, list[bytes] | None]]]:
+    """(UIDs whose cached field ``name`` contains ``needle``, both ASCII in lower case; UIDs whose field needs a
+    decoder, with the values as they are; None where the fields are not cached)."""

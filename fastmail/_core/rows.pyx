@@ -6,6 +6,7 @@ is left out (summaries) or named as unsure (search_field).
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
@@ -105,8 +106,9 @@ cdef int has_needle(Folded tmp, const uint8_t* p, const uint8_t* end, bytes need
     return NO
 
 
-cdef int search_header(Folded tmp, const uint8_t* p, const uint8_t* end, bytes name, bytes needle) except -1:
-    """Every field of that name in a CRLF header block."""
+cdef int search_header(Folded tmp, const uint8_t* p, const uint8_t* end, bytes name, bytes needle,
+                       list raw) except -1:
+    """Every field of that name in a CRLF header block; values that are not plain are added to ``raw``."""
     cdef Py_ssize_t k = len(name), i
     cdef const char* wanted = name
     cdef const uint8_t* e
@@ -132,13 +134,14 @@ cdef int search_header(Folded tmp, const uint8_t* p, const uint8_t* end, bytes n
                         return YES
                     if found == UNSURE:
                         answer = UNSURE
+                        raw.append(PyBytes_FromStringAndSize(<const char*>q + 1, e - q - 1))
         p = e
     return answer
 
 
 def search_field(rows, const unsigned char[::1] prefix, UidSet uids not None, bytes name not None,
                  bytes needle not None):
-    cdef list hits = [], unsure = []
+    cdef list hits = [], unsure = [], raw
     cdef uint32_t uid = 0, last = uids.last
     cdef Py_buffer view
     cdef Folded tmp = Folded()
@@ -151,6 +154,7 @@ def search_field(rows, const unsigned char[::1] prefix, UidSet uids not None, by
         if not uids.has(uid):
             continue
         found = UNSURE
+        raw = None
         PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
         try:
             p = <const uint8_t*>view.buf
@@ -161,11 +165,12 @@ def search_field(rows, const unsigned char[::1] prefix, UidSet uids not None, by
                 start = FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12)
                 cache = get32(p + 16)
                 if p[0] == 1 and not p[1] & 1 and start + cache <= n:
-                    found = search_header(tmp, p + start, p + start + cache, name, needle)
+                    raw = []
+                    found = search_header(tmp, p + start, p + start + cache, name, needle, raw)
         finally:
             PyBuffer_Release(&view)
         if found == YES:
             hits.append(uid)
         elif found == UNSURE:
-            unsure.append(uid)
+            unsure.append((uid, raw))
     return hits, unsure

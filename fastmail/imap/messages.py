@@ -2,6 +2,8 @@
 (RFC 6851). Sets are resolved against the session's frozen view, never against the mailbox as it is now.
 """
 
+import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastmail._core import fetch as render
@@ -13,7 +15,7 @@ from fastmail.imap.mailboxes import read_name
 from fastmail.imap.views import FLAGS_ITEM, UID_ITEM, Selected
 from fastmail.model.errors import CannotDo
 from fastmail.model.flags import DELETED
-from fastmail.store.interface import Stored
+from fastmail.store.interface import Account, Store, Stored
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
@@ -77,34 +79,84 @@ def store(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     mode, silent, flags, words = reader.store()
     reader.end()
     writable(selected)
-    return _store(session, tag, selected, uids, mode, silent, flags, words, by_uid)
+    job = StoreJob(tag, uids, mode, silent, flags, words, by_uid)
+    waves = session.stores
+    if not waves or any(isinstance(one, StoreJob) and one.uids.both(uids) for one in waves[-1]):
+        waves.append([])
+    waves[-1].append(job)
+    return None
 
 
-async def _store(
-    session: "ImapSession",
-    tag: bytes,
-    selected: Selected,
-    uids: UidSet,
-    mode: int,
-    silent: bool,
-    flags: int,
-    words: list[bytes],
-    by_uid: bool,
-) -> None:
-    account = session.account
-    assert account is not None
+@dataclass(slots=True)
+class StoreJob:
+    """One STORE whose arguments were read."""
+
+    tag: bytes
+    uids: UidSet
+    mode: int
+    silent: bool
+    flags: int
+    words: list[bytes]
+    by_uid: bool
+
+
+def last_tag(waves: list[list[StoreJob | bytes]]) -> bytes:
+    """The tag of the last STORE."""
+    return [job.tag for wave in waves for job in wave if isinstance(job, StoreJob)][-1]
+
+
+async def run_stores(session: "ImapSession", waves: list[list[StoreJob | bytes]]) -> None:
+    """STOREs that came together, with replies to bad ones between them. Those of a wave name different messages, so
+    they share a commit (RFC 3501 5.5), and each is answered with its own flags; what others changed is told at the
+    end."""
+    for position, wave in enumerate(waves):
+        await _run_wave(session, wave, position == len(waves) - 1)
+
+
+async def _run_wave(session: "ImapSession", wave: list[StoreJob | bytes], last: bool) -> None:
+    selected, account, store = session.selected, session.account, session.service.store
+    assert selected is not None and account is not None
+    jobs = [job for job in wave if isinstance(job, StoreJob)]
+    results = await asyncio.gather(
+        *(_store(store, account, selected, job) for job in jobs),
+        return_exceptions=True,
+    )
     own = None
-    if uids:
-        result = await session.service.store.store(account, selected.key, uids, mode, flags, words)
-        own = note_own(selected, result)
-        if words and any(word.lower() not in {w.lower() for w in selected.keywords} for word in words):
-            learn_keywords(session, selected)
-        if not silent:
-            told = result.changed.plus(result.same)
-            session.conn.write(flag_responses(session, selected, told, by_uid))
-    work = session.finish(tag, b"OK STORE completed", own=own)
-    if work is not None:
-        await work
+    for result in results:
+        if isinstance(result, Stored):
+            own = note_own(selected, result) or own
+    answers = iter(results)
+    for job in wave:
+        if isinstance(job, bytes):
+            session.conn.write(job)
+            continue
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            session.fail(job.tag, answer)
+            continue
+        if isinstance(answer, BaseException):
+            raise answer
+        if answer is not None:
+            _tell(session, selected, job, answer)
+        if last and job is jobs[-1]:
+            work = session.finish(job.tag, b"OK STORE completed", own=own)
+            if work is not None:
+                await work
+        else:
+            session.conn.write(job.tag + b" OK STORE completed\r\n")
+
+
+async def _store(store: Store, account: Account, selected: Selected, job: StoreJob) -> Stored | None:
+    if not job.uids:
+        return None
+    return await store.store(account, selected.key, job.uids, job.mode, job.flags, job.words)
+
+
+def _tell(session: "ImapSession", selected: Selected, job: StoreJob, result: Stored) -> None:
+    if job.words and any(word.lower() not in {w.lower() for w in selected.keywords} for word in job.words):
+        learn_keywords(session, selected)
+    if not job.silent:
+        session.conn.write(flag_responses(session, selected, result.changed.plus(result.same), job.by_uid))
 
 
 def note_own(selected: Selected, result: Stored) -> tuple[UidSet, int] | None:

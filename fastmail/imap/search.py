@@ -20,6 +20,7 @@ from fastmail.imap.authenticate import Work
 from fastmail.imap.views import Selected
 from fastmail.message import summary, text
 from fastmail.model.errors import MailError
+from fastmail.store.interface import Unsure
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
@@ -208,51 +209,37 @@ class Job:
 
     async def _by_sent_day(self, days: tuple[int, int], within: UidSet) -> UidSet:
         found: list[int] = []
-        for block in _blocks(within, BLOCK):
-            for uid, stored in self._summaries(block).items():
-                if stored[0] != summary.NO_DAY and days[0] <= stored[0] < days[1]:
-                    found.append(uid)
-            await self._breathe()
-        return UidSet.of(found)
-
-    def _summaries(self, uids: UidSet) -> dict[int, tuple[int, bytes | None]]:
-        """{uid: (day sent, cached header or None)}."""
         session = self._session
         assert session.account is not None
-        with session.service.store.snapshot(session.account) as snapshot:
-            out = {}
-            for uid, data in snapshot.summaries(self._selected.key, uids).items():
-                header = summary.header_cache(data)
-                out[uid] = (summary.sent_day(data), None if header is None else bytes(header))
-            return out
+        for block in _blocks(within, BLOCK):
+            with session.service.store.snapshot(session.account) as snapshot:
+                for uid, data in snapshot.summaries(self._selected.key, block).items():
+                    day = summary.sent_day(data)
+                    if day != summary.NO_DAY and days[0] <= day < days[1]:
+                        found.append(uid)
+            await self._breathe()
+        return UidSet.of(sorted(found))
 
     async def _by_header(self, name: bytes, needle: str, within: UidSet) -> UidSet:
         cached = not mime.is_bulk(name)
-        found = UidSet()
-        unsure = within
-        if cached and needle.isascii():
-            hits: list[int] = []
-            rest: list[int] = []
-            for block in _blocks(within, COMPILED):
-                yes, maybe = self._scan(block, name, needle.encode())
-                hits += yes
-                rest += maybe
-                await self._breathe(YIELD_EVERY)
-            found, unsure = UidSet.of(hits), UidSet.of(sorted(rest))
-        more: list[int] = []
-        for block in _blocks(unsure, BLOCK):
-            headers = self._summaries(block) if cached else {}
-            for uid in block:
-                header = headers.get(uid, (0, None))[1]
-                if header is None:
-                    header = await self._whole_header(uid)
-                values = text.field_values(header, name)
-                if any(needle in text.fold(value) for value in values):
-                    more.append(uid)
+        plain = needle.encode() if needle.isascii() else b"\0"  # no field has a NUL: all that is plain is left out
+        found: list[int] = []
+        for block in _blocks(within, COMPILED if cached else BLOCK):
+            hits, unsure = self._scan(block, name, plain) if cached else ([], [(uid, None) for uid in block])
+            found += hits
+            for uid, raw in unsure:
+                if raw is None:
+                    values = text.field_values(await self._whole_header(uid), name)
+                    good = any(needle in text.fold(value) for value in values)
+                    await self._breathe()
+                else:
+                    good = any(needle in text.folded_value(value) for value in raw)
+                if good:
+                    found.append(uid)
             await self._breathe(YIELD_EVERY)
-        return found.plus(UidSet.of(more))
+        return UidSet.of(sorted(found))
 
-    def _scan(self, block: UidSet, name: bytes, needle: bytes) -> tuple[list[int], list[int]]:
+    def _scan(self, block: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
         session = self._session
         assert session.account is not None
         with session.service.store.snapshot(session.account) as snapshot:

@@ -18,6 +18,7 @@ from fastmail.auth.verifier import Verifier
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Staged
 from fastmail.imap import table
+from fastmail.imap.messages import StoreJob, last_tag, run_stores
 from fastmail.imap.table import AUTH, NEW, SELECTED
 from fastmail.imap.views import Selected, ViewCache, changes, is_quiet
 from fastmail.model.errors import (
@@ -38,6 +39,8 @@ from fastmail.telemetry.counters import count
 
 BEFORE_LOGIN = 8192
 _TAG = re.compile(rb'[^\x00-\x20(){%*"\\+\x7f-\xff]{1,256}')
+STORES = 256
+_STORE = re.compile(rb"[^ ]+ (UID )?STORE ", re.IGNORECASE)
 _APPEND = re.compile(rb"[^ ]+ APPEND ", re.IGNORECASE)
 CODES: list[tuple[type[MailError], str]] = [
     (NoSuchMailbox, "[NONEXISTENT] "),
@@ -93,6 +96,7 @@ class ImapSession:
         "record",
         "selected",
         "service",
+        "stores",
         "upload",
     )
 
@@ -106,6 +110,7 @@ class ImapSession:
         self.failures = 0
         self.upload: Upload | None = None
         self.part: tuple[Any, bytes] | None = None  # a big section that is fetched piece by piece
+        self.stores: list[list[StoreJob | bytes]] = []  # STOREs that came together and are not run yet, and replies
         self._by_uid = False
         self._expunges = True
         self._idle: Any = None
@@ -185,7 +190,19 @@ class ImapSession:
                 self._sasl.line(line)
             else:
                 self._complete(line)
+                if self.stores and not self._more_stores(data, position):
+                    waves, self.stores = self.stores, []
+                    conn.run(self._guarded(last_tag(waves), run_stores(self, waves)))
         return position
+
+    def _more_stores(self, data: memoryview, position: int) -> bool:
+        """Is the next command, already here as a whole, a STORE too?"""
+        if len(self.stores) > 1 or len(self.stores[0]) >= STORES:
+            return False
+        end = find_crlf(data, position, len(data))
+        if end < 0 or end - position > BEFORE_LOGIN:
+            return False
+        return _STORE.match(data[position:end]) is not None and bytes(data[end - 2 : end]) != b"}\r"
 
     def _too_long(self, line: bytes) -> None:
         start = self._line or line
@@ -351,7 +368,7 @@ class ImapSession:
         try:
             work = call()
         except Exception as error:
-            self._fail(tag, error)
+            self.fail(tag, error)
             return
         if work is not None:
             self.conn.run(self._guarded(tag, work))
@@ -362,20 +379,20 @@ class ImapSession:
         except ConnectionError:
             raise
         except Exception as error:
-            self._fail(tag, error)
+            self.fail(tag, error)
 
-    def _fail(self, tag: bytes, error: Exception) -> None:
+    def fail(self, tag: bytes, error: Exception) -> None:
         if isinstance(error, ParseError):
             self.bad(tag, f"{error.expected} expected at octet {error.offset}")
         elif isinstance(error, ClientError):
             code = next((text for kind, text in CODES if isinstance(error, kind)), "")
-            self.conn.write(b"%b NO %b%b\r\n" % (tag, code.encode(), str(error).encode("utf-8", "replace")))
+            self._say(b"%b NO %b%b\r\n" % (tag, code.encode(), str(error).encode("utf-8", "replace")))
         elif isinstance(error, StorageFull):
             log.event("imap.full", "warning", error=error)
-            self.conn.write(tag + b" NO [UNAVAILABLE] not enough storage, try again later\r\n")
+            self._say(tag + b" NO [UNAVAILABLE] not enough storage, try again later\r\n")
         elif isinstance(error, TemporaryError | MailError | OSError):
             log.event("imap.failed", "warning", error=repr(error))
-            self.conn.write(tag + b" NO [UNAVAILABLE] not possible now, try again later\r\n")
+            self._say(tag + b" NO [UNAVAILABLE] not possible now, try again later\r\n")
         else:
             raise error
 
@@ -383,8 +400,15 @@ class ImapSession:
 
     def bad(self, tag: bytes, text: str) -> None:
         """A tagged BAD; too many end the session."""
-        self.conn.write(b"%b BAD %b\r\n" % (tag, text.encode("utf-8", "replace")))
+        self._say(b"%b BAD %b\r\n" % (tag, text.encode("utf-8", "replace")))
         self._count_error()
+
+    def _say(self, reply: bytes) -> None:
+        """A reply to the command that was just read, behind those of STOREs that wait to be run."""
+        if self.stores:
+            self.stores[-1].append(reply)
+        else:
+            self.conn.write(reply)
 
     def _count_error(self) -> None:
         self.errors += 1

@@ -54,15 +54,6 @@ def read(data: Octets) -> Summary | None:
     return Summary(not marks & 1, shift, bytes(data[at:a]), bytes(data[a:b]), bytes(data[b:c]), day, parts)
 
 
-def header_cache(data: Octets) -> Octets | None:
-    """Only the cached header fields; None when they are not all there."""
-    if len(data) < _FIXED.size or data[0] != 1 or data[1] & 1:
-        return None
-    _, _, _, _, envelope, structure, header, _, _, _ = _FIXED.unpack_from(data)
-    at = _FIXED.size + envelope + structure
-    return data[at : at + header]
-
-
 def sent_day(data: Octets) -> int:
     """Day of the Date field since 1970, NO_DAY when there is none."""
     return int(_FIXED.unpack_from(data)[8]) if len(data) >= _FIXED.size and data[0] == 1 else NO_DAY

@@ -8,6 +8,7 @@ import binascii
 import codecs
 import quopri
 import re
+from functools import lru_cache
 
 from fastmail._core import fetch
 from fastmail._core.lines import to_crlf
@@ -61,6 +62,12 @@ def decode_value(raw: bytes) -> str:
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
     return decode_words(text)
+
+
+@lru_cache(4096)
+def folded_value(raw: bytes) -> str:
+    """A header value as comparison sees it."""
+    return fold(decode_value(raw))
 
 
 def field_values(header: Octets, name: bytes) -> list[str]:

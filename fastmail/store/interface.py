@@ -17,6 +17,7 @@ from fastmail._core.uidset import UidSet
 
 Octets = bytes | bytearray | memoryview
 ALL_MODSEQ = (1 << 64) - 1
+Unsure = list[tuple[int, list[bytes] | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +143,9 @@ class Snapshot(Protocol):
         ...
 
     def summaries(self, key: bytes, uids: UidSet) -> dict[int, Octets]: ...
-    def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], list[int]]:
-        """(UIDs whose field ``name`` contains ``needle``, both ASCII in lower case; UIDs that must be decoded)."""
+    def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
+        """(UIDs whose field ``name`` contains ``needle``, both ASCII in lower case; UIDs that must be decoded, with
+        the values of the field, or None where it is not cached)."""
         ...
 
     def content(self, key: bytes, uid: int) -> Octets | None:

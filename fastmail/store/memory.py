@@ -28,6 +28,7 @@ from fastmail.store.interface import (
     NewMessage,
     Octets,
     Stored,
+    Unsure,
 )
 
 SPAN = 32
@@ -100,7 +101,7 @@ class MemorySnapshot:
     def summaries(self, key: bytes, uids: UidSet) -> dict[int, Octets]:
         return {m.uid: m.summary for m in self._store.boxes[key].messages if m.uid in uids}
 
-    def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], list[int]]:
+    def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
         found = self.summaries(key, uids)
         kept = [(key + uid.to_bytes(4, "big"), b"\0\0" + bytes(one)) for uid, one in found.items()]
         return rows.search_field(kept, key, uids, name, needle)

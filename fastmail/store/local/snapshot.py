@@ -3,24 +3,37 @@
 from collections.abc import Iterator
 from typing import Any
 
+import lmdb
+
 from fastmail._core import pages as page_format
 from fastmail._core import rows
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
-from fastmail.store.interface import Mailbox, Octets
+from fastmail.durable.env import translate
+from fastmail.store.interface import Mailbox, Octets, Unsure
 from fastmail.store.local import arrivals, layout, ops
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import folder, path_of
 
 
 class LocalSnapshot:
-    """See interface.Snapshot."""
+    """See interface.Snapshot. Used with ``with``, it ends its transaction."""
+
+    __slots__ = ("_last", "_root", "_t", "_txn")
 
     def __init__(self, txn: Any, tables: Tables, root: str = "") -> None:
         self._root = root
         self._txn = txn
         self._t = tables
         self._last = tables.arrivals.catch_up(txn)
+
+    def __enter__(self) -> "LocalSnapshot":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._txn.abort()
+        if isinstance(error, lmdb.Error):
+            raise translate(error) from error
 
     def mailbox(self, key: bytes) -> Mailbox | None:
         row = self._txn.get(layout.row_key(key), db=self._t.page)
@@ -109,9 +122,9 @@ class LocalSnapshot:
                     out[uid] = layout.summary_of(found)
         return out
 
-    def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], list[int]]:
+    def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
         hits, unsure = rows.search_field(self._rows(key, uids), key, uids, name, needle)
-        return hits, unsure + [uid for uid in self._waiting(key) if uid in uids]
+        return hits, unsure + [(uid, None) for uid in self._waiting(key) if uid in uids]
 
     def _rows(self, key: bytes, uids: UidSet) -> Iterator[tuple[memoryview, memoryview]]:
         """Rows of msg: all from the first to the last of ``uids``, or one by one where these lie far apart."""

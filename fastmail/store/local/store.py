@@ -10,9 +10,8 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -212,11 +211,9 @@ class LocalStore:
         if keys:
             self.hub.publish(keys)
 
-    @contextmanager
-    def snapshot(self, account: Account) -> Iterator[LocalSnapshot]:
-        shard = self.shard(account.id)
-        with shard.env.read() as txn:
-            yield LocalSnapshot(txn, shard.tables, account.root)
+    def snapshot(self, account: Account) -> LocalSnapshot:
+        shard = self._shards[account.id % self._count]
+        return LocalSnapshot(shard.env.begin(), shard.tables, account.root)
 
     # ---------------------------------------------------------------- mailboxes
 
