@@ -1,0 +1,55 @@
+"""rows: summaries and header search over runs of (key, value) rows, against the plain reading of the same summaries."""
+
+import pytest
+
+from fastmail._core import mime, rows
+from fastmail._core.uidset import UidSet
+from fastmail.message import summary, text
+
+KEY = bytes(12)
+SUBJECTS = [
+    b"Subject: Hello World\n",
+    b"Subject: =?utf-8?q?gr=C3=BC=C3=9Fe?=\n",
+    b"subject : folded\n  over hello\n",
+    b"X-Other: hello\n",
+    b"Subject: hel\n lo\nSubject: another\n",
+    b"Subject:\n",
+    "Subject: grüße\n".encode(),
+]
+
+
+def kept(key: bytes = KEY) -> list[tuple[bytes, bytes]]:
+    return [
+        (key + uid.to_bytes(4, "big"), b"\3\0nab" + mime.scan(b"From: a@b.example\n" + head + b"\nbody\n"))
+        for uid, head in enumerate(SUBJECTS, 1)
+    ]
+
+
+def test_summaries_are_those_asked_of_this_mailbox() -> None:
+    others = kept(b"\1" + bytes(11))
+    found = rows.summaries(iter(kept() + others), KEY, UidSet.of([2, 4, 400]))
+    assert sorted(found) == [2, 4]
+    assert summary.read(found[2]) is not None
+
+
+@pytest.mark.parametrize("needle", ["hello", "o w", "", "grüsse", "nothing", "over hello", "lo"])
+def test_search_agrees_with_decoding_every_value(needle: str) -> None:
+    wanted = []
+    for uid, head in enumerate(SUBJECTS, 1):
+        header = head.replace(b"\n", b"\r\n")
+        if any(needle in text.fold(value) for value in text.field_values(header, b"subject")):
+            wanted.append(uid)
+    plain = needle.encode() if needle.isascii() else b"\0"
+    hits, unsure = rows.search_field(kept(), KEY, UidSet.of_ranges((1, 9)), b"subject", plain)
+    for uid, raw in unsure:
+        assert raw is not None
+        hits += [uid] * any(needle in text.folded_value(value) for value in raw)
+    assert sorted(hits) == wanted
+
+
+def test_damaged_rows_are_unsure() -> None:
+    value = kept()[0][1]
+    for cut in range(0, len(value), 7):
+        hits, unsure = rows.search_field([(KEY + b"\0\0\0\1", value[:cut])], KEY, UidSet.of([1]), b"subject", b"hello")
+        assert not hits or cut > 40
+        assert [uid for uid, _ in unsure] in ([1], [])

@@ -1,0 +1,114 @@
+"""Arrivals: seen before and after they are settled, once each, whatever the order of what happens to the mailbox."""
+
+from pathlib import Path
+
+import pytest
+
+from fastmail._core import pages
+from fastmail._core.uidset import UidSet
+from fastmail.durable.env import Environment
+from fastmail.store.interface import NewMessage
+from fastmail.store.local import layout, ops
+from fastmail.store.local.arrivals import Arrivals
+from fastmail.store.local.layout import TABLES, Tables
+from fastmail.store.local.snapshot import LocalSnapshot
+
+
+class Shard:
+    """An environment with one mailbox, written without a queue."""
+
+    def __init__(self, directory: Path) -> None:
+        self.env = Environment(str(directory), TABLES, layout.LAYOUT, 1 << 26)
+        self.tables = self.handles()
+        with self.env.write() as txn:
+            self.key = ops.create(txn, self.tables, 1, "INBOX", 0).key
+
+    def handles(self) -> Tables:
+        return Tables(**self.env.db, arrivals=Arrivals(self.env.db["new"]))
+
+    def do(self, what: object, t: Tables | None = None, commit: bool = True) -> object:
+        t = t or self.tables
+        txn = self.env.begin(write=True)
+        t.arrivals.begun(txn)
+        result = what(txn, t)  # type: ignore[operator]
+        if commit:
+            txn.commit()
+        else:
+            txn.abort()
+        return result
+
+    def arrive(self, flags: int = 0, t: Tables | None = None, commit: bool = True) -> None:
+        message = NewMessage([b"x"], b"summary", 10, 1, flags)
+        self.do(lambda txn, t: ops.append(txn, t, self.key, [message], [b"nname"], 5), t, commit)
+
+    def seen(self, t: Tables | None = None) -> tuple[list[int], int, int, int, int]:
+        with LocalSnapshot(self.env.begin(), t or self.tables) as snapshot:
+            box = snapshot.mailbox(self.key)
+            assert box is not None
+            uids = [r[0] for page in snapshot.pages(self.key) for r in pages.records(page)]
+            present = UidSet().plus_pages(snapshot.presence(self.key), 0)
+            assert list(present) == uids
+            assert sorted(snapshot.summaries(self.key, UidSet.of_ranges((1, 999)))) == uids
+            assert [uid for uid, _ in snapshot.files(self.key)] == uids
+            return uids, box.exists, box.unseen, box.uidnext, box.modseq
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Shard:
+    return Shard(tmp_path)
+
+
+def test_seen_before_and_after_settling(shard: Shard) -> None:
+    for flags in range(40):
+        shard.arrive(flags % 2)
+    before = shard.seen()
+    assert before[:4] == (list(range(1, 41)), 40, 20, 41)
+    shard.do(lambda txn, t: ops.settle(txn, t, [shard.key]))
+    assert shard.seen() == before
+    shard.arrive()
+    assert shard.seen()[0] == list(range(1, 42))
+
+
+def test_another_process_sees_the_same(shard: Shard) -> None:
+    other = shard.handles()
+    shard.arrive()
+    assert shard.seen(other) == shard.seen()
+    shard.arrive(t=other)
+    shard.do(lambda txn, t: ops.settle(txn, t, [shard.key]))
+    shard.arrive(t=other)
+    assert shard.seen(other) == shard.seen() and shard.seen()[0] == [1, 2, 3]
+
+
+def test_what_was_not_committed_never_was(shard: Shard) -> None:
+    shard.arrive()
+    shard.arrive(commit=False)
+    shard.arrive()
+    assert shard.seen()[0] == [1, 2]
+
+
+def test_a_change_settles_first(shard: Shard) -> None:
+    for _ in range(3):
+        shard.arrive()
+    shard.do(lambda txn, t: ops.store(txn, t, shard.key, UidSet.of([2]), 1, 1, []))
+    shard.do(lambda txn, t: ops.expunge(txn, t, shard.key, UidSet.of([1]), 0))
+    shard.arrive()
+    assert shard.seen()[:4] == ([2, 3, 4], 3, 2, 5)
+
+
+def test_numbers_are_not_given_twice_when_all_is_settled(shard: Shard) -> None:
+    for _ in range(3):
+        shard.arrive()
+        shard.do(lambda txn, t: ops.settle(txn, t, [shard.key]))
+        fresh = shard.handles()
+        assert shard.seen(fresh)[0] == shard.seen()[0]
+    assert shard.seen()[0] == [1, 2, 3]
+
+
+def test_arrivals_of_a_dropped_mailbox_are_trimmed(shard: Shard) -> None:
+    shard.arrive()
+    shard.do(lambda txn, t: ops.drop(txn, t, ops._row(txn, t, shard.key)))
+    shard.do(lambda txn, t: ops.create(txn, t, 1, "INBOX", 0))
+    shard.do(lambda txn, t: ops.settle(txn, t, []))
+    with LocalSnapshot(shard.env.begin(), shard.tables) as snapshot:
+        assert snapshot.mailbox(shard.key) is None
+        assert list(snapshot.pages(shard.key)) == []
