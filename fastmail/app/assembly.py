@@ -68,6 +68,7 @@ class Assembly:
             map_size=config.store.index_map_size,
             resolve=self._resolve,
             recover=recover,
+            kind=config.store.content,
         )
         self.deliverer = Deliverer(self.directory, self.store, maildir_template(config), config.server.hostname)
         self.verifier = Verifier(self.directory, max(1, config.auth.threads), config.auth.default_domain)

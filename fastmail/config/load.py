@@ -15,7 +15,7 @@ _SIZES |= {"g": 1 << 30, "gb": 1 << 30, "gib": 1 << 30}
 _TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _CHOICES = {
     "minimum_version": ("1.2", "1.3"),
-    "content": ("maildir",),
+    "content": ("maildir", "segments"),
     "separator": ("/", "."),
     "format": ("text", "json"),
     "level": ("debug", "info", "warning", "error"),

@@ -68,7 +68,11 @@ class Auth:
 class Store:
     """Mailboxes."""
 
-    content: str = _s("maildir", 'How messages are kept: "maildir".')
+    content: str = _s(
+        "maildir",
+        'How new messages are kept: "maildir" (a file each, shared with other programs) or "segments" (many to a file, '
+        "faster). What is there stays readable after a change; `fastmail content convert` moves it.",
+    )
     maildir: str = _s("mail/{domain}/{user}", "Each account's Maildir; under data_dir unless absolute.")
     shards: int = _s(1, "Index environments; fixed once there is mail.")
     index_map_size: int = _s(64 << 30, "Largest size of one index environment (address space, not disk).", "size")

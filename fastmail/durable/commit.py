@@ -15,7 +15,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import lmdb
@@ -24,6 +24,9 @@ from fastmail.durable import files
 from fastmail.durable.env import Environment, translate
 from fastmail.durable.stage import FileStage
 from fastmail.model.errors import MailError
+
+Octets = bytes | bytearray | memoryview
+Job = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int, int]  # as FileStage.submit takes it
 
 
 @dataclass(slots=True)
@@ -34,7 +37,7 @@ class FileJob:
     directory: bytes
     name: bytes
     temporary: bytes = b""
-    chunks: Sequence[bytes | bytearray | memoryview] = ()
+    chunks: Sequence[Octets] = ()
     mtime: int = -1
     source: bytes = b""
 
@@ -42,10 +45,31 @@ class FileJob:
     def path(self) -> bytes:
         return self.directory + b"/" + self.name
 
-    def job(self) -> tuple[bytes, bytes, bytes, Sequence[bytes | bytearray | memoryview] | None, int]:
+    def job(self) -> Job:
         if self.source:
-            return self.source, self.path, self.directory, None, -1
-        return self.temporary, self.path, self.directory, self.chunks, self.mtime
+            return self.source, self.path, self.directory, None, -1, -1
+        return self.temporary, self.path, self.directory, self.chunks, self.mtime, -1
+
+    def undo(self, error: BaseException) -> None:
+        """Its operation failed."""
+        files.unlink_batch([self.path])
+
+
+@dataclass(slots=True)
+class PieceJob:
+    """Octets to be written at an offset of an open file; ``spoilt`` is told when their operation failed."""
+
+    fd: int
+    offset: int
+    chunks: Sequence[Octets]
+    path: bytes
+    spoilt: Callable[[BaseException], None]
+
+    def job(self) -> Job:
+        return b"", b"", b"", self.chunks, self.offset, self.fd
+
+    def undo(self, error: BaseException) -> None:
+        self.spoilt(error)
 
 
 @dataclass(slots=True)
@@ -53,7 +77,7 @@ class Operation:
     """What to make durable: files first, then ``apply`` in the transaction. ``apply`` may run twice."""
 
     apply: Callable[[Any], Any]
-    files: list[FileJob] = field(default_factory=list)
+    files: Sequence[FileJob | PieceJob] = ()
     future: "asyncio.Future[Any] | None" = None
     error: BaseException | None = None
     result: Any = None
@@ -146,7 +170,8 @@ def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Any]
                 _apply(env, [operation], begun)
     for operation in batch:
         if operation.error is not None and operation.files:
-            files.unlink_batch([job.path for job in operation.files])
+            for job in operation.files:
+                job.undo(operation.error)
         if operation.error is not None and not isinstance(operation.error, MailError):
             operation.error = translate(operation.error)
 

@@ -2,15 +2,16 @@ from collections.abc import Sequence
 from typing import Any
 
 Octets = bytes | bytearray | memoryview
-Job = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int]
+Job = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int, int]
 
 class FileStage:
     """A native thread that puts files in place; see the module."""
 
     def __init__(self) -> None: ...
     def submit(self, token: Any, jobs: list[Job]) -> None:
-        """Each job is (temporary path, final path, directory of it, chunks, mtime in s or -1): written, synced,
-        renamed; or, with chunks None, a link to the first path is made at the final path. At most 8 chunks."""
+        """Each job is (temporary path, final path, directory of it, chunks, mtime in s or -1, -1): written, synced,
+        renamed; or, with chunks None, a link to the first path is made at the final path; or (b"", b"", b"", chunks,
+        offset, descriptor): written at the offset and synced. At most 8 chunks."""
 
     def settled(self, tasks: int) -> None: ...
     def ping(self) -> None: ...

@@ -4,7 +4,8 @@ A task is the files of one operation; a file is written to its temporary path, o
 in rounds. A round writes and syncs the contents of what waits, renames, and syncs the directories, each once; the first
 sync of each kind commits most of what the others need. Few files are synced by themselves, more by one syncfs for each
 file system (see benchmarks/notes.md). Under load a round waits a moment for all who lately came together, and writes
-their files while it waits; a lone operation is never held back.
+their files while it waits; a lone operation is never held back. A job may also be a piece of a file that is open
+already (a segment): it is written at its offset, and the file synced once for all its pieces of a round.
 
 Promise: a file reported as 0 is synced, content and size first, then its name. Each file has its own errno; the
 temporary file of one that failed is removed. Made after a fork; ``close`` finishes what was submitted.
@@ -98,6 +99,7 @@ cdef extern from *:
     int c_link "link"(const char* a, const char* b) nogil
     int c_rename "rename"(const char* a, const char* b) nogil
     ssize_t c_write "write"(int fd, const void* buf, size_t n) nogil
+    ssize_t c_pwrite "pwrite"(int fd, const void* buf, size_t n, int64_t at) nogil
     enum: O_WRONLY, O_RDONLY, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY
 
 cdef enum:
@@ -114,7 +116,8 @@ cdef struct File:
     const char* directory    # of final
     Py_ssize_t chunks
     Py_buffer chunk[CHUNKS]
-    int64_t mtime
+    int64_t mtime            # of a piece: its offset
+    bint piece               # fd was given, and stays open
     int fd
     int error
 
@@ -142,19 +145,21 @@ cdef struct Shared:
 
 
 cdef void write_one(File* f) noexcept nogil:
-    """Write the temporary file."""
+    """Write the temporary file, or the piece."""
     cdef Py_ssize_t i, left
     cdef ssize_t n
     cdef const char* p
-    f.fd = c_open(f.source, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
-    if f.fd < 0:
-        f.error = errno
-        return
+    cdef int64_t at = f.mtime
+    if not f.piece:
+        f.fd = c_open(f.source, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        if f.fd < 0:
+            f.error = errno
+            return
     for i in range(f.chunks):
         p = <const char*>f.chunk[i].buf
         left = f.chunk[i].len
         while left:
-            n = c_write(f.fd, p, left)
+            n = c_pwrite(f.fd, p, left, at) if f.piece else c_write(f.fd, p, left)
             if n < 0:
                 if errno == EINTR:
                     continue
@@ -165,12 +170,15 @@ cdef void write_one(File* f) noexcept nogil:
                 return
             p += n
             left -= n
-    if f.mtime >= 0 and fm_set_mtime(f.fd, f.mtime):
+            at += n
+    if f.mtime >= 0 and not f.piece and fm_set_mtime(f.fd, f.mtime):
         f.error = errno
 
 
 cdef void name_one(File* f) noexcept nogil:
     """Give the file its name."""
+    if f.piece:
+        return
     if (c_rename(f.source, f.final) if f.chunks >= 0 else c_link(f.source, f.final)):
         f.error = errno
 
@@ -188,8 +196,10 @@ cdef int sync_dir(const char* path) noexcept nogil:
 
 cdef int count_files(Task* task) noexcept nogil:
     cdef int n = 0
+    cdef Py_ssize_t i
     while task != NULL:
-        n += <int>task.files
+        for i in range(task.files):
+            n += not task.file[i].piece
         task = task.next
     return n
 
@@ -201,8 +211,34 @@ cdef void sync_contents(Task* task) noexcept nogil:
     while task != NULL:
         for i in range(task.files):
             f = &task.file[i]
-            if not f.error and f.chunks >= 0 and (c_fsync(f.fd) if f.mtime >= 0 else c_fdatasync(f.fd)):
+            if not f.error and not f.piece and f.chunks >= 0 and (c_fsync(f.fd) if f.mtime >= 0 else c_fdatasync(f.fd)):
                 f.error = errno
+        task = task.next
+
+
+cdef void sync_pieces(Task* task) noexcept nogil:
+    """Each file that pieces were written to once."""
+    cdef int fds[DEVICES]
+    cdef int result[DEVICES]
+    cdef int known = 0, k
+    cdef Py_ssize_t i
+    cdef File* f
+    while task != NULL:
+        for i in range(task.files):
+            f = &task.file[i]
+            if not f.piece or f.error:
+                continue
+            k = 0
+            while k < known and fds[k] != f.fd:
+                k += 1
+            if k < known:
+                f.error = result[k]
+                continue
+            f.error = errno if c_fdatasync(f.fd) else 0
+            if known < DEVICES:
+                fds[known] = f.fd
+                result[known] = f.error
+                known += 1
         task = task.next
 
 
@@ -216,7 +252,7 @@ cdef void sync_names(Task* task) noexcept nogil:
     while task != NULL:
         for i in range(task.files):
             f = &task.file[i]
-            if f.error:
+            if f.error or f.piece:
                 continue
             k = 0
             while k < known and strcmp(path[k], f.directory):
@@ -243,7 +279,7 @@ cdef void sync_devices(Task* task) noexcept nogil:
     while task != NULL:
         for i in range(task.files):
             f = &task.file[i]
-            if f.error or f.chunks < 0:
+            if f.error or f.chunks < 0 or f.piece:
                 continue
             mine = fm_device(f.fd)
             k = 0
@@ -267,6 +303,8 @@ cdef void settle(Task* task) noexcept nogil:
     while task != NULL:
         for i in range(task.files):
             f = &task.file[i]
+            if f.piece:
+                continue
             if f.fd >= 0:
                 if c_close(f.fd) and not f.error and errno != EINTR:
                     f.error = errno
@@ -284,7 +322,7 @@ cdef void write_task(Task* task) noexcept nogil:
         f = &task.file[i]
         if f.chunks >= 0:
             write_one(f)
-            if not f.error:
+            if not f.error and not f.piece:
                 fm_writeback(f.fd)
     task.written = True
 
@@ -366,6 +404,7 @@ cdef void* serve(void* argument) noexcept nogil:
             sync_devices(tasks)
         else:
             sync_contents(tasks)
+        sync_pieces(tasks)
         # 2. names, synced
         name_all(tasks)
         sync_names(tasks)
@@ -410,11 +449,12 @@ cdef class FileStage:
         task.files = n
         try:
             for i in range(n):
-                a, b, c, chunks, mtime = jobs[i]
+                a, b, c, chunks, mtime, fd = jobs[i]
                 task.file[i].source = a
                 task.file[i].final = b
                 task.file[i].directory = c
-                task.file[i].fd = -1
+                task.file[i].fd = fd
+                task.file[i].piece = fd >= 0
                 task.file[i].mtime = mtime
                 if chunks is None:
                     task.file[i].chunks = -1

@@ -21,7 +21,7 @@ Scenario = Callable[[Store, Account], Awaitable[None]]
 
 @asynccontextmanager
 async def opened(kind: str, path: Path) -> AsyncIterator[Store]:
-    store: Store = MemoryStore() if kind == "memory" else LocalStore(str(path / "data"))
+    store: Store = MemoryStore() if kind == "memory" else LocalStore(str(path / "data"), kind=kind)
     await store.start()
     try:
         yield store
@@ -29,7 +29,7 @@ async def opened(kind: str, path: Path) -> AsyncIterator[Store]:
         await store.close()
 
 
-@pytest.fixture(params=["memory", "local"])
+@pytest.fixture(params=["memory", "maildir", "segments"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], None]:
     def go(scenario: Scenario) -> None:
         async def main() -> None:

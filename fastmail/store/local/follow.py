@@ -63,6 +63,8 @@ class Follower:
         if box is None:
             raise NoSuchMailbox("mailbox is gone")
         directory = folder(account.root, box.name)
+        if not os.path.isdir(directory + "/cur"):
+            return  # content in segments only, or a volume that is not there: nothing of it is gone
         state = sync.directory_state(directory)
         seen = self._seen.get(key)
         if state is not None and state == seen and not force:
@@ -153,6 +155,8 @@ class Follower:
             return
         try:
             root = os.fsencode(self._store.path(account, key))
+            if not os.path.isdir(root + b"/cur"):
+                return
             numbers = []
             for sub in (b"/new", b"/cur"):
                 number = self._inotify.add(root + sub, MASK)

@@ -14,6 +14,7 @@ from typing import Any
 from fastmail._core import pages
 from fastmail.durable import files
 from fastmail.store.local import layout
+from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, base_of, path_of
 from fastmail.store.local.sync import listing
@@ -74,6 +75,9 @@ def tidy(begin: Callable[[], Any], t: Tables, key: bytes, directory: str) -> Don
                     done.named.append((uid, b"", 0))
                     continue
                 old = layout.marked_of(value)
+                if in_segment(old):
+                    done.named.append((uid, old, record[2]))
+                    continue
                 new = b"c" + FileName.parse(old[1:]).with_flags(record[1], record[3])
                 renames.append((uid, old, new, record[2]))
         cursor = txn.cursor(db=t.trash)

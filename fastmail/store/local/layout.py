@@ -3,8 +3,8 @@
     page    mailbox key(12) first uid(4)     index page (_core/pages.pxd)
     page    mailbox key(12) 0xFFFFFFFF       Mailbox row (below), then the name in UTF-8: beside the last page, because
                                              a delivery writes both
-    msg     mailbox key(12) uid(4)           u16 length, b"n" or b"c" (new/ or cur/) and the file's name, then the
-                                             summary (_core/mime.pyx)
+    msg     mailbox key(12) uid(4)           u16 length, then b"n" or b"c" (new/ or cur/) and the file's name, or
+                                             b"s" and a record (content.py), then the summary (_core/mime.pyx)
     new     number(8)                        arrivals (arrivals.py) in the order of their commits: mailbox key(12),
                                              record(40, as in a page), value for msg; settled into page and msg soon
     name    account(8) name                  mailbox id(4)
@@ -13,6 +13,7 @@
     gone    mailbox key(12) modseq(8)        expunged UIDs as u32 pairs first, last
     todo    mailbox key(12) uid(4)           empty; the file's name must still follow the flags
     trash   mailbox key(12) base name        path of a file to be unlinked, relative to the account's root
+    ref, dead, moved, seg                    records in segments: see content.py
     meta    b"layout", b"next" account(8)    layout version; next mailbox id and last UIDVALIDITY of the account
 
 Numbers in keys are big-endian, so that they sort; in rows little-endian. A reader of this version ignores octets
@@ -22,12 +23,13 @@ it does not know behind a row's fixed part up to the name's offset, which the ro
 import struct
 from typing import Any, NamedTuple
 
+from fastmail.durable.segments import SegmentReader
 from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Mailbox
 from fastmail.store.local.arrivals import Arrivals
 
 LAYOUT = 2
-TABLES = ["page", "msg", "new", "name", "subs", "kw", "gone", "todo", "trash"]
+TABLES = ["page", "msg", "new", "name", "subs", "kw", "gone", "todo", "trash", "ref", "dead", "moved", "seg"]
 
 # version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
 # created (s since 1970), generation (grows when files of other programs are taken in), settled (arrivals up to this
@@ -54,8 +56,14 @@ class Tables(NamedTuple):
     gone: Any
     todo: Any
     trash: Any
+    ref: Any
+    dead: Any
+    moved: Any
+    seg: Any
     meta: Any
     arrivals: Arrivals
+    reader: SegmentReader
+    segments: bool = False  # is new content kept in segments?
 
 
 def account_key(account: int) -> bytes:

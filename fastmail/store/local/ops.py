@@ -7,7 +7,7 @@ every operation that changes something.
 
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from fastmail._core import pages
@@ -15,7 +15,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
 from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Mailbox, NewMessage, Stored
-from fastmail.store.local import layout
+from fastmail.store.local import content, layout
 from fastmail.store.local.arrivals import HEAD, NUMBER
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, base_of
@@ -43,6 +43,16 @@ def _row(txn: Any, t: Tables, key: bytes) -> Mailbox:
 
 def save(txn: Any, t: Tables, box: Mailbox) -> None:
     txn.put(layout.row_key(box.key), layout.pack_row(box), db=t.page)
+
+
+def rows(txn: Any, table: Any, prefix: bytes) -> Iterator[tuple[Any, Any]]:
+    """(key, value) of a table whose keys begin with prefix."""
+    cursor = txn.cursor(db=table)
+    if cursor.set_range(prefix):
+        for at, value in cursor.iternext():
+            if at[: len(prefix)] != prefix:
+                return
+            yield at, value
 
 
 # ---------------------------------------------------------------- arrivals
@@ -167,7 +177,7 @@ def append(
         uid = append_record(txn, t, box, message.flags, bits, message.date, message.size, saved)
         at = layout.uid_key(key, uid)
         txn.put(at, layout.pack_message(name, message.summary), db=t.msg)
-        if bits:
+        if bits and not content.in_segment(name):
             txn.put(at, b"", db=t.todo)
         uids.append(uid)
     save(txn, t, box)
@@ -246,7 +256,9 @@ def store(
         box.modseq = box.changed = before + 1
         save(txn, t, box)
         for uid in changed:
-            txn.put(layout.uid_key(key, uid), b"", db=t.todo)
+            at = layout.uid_key(key, uid)
+            if not t.segments or not content.in_segment((txn.get(at, db=t.msg) or b"")[2:3]):
+                txn.put(at, b"", db=t.todo)
     return Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.modseq, before)
 
 
@@ -278,10 +290,17 @@ def expunge(txn: Any, t: Tables, key: bytes, uids: UidSet | None, required: int)
             at = layout.uid_key(key, uid)
             value = txn.pop(at, db=t.msg)
             if value is not None:
-                name = layout.marked_of(value)
-                txn.put(key + base_of(name[1:])[:480], name, db=t.trash)
+                _drop_content(txn, t, key, layout.marked_of(value))
             txn.delete(at, db=t.todo)
     return Expunged(key, out, box.modseq, before)
+
+
+def _drop_content(txn: Any, t: Tables, key: bytes, marked: bytes) -> None:
+    """One message less refers to it."""
+    if content.in_segment(marked):
+        content.release(txn, t, marked)
+    else:
+        txn.put(key + base_of(marked[1:])[:480], marked, db=t.trash)
 
 
 def copy(
@@ -301,7 +320,8 @@ def copy(
     for uid, name in names:
         found = records.get(uid)
         if found is None:
-            txn.put(target + base_of(name[1:])[:480], name, db=t.trash)
+            if not content.in_segment(name):
+                txn.put(target + base_of(name[1:])[:480], name, db=t.trash)
             continue
         words = [word for i, word in enumerate(old_words) if found[3] >> i & 1]
         bits = keyword_bits(txn, t, target, words)
@@ -310,7 +330,9 @@ def copy(
         value = txn.get(layout.uid_key(key, uid), db=t.msg)
         summary = bytes(layout.summary_of(value)) if value is not None else b""
         txn.put(at, layout.pack_message(name, summary), db=t.msg)
-        if bits or FileName.parse(name[1:]).flags != found[1]:
+        if content.in_segment(name):
+            content.share(txn, t, name)
+        elif bits or FileName.parse(name[1:]).flags != found[1]:
             txn.put(at, b"", db=t.todo)
         source.append(uid)
         uids.append(new)
@@ -387,6 +409,9 @@ def create(
 
 def drop(txn: Any, t: Tables, box: Mailbox) -> None:
     """Forget a mailbox and everything in it; its directory is the caller's."""
+    load(txn, t, box.key)
+    for record in [layout.marked_of(value) for _, value in rows(txn, t.msg, box.key) if value[2:3] == b"s"]:
+        content.release(txn, t, record)
     txn.delete(layout.account_key(int.from_bytes(box.key[:8], "big")) + box.name.encode(), db=t.name)
     txn.delete(box.key, db=t.kw)
     for table in (t.page, t.msg, t.gone, t.todo, t.trash):

@@ -12,7 +12,7 @@ from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import foreign, layout, ops, sync
+from fastmail.store.local import content, foreign, layout, ops, sync
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import arrival_order, base_of, folder
 from fastmail.store.local.store import LocalStore
@@ -46,6 +46,7 @@ def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
             for page in snapshot.pages(box.key):
                 records += pages.records(page)
             uids = {record[0] for record in records}
+            inside = {uid for uid, marked in snapshot.files(box.key) if content.in_segment(marked)}
             missing_summary = len(uids) - len(snapshot.summaries(box.key, UidSet.of(sorted(uids))))
         if len(records) != row.exists:
             found.append(f"{row.exists} messages counted, {len(records)} recorded")
@@ -53,8 +54,8 @@ def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
             found.append("count of unseen messages is wrong")
         if any(uid >= row.uidnext for uid in uids):
             found.append("a UID is not below UIDNEXT")
-        if uids != {uid for uid, _ in known.values()}:
-            found.append("records and file names differ")
+        if uids != {uid for uid, _ in known.values()} | inside:
+            found.append("records and names of their content differ")
         if missing_summary:
             found.append(f"{missing_summary} summaries are missing")
         plan = sync.look(shard.env.begin, shard.tables, row, directory, store.maker)
@@ -119,12 +120,13 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
     late: list[tuple[Any, bytes, bytes]] = []
     have = {base_of(item.marked[1:]) for item in found}
     records = {r[0]: r for _, page in ops.pages_of(txn, t, key, None) for r in pages.records(page)}
-    todo = {at for at, _ in sync.rows(txn, t.todo, key)}
-    values = {int.from_bytes(at[12:], "big"): bytes(v) for at, v in sync.rows(txn, t.msg, key)}
+    todo = {at for at, _ in ops.rows(txn, t.todo, key)}
+    values = {int.from_bytes(at[12:], "big"): bytes(v) for at, v in ops.rows(txn, t.msg, key)}
     names = {uid: layout.marked_of(value) for uid, value in values.items()}
     by_base = {base_of(name[1:]): uid for uid, name in names.items()}
     for uid, name in names.items():
-        if base_of(name[1:]) not in have and uid >= known.uidnext and uid in records:
+        here = content.in_segment(name) or (base_of(name[1:]) not in have and uid >= known.uidnext)
+        if here and uid in records:
             late.append((records[uid], name, bytes(layout.summary_of(values[uid]))))
     for table in (t.page, t.msg):
         cursor = txn.cursor(db=table)
@@ -136,26 +138,22 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
     box.uidnext = 1
     box.uidvalidity = known.uidvalidity or box.uidvalidity
     box.modseq += 1
+    entries: list[tuple[int, Any, bytes]] = [(r[0], r[1:], layout.pack_message(name, text)) for r, name, text in late]
     for item in found:
-        if item.uid:
-            box.uidnext = item.uid
-        else:
-            box.uidnext = max(box.uidnext, uidnext)
         old = records.get(by_base.get(base_of(item.marked[1:]), 0))
-        flags, keywords, date, saved = item.flags, item.keywords, item.date, item.saved
+        flags, keywords, saved = item.flags, item.keywords, item.saved
         if old is not None:
             keywords |= old[3] & ~sync.LETTER_MASK
             saved = old[6]
             if layout.uid_key(key, old[0]) in todo:
                 flags, keywords = old[1], old[3]
-        uid = ops.append_record(txn, t, box, flags, keywords, date, item.size, saved)
-        at = layout.uid_key(key, uid)
-        txn.put(at, layout.pack_message(item.marked, item.summary), db=t.msg)
-    for record, name, summary in late:
-        box.uidnext = max(box.uidnext, record[0])
-        uid = ops.append_record(txn, t, box, record[1], record[3], record[4], record[5], record[6])
-        at = layout.uid_key(key, uid)
-        txn.put(at, layout.pack_message(name, summary), db=t.msg)
+        record = (flags, 0, keywords, item.date, item.size, saved)
+        entries.append((item.uid or layout.MAX_UID, record, layout.pack_message(item.marked, item.summary)))
+    entries.sort(key=lambda entry: entry[0])  # new ones stay in their order, behind all
+    for uid, (flags, _, keywords, date, size, saved), value in entries:
+        box.uidnext = uid if uid < layout.MAX_UID else max(box.uidnext, uidnext)
+        uid = ops.append_record(txn, t, box, flags, keywords, date, size, saved)
+        txn.put(layout.uid_key(key, uid), value, db=t.msg)
     for at in todo:
         if txn.get(at, db=t.msg) is None:
             txn.delete(at, db=t.todo)

@@ -10,8 +10,10 @@ from fastmail._core import rows
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
 from fastmail.durable.env import translate
+from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Mailbox, Octets, Unsure
 from fastmail.store.local import arrivals, layout, ops
+from fastmail.store.local.content import MARK, in_segment, locate
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import folder, path_of
 
@@ -148,9 +150,11 @@ class LocalSnapshot:
         if row is None or marked is None:
             return None
         try:
+            if in_segment(marked):
+                return self.record(marked, nowait=True)
             return files.read_file(path_of(folder(self._root, layout.unpack_row(key, row).name), marked), True)
-        except OSError:
-            return None  # renamed or gone: the store's own ``content`` finds out
+        except (OSError, CorruptData):
+            return None  # renamed, gone or damaged: the store's own ``content`` finds out
 
     def expunged(self, key: bytes, since: int) -> UidSet:
         cursor = self._txn.cursor(db=self._t.gone)
@@ -165,6 +169,11 @@ class LocalSnapshot:
 
     def keywords(self, key: bytes) -> list[bytes]:
         return ops.keyword_names(self._txn, self._t, key)
+
+    def record(self, marked: bytes, nowait: bool = False) -> bytes | None:
+        """The content of a record in a segment."""
+        _, ident, skip, length = MARK.unpack(marked)
+        return self._t.reader.read(locate(self._txn, self._t, ident), skip, length, nowait)
 
     def file(self, key: bytes, uid: int) -> bytes | None:
         """Mark and name of a message's file."""

@@ -9,18 +9,16 @@ import asyncio
 import os
 import shutil
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 from fastmail._core import pages as page_format
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
-from fastmail.durable.commit import CommitQueue, FileJob, Operation
-from fastmail.durable.env import Environment, translate
-from fastmail.model.errors import CannotDo, MailboxExists, MailError, NoSuchMailbox, StorageFailed
+from fastmail.durable.commit import FileJob, Operation, PieceJob
+from fastmail.durable.env import translate
+from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFailed
 from fastmail.model.flags import to_info
 from fastmail.model.mailbox_name import INBOX, decode_utf7
 from fastmail.store.hub import Hub
@@ -36,83 +34,15 @@ from fastmail.store.interface import (
     NewMessage,
     Stored,
 )
-from fastmail.store.local import housekeeping, layout, ops
-from fastmail.store.local.arrivals import Arrivals
+from fastmail.store.local import content, housekeeping, layout, ops
 from fastmail.store.local.follow import Follower
-from fastmail.store.local.layout import TABLES, Tables
+from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, folder, path_of, sizes_in
+from fastmail.store.local.shard import SEGMENTS, Shard
 from fastmail.store.local.snapshot import LocalSnapshot
-from fastmail.telemetry import log
 
 HOUSEKEEPING_DELAY = 0.3
-SETTLE_DELAY = 1.0
-SETTLE_BATCH = 256  # messages
-
-
-class Shard:
-    """One environment with its tables and its writer."""
-
-    def __init__(
-        self, path: str, map_size: int, loop: asyncio.AbstractEventLoop, publish: Callable[[list[Any]], None], n: int
-    ) -> None:
-        self.env = Environment(path, TABLES, layout.LAYOUT, map_size)
-        arrivals = Arrivals(self.env.db["new"])
-        self.tables = Tables(**self.env.db, arrivals=arrivals)
-        self.queue = CommitQueue(self.env, loop, publish, str(n), arrivals.begun)
-        self._loop = loop
-        self._unsettled: Counter[bytes] = Counter()  # arrivals of this worker, by mailbox
-        self._settling: asyncio.Task[None] | None = None
-
-    def arrived(self, keys: Iterable[bytes]) -> None:
-        """Messages came to these mailboxes: settle them soon."""
-        self._unsettled.update(keys)
-        if self._settling is None:
-            self._settling = self._loop.create_task(self._settle_soon())
-
-    async def _settle_soon(self) -> None:
-        try:
-            while self._unsettled:
-                await asyncio.sleep(SETTLE_DELAY)
-                try:
-                    await self.settle()
-                except MailError as error:
-                    log.event("store.settle", "warning", error=error)
-        finally:
-            self._settling = None
-
-    async def settle(self) -> None:
-        """Settle what this worker put in, some hundred messages to a commit."""
-        work, self._unsettled = self._unsettled, Counter()
-        while work:
-            keys: list[bytes] = []
-            messages = 0
-            for key, n in work.items():
-                keys.append(key)
-                messages += n
-                if messages >= SETTLE_BATCH:
-                    break
-            try:
-                await self.queue.submit(Operation(partial(ops.settle, t=self.tables, keys=keys)))
-            except MailError:
-                self._unsettled.update(work)
-                raise
-            for key in keys:
-                del work[key]
-
-    def leftover(self) -> None:
-        """Settle everything that a process before this one left."""
-        with self.env.read() as txn:
-            self.tables.arrivals.catch_up(txn)
-        self._unsettled.update(self.tables.arrivals.keys())
-
-    async def close(self) -> None:
-        """Settle, and stop the writer."""
-        if self._settling is not None:
-            self._settling.cancel()
-            await asyncio.gather(self._settling, return_exceptions=True)
-        if self._unsettled:
-            await asyncio.gather(self.settle(), return_exceptions=True)
-        await self.queue.close()
+Placed = tuple[Delivery, FileJob | PieceJob, bytes]
 
 
 class LocalStore:
@@ -127,6 +57,7 @@ class LocalStore:
         map_size: int = 64 << 30,
         resolve: Callable[[int], Account | None] | None = None,
         recover: bool = True,
+        kind: str = "maildir",
     ) -> None:
         self.directory = directory
         self.hub = hub or Hub()
@@ -135,6 +66,7 @@ class LocalStore:
         self._map_size = map_size
         self._resolve = resolve
         self._recover = recover
+        self._kind = kind
         self._shards: list[Shard] = []
         self._opened: dict[int, bytes] = {}  # account: key of its INBOX, which is never removed or renamed
         self._roots: dict[int, int] = {}
@@ -150,13 +82,13 @@ class LocalStore:
         """Open the shards, and finish what a crash left undone."""
         self.loop = asyncio.get_running_loop()
         for n in range(self._count):
-            path = os.path.join(self.directory, f"index-{n}")
-            self._shards.append(Shard(path, self._map_size, self.loop, self._publish, n))
+            self._shards.append(Shard(self.directory, n, self._map_size, self.loop, self._publish, self._kind))
         self.follower.start()
         if self._recover:
             for shard in self._shards:
                 shard.leftover()
                 await shard.settle()
+                await shard.survey()
         if self._recover and self._resolve is not None:
             for shard in self._shards:
                 for key in housekeeping.pending(shard.env.begin, shard.tables):
@@ -176,8 +108,6 @@ class LocalStore:
         for shard in self._shards:
             await shard.close()
         self._helpers.shutdown(wait=True)
-        for shard in self._shards:
-            shard.env.close()
         self._shards.clear()
 
     def shard(self, account: int) -> Shard:
@@ -188,12 +118,12 @@ class LocalStore:
         return self.loop.run_in_executor(self._helpers, function, *args)
 
     async def submit(
-        self, account: Account, apply: Callable[[Any, Tables], Any], jobs: list[FileJob] | None = None
+        self, account: Account, apply: Callable[[Any, Tables], Any], jobs: Sequence[FileJob | PieceJob] = ()
     ) -> Any:
         """Files, then ``apply(txn, tables)`` in the index, all durable when it returns."""
         shard = self.shard(account.id)
         tables = shard.tables
-        return await shard.queue.submit(Operation(lambda txn: apply(txn, tables), jobs or []))
+        return await shard.queue.submit(Operation(lambda txn: apply(txn, tables), jobs))
 
     def _publish(self, results: list[Any]) -> None:
         keys: list[bytes] = []
@@ -226,10 +156,10 @@ class LocalStore:
         if account.id in self._opened:
             return
         if self.find(account, INBOX) is None:
-            fresh = await self.help(_make_root, account.root)
+            fresh = await self.help(_make_root, account.root) if self._files(account) else True
             names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh else {})}
             for name in names:
-                if name != INBOX:
+                if name != INBOX and self._files(account):
                     await self.help(_make_folder, folder(account.root, name))
 
             def apply(txn: Any, t: Tables) -> None:
@@ -241,10 +171,15 @@ class LocalStore:
                         ops.subscribe(txn, t, account.id, name, True)
 
             await self.submit(account, apply)
-            await self.help(files.sync_dirs, [os.fsencode(account.root)])
+            if self._files(account):
+                await self.help(files.sync_dirs, [os.fsencode(account.root)])
         key = self.find(account, INBOX)
         assert key is not None
         self._opened[account.id] = key
+
+    def _files(self, account: Account) -> bool:
+        """Does the account have a Maildir, or get one?"""
+        return self._kind != SEGMENTS or os.path.isdir(account.root)
 
     def find(self, account: Account, name: str) -> bytes | None:
         if name == INBOX and account.id in self._opened:
@@ -287,6 +222,7 @@ class LocalStore:
                     if (
                         not os.path.isdir(folder(account.root, box.name))
                         and txn.get(layout.row_key(box.key), db=t.page) is not None
+                        and not content.referred(txn, t, box.key)
                     ):
                         ops.drop(txn, t, ops.load(txn, t, box.key))
 
@@ -300,9 +236,10 @@ class LocalStore:
         levels = name.split("/")
         wanted = ["/".join(levels[: i + 1]) for i in range(len(levels))]
         missing = [n for n in wanted if n == name or self.find(account, n) is None]
-        for one in missing:
-            await self.help(_make_folder, folder(account.root, one))
-        await self.help(files.sync_dirs, [os.fsencode(account.root)])
+        if self._files(account):
+            for one in missing:
+                await self.help(_make_folder, folder(account.root, one))
+            await self.help(files.sync_dirs, [os.fsencode(account.root)])
 
         def apply(txn: Any, t: Tables) -> None:
             for one in missing:
@@ -320,7 +257,8 @@ class LocalStore:
         if name == INBOX:
             raise CannotDo("INBOX can not be deleted")
         hidden = os.path.join(account.root, "tmp", "deleted." + self.maker.make(0, 0).decode().partition(",")[0])
-        await self.help(_move_away, folder(account.root, name), hidden)
+        if self._files(account):
+            await self.help(_move_away, folder(account.root, name), hidden)
 
         def apply(txn: Any, t: Tables) -> bytes:
             ops.drop(txn, t, ops.load(txn, t, key))
@@ -355,7 +293,8 @@ class LocalStore:
             for b in boxes
             if b.name == old or b.name.startswith(old + "/")
         ]
-        await self.help(_rename_folders, moves, account.root)
+        if self._files(account):
+            await self.help(_rename_folders, moves, account.root)
         await self.submit(account, lambda txn, t: ops.rename(txn, t, account.id, pairs))
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
@@ -365,11 +304,14 @@ class LocalStore:
         """The directory of a mailbox; NoSuchMailbox when it is gone."""
         if self._opened.get(account.id) == key:
             return account.root
+        return folder(account.root, self._name(account, key))
+
+    def _name(self, account: Account, key: bytes) -> str:
         with self.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is None:
             raise NoSuchMailbox("mailbox is gone")
-        return folder(account.root, box.name)
+        return box.name
 
     # ---------------------------------------------------------------- messages
 
@@ -383,6 +325,14 @@ class LocalStore:
                 marked = snapshot.file(key, uid)
             if box is None or marked is None:
                 return None
+            if content.in_segment(marked):
+                try:
+                    found: bytes | None = await self.help(self._record, account, marked)
+                    return found
+                except FileNotFoundError:
+                    continue  # moved by compaction
+                except OSError as error:
+                    raise translate(error) from error
             path = path_of(folder(account.root, box.name), marked)
             try:
                 data = files.read_file(path, True)
@@ -399,10 +349,13 @@ class LocalStore:
                 raise translate(error) from error
         return None
 
+    def _record(self, account: Account, marked: bytes) -> bytes | None:
+        with self.snapshot(account) as snapshot:
+            return snapshot.record(marked)
+
     async def append(self, account: Account, key: bytes, messages: Sequence[NewMessage]) -> Appended:
-        root = os.fsencode(self.path(account, key))
         now = int(time.time())
-        placed = [self._place(root, message) for message in messages]
+        placed = [await self._place(account, key, message) for message in messages]
         names = [name for _, name in placed]
         result: Appended = await self._submit_files(
             account, lambda txn, t: ops.append(txn, t, key, messages, names, now), [job for job, _ in placed]
@@ -414,12 +367,14 @@ class LocalStore:
 
     async def deliver(self, items: Sequence[Delivery]) -> None:
         now = int(time.time())
-        groups: dict[int, list[tuple[Delivery, FileJob, bytes]]] = {}
+        groups: dict[int, list[Placed]] = {}
         for item in items:
-            job, name = self._place(os.fsencode(self.path(item.account, item.key)), item.message)
+            job, name = await self._place(item.account, item.key, item.message)
             groups.setdefault(item.account.id % self._count, []).append((item, job, name))
 
-        def apply_to(group: list[tuple[Delivery, FileJob, bytes]]) -> Callable[[Any, Tables], list[Appended]]:
+        def apply_to(
+            group: list[tuple[Delivery, FileJob | PieceJob, bytes]],
+        ) -> Callable[[Any, Tables], list[Appended]]:
             return lambda txn, t: [ops.append(txn, t, item.key, [item.message], [name], now) for item, _, name in group]
 
         waits = [
@@ -433,8 +388,14 @@ class LocalStore:
         for n, group in groups.items():
             self._shards[n].arrived([item.key for item, _, _ in group])
 
-    def _place(self, root: bytes, message: NewMessage) -> tuple[FileJob, bytes]:
-        """Where a message's file goes, and the name that its record gets."""
+    async def _place(self, account: Account, key: bytes, message: NewMessage) -> tuple[FileJob | PieceJob, bytes]:
+        """Where a message's content goes, and what its row will call it."""
+        shard = self.shard(account.id)
+        if shard.writer is not None:
+            box = INBOX if self._opened.get(account.id) == key else self._name(account, key)
+            job, record = await shard.place(key, box, message.date, message.size, message.content)
+            return job, content.mark(record)
+        root = os.fsencode(self.path(account, key))
         base = self.maker.make(sum(len(chunk) for chunk in message.content), message.size)
         mtime = message.date if message.dated else -1
         if message.flags or message.keywords or not message.recent:
@@ -442,11 +403,13 @@ class LocalStore:
             return FileJob(root + b"/cur", name, root + b"/tmp/" + base, message.content, mtime), b"c" + name
         return FileJob(root + b"/new", base, root + b"/tmp/" + base, message.content, mtime), b"n" + base
 
-    async def _submit_files(self, account: Account, apply: Callable[[Any, Tables], Any], jobs: list[FileJob]) -> Any:
+    async def _submit_files(
+        self, account: Account, apply: Callable[[Any, Tables], Any], jobs: Sequence[FileJob | PieceJob]
+    ) -> Any:
         try:
             return await self.submit(account, apply, jobs)
         except StorageFailed:
-            for directory in {os.path.dirname(os.fsdecode(job.directory)) for job in jobs}:
+            for directory in {os.path.dirname(os.fsdecode(job.directory)) for job in jobs if isinstance(job, FileJob)}:
                 if not os.path.isdir(directory + "/tmp"):
                     await self.help(_make_folder, directory)  # somebody removed it: the next try works
             raise
@@ -481,6 +444,9 @@ class LocalStore:
         names: list[tuple[int, bytes]] = []
         for uid, old in marked:
             if old is None:
+                continue
+            if content.in_segment(old):
+                names.append((uid, old))
                 continue
             parsed = FileName.parse(old[1:])
             size, served = _sizes(parsed.base)

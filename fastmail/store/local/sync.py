@@ -10,7 +10,7 @@ new.
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import LETTERED_KEYWORDS, SEEN
 from fastmail.store.interface import Mailbox
 from fastmail.store.local import foreign, layout, ops
+from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of
 from fastmail.store.local.snapshot import LocalSnapshot
@@ -119,22 +120,14 @@ def read_index(
         if box is None:
             raise NoSuchMailbox("mailbox is gone")
         for uid, marked in snapshot.files(key):
+            if in_segment(marked):
+                continue
             known[base_of(marked[1:])] = (uid, marked)
-        todo = {int.from_bytes(at[12:], "big") for at, _ in rows(txn, t.todo, key)}
-        trash = {bytes(at[12:]) for at, _ in rows(txn, t.trash, key)}
+        todo = {int.from_bytes(at[12:], "big") for at, _ in ops.rows(txn, t.todo, key)}
+        trash = {bytes(at[12:]) for at, _ in ops.rows(txn, t.trash, key)}
     finally:
         txn.abort()
     return known, todo, trash, box
-
-
-def rows(txn: Any, table: Any, prefix: bytes) -> Iterator[tuple[Any, Any]]:
-    """(key, value) of a table whose keys begin with prefix."""
-    cursor = txn.cursor(db=table)
-    if cursor.set_range(prefix):
-        for at, value in cursor.iternext():
-            if at[: len(prefix)] != prefix:
-                return
-            yield at, value
 
 
 @dataclass(slots=True)

@@ -1,0 +1,340 @@
+"""Segments: append-only files that hold many messages each, so that one sync serves all that come together.
+
+A file ``<number>.seg`` begins with MAGIC and a random seed of the heads' checksums, so that no message can hold what
+looks like a record; records follow, each at a multiple of 8 octets. A record is a fixed head (see
+HEAD), the mailbox's name in UTF-8 and the content as a Maildir would keep it, with LF. The head has a checksum of
+itself with the name, and one of the content. A record's id is its segment's number and its offset where it was first
+written, and never changes; COPY refers to it, compaction moves it.
+
+Promise: each process appends to files of its own, which it holds locked; what follows a damaged or torn record is found
+again by its magic, so damage harms only the records it lies in. CorruptData for a record that is not what it was.
+"""
+
+import fcntl
+import os
+import struct
+import threading
+import time
+import zlib
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fastmail.durable import files
+from fastmail.durable.commit import PieceJob
+from fastmail.model.errors import CorruptData, MailError
+
+Octets = bytes | bytearray | memoryview
+MAGIC = b"fastmail segment 1\n\0"
+START = 24
+MARK = b"FMSG"
+# magic, version, reserved, octets of the name, checksum of head and name (this field 0), octets of the content,
+# checksum of the content, internal date, id when it was moved here or 0, mailbox key, RFC822.SIZE
+HEAD = struct.Struct("<4sBBHIQIIQ12sI")
+OFFSET_BITS = 40
+SIZE = 128 << 20
+OPEN = 128  # descriptors that a process keeps for reading
+RETIRED = 60.0  # s until a descriptor that is no longer kept is closed
+ROOM = 1 << 20
+
+
+def make_id(number: int, offset: int) -> int:
+    return number << OFFSET_BITS | offset
+
+
+def split_id(ident: int) -> tuple[int, int]:
+    """(segment, offset)."""
+    return ident >> OFFSET_BITS, ident & ((1 << OFFSET_BITS) - 1)
+
+
+@dataclass(slots=True)
+class Record:
+    """One record as it lies in a segment. ``id``: what the index calls it; ``skip``: octets before its content."""
+
+    id: int
+    number: int
+    offset: int
+    skip: int
+    length: int
+    checksum: int
+    date: int
+    key: bytes
+    name: str
+    size: int
+
+    @property
+    def end(self) -> int:
+        return -(-(self.offset + self.skip + self.length) // 8) * 8
+
+
+def path_of(directory: str, number: int) -> str:
+    return os.path.join(directory, f"{number:06x}.seg")
+
+
+def numbers(directory: str) -> list[int]:
+    """Segments that are there, in order."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return sorted(int(name[:-4], 16) for name in names if name.endswith(".seg") and len(name) == 10)
+
+
+def pack(record: Record, content: Sequence[Octets], seed: int) -> bytes:
+    """Head and name of a record; fills in length, checksum and skip."""
+    name = record.name.encode()[:1000]
+    checksum = 0
+    length = 0
+    for chunk in content:
+        checksum = zlib.crc32(chunk, checksum)
+        length += len(chunk)
+    record.length, record.checksum, record.skip = length, checksum, HEAD.size + len(name)
+    here = make_id(record.number, record.offset)
+    rest = (length, checksum, record.date, 0 if record.id == here else record.id, record.key, record.size)
+    head = HEAD.pack(MARK, 1, 0, len(name), 0, *rest)
+    return HEAD.pack(MARK, 1, 0, len(name), zlib.crc32(name, zlib.crc32(head, seed)), *rest) + name
+
+
+def unpack(data: Octets, number: int, offset: int, seed: int) -> Record | None:
+    """The record whose head and name begin ``data``; None when they do not."""
+    if len(data) < HEAD.size or data[:4] != MARK:
+        return None
+    mark, version, reserved, names, own, length, checksum, date, ident, key, size = HEAD.unpack_from(data)
+    name = bytes(data[HEAD.size : HEAD.size + names])
+    head = HEAD.pack(mark, version, reserved, names, 0, length, checksum, date, ident, key, size)
+    if len(name) != names or zlib.crc32(name, zlib.crc32(head, seed)) != own or version != 1:
+        return None
+    ident = ident or make_id(number, offset)
+    text = name.decode("utf-8", "replace")
+    return Record(ident, number, offset, HEAD.size + names, length, checksum, date, key, text, size)
+
+
+class SegmentWriter:
+    """Appends of one process. Offsets are given on the event loop, in the order in which they will be written."""
+
+    def __init__(self, directory: str, size: int = SIZE) -> None:
+        self._directory = directory
+        self._size = size
+        self._fd = -1
+        self._seed = 0
+        self._number = 0
+        self._next = 0
+        self._old: list[int] = []
+        self.numbers: list[int] = []  # files that this process made
+        self._spare: tuple[int, int, int] | None = None
+        self.orphans: list[tuple[int, int]] = []  # (id, octets) of records that nothing refers to
+
+    @property
+    def wants_file(self) -> bool:
+        """Should ``prepare`` be called?"""
+        return self._spare is None and (self._fd < 0 or self._next > self._size * 3 // 4)
+
+    @property
+    def has_room(self) -> bool:
+        """Can ``append`` go on without ``prepare``?"""
+        return self._spare is not None or (self._fd >= 0 and self._next <= self._size)
+
+    def prepare(self) -> None:
+        """Make the next file; on a helper thread, because it is synced."""
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        number = max(numbers(self._directory), default=0)
+        while True:
+            number += 1
+            path = path_of(self._directory, number)
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                break
+            except FileExistsError:
+                continue
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        seed = os.urandom(4)
+        os.pwrite(fd, MAGIC + seed, 0)
+        os.fsync(fd)
+        files.sync_dirs([os.fsencode(self._directory)])
+        self.numbers.append(number)
+        self._spare = fd, number, int.from_bytes(seed, "little")
+
+    def append(
+        self, key: bytes, name: str, date: int, size: int, content: Sequence[Octets], ident: int = 0
+    ) -> tuple[PieceJob, Record]:
+        """Where a message goes: the job that writes it, and its record."""
+        if self._fd < 0 or self._next > self._size:
+            if self._spare is None:
+                self.prepare()
+            assert self._spare is not None
+            if self._fd >= 0:
+                self._old.append(self._fd)
+            (self._fd, self._number, self._seed), self._next, self._spare = self._spare, START, None
+        number, offset = self._number, self._next
+        record = Record(ident or make_id(number, offset), number, offset, 0, 0, 0, date & 0xFFFFFFFF, key, name, size)
+        head = pack(record, content, self._seed)
+        self._next = record.end
+
+        def spoilt(error: BaseException) -> None:
+            if not isinstance(error, MailError) and number == self._number:
+                self._next = self._size + 1  # the file can not be trusted any more: leave it
+            self.orphans.append((make_id(number, offset), record.end - offset))
+
+        chunks = [head, *content]
+        if len(chunks) > 8:
+            chunks = [head, b"".join(content)]
+        return PieceJob(self._fd, offset, chunks, os.fsencode(path_of(self._directory, number)), spoilt), record
+
+    def close(self) -> None:
+        """Nothing is being written any more."""
+        if self._spare is not None:
+            self._old.append(self._spare[0])
+            self._spare = None
+        for fd in [*self._old, self._fd]:
+            if fd >= 0:
+                os.close(fd)
+        self._old.clear()
+        self._fd = -1
+
+
+class SegmentReader:
+    """Reads records of any process."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._fds: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self._retired: deque[tuple[float, int]] = deque()
+
+    def _file(self, number: int) -> tuple[int, int]:
+        """(descriptor, seed)."""
+        with self._lock:
+            found = self._fds.get(number)
+            if found is not None:
+                self._fds.move_to_end(number)
+                return found
+            fd = os.open(path_of(self._directory, number), os.O_RDONLY | os.O_CLOEXEC)
+            found = self._fds[number] = fd, _seed(fd)
+            if len(self._fds) > OPEN:
+                self._retire(self._fds.popitem(last=False)[1][0])
+            return found
+
+    def _retire(self, fd: int) -> None:
+        """Close a descriptor a while later: another thread may be reading from it."""
+        now = time.monotonic()
+        self._retired.append((now, fd))
+        while self._retired[0][0] < now - RETIRED:
+            os.close(self._retired.popleft()[1])
+
+    def read(self, ident: int, skip: int, length: int, nowait: bool = False) -> bytes | None:
+        """The content of a record at ``ident``, checked; with ``nowait`` None when the page cache does not have it.
+        FileNotFoundError when the segment is gone."""
+        number, offset = split_id(ident)
+        data = bytearray(skip + length)
+        fd, seed = self._file(number)
+        try:
+            got = os.preadv(fd, [data], offset, os.RWF_NOWAIT if nowait else 0)
+        except BlockingIOError:
+            return None
+        if got < len(data) and nowait:
+            return None
+        record = unpack(memoryview(data)[:skip], number, offset, seed)
+        if got < len(data) or record is None or record.skip != skip or record.length != length:
+            raise CorruptData(f"segment {number:06x}: no record at {offset}")
+        content = bytes(memoryview(data)[skip:])
+        if zlib.crc32(content) != record.checksum:
+            raise CorruptData(f"segment {number:06x}: the content at {offset} is damaged")
+        return content
+
+    def forget(self, number: int) -> None:
+        with self._lock:
+            found = self._fds.pop(number, None)
+            if found is not None:
+                self._retire(found[0])
+
+    def close(self) -> None:
+        """Nothing is being read any more."""
+        for fd in [*(fd for fd, _ in self._fds.values()), *(fd for _, fd in self._retired)]:
+            os.close(fd)
+        self._fds.clear()
+        self._retired.clear()
+
+
+def _seed(fd: int) -> int:
+    head = os.pread(fd, START, 0)
+    if len(head) < START or head[: len(MAGIC)] != MAGIC:
+        raise CorruptData("this is not a segment")
+    return int.from_bytes(head[len(MAGIC) :], "little")
+
+
+def hold(directory: str, number: int) -> int | None:
+    """Lock a segment that nobody appends to: a descriptor to be closed, None when somebody else has it."""
+    try:
+        fd = os.open(path_of(directory, number), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return fd
+    except BlockingIOError:
+        os.close(fd)
+        return None
+
+
+def in_use(directory: str, number: int) -> bool:
+    """Does a process append to it, or compact it?"""
+    fd = hold(directory, number)
+    if fd is not None:
+        os.close(fd)
+    return fd is None
+
+
+def scan(directory: str, number: int, check: bool = True) -> Iterator[tuple[Record | None, int, int]]:
+    """All of a segment in order: (record, first octet, past-last octet), with None for a stretch that holds no whole
+    record. With ``check`` a record whose content is damaged counts as such a stretch."""
+    with open(path_of(directory, number), "rb", buffering=0) as file:
+        end = os.fstat(file.fileno()).st_size
+        seed = _seed(file.fileno())
+        at = START
+        lost = -1
+        while at < end:
+            record = unpack(os.pread(file.fileno(), HEAD.size + 1000, at), number, at, seed)
+            if (
+                record is not None
+                and at + record.skip + record.length <= end
+                and (not check or _sound(file.fileno(), record))
+            ):
+                if lost >= 0:
+                    yield None, lost, at
+                    lost = -1
+                yield record, at, record.end
+                at = record.end
+                continue
+            if lost < 0:
+                lost = at
+            at = _next_mark(file.fileno(), at + 8, end)
+        if lost >= 0:
+            yield None, lost, end
+
+
+def _sound(fd: int, record: Record) -> bool:
+    checksum, at, left = 0, record.offset + record.skip, record.length
+    while left:
+        data = os.pread(fd, min(left, ROOM), at)
+        if not data:
+            return False
+        checksum = zlib.crc32(data, checksum)
+        at += len(data)
+        left -= len(data)
+    return checksum == record.checksum
+
+
+def _next_mark(fd: int, at: int, end: int) -> int:
+    """The next place where a record may begin."""
+    while at < end:
+        data = os.pread(fd, ROOM, at)
+        found = data.find(MARK)
+        while found >= 0 and (at + found) % 8:
+            found = data.find(MARK, found + 1)
+        if found >= 0:
+            return at + found
+        if len(data) < ROOM:
+            return end
+        at += len(data) - 8
+        at -= at % 8
+    return end

@@ -1,0 +1,225 @@
+"""The index's side of segments: which records are referred to, where they lie, and compaction.
+
+A message's row in ``msg`` names its content by the mark ``s`` and (id, octets before the content, octets of it).
+COPY and MOVE refer to the same record: ``ref`` counts references beyond the first and stays, at 0, until the last one
+goes, so that a record with a row there is never taken for an orphan. ``moved`` says where compaction put it. ``dead``
+lists what nothing refers to, by location, which is all that compaction and the statistics need.
+
+Promise: content is dead only by the commit that removed its last reference; a segment's file goes after the commit that
+names the new place of everything in it, and never while a part of it is damaged.
+"""
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastmail.durable import segments
+from fastmail.durable.segments import Record
+from fastmail.store.local.layout import U64
+
+if TYPE_CHECKING:
+    from fastmail.store.local.layout import Tables
+
+MARK = struct.Struct("<cQHQ")
+COUNT = struct.Struct("<Q")
+BATCH = 4 << 20  # octets that compaction moves in one commit
+
+
+def mark(record: Record) -> bytes:
+    """How a message's row names its record."""
+    return MARK.pack(b"s", record.id, record.skip, record.length)
+
+
+def in_segment(marked: bytes | memoryview) -> bool:
+    return marked[:1] == b"s"
+
+
+def locate(txn: Any, t: "Tables", ident: int) -> int:
+    """Where the record lies now."""
+    moved = txn.get(U64.pack(ident), db=t.moved)
+    return U64.unpack(moved)[0] if moved is not None else ident
+
+
+def span(marked: bytes) -> int:
+    """Octets that the record takes."""
+    _, _, skip, length = MARK.unpack(marked)
+    return -(-(int(skip) + int(length)) // 8) * 8
+
+
+def share(txn: Any, t: "Tables", marked: bytes) -> None:
+    """One more reference."""
+    at = U64.pack(MARK.unpack(marked)[1])
+    row = txn.get(at, db=t.ref)
+    txn.put(at, COUNT.pack(COUNT.unpack(row)[0] + 1 if row is not None else 1), db=t.ref)
+
+
+def release(txn: Any, t: "Tables", marked: bytes) -> None:
+    """One reference less; without any the record is dead."""
+    ident = MARK.unpack(marked)[1]
+    at = U64.pack(ident)
+    row = txn.get(at, db=t.ref)
+    more = COUNT.unpack(row)[0] if row is not None else 0
+    if more:
+        txn.put(at, COUNT.pack(more - 1), db=t.ref)
+        return
+    if row is not None:
+        txn.delete(at, db=t.ref)
+    where = locate(txn, t, ident)
+    txn.put(U64.pack(where), COUNT.pack(span(marked)), db=t.dead)
+    if where != ident:
+        txn.delete(at, db=t.moved)
+
+
+def bury(txn: Any, t: "Tables", orphans: Sequence[tuple[int, int]]) -> None:
+    """Records that were written but never referred to."""
+    for where, octets in orphans:
+        txn.put(U64.pack(where), COUNT.pack(octets), db=t.dead)
+
+
+def seal(txn: Any, t: "Tables", number: int) -> None:
+    """The segment is complete, and all that is not referred to in it is in ``dead``."""
+    txn.put(U64.pack(number), b"", db=t.seg)
+
+
+def dead_in(txn: Any, t: "Tables", number: int) -> dict[int, int]:
+    """{offset: octets} of what is dead in a segment."""
+    out: dict[int, int] = {}
+    cursor = txn.cursor(db=t.dead)
+    if cursor.set_range(U64.pack(segments.make_id(number, 0))):
+        for at, octets in cursor.iternext():
+            where, offset = segments.split_id(U64.unpack(at)[0])
+            if where != number:
+                break
+            out[offset] = COUNT.unpack(octets)[0]
+    return out
+
+
+def referred(txn: Any, t: "Tables", key: bytes) -> set[int]:
+    """Ids of the records that a mailbox's rows name, arrivals included."""
+    out: set[int] = set()
+    cursor = txn.cursor(db=t.msg)
+    if cursor.set_range(key):
+        for at, value in cursor.iternext():
+            if at[:12] != key:
+                break
+            if value[2:3] == b"s":
+                out.add(MARK.unpack_from(value, 2)[1])
+    cursor = txn.cursor(db=t.new)
+    for _, value in cursor.iternext():
+        if value[:12] == key and value[54:55] == b"s":
+            out.add(MARK.unpack_from(value, 54)[1])
+    return out
+
+
+@dataclass(slots=True)
+class Usage:
+    """One segment."""
+
+    segment: str
+    octets: int
+    dead: int
+    state: str
+
+
+def usage(txn: Any, t: "Tables", directory: str) -> list[Usage]:
+    """Space of every segment. States: ``open`` (a process appends), ``sealed``, ``unchecked`` (its process died)."""
+    out = []
+    for number in segments.numbers(directory):
+        size = os.path.getsize(segments.path_of(directory, number))
+        sealed = txn.get(U64.pack(number), db=t.seg) is not None
+        state = "sealed" if sealed else "open" if segments.in_use(directory, number) else "unchecked"
+        out.append(Usage(f"{number:06x}", size, sum(dead_in(txn, t, number).values()), state))
+    return out
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a scan of a segment that its process left unsealed found."""
+
+    number: int
+    orphans: list[tuple[int, int]]
+    damaged: int
+    records: int
+
+
+def survey(txn: Any, t: "Tables", directory: str, number: int) -> Survey:
+    """Which records of a segment nothing refers to, and how much of it is damaged; a torn tail is both."""
+    out = Survey(number, [], 0, 0)
+    dead = dead_in(txn, t, number)
+    known: dict[bytes, set[int]] = {}
+    size = os.path.getsize(segments.path_of(directory, number))
+    for record, start, end in segments.scan(directory, number):
+        if record is None:
+            if end == size:
+                out.orphans.append((segments.make_id(number, start), end - start))  # torn off: never acknowledged
+            else:
+                out.damaged += end - start
+            continue
+        out.records += 1
+        if start in dead or txn.get(U64.pack(record.id), db=t.ref) is not None:
+            continue
+        if record.key not in known:
+            known[record.key] = referred(txn, t, record.key)
+        here = segments.make_id(number, start)
+        if record.id not in known[record.key] or locate(txn, t, record.id) != here:
+            out.orphans.append((here, end - start))
+    return out
+
+
+def live(begin: Any, t: "Tables", directory: str, number: int) -> tuple[list[Record], bool]:
+    """(records of a sealed segment that are not dead, whether all of it is sound)."""
+    txn = begin()
+    try:
+        dead = dead_in(txn, t, number)
+    finally:
+        txn.abort()
+    out = []
+    for record, start, end in segments.scan(directory, number):
+        if record is None:
+            if not all(_covered(dead, start, end)):
+                return [], False
+        elif start not in dead:
+            out.append(record)
+    return out, True
+
+
+def _covered(dead: dict[int, int], start: int, end: int) -> Iterator[bool]:
+    at = start
+    while at < end:
+        octets = dead.get(at, 0)
+        yield octets > 0
+        at += octets or end
+
+
+def settle_move(txn: Any, t: "Tables", moves: Sequence[tuple[Record, Record]]) -> None:
+    """Name the new places of (old, new) records; what died meanwhile is dead in its new place too."""
+    for old, new in moves:
+        was, now = segments.make_id(old.number, old.offset), segments.make_id(new.number, new.offset)
+        if txn.get(U64.pack(was), db=t.dead) is None:
+            txn.put(U64.pack(old.id), U64.pack(now), db=t.moved)
+            txn.put(U64.pack(was), COUNT.pack(old.end - old.offset), db=t.dead)
+        else:
+            txn.put(U64.pack(now), COUNT.pack(new.end - new.offset), db=t.dead)
+
+
+def forget_segment(txn: Any, t: "Tables", number: int) -> None:
+    """All of it was moved or is dead: drop its rows. The file is the caller's."""
+    for offset in dead_in(txn, t, number):
+        txn.delete(U64.pack(segments.make_id(number, offset)), db=t.dead)
+    txn.delete(U64.pack(number), db=t.seg)
+
+
+def batches(records: Sequence[Record]) -> Iterator[list[Record]]:
+    """Pieces of a list that are moved in one commit."""
+    part: list[Record] = []
+    octets = 0
+    for record in records:
+        part.append(record)
+        octets += record.length
+        if octets >= BATCH:
+            yield part
+            part, octets = [], 0
+    if part:
+        yield part

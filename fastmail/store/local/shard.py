@@ -1,0 +1,208 @@
+"""One index environment with its tables, its writer, and the segments that its messages lie in.
+
+Promise: what is handed to ``queue`` is durable when its future is done. Arrivals are settled about a second after they
+came; segments of a process that died are looked through before compaction touches them.
+"""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from fastmail.durable import segments
+from fastmail.durable.commit import CommitQueue, Operation, PieceJob
+from fastmail.durable.env import Environment, translate
+from fastmail.durable.segments import Record, SegmentReader, SegmentWriter
+from fastmail.model.errors import MailError
+from fastmail.store.interface import Octets
+from fastmail.store.local import content, layout, ops
+from fastmail.store.local.arrivals import Arrivals
+from fastmail.store.local.layout import TABLES, Tables
+from fastmail.telemetry import log
+
+SETTLE_DELAY = 1.0
+SETTLE_BATCH = 256  # messages
+SEGMENTS = "segments"
+
+
+class Shard:
+    """One environment with its tables and its writer."""
+
+    def __init__(
+        self,
+        directory: str,
+        n: int,
+        map_size: int,
+        loop: asyncio.AbstractEventLoop,
+        publish: Callable[[list[Any]], None],
+        content: str,
+    ) -> None:
+        self.env = Environment(os.path.join(directory, f"index-{n}"), TABLES, layout.LAYOUT, map_size)
+        self.directory = os.path.join(directory, f"segments-{n}")
+        self.writer = SegmentWriter(self.directory) if content == SEGMENTS else None
+        self._preparing: asyncio.Future[None] | None = None
+        arrivals = Arrivals(self.env.db["new"])
+        reader = SegmentReader(self.directory)
+        self.tables = Tables(**self.env.db, arrivals=arrivals, reader=reader, segments=self.writer is not None)
+        self.queue = CommitQueue(self.env, loop, publish, str(n), arrivals.begun)
+        self._loop = loop
+        self._unsettled: Counter[bytes] = Counter()  # arrivals of this worker, by mailbox
+        self._settling: asyncio.Task[None] | None = None
+
+    def arrived(self, keys: Iterable[bytes]) -> None:
+        """Messages came to these mailboxes: settle them soon."""
+        self._unsettled.update(keys)
+        if self._settling is None:
+            self._settling = self._loop.create_task(self._settle_soon())
+
+    async def _settle_soon(self) -> None:
+        try:
+            while self._unsettled:
+                await asyncio.sleep(SETTLE_DELAY)
+                try:
+                    await self.settle()
+                except MailError as error:
+                    log.event("store.settle", "warning", error=error)
+        finally:
+            self._settling = None
+
+    async def settle(self) -> None:
+        """Settle what this worker put in, some hundred messages to a commit."""
+        work, self._unsettled = self._unsettled, Counter()
+        while work:
+            keys: list[bytes] = []
+            messages = 0
+            for key, n in work.items():
+                keys.append(key)
+                messages += n
+                if messages >= SETTLE_BATCH:
+                    break
+            try:
+                await self.queue.submit(Operation(partial(ops.settle, t=self.tables, keys=keys)))
+            except MailError:
+                self._unsettled.update(work)
+                raise
+            for key in keys:
+                del work[key]
+
+    def leftover(self) -> None:
+        """Settle everything that a process before this one left."""
+        with self.env.read() as txn:
+            self.tables.arrivals.catch_up(txn)
+        self._unsettled.update(self.tables.arrivals.keys())
+
+    async def close(self) -> None:
+        """Settle, and stop the writer."""
+        if self._settling is not None:
+            self._settling.cancel()
+            await asyncio.gather(self._settling, return_exceptions=True)
+        if self._unsettled:
+            await asyncio.gather(self.settle(), return_exceptions=True)
+        if self.writer is not None and self.writer.numbers:
+            writer, tables = self.writer, self.tables
+
+            def apply(txn: Any) -> None:
+                content.bury(txn, tables, writer.orphans)
+                for number in writer.numbers:
+                    content.seal(txn, tables, number)
+
+            await asyncio.gather(self.queue.submit(Operation(apply)), return_exceptions=True)
+        await self.queue.close()
+        if self.writer is not None:
+            self.writer.close()
+        self.tables.reader.close()
+        self.env.close()
+
+    # ---------------------------------------------------------------- segments
+
+    async def place(
+        self, key: bytes, name: str, date: int, size: int, chunks: Sequence[Octets], ident: int = 0
+    ) -> tuple[PieceJob, Record]:
+        """Where a message's content goes."""
+        writer = self.writer
+        assert writer is not None
+        if writer.wants_file:
+            if self._preparing is None or self._preparing.done():
+                self._preparing = self._loop.run_in_executor(None, writer.prepare)
+            if not writer.has_room:
+                try:
+                    await asyncio.shield(self._preparing)
+                except OSError as error:
+                    raise translate(error) from error
+        return writer.append(key, name, date, size, chunks, ident)
+
+    async def survey(self) -> None:
+        """Look at segments whose process died: what nothing refers to in them is dead."""
+        begin, tables = self.env.begin, self.tables
+
+        def unsealed() -> list[int]:
+            txn = begin()
+            try:
+                return [
+                    n
+                    for n in segments.numbers(self.directory)
+                    if txn.get(layout.U64.pack(n), db=tables.seg) is None and not segments.in_use(self.directory, n)
+                ]
+            finally:
+                txn.abort()
+
+        def look(number: int) -> content.Survey:
+            txn = begin()
+            try:
+                return content.survey(txn, tables, self.directory, number)
+            finally:
+                txn.abort()
+
+        for number in await self._loop.run_in_executor(None, unsealed):
+            found = await self._loop.run_in_executor(None, look, number)
+
+            def apply(txn: Any, found: content.Survey = found) -> None:
+                content.bury(txn, tables, found.orphans)
+                content.seal(txn, tables, found.number)
+
+            await self.queue.submit(Operation(apply))
+            level = "warning" if found.damaged else "info"
+            log.event(
+                "segments.checked", level, segment=f"{number:06x}", records=found.records, damaged_octets=found.damaged
+            )
+
+    async def compact(self, number: int) -> int:
+        """Move what is alive in a sealed segment and remove its file: octets won, -1 when it is damaged and stays, 0
+        when somebody else has it."""
+        held = segments.hold(self.directory, number)
+        if held is None:
+            return 0
+        try:
+            return await self._compact(number)
+        finally:
+            os.close(held)
+
+    def _texts(self, records: Sequence[Record]) -> list[bytes | None]:
+        read = self.tables.reader.read
+        return [read(segments.make_id(r.number, r.offset), r.skip, r.length) for r in records]
+
+    async def _compact(self, number: int) -> int:
+        tables, loop = self.tables, self._loop
+        records, sound = await loop.run_in_executor(None, content.live, self.env.begin, tables, self.directory, number)
+        if not sound:
+            return -1
+        path = segments.path_of(self.directory, number)
+        size = os.path.getsize(path)
+        kept = 0
+        for part in content.batches(records):
+            texts = await loop.run_in_executor(None, self._texts, part)
+            jobs, moves = [], []
+            for record, text in zip(part, texts, strict=True):
+                job, new = await self.place(
+                    record.key, record.name, record.date, record.size, [text or b""], ident=record.id
+                )
+                jobs.append(job)
+                moves.append((record, new))
+                kept += new.end - new.offset
+            await self.queue.submit(Operation(partial(content.settle_move, t=tables, moves=moves), jobs))
+        await self.queue.submit(Operation(partial(content.forget_segment, t=tables, number=number)))
+        os.unlink(path)
+        tables.reader.forget(number)
+        return size - kept
