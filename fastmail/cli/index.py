@@ -12,6 +12,7 @@ from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, error
 from fastmail.config.settings import Config
 from fastmail.model.address import account_address
 from fastmail.store.local import repair
+from fastmail.store.local.convert import recover
 
 app = typer.Typer(no_args_is_help=True, help="The message index: check it, rebuild it.")
 AccountArgument = Annotated[str, typer.Argument(metavar="[ACCOUNT]", help="One account; all when left out.")]
@@ -53,6 +54,8 @@ async def _run(settings: Config, account: str, rebuild: bool) -> list[repair.Rep
                 place = assembly.deliverer.account(record)
                 work = repair.rebuild if rebuild else repair.check
                 reports += await work(assembly.store, place)
+        if rebuild:
+            await recover(assembly.store, [assembly.deliverer.account(record) for record in records])
         return reports
     finally:
         await assembly.close()

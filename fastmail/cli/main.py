@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import fastmail
-from fastmail.cli import accounts, deliver, index, server
+from fastmail.cli import accounts, content, deliver, index, server
 
 app = typer.Typer(
     name="fastmail",
@@ -42,6 +42,7 @@ app.add_typer(accounts.domains, name="domain")
 app.add_typer(accounts.accounts, name="account")
 app.add_typer(accounts.aliases, name="alias")
 app.add_typer(index.app, name="index")
+app.add_typer(content.app, name="content")
 
 
 def main() -> None:

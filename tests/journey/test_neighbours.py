@@ -172,8 +172,9 @@ def test_no_worker_outlives_its_supervisor(own_server: Server) -> None:
     eventually(lambda: not server.listens())
 
 
-def test_nothing_acknowledged_is_lost_by_kill(own_server: Server) -> None:
-    server = own_server
+@pytest.mark.parametrize("content", ["maildir", "segments"])
+def test_nothing_acknowledged_is_lost_by_kill(tmp_path: Path, content: str) -> None:
+    server = Server(tmp_path / "s", content=content)
     acknowledged: list[str] = []
     for turn in range(3):
         server.start()
@@ -199,6 +200,8 @@ def test_nothing_acknowledged_is_lost_by_kill(own_server: Server) -> None:
     assert set(acknowledged) <= set(found)
     assert len(found) <= len(acknowledged) + 3
     client.logout()
+    assert server.cli("content", "check").returncode == 0
+    server.stop()
 
 
 def test_sighup_brings_a_new_certificate(own_server: Server) -> None:
@@ -225,7 +228,8 @@ def test_sighup_brings_a_new_certificate(own_server: Server) -> None:
     assert certificate() == fresh
 
 
-def test_a_full_disk_is_temporary(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["maildir", "segments"])
+def test_a_full_disk_is_temporary(tmp_path: Path, content: str) -> None:
     if os.geteuid() or shutil.which("mount") is None:
         pytest.skip("needs root to mount a small tmpfs")
     place = tmp_path / "small"
@@ -233,7 +237,7 @@ def test_a_full_disk_is_temporary(tmp_path: Path) -> None:
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], capture_output=True).returncode:
         pytest.skip("mounting a tmpfs is not allowed here")
     try:
-        server = Server(place / "s", workers=1)
+        server = Server(place / "s", workers=1, content=content)
         server.start()
         send(server, "before")
         filler = place / "filler"

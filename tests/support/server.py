@@ -28,7 +28,7 @@ class Server:
     user = "user@example.test"
     password = "pass word"
 
-    def __init__(self, directory: Path, extra: str = "", workers: int = 2) -> None:
+    def __init__(self, directory: Path, extra: str = "", workers: int = 2, content: str = "maildir") -> None:
         self.directory = directory
         self.config = directory / "fastmail.toml"
         self.ports = dict(zip(PROTOCOLS, free_ports(len(PROTOCOLS)), strict=True))
@@ -51,6 +51,7 @@ class Server:
         text = text.replace("[server]", f"[server]\nworkers = {workers}")
         if "[limits]" not in extra:
             extra += "\n[limits]\nauth_failure_delay = 0.05\n"
+        text = text.replace('content = "maildir"', f'content = "{content}"')
         self.config.write_text(text + extra)
 
     def cli(

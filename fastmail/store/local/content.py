@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MARK = struct.Struct("<cQHQ")
 COUNT = struct.Struct("<Q")
+OPEN, SEALED, GONE = b"o", b"s", b"x"
+STATES = {OPEN: "unchecked", SEALED: "sealed", GONE: "compacted"}
 BATCH = 4 << 20  # octets that compaction moves in one commit
 
 
@@ -72,15 +74,27 @@ def release(txn: Any, t: "Tables", marked: bytes) -> None:
         txn.delete(at, db=t.moved)
 
 
+def keep(txn: Any, t: "Tables", record: Record) -> None:
+    """The record is referred to, though not from the mailbox that its head names."""
+    at = U64.pack(record.id)
+    if txn.get(at, db=t.ref) is None:
+        txn.put(at, COUNT.pack(0), db=t.ref)
+
+
 def bury(txn: Any, t: "Tables", orphans: Sequence[tuple[int, int]]) -> None:
     """Records that were written but never referred to."""
     for where, octets in orphans:
         txn.put(U64.pack(where), COUNT.pack(octets), db=t.dead)
 
 
+def announce(txn: Any, t: "Tables", number: int) -> None:
+    """A process begins to append to it. What has no row is of another index and is never taken for waste."""
+    txn.put(U64.pack(number), OPEN, db=t.seg)
+
+
 def seal(txn: Any, t: "Tables", number: int) -> None:
     """The segment is complete, and all that is not referred to in it is in ``dead``."""
-    txn.put(U64.pack(number), b"", db=t.seg)
+    txn.put(U64.pack(number), SEALED, db=t.seg)
 
 
 def dead_in(txn: Any, t: "Tables", number: int) -> dict[int, int]:
@@ -124,12 +138,14 @@ class Usage:
 
 
 def usage(txn: Any, t: "Tables", directory: str) -> list[Usage]:
-    """Space of every segment. States: ``open`` (a process appends), ``sealed``, ``unchecked`` (its process died)."""
+    """Space of every segment. States: ``open`` (a process appends or compacts), ``sealed``, ``unchecked`` (its process
+    died), ``unknown`` (not of this index), ``compacted`` (about to go)."""
     out = []
     for number in segments.numbers(directory):
         size = os.path.getsize(segments.path_of(directory, number))
-        sealed = txn.get(U64.pack(number), db=t.seg) is not None
-        state = "sealed" if sealed else "open" if segments.in_use(directory, number) else "unchecked"
+        state = STATES.get(bytes(txn.get(U64.pack(number), db=t.seg) or b""), "unknown")
+        if state != "sealed" and segments.in_use(directory, number):
+            state = "open"
         out.append(Usage(f"{number:06x}", size, sum(dead_in(txn, t, number).values()), state))
     return out
 
@@ -205,9 +221,13 @@ def settle_move(txn: Any, t: "Tables", moves: Sequence[tuple[Record, Record]]) -
 
 
 def forget_segment(txn: Any, t: "Tables", number: int) -> None:
-    """All of it was moved or is dead: drop its rows. The file is the caller's."""
+    """All of it was moved or is dead: drop its rows. The file is the caller's, and then ``forget_file``."""
     for offset in dead_in(txn, t, number):
         txn.delete(U64.pack(segments.make_id(number, offset)), db=t.dead)
+    txn.put(U64.pack(number), GONE, db=t.seg)
+
+
+def forget_file(txn: Any, t: "Tables", number: int) -> None:
     txn.delete(U64.pack(number), db=t.seg)
 
 

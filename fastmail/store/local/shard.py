@@ -25,6 +25,8 @@ from fastmail.telemetry import log
 SETTLE_DELAY = 1.0
 SETTLE_BATCH = 256  # messages
 SEGMENTS = "segments"
+MAINTENANCE = 300.0  # s between looks for waste
+WASTE = 50  # percent of a segment that makes it worth moving the rest
 
 
 class Shard:
@@ -42,7 +44,7 @@ class Shard:
         self.env = Environment(os.path.join(directory, f"index-{n}"), TABLES, layout.LAYOUT, map_size)
         self.directory = os.path.join(directory, f"segments-{n}")
         self.writer = SegmentWriter(self.directory) if content == SEGMENTS else None
-        self._preparing: asyncio.Future[None] | None = None
+        self._preparing: asyncio.Task[None] | None = None
         arrivals = Arrivals(self.env.db["new"])
         reader = SegmentReader(self.directory)
         self.tables = Tables(**self.env.db, arrivals=arrivals, reader=reader, segments=self.writer is not None)
@@ -125,7 +127,7 @@ class Shard:
         assert writer is not None
         if writer.wants_file:
             if self._preparing is None or self._preparing.done():
-                self._preparing = self._loop.run_in_executor(None, writer.prepare)
+                self._preparing = self._loop.create_task(self._prepare(writer))
             if not writer.has_room:
                 try:
                     await asyncio.shield(self._preparing)
@@ -133,20 +135,28 @@ class Shard:
                     raise translate(error) from error
         return writer.append(key, name, date, size, chunks, ident)
 
+    async def _prepare(self, writer: SegmentWriter) -> None:
+        await self._loop.run_in_executor(None, writer.prepare)
+        await self.queue.submit(Operation(partial(content.announce, t=self.tables, number=writer.numbers[-1])))
+
     async def survey(self) -> None:
         """Look at segments whose process died: what nothing refers to in them is dead."""
         begin, tables = self.env.begin, self.tables
 
-        def unsealed() -> list[int]:
+        def usage() -> list[content.Usage]:
             txn = begin()
             try:
-                return [
-                    n
-                    for n in segments.numbers(self.directory)
-                    if txn.get(layout.U64.pack(n), db=tables.seg) is None and not segments.in_use(self.directory, n)
-                ]
+                return content.usage(txn, tables, self.directory)
             finally:
                 txn.abort()
+
+        every = await self._loop.run_in_executor(None, usage)
+        strange = [one.segment for one in every if one.state == "unknown"]
+        if strange:
+            log.event("segments.unknown", "warning", segments=strange, then="run `fastmail index rebuild`")
+        for one in every:
+            if one.state == "compacted":
+                await self._remove(int(one.segment, 16))
 
         def look(number: int) -> content.Survey:
             txn = begin()
@@ -155,7 +165,7 @@ class Shard:
             finally:
                 txn.abort()
 
-        for number in await self._loop.run_in_executor(None, unsealed):
+        for number in [int(one.segment, 16) for one in every if one.state == "unchecked"]:
             found = await self._loop.run_in_executor(None, look, number)
 
             def apply(txn: Any, found: content.Survey = found) -> None:
@@ -167,6 +177,20 @@ class Shard:
             log.event(
                 "segments.checked", level, segment=f"{number:06x}", records=found.records, damaged_octets=found.damaged
             )
+
+    async def maintain(self) -> None:
+        """Now and then, in one process: note orphans, and compact what is mostly waste."""
+        while True:
+            await asyncio.sleep(MAINTENANCE)
+            try:
+                with self.env.read() as txn:
+                    every = content.usage(txn, self.tables, self.directory)
+                for one in every:
+                    if one.state == "sealed" and one.dead * 100 >= one.octets * WASTE and self.writer is not None:
+                        won = await self.compact(int(one.segment, 16))
+                        log.event("segments.compacted", "warning" if won < 0 else "info", segment=one.segment, won=won)
+            except (MailError, OSError) as error:
+                log.event("segments.maintain", "warning", error=error)
 
     async def compact(self, number: int) -> int:
         """Move what is alive in a sealed segment and remove its file: octets won, -1 when it is damaged and stays, 0
@@ -188,8 +212,7 @@ class Shard:
         records, sound = await loop.run_in_executor(None, content.live, self.env.begin, tables, self.directory, number)
         if not sound:
             return -1
-        path = segments.path_of(self.directory, number)
-        size = os.path.getsize(path)
+        size = os.path.getsize(segments.path_of(self.directory, number))
         kept = 0
         for part in content.batches(records):
             texts = await loop.run_in_executor(None, self._texts, part)
@@ -203,6 +226,10 @@ class Shard:
                 kept += new.end - new.offset
             await self.queue.submit(Operation(partial(content.settle_move, t=tables, moves=moves), jobs))
         await self.queue.submit(Operation(partial(content.forget_segment, t=tables, number=number)))
-        os.unlink(path)
-        tables.reader.forget(number)
+        await self._remove(number)
         return size - kept
+
+    async def _remove(self, number: int) -> None:
+        await self._loop.run_in_executor(None, os.unlink, segments.path_of(self.directory, number))
+        self.tables.reader.forget(number)
+        await self.queue.submit(Operation(partial(content.forget_file, t=self.tables, number=number)))

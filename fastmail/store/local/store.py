@@ -73,6 +73,7 @@ class LocalStore:
         self._untidy: dict[bytes, Account] = {}
         self._tidying: asyncio.Task[None] | None = None
         self._closing = False
+        self._maintaining: list[asyncio.Task[None]] = []
         self._helpers = ThreadPoolExecutor(4, thread_name_prefix="store")
         self.follower = Follower(self)
 
@@ -89,16 +90,20 @@ class LocalStore:
                 shard.leftover()
                 await shard.settle()
                 await shard.survey()
+                self._maintaining.append(self.loop.create_task(shard.maintain()))
         if self._recover and self._resolve is not None:
             for shard in self._shards:
                 for key in housekeeping.pending(shard.env.begin, shard.tables):
                     account = self._resolve(int.from_bytes(key[:8], "big"))
                     if account is not None:
-                        self._touch(account, key)
+                        self.touch(account, key)
 
     async def close(self) -> None:
         """Finish the names and removals of this worker, then stop the writers."""
         self._closing = True
+        for task in self._maintaining:
+            task.cancel()
+        await asyncio.gather(*self._maintaining, return_exceptions=True)
         self.follower.close()
         if self._tidying is not None:
             self._tidying.cancel()
@@ -160,7 +165,7 @@ class LocalStore:
             names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh else {})}
             for name in names:
                 if name != INBOX and self._files(account):
-                    await self.help(_make_folder, folder(account.root, name))
+                    await self.help(make_folder, folder(account.root, name))
 
             def apply(txn: Any, t: Tables) -> None:
                 for name, special in names.items():
@@ -238,7 +243,7 @@ class LocalStore:
         missing = [n for n in wanted if n == name or self.find(account, n) is None]
         if self._files(account):
             for one in missing:
-                await self.help(_make_folder, folder(account.root, one))
+                await self.help(make_folder, folder(account.root, one))
             await self.help(files.sync_dirs, [os.fsencode(account.root)])
 
         def apply(txn: Any, t: Tables) -> None:
@@ -349,6 +354,14 @@ class LocalStore:
                 raise translate(error) from error
         return None
 
+    def address(self, number: int) -> str:
+        """An account's address, for people."""
+        account = self._resolve(number) if self._resolve is not None else None
+        return account.address if account is not None else f"account {number}"
+
+    def shards(self) -> list[Shard]:
+        return list(self._shards)
+
     def _record(self, account: Account, marked: bytes) -> bytes | None:
         with self.snapshot(account) as snapshot:
             return snapshot.record(marked)
@@ -362,7 +375,7 @@ class LocalStore:
         )
         self.shard(account.id).arrived([key])
         if any(message.keywords for message in messages):
-            self._touch(account, key)
+            self.touch(account, key)
         return result
 
     async def deliver(self, items: Sequence[Delivery]) -> None:
@@ -411,7 +424,7 @@ class LocalStore:
         except StorageFailed:
             for directory in {os.path.dirname(os.fsdecode(job.directory)) for job in jobs if isinstance(job, FileJob)}:
                 if not os.path.isdir(directory + "/tmp"):
-                    await self.help(_make_folder, directory)  # somebody removed it: the next try works
+                    await self.help(make_folder, directory)  # somebody removed it: the next try works
             raise
 
     async def store(
@@ -428,7 +441,7 @@ class LocalStore:
             account, lambda txn, t: ops.store(txn, t, key, uids, mode, flags, keywords, unchanged_since)
         )
         if result.changed:
-            self._touch(account, key)
+            self.touch(account, key)
         return result
 
     async def copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False) -> Copied:
@@ -464,15 +477,15 @@ class LocalStore:
                 account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move), jobs
             )
         finally:
-            self._touch(account, target)
+            self.touch(account, target)
         if move:
-            self._touch(account, key)
+            self.touch(account, key)
         return result
 
     async def expunge(self, account: Account, key: bytes, uids: UidSet | None, required: int) -> Expunged:
         result: Expunged = await self.submit(account, lambda txn, t: ops.expunge(txn, t, key, uids, required))
         if result.uids:
-            self._touch(account, key)
+            self.touch(account, key)
         return result
 
     async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
@@ -481,7 +494,7 @@ class LocalStore:
         if box is None or box.recent_from >= box.uidnext:
             return 0, 0
         claimed: tuple[int, int] = await self.submit(account, lambda txn, t: ops.claim_recent(txn, t, key))
-        self._touch(account, key)
+        self.touch(account, key)
         return claimed
 
     def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
@@ -494,7 +507,7 @@ class LocalStore:
 
     # ---------------------------------------------------------------- housekeeping
 
-    def _touch(self, account: Account, key: bytes) -> None:
+    def touch(self, account: Account, key: bytes) -> None:
         """File names or files of this mailbox have to follow the index soon."""
         self._untidy[key] = account
         if self._tidying is None and not self._closing:
@@ -538,7 +551,7 @@ def _make_root(root: str) -> bool:
     return fresh
 
 
-def _make_folder(path: str) -> None:
+def make_folder(path: str) -> None:
     """Make a folder's directories and its ``maildirfolder`` mark."""
     for sub in ("tmp", "new", "cur"):
         os.makedirs(os.path.join(path, sub), mode=0o700, exist_ok=True)
@@ -561,7 +574,7 @@ def _rename_folders(moves: Sequence[tuple[str, str]], root: str) -> None:
         if os.path.isdir(old):
             os.rename(old, new)
         else:
-            _make_folder(new)
+            make_folder(new)
     files.sync_dirs([os.fsencode(root)])
 
 

@@ -7,6 +7,7 @@ import pytest
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.durable.env import Environment
+from fastmail.durable.segments import SegmentReader
 from fastmail.store.interface import NewMessage
 from fastmail.store.local import layout, ops
 from fastmail.store.local.arrivals import Arrivals
@@ -24,7 +25,8 @@ class Shard:
             self.key = ops.create(txn, self.tables, 1, "INBOX", 0).key
 
     def handles(self) -> Tables:
-        return Tables(**self.env.db, arrivals=Arrivals(self.env.db["new"]))
+        reader = SegmentReader(self.env.path + "/segments")
+        return Tables(**self.env.db, arrivals=Arrivals(self.env.db["new"]), reader=reader)
 
     def do(self, what: object, t: Tables | None = None, commit: bool = True) -> object:
         t = t or self.tables

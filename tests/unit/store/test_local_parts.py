@@ -90,15 +90,24 @@ def test_stage_puts_files_in_place_and_tells_each_failure(tmp_path: Path) -> Non
     root = os.fsencode(tmp_path)
     stage = FileStage()
 
-    def job(name: bytes, directory: bytes = b"/new", mtime: int = -1) -> tuple[bytes, bytes, bytes, list[bytes], int]:
-        return root + b"/tmp/" + name, root + directory + b"/" + name, root + directory, [b"a" * 5000, b"", b"b"], mtime
+    def job(
+        name: bytes, directory: bytes = b"/new", mtime: int = -1
+    ) -> tuple[bytes, bytes, bytes, list[bytes], int, int]:
+        return (
+            root + b"/tmp/" + name,
+            root + directory + b"/" + name,
+            root + directory,
+            [b"a" * 5000, b"", b"b"],
+            mtime,
+            -1,
+        )
 
     for n in range(20):
         stage.submit(n, [job(b"%d" % n, mtime=1000 if n == 3 else -1)])
     stage.submit("two", [job(b"x"), job(b"y", b"/missing")])
     (tmp_path / "tmp" / "there").write_bytes(b"")
     stage.submit("exists", [job(b"there")])
-    stage.submit("link", [(root + b"/new/0", root + b"/new/linked", root + b"/new", None, -1)])
+    stage.submit("link", [(root + b"/new/0", root + b"/new/linked", root + b"/new", None, -1, -1)])
     done: dict[object, list[int]] = {}
     while len(done) < 23:
         done.update(stage.wait())

@@ -1,0 +1,240 @@
+"""Content from Maildirs to segments and back, a check of all segments, and messages from segments to a lost index.
+
+Promise: a message is always in one place that its row names: it is written and synced anew, then the row changes, then
+the old place is given up, each in the commit queue's order. So every step can be broken off and run again; what is
+already there is skipped. Works while a server runs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from fastmail._core import mime, pages
+from fastmail.durable import files, segments
+from fastmail.durable.commit import FileJob, Operation, PieceJob
+from fastmail.durable.segments import Record
+from fastmail.store.interface import Account, Mailbox, NewMessage
+from fastmail.store.local import content, layout, ops
+from fastmail.store.local.layout import Tables
+from fastmail.store.local.names import FileName, base_of, folder, path_of
+from fastmail.store.local.shard import SEGMENTS, Shard
+from fastmail.store.local.store import LocalStore, make_folder
+
+MESSAGES = 200
+OCTETS = 8 << 20
+Row = tuple[int, int, int, int, int, int, int]  # a record of an index page
+PASSES = 5
+
+
+@dataclass(slots=True)
+class Converted:
+    """One account."""
+
+    account: str
+    converted: int
+    left: int
+
+
+Step = tuple[int, bytes, bytes, Record | None]  # uid, the mark it had, the mark it gets, its record in a segment
+
+
+async def convert(store: LocalStore, account: Account, to: str, done: Callable[[int], None]) -> Converted:
+    """Move an account's messages; ``done`` is told how many were, now and then."""
+    out = Converted(account.address, 0, 0)
+    for box in (await store.listing(account)).mailboxes:
+        if to != SEGMENTS:
+            await store.help(make_folder, folder(account.root, box.name))
+        await store.sync(account, box.key)
+        for _ in range(PASSES):
+            work = _work(store, account, box, to)
+            if not work:
+                break
+            for block in _blocks(work):
+                moved = await _move(store, account, box, block, to)
+                out.converted += moved
+                done(moved)
+        out.left += len(_work(store, account, box, to))
+        store.touch(account, box.key)
+    return out
+
+
+def _work(store: LocalStore, account: Account, box: Mailbox, to: str) -> list[tuple[Row, bytes]]:
+    """(record, mark) of messages that are not there yet."""
+    with store.snapshot(account) as snapshot:
+        records = {r[0]: r for page in snapshot.pages(box.key) for r in pages.records(page)}
+        return [
+            (records[uid], marked)
+            for uid, marked in snapshot.files(box.key)
+            if uid in records and content.in_segment(marked) != (to == SEGMENTS)
+        ]
+
+
+def _blocks(work: Sequence[tuple[Row, bytes]]) -> list[list[tuple[Row, bytes]]]:
+    out: list[list[tuple[Row, bytes]]] = []
+    octets = OCTETS
+    for item in work:
+        if octets >= OCTETS or len(out[-1]) >= MESSAGES:
+            out.append([])
+            octets = 0
+        out[-1].append(item)
+        octets += item[0][5]
+    return out
+
+
+async def _move(store: LocalStore, account: Account, box: Mailbox, block: Sequence[tuple[Row, bytes]], to: str) -> int:
+    shard = store.shard(account.id)
+    directory = folder(account.root, box.name)
+    jobs: list[FileJob | PieceJob] = []
+    steps: list[Step] = []
+    for record, old in block:
+        data = await _read(store, account, directory, old)
+        if data is None:
+            continue
+        if to == SEGMENTS:
+            piece, kept = await shard.place(box.key, box.name, record[4], record[5], [data])
+            jobs.append(piece)
+            steps.append((record[0], old, content.mark(kept), kept))
+        else:
+            base = store.maker.make(len(data), record[5])
+            name = FileName.parse(base).with_flags(record[1], 0)
+            root = directory.encode("utf-8", "surrogateescape")
+            jobs.append(FileJob(root + b"/cur", name, root + b"/tmp/" + base, [data], record[4]))
+            steps.append((record[0], old, b"c" + name, None))
+    moved: int = await store.submit(account, lambda txn, t: _apply(txn, t, box.key, steps), jobs)
+    return moved
+
+
+async def _read(store: LocalStore, account: Account, directory: str, marked: bytes) -> bytes | None:
+    try:
+        if content.in_segment(marked):
+            with store.snapshot(account) as snapshot:
+                return snapshot.record(marked)
+        found: bytes | None = await store.help(files.read_file, path_of(directory, marked))
+        return found
+    except FileNotFoundError:
+        return None  # renamed or moved meanwhile: the next pass finds it
+
+
+def _apply(txn: Any, t: Tables, key: bytes, steps: Sequence[Step]) -> int:
+    moved = 0
+    ops.load(txn, t, key)
+    for uid, old, new, record in steps:
+        at = layout.uid_key(key, uid)
+        value = txn.get(at, db=t.msg)
+        if value is None or layout.marked_of(value) != old:
+            if record is not None:
+                content.bury(txn, t, [(record.id, record.end - record.offset)])
+            else:
+                txn.put(key + base_of(new[1:])[:480], new, db=t.trash)
+            continue
+        txn.put(at, layout.pack_message(new, bytes(layout.summary_of(value))), db=t.msg)
+        if record is not None:
+            txn.put(key + base_of(old[1:])[:480], old, db=t.trash)
+            txn.delete(at, db=t.todo)
+        else:
+            content.release(txn, t, old)
+            txn.put(at, b"", db=t.todo)
+        moved += 1
+    return moved
+
+
+# ---------------------------------------------------------------- check
+
+
+@dataclass(slots=True)
+class Finding:
+    """A segment with damage, or a message whose content is not there."""
+
+    where: str
+    problem: str
+
+
+def check(store: LocalStore, shard: Shard, progress: Callable[[int, int], None]) -> list[Finding]:
+    """Read every segment, and look whether each message's record is sound; on a helper thread."""
+    out: list[Finding] = []
+    sound: set[int] = set()
+    every = segments.numbers(shard.directory)
+    for position, number in enumerate(every):
+        progress(position, len(every))
+        for record, start, end in segments.scan(shard.directory, number):
+            if record is not None:
+                sound.add(segments.make_id(number, start))
+            elif not segments.in_use(shard.directory, number):
+                out.append(Finding(f"segment {number:06x}", f"{end - start} octets at {start} hold no sound record"))
+    txn = shard.env.begin()
+    try:
+        t = shard.tables
+        for at, value in txn.cursor(db=t.msg).iternext():
+            if value[2:3] == b"s" and content.locate(txn, t, content.MARK.unpack_from(value, 2)[1]) not in sound:
+                account, box, uid = bytes(at[:8]), bytes(at[8:12]), int.from_bytes(at[12:], "big")
+                owner = store.address(int.from_bytes(account, "big"))
+                row = txn.get(layout.row_key(bytes(at[:12])), db=t.page)
+                name = layout.unpack_row(bytes(at[:12]), row).name if row is not None else box.hex()
+                out.append(Finding(f"{owner} {name} UID {uid}", "the content is missing or damaged"))
+    finally:
+        txn.abort()
+    return out
+
+
+# ---------------------------------------------------------------- a lost index
+
+
+async def recover(store: LocalStore, accounts: Sequence[Account]) -> int:
+    """Give messages to mailboxes from segments that this index does not know: how many. That is all there is in them,
+    what was expunged and not compacted yet included."""
+    by_id = {account.id: account for account in accounts}
+    given = 0
+    for shard in {store.shard(account.id) for account in accounts}:
+        with shard.env.read() as txn:
+            every = content.usage(txn, shard.tables, shard.directory)
+        for one in every:
+            if one.state == "unknown":
+                given += await _recover_one(store, shard, int(one.segment, 16), by_id)
+    return given
+
+
+async def _recover_one(store: LocalStore, shard: Shard, number: int, accounts: dict[int, Account]) -> int:
+    found = await store.help(_unnamed, shard, number)
+    given = 0
+    whole = True
+    for record in found:
+        account = accounts.get(int.from_bytes(record.key[:8], "big"))
+        if account is None:
+            whole = False
+            continue
+        await store.open(account)
+        if store.find(account, record.name) is None:
+            await store.create(account, record.name)
+        key = store.find(account, record.name)
+        assert key is not None
+        data = shard.tables.reader.read(segments.make_id(number, record.offset), record.skip, record.length) or b""
+        message = NewMessage([data], mime.scan(data), record.size, record.date)
+        await store.submit(account, partial(_give, key=key, message=message, record=record))
+        given += 1
+    if whole:
+        await shard.queue.submit(Operation(partial(content.seal, t=shard.tables, number=number)))
+    return given
+
+
+def _give(txn: Any, t: Tables, key: bytes, message: NewMessage, record: Record) -> None:
+    if txn.get(layout.U64.pack(record.id), db=t.ref) is None:
+        content.keep(txn, t, record)
+        here = segments.make_id(record.number, record.offset)
+        if here != record.id:
+            txn.put(layout.U64.pack(record.id), layout.U64.pack(here), db=t.moved)
+        ops.append(txn, t, key, [message], [content.mark(record)], record.date)
+
+
+def _unnamed(shard: Shard, number: int) -> list[Record]:
+    txn = shard.env.begin()
+    try:
+        found = content.survey(txn, shard.tables, shard.directory, number)
+        orphans = {where for where, _ in found.orphans}
+    finally:
+        txn.abort()
+    return [
+        record
+        for record, start, _ in segments.scan(shard.directory, number)
+        if record is not None and segments.make_id(number, start) in orphans
+    ]
