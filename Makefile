@@ -6,12 +6,12 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench bench-journeys fuzz wheel clean
+.PHONY: help run test build lint bench wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
 	@echo "make test            the whole test suite, lint, types and layers"
-	@echo "make bench           micro benchmarks (pytest-benchmark), then journeys on a throw-away server"
+	@echo "make bench           micro benchmarks (pytest-benchmark), then fastmail bench: a throw-away server under load"
 	@echo "make wheel           a wheel in dist/"
 	@echo "make clean           remove what was built (not mail)"
 
@@ -44,7 +44,7 @@ test: lint
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks/micro --benchmark-only -q -o addopts=
-	$(BIN)/python -m benchmarks.journeys
+	$(BIN)/fastmail bench --dir . --json benchmarks/last.json
 
 wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .

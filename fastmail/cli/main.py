@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import fastmail
-from fastmail.cli import accounts, content, deliver, index, server
+from fastmail.cli import accounts, bench, content, deliver, index, server
 
 app = typer.Typer(
     name="fastmail",
@@ -38,6 +38,7 @@ app.command("serve")(server.serve)
 app.command("check-config")(server.check_config)
 app.command("config-reference")(server.config_reference)
 app.command("deliver")(deliver.deliver)
+app.command("bench")(bench.bench)
 app.add_typer(accounts.domains, name="domain")
 app.add_typer(accounts.accounts, name="account")
 app.add_typer(accounts.aliases, name="alias")

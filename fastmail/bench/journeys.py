@@ -1,0 +1,202 @@
+"""What is measured, one row each: rate, latency where it matters, and server CPU for each operation.
+
+The server is a process with its children, or, for another server, only its addresses: then rates without CPU. Each row
+is the median of the rounds, with the lowest and the highest rate.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import uvloop
+
+from fastmail.bench import load, machine
+
+USERS = 100
+
+
+@dataclass(slots=True)
+class Target:
+    """A server under load. ``ports`` by protocol; ``pattern``: its users, with a %d; ``big``: the user for IMAP."""
+
+    host: str
+    ports: dict[str, int]
+    pattern: str
+    password: str
+    big: str
+    pid: int = 0
+    users: int = USERS
+
+    @property
+    def everybody(self) -> list[str]:
+        return [self.pattern % n for n in range(self.users)]
+
+
+@dataclass(slots=True)
+class Row:
+    """One journey. Rates are operations a second; times are milliseconds."""
+
+    journey: str
+    rate: float
+    lowest: float
+    highest: float
+    cpu_ms: float | None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+
+
+@dataclass(slots=True)
+class Bench:
+    """Runs journeys against a target, ``rounds`` times each. ``tell`` is called with each row as it is known."""
+
+    target: Target
+    rounds: int
+    tell: Callable[[Row], None]
+    rows: list[Row] = field(default_factory=list)
+
+    def measure(self, name: str, count: int, work: Callable[[], list[float] | None]) -> None:
+        rates, spent, latencies = [], [], []
+        for _ in range(self.rounds):
+            cpu, start = machine.cpu(self.target.pid) if self.target.pid else 0.0, time.perf_counter()
+            latencies += work() or []
+            rates.append(count / (time.perf_counter() - start))
+            if self.target.pid:
+                spent.append((machine.cpu(self.target.pid) - cpu) / count * 1000)
+        latencies.sort()
+        row = Row(
+            name,
+            statistics.median(rates),
+            min(rates),
+            max(rates),
+            statistics.median(spent) if spent else None,
+            latencies[len(latencies) // 2] * 1000 if latencies else None,
+            latencies[int(len(latencies) * 0.99)] * 1000 if latencies else None,
+        )
+        self.rows.append(row)
+        self.tell(row)
+
+    # ---------------------------------------------------------------- delivery
+
+    def deliver(self, protocol: str, sessions: int, count: int, size: int, recipients: int = 1) -> None:
+        """Messages of that size to random users, each session one after the other."""
+        target = self.target
+        text = load.message(size).replace(b"\r\n.", b"\r\n..") + b".\r\n"
+        hello = (b"LHLO" if protocol == "lmtp" else b"EHLO") + b" bench.example\r\n"
+
+        def work() -> list[float]:
+            job = load.Work(hello, count, text, target.everybody, recipients)
+            uvloop.run(load.deliver(target.host, target.ports[protocol], job, sessions))
+            return job.latencies
+
+        more = f", {recipients} recipients" if recipients > 1 else ""
+        plural = "session" if sessions == 1 else "sessions"
+        self.measure(f"deliver {size // 1024} KB by {protocol}, {sessions} {plural}{more}", count, work)
+
+    def warm(self) -> None:
+        """A first message for everybody: what a new account costs is not measured."""
+        target = self.target
+        text = load.message(2048) + b".\r\n"
+        job = load.Work(b"LHLO bench.example\r\n", 4 * target.users, text, target.everybody)
+        uvloop.run(load.deliver(target.host, target.ports["lmtp"], job, 4))
+        for address in target.everybody:
+            job = load.Work(b"LHLO bench.example\r\n", 1, text, [address])
+            uvloop.run(load.deliver(target.host, target.ports["lmtp"], job, 1))
+
+    def fill(self, count: int) -> None:
+        """Messages for the big user, of 2 to 20 KB."""
+        target = self.target
+        for step in range(4):
+            size = 2000 + step * 6000
+            job = load.Work(b"LHLO bench.example\r\n", count // 4, load.message(size) + b".\r\n", [target.big])
+            uvloop.run(load.deliver(target.host, target.ports["lmtp"], job, 32))
+
+    # ---------------------------------------------------------------- IMAP, POP3
+
+    def imap(self, count: int, scale: float) -> None:
+        """Commands on one mailbox of ``count`` messages."""
+        target = self.target
+        client = load.Client(target.host, target.ports["imap"])
+        client.imap(b"LOGIN %b %b" % (target.big.encode(), target.password.encode()))
+        client.imap(b"SELECT INBOX")
+        rng = random.Random(1)
+
+        def commands(name: str, each: list[bytes]) -> None:
+            self.measure(name, len(each), lambda: [client.imap(one) and 0.0 for one in each] and None)
+
+        few, many = max(2, int(10 * scale)), max(20, int(1000 * scale))
+        some = [rng.randrange(1, count) for _ in range(many)]
+        commands(f"SELECT of {count} messages", [b"SELECT INBOX"] * few)
+        commands("FETCH 1:* (UID FLAGS)", [b"FETCH 1:* (UID FLAGS)"] * few)
+        commands("FETCH 1:* (ENVELOPE)", [b"FETCH 1:* (ENVELOPE)"] * few)
+        commands("FETCH 1:* (BODYSTRUCTURE)", [b"FETCH 1:* (BODYSTRUCTURE)"] * few)
+        commands("FETCH n (BODY.PEEK[])", [b"FETCH %d (BODY.PEEK[])" % n for n in some])
+        commands("STORE n +FLAGS", [b"STORE %d +FLAGS (\\Flagged k%d)" % (n, n % 20) for n in some])
+        flips = [b"STORE %d -FLAGS.SILENT (\\Flagged)" % n for n in some]
+        self.measure("STORE n -FLAGS, pipelined", len(flips), lambda: client.imap_pipelined(flips))
+        commands("SEARCH UNSEEN", [b"SEARCH UNSEEN"] * few)
+        commands("SEARCH SUBJECT", [b"SEARCH SUBJECT fox"] * few)
+        commands("STATUS", [b"STATUS INBOX (MESSAGES UNSEEN)"] * many)
+        client.close()
+
+    def logins(self, count: int) -> None:
+        """Connection, LOGIN, SELECT, LOGOUT."""
+        target = self.target
+
+        def work() -> None:
+            for n in range(count):
+                client = load.Client(target.host, target.ports["imap"])
+                user = (target.pattern % (n % target.users)).encode()
+                client.imap(b"LOGIN %b %b" % (user, target.password.encode()))
+                client.imap(b"SELECT INBOX")
+                client.imap(b"LOGOUT")
+                client.close()
+
+        self.measure("login, SELECT, LOGOUT", count, work)
+
+    def pop3(self, count: int) -> None:
+        """Messages read from the big user's mailbox."""
+        target = self.target
+        client = load.Client(target.host, target.ports["pop3"])
+        client.pop3(b"USER " + target.big.encode())
+        client.pop3(b"PASS " + target.password.encode())
+        client.pop3(b"UIDL", True)
+        wanted = [b"RETR %d" % n for n in range(1, count + 1)]
+        self.measure("POP3 RETR", count, lambda: [client.pop3(one, True) and 0.0 for one in wanted] and None)
+        client.pop3(b"QUIT")
+        client.close()
+
+    def idle(self, sessions: int, watched: int) -> tuple[float, Row]:
+        """Open IDLE sessions: (KiB of memory each, time from a delivery to EXISTS at them)."""
+        target = self.target
+        before = machine.pss(target.pid) if target.pid else 0
+        clients = []
+        for n in range(sessions):
+            client = load.Client(target.host, target.ports["imap"])
+            user = (target.pattern % (n % target.users)).encode()
+            client.imap(b"LOGIN %b %b" % (user, target.password.encode()))
+            client.imap(b"SELECT INBOX")
+            client.sock.sendall(b"i IDLE\r\n")
+            client.line()
+            clients.append(client)
+        time.sleep(2.0)
+        each = (machine.pss(target.pid) - before) / sessions / 1024 if target.pid else 0.0
+        text = load.message(2048) + b".\r\n"
+        delays = []
+        for n in range(watched):
+            job = load.Work(b"LHLO bench.example\r\n", 1, text, [target.pattern % (n % target.users)])
+            start = time.perf_counter()
+            uvloop.run(load.deliver(target.host, target.ports["lmtp"], job, 1))
+            started = start + (time.perf_counter() - start) - job.latencies[0]
+            while b"EXISTS" not in clients[n % target.users].line():
+                pass
+            delays.append(time.perf_counter() - started)
+        for client in clients:
+            client.close()
+        delays.sort()
+        p50, p99 = delays[len(delays) // 2] * 1000, delays[int(len(delays) * 0.99)] * 1000
+        row = Row("delivery to EXISTS at an idling client", 0.0, 0.0, 0.0, None, p50, p99)
+        self.rows.append(row)
+        self.tell(row)
+        return each, row

@@ -1,0 +1,167 @@
+"""Load for mail servers, ours or others': many LMTP or SMTP sessions on one event loop; a plain IMAP and POP3 client.
+
+A delivery session is a state machine over whole replies with its commands made beforehand, so that a message costs the
+generator some 15 us. AssertionError with the server's words for any answer that is not the expected one.
+"""
+
+import asyncio
+import random
+import socket
+import time
+from dataclasses import dataclass, field
+
+BODY = b"The quick brown fox jumps over the lazy dog, and then it does so once more.\r\n"
+
+
+def message(size: int, subject: str = "benchmark") -> bytes:
+    """A message of about that many octets, with CRLF."""
+    head = (
+        f"From: Some Body <a@b.example>\r\nTo: you@example.test\r\nSubject: {subject}\r\n"
+        f"Date: Mon, 1 Jan 2024 00:00:00 +0000\r\nMessage-ID: <{random.getrandbits(64):x}@bench.example>\r\n"
+        "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+    ).encode()
+    return head + BODY * max(1, (size - len(head)) // len(BODY))
+
+
+@dataclass(slots=True)
+class Work:
+    """What the sessions of one run share: messages that are left, and who gets them."""
+
+    hello: bytes
+    left: int
+    text: bytes
+    addresses: list[str]
+    recipients: int = 1
+    rng: random.Random = field(default_factory=lambda: random.Random(1))
+    latencies: list[float] = field(default_factory=list)
+
+
+class Delivery(asyncio.Protocol):
+    """One session; takes messages from ``work`` until none is left."""
+
+    def __init__(self, work: Work, done: asyncio.Future[None]) -> None:
+        self._work = work
+        self._done = done
+        self._step = self._greeted
+        self._wanted = 1
+        self._buffer = b""
+        self._since = 0.0
+        self._lmtp = work.hello.startswith(b"LHLO")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_exception(exc or AssertionError("the server closed the connection"))
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if not self._buffer.endswith(b"\n"):
+            return
+        lines = self._buffer.split(b"\r\n")[:-1]
+        final = [line for line in lines if line[3:4] != b"-"]
+        if len(final) < self._wanted:
+            return
+        self._buffer = b""
+        bad = next((line for line in final if line[:1] not in b"23"), None)
+        if bad is not None:
+            self._fail(bad)
+        else:
+            self._step()
+
+    def _fail(self, line: bytes) -> None:
+        if not self._done.done():
+            self._done.set_exception(AssertionError(line.decode("utf-8", "replace")))
+        self._transport.abort()
+
+    def _send(self, data: bytes, replies: int, then: object) -> None:
+        self._wanted = replies
+        self._step = then  # type: ignore[assignment]
+        self._transport.write(data)
+
+    def _greeted(self) -> None:
+        self._send(self._work.hello, 1, self._next)
+
+    def _next(self) -> None:
+        work = self._work
+        if self._since:
+            work.latencies.append(time.perf_counter() - self._since)
+        if not work.left:
+            if not self._done.done():
+                self._done.set_result(None)
+            self._transport.write(b"QUIT\r\n")
+            return
+        work.left -= 1
+        first = work.rng.randrange(len(work.addresses))
+        to = [work.addresses[(first + n) % len(work.addresses)] for n in range(work.recipients)]
+        rcpt = b"".join(b"RCPT TO:<%b>\r\n" % address.encode() for address in to)
+        self._send(b"MAIL FROM:<a@b.example>\r\n" + rcpt + b"DATA\r\n", 2 + work.recipients, self._data)
+
+    def _data(self) -> None:
+        self._since = time.perf_counter()
+        self._send(self._work.text, self._work.recipients if self._lmtp else 1, self._next)
+
+
+async def deliver(host: str, port: int, work: Work, sessions: int) -> None:
+    """Deliver ``work.left`` messages over so many sessions."""
+    loop = asyncio.get_running_loop()
+    waits = []
+    for _ in range(sessions):
+        done: asyncio.Future[None] = loop.create_future()
+        await loop.create_connection(lambda done=done: Delivery(work, done), host, port)  # type: ignore[misc]
+        waits.append(done)
+    await asyncio.gather(*waits)
+
+
+class Client:
+    """A blocking connection for IMAP and POP3."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.sock = socket.create_connection((host, port), 60)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.file = self.sock.makefile("rb", 1 << 20)
+        self.line()
+
+    def line(self) -> bytes:
+        found = self.file.readline()
+        assert found, "the server closed the connection"
+        return found
+
+    def imap(self, command: bytes, tag: bytes = b"a") -> int:
+        """Send a command and read its answer: octets."""
+        self.sock.sendall(tag + b" " + command + b"\r\n")
+        return self.answer(tag)
+
+    def answer(self, tag: bytes) -> int:
+        size = 0
+        while True:
+            line = self.line()
+            size += len(line)
+            if line.startswith(tag + b" "):
+                assert line.startswith(tag + b" OK"), line.decode("utf-8", "replace")
+                return size
+            if line.endswith(b"}\r\n") and b"{" in line:
+                size += len(self.file.read(int(line[line.rindex(b"{") + 1 : -3])))
+
+    def imap_pipelined(self, commands: list[bytes]) -> None:
+        """All at once, in pieces that fit in the socket's buffers, and all answers."""
+        for start in range(0, len(commands), 200):
+            part = commands[start : start + 200]
+            self.sock.sendall(b"".join(b"p%d %b\r\n" % (n, command) for n, command in enumerate(part)))
+            for n in range(len(part)):
+                self.answer(b"p%d" % n)
+
+    def pop3(self, command: bytes, multiline: bool = False) -> int:
+        self.sock.sendall(command + b"\r\n")
+        line = self.line()
+        assert line.startswith(b"+OK"), line.decode("utf-8", "replace")
+        size = len(line)
+        while multiline and line != b".\r\n":
+            line = self.line()
+            size += len(line)
+        return size
+
+    def close(self) -> None:
+        self.file.close()
+        self.sock.close()

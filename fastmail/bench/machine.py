@@ -1,0 +1,107 @@
+"""What this machine can do, and what processes spend: the figures that the others are read against. Linux only."""
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from dataclasses import dataclass
+
+
+def children(pid: int) -> list[int]:
+    """The process and all below it."""
+    out = [pid]
+    for one in out:
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{one}/task"):
+                with open(f"/proc/{one}/task/{thread}/children", encoding="ascii") as file:
+                    out += [int(word) for word in file.read().split()]
+    return out
+
+
+def cpu(pid: int) -> float:
+    """CPU seconds of all threads of a process and of all below it."""
+    total = 0
+    for one in children(pid):
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{one}/task"):
+                with (
+                    contextlib.suppress(OSError),
+                    open(f"/proc/{one}/task/{thread}/schedstat", encoding="ascii") as file,
+                ):
+                    total += int(file.read().split()[0])
+    return total / 1e9
+
+
+def pss(pid: int) -> int:
+    """Octets of memory, shared pages divided by who shares them."""
+    total = 0
+    for one in children(pid):
+        with contextlib.suppress(OSError), open(f"/proc/{one}/smaps_rollup", encoding="ascii") as file:
+            total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+    return total
+
+
+@dataclass(slots=True)
+class Machine:
+    """Figures a second: synced appends, durable files by one and by eight threads, MiB hashed by one core."""
+
+    cores: int
+    kernel: str
+    appends: float
+    files: float
+    files8: float
+    hashed: float
+
+
+def measure(directory: str, seconds: float = 1.0) -> Machine:
+    """About four times ``seconds``."""
+    block = os.urandom(4096)
+    path = os.path.join(directory, "append")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        os.write(fd, block)
+        os.fdatasync(fd)
+        count += 1
+    appends = count / (time.perf_counter() - start)
+    os.close(fd)
+    os.unlink(path)
+    one, eight = (_files(directory, block, threads, seconds) for threads in (1, 8))
+    data, done, start = os.urandom(1 << 20), 0, time.perf_counter()
+    while time.perf_counter() - start < seconds / 2:
+        hashlib.sha256(data).digest()
+        done += 1
+    hashed = done / (time.perf_counter() - start)
+    return Machine(len(os.sched_getaffinity(0)), os.uname().release, appends, one, eight, hashed)
+
+
+def _files(directory: str, block: bytes, threads: int, seconds: float) -> float:
+    """Create, write, sync, rename, sync the directory: as a delivery to a Maildir does."""
+    counts = [0] * threads
+    end = time.perf_counter() + seconds
+
+    def work(n: int) -> None:
+        place = os.path.join(directory, f"files{n}")
+        os.makedirs(place, exist_ok=True)
+        top = os.open(place, os.O_RDONLY)
+        while time.perf_counter() < end:
+            name = os.path.join(place, str(counts[n]))
+            fd = os.open(name + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            os.write(fd, block)
+            os.fdatasync(fd)
+            os.close(fd)
+            os.rename(name + ".tmp", name)
+            os.fsync(top)
+            counts[n] += 1
+        os.close(top)
+        for name in os.listdir(place):
+            os.unlink(os.path.join(place, name))
+        os.rmdir(place)
+
+    workers = [threading.Thread(target=work, args=(n,)) for n in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(counts) / seconds
