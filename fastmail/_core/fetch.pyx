@@ -21,6 +21,7 @@ cdef enum:
     ENVELOPE = 32
     STRUCTURE = 64
     FIELDS = 128
+    SAVEDATE = 256
     NEEDS_SUMMARY = 32 | 64 | 128
 
 cdef const char** FLAG_NAMES = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"]
@@ -228,6 +229,10 @@ def page(Out out not None, const unsigned char[::1] data, UidSet view not None, 
             out.put(" MODSEQ (" if not first else "MODSEQ (", 9 if not first else 8)
             out.number(get64(r + 8))
             out.putc(b')'[0])
+            first = False
+        if items & SAVEDATE:
+            out.put(" SAVEDATE " if not first else "SAVEDATE ", 10 if not first else 9)
+            internal_date(out, get32(r + 36))
             first = False
         if items & NEEDS_SUMMARY:
             summary = summaries.get(uid)

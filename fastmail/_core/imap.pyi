@@ -29,8 +29,8 @@ class Reader:
     def astring(self) -> bytes: ...
     def nstring(self) -> bytes | None: ...
     def list_mailbox(self) -> bytes: ...
-    def sequence_set(self) -> tuple[int, ...]:
-        """Flat (lo, hi, ...), 0 for ``*``."""
+    def sequence_set(self) -> tuple[int, ...] | None:
+        """Flat (lo, hi, ...), 0 for ``*``; None for ``$``."""
     def flag(self) -> tuple[int, bytes]: ...
     def flag_list(self, bare: bool = False) -> tuple[int, list[bytes]]: ...
     def date(self) -> int:
@@ -46,7 +46,8 @@ class Reader:
     def search(self) -> tuple[bytes | None, tuple[Any, ...]]:
         """(charset, tree). A tree is one of ("ALL",) ("RECENT",) ("NEW",) ("OLD",) ("FLAG", mask, value)
         ("KEYWORD", name, wanted) ("HEADER", name, value) ("BODY", value) ("TEXT", value)
-        ("DATE" | "SENT", "BEFORE" | "ON" | "SINCE", day) ("LARGER" | "SMALLER", octets) ("UID" | "SEQ", flat set)
+        ("DATE" | "SENT" | "SAVED", "BEFORE" | "ON" | "SINCE", day) ("LARGER" | "SMALLER", octets)
+        ("AGE", older, seconds) ("MODSEQ", lowest) ("UID" | "SEQ", flat set or None for the saved result)
         ("NOT", tree) ("OR", tree, tree) ("AND", [tree, ...]).
         """
     def store(self) -> tuple[int, bool, int, list[bytes]]: ...

@@ -1,4 +1,4 @@
-"""The IMAP command grammar (RFC 3501 9, with RFC 4466, 7888, 6851, 7162 forms): a cursor over one whole command.
+"""The IMAP command grammar (RFC 3501 9, with the forms of RFC 4466, 5032, 5182, 6851, 7162, 7888, 8514): a cursor over one whole command.
 
 A command arrives complete, its literals in place. Each method reads one production, or raises ParseError with the
 offset and what was expected. Promise: nesting is bounded by DEPTH, numbers by their RFC range, sets are kept as
@@ -19,7 +19,7 @@ cdef dict FLAG_KEYS = {
 cdef dict MONTHS = {b"JAN": 1, b"FEB": 2, b"MAR": 3, b"APR": 4, b"MAY": 5, b"JUN": 6, b"JUL": 7, b"AUG": 8,
                     b"SEP": 9, b"OCT": 10, b"NOV": 11, b"DEC": 12}
 cdef tuple PLAIN_ITEMS = (b"UID", b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"ENVELOPE", b"BODYSTRUCTURE", b"BODY",
-                          b"MODSEQ")
+                          b"MODSEQ", b"SAVEDATE")
 
 
 class ParseError(ValueError):
@@ -227,8 +227,11 @@ cdef class Reader:
         return self.data[a:self.pos]
 
     def sequence_set(self):
-        """Flat (lo, hi, lo, hi, ...); 0 stands for ``*``."""
+        """Flat (lo, hi, lo, hi, ...); 0 stands for ``*``. None for ``$``, the saved search result (RFC 5182)."""
         cdef list out = []
+        if self.pos < self.n and self.p[self.pos] == b'$':
+            self.pos += 1
+            return None
         while True:
             lo = self.seq_number()
             hi = lo
@@ -484,7 +487,7 @@ cdef class Reader:
                 keys.append(self.search_key(depth + 1))
             self.need(b')')
             return keys[0] if len(keys) == 1 else ("AND", keys)
-        if 48 <= self.p[self.pos] <= 57 or self.p[self.pos] == b'*':
+        if 48 <= self.p[self.pos] <= 57 or self.p[self.pos] == b'*' or self.p[self.pos] == b'$':
             return ("SEQ", self.sequence_set())
         while self.pos < self.n and atom_char(self.p[self.pos], False):
             self.pos += 1
@@ -525,9 +528,26 @@ cdef class Reader:
         if key == b"SENTBEFORE" or key == b"SENTON" or key == b"SENTSINCE":
             self.sp()
             return ("SENT", key[4:].decode(), self.date())
+        if key == b"SAVEDBEFORE" or key == b"SAVEDON" or key == b"SAVEDSINCE":
+            self.sp()
+            return ("SAVED", key[5:].decode(), self.date())
+        if key == b"SAVEDATESUPPORTED":
+            return ("ALL",)
         if key == b"LARGER" or key == b"SMALLER":
             self.sp()
             return (key.decode(), self.number(False, 0x7FFFFFFFFFFFFFFF))
+        if key == b"OLDER" or key == b"YOUNGER":
+            self.sp()
+            return ("AGE", key == b"OLDER", self.number(True))
+        if key == b"MODSEQ":
+            self.sp()
+            if self.pos < self.n and self.p[self.pos] == b'"':
+                self.string()  # the entry of one flag (RFC 7162 3.1.5): all flags share one MODSEQ here
+                self.sp()
+                if self.atom().upper() not in (b"PRIV", b"SHARED", b"ALL"):
+                    self.fail("priv, shared or all")
+                self.sp()
+            return ("MODSEQ", self.number(False, 0x7FFFFFFFFFFFFFFF))
         self.pos = a
         self.fail("a search key")
 

@@ -14,3 +14,8 @@ def search_field(
 ) -> tuple[list[int], list[tuple[int, list[bytes] | None]]]:
     """(UIDs whose cached field ``name`` contains ``needle``, both ASCII in lower case; UIDs whose field needs a
     decoder, with the values as they are; None where the fields are not cached)."""
+
+def values(
+    rows: Iterable[tuple[Octets, Octets]], prefix: Octets, uids: UidSet, names: tuple[bytes, ...]
+) -> dict[int, tuple[bytes | None, ...]]:
+    """{uid: the first value of each field as it is, or None}; without those whose fields are not cached."""

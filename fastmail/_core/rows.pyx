@@ -174,3 +174,67 @@ def search_field(rows, const unsigned char[::1] prefix, UidSet uids not None, by
         elif found == UNSURE:
             unsure.append((uid, raw))
     return hits, unsure
+
+
+def values(rows, const unsigned char[::1] prefix, UidSet uids not None, tuple names not None):
+    cdef dict out = {}
+    cdef uint32_t uid = 0, last = uids.last
+    cdef Py_buffer view
+    cdef const uint8_t* p
+    cdef Py_ssize_t n, start, cache
+    for key, value in rows:
+        if not uid_of(key, prefix, &uid) or uid > last:
+            break
+        if not uids.has(uid):
+            continue
+        PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
+        try:
+            p = <const uint8_t*>view.buf
+            n = view.len
+            if n >= 2 and n - 2 - get16(p) >= FIXED:
+                n -= 2 + get16(p)
+                p += 2 + get16(p)
+                start = FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12)
+                cache = get32(p + 16)
+                if p[0] == 1 and not p[1] & 1 and start + cache <= n:
+                    out[uid] = first_values(p + start, p + start + cache, names)
+        finally:
+            PyBuffer_Release(&view)
+    return out
+
+
+cdef tuple first_values(const uint8_t* p, const uint8_t* end, tuple names):
+    """The first field of each name in a CRLF header block, as it is; None where there is none."""
+    cdef list found = [None] * len(names)
+    cdef const uint8_t* e
+    cdef const uint8_t* q
+    cdef Py_ssize_t i, k, j
+    cdef const char* wanted
+    cdef bytes name
+    while p < end:
+        q = <const uint8_t*>memchr(p, 10, end - p)
+        e = end if q == NULL else q + 1
+        while e < end and (e[0] == 32 or e[0] == 9):
+            q = <const uint8_t*>memchr(e, 10, end - e)
+            e = end if q == NULL else q + 1
+        for j in range(len(names)):
+            if found[j] is not None:
+                continue
+            name = <bytes>names[j]
+            wanted = name
+            k = len(name)
+            if e - p <= k:
+                continue
+            i = 0
+            while i < k and <uint8_t>lower(<char>p[i]) == <uint8_t>wanted[i]:
+                i += 1
+            if i < k:
+                continue
+            q = p + k
+            while q < e and (q[0] == 32 or q[0] == 9):
+                q += 1
+            if q < e and q[0] == 58:
+                found[j] = PyBytes_FromStringAndSize(<const char*>q + 1, e - q - 1)
+                break
+        p = e
+    return tuple(found)

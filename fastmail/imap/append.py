@@ -1,4 +1,6 @@
-"""APPEND (RFC 3501 6.3.11) with APPENDUID (RFC 4315 3). The message itself was staged while it came in."""
+"""APPEND (RFC 3501 6.3.11) with MULTIAPPEND (RFC 3502) and APPENDUID (RFC 4315 3). The messages themselves were staged
+while they came in; all of them are kept, or none.
+"""
 
 import asyncio
 import time
@@ -6,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastmail._core import mime
 from fastmail._core.imap import ParseError, Reader
+from fastmail._core.uidset import UidSet
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
 from fastmail.model.errors import CannotDo
@@ -45,23 +48,36 @@ async def finish(session: "ImapSession", upload: "Upload") -> None:
     try:
         await _finish(session, upload)
     finally:
-        upload.staged.drop()
+        upload.drop()
 
 
 async def _finish(session: "ImapSession", upload: "Upload") -> None:
     account, store = session.account, session.service.store
     assert account is not None
-    reader = Reader(upload.command)
+    reader = Reader(upload.first.command)
     tag, _ = reader.head()
     reader.sp()
     name = read_name(session, reader)
-    reader.sp()
-    flags, words, date = _options(reader)
-    reader.end()
+    messages = []
+    for one in [*upload.before, upload]:
+        if one is not upload.first:
+            reader = Reader(one.command)
+        reader.sp()
+        flags, words, date = _options(reader)
+        reader.end()
+        messages.append(await _message(one, flags, words, date))
     key = store.find(account, name)
     if key is None:
         session.conn.write(tag + b" NO [TRYCREATE] mailbox does not exist\r\n")
         return
+    kept = await store.append(account, key, messages)
+    text = b"OK [APPENDUID %d %b] APPEND completed" % (kept.uidvalidity, UidSet.of(kept.uids).octets())
+    work = session.finish(tag, text)
+    if work is not None:
+        await work
+
+
+async def _message(upload: "Upload", flags: int, words: list[bytes], date: int | None) -> NewMessage:
     if upload.reader.nul:
         raise CannotDo("a message can not have NUL octets")
     if upload.staged.spilled:
@@ -72,11 +88,5 @@ async def _finish(session: "ImapSession", upload: "Upload") -> None:
     else:
         summary = mime.scan(content)
     size = int.from_bytes(summary[20:24], "little")
-    message = NewMessage(
-        (content,), summary, size, int(time.time()) if date is None else date, flags, words, True, date is not None
-    )
-    kept = await store.append(account, key, [message])
-    text = b"OK [APPENDUID %d %d] APPEND completed" % (kept.uidvalidity, kept.uids[0])
-    work = session.finish(tag, text)
-    if work is not None:
-        await work
+    when = int(time.time()) if date is None else date
+    return NewMessage((content,), summary, size, when, flags, words, True, date is not None)

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
 BASE = b"IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE"
-AFTER = BASE + b" UIDPLUS NAMESPACE UNSELECT CHILDREN MOVE SPECIAL-USE"
+AFTER = BASE + (
+    b" UIDPLUS NAMESPACE UNSELECT CHILDREN MOVE SPECIAL-USE CREATE-SPECIAL-USE CONDSTORE QRESYNC ESEARCH SEARCHRES"
+    b" MULTIAPPEND LIST-EXTENDED LIST-STATUS STATUS=SIZE WITHIN SAVEDATE PARTIAL SORT SORT=DISPLAY ESORT"
+    b" THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS"
+)
 Work = Coroutine[Any, Any, None] | None
 
 
@@ -31,7 +35,7 @@ def may_login(session: "ImapSession") -> bool:
 def capabilities(session: "ImapSession") -> bytes:
     """What is done, now."""
     if session.account is not None:
-        return AFTER
+        return AFTER + b" APPENDLIMIT=%d" % session.service.limits.message_size
     out = BASE
     if session.conn.tls_available and not session.conn.tls:
         out += b" STARTTLS"
@@ -87,13 +91,20 @@ def identify(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -
 
 
 def enable(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
-    """RFC 5161: no extension done here needs enabling yet, so none is."""
+    """RFC 5161: CONDSTORE, and QRESYNC, which brings it along (RFC 7162 3.2.3)."""
     reader.sp()
-    reader.atom()
+    asked = [reader.atom().upper()]
     while reader.more():
-        reader.atom()
+        asked.append(reader.atom().upper())
     reader.end()
-    session.conn.write(b"* ENABLED\r\n")
+    done = []
+    if b"QRESYNC" in asked and not session.qresync:
+        session.qresync = session.condstore = True
+        done.append(b"QRESYNC")
+    if b"CONDSTORE" in asked:
+        session.condstore = True
+        done.append(b"CONDSTORE")
+    session.conn.write(b"".join([b"* ENABLED", *(b" " + name for name in done), b"\r\n"]))
     return session.finish(tag, b"OK ENABLE completed")  # type: ignore[no-any-return]
 
 

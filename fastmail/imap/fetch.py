@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 6.4.5, 7.4.2).
+"""FETCH (RFC 3501 6.4.5, 7.4.2), CHANGEDSINCE and VANISHED (RFC 7162 3.1.4, 3.2.6), SAVEDATE (RFC 8514).
 
 A plan is made of the items once. What the index and the summaries hold is rendered a page of records at a time by the
 compiled writer; only BODY[...] beyond the cached header fields reads a file. Output goes in blocks, each with its own
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastmail._core import fetch as render
 from fastmail._core import mime, pages
-from fastmail._core.imap import Reader
+from fastmail._core.imap import ParseError, Reader
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 from fastmail.imap.authenticate import Work
-from fastmail.imap.messages import note_own, read_set
+from fastmail.imap.messages import note_own, resolve
 from fastmail.imap.views import Selected
 from fastmail.message import sections, summary
 from fastmail.model.errors import MailError, TemporaryError
@@ -39,6 +39,7 @@ INDEX_ITEMS = {
     b"MODSEQ": 16,
     b"ENVELOPE": 32,
     b"BODYSTRUCTURE": 64,
+    b"SAVEDATE": 256,
 }
 FIELDS = 128
 FROM_SUMMARY = 32 | 64 | FIELDS
@@ -88,10 +89,26 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     selected = session.selected
     assert selected is not None
     reader.sp()
-    uids = read_set(session, reader, by_uid)
+    ranges = reader.sequence_set()
+    uids = resolve(session, ranges, by_uid, reader.pos)
     reader.sp()
     plan = make_plan(reader.fetch_items(), by_uid)
+    vanished = b""
+    if reader.more():
+        since, tell_vanished = _modifiers(session, reader, by_uid)
+        session.condstore = True
+        plan.items |= INDEX_ITEMS[b"MODSEQ"]
+        asked = None
+        if tell_vanished and ranges is not None:
+            asked = UidSet.of_ranges(ranges, max(1, selected.uidnext - 1))
+        uids, vanished = _changed(session, selected, uids, since, asked)
     reader.end()
+    if plan.items & INDEX_ITEMS[b"MODSEQ"]:
+        session.condstore = True
+    if session.qresync:
+        plan.items |= INDEX_ITEMS[b"UID"]
+    if vanished:
+        session.conn.write(vanished)
     job = Job(session, selected, plan, uids)
     if plan.needs_content or plan.structure or (plan.sees and not selected.readonly):
         return job.whole(tag)
@@ -100,6 +117,44 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     if rest or job.missing:
         return job.blocks(tag, rest)
     return session.finish(tag, b"OK FETCH completed")  # type: ignore[no-any-return]
+
+
+def _modifiers(session: "ImapSession", reader: Reader, by_uid: bool) -> tuple[int, bool]:
+    """``(CHANGEDSINCE n [VANISHED])`` (RFC 7162 3.1.4.1, 3.2.6)."""
+    since, vanished = -1, False
+    reader.open()
+    while True:
+        at = reader.pos
+        word = reader.atom().upper()
+        if word == b"CHANGEDSINCE":
+            reader.sp()
+            since = reader.number(False, (1 << 63) - 1)
+        elif word == b"VANISHED" and by_uid and session.qresync:
+            vanished = True
+        else:
+            raise ParseError("CHANGEDSINCE, or VANISHED in a UID FETCH after ENABLE QRESYNC", at)
+        if not reader.more():
+            break
+    reader.close()
+    if since < 0:
+        raise ParseError("CHANGEDSINCE", reader.pos)
+    return since, vanished
+
+
+def _changed(
+    session: "ImapSession", selected: Selected, uids: UidSet, since: int, asked: UidSet | None
+) -> tuple[UidSet, bytes]:
+    """(those of ``uids`` that changed after ``since``, VANISHED (EARLIER) for those of ``asked`` that are gone)."""
+    assert session.account is not None
+    changed: list[int] = []
+    with session.service.store.snapshot(session.account) as snapshot:
+        for page in snapshot.pages(selected.key, uids):
+            changed += pages.changed_since(page, uids, since)
+        gone = UidSet()
+        if asked is not None:
+            gone = snapshot.expunged(selected.key, since).both(asked).minus(selected.uids)
+    told = b"* VANISHED (EARLIER) " + gone.octets() + b"\r\n" if gone else b""
+    return UidSet.of(changed), told
 
 
 class Job:
@@ -218,13 +273,17 @@ class Job:
         else:
             rest = self.uids
             if seen:
-                plan.items |= INDEX_ITEMS[b"FLAGS"]
+                plan.items |= self._told_flags()
             while rest:
                 rest = self.block(rest)
                 await session.conn.drain()
             for uid in self.missing:
                 await self._one(uid, seen)
         await self._finish(tag, own)
+
+    def _told_flags(self) -> int:
+        """What is told of a message that was set \\Seen on the way."""
+        return INDEX_ITEMS[b"FLAGS"] | (INDEX_ITEMS[b"MODSEQ"] if self.session.condstore else 0)
 
     def _unseen(self) -> UidSet:
         session = self.session
@@ -285,7 +344,7 @@ class Job:
             items &= ~FIELDS
             asked = []
         if seen is not None and uid in seen:
-            items |= INDEX_ITEMS[b"FLAGS"]
+            items |= self._told_flags()
         out = Out(1024)
         one = UidSet.of([uid])
         render.page(out, page, selected.uids, one, items, selected.keywords, selected.recent, {uid: made}, asked, True)

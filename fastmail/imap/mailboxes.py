@@ -1,13 +1,13 @@
-"""CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, LIST, LSUB (RFC 3501 6.3.3 to 6.3.9), with CHILDREN (RFC 3348),
-SPECIAL-USE (RFC 6154) and NAMESPACE (RFC 2342).
+"""CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE (RFC 3501 6.3.3 to 6.3.7), CREATE-SPECIAL-USE (RFC 6154), NAMESPACE
+(RFC 2342).
 """
 
 from typing import TYPE_CHECKING
 
-from fastmail._core.imap import Reader, quote
+from fastmail._core.imap import ParseError, Reader, quote
 from fastmail.imap.authenticate import Work
 from fastmail.model.errors import CannotDo
-from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7, encode_utf7, pattern, shown
+from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7, shown
 from fastmail.store.interface import SPECIAL
 
 if TYPE_CHECKING:
@@ -23,19 +23,50 @@ def create(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
     """RFC 3501 6.3.3; levels above are made too."""
     reader.sp()
     name = read_name(session, reader)
+    special = _uses(session, reader) if reader.more() else 0
     reader.end()
-    return _create(session, tag, name)
+    return _create(session, tag, name, special)
 
 
-async def _create(session: "ImapSession", tag: bytes, name: str) -> None:
-    assert session.account is not None
+def _uses(session: "ImapSession", reader: Reader) -> int:
+    """``(USE (\\Drafts))`` (RFC 6154 3)."""
+    at = reader.pos
+    if not reader.skip(b"(USE ("):
+        raise ParseError("(USE (attribute))", at)
+    bits = 0
+    while reader.peek() != 41:
+        if not reader.skip(b"\\"):
+            raise ParseError("an attribute such as \\Drafts", reader.pos)
+        name = "\\" + reader.atom().decode().lower()
+        bit = next((bit for bit, text in SPECIAL.items() if text.lower() == name), 0)
+        if not bit:
+            raise UseRefused("this special use is not supported")
+        bits |= bit
+        if reader.peek() == 32:
+            reader.sp()
+    reader.close()
+    reader.close()
+    return bits
+
+
+class UseRefused(CannotDo):
+    """RFC 6154 6: NO [USEATTR]."""
+
+
+async def _create(session: "ImapSession", tag: bytes, name: str, special: int) -> None:
+    account, store = session.account, session.service.store
+    assert account is not None
     if name == INBOX:
         raise CannotDo("INBOX is always there")
-    await session.service.store.create(session.account, name)
-    await _done(session, tag, b"CREATE")
+    if special:
+        listing = await store.listing(account)
+        if any(box.special & special for box in listing.mailboxes):
+            raise UseRefused("another mailbox has this special use")
+    await store.create(account, name, special)
+    await done(session, tag, b"CREATE")
 
 
-async def _done(session: "ImapSession", tag: bytes, word: bytes) -> None:
+async def done(session: "ImapSession", tag: bytes, word: bytes) -> None:
     work = session.finish(tag, b"OK " + word + b" completed")
     if work is not None:
         await work
@@ -54,7 +85,7 @@ async def _delete(session: "ImapSession", tag: bytes, name: str) -> None:
     if session.selected is not None and session.selected.name == name:
         session.deselect()
     await session.service.store.delete(session.account, name)
-    await _done(session, tag, b"DELETE")
+    await done(session, tag, b"DELETE")
 
 
 def rename(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -70,7 +101,7 @@ def rename(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
 async def _rename(session: "ImapSession", tag: bytes, old: str, new: str) -> None:
     assert session.account is not None
     await session.service.store.rename(session.account, old, new)
-    await _done(session, tag, b"RENAME")
+    await done(session, tag, b"RENAME")
 
 
 def subscribe(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -92,87 +123,17 @@ def unsubscribe(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool
 async def _subscribe(session: "ImapSession", tag: bytes, name: str, on: bool) -> None:
     assert session.account is not None
     await session.service.store.subscribe(session.account, name, on)
-    await _done(session, tag, b"SUBSCRIBE" if on else b"UNSUBSCRIBE")
+    await done(session, tag, b"SUBSCRIBE" if on else b"UNSUBSCRIBE")
 
 
-def list_(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
-    """RFC 3501 6.3.8."""
-    reader.sp()
-    reference = reader.astring()
-    reader.sp()
-    wanted = reader.list_mailbox()
-    reader.end()
-    return _list(session, tag, reference, wanted, subscribed=False)
-
-
-def lsub(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
-    """RFC 3501 6.3.9."""
-    reader.sp()
-    reference = reader.astring()
-    reader.sp()
-    wanted = reader.list_mailbox()
-    reader.end()
-    return _list(session, tag, reference, wanted, subscribed=True)
-
-
-async def _list(session: "ImapSession", tag: bytes, reference: bytes, wanted: bytes, subscribed: bool) -> None:
-    account, service = session.account, session.service
-    assert account is not None
-    word = b"LSUB" if subscribed else b"LIST"
-    sep = service.separator
-    if not wanted and not subscribed:
-        session.conn.write(b'* LIST (\\Noselect) %b ""\r\n' % _quoted(sep))
-        await _done(session, tag, word)
-        return
-    listing = await service.store.listing(account)
-    asked = _text(reference) + _text(wanted)
-    if asked[: len(INBOX)].upper() == INBOX and asked[len(INBOX) : len(INBOX) + 1] in ("", sep):
-        asked = INBOX + asked[len(INBOX) :]
-    match = pattern(asked, sep).fullmatch
-    existing = {box.name: box for box in listing.mailboxes}
-    names = {name.replace("/", sep) for name in (listing.subscribed if subscribed else existing)}
-    parents = {parent for name in names for parent in _parents(name, sep)}
-    out = []
-    for name in sorted(names | (parents - names), key=lambda n: (n != INBOX, n)):
-        if not match(name) and not (name == INBOX and match(INBOX.lower())):
-            continue
-        box = existing.get(name.replace(sep, "/"))
-        if name not in names and subscribed and not asked.endswith("%"):
-            continue
-        if name not in names and not subscribed and box is not None:
-            continue
-        marks = []
-        if name not in names or (box is None):
-            marks.append(b"\\Noselect")
-        if not subscribed:
-            marks.append(b"\\HasChildren" if name in parents else b"\\HasNoChildren")
-            if box is not None:
-                marks += [text.encode() for bit, text in SPECIAL.items() if box.special & bit]
-        out.append(b"* %b (%b) %b %b\r\n" % (word, b" ".join(marks), _quoted(sep), quote(encode_utf7(name))))
-    session.conn.write(b"".join(out))
-    await _done(session, tag, word)
-
-
-def _parents(name: str, sep: str) -> list[str]:
-    levels = name.split(sep)
-    return [sep.join(levels[:i]) for i in range(1, len(levels))]
-
-
-def _text(pattern_text: bytes) -> str:
-    try:
-        return decode_utf7(pattern_text)
-    except CannotDo:
-        return pattern_text.decode("latin-1")
-
-
-def _quoted(sep: str) -> bytes:
+def quoted(sep: str) -> bytes:
     return b'"' + sep.encode() + b'"'
 
 
 def namespace(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
     """RFC 2342: one personal namespace."""
     reader.end()
-    session.conn.write(b'* NAMESPACE (("" %b)) NIL NIL\r\n' % _quoted(session.service.separator))
+    session.conn.write(b'* NAMESPACE (("" %b)) NIL NIL\r\n' % quoted(session.service.separator))
     return session.finish(tag, b"OK NAMESPACE completed")  # type: ignore[no-any-return]
 
 

@@ -12,10 +12,10 @@ from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
-from fastmail.imap.views import FLAGS_ITEM, UID_ITEM, Selected
+from fastmail.imap.views import FLAGS_ITEM, MODSEQ_ITEM, UID_ITEM, Selected
 from fastmail.model.errors import CannotDo
 from fastmail.model.flags import DELETED
-from fastmail.store.interface import Account, Store, Stored
+from fastmail.store.interface import ALL_MODSEQ, Account, Store, Stored
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
 def read_set(session: "ImapSession", reader: Reader, by_uid: bool) -> UidSet:
     """The messages that a set names; ParseError for a sequence number that is not there."""
+    return resolve(session, reader.sequence_set(), by_uid, reader.pos)
+
+
+def resolve(session: "ImapSession", ranges: tuple[int, ...] | None, by_uid: bool, at: int) -> UidSet:
+    """The same for a set that was read."""
     selected = session.selected
     assert selected is not None
-    at = reader.pos
-    uids = selected.resolve(reader.sequence_set(), by_uid)
+    uids = selected.resolve(ranges, by_uid)
     if uids is None:
         raise ParseError(f"message numbers up to {len(selected.uids)}", at)
     return uids
@@ -62,9 +66,12 @@ async def _expunge(session: "ImapSession", tag: bytes, selected: Selected, uids:
     assert account is not None
     with store.snapshot(account) as snapshot:
         box = snapshot.mailbox(selected.key)
+    text = b"OK EXPUNGE completed"
     if uids and box is not None and box.deleted:
-        await store.expunge(account, selected.key, uids, DELETED)
-    work = session.finish(tag, b"OK EXPUNGE completed")
+        done = await store.expunge(account, selected.key, uids, DELETED)
+        if session.condstore and done.uids:
+            text = b"OK [HIGHESTMODSEQ %d] EXPUNGE completed" % done.modseq
+    work = session.finish(tag, text)
     if work is not None:
         await work
 
@@ -76,10 +83,20 @@ def store(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     reader.sp()
     uids = read_set(session, reader, by_uid)
     reader.sp()
+    unchanged = ALL_MODSEQ
+    if reader.peek() == 40:
+        reader.open()
+        at = reader.pos
+        if not reader.skip(b"UNCHANGEDSINCE "):
+            raise ParseError("UNCHANGEDSINCE", at)
+        unchanged = reader.number(False, (1 << 63) - 1)
+        reader.close()
+        reader.sp()
+        session.condstore = True
     mode, silent, flags, words = reader.store()
     reader.end()
     writable(selected)
-    job = StoreJob(tag, uids, mode, silent, flags, words, by_uid)
+    job = StoreJob(tag, uids, mode, silent, flags, words, by_uid, unchanged)
     waves = session.stores
     if not waves or any(isinstance(one, StoreJob) and one.uids.both(uids) for one in waves[-1]):
         waves.append([])
@@ -98,6 +115,7 @@ class StoreJob:
     flags: int
     words: list[bytes]
     by_uid: bool
+    unchanged: int
 
 
 def last_tag(waves: list[list[StoreJob | bytes]]) -> bytes:
@@ -138,25 +156,32 @@ async def _run_wave(session: "ImapSession", wave: list[StoreJob | bytes], last: 
             raise answer
         if answer is not None:
             _tell(session, selected, job, answer)
+        text = b"OK STORE completed"
+        if answer is not None and answer.refused:
+            numbers = answer.refused if job.by_uid else selected.uids.seqs(answer.refused)
+            text = b"OK [MODIFIED " + numbers.octets() + b"] some were changed by others"
         if last and job is jobs[-1]:
-            work = session.finish(job.tag, b"OK STORE completed", own=own)
+            work = session.finish(job.tag, text, own=own)
             if work is not None:
                 await work
         else:
-            session.conn.write(job.tag + b" OK STORE completed\r\n")
+            session.conn.write(job.tag + b" " + text + b"\r\n")
 
 
 async def _store(store: Store, account: Account, selected: Selected, job: StoreJob) -> Stored | None:
     if not job.uids:
         return None
-    return await store.store(account, selected.key, job.uids, job.mode, job.flags, job.words)
+    return await store.store(account, selected.key, job.uids, job.mode, job.flags, job.words, job.unchanged)
 
 
 def _tell(session: "ImapSession", selected: Selected, job: StoreJob, result: Stored) -> None:
     if job.words and any(word.lower() not in {w.lower() for w in selected.keywords} for word in job.words):
         learn_keywords(session, selected)
     if not job.silent:
-        session.conn.write(flag_responses(session, selected, result.changed.plus(result.same), job.by_uid))
+        told = result.changed.plus(result.same).plus(result.refused)
+        session.conn.write(responses(session, selected, told, job.by_uid, FLAGS_ITEM))
+    elif session.condstore:
+        session.conn.write(responses(session, selected, result.changed, job.by_uid, 0))
 
 
 def note_own(selected: Selected, result: Stored) -> tuple[UidSet, int] | None:
@@ -181,11 +206,12 @@ def learn_keywords(session: "ImapSession", selected: Selected) -> None:
         session.conn.write(flags_line(words))
 
 
-def flag_responses(session: "ImapSession", selected: Selected, uids: UidSet, with_uid: bool) -> bytes:
-    """FETCH responses with the flags of these messages as they are now."""
+def responses(session: "ImapSession", selected: Selected, uids: UidSet, with_uid: bool, items: int) -> bytes:
+    """FETCH responses with these items of messages as they are now, and MODSEQ for who knows it (RFC 7162 3.1.3)."""
     assert session.account is not None
     out = Out(64 * len(uids) + 64)
-    items = FLAGS_ITEM | (UID_ITEM if with_uid else 0)
+    items |= UID_ITEM if with_uid or session.qresync else 0
+    items |= MODSEQ_ITEM if session.condstore else 0
     with session.service.store.snapshot(session.account) as snapshot:
         for page in snapshot.pages(selected.key, uids):
             render.page(out, page, selected.uids, uids, items, selected.keywords, selected.recent, None, [], False)
@@ -237,6 +263,8 @@ async def _run_transfer(session: "ImapSession", tag: bytes, uids: UidSet, name: 
             )
             if move:
                 session.conn.write(b"* OK " + code + b" moved\r\n")
+                if session.condstore and result.expunged is not None:
+                    text = b"OK [HIGHESTMODSEQ %d] MOVE completed" % result.expunged.modseq
             else:
                 text = b"OK " + code + b" COPY completed"
         else:

@@ -1,4 +1,5 @@
-"""SEARCH (RFC 3501 6.4.4).
+"""SEARCH (RFC 3501 6.4.4), with ESEARCH (RFC 4731), SEARCHRES (RFC 5182), WITHIN (RFC 5032), PARTIAL (RFC 9394), MODSEQ
+(RFC 7162 3.1.5) and save dates (RFC 8514).
 
 The key tree is turned into nodes that narrow a set of UIDs. Keys about flags, dates, sizes and UIDs become one
 program that the compiled evaluator runs over index pages; header keys read the cached fields of what is left; BODY,
@@ -8,12 +9,14 @@ decoded, case-folded text; a charset that is not known is NO [BADCHARSET].
 
 import asyncio
 import codecs
+import time
 from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastmail._core import mime, pages
-from fastmail._core.imap import Reader
+from fastmail._core import fetch, mime, pages
+from fastmail._core.imap import ParseError, Reader
 from fastmail._core.lines import to_crlf
 from fastmail._core.uidset import UidSet
 from fastmail.imap.authenticate import Work
@@ -32,26 +35,110 @@ YIELD_EVERY = 50
 BLOCK = 200
 COMPILED = 4000
 BIG = 262144
-INDEX_KEYS = {"ALL", "RECENT", "NEW", "OLD", "FLAG", "KEYWORD", "DATE", "LARGER", "SMALLER", "UID", "SEQ"}
+INDEX_KEYS = {"ALL", "RECENT", "NEW", "OLD", "FLAG", "KEYWORD", "DATE", "LARGER", "SMALLER", "UID", "SEQ"} | {
+    "SAVED",
+    "AGE",
+    "MODSEQ",
+}
 COSTS = {"SENT": 1, "HEADER": 2, "TEXT": 4, "BODY": 4}
+
+
+RETURNS = (b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE")
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What is to be returned (RFC 4731, 5182, 9394): names, and the range of PARTIAL. ``names`` None: plain SEARCH."""
+
+    names: list[bytes] | None = None
+    partial: tuple[int, int] | None = None
+    label: bytes = b""
+
+
+def read_return(reader: Reader) -> Wanted:
+    """``RETURN (...)`` and the space behind it, when it is there."""
+    wanted = Wanted()
+    if not reader.skip(b"RETURN "):
+        return wanted
+    wanted.names = []
+    reader.open()
+    while reader.peek() != 41:
+        at = reader.pos
+        name = reader.atom().upper()
+        if name == b"PARTIAL" and wanted.partial is None and b"ALL" not in wanted.names:
+            reader.sp()
+            wanted.partial, wanted.label = _partial(reader)
+        elif name not in RETURNS or (name == b"ALL" and wanted.partial is not None):
+            raise ParseError("MIN, MAX, ALL, COUNT, SAVE or PARTIAL range", at)
+        else:
+            wanted.names.append(name)
+        if reader.peek() != 32:
+            break
+        reader.sp()
+    reader.close()
+    reader.sp()
+    if not wanted.names and wanted.partial is None:
+        wanted.names = [b"ALL"]
+    return wanted
+
+
+def _partial(reader: Reader) -> tuple[tuple[int, int], bytes]:
+    """``1:100`` or ``-1:-100`` (RFC 9394 3.1): both ends, and the text."""
+    at = reader.pos
+    ends = []
+    signs = []
+    for position in range(2):
+        if position and not reader.skip(b":"):
+            raise ParseError("a range such as 1:100", reader.pos)
+        signs.append(reader.skip(b"-"))
+        ends.append(reader.number(True))
+    if signs[0] != signs[1]:
+        raise ParseError("both ends of the range of one sign", at)
+    low, high = min(ends), max(ends)
+    sign = b"-" if signs[0] else b""
+    label = b"%b%d:%b%d" % (sign, ends[0], sign, ends[1])
+    return ((-high, -low) if signs[0] else (low, high)), label
 
 
 def search(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
     """RFC 3501 6.4.4."""
     reader.sp()
+    wanted = read_return(reader)
     charset, tree = reader.search()
     reader.end()
     selected = session.selected
     assert selected is not None
+    job = make_job(session, tag, selected, charset, tree)
+    if job is None:
+        if wanted.names and b"SAVE" in wanted.names:
+            selected.saved = UidSet()  # RFC 5182 2.1
+        return None
+    if job.cost(tree) == 0:
+        found = job.by_index(tree, selected.uids)
+        return _answer(session, tag, selected, job, wanted, found, by_uid)
+    return _run(session, tag, selected, job, wanted, tree, by_uid)
+
+
+def make_job(
+    session: "ImapSession", tag: bytes, selected: Selected, charset: bytes | None, tree: tuple[Any, ...]
+) -> "Job | None":
+    """None when the charset is not known and the client was told."""
     name = (charset or b"utf-8").decode("ascii", "replace")
     if not _known(name):
         session.conn.write(tag + b" NO [BADCHARSET (US-ASCII UTF-8)] charset is not known\r\n")
         return None
     job = Job(session, selected, name)
-    if job.cost(tree) == 0:
-        found = job.by_index(tree, selected.uids)
-        return _answer(session, tag, selected, found, by_uid)
-    return _run(session, tag, selected, job, tree, by_uid)
+    job.modseq = _asks_modseq(tree)
+    if job.modseq:
+        session.condstore = True
+    return job
+
+
+def _asks_modseq(tree: tuple[Any, ...]) -> bool:
+    if tree[0] == "MODSEQ":
+        return True
+    inner = tree[1] if tree[0] == "AND" else tree[1:] if tree[0] in ("OR", "NOT") else ()
+    return any(_asks_modseq(one) for one in inner)
 
 
 def _known(charset: str) -> bool:
@@ -62,18 +149,64 @@ def _known(charset: str) -> bool:
 
 
 async def _run(
-    session: "ImapSession", tag: bytes, selected: Selected, job: "Job", tree: tuple[Any, ...], by_uid: bool
+    session: "ImapSession",
+    tag: bytes,
+    selected: Selected,
+    job: "Job",
+    wanted: Wanted,
+    tree: tuple[Any, ...],
+    by_uid: bool,
 ) -> None:
     found = await job.evaluate(tree, selected.uids)
-    work = _answer(session, tag, selected, found, by_uid)
+    work = _answer(session, tag, selected, job, wanted, found, by_uid)
     if work is not None:
         await work
 
 
-def _answer(session: "ImapSession", tag: bytes, selected: Selected, found: UidSet, by_uid: bool) -> Work:
-    numbers = found if by_uid else selected.uids.seqs(found)
-    session.conn.write(b"* SEARCH" + numbers.numbers() + b"\r\n")
+def _answer(
+    session: "ImapSession", tag: bytes, selected: Selected, job: "Job", wanted: Wanted, found: UidSet, by_uid: bool
+) -> Work:
+    shown = found if by_uid else selected.uids.seqs(found)
+    if wanted.names is None:
+        top = b" (MODSEQ %d)" % job.highest(found) if job.modseq and found else b""
+        session.conn.write(b"* SEARCH" + shown.numbers() + top + b"\r\n")
+    else:
+        items = [b"* ESEARCH (TAG ", quoted(tag), b")", b" UID" if by_uid else b""]
+        narrow = []
+        if b"MIN" in wanted.names and found:
+            items.append(b" MIN %d" % shown.first)
+            narrow.append(found.first)
+        if b"MAX" in wanted.names and found:
+            items.append(b" MAX %d" % shown.last)
+            narrow.append(found.last)
+        if b"ALL" in wanted.names and found:
+            items.append(b" ALL " + shown.octets())
+        if b"COUNT" in wanted.names:
+            items.append(b" COUNT %d" % len(found))
+        if wanted.partial is not None:
+            low, high = narrowed(wanted.partial, len(shown))
+            part = shown.at(UidSet.of_ranges((low, high))) if low <= high else UidSet()
+            items.append(b" PARTIAL (%b %b)" % (wanted.label, part.octets() if part else b"NIL"))
+        if b"SAVE" in wanted.names:
+            few = narrow and not {b"ALL", b"COUNT"} & set(wanted.names) and wanted.partial is None
+            selected.saved = UidSet.of(sorted(set(narrow))) if few else found
+        if job.modseq and found:
+            items.append(b" MODSEQ %d" % job.highest(UidSet.of(sorted(set(narrow))) if narrow else found))
+        if wanted.names != [b"SAVE"]:
+            session.conn.write(b"".join(items) + b"\r\n")
     return session.finish(tag, b"OK SEARCH completed")  # type: ignore[no-any-return]
+
+
+def quoted(tag: bytes) -> bytes:
+    return b'"' + tag + b'"'
+
+
+def narrowed(partial: tuple[int, int], count: int) -> tuple[int, int]:
+    """Positions, from 1, that a PARTIAL range names; low above high for none."""
+    low, high = partial
+    if low < 0:
+        low, high = count + 1 + low, count + 1 + high
+    return max(1, low), min(high, count)
 
 
 class Job:
@@ -84,6 +217,7 @@ class Job:
         self._selected = selected
         self._charset = charset
         self._done = 0
+        self.modseq = False  # was MODSEQ a key?
 
     # ---------------------------------------------------------------- keys that the index answers
 
@@ -126,9 +260,14 @@ class Job:
             out += [LARGER, tree[1], 0]
         elif key == "SMALLER":
             out += [SMALLER, tree[1], 0]
-        elif key == "DATE":
+        elif key in ("DATE", "SAVED"):
             first, last = _days(tree[1], tree[2])
-            out += [DATE, first * DAY, last * DAY]
+            out += [DATE if key == "DATE" else SAVED, first * DAY, last * DAY]
+        elif key == "AGE":
+            edge = int(time.time()) - tree[2]  # RFC 5032: OLDER is at least, YOUNGER at most so many seconds ago
+            out += [DATE, -FAR, edge + 1] if tree[1] else [DATE, edge, FAR]
+        elif key == "MODSEQ":
+            out += [MODSEQ, tree[1], 0]
         elif key in ("UID", "SEQ", "RECENT", "OLD", "NEW"):
             self._compile_set(tree, out, sets)
         elif key == "NOT":
@@ -155,7 +294,9 @@ class Job:
 
     def _compile_set(self, tree: tuple[Any, ...], out: list[int], sets: list[UidSet]) -> None:
         key, selected = tree[0], self._selected
-        if key == "UID":
+        if key in ("UID", "SEQ") and tree[1] is None:
+            sets.append(selected.saved)
+        elif key == "UID":
             sets.append(UidSet.of_ranges(tree[1], selected.uids.last))
         elif key == "SEQ":
             sets.append(selected.uids.at(UidSet.of_ranges(tree[1], len(selected.uids))))
@@ -166,6 +307,14 @@ class Job:
             out += [NOT, 0, 0]
         elif key == "NEW":
             out += [FLAGS, 1, 0, AND, 0, 0]
+
+    def highest(self, uids: UidSet) -> int:
+        """Highest MODSEQ of these messages."""
+        session = self._session
+        assert session.account is not None
+        with session.service.store.snapshot(session.account) as snapshot:
+            every = (r for page in snapshot.pages(self._selected.key, uids) for r in pages.records(page))
+            return max((record[2] for record in every if record[0] in uids), default=0)
 
     # ---------------------------------------------------------------- keys that read more
 
@@ -250,6 +399,15 @@ class Job:
         if not content:
             return b""
         return to_crlf(content[: summary.of(content).parts[0].body])
+
+    async def header_values(self, uid: int, names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
+        """The first value of each field, from the message itself."""
+        header = await self._whole_header(uid)
+        found = []
+        for name in names:
+            field = fetch.header_fields(header, (name,), False)
+            found.append(field.partition(b":")[2] if len(field) > 2 else None)
+        return tuple(found)
 
     async def _content(self, uid: int) -> bytes | None:
         session = self._session

@@ -1,39 +1,104 @@
-"""SELECT, EXAMINE, CLOSE (RFC 3501 6.3.1, 6.3.2, 6.4.2), UNSELECT (RFC 3691)."""
+"""SELECT, EXAMINE, CLOSE (RFC 3501 6.3.1, 6.3.2, 6.4.2), UNSELECT (RFC 3691), quick resynchronization (RFC 7162)."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastmail._core.imap import Reader
+from fastmail._core import fetch, pages
+from fastmail._core.imap import ParseError, Reader
+from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
-from fastmail.imap.views import Selected, flags_line
+from fastmail.imap.views import FLAGS_ITEM, MODSEQ_ITEM, UID_ITEM, Selected, flags_line
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import DELETED, MAX_KEYWORDS
+from fastmail.store.interface import Snapshot
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
 
+@dataclass(slots=True)
+class Resync:
+    """What a client with QRESYNC knew when it left (RFC 7162 3.2.5)."""
+
+    uidvalidity: int
+    modseq: int
+    known: tuple[int, ...] | None = None
+
+
 def select(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
     """RFC 3501 6.3.1."""
-    reader.sp()
-    name = read_name(session, reader)
-    reader.end()
-    return _open(session, tag, name, readonly=False)
+    return _select(session, tag, reader, readonly=False)
 
 
 def examine(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
     """RFC 3501 6.3.2."""
+    return _select(session, tag, reader, readonly=True)
+
+
+def _select(session: "ImapSession", tag: bytes, reader: Reader, readonly: bool) -> Work:
     reader.sp()
     name = read_name(session, reader)
+    resync = _parameters(session, reader) if reader.more() else None
     reader.end()
-    return _open(session, tag, name, readonly=True)
+    return _open(session, tag, name, readonly, resync)
 
 
-async def _open(session: "ImapSession", tag: bytes, name: str, readonly: bool) -> None:
+def _parameters(session: "ImapSession", reader: Reader) -> Resync | None:
+    """``(CONDSTORE)`` and ``(QRESYNC (...))`` (RFC 7162 3.1.8, 3.2.5)."""
+    resync = None
+    reader.open()
+    while True:
+        at = reader.pos
+        word = reader.atom().upper()
+        if word == b"CONDSTORE":
+            session.condstore = True
+        elif word == b"QRESYNC":
+            if not session.qresync:
+                raise ParseError("ENABLE QRESYNC first", at)
+            reader.sp()
+            reader.open()
+            validity = reader.number(True)
+            reader.sp()
+            resync = Resync(validity, reader.number(True, (1 << 63) - 1))
+            if reader.more():
+                if reader.peek() != 40:
+                    resync.known = _known(reader)
+                if resync.known is None or reader.more():
+                    _matches(reader)
+            reader.close()
+        else:
+            raise ParseError("CONDSTORE or QRESYNC", at)
+        if not reader.more():
+            break
+    reader.close()
+    return resync
+
+
+def _known(reader: Reader) -> tuple[int, ...]:
+    at = reader.pos
+    found = reader.sequence_set()
+    if found is None or 0 in found:
+        raise ParseError("a set of UIDs without *", at)
+    return found
+
+
+def _matches(reader: Reader) -> None:
+    """Sequence numbers with their UIDs: a hint that a kept log of removals does not need (RFC 7162 3.2.5.2)."""
+    reader.open()
+    _known(reader)
+    reader.sp()
+    _known(reader)
+    reader.close()
+
+
+async def _open(session: "ImapSession", tag: bytes, name: str, readonly: bool, resync: Resync | None) -> None:
     account, store = session.account, session.service.store
     assert account is not None
-    session.deselect()
+    if session.selected is not None:
+        session.deselect()
+        session.conn.write(b"* OK [CLOSED] the mailbox before is closed\r\n")
     key = store.find(account, name)
     if key is None:
         await store.listing(account)  # a folder that another program made
@@ -63,11 +128,31 @@ async def _open(session: "ImapSession", tag: bytes, name: str, readonly: bool) -
     if unseen:
         out.append(b"* OK [UNSEEN %d] first unseen\r\n" % uids.seq(unseen))
     out.append(b"* OK [UIDVALIDITY %d] UIDs valid\r\n* OK [UIDNEXT %d] next UID\r\n" % (box.uidvalidity, box.uidnext))
+    out.append(b"* OK [HIGHESTMODSEQ %d] highest\r\n" % box.modseq)
+    if resync is not None and resync.uidvalidity == box.uidvalidity:
+        with store.snapshot(account) as snapshot:
+            out.append(_resynced(selected, snapshot, resync))
     word = b"EXAMINE" if readonly else b"SELECT"
     mode = b"[READ-ONLY]" if readonly else b"[READ-WRITE]"
     out.append(b"%b OK %b %b completed\r\n" % (tag, mode, word))
     session.attach(selected)
     session.conn.write(b"".join(out))
+
+
+def _resynced(selected: Selected, snapshot: Snapshot, resync: Resync) -> bytes:
+    """What changed since the client left (RFC 7162 3.2.5.1, 3.2.6)."""
+    wanted = UidSet.of_ranges(resync.known or (1, max(1, selected.uidnext - 1)))
+    gone = snapshot.expunged(selected.key, resync.modseq).both(wanted).minus(selected.uids)
+    out = Out(1024)
+    if gone:
+        out.write(b"* VANISHED (EARLIER) " + gone.octets() + b"\r\n")
+    within = selected.uids.both(wanted)
+    for page in snapshot.pages(selected.key, within):
+        changed = UidSet.of(pages.changed_since(page, within, resync.modseq))
+        if changed:
+            items = UID_ITEM | FLAGS_ITEM | MODSEQ_ITEM
+            fetch.page(out, page, selected.uids, changed, items, selected.keywords, selected.recent, None, [], False)
+    return out.take()
 
 
 def close(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -80,9 +165,12 @@ async def _close(session: "ImapSession", tag: bytes) -> None:
     selected, account = session.selected, session.account
     assert selected is not None and account is not None
     session.deselect()
+    code = b""
     if not selected.readonly:
-        await session.service.store.expunge(account, selected.key, None, DELETED)
-    session.conn.write(tag + b" OK CLOSE completed\r\n")
+        done = await session.service.store.expunge(account, selected.key, None, DELETED)
+        if session.qresync and done.uids:
+            code = b"[HIGHESTMODSEQ %d] " % done.modseq
+    session.conn.write(tag + b" OK " + code + b"CLOSE completed\r\n")
 
 
 def unselect(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:

@@ -18,6 +18,7 @@ from fastmail.auth.verifier import Verifier
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Staged
 from fastmail.imap import table
+from fastmail.imap.mailboxes import UseRefused
 from fastmail.imap.messages import StoreJob, last_tag, run_stores
 from fastmail.imap.table import AUTH, NEW, SELECTED
 from fastmail.imap.views import Selected, ViewCache, changes, is_quiet
@@ -40,9 +41,11 @@ from fastmail.telemetry.counters import count
 BEFORE_LOGIN = 8192
 _TAG = re.compile(rb'[^\x00-\x20(){%*"\\+\x7f-\xff]{1,256}')
 STORES = 256
+APPENDS = 500
 _STORE = re.compile(rb"[^ ]+ (UID )?STORE ", re.IGNORECASE)
 _APPEND = re.compile(rb"[^ ]+ APPEND ", re.IGNORECASE)
 CODES: list[tuple[type[MailError], str]] = [
+    (UseRefused, "[USEATTR] "),
     (NoSuchMailbox, "[NONEXISTENT] "),
     (MailboxExists, "[ALREADYEXISTS] "),
     (CannotDo, "[CANNOT] "),
@@ -67,12 +70,23 @@ class Service:
 
 @dataclass(slots=True)
 class Upload:
-    """The message literal of an APPEND under way: ``command`` is what came before it."""
+    """A message literal of an APPEND under way: ``command`` is what came before it since the last one, ``before`` the
+    literals of the same command that are complete (RFC 3502)."""
 
     command: bytes
     left: int
     reader: ContentReader
     staged: Staged
+    before: "list[Upload]" = field(default_factory=list)
+
+    @property
+    def first(self) -> "Upload":
+        return self.before[0] if self.before else self
+
+    def drop(self) -> None:
+        """Forget all of them."""
+        for one in [*self.before, self]:
+            one.staged.drop()
 
 
 class ImapSession:
@@ -89,10 +103,12 @@ class ImapSession:
         "_skipping",
         "_swallow",
         "account",
+        "condstore",
         "conn",
         "errors",
         "failures",
         "part",
+        "qresync",
         "record",
         "selected",
         "service",
@@ -108,6 +124,8 @@ class ImapSession:
         self.selected: Selected | None = None
         self.errors = 0
         self.failures = 0
+        self.condstore = False  # the client knows MODSEQs (RFC 7162 3.1)
+        self.qresync = False
         self.upload: Upload | None = None
         self.part: tuple[Any, bytes] | None = None  # a big section that is fetched piece by piece
         self.stores: list[list[StoreJob | bytes]] = []  # STOREs that came together and are not run yet, and replies
@@ -145,7 +163,7 @@ class ImapSession:
     def lost(self) -> None:
         self.deselect()
         if self.upload is not None:
-            self.upload.staged.drop()
+            self.upload.drop()
             self.upload = None
 
     # ---------------------------------------------------------------- octets to commands
@@ -218,16 +236,19 @@ class ImapSession:
         self._literal = 0
         self._refused = b""
         if self.upload is not None:
-            self.upload.staged.drop()
+            self.upload.drop()
             self.upload = None
 
     def _complete(self, line: bytes) -> None:
         """A line without its end: a whole command, or a literal follows."""
+        literal = literal_at_end(line)
         if self.upload is not None:
+            if literal is not None and line.startswith(b" "):
+                self._next_upload(self.upload, line, *literal)
+                return
             upload, self.upload = self.upload, None
             self._run_append(upload, line)
             return
-        literal = literal_at_end(line)
         whole = self._line + line
         if literal is None:
             self._line = b""
@@ -249,6 +270,26 @@ class ImapSession:
             if sync:
                 self.conn.write(b"+ ok\r\n")
             return
+        self._refuse(tag, refusal, size, sync)
+
+    def _next_upload(self, upload: Upload, line: bytes, size: int, sync: bool) -> None:
+        """One more message of the same APPEND."""
+        tag = upload.first.command.partition(b" ")[0]
+        if len(upload.before) >= APPENDS or len(line) > BEFORE_LOGIN:
+            refusal = f"NO [LIMIT] at most {APPENDS} messages are taken at once"
+        else:
+            refusal = self._begin_upload(line, size)
+        if refusal:
+            upload.drop()
+            self._refuse(tag, refusal, size, sync)
+            return
+        assert self.upload is not None
+        self.upload.before = [*upload.before, upload]
+        if sync:
+            self.conn.write(b"+ ok\r\n")
+
+    def _refuse(self, tag: bytes, refusal: str, size: int, sync: bool) -> None:
+        """A literal that is not taken: say so, now or once it was swallowed."""
         count("imap.literals_refused")
         self._drop()
         if sync:
@@ -315,11 +356,11 @@ class ImapSession:
         from fastmail.imap.append import finish
 
         if rest:
-            upload.staged.drop()
-            match = _TAG.match(upload.command)
+            upload.drop()
+            match = _TAG.match(upload.first.command)
             self.bad(match.group(0) if match else b"*", "nothing may follow the message")
             return
-        self._guard(upload.command.partition(b" ")[0], lambda: finish(self, upload))
+        self._guard(upload.first.command.partition(b" ")[0], lambda: finish(self, upload))
 
     # ---------------------------------------------------------------- commands to handlers
 
@@ -473,7 +514,9 @@ class ImapSession:
         with store.snapshot(self.account) as snapshot:
             box = snapshot.mailbox(selected.key)
             if box is not None:
-                self.conn.write(changes(selected, snapshot, box, self._expunges, self._by_uid, own))
+                with_uid, modseqs, vanished = self._by_uid, self.condstore, self.qresync
+                told = changes(selected, snapshot, box, self._expunges, with_uid, own, modseqs, vanished)
+                self.conn.write(told)
                 return True
         self.conn.write(b"* BYE the selected mailbox was deleted\r\n")
         self.conn.close()

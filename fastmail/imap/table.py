@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastmail.imap import append, authenticate, fetch, idle, mailboxes, messages, search, select, status
+from fastmail.imap import append, authenticate, fetch, idle, listing, mailboxes, messages, search, select, sort, status
 
 if TYPE_CHECKING:
     from fastmail._core.imap import Reader
@@ -49,8 +49,8 @@ COMMANDS: dict[bytes, Command] = {
     b"RENAME": Command(mailboxes.rename, AUTH | SELECTED),
     b"SUBSCRIBE": Command(mailboxes.subscribe, AUTH | SELECTED),
     b"UNSUBSCRIBE": Command(mailboxes.unsubscribe, AUTH | SELECTED),
-    b"LIST": Command(mailboxes.list_, AUTH | SELECTED),
-    b"LSUB": Command(mailboxes.lsub, AUTH | SELECTED),
+    b"LIST": Command(listing.list_, AUTH | SELECTED),
+    b"LSUB": Command(listing.lsub, AUTH | SELECTED),
     b"NAMESPACE": Command(mailboxes.namespace, AUTH | SELECTED),
     b"STATUS": Command(status.status, AUTH | SELECTED),
     b"APPEND": Command(append.append, AUTH | SELECTED),
@@ -61,6 +61,8 @@ COMMANDS: dict[bytes, Command] = {
     b"UNSELECT": Command(select.unselect, SELECTED),
     b"EXPUNGE": Command(messages.expunge, SELECTED, uid=True),
     b"SEARCH": Command(search.search, SELECTED, numbers=True, uid=True),
+    b"SORT": Command(sort.sort, SELECTED, numbers=True, uid=True),
+    b"THREAD": Command(sort.thread, SELECTED, numbers=True, uid=True),
     b"FETCH": Command(fetch.fetch, SELECTED, numbers=True, uid=True),
     b"STORE": Command(messages.store, SELECTED, numbers=True, uid=True),
     b"COPY": Command(messages.copy, SELECTED, uid=True),

@@ -1,4 +1,4 @@
-"""What a session sees of its selected mailbox, and how it moves (RFC 3501 5.2, 5.5, 7.4.1; RFC 2180).
+"""What a session sees of its selected mailbox, and how it moves (RFC 3501 5.2, 5.5, 7.4.1; RFC 2180; RFC 7162).
 
 A view is frozen: sequence numbers are positions in ``uids``, whatever others do to the mailbox. It moves only in
 ``changes``, which compares it with one snapshot of the index. EXPUNGE is withheld where the command forbids it;
@@ -15,6 +15,7 @@ from fastmail.store.interface import Mailbox, Snapshot
 EMPTY = UidSet()
 FLAGS_ITEM = 2
 UID_ITEM = 1
+MODSEQ_ITEM = 16
 
 
 @dataclass(slots=True)
@@ -31,9 +32,12 @@ class Selected:
     gone_modseq: int
     recent: UidSet = field(default_factory=UidSet)
     keywords: list[bytes] = field(default_factory=list)
+    saved: UidSet = field(default_factory=UidSet)  # the result of the last SEARCH that was to be saved (RFC 5182)
 
-    def resolve(self, ranges: tuple[int, ...], by_uid: bool) -> UidSet | None:
+    def resolve(self, ranges: tuple[int, ...] | None, by_uid: bool) -> UidSet | None:
         """The UIDs that a sequence set names. None for a sequence number that the client does not have."""
+        if ranges is None:
+            return self.uids.both(self.saved)
         if by_uid:
             return self.uids.both(UidSet.of_ranges(ranges, self.uids.last))
         top = len(self.uids)
@@ -62,8 +66,11 @@ def changes(
     expunges: bool,
     with_uid: bool,
     own: tuple[UidSet, int] | None = None,
+    modseqs: bool = False,
+    vanished: bool = False,
 ) -> bytes:
-    """Move the view to the snapshot and return the untagged responses that say how.
+    """Move the view to the snapshot and return the untagged responses that say how. ``modseqs`` for a client that knows
+    CONDSTORE, ``vanished`` for one that enabled QRESYNC.
 
     ``own``: UIDs that this session changed itself, and the MODSEQ of that change; they are told only when somebody
     else changed them after it.
@@ -74,16 +81,19 @@ def changes(
     if box.modseq != selected.gone_modseq and expunges:
         gone = before.both(snapshot.expunged(key, selected.gone_modseq))
         if gone:
-            numbers = before.seqs(gone)
-            lines = []
-            for low, high in reversed(numbers.ranges()):
-                lines += [b"* %d EXPUNGE\r\n" % n for n in range(high, low - 1, -1)]
-            out.write(b"".join(lines))
+            if vanished:
+                out.write(b"* VANISHED " + gone.octets() + b"\r\n")
+            else:
+                lines = []
+                for low, high in reversed(before.seqs(gone).ranges()):
+                    lines += [b"* %d EXPUNGE\r\n" % n for n in range(high, low - 1, -1)]
+                out.write(b"".join(lines))
             selected.uids = before.minus(gone)
             selected.recent = selected.recent.minus(gone)
         selected.gone_modseq = box.modseq
     if box.modseq != selected.modseq:
-        _tell_flags(out, selected, snapshot, box, with_uid, own)
+        items = FLAGS_ITEM | (UID_ITEM if with_uid or vanished else 0) | (MODSEQ_ITEM if modseqs else 0)
+        _tell_flags(out, selected, snapshot, box, items, own)
         selected.modseq = box.modseq
     if box.uidnext != selected.uidnext:
         grown = selected.uids.plus_pages(snapshot.presence(key, selected.uidnext - 1), selected.uidnext - 1)
@@ -95,7 +105,7 @@ def changes(
 
 
 def _tell_flags(
-    out: Out, selected: Selected, snapshot: Snapshot, box: Mailbox, with_uid: bool, own: tuple[UidSet, int] | None
+    out: Out, selected: Selected, snapshot: Snapshot, box: Mailbox, items: int, own: tuple[UidSet, int] | None
 ) -> None:
     words = snapshot.keywords(selected.key)
     if words != selected.keywords:
@@ -103,7 +113,6 @@ def _tell_flags(
         out.write(flags_line(words))
     if box.changed <= selected.modseq:
         return
-    items = FLAGS_ITEM | (UID_ITEM if with_uid else 0)
     for page in snapshot.pages(selected.key):
         changed = pages.changed_since(page, selected.uids, selected.modseq)
         if not changed:

@@ -148,6 +148,10 @@ class Snapshot(Protocol):
         the values of the field, or None where it is not cached)."""
         ...
 
+    def fields(self, key: bytes, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
+        """{uid: the first value of each header field, as it is}, without messages whose fields are not cached."""
+        ...
+
     def content(self, key: bytes, uid: int) -> Octets | None:
         """The message as it lies in the store when it can be had without waiting; None otherwise."""
         ...

@@ -102,9 +102,14 @@ class MemorySnapshot:
         return {m.uid: m.summary for m in self._store.boxes[key].messages if m.uid in uids}
 
     def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
+        return rows.search_field(self._rows(key, uids), key, uids, name, needle)
+
+    def fields(self, key: bytes, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
+        return rows.values(self._rows(key, uids), key, uids, names)
+
+    def _rows(self, key: bytes, uids: UidSet) -> list[tuple[bytes, bytes]]:
         found = self.summaries(key, uids)
-        kept = [(key + uid.to_bytes(4, "big"), b"\0\0" + bytes(one)) for uid, one in found.items()]
-        return rows.search_field(kept, key, uids, name, needle)
+        return [(key + uid.to_bytes(4, "big"), b"\0\0" + bytes(one)) for uid, one in found.items()]
 
     def content(self, key: bytes, uid: int) -> Octets | None:
         return next((m.content for m in self._store.boxes[key].messages if m.uid == uid), None)

@@ -128,6 +128,13 @@ class LocalSnapshot:
         hits, unsure = rows.search_field(self._rows(key, uids), key, uids, name, needle)
         return hits, unsure + [(uid, None) for uid in self._waiting(key) if uid in uids]
 
+    def fields(self, key: bytes, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
+        out = rows.values(self._rows(key, uids), key, uids, names)
+        waiting = self._waiting(key)
+        late = [(layout.uid_key(key, uid), self._value(key, uid, waiting)) for uid in sorted(waiting) if uid in uids]
+        out.update(rows.values([(at, value) for at, value in late if value is not None], key, uids, names))
+        return out
+
     def _rows(self, key: bytes, uids: UidSet) -> Iterator[tuple[memoryview, memoryview]]:
         """Rows of msg: all from the first to the last of ``uids``, or one by one where these lie far apart."""
         if len(uids) * 8 < uids.last - uids.first:

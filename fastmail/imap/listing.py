@@ -1,0 +1,197 @@
+"""LIST and LSUB (RFC 3501 6.3.8, 6.3.9), with LIST-EXTENDED (RFC 5258), LIST-STATUS (RFC 5819), CHILDREN (RFC 3348) and
+SPECIAL-USE (RFC 6154).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fastmail._core.imap import ParseError, Reader, quote
+from fastmail.imap import status
+from fastmail.imap.authenticate import Work
+from fastmail.imap.mailboxes import done, quoted
+from fastmail.model.errors import CannotDo
+from fastmail.model.mailbox_name import INBOX, decode_utf7, encode_utf7, pattern
+from fastmail.store.interface import SPECIAL, Mailbox
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+SELECTION = (b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE")
+RETURN = (b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE")
+Match = Callable[[str], bool]
+
+
+@dataclass(slots=True)
+class Asked:
+    """One LIST. ``extended``: the command used a form of RFC 5258; ``items``: STATUS items for each mailbox."""
+
+    reference: bytes = b""
+    patterns: list[bytes] = field(default_factory=list)
+    select: set[bytes] = field(default_factory=set)
+    returns: set[bytes] = field(default_factory=set)
+    items: list[bytes] = field(default_factory=list)
+    extended: bool = False
+
+
+def list_(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 5258 6."""
+    asked = Asked()
+    reader.sp()
+    if reader.peek() == 40:
+        asked.extended = True
+        _selection(reader, asked)
+        reader.sp()
+    asked.reference = reader.astring()
+    reader.sp()
+    if reader.peek() == 40:
+        asked.extended = True
+        reader.open()
+        asked.patterns.append(reader.list_mailbox())
+        while reader.more():
+            asked.patterns.append(reader.list_mailbox())
+        reader.close()
+    else:
+        asked.patterns.append(reader.list_mailbox())
+    if reader.more():
+        asked.extended = True
+        _returns(session, reader, asked)
+    reader.end()
+    return _list(session, tag, asked)
+
+
+def _selection(reader: Reader, asked: Asked) -> None:
+    reader.open()
+    while reader.peek() != 41:
+        at = reader.pos
+        option = reader.atom().upper()
+        if option not in SELECTION:
+            raise ParseError("SUBSCRIBED, REMOTE, RECURSIVEMATCH or SPECIAL-USE", at)
+        asked.select.add(option)
+        if reader.peek() == 32:
+            reader.sp()
+    if b"RECURSIVEMATCH" in asked.select and not asked.select & {b"SUBSCRIBED", b"SPECIAL-USE"}:
+        raise ParseError("SUBSCRIBED or SPECIAL-USE beside RECURSIVEMATCH", reader.pos)
+    reader.close()
+
+
+def _returns(session: "ImapSession", reader: Reader, asked: Asked) -> None:
+    at = reader.pos
+    if not reader.skip(b"RETURN ("):
+        raise ParseError("RETURN (options)", at)
+    while reader.peek() != 41:
+        at = reader.pos
+        option = reader.atom().upper()
+        if option == b"STATUS":
+            reader.sp()
+            asked.items = status.read_items(session, reader)
+        elif option in RETURN:
+            asked.returns.add(option)
+        else:
+            raise ParseError("SUBSCRIBED, CHILDREN, SPECIAL-USE or STATUS (items)", at)
+        if reader.peek() == 32:
+            reader.sp()
+    reader.close()
+
+
+def lsub(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 3501 6.3.9."""
+    reader.sp()
+    reference = reader.astring()
+    reader.sp()
+    wanted = reader.list_mailbox()
+    reader.end()
+    return _lsub(session, tag, reference, wanted)
+
+
+def _matcher(reference: bytes, wanted: bytes, sep: str) -> tuple[str, Match]:
+    asked = _text(reference) + _text(wanted)
+    if asked[: len(INBOX)].upper() == INBOX and asked[len(INBOX) : len(INBOX) + 1] in ("", sep):
+        asked = INBOX + asked[len(INBOX) :]
+    match = pattern(asked, sep).fullmatch
+    return asked, lambda name: bool(match(name)) or (name == INBOX and bool(match(INBOX.lower())))
+
+
+async def _list(session: "ImapSession", tag: bytes, asked: Asked) -> None:
+    account, service = session.account, session.service
+    assert account is not None
+    sep = service.separator
+    if asked.patterns == [b""] and not asked.extended:
+        session.conn.write(b'* LIST (\\Noselect) %b ""\r\n' % quoted(sep))
+        await done(session, tag, b"LIST")
+        return
+    listing = await service.store.listing(account)
+    matchers = [_matcher(asked.reference, wanted, sep)[1] for wanted in asked.patterns]
+    existing = {box.name.replace("/", sep): box for box in listing.mailboxes}
+    subscribed = {name.replace("/", sep) for name in listing.subscribed}
+    chosen = set(existing)
+    if b"SUBSCRIBED" in asked.select:
+        chosen = subscribed
+    if b"SPECIAL-USE" in asked.select:
+        chosen = {name for name in chosen if name in existing and existing[name].special}
+    parents = {parent for name in existing for parent in _parents(name, sep)}
+    above = {parent for name in chosen for parent in _parents(name, sep)}
+    recursive = b"RECURSIVEMATCH" in asked.select
+    out = []
+    for name in sorted(chosen | (above if recursive or not asked.select else set()), key=lambda n: (n != INBOX, n)):
+        if not any(match(name) for match in matchers):
+            continue
+        box = existing.get(name)
+        if name not in chosen and (_shown_below(name, chosen, matchers, sep) if recursive else box is not None):
+            continue
+        marks = _marks(asked, box, name in parents, name in subscribed)
+        below = b' ("CHILDINFO" ("SUBSCRIBED"))' if recursive and name in above else b""
+        out.append(b"* LIST (%b) %b %b%b\r\n" % (b" ".join(marks), quoted(sep), quote(encode_utf7(name)), below))
+        if box is not None and asked.items:
+            out.append(status.line(session, box.name, box, asked.items))
+    session.conn.write(b"".join(out))
+    await done(session, tag, b"LIST")
+
+
+def _shown_below(name: str, chosen: set[str], matchers: list[Match], sep: str) -> bool:
+    """Is each chosen mailbox below ``name`` shown by itself? Then its parent need not be (RFC 5258 3.5)."""
+    below = [one for one in chosen if one.startswith(name + sep)]
+    return all(any(match(one) for match in matchers) for one in below)
+
+
+def _marks(asked: Asked, box: Mailbox | None, parent: bool, subscribed: bool) -> list[bytes]:
+    marks = []
+    if box is None:
+        marks.append(b"\\NonExistent" if asked.extended else b"\\Noselect")
+    if subscribed and (b"SUBSCRIBED" in asked.select or b"SUBSCRIBED" in asked.returns):
+        marks.append(b"\\Subscribed")
+    marks.append(b"\\HasChildren" if parent else b"\\HasNoChildren")
+    if box is not None:
+        marks += [text.encode() for bit, text in SPECIAL.items() if box.special & bit]
+    return marks
+
+
+async def _lsub(session: "ImapSession", tag: bytes, reference: bytes, wanted: bytes) -> None:
+    account, service = session.account, session.service
+    assert account is not None
+    sep = service.separator
+    listing = await service.store.listing(account)
+    asked, match = _matcher(reference, wanted, sep)
+    existing = {box.name.replace("/", sep) for box in listing.mailboxes}
+    names = {name.replace("/", sep) for name in listing.subscribed}
+    parents = {parent for name in names for parent in _parents(name, sep)}
+    out = []
+    for name in sorted(names | (parents - names), key=lambda n: (n != INBOX, n)):
+        if not match(name) or (name not in names and not asked.endswith("%")):
+            continue
+        marks = b"\\Noselect" if name not in names or name not in existing else b""
+        out.append(b"* LSUB (%b) %b %b\r\n" % (marks, quoted(sep), quote(encode_utf7(name))))
+    session.conn.write(b"".join(out))
+    await done(session, tag, b"LSUB")
+
+
+def _parents(name: str, sep: str) -> list[str]:
+    levels = name.split(sep)
+    return [sep.join(levels[:i]) for i in range(1, len(levels))]
+
+
+def _text(pattern_text: bytes) -> str:
+    try:
+        return decode_utf7(pattern_text)
+    except CannotDo:
+        return pattern_text.decode("latin-1")

@@ -1,0 +1,197 @@
+"""SORT and THREAD (RFC 5256), SORT=DISPLAY (RFC 5957), ESORT (RFC 5267 3), THREAD=REFS.
+
+The messages are found as by SEARCH; what is compared comes from index pages and cached header fields, and from the
+message itself only where its header is not cached.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastmail._core import pages
+from fastmail._core.imap import ParseError, Reader
+from fastmail._core.uidset import UidSet
+from fastmail.imap.authenticate import Work
+from fastmail.imap.search import Job, Wanted, make_job, narrowed, quoted, read_return
+from fastmail.message import order
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+FIELDS = (b"date", b"subject", b"from", b"to", b"cc")
+THREADING = (b"date", b"subject", b"message-id", b"references", b"in-reply-to")
+ON_LOOP = 2000  # messages that are compared without a helper thread
+Row = tuple[int, int, int, tuple[bytes | None, ...]]  # uid, internal date, size, fields
+Key = Callable[[Row], Any]
+
+
+def _sent(row: Row) -> int:
+    found = order.sent_date(row[3][0])
+    return row[1] if found is None else found
+
+
+KEYS: dict[bytes, Key] = {
+    b"ARRIVAL": lambda row: row[1],
+    b"CC": lambda row: order.address(row[3][4], False),
+    b"DATE": _sent,
+    b"DISPLAYFROM": lambda row: order.address(row[3][2], True),
+    b"DISPLAYTO": lambda row: order.address(row[3][3], True),
+    b"FROM": lambda row: order.address(row[3][2], False),
+    b"SIZE": lambda row: row[2],
+    b"SUBJECT": lambda row: order.base_subject(row[3][1])[0],
+    b"TO": lambda row: order.address(row[3][3], False),
+}
+
+
+def sort(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 5256 4."""
+    reader.sp()
+    wanted = read_return(reader)
+    reader.open()
+    criteria: list[tuple[Key, bool]] = []
+    while True:
+        at = reader.pos
+        reverse = reader.skip(b"REVERSE ")
+        key = KEYS.get(reader.atom().upper())
+        if key is None:
+            raise ParseError(b", ".join(KEYS).decode() + ", with or without REVERSE", at)
+        criteria.append((key, reverse))
+        if len(criteria) > 50:
+            raise ParseError("fewer sort criteria", at)
+        if not reader.more():
+            break
+    reader.close()
+    reader.sp()
+    return _begin(session, tag, reader, lambda job, tree: _sort(session, tag, job, tree, criteria, wanted, by_uid))
+
+
+def thread(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 5256 4."""
+    reader.sp()
+    at = reader.pos
+    name = reader.atom().upper()
+    if name not in (b"ORDEREDSUBJECT", b"REFERENCES", b"REFS"):
+        raise ParseError("ORDEREDSUBJECT, REFERENCES or REFS", at)
+    reader.sp()
+    return _begin(session, tag, reader, lambda job, tree: _thread(session, tag, job, tree, name, by_uid))
+
+
+def _begin(session: "ImapSession", tag: bytes, reader: Reader, run: Callable[[Job, Any], Work]) -> Work:
+    """Charset and search keys, then ``run``."""
+    charset = reader.astring()
+    reader.sp()
+    _, tree = reader.search()
+    reader.end()
+    assert session.selected is not None
+    job = make_job(session, tag, session.selected, charset, tree)
+    return run(job, tree) if job is not None else None
+
+
+async def _rows(session: "ImapSession", job: Job, found: UidSet, names: tuple[bytes, ...]) -> list[Row]:
+    account, selected = session.account, session.selected
+    assert selected is not None
+    assert account is not None
+    out: list[Row] = []
+    missing: list[int] = []
+    with session.service.store.snapshot(account) as snapshot:
+        fields = snapshot.fields(selected.key, found, names)
+        for page in snapshot.pages(selected.key, found):
+            for record in pages.records(page):
+                if record[0] not in found:
+                    continue
+                row = fields.get(record[0])
+                if row is None:
+                    missing.append(len(out))
+                out.append((record[0], record[4], record[5], row or (None,) * len(names)))
+    for position in missing:
+        uid, date, size, _ = out[position]
+        out[position] = (uid, date, size, await job.header_values(uid, names))
+    return out
+
+
+async def _compare(count: int, work: Callable[[], Any]) -> Any:
+    """On the loop when it is short."""
+    if count <= ON_LOOP:
+        return work()
+    return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+async def _sort(
+    session: "ImapSession",
+    tag: bytes,
+    job: Job,
+    tree: tuple[Any, ...],
+    criteria: list[tuple[Key, bool]],
+    wanted: Wanted,
+    by_uid: bool,
+) -> None:
+    selected = session.selected
+    assert selected is not None
+    found = await job.evaluate(tree, selected.uids)
+    rows = await _rows(session, job, found, FIELDS)
+
+    def work() -> list[int]:
+        for key, reverse in reversed(criteria):
+            rows.sort(key=key, reverse=reverse)
+        return [row[0] for row in rows]
+
+    uids: list[int] = await _compare(len(rows), work)
+    numbers = uids if by_uid else [selected.uids.seq(uid) for uid in uids]
+    top = b" (MODSEQ %d)" % job.highest(found) if job.modseq and uids else b""
+    if wanted.names is None:
+        session.conn.write(b"* SORT" + b"".join(b" %d" % n for n in numbers) + top + b"\r\n")
+    else:
+        items = [b"* ESEARCH (TAG ", quoted(tag), b")", b" UID" if by_uid else b""]
+        if b"MIN" in wanted.names and numbers:
+            items.append(b" MIN %d" % numbers[0])
+        if b"MAX" in wanted.names and numbers:
+            items.append(b" MAX %d" % numbers[-1])
+        if b"ALL" in wanted.names and numbers:
+            items.append(b" ALL " + b",".join(b"%d" % n for n in numbers))
+        if b"COUNT" in wanted.names:
+            items.append(b" COUNT %d" % len(numbers))
+        if wanted.partial is not None:
+            low, high = narrowed(wanted.partial, len(numbers))
+            part = b",".join(b"%d" % n for n in numbers[low - 1 : high]) or b"NIL"
+            items.append(b" PARTIAL (%b %b)" % (wanted.label, part))
+        if b"SAVE" in wanted.names:
+            selected.saved = found
+        if job.modseq and uids:
+            items.append(b" MODSEQ %d" % job.highest(found))
+        if wanted.names != [b"SAVE"]:
+            session.conn.write(b"".join(items) + b"\r\n")
+    work_left = session.finish(tag, b"OK SORT completed")
+    if work_left is not None:
+        await work_left
+
+
+async def _thread(
+    session: "ImapSession", tag: bytes, job: Job, tree: tuple[Any, ...], name: bytes, by_uid: bool
+) -> None:
+    selected = session.selected
+    assert selected is not None
+    found = await job.evaluate(tree, selected.uids)
+    rows = await _rows(session, job, found, THREADING)
+
+    def work() -> bytes:
+        entries = []
+        for uid, arrived, _, (date, subject, ident, refers, reply_to) in rows:
+            sent = order.sent_date(date)
+            base, reply = order.base_subject(subject)
+            ids = order.message_ids(ident)
+            above = order.message_ids(refers) or order.message_ids(reply_to)[:1]
+            entries.append(
+                order.Entry(uid, arrived if sent is None else sent, base, reply, ids[0] if ids else None, above)
+            )
+        if name == b"ORDEREDSUBJECT":
+            roots = order.ordered_subject(entries)
+        else:
+            roots = order.references(entries, name == b"REFERENCES")
+        number = {e.uid: e.uid if by_uid else selected.uids.seq(e.uid) for e in entries}
+        return order.render(roots, number)
+
+    text: bytes = await _compare(len(rows), work)
+    session.conn.write(b"* THREAD" + (b" " + text if text else b"") + b"\r\n")
+    work_left = session.finish(tag, b"OK THREAD completed")
+    if work_left is not None:
+        await work_left
