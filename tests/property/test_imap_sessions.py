@@ -1,11 +1,14 @@
 """Several sessions on one mailbox under random commands: each client's picture, built only from what it was told, is right.
 
 A client here does what RFC 3501 7.4.1 asks of it: it applies EXISTS, EXPUNGE and FETCH in order and trusts nothing else.
+One of them enabled QRESYNC (RFC 7162): it is told VANISHED instead, and now and then leaves and comes back with what it
+knew.
 """
 
 import asyncio
 import random
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,15 @@ from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
 from tests.support.sessions import Bench, Client
 
-LINE = re.compile(rb"\* (\d+) (EXISTS|EXPUNGE|RECENT|FETCH)(?: \(([^\r]*))?\r\n")
+LINE = re.compile(rb"\* (\d+|VANISHED) (EXISTS|EXPUNGE|RECENT|FETCH|\(EARLIER\) [\d:,]+|[\d:,]+)(?: \(([^\r]*))?\r\n")
+
+
+def uid_set(text: bytes) -> set[int]:
+    out: set[int] = set()
+    for part in text.split(b","):
+        low, _, high = part.partition(b":")
+        out |= set(range(int(low), int(high or low) + 1))
+    return out
 
 
 class Picture:
@@ -26,12 +37,22 @@ class Picture:
         self.client = client
         self.tag = b"c%d" % number
         self.messages: list[list[object]] = []
+        self.resyncs = False
+        self.validity = 0
+        self.modseq = 0
 
     async def run(self, command: bytes, forbid_expunge: bool = False) -> bytes:
         answer = await self.client.send(self.tag + b" " + command + b"\r\n")
         assert re.search(rb"(?:^|\r\n)" + self.tag + rb" (OK|NO \[EXPUNGEISSUED\])", answer), (command, answer)
+        self.modseq = max([self.modseq, *map(int, re.findall(rb"MODSEQ \(?(\d+)", answer))])
         for match in LINE.finditer(answer):
+            if match.group(1) == b"VANISHED":
+                assert self.resyncs and not forbid_expunge
+                gone = uid_set(match.group(2).rpartition(b" ")[2])
+                self.messages = [m for m in self.messages if m[0] not in gone]
+                continue
             number, kind, items = int(match.group(1)), match.group(2), match.group(3) or b""
+            assert not (self.resyncs and kind == b"EXPUNGE")
             if kind == b"EXISTS":
                 assert number >= len(self.messages), "EXISTS may not shrink"
                 self.messages += [[0, None] for _ in range(number - len(self.messages))]
@@ -48,7 +69,34 @@ class Picture:
                     self.messages[number - 1][0] = int(uid.group(1))
                 if flags:
                     self.messages[number - 1][1] = set(flags.group(1).split()) - {b"\\Recent"}
+        if self.resyncs and any(m[0] == 0 for m in self.messages) and not command.startswith(b"SELECT"):
+            await self.run(b"FETCH 1:* (UID FLAGS)", True)
         return answer
+
+    async def select(self) -> None:
+        answer = await self.run(b"SELECT INBOX")
+        self.validity = int(re.search(rb"UIDVALIDITY (\d+)", answer).group(1))  # type: ignore[union-attr]
+        if self.resyncs:
+            await self.run(b"FETCH 1:* (UID FLAGS)")
+
+    async def leave_and_come_back(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        """Quick resynchronization: nothing but the differences is told, and then all is known."""
+        await self.run(b"NOOP")
+        known, modseq = self.messages, self.modseq
+        await self.run(b"UNSELECT")
+        await meanwhile()
+        self.messages = []
+        answer = await self.client.send(self.tag + b" SELECT INBOX (QRESYNC (%d %d))\r\n" % (self.validity, modseq))
+        gone: set[int] = set()
+        for match in re.finditer(rb"\* VANISHED \(EARLIER\) ([\d:,]+)", answer):
+            gone |= uid_set(match.group(1))
+        flags = {m[0]: m[1] for m in known if m[0] not in gone}
+        for match in re.finditer(rb"FETCH \(UID (\d+) FLAGS \(([^)]*)\)", answer):
+            flags[int(match.group(1))] = set(match.group(2).split()) - {b"\\Recent"}
+        exists = int(re.search(rb"\* (\d+) EXISTS", answer).group(1))  # type: ignore[union-attr]
+        assert len(flags) == exists, (flags, answer)
+        self.messages = [[uid, flags[uid]] for uid in sorted(flags)]  # type: ignore[type-var]
+        self.modseq = int(re.search(rb"HIGHESTMODSEQ (\d+)", answer).group(1))  # type: ignore[union-attr]
 
 
 def some(rng: random.Random, count: int) -> bytes:
@@ -56,13 +104,13 @@ def some(rng: random.Random, count: int) -> bytes:
     return b"%d:%d" % (a, b) if rng.random() < 0.5 else b"%d" % a
 
 
-@pytest.mark.parametrize("kind", ["memory", "local"])
+@pytest.mark.parametrize("kind", ["memory", "maildir", "segments"])
 @pytest.mark.parametrize("seed", range(10))
 def test_every_client_ends_with_the_same_mailbox(seed: int, kind: str, tmp_path: Path) -> None:
     rng = random.Random(seed)
 
     async def main() -> None:
-        store = LocalStore(str(tmp_path / "data")) if kind == "local" else MemoryStore()
+        store = MemoryStore() if kind == "memory" else LocalStore(str(tmp_path / "data"), kind=kind)
         await store.start()
         try:
             await work(Bench(str(tmp_path), store))
@@ -84,7 +132,10 @@ def test_every_client_ends_with_the_same_mailbox(seed: int, kind: str, tmp_path:
         sessions = [Picture(bench.open("imap"), n) for n in range(4)]
         for one in sessions:
             await one.run(b"LOGIN user@example.test secret")
-            await one.run(b"SELECT INBOX")
+            if one is sessions[3]:
+                await one.run(b"ENABLE QRESYNC")
+                one.resyncs = True
+            await one.select()
         for step in range(150):
             one = rng.choice(sessions)
             count = len(one.messages)
@@ -103,6 +154,14 @@ def test_every_client_ends_with_the_same_mailbox(seed: int, kind: str, tmp_path:
                 await one.run(b"FETCH " + some(rng, count) + b" (UID FLAGS)", True)
             elif action == 3:
                 await one.run(b"UID FETCH 1:* (FLAGS)")
+                if one.resyncs:
+
+                    async def meanwhile() -> None:
+                        await sessions[0].run(rng.choice([b"EXPUNGE", b"STORE 1 +FLAGS ($C)", b"COPY 1 INBOX"]), False)
+                        await deliver()
+
+                    if sessions[0].messages:
+                        await one.leave_and_come_back(meanwhile)
             elif action == 4:
                 await one.run(rng.choice([b"EXPUNGE", b"UID EXPUNGE 1:*"]))
             elif action == 5:
