@@ -6,12 +6,13 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench wheel clean
+.PHONY: help run test build lint bench test-crash wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
 	@echo "make test            the whole test suite, lint, types and layers"
 	@echo "make bench           micro benchmarks (pytest-benchmark), then fastmail bench: a throw-away server under load"
+	@echo "make test-crash      kill -9 at random moments under load (ROUNDS=20 SEED=1)"
 	@echo "make wheel           a wheel in dist/"
 	@echo "make clean           remove what was built (not mail)"
 
@@ -45,6 +46,9 @@ test: lint
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks/micro --benchmark-only -q -o addopts=
 	$(BIN)/fastmail bench --dir . --json benchmarks/last.json
+
+test-crash: $(STAMP)
+	$(BIN)/python -m tests.crash.kill --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1)
 
 wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .

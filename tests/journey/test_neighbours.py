@@ -303,3 +303,30 @@ def test_graceful_stop_says_goodbye(own_server: Server) -> None:
     assert client.readline().startswith(b"* BYE")
     assert server.process.wait(15) == 0
     assert "event=bug" not in server.log.read_text()
+
+
+def test_a_move_cut_short_leaves_one_message(own_server: Server) -> None:
+    server = own_server
+    server.start()
+    send(server, "moved")
+    send(server, "deleted meanwhile")
+    client = login(server)
+    client.create("Kept")
+    client.select("Kept")
+    client.select("INBOX")
+    client.logout()
+    server.stop()
+    inbox, kept = server.maildir() / "cur", server.maildir() / ".Kept" / "cur"
+    for number, path in enumerate(sorted(inbox.iterdir(), key=lambda p: b"meanwhile" in p.read_bytes())):
+        stamp, _, rest = path.name.partition("Q")
+        count, _, tail = rest.partition(".")
+        os.link(path, kept / f"{stamp}Q9{count}C.{tail}")  # as MOVE makes it, before its commit
+        if number:
+            path.unlink()  # by another program: now the link is all there is
+    server.start()
+    client = login(server)
+    assert client.select("INBOX")[1] == [b"1"]
+    assert client.select("Kept")[1] == [b"1"]
+    assert b"deleted meanwhile" in client.fetch("1", "(BODY[])")[1][0][1]
+    client.logout()
+    assert len(list(kept.iterdir())) == 1

@@ -194,19 +194,21 @@ def live(begin: Any, t: "Tables", directory: str, number: int) -> tuple[list[Rec
     out = []
     for record, start, end in segments.scan(directory, number):
         if record is None:
-            if not all(_covered(dead, start, end)):
+            if not covered(dead, start, end):
                 return [], False
         elif start not in dead:
             out.append(record)
     return out, True
 
 
-def _covered(dead: dict[int, int], start: int, end: int) -> Iterator[bool]:
+def covered(dead: dict[int, int], start: int, end: int) -> bool:
+    """Is a stretch known to hold nothing that was ever acknowledged, or nothing any more?"""
     at = start
     while at < end:
-        octets = dead.get(at, 0)
-        yield octets > 0
-        at += octets or end
+        if not dead.get(at):
+            return False
+        at += dead[at]
+    return True
 
 
 def settle_move(txn: Any, t: "Tables", moves: Sequence[tuple[Record, Record]]) -> None:

@@ -157,10 +157,12 @@ def check(store: LocalStore, shard: Shard, progress: Callable[[int, int], None])
     every = segments.numbers(shard.directory)
     for position, number in enumerate(every):
         progress(position, len(every))
+        with shard.env.read() as txn:
+            dead = content.dead_in(txn, shard.tables, number)
         for record, start, end in segments.scan(shard.directory, number):
             if record is not None:
                 sound.add(segments.make_id(number, start))
-            elif not segments.in_use(shard.directory, number):
+            elif not content.covered(dead, start, end) and not segments.in_use(shard.directory, number):
                 out.append(Finding(f"segment {number:06x}", f"{end - start} octets at {start} hold no sound record"))
     txn = shard.env.begin()
     try:

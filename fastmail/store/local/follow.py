@@ -118,6 +118,8 @@ class Follower:
         floor = known.uidnext if known is not None else 1
         if uids:
             plan.new.sort(key=lambda item: uids.get(base_of(item[1]), 1 << 40))
+        if plan.new and not plan.fresh:
+            plan.new = await store.help(sync.drop_cut_short, account.root, directory, plan.new)
         total = len(plan.new)
         for start in range(0, total, sync.ADOPT_BATCH):
             part = plan.new[start : start + sync.ADOPT_BATCH]

@@ -1,8 +1,9 @@
 """Maildir file and folder names (Maildir++; shared with Dovecot, Courier, qmail, mutt).
 
-``<sec>.M<usec>P<pid>I<instance>Q<n>.<host>,S=<octets on disk>,W=<octets as served>[:2,<flags>]``. The instance is
+``<sec>.M<usec>P<pid>I<instance>Q<n>[C].<host>,S=<octets on disk>,W=<octets as served>[:2,<flags>]``. The instance is
 8 hex digits, chosen at each start of the server: a file with the running instance's mark and no index record is
-a delivery under way, any other file with no record is somebody's mail and is taken in.
+a delivery under way, any other file with no record is somebody's mail and is taken in. ``C`` marks a link that COPY or
+MOVE made: with no record, and with the message it was made from still there, it is left of one that a crash cut short.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from fastmail.model.mailbox_name import INBOX, encode_utf7
 
 _SIZE = re.compile(r",S=(\d+)(?=[:,]|$)")
 _SERVED = re.compile(r",W=(\d+)(?=[:,]|$)")
-_OWN = re.compile(rb"\d+\.M\d+P\d+I([0-9a-f]{8})Q\d+\.")
+_OWN = re.compile(rb"\d+\.M\d+P\d+I([0-9a-f]{8})Q\d+(C?)\.")
 _ORDER = re.compile(r"(\d+)(?:\.M(\d+))?")
 
 
@@ -31,13 +32,19 @@ class NameMaker:
         self._count = itertools.count(1)
         self._middle = f"P{os.getpid()}I{instance}Q"
 
-    def make(self, octets: int, served: int) -> bytes:
+    def make(self, octets: int, served: int, copy: bool = False) -> bytes:
         """A base name that no file has had."""
         now = time.time_ns()
         return (
-            f"{now // 1_000_000_000}.M{now // 1000 % 1_000_000:06d}{self._middle}{next(self._count)}{self._tail}"
-            f",S={octets},W={served}"
+            f"{now // 1_000_000_000}.M{now // 1000 % 1_000_000:06d}{self._middle}{next(self._count)}{'C' * copy}"
+            f"{self._tail},S={octets},W={served}"
         ).encode()
+
+    @staticmethod
+    def is_copy(name: bytes) -> bool:
+        """Was this link made by COPY or MOVE?"""
+        match = _OWN.match(name)
+        return match is not None and match.group(2) == b"C"
 
     def under_way(self, name: bytes) -> bool:
         """Was this name made by the running instance?"""

@@ -464,9 +464,9 @@ class LocalStore:
             parsed = FileName.parse(old[1:])
             size, served = _sizes(parsed.base)
             parsed.base = (
-                os.fsdecode(self.maker.make(size, served))
+                os.fsdecode(self.maker.make(size, served, True))
                 if size >= 0
-                else os.fsdecode(self.maker.make(0, 0).partition(b",")[0])
+                else os.fsdecode(self.maker.make(0, 0, True).partition(b",")[0])
             )
             name = parsed.with_flags(parsed.flags, 0)
             jobs.append(FileJob(root + b"/cur", name, source=path_of(source_dir, old)))

@@ -1,10 +1,10 @@
 """Takes in what other programs did to a Maildir: new files, changed flags, files that are gone.
 
-Runs on a helper thread and leaves all writing to the commit queue. Promise: nothing is deleted or renamed here; a
-file of the running instance that has no record yet is a delivery under way and is left alone for a while; what looks
-removed is looked for again before it is believed, because readdir may miss a file that is being renamed. UIDs of new
-files follow the order of arrival that their names state, or a control file of Dovecot or Courier when the mailbox is
-new.
+Runs on a helper thread and leaves all writing to the commit queue. Promise: nothing is renamed here, and nothing
+removed but links of our own to content that is still there under its first name; a file of the running instance that
+has no record yet is a delivery under way and is left alone for a while; what looks removed is looked for again before
+it is believed, because readdir may miss a file that is being renamed. UIDs of new files follow the order of arrival
+that their names state, or a control file of Dovecot or Courier when the mailbox is new.
 """
 
 import os
@@ -93,6 +93,40 @@ def look(begin: Callable[[], Any], t: Tables, box: Mailbox, directory: str, make
         plan.gone = sorted(uid for base, (uid, _) in missing if base not in again)
     plan.new.sort(key=lambda item: arrival_order(item[1]))
     return plan
+
+
+def drop_cut_short(root: str, directory: str, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The files to be taken in, without links of a COPY or MOVE that was cut short: one whose message is still where it
+    was is removed, because the command was never answered and its message would be there twice."""
+    out = []
+    for mark, name in items:
+        path = path_of(directory, mark + name)
+        if NameMaker.is_copy(name) and _linked_elsewhere(root, path):
+            files.unlink_batch([path])
+        else:
+            out.append((mark, name))
+    return out
+
+
+def _linked_elsewhere(root: str, path: bytes) -> bool:
+    """Does another message file of the account share the file's content?"""
+    try:
+        status = os.lstat(path)
+        if status.st_nlink < 2:
+            return False
+        folders = [root, *(entry.path for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))]
+    except OSError:
+        return False
+    for place in folders:
+        for sub in ("/cur", "/new"):
+            try:
+                with os.scandir(place + sub) as entries:
+                    for entry in entries:
+                        if entry.inode() == status.st_ino and os.fsencode(entry.path) != path:
+                            return True
+            except OSError:
+                continue
+    return False
 
 
 def age_of(directory: str, marked: bytes) -> float:
