@@ -20,7 +20,8 @@ def page(
     """Append a FETCH response for each record of the page that is in ``uids`` and in ``view``.
 
     ``items``: 1 UID, 2 FLAGS, 4 INTERNALDATE, 8 RFC822.SIZE, 16 MODSEQ, 32 ENVELOPE, 64 BODYSTRUCTURE, 128 the
-    header fields in ``asked``, pairs of (label, names in lower case). ``names``: keyword of each bit. ``summaries``:
+    header fields in ``asked``, pairs of (label, names in lower case), 256 SAVEDATE,
+    512 answer by UID (RFC 9586). ``names``: keyword of each bit. ``summaries``:
     by UID. ``open_end`` leaves out the closing parenthesis, for items that the caller appends.
     Returns the UIDs left out because their summary is missing, too old or lacks what is asked.
     """

@@ -22,6 +22,7 @@ cdef enum:
     STRUCTURE = 64
     FIELDS = 128
     SAVEDATE = 256
+    UIDONLY = 512
     NEEDS_SUMMARY = 32 | 64 | 128
 
 cdef const char** FLAG_NAMES = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"]
@@ -206,8 +207,12 @@ def page(Out out not None, const unsigned char[::1] data, UidSet view not None, 
             continue
         mark = out.len
         out.put("* ", 2)
-        out.number(seq)
-        out.put(" FETCH (", 8)
+        if items & UIDONLY:
+            out.number(uid)
+            out.put(" UIDFETCH (", 11)
+        else:
+            out.number(seq)
+            out.put(" FETCH (", 8)
         first = True
         if items & UID:
             out.put("UID ", 4)

@@ -38,9 +38,10 @@ class Reader:
     def date_time(self) -> int:
         """Seconds since 1970 UTC."""
     def fetch_items(self) -> list[tuple[Any, ...]]:
-        """(b"UID",), (b"FLAGS",), ... or (b"BODY[]", peek, part numbers, text, names, partial, label).
+        """(b"UID",), (b"FLAGS",), (b"PREVIEW", lazy) or (b"BODY[]", peek, part numbers, text, names, partial, label).
 
-        ``text`` is b"", HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT or MIME; ``names`` in lower case;
+        ``text`` is b"", HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT or MIME, or BINARY or SIZE for the decoded
+        part of RFC 3516 and its size; ``names`` in lower case;
         ``partial`` is (origin, length) or None; ``label`` is what the response is to be called.
         """
     def search(self) -> tuple[bytes | None, tuple[Any, ...]]:
@@ -48,7 +49,7 @@ class Reader:
         ("KEYWORD", name, wanted) ("HEADER", name, value) ("BODY", value) ("TEXT", value)
         ("DATE" | "SENT" | "SAVED", "BEFORE" | "ON" | "SINCE", day) ("LARGER" | "SMALLER", octets)
         ("AGE", older, seconds) ("MODSEQ", lowest) ("UID" | "SEQ", flat set or None for the saved result)
-        ("NOT", tree) ("OR", tree, tree) ("AND", [tree, ...]).
+        ("OBJECT", EMAILID or THREADID, id) ("FUZZY", tree) ("NOT", tree) ("OR", tree, tree) ("AND", [tree, ...]).
         """
     def store(self) -> tuple[int, bool, int, list[bytes]]: ...
 

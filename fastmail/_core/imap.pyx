@@ -1,4 +1,5 @@
-"""The IMAP command grammar (RFC 3501 9, with the forms of RFC 4466, 5032, 5182, 6851, 7162, 7888, 8514): a cursor over one whole command.
+"""The IMAP command grammar (RFC 3501 and 9051 9, with the forms of RFC 3516, 4466, 5032, 5182,
+6203, 6851, 7162, 7888, 8474, 8514, 8970): a cursor over one whole command.
 
 A command arrives complete, its literals in place. Each method reads one production, or raises ParseError with the
 offset and what was expected. Promise: nesting is bounded by DEPTH, numbers by their RFC range, sets are kept as
@@ -19,7 +20,7 @@ cdef dict FLAG_KEYS = {
 cdef dict MONTHS = {b"JAN": 1, b"FEB": 2, b"MAR": 3, b"APR": 4, b"MAY": 5, b"JUN": 6, b"JUL": 7, b"AUG": 8,
                     b"SEP": 9, b"OCT": 10, b"NOV": 11, b"DEC": 12}
 cdef tuple PLAIN_ITEMS = (b"UID", b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"ENVELOPE", b"BODYSTRUCTURE", b"BODY",
-                          b"MODSEQ", b"SAVEDATE")
+                          b"MODSEQ", b"SAVEDATE", b"EMAILID", b"THREADID")
 
 
 class ParseError(ValueError):
@@ -150,8 +151,9 @@ cdef class Reader:
         return v
 
     def string(self):
-        """quoted / literal; octets."""
+        """quoted / literal / literal8; octets."""
         cdef Py_ssize_t a
+        cdef bint binary
         cdef bytearray out
         cdef uint64_t size
         if self.pos >= self.n:
@@ -178,6 +180,9 @@ cdef class Reader:
                 self.pos += 1
             self.need(b'"')
             return bytes(out)
+        binary = self.p[self.pos] == b'~' and self.pos + 1 < self.n and self.p[self.pos + 1] == b'{'
+        if binary:
+            self.pos += 1
         if self.p[self.pos] == b'{':
             self.pos += 1
             size = self.number()
@@ -190,7 +195,7 @@ cdef class Reader:
                 self.fail("the octets of the literal")
             a = self.pos
             self.pos += size
-            if 0 in self.data[a:self.pos]:
+            if not binary and 0 in self.data[a:self.pos]:
                 raise ParseError("a literal without NUL", a)
             return self.data[a:self.pos]
         self.fail("a string")
@@ -393,9 +398,15 @@ cdef class Reader:
         while self.pos < self.n and (atom_char(self.p[self.pos], False) and self.p[self.pos] != b'['):
             self.pos += 1
         name = self.data[a:self.pos].upper()
-        if self.pos < self.n and self.p[self.pos] == b'[' and (name == b"BODY" or name == b"BODY.PEEK"):
-            self.pos += 1
-            return self.section(name == b"BODY.PEEK")
+        if self.pos < self.n and self.p[self.pos] == b'[':
+            if name == b"BODY" or name == b"BODY.PEEK":
+                self.pos += 1
+                return self.section(name == b"BODY.PEEK")
+            if name == b"BINARY" or name == b"BINARY.PEEK" or name == b"BINARY.SIZE":
+                self.pos += 1
+                return self.binary(name)
+        if name == b"PREVIEW":
+            return (name, self.skip(b" (LAZY)"))
         if name in PLAIN_ITEMS:
             return (name,)
         if name == b"RFC822":
@@ -406,6 +417,40 @@ cdef class Reader:
             return (b"BODY[]", False, (), b"TEXT", (), None, b"RFC822.TEXT")
         self.pos = a
         self.fail("a FETCH item such as FLAGS, ENVELOPE or BODY[]")
+
+    cdef binary(self, bytes name):
+        """``BINARY[1.2]<0.100>`` (RFC 3516 4.2): as a section, its text ``BINARY`` or ``SIZE``."""
+        cdef list path = []
+        while self.pos < self.n and self.p[self.pos] != b']':
+            path.append(self.number(True))
+            if len(path) > 2 * DEPTH:
+                self.fail("a shallower section")
+            if self.pos < self.n and self.p[self.pos] == b'.':
+                self.pos += 1
+                if self.pos < self.n and self.p[self.pos] == b']':
+                    self.fail("a part number")
+                continue
+            break
+        self.need(b']')
+        label = b"[" + b".".join([b"%d" % k for k in path]) + b"]"
+        if name == b"BINARY.SIZE":
+            return (b"BODY[]", True, tuple(path), b"SIZE", (), None, b"BINARY.SIZE" + label)
+        label = b"BINARY" + label
+        partial = self.partial()
+        if partial is not None:
+            label += b"<%d>" % partial[0]
+        return (b"BODY[]", name == b"BINARY.PEEK", tuple(path), b"BINARY", (), partial, label)
+
+    cdef partial(self):
+        """``<origin.length>``, or None."""
+        if self.pos >= self.n or self.p[self.pos] != b'<':
+            return None
+        self.pos += 1
+        origin = self.number()
+        self.need(b'.')
+        length = self.number(True)
+        self.need(b'>')
+        return origin, length
 
     cdef section(self, bint peek):
         cdef list path = [], names = []
@@ -444,18 +489,13 @@ cdef class Reader:
         elif path and self.p[self.pos - 1] == b'.':
             self.fail("a part number or HEADER, TEXT or MIME")
         self.need(b']')
-        partial = None
         label = b".".join([b"%d" % k for k in path] + ([text] if text else []))
         if names:
             label += b" (" + b" ".join([quote(x) for x in names]) + b")"
         label = b"BODY[" + label + b"]"
-        if self.pos < self.n and self.p[self.pos] == b'<':
-            self.pos += 1
-            origin = self.number()
-            self.need(b'.')
-            partial = (origin, self.number(True))
-            self.need(b'>')
-            label += b"<%d>" % origin
+        partial = self.partial()
+        if partial is not None:
+            label += b"<%d>" % partial[0]
         return (b"BODY[]", peek, tuple(path), text, tuple([x.lower() for x in names]), partial, label)
 
     # ---- SEARCH (RFC 3501 6.4.4)
@@ -531,6 +571,12 @@ cdef class Reader:
         if key == b"SAVEDBEFORE" or key == b"SAVEDON" or key == b"SAVEDSINCE":
             self.sp()
             return ("SAVED", key[5:].decode(), self.date())
+        if key == b"EMAILID" or key == b"THREADID":
+            self.sp()
+            return ("OBJECT", key == b"EMAILID", self.astring())
+        if key == b"FUZZY":
+            self.sp()
+            return ("FUZZY", self.search_key(depth + 1))
         if key == b"SAVEDATESUPPORTED":
             return ("ALL",)
         if key == b"LARGER" or key == b"SMALLER":

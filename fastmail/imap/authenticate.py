@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import fastmail
-from fastmail._core.imap import Reader, quote
+from fastmail._core.imap import Reader
 from fastmail.auth import sasl
 from fastmail.model.errors import TemporaryError
 from fastmail.telemetry import log
@@ -17,11 +17,12 @@ from fastmail.telemetry.counters import count
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
-BASE = b"IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE"
+BASE = b"IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE IDLE"
 AFTER = BASE + (
     b" UIDPLUS NAMESPACE UNSELECT CHILDREN MOVE SPECIAL-USE CREATE-SPECIAL-USE CONDSTORE QRESYNC ESEARCH SEARCHRES"
     b" MULTIAPPEND LIST-EXTENDED LIST-STATUS STATUS=SIZE WITHIN SAVEDATE PARTIAL SORT SORT=DISPLAY ESORT"
-    b" THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS"
+    b" THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS UTF8=ACCEPT BINARY OBJECTID"
+    b" PREVIEW REPLACE UNAUTHENTICATE UIDONLY UIDBATCHES INPROGRESS I18NLEVEL=1 SEARCH=FUZZY"
 )
 Work = Coroutine[Any, Any, None] | None
 
@@ -35,7 +36,8 @@ def may_login(session: "ImapSession") -> bool:
 def capabilities(session: "ImapSession") -> bytes:
     """What is done, now."""
     if session.account is not None:
-        return AFTER + b" APPENDLIMIT=%d" % session.service.limits.message_size
+        packed = b"" if session.conn.deflated else b" COMPRESS=DEFLATE"
+        return AFTER + packed + b" APPENDLIMIT=%d" % session.service.limits.message_size
     out = BASE
     if session.conn.tls_available and not session.conn.tls:
         out += b" STARTTLS"
@@ -91,7 +93,8 @@ def identify(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -
 
 
 def enable(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
-    """RFC 5161: CONDSTORE, and QRESYNC, which brings it along (RFC 7162 3.2.3)."""
+    """RFC 5161: CONDSTORE, and QRESYNC, which brings it along (RFC 7162 3.2.3); IMAP4rev2 (RFC 9051 6.3.1), UTF8=ACCEPT
+    (RFC 6855 3), UIDONLY (RFC 9586 3)."""
     reader.sp()
     asked = [reader.atom().upper()]
     while reader.more():
@@ -104,8 +107,28 @@ def enable(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
     if b"CONDSTORE" in asked:
         session.condstore = True
         done.append(b"CONDSTORE")
+    if b"IMAP4REV2" in asked:
+        session.rev2 = session.utf8 = True
+        done.append(b"IMAP4rev2")
+    if b"UTF8=ACCEPT" in asked:
+        session.utf8 = True
+        done.append(b"UTF8=ACCEPT")
+    if b"UIDONLY" in asked:
+        session.uidonly = True
+        done.append(b"UIDONLY")
     session.conn.write(b"".join([b"* ENABLED", *(b" " + name for name in done), b"\r\n"]))
     return session.finish(tag, b"OK ENABLE completed")  # type: ignore[no-any-return]
+
+
+def unauthenticate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 8437: back to the state before login; TLS and compression stay."""
+    reader.end()
+    session.deselect()
+    session.record = session.account = None
+    session.condstore = session.qresync = session.rev2 = session.utf8 = session.uidonly = False
+    session.conn.touch(session.service.limits.login_timeout)
+    session.conn.write(tag + b" OK UNAUTHENTICATE completed\r\n")
+    return None
 
 
 def starttls(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -215,8 +238,3 @@ async def enter(session: "ImapSession", tag: bytes, claim: sasl.Credentials) -> 
     count("imap.logins")
     log.event("login", "debug", protocol="imap", account=account.address, peer=session.conn.host)
     session.conn.write(tag + b" OK [CAPABILITY " + capabilities(session) + b"] logged in\r\n")
-
-
-def shown(name: bytes) -> bytes:
-    """A mailbox name for a response."""
-    return quote(name)

@@ -1,4 +1,5 @@
-"""FETCH (RFC 3501 6.4.5, 7.4.2), CHANGEDSINCE and VANISHED (RFC 7162 3.1.4, 3.2.6), SAVEDATE (RFC 8514).
+"""FETCH (RFC 3501 6.4.5, 7.4.2), CHANGEDSINCE and VANISHED (RFC 7162 3.1.4, 3.2.6), SAVEDATE (RFC 8514),
+BINARY (RFC 3516), EMAILID and THREADID (RFC 8474 5), PREVIEW (RFC 8970), UIDFETCH (RFC 9586).
 
 A plan is made of the items once. What the index and the summaries hold is rendered a page of records at a time by the
 compiled writer; only BODY[...] beyond the cached header fields reads a file. Output goes in blocks, each with its own
@@ -17,8 +18,9 @@ from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 from fastmail.imap.authenticate import Work
 from fastmail.imap.messages import note_own, resolve
-from fastmail.imap.views import Selected
-from fastmail.message import sections, summary
+from fastmail.imap.views import UIDONLY_ITEM, Selected
+from fastmail.message import identity, sections, summary
+from fastmail.message.preview import preview
 from fastmail.model.errors import MailError, TemporaryError
 from fastmail.model.flags import SEEN
 from fastmail.store.interface import Octets, Snapshot
@@ -41,6 +43,7 @@ INDEX_ITEMS = {
     b"BODYSTRUCTURE": 64,
     b"SAVEDATE": 256,
 }
+EXTRAS = (b"EMAILID", b"THREADID", b"PREVIEW")
 FIELDS = 128
 FROM_SUMMARY = 32 | 64 | FIELDS
 
@@ -48,17 +51,24 @@ FROM_SUMMARY = 32 | 64 | FIELDS
 @dataclass(slots=True)
 class Plan:
     """What a FETCH asks. ``items``: bits of _core.fetch; ``asked``: header fields from the cache; ``bodies``: sections
-    that need the message; ``structure``: BODY without extension data; ``sees``: sets \\Seen."""
+    that need the message; ``extras``: EMAILID, THREADID, PREVIEW; ``structure``: BODY without extension data; ``sees``:
+    sets \\Seen."""
 
     items: int = 0
     asked: list[tuple[bytes, tuple[bytes, ...]]] = field(default_factory=list)
     bodies: list[tuple[Any, ...]] = field(default_factory=list)
+    extras: list[bytes] = field(default_factory=list)
     structure: bool = False
     sees: bool = False
 
     @property
     def needs_content(self) -> bool:
-        return bool(self.bodies)
+        return bool(self.bodies) or b"PREVIEW" in self.extras
+
+    @property
+    def one_by_one(self) -> bool:
+        """Is there an item that the page writer does not have?"""
+        return bool(self.bodies or self.extras or self.structure)
 
 
 def make_plan(wanted: list[tuple[Any, ...]], by_uid: bool) -> Plan:
@@ -72,6 +82,9 @@ def make_plan(wanted: list[tuple[Any, ...]], by_uid: bool) -> Plan:
             plan.items |= INDEX_ITEMS[name]
         elif name == b"BODY":
             plan.structure = True
+        elif name in EXTRAS:
+            if name not in plan.extras:
+                plan.extras.append(name)
         else:
             _, peek, path, text, names, partial, label = item
             cached = not path and text == b"HEADER.FIELDS" and partial is None
@@ -92,7 +105,7 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     ranges = reader.sequence_set()
     uids = resolve(session, ranges, by_uid, reader.pos)
     reader.sp()
-    plan = make_plan(reader.fetch_items(), by_uid)
+    plan = make_plan(reader.fetch_items(), by_uid and not session.uidonly)
     vanished = b""
     if reader.more():
         since, tell_vanished = _modifiers(session, reader, by_uid)
@@ -105,12 +118,11 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     reader.end()
     if plan.items & INDEX_ITEMS[b"MODSEQ"]:
         session.condstore = True
-    if session.qresync:
-        plan.items |= INDEX_ITEMS[b"UID"]
+    plan.items |= session.items(by_uid) & ~INDEX_ITEMS[b"MODSEQ"]
     if vanished:
         session.conn.write(vanished)
     job = Job(session, selected, plan, uids)
-    if plan.needs_content or plan.structure or (plan.sees and not selected.readonly):
+    if plan.one_by_one or (plan.sees and not selected.readonly):
         return job.whole(tag)
     # all from the index: the first block is written now, and for most commands it is all
     rest = job.block(uids)
@@ -160,7 +172,7 @@ def _changed(
 class Job:
     """One FETCH under way."""
 
-    __slots__ = ("gone", "missing", "plan", "selected", "session", "uids", "unreadable")
+    __slots__ = ("gone", "missing", "plan", "selected", "session", "uids", "unknown", "unreadable")
 
     def __init__(self, session: "ImapSession", selected: Selected, plan: Plan, uids: UidSet) -> None:
         self.session = session
@@ -170,6 +182,7 @@ class Job:
         self.missing: list[int] = []
         self.gone = 0
         self.unreadable = 0
+        self.unknown = 0
 
     def block(self, uids: UidSet) -> UidSet:
         """Render from the index about one block of the responses for ``uids``; returns those that are left."""
@@ -261,7 +274,7 @@ class Job:
                     seen = result.changed
                 except TemporaryError as error:
                     log.event("imap.seen", "warning", error=error)  # no room to write it down; reading goes on
-        if plan.needs_content or plan.structure:
+        if plan.one_by_one:
             rest = self.uids
             while rest:
                 rest, stuck = self.ready(rest, seen)
@@ -352,7 +365,10 @@ class Job:
         if not head:
             return []
         parts = [head]
-        gap = b" " if items else b""
+        gap = b" " if items & ~UIDONLY_ITEM else b""
+        for name in plan.extras:
+            parts += [gap, *_extra(name, made, parsed, content)]
+            gap = b" "
         if plan.structure:
             parts += [gap, b"BODY ", sections.body_of_structure(parsed.structure)]
             gap = b" "
@@ -361,7 +377,15 @@ class Job:
                 parts += [gap, *_literal(label, sections.extract(content, parsed, (), b"HEADER.FIELDS", names))]
                 gap = b" "
         for _, _, path, text, names, partial, label in plan.bodies:
-            parts += [gap, *_literal(label, self._section(content, parsed, uid, (path, text, names), partial))]
+            try:
+                found = self._section(content, parsed, uid, (path, text, names), partial)
+            except sections.UnknownEncoding:
+                self.unknown += 1
+                continue
+            if text == b"SIZE":
+                parts += [gap, label, b" ", found or b"0"]
+            else:
+                parts += [gap, *_literal(label, found, text == b"BINARY")]
             gap = b" "
         parts.append(END)
         return parts
@@ -385,7 +409,9 @@ class Job:
 
     async def _finish(self, tag: bytes, own: Any) -> None:
         text = b"OK FETCH completed"
-        if self.unreadable:
+        if self.unknown:
+            text = b"NO [UNKNOWN-CTE] the transfer encoding of a part is not known"
+        elif self.unreadable:
             text = b"NO [SERVERBUG] some of the messages can not be read; the log says which"
         elif self.gone:
             text = b"NO [EXPUNGEISSUED] some of the messages are gone"
@@ -394,9 +420,22 @@ class Job:
             await work
 
 
-def _literal(label: bytes, text: bytes | None) -> tuple[bytes, ...]:
+def _extra(name: bytes, made: Any, parsed: summary.Summary, content: Octets) -> tuple[bytes, ...]:
+    if name == b"EMAILID":
+        return name, b" (", identity.email_id(made), b")"
+    if name == b"THREADID":
+        return name, b" (", identity.thread_id(made, parsed), b")"
+    words = preview(content, parsed)
+    if words.isascii():
+        return name, b' "', words.replace("\\", "\\\\").replace('"', '\\"').encode(), b'"'
+    return _literal(name, words.encode())
+
+
+def _literal(label: bytes, text: bytes | None, binary: bool = False) -> tuple[bytes, ...]:
     if text is None:
         return label, b" NIL"
     if 0 in text:
+        if binary:
+            return label, b" ~{%d}\r\n" % len(text), text
         text = text.replace(b"\0", b"\x80")  # CHAR8 has no NUL (RFC 3501 9)
     return label, b" {%d}\r\n" % len(text), text

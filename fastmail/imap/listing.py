@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fastmail._core.imap import ParseError, Reader, quote
+from fastmail._core.imap import ParseError, Reader
 from fastmail.imap import status
 from fastmail.imap.authenticate import Work
-from fastmail.imap.mailboxes import done, quoted
+from fastmail.imap.mailboxes import decode_name, done, quoted, wire_text
 from fastmail.model.errors import CannotDo
-from fastmail.model.mailbox_name import INBOX, decode_utf7, encode_utf7, pattern
+from fastmail.model.mailbox_name import INBOX, pattern
 from fastmail.store.interface import SPECIAL, Mailbox
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def lsub(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Wo
     return _lsub(session, tag, reference, wanted)
 
 
-def _matcher(reference: bytes, wanted: bytes, sep: str) -> tuple[str, Match]:
-    asked = _text(reference) + _text(wanted)
+def _matcher(session: "ImapSession", reference: bytes, wanted: bytes, sep: str) -> tuple[str, Match]:
+    asked = _text(session, reference) + _text(session, wanted)
     if asked[: len(INBOX)].upper() == INBOX and asked[len(INBOX) : len(INBOX) + 1] in ("", sep):
         asked = INBOX + asked[len(INBOX) :]
     match = pattern(asked, sep).fullmatch
@@ -121,7 +121,7 @@ async def _list(session: "ImapSession", tag: bytes, asked: Asked) -> None:
         await done(session, tag, b"LIST")
         return
     listing = await service.store.listing(account)
-    matchers = [_matcher(asked.reference, wanted, sep)[1] for wanted in asked.patterns]
+    matchers = [_matcher(session, asked.reference, wanted, sep)[1] for wanted in asked.patterns]
     existing = {box.name.replace("/", sep): box for box in listing.mailboxes}
     subscribed = {name.replace("/", sep) for name in listing.subscribed}
     chosen = set(existing)
@@ -141,7 +141,7 @@ async def _list(session: "ImapSession", tag: bytes, asked: Asked) -> None:
             continue
         marks = _marks(asked, box, name in parents, name in subscribed)
         below = b' ("CHILDINFO" ("SUBSCRIBED"))' if recursive and name in above else b""
-        out.append(b"* LIST (%b) %b %b%b\r\n" % (b" ".join(marks), quoted(sep), quote(encode_utf7(name)), below))
+        out.append(b"* LIST (%b) %b %b%b\r\n" % (b" ".join(marks), quoted(sep), wire_text(session, name), below))
         if box is not None and asked.items:
             out.append(status.line(session, box.name, box, asked.items))
     session.conn.write(b"".join(out))
@@ -171,7 +171,7 @@ async def _lsub(session: "ImapSession", tag: bytes, reference: bytes, wanted: by
     assert account is not None
     sep = service.separator
     listing = await service.store.listing(account)
-    asked, match = _matcher(reference, wanted, sep)
+    asked, match = _matcher(session, reference, wanted, sep)
     existing = {box.name.replace("/", sep) for box in listing.mailboxes}
     names = {name.replace("/", sep) for name in listing.subscribed}
     parents = {parent for name in names for parent in _parents(name, sep)}
@@ -180,7 +180,7 @@ async def _lsub(session: "ImapSession", tag: bytes, reference: bytes, wanted: by
         if not match(name) or (name not in names and not asked.endswith("%")):
             continue
         marks = b"\\Noselect" if name not in names or name not in existing else b""
-        out.append(b"* LSUB (%b) %b %b\r\n" % (marks, quoted(sep), quote(encode_utf7(name))))
+        out.append(b"* LSUB (%b) %b %b\r\n" % (marks, quoted(sep), wire_text(session, name)))
     session.conn.write(b"".join(out))
     await done(session, tag, b"LSUB")
 
@@ -190,8 +190,8 @@ def _parents(name: str, sep: str) -> list[str]:
     return [sep.join(levels[:i]) for i in range(1, len(levels))]
 
 
-def _text(pattern_text: bytes) -> str:
+def _text(session: "ImapSession", pattern_text: bytes) -> str:
     try:
-        return decode_utf7(pattern_text)
+        return decode_name(session, pattern_text)
     except CannotDo:
         return pattern_text.decode("latin-1")

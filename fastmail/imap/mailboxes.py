@@ -1,13 +1,14 @@
 """CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE (RFC 3501 6.3.3 to 6.3.7), CREATE-SPECIAL-USE (RFC 6154), NAMESPACE
-(RFC 2342).
+(RFC 2342), MAILBOXID (RFC 8474 4.1).
 """
 
 from typing import TYPE_CHECKING
 
 from fastmail._core.imap import ParseError, Reader, quote
 from fastmail.imap.authenticate import Work
+from fastmail.message.identity import mailbox_id
 from fastmail.model.errors import CannotDo
-from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7, shown
+from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7, encode_utf7
 from fastmail.store.interface import SPECIAL
 
 if TYPE_CHECKING:
@@ -16,7 +17,17 @@ if TYPE_CHECKING:
 
 def read_name(session: "ImapSession", reader: Reader) -> str:
     """A mailbox name from the client; CannotDo for one that can not exist."""
-    return canonical(decode_utf7(reader.astring()), session.service.separator)
+    return canonical(decode_name(session, reader.astring()), session.service.separator)
+
+
+def decode_name(session: "ImapSession", raw: bytes) -> str:
+    """A name as it was sent: modified UTF-7, or UTF-8 once the client enabled that (RFC 9051 5.1, RFC 6855 3)."""
+    if not session.utf8:
+        return decode_utf7(raw)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CannotDo("mailbox name is not UTF-8") from None
 
 
 def create(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -63,7 +74,11 @@ async def _create(session: "ImapSession", tag: bytes, name: str, special: int) -
         if any(box.special & special for box in listing.mailboxes):
             raise UseRefused("another mailbox has this special use")
     await store.create(account, name, special)
-    await done(session, tag, b"CREATE")
+    key = store.find(account, name)
+    code = b"[MAILBOXID (%b)] " % mailbox_id(key) if key is not None else b""
+    work = session.finish(tag, b"OK " + code + b"CREATE completed")
+    if work is not None:
+        await work
 
 
 async def done(session: "ImapSession", tag: bytes, word: bytes) -> None:
@@ -139,4 +154,11 @@ def namespace(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) 
 
 def wire(session: "ImapSession", name: str) -> bytes:
     """A stored name in a response."""
-    return quote(shown(name, session.service.separator))
+    return wire_text(session, name.replace("/", session.service.separator))
+
+
+def wire_text(session: "ImapSession", name: str) -> bytes:
+    """The same for a name that has the client's separator."""
+    if not session.utf8 or name.isascii():
+        return quote(name.encode() if session.utf8 else encode_utf7(name))
+    return b'"' + name.replace("\\", "\\\\").replace('"', '\\"').encode() + b'"'

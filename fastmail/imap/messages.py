@@ -12,7 +12,7 @@ from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
-from fastmail.imap.views import FLAGS_ITEM, MODSEQ_ITEM, UID_ITEM, Selected
+from fastmail.imap.views import FLAGS_ITEM, Selected
 from fastmail.model.errors import CannotDo
 from fastmail.model.flags import DELETED
 from fastmail.store.interface import ALL_MODSEQ, Account, Store, Stored
@@ -210,8 +210,7 @@ def responses(session: "ImapSession", selected: Selected, uids: UidSet, with_uid
     """FETCH responses with these items of messages as they are now, and MODSEQ for who knows it (RFC 7162 3.1.3)."""
     assert session.account is not None
     out = Out(64 * len(uids) + 64)
-    items |= UID_ITEM if with_uid or session.qresync else 0
-    items |= MODSEQ_ITEM if session.condstore else 0
+    items |= session.items(with_uid)
     with session.service.store.snapshot(session.account) as snapshot:
         for page in snapshot.pages(selected.key, uids):
             render.page(out, page, selected.uids, uids, items, selected.keywords, selected.recent, None, [], False)

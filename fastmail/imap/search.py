@@ -1,5 +1,6 @@
 """SEARCH (RFC 3501 6.4.4), with ESEARCH (RFC 4731), SEARCHRES (RFC 5182), WITHIN (RFC 5032), PARTIAL (RFC 9394), MODSEQ
-(RFC 7162 3.1.5) and save dates (RFC 8514).
+(RFC 7162 3.1.5), save dates (RFC 8514), EMAILID (RFC 8474), FUZZY (RFC 6203), INPROGRESS (RFC 9585), and the
+comparator i;unicode-casemap (RFC 5255 4.3).
 
 The key tree is turned into nodes that narrow a set of UIDs. Keys about flags, dates, sizes and UIDs become one
 program that the compiled evaluator runs over index pages; header keys read the cached fields of what is left; BODY,
@@ -11,6 +12,7 @@ import asyncio
 import codecs
 import time
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from fastmail._core.lines import to_crlf
 from fastmail._core.uidset import UidSet
 from fastmail.imap.authenticate import Work
 from fastmail.imap.views import Selected
-from fastmail.message import summary, text
+from fastmail.message import identity, summary, text
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Unsure
 
@@ -35,15 +37,17 @@ YIELD_EVERY = 50
 BLOCK = 200
 COMPILED = 4000
 BIG = 262144
+WORDS = 20  # of a FUZZY key
+PROGRESS = 5.0  # seconds between two words on how far a search is
 INDEX_KEYS = {"ALL", "RECENT", "NEW", "OLD", "FLAG", "KEYWORD", "DATE", "LARGER", "SMALLER", "UID", "SEQ"} | {
     "SAVED",
     "AGE",
     "MODSEQ",
 }
-COSTS = {"SENT": 1, "HEADER": 2, "TEXT": 4, "BODY": 4}
+COSTS = {"SENT": 1, "OBJECT": 2, "HEADER": 2, "TEXT": 4, "BODY": 4}
 
 
-RETURNS = (b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE")
+RETURNS = (b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"RELEVANCY")
 
 
 @dataclass(slots=True)
@@ -106,6 +110,11 @@ def search(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
     wanted = read_return(reader)
     charset, tree = reader.search()
     reader.end()
+    if wanted.names and b"RELEVANCY" in wanted.names and not _asks("FUZZY", tree):
+        session.bad(tag, "RELEVANCY needs a FUZZY key")  # RFC 6203 4
+        return None
+    if session.rev2 and wanted.names is None:
+        wanted.names = [b"ALL"]  # RFC 9051 6.4.4
     selected = session.selected
     assert selected is not None
     job = make_job(session, tag, selected, charset, tree)
@@ -123,22 +132,32 @@ def make_job(
     session: "ImapSession", tag: bytes, selected: Selected, charset: bytes | None, tree: tuple[Any, ...]
 ) -> "Job | None":
     """None when the charset is not known and the client was told."""
+    why = ""
+    if session.uidonly and _asks("SEQ", tree):
+        why = "[UIDREQUIRED] sequence numbers are off: use UID"
+    elif charset is not None and session.utf8 and not session.rev2:
+        why = "CHARSET is not for use after ENABLE UTF8=ACCEPT"  # RFC 6855 3
+    if why:
+        session.bad(tag, why)
+        return None
     name = (charset or b"utf-8").decode("ascii", "replace")
     if not _known(name):
         session.conn.write(tag + b" NO [BADCHARSET (US-ASCII UTF-8)] charset is not known\r\n")
         return None
     job = Job(session, selected, name)
-    job.modseq = _asks_modseq(tree)
+    job.modseq = _asks("MODSEQ", tree)
+    job.tag = tag
     if job.modseq:
         session.condstore = True
     return job
 
 
-def _asks_modseq(tree: tuple[Any, ...]) -> bool:
-    if tree[0] == "MODSEQ":
+def _asks(key: str, tree: tuple[Any, ...]) -> bool:
+    """Is this key anywhere in the tree?"""
+    if tree[0] == key:
         return True
-    inner = tree[1] if tree[0] == "AND" else tree[1:] if tree[0] in ("OR", "NOT") else ()
-    return any(_asks_modseq(one) for one in inner)
+    inner = tree[1] if tree[0] == "AND" else tree[1:] if tree[0] in ("OR", "NOT", "FUZZY") else ()
+    return any(_asks(key, one) for one in inner)
 
 
 def _known(charset: str) -> bool:
@@ -181,6 +200,8 @@ def _answer(
             narrow.append(found.last)
         if b"ALL" in wanted.names and found:
             items.append(b" ALL " + shown.octets())
+        if b"RELEVANCY" in wanted.names and found:
+            items.append(b" RELEVANCY (" + b" ".join(b"%d" % job.scores.get(uid, 100) for uid in found) + b")")
         if b"COUNT" in wanted.names:
             items.append(b" COUNT %d" % len(found))
         if wanted.partial is not None:
@@ -218,6 +239,8 @@ class Job:
         self._charset = charset
         self._done = 0
         self.modseq = False  # was MODSEQ a key?
+        self.tag = b""
+        self.scores: dict[int, int] = {}  # relevancy of messages, where it is below 100
 
     # ---------------------------------------------------------------- keys that the index answers
 
@@ -230,7 +253,7 @@ class Job:
             return max(self.cost(one) for one in tree[1])
         if key == "OR":
             return max(self.cost(tree[1]), self.cost(tree[2]))
-        if key == "NOT":
+        if key in ("NOT", "FUZZY"):
             return self.cost(tree[1])
         return COSTS[key]
 
@@ -270,6 +293,8 @@ class Job:
             out += [MODSEQ, tree[1], 0]
         elif key in ("UID", "SEQ", "RECENT", "OLD", "NEW"):
             self._compile_set(tree, out, sets)
+        elif key == "FUZZY":
+            self._compile(tree[1], out, sets)
         elif key == "NOT":
             self._compile(tree[1], out, sets)
             out += [NOT, 0, 0]
@@ -338,6 +363,10 @@ class Job:
             return first.plus(await self.evaluate(two, within.minus(first)))
         if key == "NOT":
             return within.minus(await self.evaluate(tree[1], within))
+        if key == "FUZZY":
+            return await self._by_words(tree[1], within)
+        if key == "OBJECT":
+            return await self._by_object(tree[1], tree[2], within)
         if key == "SENT":
             return await self._by_sent_day(_days(tree[1], tree[2]), within)
         if key == "HEADER":
@@ -367,6 +396,44 @@ class Job:
                     if day != summary.NO_DAY and days[0] <= day < days[1]:
                         found.append(uid)
             await self._breathe()
+        return UidSet.of(sorted(found))
+
+    async def _by_words(self, tree: tuple[Any, ...], within: UidSet) -> UidSet:
+        """A FUZZY key (RFC 6203 3): at least half of its words, in any order. The share of the words that are there is
+        the message's relevancy."""
+        key = tree[0]
+        if key == "AND":
+            return await self.evaluate((key, [("FUZZY", one) for one in tree[1]]), within)
+        if key in ("OR", "NOT"):
+            return await self.evaluate((key, *(("FUZZY", one) for one in tree[1:])), within)
+        words = tree[-1].split() if key in ("HEADER", "TEXT", "BODY") else []
+        if len(words) < 2:
+            return await self.evaluate(tree, within)
+        hits: Counter[int] = Counter()
+        for word in words[:WORDS]:
+            hits.update(await self.evaluate((*tree[:-1], word), within))
+        found = [uid for uid, count in hits.items() if 2 * count >= min(len(words), WORDS)]
+        for uid in found:
+            score = 100 * hits[uid] // min(len(words), WORDS)
+            self.scores[uid] = min(score, self.scores.get(uid, 100))
+        return UidSet.of(sorted(found))
+
+    async def _by_object(self, message: bool, wanted: bytes, within: UidSet) -> UidSet:
+        """EMAILID and THREADID (RFC 8474 6)."""
+        found: list[int] = []
+        session = self._session
+        assert session.account is not None
+        for block in _blocks(within, BLOCK):
+            with session.service.store.snapshot(session.account) as snapshot:
+                for uid, data in snapshot.summaries(self._selected.key, block).items():
+                    if message:
+                        good = identity.email_id(data) == wanted
+                    else:
+                        parsed = summary.read(data)
+                        good = parsed is not None and identity.thread_id(data, parsed) == wanted
+                    if good:
+                        found.append(uid)
+            await self._breathe(YIELD_EVERY)
         return UidSet.of(sorted(found))
 
     async def _by_header(self, name: bytes, needle: str, within: UidSet) -> UidSet:
@@ -419,7 +486,14 @@ class Job:
 
     async def _by_body(self, needle: str, with_headers: bool, within: UidSet) -> UidSet:
         found: list[int] = []
-        for uid in within:
+        told = time.monotonic()
+        for done, uid in enumerate(within):
+            if time.monotonic() - told > PROGRESS:
+                told = time.monotonic()
+                self._session.conn.write(
+                    b'* OK [INPROGRESS ("%b" %d %d)] searching\r\n' % (self.tag, done, len(within))
+                )
+                self._session.conn.flush()
             content = await self._content(uid)
             if content is None:
                 continue

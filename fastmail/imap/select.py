@@ -1,4 +1,5 @@
-"""SELECT, EXAMINE, CLOSE (RFC 3501 6.3.1, 6.3.2, 6.4.2), UNSELECT (RFC 3691), quick resynchronization (RFC 7162)."""
+"""SELECT, EXAMINE, CLOSE (RFC 3501 6.3.1, 6.3.2, 6.4.2), UNSELECT (RFC 3691), quick resynchronization (RFC 7162),
+MAILBOXID (RFC 8474 4.2), what RFC 9051 6.3.2 adds and leaves out."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,8 +9,9 @@ from fastmail._core.imap import ParseError, Reader
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 from fastmail.imap.authenticate import Work
-from fastmail.imap.mailboxes import read_name
-from fastmail.imap.views import FLAGS_ITEM, MODSEQ_ITEM, UID_ITEM, Selected, flags_line
+from fastmail.imap.mailboxes import quoted, read_name, wire
+from fastmail.imap.views import FLAGS_ITEM, Selected, flags_line
+from fastmail.message.identity import mailbox_id
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import DELETED, MAX_KEYWORDS
 from fastmail.store.interface import Snapshot
@@ -115,7 +117,9 @@ async def _open(session: "ImapSession", tag: bytes, name: str, readonly: bool, r
         words = snapshot.keywords(key)
     if readonly:
         recent = (box.recent_from, box.uidnext)
-    fresh = uids.both(UidSet.of_ranges((recent[0], recent[1] - 1))) if recent[0] < recent[1] else UidSet()
+    fresh = UidSet()
+    if recent[0] < recent[1] and not session.rev2:
+        fresh = uids.both(UidSet.of_ranges((recent[0], recent[1] - 1)))
     selected = Selected(key, name, box.uidvalidity, readonly, uids, box.uidnext, box.modseq, box.modseq, fresh, words)
     names = b" ".join([rb"\Answered \Flagged \Deleted \Seen \Draft", *words])
     more = rb" \*" if len(words) < MAX_KEYWORDS else b""
@@ -123,15 +127,20 @@ async def _open(session: "ImapSession", tag: bytes, name: str, readonly: bool, r
     out = [
         flags_line(words),
         b"* OK [PERMANENTFLAGS (%b)] %b\r\n" % (permanent, b"nothing is kept" if readonly else b"kept flags"),
-        b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(uids), len(fresh)),
+        b"* %d EXISTS\r\n" % len(uids),
     ]
-    if unseen:
+    if session.rev2:
+        out.append(b"* LIST () %b %b\r\n" % (quoted(session.service.separator), wire(session, name)))
+    else:
+        out.append(b"* %d RECENT\r\n" % len(fresh))
+    if unseen and not session.rev2 and not session.uidonly:
         out.append(b"* OK [UNSEEN %d] first unseen\r\n" % uids.seq(unseen))
     out.append(b"* OK [UIDVALIDITY %d] UIDs valid\r\n* OK [UIDNEXT %d] next UID\r\n" % (box.uidvalidity, box.uidnext))
     out.append(b"* OK [HIGHESTMODSEQ %d] highest\r\n" % box.modseq)
+    out.append(b"* OK [MAILBOXID (%b)] lasting name\r\n" % mailbox_id(key))
     if resync is not None and resync.uidvalidity == box.uidvalidity:
         with store.snapshot(account) as snapshot:
-            out.append(_resynced(selected, snapshot, resync))
+            out.append(_resynced(selected, snapshot, resync, FLAGS_ITEM | session.items(True)))
     word = b"EXAMINE" if readonly else b"SELECT"
     mode = b"[READ-ONLY]" if readonly else b"[READ-WRITE]"
     out.append(b"%b OK %b %b completed\r\n" % (tag, mode, word))
@@ -139,7 +148,7 @@ async def _open(session: "ImapSession", tag: bytes, name: str, readonly: bool, r
     session.conn.write(b"".join(out))
 
 
-def _resynced(selected: Selected, snapshot: Snapshot, resync: Resync) -> bytes:
+def _resynced(selected: Selected, snapshot: Snapshot, resync: Resync, items: int) -> bytes:
     """What changed since the client left (RFC 7162 3.2.5.1, 3.2.6)."""
     wanted = UidSet.of_ranges(resync.known or (1, max(1, selected.uidnext - 1)))
     gone = snapshot.expunged(selected.key, resync.modseq).both(wanted).minus(selected.uids)
@@ -150,7 +159,6 @@ def _resynced(selected: Selected, snapshot: Snapshot, resync: Resync) -> bytes:
     for page in snapshot.pages(selected.key, within):
         changed = UidSet.of(pages.changed_since(page, within, resync.modseq))
         if changed:
-            items = UID_ITEM | FLAGS_ITEM | MODSEQ_ITEM
             fetch.page(out, page, selected.uids, changed, items, selected.keywords, selected.recent, None, [], False)
     return out.take()
 

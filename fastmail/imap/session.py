@@ -21,7 +21,8 @@ from fastmail.imap import table
 from fastmail.imap.mailboxes import UseRefused
 from fastmail.imap.messages import StoreJob, last_tag, run_stores
 from fastmail.imap.table import AUTH, NEW, SELECTED
-from fastmail.imap.views import Selected, ViewCache, changes, is_quiet
+from fastmail.imap.views import MODSEQ_ITEM, UID_ITEM, UIDONLY_ITEM, Selected, ViewCache, changes, is_quiet
+from fastmail.message.sections import UnknownEncoding
 from fastmail.model.errors import (
     CannotDo,
     ClientError,
@@ -43,9 +44,10 @@ _TAG = re.compile(rb'[^\x00-\x20(){%*"\\+\x7f-\xff]{1,256}')
 STORES = 256
 APPENDS = 500
 _STORE = re.compile(rb"[^ ]+ (UID )?STORE ", re.IGNORECASE)
-_APPEND = re.compile(rb"[^ ]+ APPEND ", re.IGNORECASE)
+_APPEND = re.compile(rb"[^ ]+ (APPEND|(UID )?REPLACE [0-9*]+) ", re.IGNORECASE)
 CODES: list[tuple[type[MailError], str]] = [
     (UseRefused, "[USEATTR] "),
+    (UnknownEncoding, "[UNKNOWN-CTE] "),
     (NoSuchMailbox, "[NONEXISTENT] "),
     (MailboxExists, "[ALREADYEXISTS] "),
     (CannotDo, "[CANNOT] "),
@@ -77,6 +79,7 @@ class Upload:
     left: int
     reader: ContentReader
     staged: Staged
+    binary: bool = False
     before: "list[Upload]" = field(default_factory=list)
 
     @property
@@ -110,10 +113,13 @@ class ImapSession:
         "part",
         "qresync",
         "record",
+        "rev2",
         "selected",
         "service",
         "stores",
+        "uidonly",
         "upload",
+        "utf8",
     )
 
     def __init__(self, service: Service, connection: Connection) -> None:
@@ -126,6 +132,9 @@ class ImapSession:
         self.failures = 0
         self.condstore = False  # the client knows MODSEQs (RFC 7162 3.1)
         self.qresync = False
+        self.rev2 = False  # IMAP4rev2 was enabled (RFC 9051): no \\Recent, SEARCH answers with ESEARCH
+        self.utf8 = False  # mailbox names in UTF-8 (RFC 9051, RFC 6855)
+        self.uidonly = False  # no sequence numbers (RFC 9586)
         self.upload: Upload | None = None
         self.part: tuple[Any, bytes] | None = None  # a big section that is fetched piece by piece
         self.stores: list[list[StoreJob | bytes]] = []  # STOREs that came together and are not run yet, and replies
@@ -207,7 +216,10 @@ class ImapSession:
             elif self._sasl is not None:
                 self._sasl.line(line)
             else:
+                plain = not conn.deflated
                 self._complete(line)
+                if plain and conn.deflated:
+                    return size
                 if self.stores and not self._more_stores(data, position):
                     waves, self.stores = self.stores, []
                     conn.run(self._guarded(last_tag(waves), run_stores(self, waves)))
@@ -322,8 +334,12 @@ class ImapSession:
         """Is the literal that was announced the message of an APPEND, not its mailbox name?"""
         reader = Reader(whole[: whole.rindex(b"{")])
         try:
-            reader.head()
+            _, name = reader.head()
             reader.sp()
+            if name != b"APPEND":
+                reader.skip(b"REPLACE ")
+                reader.sequence_set()
+                reader.sp()
             reader.astring()
             reader.sp()
             return True
@@ -336,7 +352,9 @@ class ImapSession:
         if size == 0:
             return "NO message is empty"
         reader = ContentReader(False, 1 << 40, False)
-        self.upload = Upload(whole[: whole.rindex(b"{")], size, reader, Staged(self.service.staging))
+        command = whole[: whole.rindex(b"{")]
+        binary = command.endswith(b"~")
+        self.upload = Upload(command.removesuffix(b"~"), size, reader, Staged(self.service.staging), binary)
         self._line = b""
         return ""
 
@@ -355,7 +373,9 @@ class ImapSession:
     def _run_append(self, upload: Upload, rest: bytes) -> None:
         from fastmail.imap.append import finish
 
-        if rest:
+        if rest == b")" and upload.command.endswith(b"UTF8 ("):
+            upload.command = upload.command[:-6]
+        elif rest:
             upload.drop()
             match = _TAG.match(upload.first.command)
             self.bad(match.group(0) if match else b"*", "nothing may follow the message")
@@ -397,6 +417,9 @@ class ImapSession:
             self.bad(tag, why)
             return
         assert command is not None
+        if self.uidonly and command.uid and not by_uid and name != b"EXPUNGE":
+            self.bad(tag, "[UIDREQUIRED] sequence numbers are off: use UID " + name.decode())
+            return
         handler = command.handler
         self._by_uid = by_uid
         self._expunges = by_uid or not command.numbers
@@ -458,6 +481,16 @@ class ImapSession:
             self.conn.write(b"* BYE too many errors\r\n")
             self.conn.close()
 
+    def expunges_too(self) -> None:
+        """This command tells of removals though it names messages by number (RFC 8508 3.4)."""
+        self._expunges = True
+
+    def items(self, with_uid: bool) -> int:
+        """What every FETCH response to this client has: bits of _core.fetch."""
+        if self.uidonly:
+            return UIDONLY_ITEM | (MODSEQ_ITEM if self.condstore else 0)
+        return (MODSEQ_ITEM if self.condstore else 0) | (UID_ITEM if with_uid or self.qresync else 0)
+
     def set_idle(self, state: Any) -> None:
         """Lines go to ``state.line`` until it is None again."""
         self._idle = state
@@ -509,13 +542,13 @@ class ImapSession:
         store = self.service.store
         with store.snapshot(self.account) as snapshot:
             box = snapshot.mailbox(selected.key)
-        if box is not None and box.uidnext != selected.uidnext:
+        if box is not None and box.uidnext != selected.uidnext and not self.rev2:
             await self.claim(selected)
         with store.snapshot(self.account) as snapshot:
             box = snapshot.mailbox(selected.key)
             if box is not None:
-                with_uid, modseqs, vanished = self._by_uid, self.condstore, self.qresync
-                told = changes(selected, snapshot, box, self._expunges, with_uid, own, modseqs, vanished)
+                items, vanished = self.items(self._by_uid), self.qresync or self.uidonly
+                told = changes(selected, snapshot, box, self._expunges, items, own, vanished, not self.rev2)
                 self.conn.write(told)
                 return True
         self.conn.write(b"* BYE the selected mailbox was deleted\r\n")

@@ -1,13 +1,17 @@
-"""STATUS (RFC 3501 6.3.10, SIZE of RFC 8438, HIGHESTMODSEQ of RFC 7162, DELETED of RFC 9051, APPENDLIMIT of RFC 7889):
-counters that the index keeps, so it costs one row whatever the mailbox's size.
+"""STATUS (RFC 3501 6.3.10, SIZE of RFC 8438, HIGHESTMODSEQ of RFC 7162, DELETED of RFC 9051, APPENDLIMIT of RFC 7889,
+MAILBOXID of RFC 8474, DELETED-STORAGE of RFC 9208): counters that the index keeps, so it costs one row whatever the
+mailbox's size.
 """
 
 from typing import TYPE_CHECKING
 
+from fastmail._core import pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name, wire
+from fastmail.message.identity import mailbox_id
 from fastmail.model.errors import NoSuchMailbox
+from fastmail.model.flags import DELETED
 from fastmail.store.interface import Mailbox
 
 if TYPE_CHECKING:
@@ -23,6 +27,8 @@ ITEMS = (
     b"SIZE",
     b"HIGHESTMODSEQ",
     b"APPENDLIMIT",
+    b"MAILBOXID",
+    b"DELETED-STORAGE",
 )
 
 
@@ -44,7 +50,7 @@ def read_items(session: "ImapSession", reader: Reader) -> list[bytes]:
         at = reader.pos
         item = reader.atom().upper()
         if item not in ITEMS:
-            raise ParseError(b", ".join(ITEMS[:-1]).decode() + " or APPENDLIMIT", at)
+            raise ParseError(b", ".join(ITEMS[:-1]).decode() + " or DELETED-STORAGE", at)
         if item not in items:
             items.append(item)
         if item == b"HIGHESTMODSEQ":
@@ -58,7 +64,7 @@ def read_items(session: "ImapSession", reader: Reader) -> list[bytes]:
 
 def line(session: "ImapSession", name: str, box: Mailbox, items: list[bytes]) -> bytes:
     """``* STATUS``."""
-    values = {
+    values: dict[bytes, int | bytes] = {
         b"MESSAGES": box.exists,
         b"RECENT": max(0, box.uidnext - box.recent_from),
         b"UIDNEXT": box.uidnext,
@@ -68,9 +74,21 @@ def line(session: "ImapSession", name: str, box: Mailbox, items: list[bytes]) ->
         b"SIZE": box.octets,
         b"HIGHESTMODSEQ": box.modseq,
         b"APPENDLIMIT": session.service.limits.message_size,
+        b"MAILBOXID": b"(" + mailbox_id(box.key) + b")",
+        b"DELETED-STORAGE": _deleted_octets(session, box) if b"DELETED-STORAGE" in items else 0,
     }
-    text = b" ".join(b"%b %d" % (item, values[item]) for item in items)
+    text = b" ".join(item + b" " + (one if isinstance(one := values[item], bytes) else b"%d" % one) for item in items)
     return b"* STATUS %b (%b)\r\n" % (wire(session, name), text)
+
+
+def _deleted_octets(session: "ImapSession", box: Mailbox) -> int:
+    """What an EXPUNGE would give back (RFC 9208 4.1.4); the only item that looks at messages."""
+    if not box.deleted:
+        return 0
+    assert session.account is not None
+    with session.service.store.snapshot(session.account) as snapshot:
+        every = (record for page in snapshot.pages(box.key) for record in pages.records(page))
+        return sum(record[5] for record in every if record[1] & DELETED)
 
 
 async def _status(session: "ImapSession", tag: bytes, name: str, items: list[bytes]) -> None:

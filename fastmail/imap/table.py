@@ -9,7 +9,21 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastmail.imap import append, authenticate, fetch, idle, listing, mailboxes, messages, search, select, sort, status
+from fastmail.imap import (
+    append,
+    authenticate,
+    batches,
+    compress,
+    fetch,
+    idle,
+    listing,
+    mailboxes,
+    messages,
+    search,
+    select,
+    sort,
+    status,
+)
 
 if TYPE_CHECKING:
     from fastmail._core.imap import Reader
@@ -41,6 +55,8 @@ COMMANDS: dict[bytes, Command] = {
     b"AUTHENTICATE": Command(authenticate.authenticate, NEW),
     b"LOGIN": Command(authenticate.login, NEW),
     # after login (6.3, RFC 5161, 2342, 2177)
+    b"UNAUTHENTICATE": Command(authenticate.unauthenticate, AUTH | SELECTED),
+    b"COMPRESS": Command(compress.compress, AUTH | SELECTED),
     b"ENABLE": Command(authenticate.enable, AUTH | SELECTED),
     b"SELECT": Command(select.select, AUTH | SELECTED),
     b"EXAMINE": Command(select.examine, AUTH | SELECTED),
@@ -65,6 +81,8 @@ COMMANDS: dict[bytes, Command] = {
     b"THREAD": Command(sort.thread, SELECTED, numbers=True, uid=True),
     b"FETCH": Command(fetch.fetch, SELECTED, numbers=True, uid=True),
     b"STORE": Command(messages.store, SELECTED, numbers=True, uid=True),
+    b"REPLACE": Command(append.replace, SELECTED, numbers=True, uid=True),
+    b"UIDBATCHES": Command(batches.batches, SELECTED),
     b"COPY": Command(messages.copy, SELECTED, uid=True),
     b"MOVE": Command(messages.move, SELECTED, uid=True),
 }

@@ -1,4 +1,5 @@
-"""What a session sees of its selected mailbox, and how it moves (RFC 3501 5.2, 5.5, 7.4.1; RFC 2180; RFC 7162).
+"""What a session sees of its selected mailbox, and how it moves (RFC 3501 5.2, 5.5, 7.4.1; RFC 2180; RFC 7162;
+RFC 9586).
 
 A view is frozen: sequence numbers are positions in ``uids``, whatever others do to the mailbox. It moves only in
 ``changes``, which compares it with one snapshot of the index. EXPUNGE is withheld where the command forbids it;
@@ -16,6 +17,7 @@ EMPTY = UidSet()
 FLAGS_ITEM = 2
 UID_ITEM = 1
 MODSEQ_ITEM = 16
+UIDONLY_ITEM = 512
 
 
 @dataclass(slots=True)
@@ -64,13 +66,13 @@ def changes(
     snapshot: Snapshot,
     box: Mailbox,
     expunges: bool,
-    with_uid: bool,
+    items: int,
     own: tuple[UidSet, int] | None = None,
-    modseqs: bool = False,
     vanished: bool = False,
+    recent: bool = True,
 ) -> bytes:
-    """Move the view to the snapshot and return the untagged responses that say how. ``modseqs`` for a client that knows
-    CONDSTORE, ``vanished`` for one that enabled QRESYNC.
+    """Move the view to the snapshot and return the untagged responses that say how. ``items``: what a FETCH response
+    has beside FLAGS; ``vanished`` for a client that enabled QRESYNC or UIDONLY; ``recent`` for one of IMAP4rev1.
 
     ``own``: UIDs that this session changed itself, and the MODSEQ of that change; they are told only when somebody
     else changed them after it.
@@ -92,15 +94,16 @@ def changes(
             selected.recent = selected.recent.minus(gone)
         selected.gone_modseq = box.modseq
     if box.modseq != selected.modseq:
-        items = FLAGS_ITEM | (UID_ITEM if with_uid or vanished else 0) | (MODSEQ_ITEM if modseqs else 0)
-        _tell_flags(out, selected, snapshot, box, items, own)
+        _tell_flags(out, selected, snapshot, box, FLAGS_ITEM | items, own)
         selected.modseq = box.modseq
     if box.uidnext != selected.uidnext:
         grown = selected.uids.plus_pages(snapshot.presence(key, selected.uidnext - 1), selected.uidnext - 1)
         selected.uidnext = box.uidnext
         if len(grown) != len(selected.uids):
             selected.uids = grown
-            out.write(b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(grown), len(selected.recent.both(grown))))
+            out.write(b"* %d EXISTS\r\n" % len(grown))
+            if recent:
+                out.write(b"* %d RECENT\r\n" % len(selected.recent.both(grown)))
     return out.take()
 
 

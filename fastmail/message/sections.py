@@ -1,10 +1,13 @@
-"""BODY[section] (RFC 3501 6.4.5): which octets of a stored message a section names."""
+"""BODY[section] (RFC 3501 6.4.5) and BINARY[part] (RFC 3516): which octets of a stored message a section names."""
 
 from fastmail._core import fetch
 from fastmail._core.lines import to_crlf
+from fastmail.message import text as decoded
 from fastmail.message.summary import LEAF, MESSAGE, MULTIPART, Part, Summary
+from fastmail.model.errors import CannotDo
 
 Octets = bytes | bytearray | memoryview
+ENCODINGS = ("", "7bit", "8bit", "binary", "base64", "quoted-printable")
 
 
 def find(summary: Summary, path: tuple[int, ...]) -> int | None:
@@ -41,7 +44,11 @@ def _child(parts: list[Part], at: int, number: int) -> int | None:
 def extract(
     content: Octets, summary: Summary, path: tuple[int, ...], text: bytes, names: tuple[bytes, ...]
 ) -> bytes | None:
-    """The section as served, with CRLF; None when the message has no such part."""
+    """The section as served, with CRLF, for BINARY and SIZE without its transfer encoding; None when the message has
+    no such part."""
+    if text in (b"BINARY", b"SIZE"):
+        found = _decoded(content, summary, path)
+        return b"%d" % len(found or b"") if text == b"SIZE" else found
     if not path:
         root = summary.parts[0]
         if not text:
@@ -63,6 +70,26 @@ def extract(
     if text == b"TEXT":
         return to_crlf(content[inner.body : inner.end])
     return _header(content[inner.header : inner.body], text, names)
+
+
+class UnknownEncoding(CannotDo):
+    """The transfer encoding of a part is not known (RFC 3516 4.3)."""
+
+
+def _decoded(content: Octets, summary: Summary, path: tuple[int, ...]) -> bytes | None:
+    if not path:
+        return to_crlf(content)
+    at = find(summary, path)
+    if at is None:
+        return None
+    part = summary.parts[at]
+    body = to_crlf(content[part.body : part.end])
+    if part.kind != LEAF:
+        return body
+    encoding = decoded.transfer_encoding(to_crlf(content[part.header : part.body]))
+    if encoding not in ENCODINGS:
+        raise UnknownEncoding("the transfer encoding of a part is not known")
+    return decoded.decode_transfer(body, encoding)
 
 
 def _header(raw: Octets, text: bytes, names: tuple[bytes, ...]) -> bytes:

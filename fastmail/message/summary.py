@@ -42,16 +42,25 @@ def read(data: Octets) -> Summary | None:
         return None
     version, marks, count, shift, envelope, structure, header, _, day, _ = _FIXED.unpack_from(data)
     at = _FIXED.size
-    if version != 1 or len(data) != at + envelope + structure + header + count * _PART.size:
-        return None
     a, b, c = at + envelope, at + envelope + structure, at + envelope + structure + header
+    end = c + count * _PART.size
+    if version != 1 or len(data) < end:
+        return None
     parts = [
         Part(kind, depth, start + shift, body + shift, end + shift)
-        for kind, depth, _, start, body, end in _PART.iter_unpack(data[c:])
+        for kind, depth, _, start, body, end in _PART.iter_unpack(data[c:end])
     ]
     if parts:
         parts[0].header = 0
     return Summary(not marks & 1, shift, bytes(data[at:a]), bytes(data[a:b]), bytes(data[b:c]), day, parts)
+
+
+def rest(data: Octets) -> bytes:
+    """What the store keeps behind a summary."""
+    if len(data) < _FIXED.size:
+        return b""
+    _, _, count, _, envelope, structure, header, _, _, _ = _FIXED.unpack_from(data)
+    return bytes(data[_FIXED.size + envelope + structure + header + count * _PART.size :])
 
 
 def sent_day(data: Octets) -> int:

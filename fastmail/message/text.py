@@ -8,6 +8,9 @@ import binascii
 import codecs
 import quopri
 import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 from fastmail._core import fetch
@@ -20,6 +23,7 @@ _BETWEEN = re.compile(r"(\?=)\s+(?==\?)")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _TYPE = re.compile(r"^\s*([^\s;/]+)/([^\s;]+)")
 _CHARSET = re.compile(r'charset\*?\s*=\s*"?([^\s";]+)', re.IGNORECASE)
+_COMMENT = re.compile(r"\([^()]*\)")
 _ENTITY = re.compile(r"<[^>]*>")
 
 
@@ -80,38 +84,71 @@ def field_values(header: Octets, name: bytes) -> list[str]:
 
 
 def fold(text: str) -> str:
-    return text.casefold()
+    """Text as comparison sees it: without case, and composed characters taken apart (RFC 5051)."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKD", text.casefold())
 
 
-def body_text(content: Octets, summary: Summary, with_headers: bool) -> list[str]:
-    """Folded text of each part: bodies of text parts, headers of nested parts, and for TEXT the message's header."""
-    out: list[str] = []
-    root = summary.parts[0]
-    if with_headers:
-        out.append(fold(_plain_header(bytes(content[: root.body]))))
-    for at, part in enumerate(summary.parts):
+@dataclass(slots=True)
+class TextPart:
+    """The header of a MIME entity and, for a leaf of type text or message, its text."""
+
+    header: bytes
+    main: str = ""
+    sub: str = ""
+    text: str = ""
+    attached: bool = False
+
+
+def text_parts(content: Octets, summary: Summary) -> Iterator[TextPart]:
+    """Each entity of a message, decoded as a reader would see it."""
+    for part in summary.parts:
         header = to_crlf(content[part.header : part.body])
-        if at and part.header != part.body:
-            out.append(fold(_plain_header(header)))
         if part.kind != LEAF:
+            yield TextPart(header)
             continue
         kind = "".join(field_values(header, b"content-type")[:1])
         match = _TYPE.match(kind)
         main, sub = (match.group(1).lower(), match.group(2).lower()) if match else ("text", "plain")
         if main not in ("text", "message"):
+            yield TextPart(header)
             continue
-        encoding = "".join(field_values(header, b"content-transfer-encoding")[:1]).strip().lower()
-        data = bytes(content[part.body : part.end])
-        if encoding == "base64":
-            data = _base64(data)
-        elif encoding == "quoted-printable":
-            data = quopri.decodestring(data)
+        data = decode_transfer(bytes(content[part.body : part.end]), transfer_encoding(header))
         charset = _CHARSET.search(kind)
         text = decode_charset(data, charset.group(1) if charset else "utf-8" if _is_utf8(data) else "latin-1")
-        out.append(fold(text))
-        if sub == "html":
-            out.append(fold(_ENTITY.sub("", text)))
+        attached = "".join(field_values(header, b"content-disposition")[:1]).lstrip().lower().startswith("attachment")
+        yield TextPart(header, main, sub, text, attached)
+
+
+def body_text(content: Octets, summary: Summary, with_headers: bool) -> list[str]:
+    """Folded text of each part: bodies of text parts, headers of nested parts, and for TEXT the message's header."""
+    out: list[str] = []
+    if with_headers:
+        out.append(fold(_plain_header(bytes(content[: summary.parts[0].body]))))
+    for at, part in enumerate(text_parts(content, summary)):
+        if at and part.header:
+            out.append(fold(_plain_header(part.header)))
+        if part.main:
+            out.append(fold(part.text))
+            if part.sub == "html":
+                out.append(fold(_ENTITY.sub("", part.text)))
     return out
+
+
+def transfer_encoding(header: bytes) -> str:
+    """Content-Transfer-Encoding of a header block with CRLF, in lower case; empty when there is none."""
+    value = "".join(field_values(header, b"content-transfer-encoding")[:1])
+    return _COMMENT.sub("", value).strip().lower()
+
+
+def decode_transfer(data: bytes, encoding: str) -> bytes:
+    """A body with its transfer encoding undone; as it is for one that is not known."""
+    if encoding == "base64":
+        return _base64(data)
+    if encoding == "quoted-printable":
+        return quopri.decodestring(data)
+    return data
 
 
 def _plain_header(raw: bytes) -> str:

@@ -77,11 +77,6 @@ def canonical(name: str, separator: str) -> str:
     return name
 
 
-def shown(name: str, separator: str) -> bytes:
-    """A stored name as a client sees it, in modified UTF-7."""
-    return encode_utf7(name.replace("/", separator))
-
-
 def pattern(text: str, separator: str) -> re.Pattern[str]:
     """LIST wildcards as a linear-time expression: ``*`` any, ``%`` any but the separator."""
     parts = re.split(r"([*%]+)", text)

@@ -1,4 +1,5 @@
-"""A connection: octets in to a session, replies out in one write for each batch of input, deadlines, STARTTLS.
+"""A connection: octets in to a session, replies out in one write for each batch of input, deadlines, STARTTLS, DEFLATE
+(RFC 4978).
 
 Promise: an idle connection holds no buffer (one receive buffer is shared by all connections of a worker; what a
 session could not use yet is copied). Pipelined commands are answered in order: while a command runs as a
@@ -10,6 +11,7 @@ before TLS starts is dropped and never seen by the session (RFC 3207 4.2, RFC 90
 import asyncio
 import contextlib
 import time
+import zlib
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +26,7 @@ PENDING = 65536
 HANDSHAKE = 30.0
 LINGER = 30.0
 BUFFER = 262144
+WINDOW = 12  # of the compressor, as a power of two: 32 KB for a connection that is not idle
 
 
 class Session(Protocol):
@@ -57,9 +60,12 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "__weakref__",
+        "_deflate",
         "_discard",
+        "_inflate",
         "_listener",
         "_out",
+        "_packed",
         "_pending",
         "_reading",
         "_task",
@@ -67,6 +73,7 @@ class Connection(asyncio.BufferedProtocol):
         "busy",
         "closing",
         "deadline",
+        "deflated",
         "host",
         "local",
         "session",
@@ -82,6 +89,10 @@ class Connection(asyncio.BufferedProtocol):
         self._task: asyncio.Task[None] | None = None
         self._unpaused: asyncio.Future[None] | None = None
         self._discard = False
+        self._inflate: Any = None
+        self._packed = b""
+        self._deflate: Any = None
+        self.deflated = False
         self.busy = False
         self.closing = False
         self.deadline = 0.0
@@ -116,6 +127,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.closing or self.session is None:
+            return
+        if self._inflate is not None:
+            self._packed += bytes(self._listener.buffer[:nbytes])
+            self._unpack()
             return
         if self.busy:
             self._pending += bytes(self._listener.buffer[:nbytes])
@@ -168,7 +183,23 @@ class Connection(asyncio.BufferedProtocol):
             return
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out.clear()
+        if self.deflated:
+            if self._deflate is None:
+                self._deflate = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -WINDOW, 5)
+            data = self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
         self.transport.write(data)
+
+    def start_deflate(self) -> None:
+        """Send what is queued as it is; from here on both sides compress (RFC 4978)."""
+        self.flush()
+        self.deflated = True
+        self._inflate = zlib.decompressobj(-15)
+        self._discard = True  # the client waits for the answer before it sends more
+        self.pending_drop()
+
+    def rest(self) -> None:
+        """Give back what an idle connection does not need: the compressor begins anew with the next reply."""
+        self._deflate = None
 
     async def drain(self) -> None:
         """Send what is queued and wait while the peer does not read. ConnectionError once it is gone."""
@@ -205,7 +236,7 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.abort()
 
     def pending_drop(self) -> None:
-        self._pending = b""
+        self._pending = self._packed = b""
 
     @property
     def tls_available(self) -> bool:
@@ -221,6 +252,24 @@ class Connection(asyncio.BufferedProtocol):
         self.run(self._start_tls())
 
     # ---------------------------------------------------------------- inside
+
+    def _unpack(self) -> None:
+        """Feed what was received compressed, a bounded piece at a time; while a command runs the rest stays packed."""
+        more = bool(self._packed)
+        while more and not self.busy and not self.closing:
+            try:
+                plain = self._inflate.decompress(self._packed, PENDING)
+            except zlib.error as error:
+                log.event("deflate.failed", peer=self.host, error=error)
+                self.abort()
+                return
+            self._packed = self._inflate.unconsumed_tail
+            more = bool(self._packed) or len(plain) == PENDING
+            if plain:
+                self._drive(memoryview(self._pending + plain))
+        if len(self._packed) > PENDING and self._reading:
+            self._reading = False
+            self.transport.pause_reading()
 
     def _drive(self, data: memoryview) -> None:
         self._pending = b""
@@ -252,7 +301,9 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._pending:
             self._drive(memoryview(self._pending))
-        if not self._reading and len(self._pending) <= PENDING and not self.closing:
+        if self._inflate is not None and not self.busy:
+            self._unpack()
+        if not self._reading and max(len(self._pending), len(self._packed)) <= PENDING and not self.closing:
             self._reading = True
             with contextlib.suppress(RuntimeError):
                 self.transport.resume_reading()

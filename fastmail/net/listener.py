@@ -19,6 +19,7 @@ from fastmail.net.tls import ServerTls
 from fastmail.telemetry.counters import count
 
 SWEEP = 1.0
+REST = 30  # sweeps between two that give back buffers
 BACKLOG = 1024
 
 
@@ -32,9 +33,14 @@ class Registry:
 
     async def sweep(self) -> None:
         """Ends sessions whose deadline has passed; runs as long as the worker."""
+        ticks = 0
         while True:
             await asyncio.sleep(SWEEP)
             now = time.monotonic()
+            ticks += 1
+            if ticks % REST == 0:
+                for connection in self.connections:
+                    connection.rest()
             for connection in [c for c in self.connections if 0 < c.deadline < now]:
                 connection.deadline = 0.0
                 if not connection.closing:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from fastmail._core import pages, rows
 from fastmail._core.uidset import UidSet
+from fastmail.message.identity import marked
 from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
 from fastmail.store.hub import Hub
@@ -245,7 +246,7 @@ class MemoryStore:
         for m in messages:
             bits = self._bits(box, m.keywords, True)
             content = b"".join(bytes(chunk) for chunk in m.content)
-            self._add(box, m.flags, bits, m.date, m.size, content, m.summary)
+            self._add(box, m.flags, bits, m.date, m.size, content, marked(m.summary))
             uids.append(box.row.uidnext - 1)
         self.hub.publish([key])
         return Appended(key, box.row.uidvalidity, uids, box.row.modseq)

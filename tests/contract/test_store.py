@@ -9,6 +9,7 @@ import pytest
 
 from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
+from fastmail.message.identity import email_id
 from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, FLAGGED, SEEN
 from fastmail.store.interface import Account, Delivery, NewMessage, Store
@@ -183,6 +184,23 @@ def test_copy_and_move_keep_flags_and_dates(run) -> None:
             assert snapshot.keywords(target) == [b"x"]
             assert snapshot.summaries(target, UidSet.of([3]))
         assert await store.content(account, target, 3) == b"B: 2\n\n2\n"
+
+    run(scenario)
+
+
+def test_copies_keep_the_identity_of_a_message(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        await store.append(account, key, [message()])
+        await store.append(account, key, [message() for _ in range(20)])
+        target = store.find(account, "Archive")
+        assert target is not None
+        await store.copy(account, key, UidSet.of([1, 21]), target)
+        with store.snapshot(account) as snapshot:
+            here = {uid: email_id(data) for uid, data in snapshot.summaries(key, UidSet.of_ranges((1, 21))).items()}
+            there = {uid: email_id(data) for uid, data in snapshot.summaries(target, UidSet.of_ranges((1, 2))).items()}
+        assert len(set(here.values())) == 21
+        assert there == {1: here[1], 2: here[21]}
 
     run(scenario)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
+from fastmail.message.identity import marked
 from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
 from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Mailbox, NewMessage, Stored
@@ -176,7 +177,7 @@ def append(
         bits = keyword_bits(txn, t, key, message.keywords)
         uid = append_record(txn, t, box, message.flags, bits, message.date, message.size, saved)
         at = layout.uid_key(key, uid)
-        txn.put(at, layout.pack_message(name, message.summary), db=t.msg)
+        txn.put(at, layout.pack_message(name, marked(message.summary)), db=t.msg)
         if bits and not content.in_segment(name):
             txn.put(at, b"", db=t.todo)
         uids.append(uid)
@@ -200,7 +201,7 @@ def _arrive(
         raise CannotDo("the mailbox has used up its UIDs")
     for one, message, name in zip(uids, messages, names, strict=True):
         record = pages.pack(one, message.flags, modseq, 0, message.date, message.size, saved)
-        t.arrivals.add(txn, key, record, layout.pack_message(name, message.summary))
+        t.arrivals.add(txn, key, record, layout.pack_message(name, marked(message.summary)))
     return Appended(key, box.uidvalidity, uids, modseq)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
+from fastmail.message import summary
+from fastmail.message.identity import marked
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local import content, foreign, layout, ops, sync
@@ -147,8 +149,11 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
             saved = old[6]
             if layout.uid_key(key, old[0]) in todo:
                 flags, keywords = old[1], old[3]
+            made = item.summary + summary.rest(layout.summary_of(values[old[0]]))
+        else:
+            made = marked(item.summary)
         record = (flags, 0, keywords, item.date, item.size, saved)
-        entries.append((item.uid or layout.MAX_UID, record, layout.pack_message(item.marked, item.summary)))
+        entries.append((item.uid or layout.MAX_UID, record, layout.pack_message(item.marked, made)))
     entries.sort(key=lambda entry: entry[0])  # new ones stay in their order, behind all
     for uid, (flags, _, keywords, date, size, saved), value in entries:
         box.uidnext = uid if uid < layout.MAX_UID else max(box.uidnext, uidnext)

@@ -17,6 +17,7 @@ from typing import Any
 from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
+from fastmail.message.identity import marked
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import LETTERED_KEYWORDS, SEEN
 from fastmail.store.interface import Mailbox
@@ -244,7 +245,7 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
             box.uidnext = max(box.uidnext, floor)
         uid = ops.append_record(txn, t, box, item.flags, item.keywords, item.date, item.size, item.saved)
         at = layout.uid_key(key, uid)
-        txn.put(at, layout.pack_message(item.marked, item.summary), db=t.msg)
+        txn.put(at, layout.pack_message(item.marked, marked(item.summary)), db=t.msg)
         if item.marked[:1] == b"c" and box.recent_from == uid:
             box.recent_from = uid + 1
     ops.save(txn, t, box)

@@ -17,7 +17,7 @@ from fastmail.message.order import Entry
         (b"hello (fwd) (FWD)", "hello", True),
         (b"[Fwd: Re: hello]", "hello", True),
         (b"Re[2]: hello", "hello", True),
-        (b"=?utf-8?q?Re=3A_gr=C3=BC=C3=9Fe?=", "grüsse", True),
+        (b"=?utf-8?q?Re=3A_gr=C3=BC=C3=9Fe?=", "gru\u0308sse", True),
         (b"regarding: x", "regarding: x", False),
         (b"folded\r\n\tsubject", "folded subject", False),
         (b"", "", False),

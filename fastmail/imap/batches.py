@@ -1,0 +1,43 @@
+"""UIDBATCHES (RFC 10022): ranges of UIDs that each hold so many messages, so that a client can ask for a mailbox in
+pieces without learning all of its UIDs first. The newest batch comes first.
+"""
+
+from typing import TYPE_CHECKING
+
+from fastmail._core.imap import ParseError, Reader
+from fastmail._core.uidset import UidSet
+from fastmail.imap.authenticate import Work
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+MOST = 100_000
+
+
+def batches(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """``UIDBATCHES size [first:last]``: the batches themselves are counted from 1, from the highest UIDs down."""
+    selected = session.selected
+    assert selected is not None
+    reader.sp()
+    size = reader.number(True)
+    first, last = 1, MOST
+    if reader.more():
+        at = reader.pos
+        first = reader.number(True)
+        if not reader.skip(b":"):
+            raise ParseError("a range of batches such as 1:10", at)
+        last = reader.number(True)
+        first, last = min(first, last), max(first, last)
+    reader.end()
+    uids = selected.uids
+    total = -(-len(uids) // size)
+    found = []
+    for number in range(first, min(last, total) + 1):
+        high = len(uids) - (number - 1) * size
+        low = max(1, high - size + 1)
+        top = uids.at(UidSet.of([high])).first
+        bottom = uids.at(UidSet.of([low - 1])).first + 1 if low > 1 else 1
+        found.append(b"%d:%d" % (top, bottom))
+    answer = b" " + b",".join(found) if found else b""
+    session.conn.write(b'* UIDBATCHES (TAG "' + tag + b'")' + answer + b"\r\n")
+    return session.finish(tag, b"OK UIDBATCHES completed")  # type: ignore[no-any-return]

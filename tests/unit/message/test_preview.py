@@ -1,0 +1,66 @@
+"""PREVIEW texts, and identifiers of messages and threads."""
+
+import pytest
+
+from fastmail._core import mime
+from fastmail.message import identity, summary
+from fastmail.message.preview import preview
+
+
+def shown(raw: str) -> str:
+    content = raw.encode()
+    return preview(content, summary.of(content))
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ("Subject: x\n\n  Hello,\n\n  world \n", "Hello, world"),
+        ("Subject: x\n\n> quoted\nanswer\n", "answer"),
+        ("Subject: x\n\n> only quoted\n", "> only quoted"),
+        ("Subject: x\n\n", ""),
+        ("Content-Type: image/png\n\nxyz\n", ""),
+        (
+            "Content-Type: text/html\n\n<html><head><title>T</title><style>p{}</style></head>"
+            "<p>A&nbsp;<b>b</b> &amp; c<!-- no --></html>",
+            "A b & c",
+        ),
+        (
+            'Content-Type: multipart/alternative; boundary="b"\n\n--b\nContent-Type: text/html\n\n<i>rich</i>\n'
+            "--b\nContent-Type: text/plain\n\nplain\n--b--\n",
+            "plain",
+        ),
+        (
+            'Content-Type: multipart/mixed; boundary="b"\n\n--b\nContent-Disposition: attachment\n\nfile\n'
+            "--b\nContent-Type: text/plain\nContent-Transfer-Encoding: base64\n\nZ3LDvG4=\n--b--\n",
+            "grün",
+        ),
+        ("Subject: x\n\n" + "a" * 500, "a" * 200),
+    ],
+)
+def test_preview(raw: str, words: str) -> None:
+    assert shown(raw) == words
+
+
+def ids(header: str) -> tuple[bytes, bytes]:
+    stored = identity.marked(mime.scan((header + "\n\nbody\n").encode()))
+    parsed = summary.read(stored)
+    assert parsed is not None
+    return identity.email_id(stored), identity.thread_id(stored, parsed)
+
+
+def test_replies_share_a_thread_and_no_identity() -> None:
+    first, thread = ids("Message-ID: <a@x>")
+    for reply in (
+        "Message-ID: <b@x>\nIn-Reply-To: <a@x>",
+        "Message-ID: <c@x>\nReferences: <a@x>\n <b@x>\nIn-Reply-To: <b@x>",
+    ):
+        one, same = ids(reply)
+        assert same == thread and one != first
+    assert ids("Message-ID: <other@x>")[1] != thread
+    assert ids("Subject: none")[1] != ids("Subject: none")[1]
+
+
+def test_a_message_without_a_mark_has_a_steady_name() -> None:
+    made = mime.scan(b"Subject: old\n\nx\n")
+    assert identity.email_id(made) == identity.email_id(bytes(made))
