@@ -11,6 +11,7 @@ from fastmail.delivery.deliver import Deliverer
 from fastmail.directory.local import LocalDirectory
 from fastmail.imap import session as imap
 from fastmail.model.limits import Limits
+from fastmail.model.quota import Quota
 from fastmail.net.connection import Connection, Session
 from fastmail.net.listener import Listener, Registry
 from fastmail.net.tls import ServerTls
@@ -70,7 +71,8 @@ class Assembly:
             recover=recover,
             kind=config.store.content,
         )
-        self.deliverer = Deliverer(self.directory, self.store, maildir_template(config), config.server.hostname)
+        quota = Quota(config.limits.quota_storage, config.limits.quota_messages, config.limits.quota_mailboxes)
+        self.deliverer = Deliverer(self.directory, self.store, maildir_template(config), config.server.hostname, quota)
         self.verifier = Verifier(self.directory, max(1, config.auth.threads), config.auth.default_domain)
         self.staging = os.path.join(config.server.data_dir, "staging")
 
@@ -101,6 +103,9 @@ class Assembly:
             staging=self.staging,
             plaintext=plaintext,
             separator=config.store.separator,
+            directory=self.directory,
+            admins=frozenset(config.auth.admins),
+            admin_contact=config.server.admin_contact,
             **shared,  # type: ignore[arg-type]
         )
         pop3_service = pop3.Service(

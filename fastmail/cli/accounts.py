@@ -27,11 +27,13 @@ from fastmail.cli.common import (
     read_config,
     show,
 )
+from fastmail.config.load import parse_size
 from fastmail.config.settings import Config
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.local import DirectoryError, LocalDirectory
 from fastmail.model.address import Address, account_address, domain_name
 from fastmail.model.errors import BadAddress
+from fastmail.model.quota import Quota
 
 domains = typer.Typer(no_args_is_help=True, help="Domains that this server takes mail for.")
 accounts = typer.Typer(no_args_is_help=True, help="Accounts: who can log in and get mail.")
@@ -90,6 +92,45 @@ def account_passwd(
         fail(f"there is no account {account}; `fastmail account list` shows them")
     place.set_password(account.key, schemes.hash_password(ask_password(password_stdin)))
     output.print(f"changed the password of {account}")
+
+
+@accounts.command("quota")
+@command
+def account_quota(
+    address: AddressArgument,
+    storage: Annotated[str, typer.Option(help='Such as "5 GiB"; "none" for no limit, "default" for [limits].')] = "",
+    messages: Annotated[str, typer.Option(help="A number, none or default.")] = "",
+    mailboxes: Annotated[str, typer.Option(help="A number, none or default.")] = "",
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+) -> None:
+    """Show or set the limits of an account; they count at once."""
+    account = account_address(address)
+    place = directory(config)
+    record = place.account(account.key)
+    if record is None:
+        fail(f"there is no account {account}; `fastmail account list` shows them")
+        return
+    given = (storage, messages, mailboxes)
+    if any(given):
+        sizes = [_limit(text, old) for text, old in zip(given, record.quota, strict=True)]
+        place.set_quota(account.key, Quota(*sizes))
+        record = place.account(account.key) or record
+    names = ("storage", "messages", "mailboxes")
+    values = {name: {0: "default", -1: "none"}.get(one, one) for name, one in zip(names, record.quota, strict=True)}
+    show([{"address": account.key, **values}], json)
+
+
+def _limit(text: str, old: int) -> int:
+    """A limit as it is kept: 0 default, -1 none."""
+    if not text:
+        return old
+    if text in ("none", "default"):
+        return -1 if text == "none" else 0
+    try:
+        return parse_size(text)
+    except ValueError:
+        raise DirectoryError(f'{text!r} is not a limit: a number or "5 GiB", none or default is expected') from None
 
 
 @accounts.command("remove")

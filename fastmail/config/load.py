@@ -69,14 +69,19 @@ def parse(text: str, path: str = "fastmail.toml") -> Config:
     return config
 
 
+def parse_size(text: str) -> int:
+    """Octets of "25 MiB" and the like; ValueError says what is expected."""
+    match = re.fullmatch(r"(\d+)\s*([A-Za-z]*)", text.strip())
+    if match is None or match.group(2).lower() not in _SIZES:
+        raise ValueError(f'must be a size such as 1048576 or "25 MiB", not "{text}"')
+    return int(match.group(1)) * _SIZES[match.group(2).lower()]
+
+
 def _value(item: "Field[Any]", value: Any) -> Any:
     kind = item.metadata["kind"]
     if kind == "size":
         if isinstance(value, str):
-            match = re.fullmatch(r"(\d+)\s*([A-Za-z]*)", value.strip())
-            if match is None or match.group(2).lower() not in _SIZES:
-                raise ValueError(f'must be a size such as 1048576 or "25 MiB", not "{value}"')
-            return int(match.group(1)) * _SIZES[match.group(2).lower()]
+            return parse_size(value)
         kind = "int"
     if kind == "time":
         if isinstance(value, str):

@@ -26,6 +26,7 @@ class Server:
     delivery_workers: int = _s(
         0, "Workers that take SMTP (25) and LMTP; 0 for one of each four: syncs are shared best in one."
     )
+    admin_contact: str = _s("", "Whom users may turn to: a URL such as mailto:postmaster@example.org, shown by IMAP.")
     user: str = _s("", "Drop root to this user after the ports are bound. Empty: stay who we are.")
     group: str = _s("", "Group for the same; empty: the user's own.")
 
@@ -61,6 +62,7 @@ class Auth:
         False, 'Allow passwords without TLS: false, "loopback" (only from this machine) or true.', "plaintext"
     )
     default_domain: str = _s("", "Domain that completes a login name without an @.")
+    admins: list[str] = _s([], "Accounts that may set quotas of others by IMAP.")
     threads: int = _s(2, "Threads that check passwords in each worker.")
 
 
@@ -90,6 +92,11 @@ class Limits:
     idle_timeout: float = _s(1800.0, "A logged-in IMAP session without a command is ended after this.", "time")
     command_timeout: float = _s(300.0, "SMTP and POP3: longest wait for a command, or for more of a message.", "time")
     login_timeout: float = _s(60.0, "Longest time until an IMAP or POP3 session has logged in.", "time")
+    quota_storage: int = _s(
+        0, "Most that an account may hold; 0 for no limit. `fastmail account quota` differs.", "size"
+    )
+    quota_messages: int = _s(0, "The same in messages.")
+    quota_mailboxes: int = _s(0, "The same in mailboxes.")
     command_line: int = _s(65536, "Longest IMAP command, without literals, after login.", "size")
     errors: int = _s(20, "Bad commands after which a session is ended.")
     auth_failures: int = _s(3, "Failed logins after which a session is ended.")

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from fastmail._core import mime
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.message import trace
-from fastmail.model.errors import ClientError, MailError, StorageFull
+from fastmail.model.errors import ClientError, MailError, OverQuota, StorageFull
+from fastmail.model.quota import NO_QUOTA, Quota
 from fastmail.store.interface import Account, Delivery, NewMessage, Store
+from fastmail.store.quota import check
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -51,29 +53,43 @@ class Outcome:
 class Deliverer:
     """One in each worker. ``template`` is the Maildir path with {domain} and {user}."""
 
-    def __init__(self, directory: Directory, store: Store, template: str, hostname: str) -> None:
+    def __init__(
+        self, directory: Directory, store: Store, template: str, hostname: str, quota: Quota = NO_QUOTA
+    ) -> None:
         self.directory = directory
         self.store = store
         self.hostname = hostname
+        self._quota = quota
         self._template = template
         self._accounts: dict[str, Account] = {}
 
     def account(self, record: AccountRecord) -> Account:
         """Where the account's mail lies."""
         known = self._accounts.get(record.address)
-        if known is not None and known.id == record.id:
+        quota = record.quota.over(self._quota)
+        if known is not None and known.id == record.id and known.quota == quota:
             return known
         if len(self._accounts) > REMEMBERED:
             self._accounts.clear()
         user, _, domain = record.address.rpartition("@")
         self._accounts[record.address] = account = Account(
-            record.id, record.address, self._template.format(domain=domain, user=user)
+            record.id, record.address, self._template.format(domain=domain, user=user), quota
         )
         return account
 
     def account_by_id(self, number: int) -> Account | None:
         record = self.directory.account_by_id(number)
         return self.account(record) if record is not None else None
+
+    def full(self, records: Sequence[AccountRecord], octets: int) -> bool:
+        """Has none of these accounts room for so much? Asked at RCPT, so that nothing has to be sent back."""
+        try:
+            for record in records:
+                check(self.store, self.account(record), octets or 1)
+                return False
+        except OverQuota:
+            return len(records) == 1
+        return False
 
     async def deliver(self, envelope: Envelope, content: bytes | memoryview, mailbox: str = "INBOX") -> list[Outcome]:
         """Deliver content (with LF) to each recipient; one Outcome for each, in order."""
@@ -112,6 +128,11 @@ class Deliverer:
                     continue
                 prefix = back + trace.delivered_to(record.address) + common
                 whole = size + len(prefix) + prefix.count(b"\n")
+                try:
+                    check(self.store, account, whole)
+                except OverQuota as error:
+                    outcomes[position] = self._failure(number, error)
+                    continue
                 message = NewMessage((prefix, content), mime.with_prefix(summary, prefix), whole, date)
                 items.append(Delivery(account, key, message))
                 owners.append(position)
@@ -152,6 +173,9 @@ class Deliverer:
         if isinstance(error, StorageFull):
             count("delivery.full")
             return Outcome(452, "4.3.1", "not enough storage, try again later")
+        if isinstance(error, OverQuota):
+            count("delivery.quota")
+            return Outcome(552, "5.2.2", "mailbox is full")
         count("delivery.failed")
         if isinstance(error, ClientError):
             return Outcome(451, "4.2.0", "mailbox is not available")

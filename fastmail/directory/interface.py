@@ -6,6 +6,8 @@ Answers are immediate and reflect the last commit, so that a command takes effec
 from dataclasses import dataclass
 from typing import Protocol
 
+from fastmail.model.quota import NO_QUOTA, Quota
+
 MAX_ALIAS_DEPTH = 10
 MAX_ALIAS_TARGETS = 1000
 
@@ -18,6 +20,7 @@ class AccountRecord:
     address: str
     password: str
     enabled: bool = True
+    quota: Quota = NO_QUOTA
 
 
 class Directory(Protocol):
@@ -32,6 +35,10 @@ class Directory(Protocol):
     def resolve(self, address: str) -> list[AccountRecord]:
         """Who gets mail for the address: the account itself, those behind an alias, the account in front of a
         ``+detail``, or the domain's catch-all. Empty when nobody does."""
+        ...
+
+    def set_quota(self, address: str, quota: Quota) -> None:
+        """Give an account limits of its own; it waits for the disk."""
         ...
 
     def may_send_as(self, account: AccountRecord, address: str) -> bool:

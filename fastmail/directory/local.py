@@ -16,18 +16,20 @@ import msgspec
 from fastmail.directory.interface import AccountRecord, lookup
 from fastmail.durable.env import Environment
 from fastmail.model.errors import ClientError, CorruptData
+from fastmail.model.quota import Quota
 
 LAYOUT = 1
 REMEMBERED = 50_000
 
 
 class AccountRow(msgspec.Struct, array_like=True):
-    """version 1: number, ``{SCHEME}hash``, enabled."""
+    """version 1: number, ``{SCHEME}hash``, enabled, limits (octets, messages, mailboxes; 0 the default, -1 none)."""
 
     version: int
     id: int
     password: str
     enabled: bool = True
+    quota: tuple[int, int, int] = (0, 0, 0)
 
 
 class DirectoryError(ClientError):
@@ -178,14 +180,24 @@ class LocalDirectory:
             txn.put(b"next-id", str(number).encode(), db=self._db["meta"])
         return new
 
-    def set_password(self, address: str, password: str) -> None:
+    @contextmanager
+    def _changed(self, address: str) -> Iterator[AccountRow]:
+        """An account's row, to be written back."""
         with self._env.write() as txn:
             old = txn.get(address.encode(), db=self._db["account"])
             if old is None:
                 raise DirectoryError(f"there is no account {address}; `fastmail account list` shows them")
             row = _account(old)
-            row.password = password
+            yield row
             txn.put(address.encode(), _encode(row), db=self._db["account"])
+
+    def set_password(self, address: str, password: str) -> None:
+        with self._changed(address) as row:
+            row.password = password
+
+    def set_quota(self, address: str, quota: Quota) -> None:
+        with self._changed(address) as row:
+            row.quota = (quota.octets, quota.messages, quota.mailboxes)
 
     def remove_account(self, address: str) -> AccountRecord:
         record = self.account(address)
@@ -224,4 +236,4 @@ def _record(address: str, row: bytes) -> AccountRecord:
         raise CorruptData(f"account {address}: {error}") from None
     if found.version != 1:
         raise CorruptData(f"account {address} has layout {found.version}")
-    return AccountRecord(found.id, address, found.password, found.enabled)
+    return AccountRecord(found.id, address, found.password, found.enabled, Quota(*found.quota))

@@ -16,6 +16,7 @@ from fastmail.imap.messages import read_set, writable
 from fastmail.message.sections import UnknownEncoding
 from fastmail.model.errors import CannotDo
 from fastmail.store.interface import NewMessage
+from fastmail.store.quota import check
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession, Upload
@@ -85,6 +86,8 @@ async def _finish(session: "ImapSession", upload: "Upload") -> None:
     if key is None:
         session.conn.write(tag + b" NO [TRYCREATE] mailbox does not exist\r\n")
         return
+    if old is None:
+        check(store, account, sum(message.size for message in messages), len(messages))
     kept = await store.append(account, key, messages)
     code = b"[APPENDUID %d %b]" % (kept.uidvalidity, UidSet.of(kept.uids).octets())
     text = b"OK " + code + b" APPEND completed"

@@ -22,7 +22,8 @@ AFTER = BASE + (
     b" UIDPLUS NAMESPACE UNSELECT CHILDREN MOVE SPECIAL-USE CREATE-SPECIAL-USE CONDSTORE QRESYNC ESEARCH SEARCHRES"
     b" MULTIAPPEND LIST-EXTENDED LIST-STATUS STATUS=SIZE WITHIN SAVEDATE PARTIAL SORT SORT=DISPLAY ESORT"
     b" THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS UTF8=ACCEPT BINARY OBJECTID"
-    b" PREVIEW REPLACE UNAUTHENTICATE UIDONLY UIDBATCHES INPROGRESS I18NLEVEL=1 SEARCH=FUZZY"
+    b" PREVIEW REPLACE UNAUTHENTICATE UIDONLY UIDBATCHES INPROGRESS I18NLEVEL=1 SEARCH=FUZZY QUOTA"
+    b" QUOTA=RES-STORAGE QUOTA=RES-MESSAGE QUOTA=RES-MAILBOX METADATA LIST-METADATA"
 )
 Work = Coroutine[Any, Any, None] | None
 
@@ -37,7 +38,8 @@ def capabilities(session: "ImapSession") -> bytes:
     """What is done, now."""
     if session.account is not None:
         packed = b"" if session.conn.deflated else b" COMPRESS=DEFLATE"
-        return AFTER + packed + b" APPENDLIMIT=%d" % session.service.limits.message_size
+        admin = b" QUOTASET" if session.account.address in session.service.admins else b""
+        return AFTER + packed + admin + b" APPENDLIMIT=%d" % session.service.limits.message_size
     out = BASE
     if session.conn.tls_available and not session.conn.tls:
         out += b" STARTTLS"

@@ -1,5 +1,5 @@
-"""LIST and LSUB (RFC 3501 6.3.8, 6.3.9), with LIST-EXTENDED (RFC 5258), LIST-STATUS (RFC 5819), CHILDREN (RFC 3348) and
-SPECIAL-USE (RFC 6154).
+"""LIST and LSUB (RFC 3501 6.3.8, 6.3.9), with LIST-EXTENDED (RFC 5258), LIST-STATUS (RFC 5819), CHILDREN (RFC 3348),
+SPECIAL-USE (RFC 6154) and LIST-METADATA (RFC 9590).
 """
 
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastmail._core.imap import ParseError, Reader
-from fastmail.imap import status
+from fastmail.imap import metadata, status
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import decode_name, done, quoted, wire_text
 from fastmail.model.errors import CannotDo
@@ -24,13 +24,15 @@ Match = Callable[[str], bool]
 
 @dataclass(slots=True)
 class Asked:
-    """One LIST. ``extended``: the command used a form of RFC 5258; ``items``: STATUS items for each mailbox."""
+    """One LIST. ``extended``: the command used a form of RFC 5258; ``items``: STATUS items for each mailbox;
+    ``entries``: annotations."""
 
     reference: bytes = b""
     patterns: list[bytes] = field(default_factory=list)
     select: set[bytes] = field(default_factory=set)
     returns: set[bytes] = field(default_factory=set)
     items: list[bytes] = field(default_factory=list)
+    entries: list[bytes] = field(default_factory=list)
     extended: bool = False
 
 
@@ -85,10 +87,13 @@ def _returns(session: "ImapSession", reader: Reader, asked: Asked) -> None:
         if option == b"STATUS":
             reader.sp()
             asked.items = status.read_items(session, reader)
+        elif option == b"METADATA":
+            reader.sp()
+            asked.entries = metadata.read_entries(reader)
         elif option in RETURN:
             asked.returns.add(option)
         else:
-            raise ParseError("SUBSCRIBED, CHILDREN, SPECIAL-USE or STATUS (items)", at)
+            raise ParseError("SUBSCRIBED, CHILDREN, SPECIAL-USE, STATUS (items) or METADATA (entries)", at)
         if reader.peek() == 32:
             reader.sp()
     reader.close()
@@ -144,6 +149,10 @@ async def _list(session: "ImapSession", tag: bytes, asked: Asked) -> None:
         out.append(b"* LIST (%b) %b %b%b\r\n" % (b" ".join(marks), quoted(sep), wire_text(session, name), below))
         if box is not None and asked.items:
             out.append(status.line(session, box.name, box, asked.items))
+        if box is not None and asked.entries:
+            found = metadata.values(session, box.key, asked.entries)
+            if found:
+                out.append(metadata.line(session, box.name, found))
     session.conn.write(b"".join(out))
     await done(session, tag, b"LIST")
 

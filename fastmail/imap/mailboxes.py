@@ -10,6 +10,7 @@ from fastmail.message.identity import mailbox_id
 from fastmail.model.errors import CannotDo
 from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7, encode_utf7
 from fastmail.store.interface import SPECIAL
+from fastmail.store.quota import check
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
@@ -73,6 +74,7 @@ async def _create(session: "ImapSession", tag: bytes, name: str, special: int) -
         listing = await store.listing(account)
         if any(box.special & special for box in listing.mailboxes):
             raise UseRefused("another mailbox has this special use")
+    check(store, account, 0, 0, 1)
     await store.create(account, name, special)
     key = store.find(account, name)
     code = b"[MAILBOXID (%b)] " % mailbox_id(key) if key is not None else b""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastmail._core import fetch as render
+from fastmail._core import pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
@@ -16,6 +17,7 @@ from fastmail.imap.views import FLAGS_ITEM, Selected
 from fastmail.model.errors import CannotDo
 from fastmail.model.flags import DELETED
 from fastmail.store.interface import ALL_MODSEQ, Account, Store, Stored
+from fastmail.store.quota import check as room
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
@@ -253,6 +255,10 @@ async def _run_transfer(session: "ImapSession", tag: bytes, uids: UidSet, name: 
         return
     text = b"OK " + word + b" completed"
     if uids:
+        if account.quota and not move:
+            with store.snapshot(account) as snapshot:
+                found = [r for page in snapshot.pages(selected.key, uids) for r in pages.records(page) if r[0] in uids]
+            room(store, account, sum(record[5] for record in found), len(found))
         result = await store.copy(account, selected.key, uids, target, move)
         if result.source:
             code = b"[COPYUID %d %b %b]" % (

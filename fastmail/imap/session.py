@@ -15,9 +15,9 @@ from fastmail._core.imap import ParseError, Reader, literal_at_end
 from fastmail._core.lines import ContentReader, find_crlf
 from fastmail._core.uidset import UidSet
 from fastmail.auth.verifier import Verifier
-from fastmail.directory.interface import AccountRecord
+from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.durable.staging import Staged
-from fastmail.imap import table
+from fastmail.imap import metadata, quota, table
 from fastmail.imap.mailboxes import UseRefused
 from fastmail.imap.messages import StoreJob, last_tag, run_stores
 from fastmail.imap.table import AUTH, NEW, SELECTED
@@ -29,6 +29,7 @@ from fastmail.model.errors import (
     MailboxExists,
     MailError,
     NoSuchMailbox,
+    OverQuota,
     StorageFull,
     TemporaryError,
     TooMuch,
@@ -36,6 +37,7 @@ from fastmail.model.errors import (
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
 from fastmail.store.interface import Account, Store
+from fastmail.store.quota import check
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -48,6 +50,11 @@ _APPEND = re.compile(rb"[^ ]+ (APPEND|(UID )?REPLACE [0-9*]+) ", re.IGNORECASE)
 CODES: list[tuple[type[MailError], str]] = [
     (UseRefused, "[USEATTR] "),
     (UnknownEncoding, "[UNKNOWN-CTE] "),
+    (OverQuota, "[OVERQUOTA] "),
+    (quota.NoPermission, "[NOPERM] "),
+    (quota.NoSuchRoot, "[NONEXISTENT] "),
+    (metadata.EntryTooBig, f"[METADATA MAXSIZE {metadata.LONGEST}] "),
+    (metadata.TooManyEntries, "[METADATA TOOMANY] "),
     (NoSuchMailbox, "[NONEXISTENT] "),
     (MailboxExists, "[ALREADYEXISTS] "),
     (CannotDo, "[CANNOT] "),
@@ -65,6 +72,9 @@ class Service:
     verifier: Verifier
     account: Callable[[AccountRecord], Account]
     staging: str
+    directory: Directory
+    admins: frozenset[str] = frozenset()
+    admin_contact: str = ""
     plaintext: bool | str = False
     separator: str = "/"
     views: ViewCache = field(default_factory=ViewCache)
@@ -351,6 +361,11 @@ class ImapSession:
             return f"NO [TOOBIG] message is too big: {self.service.limits.message_size} octets is the most"
         if size == 0:
             return "NO message is empty"
+        assert self.account is not None
+        try:
+            check(self.service.store, self.account, size)
+        except OverQuota as error:
+            return f"NO [OVERQUOTA] {error}"
         reader = ContentReader(False, 1 << 40, False)
         command = whole[: whole.rindex(b"{")]
         binary = command.endswith(b"~")

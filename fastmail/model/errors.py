@@ -5,6 +5,7 @@
     │   ├── NoSuchMailbox      IMAP NO [NONEXISTENT] / [TRYCREATE]
     │   ├── MailboxExists      IMAP NO [ALREADYEXISTS]
     │   ├── CannotDo           IMAP NO [CANNOT]
+    │   ├── OverQuota          the account is full: IMAP NO [OVERQUOTA], SMTP 552 5.2.2
     │   ├── TooMuch            a limit was reached: IMAP NO [LIMIT], SMTP 552
     │   └── BadAddress         SMTP 501 / 553
     ├── TemporaryError         our fault or nobody's, later it may work: SMTP 451, IMAP NO [UNAVAILABLE]
@@ -35,6 +36,10 @@ class MailboxExists(ClientError):
 
 class CannotDo(ClientError):
     """Understood and impossible, now and later."""
+
+
+class OverQuota(ClientError):
+    """The account holds as much as it may."""
 
 
 class TooMuch(ClientError):

@@ -14,6 +14,9 @@ class Limits:
     idle_timeout: float = 1800.0
     command_timeout: float = 300.0
     login_timeout: float = 60.0
+    quota_storage: int = 0
+    quota_messages: int = 0
+    quota_mailboxes: int = 0
     command_line: int = 65536
     errors: int = 20
     auth_failures: int = 3

@@ -281,6 +281,9 @@ class SmtpSession:
             count("smtp.unknown")
             self._bad("550 5.1.1 no such user here")
             return
+        if service.deliverer.full(records, self._announced):
+            self._bad("552 5.2.2 mailbox is full")
+            return
         self._envelope.recipients.append((address, records))
         self._say("250 2.1.5 recipient ok")
 

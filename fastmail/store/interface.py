@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fastmail._core.uidset import UidSet
+from fastmail.model.quota import NO_QUOTA, Quota
 
 Octets = bytes | bytearray | memoryview
 ALL_MODSEQ = (1 << 64) - 1
@@ -27,6 +28,7 @@ class Account:
     id: int
     address: str
     root: str = ""
+    quota: Quota = NO_QUOTA
 
 
 # attributes of a mailbox (RFC 6154), as bits of Mailbox.special
@@ -134,6 +136,14 @@ class Snapshot(Protocol):
     """One consistent state, for reading. Values lent by it die with it."""
 
     def mailbox(self, key: bytes) -> Mailbox | None: ...
+    def boxes(self, account: int) -> list[Mailbox]:
+        """All mailboxes of an account."""
+        ...
+
+    def notes(self, key: bytes) -> dict[bytes, bytes]:
+        """Annotations of a mailbox, or of the account (mailbox id 0), by name."""
+        ...
+
     def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
         """Index pages in UID order; with ``uids`` only those that may hold one of them."""
         ...
@@ -177,6 +187,10 @@ class Store(Protocol):
     async def create(self, account: Account, name: str, special: int = 0) -> None: ...
     async def delete(self, account: Account, name: str) -> None: ...
     async def rename(self, account: Account, old: str, new: str) -> None: ...
+    async def annotate(self, account: Account, key: bytes, changes: dict[bytes, bytes | None]) -> None:
+        """Set and (None) remove annotations of a mailbox, or of the account (mailbox id 0); all or none."""
+        ...
+
     async def subscribe(self, account: Account, name: str, on: bool) -> None: ...
     def snapshot(self, account: Account) -> AbstractContextManager[Snapshot]: ...
     async def sync(self, account: Account, key: bytes) -> None:

@@ -78,6 +78,14 @@ class MemorySnapshot:
             octets=sum(m.size for m in box.messages),
         )
 
+    def boxes(self, account: int) -> list[Mailbox]:
+        prefix = account.to_bytes(8, "big")
+        found = [self.mailbox(key) for key in sorted(self._store.boxes) if key.startswith(prefix)]
+        return [box for box in found if box is not None]
+
+    def notes(self, key: bytes) -> dict[bytes, bytes]:
+        return dict(self._store.notes.get(key, {}))
+
     def _pages(self, key: bytes) -> Iterator[tuple[int, bytes]]:
         made: dict[int, bytes | None] = {}
         for m in self._store.boxes[key].messages:
@@ -127,6 +135,7 @@ class MemoryStore:
 
     def __init__(self, hub: Hub | None = None) -> None:
         self.boxes: dict[bytes, Box] = {}
+        self.notes: dict[bytes, dict[bytes, bytes]] = {}
         self.hub = hub or Hub()
         self._names: dict[tuple[int, str], bytes] = {}
         self._subscribed: dict[int, set[str]] = {}
@@ -189,6 +198,7 @@ class MemoryStore:
         if name == "INBOX":
             raise CannotDo("INBOX can not be deleted")
         key = self._names.pop((account.id, name))
+        self.notes.pop(key, None)
         del self.boxes[key]
         self.hub.publish([key])
 
@@ -212,6 +222,13 @@ class MemoryStore:
                 moved = self._names.pop((owner, name))
                 self.boxes[moved].row.name = new + name[len(old) :]
                 self._names[(owner, new + name[len(old) :])] = moved
+
+    async def annotate(self, account: Account, key: bytes, changes: dict[bytes, bytes | None]) -> None:
+        notes = self.notes.setdefault(key, {})
+        for name, value in changes.items():
+            notes.pop(name, None)
+            if value is not None:
+                notes[name] = value
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
         (self._subscribed[account.id].add if on else self._subscribed[account.id].discard)(name)

@@ -1,6 +1,7 @@
 """Sessions without sockets: a connection that records what is written, over a store in memory."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from fastmail.auth.verifier import Verifier
@@ -8,6 +9,7 @@ from fastmail.delivery.deliver import Deliverer
 from fastmail.directory.interface import AccountRecord, lookup
 from fastmail.imap import session as imap
 from fastmail.model.limits import Limits
+from fastmail.model.quota import Quota
 from fastmail.net.connection import Connection
 from fastmail.pop3 import session as pop3
 from fastmail.smtp import session as smtp
@@ -44,6 +46,9 @@ class FakeDirectory:
 
     def resolve(self, address: str) -> list[AccountRecord]:
         return lookup(self, address)
+
+    def set_quota(self, address: str, quota: Quota) -> None:
+        self.accounts[address] = replace(self.accounts[address], quota=quota)
 
     def may_send_as(self, account: AccountRecord, address: str) -> bool:
         return account.address == address
@@ -103,7 +108,7 @@ class Bench:
         shared: dict[str, Any] = {"hostname": "mx.example.test", "limits": self.limits, "verifier": self.verifier}
         mail = {"deliverer": self.deliverer, "staging": staging, "plaintext": True, **shared}
         box = {"store": self.store, "account": self.deliverer.account, "plaintext": True, **shared}
-        imap_service = imap.Service(staging=staging, **box)
+        self.imap = imap_service = imap.Service(staging=staging, directory=self.directory, **box)
         pop3_service = pop3.Service(**box)
         self.makers: dict[str, Any] = {
             "imap": lambda c: imap.ImapSession(imap_service, c),

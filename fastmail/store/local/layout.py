@@ -9,6 +9,7 @@
                                              record(40, as in a page), value for msg; settled into page and msg soon
     name    account(8) name                  mailbox id(4)
     subs    account(8) name                  empty; subscribed names, which need not exist
+    note    mailbox key(12) name             an annotation's value; mailbox id 0 is the account
     kw      mailbox key(12)                  keyword names, NUL between them; position = bit
     gone    mailbox key(12) modseq(8)        expunged UIDs as u32 pairs first, last
     todo    mailbox key(12) uid(4)           empty; the file's name must still follow the flags
@@ -29,7 +30,7 @@ from fastmail.store.interface import Mailbox
 from fastmail.store.local.arrivals import Arrivals
 
 LAYOUT = 2
-TABLES = ["page", "msg", "new", "name", "subs", "kw", "gone", "todo", "trash", "ref", "dead", "moved", "seg"]
+TABLES = ["page", "msg", "new", "name", "subs", "note", "kw", "gone", "todo", "trash", "ref", "dead", "moved", "seg"]
 
 # version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
 # created (s since 1970), generation (grows when files of other programs are taken in), settled (arrivals up to this
@@ -52,6 +53,7 @@ class Tables(NamedTuple):
     new: Any
     name: Any
     subs: Any
+    note: Any
     kw: Any
     gone: Any
     todo: Any

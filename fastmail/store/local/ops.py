@@ -7,7 +7,7 @@ every operation that changes something.
 
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fastmail._core import pages
@@ -415,7 +415,7 @@ def drop(txn: Any, t: Tables, box: Mailbox) -> None:
         content.release(txn, t, record)
     txn.delete(layout.account_key(int.from_bytes(box.key[:8], "big")) + box.name.encode(), db=t.name)
     txn.delete(box.key, db=t.kw)
-    for table in (t.page, t.msg, t.gone, t.todo, t.trash):
+    for table in (t.page, t.msg, t.gone, t.todo, t.trash, t.note):
         cursor = txn.cursor(db=table)
         if cursor.set_range(box.key):
             while cursor.key()[:12] == box.key and cursor.delete():
@@ -428,6 +428,8 @@ def forget_account(txn: Any, t: Tables, account: int) -> None:
         drop(txn, t, box)
     for name in subscriptions(txn, t, account):
         subscribe(txn, t, account, name, False)
+    own = layout.mailbox_key(account, 0)
+    annotate(txn, t, own, dict.fromkeys(notes(txn, t, own)))
     txn.delete(b"next" + layout.account_key(account), db=t.meta)
 
 
@@ -455,6 +457,19 @@ def subscriptions(txn: Any, t: Tables, account: int) -> set[str]:
                 break
             out.add(str(key[8:], "utf-8"))
     return out
+
+
+def notes(txn: Any, t: Tables, key: bytes) -> dict[bytes, bytes]:
+    return {bytes(at[12:]): bytes(value) for at, value in rows(txn, t.note, key)}
+
+
+def annotate(txn: Any, t: Tables, key: bytes, changes: Mapping[bytes, bytes | None]) -> None:
+    """Set annotations, and remove those whose value is None."""
+    for name, value in changes.items():
+        if value is None:
+            txn.delete(key + name, db=t.note)
+        else:
+            txn.put(key + name, value, db=t.note)
 
 
 def subscribe(txn: Any, t: Tables, account: int, name: str, on: bool) -> None:

@@ -45,6 +45,9 @@ class LocalSnapshot:
         """All mailboxes of an account, by id."""
         return [self._whole(box) for box in ops.boxes(self._txn, self._t, account)]
 
+    def notes(self, key: bytes) -> dict[bytes, bytes]:
+        return ops.notes(self._txn, self._t, key)
+
     def _whole(self, box: Mailbox) -> Mailbox:
         _, records = self._t.arrivals.between(box.key, box.settled, self._last)
         if records:

@@ -45,6 +45,10 @@ HOUSEKEEPING_DELAY = 0.3
 Placed = tuple[Delivery, FileJob | PieceJob, bytes]
 
 
+class SourceMoved(StorageFailed):
+    """A file was renamed or removed between looking and linking: housekeeping, or another program."""
+
+
 class LocalStore:
     """See the module; one instance in each worker, all over the same directories."""
 
@@ -302,6 +306,9 @@ class LocalStore:
             await self.help(_rename_folders, moves, account.root)
         await self.submit(account, lambda txn, t: ops.rename(txn, t, account.id, pairs))
 
+    async def annotate(self, account: Account, key: bytes, changes: dict[bytes, bytes | None]) -> None:
+        await self.submit(account, lambda txn, t: ops.annotate(txn, t, key, changes))
+
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
         await self.submit(account, lambda txn, t: ops.subscribe(txn, t, account.id, name, on))
 
@@ -445,6 +452,15 @@ class LocalStore:
         return result
 
     async def copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False) -> Copied:
+        for _ in range(3):
+            try:
+                return await self._copy(account, key, uids, target, move)
+            except SourceMoved:
+                await asyncio.sleep(0.01)
+                await self.follower.sync(account, key, force=True)
+        return await self._copy(account, key, uids, target, move)
+
+    async def _copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool) -> Copied:
         with self.snapshot(account) as snapshot:
             source_box, target_box = snapshot.mailbox(key), snapshot.mailbox(target)
             if source_box is None or target_box is None:
@@ -476,6 +492,10 @@ class LocalStore:
             result: Copied = await self.submit(
                 account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move), jobs
             )
+        except StorageFailed as error:
+            if any(not os.path.exists(job.source) for job in jobs):
+                raise SourceMoved(str(error)) from error
+            raise
         finally:
             self.touch(account, target)
         if move:

@@ -1,0 +1,198 @@
+"""METADATA (RFC 5464): annotations of mailboxes and of the server, for the account (``/private``) or for all who see
+the mailbox (``/shared``). Each account has its own server annotations; ``/shared`` ones of the server are the
+administrator's, set in the configuration.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fastmail._core.imap import ParseError, Reader, quote
+from fastmail.imap.authenticate import Work
+from fastmail.imap.mailboxes import decode_name, wire
+from fastmail.imap.quota import NoPermission
+from fastmail.model.errors import CannotDo, NoSuchMailbox, TooMuch
+from fastmail.model.mailbox_name import canonical
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+LONGEST = 65536
+MOST = 1000
+ROOTS = (b"/private/", b"/shared/")
+
+
+class EntryTooBig(TooMuch):
+    """NO [METADATA MAXSIZE n]."""
+
+
+class TooManyEntries(TooMuch):
+    """NO [METADATA TOOMANY]."""
+
+
+def _mailbox(session: "ImapSession", reader: Reader) -> tuple[str, bytes]:
+    """(name, key) of the mailbox; the empty name is the server."""
+    raw = reader.astring()
+    account = session.account
+    assert account is not None
+    if not raw:
+        return "", account.id.to_bytes(8, "big") + bytes(4)
+    name = canonical(decode_name(session, raw), session.service.separator)
+    key = session.service.store.find(account, name)
+    if key is None:
+        raise NoSuchMailbox("mailbox does not exist")
+    return name, key
+
+
+def read_entry(reader: Reader) -> bytes:
+    """An entry's name, in lower case (RFC 5464 4)."""
+    at = reader.pos
+    name = reader.astring().lower()
+    if not name.startswith(ROOTS) or name.endswith(b"/") or b"//" in name or b"*" in name or b"%" in name:
+        raise ParseError("an entry such as /private/comment", at)
+    if not name.isascii() or len(name) > 200:
+        raise ParseError("a shorter entry of ASCII", at)
+    return name
+
+
+def get(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 5464 4.2."""
+    reader.sp()
+    most, depth = -1, 0
+    if reader.peek() == 40:
+        most, depth = _options(reader)
+        reader.sp()
+    name, key = _mailbox(session, reader)
+    reader.sp()
+    if reader.peek() == 40 and most < 0 and not depth:
+        most, depth, entries = _options_or_entries(reader)
+        if not entries:
+            reader.sp()
+            entries = read_entries(reader)
+    else:
+        entries = read_entries(reader)
+    reader.end()
+    found = values(session, key, entries, depth)
+    longest = max((len(value) for value in found.values()), default=0)
+    shown: dict[bytes, bytes | None] = {e: value for e, value in found.items() if most < 0 or len(value) <= most}
+    if not depth:
+        shown.update(dict.fromkeys(entry for entry in entries if entry not in found))
+    if shown:
+        session.conn.write(line(session, name, shown))
+    cut = any(entry not in shown for entry in found)
+    code = b"[METADATA LONGENTRIES %d] " % longest if cut else b""
+    return session.finish(tag, b"OK " + code + b"GETMETADATA completed")  # type: ignore[no-any-return]
+
+
+def read_entries(reader: Reader) -> list[bytes]:
+    """One entry, or several in parentheses."""
+    if reader.peek() != 40:
+        return [read_entry(reader)]
+    reader.open()
+    entries = [read_entry(reader)]
+    while reader.more():
+        entries.append(read_entry(reader))
+    reader.close()
+    return entries
+
+
+def _options_or_entries(reader: Reader) -> tuple[int, int, list[bytes]]:
+    """Behind the mailbox's name either may be: options as older clients send them, or entries."""
+    start = reader.pos
+    try:
+        most, depth = _options(reader)
+        return most, depth, []
+    except ParseError:
+        reader.pos = start
+        return -1, 0, read_entries(reader)
+
+
+def _options(reader: Reader) -> tuple[int, int]:
+    """(MAXSIZE or -1, depth: 0, 1 or 2 for infinity)."""
+    most, depth = -1, 0
+    reader.open()
+    while True:
+        at = reader.pos
+        word = reader.atom().upper()
+        reader.sp()
+        if word == b"MAXSIZE":
+            most = reader.number()
+        elif word == b"DEPTH":
+            value = reader.atom().lower()
+            if value not in (b"0", b"1", b"infinity"):
+                raise ParseError("0, 1 or infinity", at)
+            depth = (b"0", b"1", b"infinity").index(value)
+        else:
+            raise ParseError("MAXSIZE or DEPTH", at)
+        if not reader.more():
+            break
+    reader.close()
+    return most, depth
+
+
+def values(session: "ImapSession", key: bytes, entries: list[bytes], depth: int = 0) -> dict[bytes, bytes]:
+    """Annotations with these names, and below them as far as ``depth`` says."""
+    assert session.account is not None
+    with session.service.store.snapshot(session.account) as snapshot:
+        notes = snapshot.notes(key)
+    if not any(key[8:]) and session.service.admin_contact:
+        notes[b"/shared/admin"] = session.service.admin_contact.encode()
+    out: dict[bytes, bytes] = {}
+    for entry in entries:
+        for name, value in notes.items():
+            below = name[len(entry) + 1 :] if name.startswith(entry + b"/") else None
+            if name == entry or (below is not None and (depth == 2 or (depth == 1 and b"/" not in below))):
+                out[name] = value
+    return out
+
+
+def line(session: "ImapSession", name: str, found: Mapping[bytes, bytes | None]) -> bytes:
+    """``* METADATA``."""
+    shown = wire(session, name) if name else b'""'
+    return b"* METADATA " + shown + b" (" + b" ".join(e + b" " + _string(v) for e, v in found.items()) + b")\r\n"
+
+
+def _string(value: bytes | None) -> bytes:
+    if value is None:
+        return b"NIL"
+    if 0 in value:
+        return b"~{%d}\r\n%b" % (len(value), value)
+    if not value or value.upper() == b"NIL" or value.isalnum():
+        return b'"' + value + b'"'
+    return quote(value)
+
+
+def set_(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 5464 4.3."""
+    reader.sp()
+    name, key = _mailbox(session, reader)
+    reader.sp()
+    reader.open()
+    changes: dict[bytes, bytes | None] = {}
+    while True:
+        entry = read_entry(reader)
+        reader.sp()
+        changes[entry] = reader.nstring()
+        if not reader.more():
+            break
+    reader.close()
+    reader.end()
+    if not name and any(entry.startswith(b"/shared/") for entry in changes):
+        raise NoPermission("annotations of the server are the administrator's")
+    if any(value is not None and len(value) > LONGEST for value in changes.values()):
+        raise EntryTooBig("a value is too long")
+    return _set(session, tag, name, key, changes)
+
+
+async def _set(session: "ImapSession", tag: bytes, name: str, key: bytes, changes: dict[bytes, bytes | None]) -> None:
+    assert session.account is not None
+    store = session.service.store
+    with store.snapshot(session.account) as snapshot:
+        known = snapshot.notes(key)
+    if len(known.keys() | {entry for entry, value in changes.items() if value is not None}) > MOST:
+        raise TooManyEntries("there are too many annotations")
+    if name and store.find(session.account, name) is None:
+        raise CannotDo("mailbox is gone")
+    await store.annotate(session.account, key, changes)
+    work = session.finish(tag, b"OK SETMETADATA completed")
+    if work is not None:
+        await work

@@ -1,0 +1,41 @@
+"""How much an account holds, and whether more fits (RFC 9208 in numbers).
+
+Usage is the sum of the counters that each mailbox keeps, so it is always exact and costs a row for each mailbox; an
+account without limits costs nothing. Two messages that arrive in the same instant may both fit: a limit can be passed
+by what one moment brings, never by more.
+"""
+
+from dataclasses import dataclass
+
+from fastmail.model.errors import OverQuota
+from fastmail.store.interface import Account, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Octets as served, messages, mailboxes."""
+
+    octets: int
+    messages: int
+    mailboxes: int
+
+
+def usage(store: Store, account: Account) -> Usage:
+    """What the account holds now."""
+    with store.snapshot(account) as snapshot:
+        boxes = snapshot.boxes(account.id)
+    return Usage(sum(box.octets for box in boxes), sum(box.exists for box in boxes), len(boxes))
+
+
+def check(store: Store, account: Account, octets: int, messages: int = 1, mailboxes: int = 0) -> None:
+    """OverQuota when so much more does not fit."""
+    quota = account.quota
+    if not quota:
+        return
+    held = usage(store, account)
+    if quota.octets and octets and held.octets + octets > quota.octets:
+        raise OverQuota("mailbox is full: its storage limit is reached")
+    if quota.messages and messages and held.messages + messages > quota.messages:
+        raise OverQuota("mailbox is full: its limit of messages is reached")
+    if quota.mailboxes and mailboxes and held.mailboxes + mailboxes > quota.mailboxes:
+        raise OverQuota("the limit of mailboxes is reached")

@@ -1,0 +1,82 @@
+"""Limits of accounts (RFC 9208) where they bite: APPEND, COPY, CREATE, RCPT and delivery."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from fastmail.model.quota import Quota
+from tests.support.sessions import USER, Bench
+
+LOGIN = b"a LOGIN user@example.test secret\r\n"
+MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
+
+
+def limited(path: Path, quota: Quota) -> Bench:
+    bench = Bench(str(path))
+    bench.directory.accounts[USER] = replace(bench.directory.accounts[USER], quota=quota)
+    return bench
+
+
+def append(tag: bytes, box: bytes = b"INBOX") -> bytes:
+    return tag + b" APPEND " + box + b" {%d+}\r\n" % len(MESSAGE) + MESSAGE + b"\r\n"
+
+
+def test_limits_of_messages_and_mailboxes(tmp_path: Path) -> None:
+    async def main() -> None:
+        client = limited(tmp_path, Quota(0, 2, 7)).open("imap")
+        await client.send(LOGIN)
+        assert b"b OK" in await client.send(append(b"b"))
+        assert b"c OK" in await client.send(append(b"c", b"Trash"))
+        assert b"d NO [OVERQUOTA]" in await client.send(append(b"d"))
+        await client.send(b"e SELECT INBOX\r\n")
+        assert b"f NO [OVERQUOTA]" in await client.send(b"f COPY 1 Trash\r\n")
+        assert b"g OK" in await client.send(b"g MOVE 1 Trash\r\n")
+        assert b"h OK" in await client.send(b"h CREATE Seventh\r\n")
+        assert b"i NO [OVERQUOTA]" in await client.send(b"i CREATE Eighth\r\n")
+        got = await client.send(b"j GETQUOTAROOT INBOX\r\n")
+        assert b"* QUOTAROOT INBOX user@example.test\r\n" in got
+        assert b"* QUOTA user@example.test (MESSAGE 2 2 MAILBOX 7 7)\r\n" in got
+
+    asyncio.run(main())
+
+
+def test_a_literal_that_does_not_fit_is_refused_on_its_size(tmp_path: Path) -> None:
+    async def main() -> None:
+        client = limited(tmp_path, Quota(1024)).open("imap")
+        await client.send(LOGIN)
+        assert (await client.send(b"b APPEND INBOX {2000}\r\n")).startswith(b"b NO [OVERQUOTA]")
+        assert b"c OK" in await client.send(b"c NOOP\r\n")
+
+    asyncio.run(main())
+
+
+def test_mail_for_a_full_account_is_refused_at_rcpt(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = limited(tmp_path, Quota(400))
+        client = bench.open("smtp")
+        await client.send(b"EHLO a.test\r\nMAIL FROM:<> SIZE=5000\r\n")
+        assert (await client.send(b"RCPT TO:<user@example.test>\r\n")).startswith(b"552 5.2.2")
+        assert (await client.send(b"RCPT TO:<other@example.test>\r\n")).startswith(b"250")
+        lmtp = bench.open("lmtp")
+        await lmtp.send(b"LHLO a.test\r\nMAIL FROM:<>\r\nRCPT TO:<user@example.test>\r\nDATA\r\n")
+        got = await lmtp.send(b"Subject: big\r\n\r\n" + b"x" * 60 + b"\r\n" * 200 + b".\r\n")
+        assert got.startswith(b"552 5.2.2")
+
+    asyncio.run(main())
+
+
+def test_an_administrator_sets_quotas(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(str(tmp_path))
+        bench.imap.admins = frozenset([USER])
+        client = bench.open("imap")
+        assert b"QUOTASET" in await client.send(LOGIN)
+        got = await client.send(b"b SETQUOTA other@example.test (STORAGE 512)\r\n")
+        assert got == b"* QUOTA other@example.test (STORAGE 0 512)\r\nb OK SETQUOTA completed\r\n"
+        assert bench.directory.accounts["other@example.test"].quota == Quota(512 * 1024, -1, -1)
+        other = bench.open("imap")
+        await other.send(b"a LOGIN other@example.test secret\r\n")
+        assert b"STORAGE 0 512" in await other.send(b"b GETQUOTAROOT INBOX\r\n")
+        assert b"NO [NOPERM]" in await other.send(b"c SETQUOTA other@example.test ()\r\n")
+
+    asyncio.run(main())
