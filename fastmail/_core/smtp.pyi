@@ -12,5 +12,11 @@ def parse_path(data: Octets, start: int, utf8: bool) -> tuple[tuple[bytes, bytes
 def parse_params(data: Octets, start: int) -> list[tuple[bytes, bytes]]:
     """ESMTP parameters from ``start`` to the end: (NAME, value), value b"" when there is none."""
 
+def reply_line(line: Octets) -> tuple[int, bool, int]:
+    """One line of a reply: (code, is it the last one, offset of its text). ValueError when it has no code."""
+
+def to_xtext(value: bytes) -> bytes:
+    """Octets as RFC 3461 xtext."""
+
 def xtext(value: bytes) -> bytes:
     """RFC 3461 xtext decoded."""

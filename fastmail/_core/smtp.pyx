@@ -172,6 +172,31 @@ def parse_params(const unsigned char[::1] data, Py_ssize_t start):
     return out
 
 
+def reply_line(const unsigned char[::1] line):
+    """One line of a reply (RFC 5321 4.2), with or without its line end: (code, is it the last one, offset of its
+    text). ValueError when it does not begin with a code."""
+    cdef Py_ssize_t n = line.shape[0]
+    while n and (line[n - 1] == 13 or line[n - 1] == 10):
+        n -= 1
+    if n < 3 or not 50 <= line[0] <= 53 or not 48 <= line[1] <= 57 or not 48 <= line[2] <= 57:
+        raise ValueError("reply has no code")
+    if n > 3 and line[3] != 32 and line[3] != b'-':
+        raise ValueError("reply has no space behind its code")
+    return (line[0] - 48) * 100 + (line[1] - 48) * 10 + line[2] - 48, n == 3 or line[3] == 32, min(n, 4)
+
+
+def to_xtext(bytes value not None):
+    """Octets as RFC 3461 xtext."""
+    cdef bytearray out = bytearray()
+    cdef int c
+    for c in value:
+        if c < 33 or c > 126 or c == b'+' or c == b'=':
+            out += b"+%02X" % c
+        else:
+            out.append(c)
+    return bytes(out)
+
+
 def xtext(bytes value not None):
     """Decode RFC 3461 xtext; ValueError for anything it does not allow."""
     cdef Py_ssize_t i = 0, n = len(value)

@@ -6,17 +6,28 @@ import socket
 from collections.abc import Callable
 
 from fastmail.auth.verifier import Verifier
+from fastmail.config.load import parse_time
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.outbound import Outbound
 from fastmail.directory.local import LocalDirectory
+from fastmail.dns.resolver import Resolver
 from fastmail.imap import session as imap
 from fastmail.model.limits import Limits
 from fastmail.model.quota import Quota
+from fastmail.net import networks
 from fastmail.net.connection import Connection, Session
 from fastmail.net.listener import Listener, Registry
 from fastmail.net.tls import ServerTls
 from fastmail.pop3 import session as pop3
+from fastmail.queue import routes
+from fastmail.queue.schedule import Schedule
+from fastmail.queue.spool import BELL, Spool
+from fastmail.relay.runner import Limits as RelayLimits
+from fastmail.relay.runner import Runner
+from fastmail.relay.targets import Finder
 from fastmail.smtp import session as smtp
+from fastmail.smtp.client import Timeouts
 from fastmail.store.hub import Hub
 from fastmail.store.interface import Account
 from fastmail.store.local.store import LocalStore
@@ -73,6 +84,14 @@ class Assembly:
         )
         quota = Quota(config.limits.quota_storage, config.limits.quota_messages, config.limits.quota_mailboxes)
         self.deliverer = Deliverer(self.directory, self.store, maildir_template(config), config.server.hostname, quota)
+        relay = config.relay
+        self.routes = routes.parse(relay.routes, relay.tls_policies, config.base)
+        self.spool = Spool(config.server.data_dir, relay.map_size, lambda: self.hub.publish([BELL]))
+        schedule = Schedule([parse_time(one) for one in relay.retry], relay.lifetime, relay.delay_warning)
+        self.outbound = Outbound(
+            self.spool, self.routes, schedule, config.server.hostname, relay.messages, self.directory.is_local
+        )
+        self.runner: Runner | None = None
         self.verifier = Verifier(self.directory, max(1, config.auth.threads), config.auth.default_domain)
         self.staging = os.path.join(config.server.data_dir, "staging")
 
@@ -82,7 +101,29 @@ class Assembly:
     async def start(self) -> None:
         await self.store.start()
 
+    def start_relay(self) -> None:
+        """Empty the queue from this process; only one may."""
+        relay, hostname = self.config.relay, self.config.server.hostname
+        finder = Finder(
+            self.routes,
+            Resolver(relay.dns_servers, relay.ipv6),
+            hostname,
+            relay.tls,
+            relay.port,
+            relay.loopback_hosts,
+        )
+        timeouts = Timeouts(relay.connect_timeout, relay.command_timeout, 2 * relay.command_timeout)
+        bounds = RelayLimits(
+            relay.connections_per_destination, relay.connections, timeouts, relay.source_ipv4, relay.source_ipv6
+        )
+        self.runner = Runner(self.spool, self.outbound, finder, self.deliverer, hostname, bounds)
+        self.hub.watch(BELL, self.runner.wake)
+        self.runner.start()
+
     async def close(self) -> None:
+        if self.runner is not None:
+            await self.runner.close()
+        await self.spool.close()
         await self.store.close()
         self.hub.close()
         self.verifier.close()
@@ -94,6 +135,9 @@ class Assembly:
         shared = {"hostname": config.server.hostname, "limits": limits(config), "verifier": self.verifier}
         plaintext = config.auth.plaintext_without_tls
         mail = {"deliverer": self.deliverer, "staging": self.staging, "plaintext": plaintext, **shared}
+        if config.relay.enabled:
+            mail["outbound"] = self.outbound
+            mail["networks"] = [networks.parse(text) for text in config.relay.networks]
         mx = smtp.service("smtp", **mail)
         submission = smtp.service("submission", **mail)
         lmtp = smtp.service("lmtp", **mail)

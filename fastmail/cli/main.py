@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import fastmail
-from fastmail.cli import accounts, bench, content, deliver, index, server
+from fastmail.cli import accounts, bench, content, deliver, index, queue, server
 
 app = typer.Typer(
     name="fastmail",
@@ -44,6 +44,7 @@ app.add_typer(accounts.accounts, name="account")
 app.add_typer(accounts.aliases, name="alias")
 app.add_typer(index.app, name="index")
 app.add_typer(content.app, name="content")
+app.add_typer(queue.app, name="queue")
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from fastmail.config.settings import SECTIONS, Config
 from fastmail.model.errors import ConfigError
+from fastmail.net import networks
+from fastmail.queue import routes
 
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "mib": 1 << 20}
 _SIZES |= {"g": 1 << 30, "gb": 1 << 30, "gib": 1 << 30}
@@ -77,6 +79,14 @@ def parse_size(text: str) -> int:
     return int(match.group(1)) * _SIZES[match.group(2).lower()]
 
 
+def parse_time(value: Any) -> float:
+    """Seconds of "30m" and the like."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(value).strip())
+    if match is None:
+        raise ValueError(f'must be a time such as 90 or "30m", not "{value}"')
+    return float(match.group(1)) * _TIMES[match.group(2) or "s"]
+
+
 def _value(item: "Field[Any]", value: Any) -> Any:
     kind = item.metadata["kind"]
     if kind == "size":
@@ -85,11 +95,14 @@ def _value(item: "Field[Any]", value: Any) -> Any:
         kind = "int"
     if kind == "time":
         if isinstance(value, str):
-            match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", value.strip())
-            if match is None:
-                raise ValueError(f'must be a time such as 90 or "30m", not "{value}"')
-            return float(match.group(1)) * _TIMES[match.group(2)]
+            return parse_time(value)
         kind = "float"
+    if kind == "times":
+        if not isinstance(value, list) or not value:
+            raise ValueError('must be a list of times such as ["5m", "1h"]')
+        for one in value:
+            parse_time(one)
+        return [str(one) for one in value]
     if kind == "plaintext":
         if value is True or value is False or value == "loopback":
             return value
@@ -110,13 +123,18 @@ def _value(item: "Field[Any]", value: Any) -> Any:
             raise ValueError(f"must be one of {', '.join(choices)}, not {value!r}")
         return value
     if kind == "list" and isinstance(value, list):
+        if not all(isinstance(one, str) for one in value):
+            raise ValueError("must be a list of texts")
+        return value
+    if kind == "places" and isinstance(value, list):
         for address in value:
             if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
                 raise ValueError(f'must be a list of "host:port" or "unix:path", not {address!r}')
             if not address.startswith("unix:") and int(address.rpartition(":")[2]) > 65535:
                 raise ValueError(f"{address!r} has a port above 65535")
         return value
-    names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "list": "a list"}
+    names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+    names |= {"list": "a list", "places": "a list"}
     raise ValueError(f"must be {names[kind]}, not {value!r}")
 
 
@@ -151,6 +169,17 @@ def _finish(config: Config, text: str, path: str) -> None:
         problem("store", "maildir", "the template needs {user}, or accounts would share a Maildir")
     if config.limits.message_size > 1 << 31:
         problem("limits", "message_size", "message_size must not be above 2 GiB")
+    try:
+        routes.parse(config.relay.routes, config.relay.tls_policies, base)
+    except ConfigError as error:
+        problem("relay", "routes", str(error))
+    if config.relay.tls not in routes.TLS:
+        problem("relay", "tls", "tls must be none, may, encrypt or verify")
+    for text in config.relay.networks:
+        try:
+            networks.parse(text)
+        except ValueError as error:
+            problem("relay", "networks", str(error))
     if problems:
         raise ConfigError("\n".join(problems))
 

@@ -35,14 +35,14 @@ class Server:
 class Listen:
     """Where each protocol listens: lists of "host:port" ("[::]:25" for IPv6) or "unix:path"."""
 
-    smtp: list[str] = _s([], "Mail from other servers (port 25), STARTTLS.")
-    submission: list[str] = _s([], "Mail from users' programs (port 587), STARTTLS and a login needed.")
-    submissions: list[str] = _s([], "The same with TLS from the first octet (port 465).")
-    lmtp: list[str] = _s([], "Local delivery from another MTA, such as Postfix; no login: keep it local.")
-    imap: list[str] = _s([], "IMAP with STARTTLS (port 143).")
-    imaps: list[str] = _s([], "IMAP with TLS from the first octet (port 993).")
-    pop3: list[str] = _s([], "POP3 with STLS (port 110).")
-    pop3s: list[str] = _s([], "POP3 with TLS from the first octet (port 995).")
+    smtp: list[str] = _s([], "Mail from other servers (port 25), STARTTLS.", "places")
+    submission: list[str] = _s([], "Mail from users' programs (port 587), STARTTLS and a login needed.", "places")
+    submissions: list[str] = _s([], "The same with TLS from the first octet (port 465).", "places")
+    lmtp: list[str] = _s([], "Local delivery from another MTA, such as Postfix; no login: keep it local.", "places")
+    imap: list[str] = _s([], "IMAP with STARTTLS (port 143).", "places")
+    imaps: list[str] = _s([], "IMAP with TLS from the first octet (port 993).", "places")
+    pop3: list[str] = _s([], "POP3 with STLS (port 110).", "places")
+    pop3s: list[str] = _s([], "POP3 with TLS from the first octet (port 995).", "places")
 
 
 @dataclass(slots=True)
@@ -79,6 +79,42 @@ class Store:
     shards: int = _s(1, "Index environments; fixed once there is mail.")
     index_map_size: int = _s(64 << 30, "Largest size of one index environment (address space, not disk).", "size")
     separator: str = _s("/", 'Between levels of mailbox names, as clients see it: "/" or ".".')
+
+
+@dataclass(slots=True)
+class Relay:
+    """Mail to other servers: what users send, and what trusted networks hand over."""
+
+    enabled: bool = _s(True, "Take mail for other servers from users and trusted networks, and send it.")
+    networks: list[str] = _s([], 'Networks that may send through port 25 without a login, such as "10.0.0.0/8".')
+    routes: list[str] = _s(
+        [],
+        'Next hops that the DNS does not decide, as "PATTERN NEXTHOP [option=value ...]": '
+        '"* smtp:smarthost.example.net:587 login=me password_file=secret", "example.org lmtp:unix:/run/lmtp", '
+        '"from:@example.org smtp:10.0.0.1", ".internal mx". Options: tls, login, password_file.',
+    )
+    tls: str = _s(
+        "may",
+        'TLS to other servers: "may" (where offered), "encrypt" (always), "verify" (with a certificate) or "none".',
+    )
+    tls_policies: list[str] = _s([], 'The same for some domains: "example.org verify", ".example.net encrypt".')
+    dns_servers: list[str] = _s([], 'Name servers, as "address" or "address:port". Empty: those of the machine.')
+    ipv6: bool = _s(True, "Use IPv6 addresses of other servers.")
+    port: int = _s(25, "Port of the hosts that the DNS names.")
+    loopback_hosts: bool = _s(False, "Send to hosts that the DNS puts on this machine; for tests.")
+    source_ipv4: str = _s("", "Local address of connections; empty for any.")
+    source_ipv6: str = _s("", "The same for IPv6.")
+    connections: int = _s(500, "Connections to other servers at once.")
+    connections_per_destination: int = _s(20, "Of these to one destination.")
+    connect_timeout: float = _s(30.0, "Longest wait for a connection and for TLS.", "time")
+    command_timeout: float = _s(300.0, "Longest wait for a reply.", "time")
+    retry: list[str] = _s(
+        ["5m", "10m", "20m", "40m", "1h", "2h", "4h"], "Waits between tries; the last one repeats.", "times"
+    )
+    lifetime: float = _s(432000.0, "A message is given up after this.", "time")
+    delay_warning: float = _s(14400.0, "Its sender is told of the delay after this.", "time")
+    messages: int = _s(1_000_000, "Most messages in the queue; 0 for any number.")
+    map_size: int = _s(16 << 30, "Largest size of the queue's index (address space, not disk).", "size")
 
 
 @dataclass(slots=True)
@@ -120,13 +156,23 @@ class Config:
     tls: Tls = field(default_factory=Tls)
     auth: Auth = field(default_factory=Auth)
     store: Store = field(default_factory=Store)
+    relay: Relay = field(default_factory=Relay)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
     path: str = ""
     base: str = ""
 
 
-SECTIONS = {"server": Server, "listen": Listen, "tls": Tls, "auth": Auth, "store": Store, "limits": Limits, "log": Log}
+SECTIONS = {
+    "server": Server,
+    "listen": Listen,
+    "tls": Tls,
+    "auth": Auth,
+    "store": Store,
+    "relay": Relay,
+    "limits": Limits,
+    "log": Log,
+}
 
 
 def shown(value: Any, kind: str) -> str:

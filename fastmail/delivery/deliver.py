@@ -16,6 +16,7 @@ from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.message import trace
 from fastmail.model.errors import ClientError, MailError, OverQuota, StorageFull
 from fastmail.model.quota import NO_QUOTA, Quota
+from fastmail.queue.model import Rcpt
 from fastmail.store.interface import Account, Delivery, NewMessage, Store
 from fastmail.store.quota import check
 from fastmail.telemetry import log
@@ -28,10 +29,16 @@ SCAN_ON_LOOP = 262144
 
 @dataclass(slots=True)
 class Envelope:
-    """One mail transaction. ``recipients``: the address as given, and the accounts behind it."""
+    """One mail transaction. ``recipients``: the address as given, and the accounts behind it (none: another host's);
+    ``asked``: what the sender wants to hear of each (RFC 3461). ``login``: who sends, when somebody logged in."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
+    asked: list[Rcpt] = field(default_factory=list)
+    utf8: bool = False
+    ret: str = ""
+    envid: str = ""
+    login: str = ""
     helo: str = ""
     peer: str = ""
     protocol: str = "SMTP"
@@ -91,8 +98,11 @@ class Deliverer:
             return len(records) == 1
         return False
 
-    async def deliver(self, envelope: Envelope, content: bytes | memoryview, mailbox: str = "INBOX") -> list[Outcome]:
-        """Deliver content (with LF) to each recipient; one Outcome for each, in order."""
+    async def deliver(
+        self, envelope: Envelope, content: bytes | memoryview, mailbox: str = "INBOX", traced: bool = False
+    ) -> list[Outcome]:
+        """Deliver content (with LF) to each recipient; one Outcome for each, in order. ``traced``: it has our Received
+        field already."""
         number = trace.new_id()
         if len(content) > SCAN_ON_LOOP:
             summary = await asyncio.get_running_loop().run_in_executor(None, mime.scan, content)
@@ -108,6 +118,8 @@ class Deliverer:
         outcomes = [Outcome(250, "2.0.0", f"{number} delivered") for _ in envelope.recipients]
         single = envelope.recipients[0][0] if len(envelope.recipients) == 1 else ""
         common = trace.received(envelope.helo, envelope.peer, self.hostname, envelope.protocol, number, single)
+        if traced:
+            common = b""
         back = trace.return_path(envelope.sender)
         date = int(time.time())
         seen: set[int] = set()

@@ -180,6 +180,12 @@ class SegmentWriter:
             chunks = [head, b"".join(content)]
         return PieceJob(self._fd, offset, chunks, os.fsencode(path_of(self._directory, number)), spoilt), record
 
+    def release(self) -> None:
+        """Let go of the files before the current one; nothing is being written to them any more."""
+        for fd in self._old:
+            os.close(fd)
+        self._old.clear()
+
     def close(self) -> None:
         """Nothing is being written any more."""
         if self._spare is not None:

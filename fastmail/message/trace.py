@@ -19,18 +19,27 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 def new_id() -> str:
     """An id for logs, Received fields and replies: time, process and count in base 32."""
     number = next(_numbers)
-    return _digits((int(time.time()) << 26) | ((os.getpid() & 0xFFFF) << 10) | (number >> 10 & 1023)) + (
+    return digits((int(time.time()) << 26) | ((os.getpid() & 0xFFFF) << 10) | (number >> 10 & 1023)) + (
         _ALPHABET[number >> 5 & 31] + _ALPHABET[number & 31]
     )
 
 
 @lru_cache(16)
-def _digits(value: int) -> str:
+def digits(value: int) -> str:
+    """A number in base 32."""
     out = ""
     while value:
         out = _ALPHABET[value & 31] + out
         value >>= 5
     return out
+
+
+def undigits(text: str) -> int:
+    """The same back; ValueError when it is none."""
+    value = 0
+    for letter in text:
+        value = value << 5 | _ALPHABET.index(letter)
+    return value
 
 
 def clean(text: str) -> str:

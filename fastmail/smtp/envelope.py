@@ -66,15 +66,27 @@ def _mail_param(params: MailParams, name: bytes, value: bytes, limit: int) -> No
         if not value or len(value) > 500:
             raise Refused(f"501 5.5.4 {name.decode()} needs a value")
         try:
-            params.envid = grammar.xtext(value)
+            text = grammar.xtext(value)
         except ValueError as error:
             raise Refused(f"501 5.5.4 {name.decode()}: {error}") from None
+        if name == b"ENVID":
+            if any(c < 32 or c > 126 for c in text):
+                raise Refused("501 5.5.4 ENVID may have printable characters only")
+            params.envid = text
     else:
         raise Refused(f"555 5.5.4 parameter {name.decode()} is not known")
 
 
-def rcpt(rest: bytes, utf8: bool) -> tuple[str, str | None]:
-    """``TO:<forward-path> parameters``: (local-part, domain), domain None for ``<postmaster>``."""
+@dataclass(slots=True)
+class RcptParams:
+    """Parameters of RCPT, as RFC 3461 has them on the wire."""
+
+    notify: str = ""
+    orcpt: str = ""
+
+
+def rcpt(rest: bytes, utf8: bool) -> tuple[str, str | None, RcptParams]:
+    """``TO:<forward-path> parameters``: (local-part, domain, parameters), domain None for ``<postmaster>``."""
     if rest[:3].upper() != b"TO:":
         raise Refused("501 5.5.4 RCPT TO:<address> is expected")
     text = rest[3:].lstrip(b" ")
@@ -88,27 +100,32 @@ def rcpt(rest: bytes, utf8: bool) -> tuple[str, str | None]:
             raise Refused(_syntax(text, utf8, "5.1.3", error)) from None
     if path is None:
         raise Refused("501 5.1.3 a recipient can not be empty")
+    params = RcptParams()
     try:
         pairs = grammar.parse_params(text, end)
         for name, value in pairs:
-            _rcpt_param(name, value)
+            _rcpt_param(params, name, value)
     except ValueError as error:
         raise Refused(f"501 5.5.4 {error}") from None
     local, domain = path
-    return local.decode("utf-8", "replace"), domain.decode("utf-8", "replace") or None
+    return local.decode("utf-8", "replace"), domain.decode("utf-8", "replace") or None, params
 
 
-def _rcpt_param(name: bytes, value: bytes) -> None:
+def _rcpt_param(params: RcptParams, name: bytes, value: bytes) -> None:
     if name == b"NOTIFY":
         words = value.upper().split(b",")
         if words != [b"NEVER"] and not set(words) <= {b"SUCCESS", b"FAILURE", b"DELAY"}:
             raise ValueError("NOTIFY is NEVER, or SUCCESS, FAILURE, DELAY with commas between")
+        params.notify = ",".join(sorted(word.decode() for word in words))
     elif name == b"ORCPT":
         kind, semicolon, address = value.partition(b";")
         if not kind or not semicolon or not address or len(value) > 500:
             raise ValueError("ORCPT is type;address")
         if kind.lower() != b"utf-8":
             grammar.xtext(address)
+        if not value.isascii() and not value.decode("utf-8", "replace").isprintable():
+            raise ValueError("ORCPT has a control character")
+        params.orcpt = value.decode("utf-8", "replace")
     else:
         raise Refused(f"555 5.5.4 parameter {name.decode()} is not known")
 

@@ -1,7 +1,8 @@
 """One SMTP, submission or LMTP session (RFC 5321, 6409, 2033).
 
 Extensions: PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), CHUNKING (RFC 3030),
-ENHANCEDSTATUSCODES (RFC 2034), STARTTLS (RFC 3207), AUTH (RFC 4954), DSN (RFC 3461; parameters are parsed).
+ENHANCEDSTATUSCODES (RFC 2034), STARTTLS (RFC 3207), AUTH (RFC 4954), DSN (RFC 3461), LIMITS
+(RFC 9422). What users send is completed (RFC 6409 8).
 
 Promise: end of data is CRLF "." CRLF and nothing else; 250 comes after the message is durable in every mailbox it
 names (LMTP: one reply for each recipient). No limit is found out after memory was spent. A session that makes
@@ -10,6 +11,7 @@ names (LMTP: one reply for each recipient). No limit is found out after memory w
 
 import asyncio
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +19,15 @@ from fastmail._core.lines import ContentReader, find_crlf
 from fastmail.auth import sasl
 from fastmail.auth.verifier import Verifier
 from fastmail.delivery.deliver import Deliverer, Envelope, Outcome
+from fastmail.delivery.outbound import Outbound
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Staged
+from fastmail.message import submitted
 from fastmail.model.errors import ClientError, StorageFull, TemporaryError
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
+from fastmail.net.networks import Network, address_in
+from fastmail.queue.model import Rcpt
 from fastmail.smtp import envelope as grammar
 from fastmail.smtp.table import COMMANDS, EOD_REPLIES, EXTENSIONS, HTTP, LMTP, MX, SUBMISSION
 from fastmail.telemetry import log
@@ -43,6 +49,8 @@ class Service:
     verifier: Verifier
     staging: str
     plaintext: bool | str = False
+    outbound: Outbound | None = None
+    networks: Sequence[Network] = ()
 
 
 class SmtpSession:
@@ -220,6 +228,7 @@ class SmtpSession:
         if not self._greet(rest):
             return
         lines = [self._service.hostname.encode(), *EXTENSIONS, b"SIZE %d" % self._service.limits.message_size]
+        lines.append(b"LIMITS RCPTMAX=%d" % self._service.limits.recipients)
         if self._conn.tls_available and not self._conn.tls:
             lines.append(b"STARTTLS")
         if self._service.kind == SUBMISSION and self._may_authenticate():
@@ -245,8 +254,17 @@ class SmtpSession:
             self._bad("553 5.7.1 sender address does not belong to this login")
             return
         hello = self._hello.decode("utf-8", "replace")
-        self._envelope = Envelope(sender=sender, helo=hello, peer=self._conn.host, protocol=self._protocol())
+        self._envelope = Envelope(
+            sender=sender,
+            utf8=params.utf8,
+            ret=params.ret.decode(),
+            envid=params.envid.decode(),
+            login=self._user.address if self._user is not None else "",
+            helo=hello,
+            peer=self._conn.host,
+        )
         self._utf8 = params.utf8
+        self._envelope.protocol = self._protocol()
         self._announced = params.size
         self._mail = True
         self._say("250 2.1.0 sender ok")
@@ -256,13 +274,13 @@ class SmtpSession:
         return word + ("S" if self._conn.tls else "") + ("A" if self._user is not None else "")
 
     def do_rcpt(self, rest: bytes) -> None:
-        """RFC 5321 4.1.1.3; only addresses of this server, so never an open relay."""
+        """RFC 5321 4.1.1.3; other servers' addresses only for users and trusted networks, so never an open relay."""
         service = self._service
         if len(self._envelope.recipients) >= service.limits.recipients:
             self._bad("452 4.5.3 too many recipients")
             return
         try:
-            local, domain = grammar.rcpt(rest, self._utf8)
+            local, domain, params = grammar.rcpt(rest, self._utf8)
         except grammar.Refused as refusal:
             self._bad(str(refusal))
             return
@@ -270,11 +288,17 @@ class SmtpSession:
         if domain is None:
             domain = self._own_domain()
         address = f"{local}@{domain}"
+        asked = Rcpt(address, params.orcpt, params.notify)
         if not directory.is_local(domain):
-            if service.kind == SUBMISSION:
-                self._bad("550 5.7.1 sending to other servers is not available here yet")
-            else:
-                self._bad("550 5.7.1 relaying denied: the domain is not of this server")
+            if not self._may_relay():
+                if service.kind == SUBMISSION:
+                    self._bad("550 5.7.1 sending to other servers is switched off here")
+                else:
+                    self._bad("550 5.7.1 relaying denied: the domain is not of this server")
+                return
+            self._envelope.recipients.append((address, []))
+            self._envelope.asked.append(asked)
+            self._say("250 2.1.5 recipient ok")
             return
         records = directory.resolve(address)
         if not records:
@@ -285,7 +309,17 @@ class SmtpSession:
             self._bad("552 5.2.2 mailbox is full")
             return
         self._envelope.recipients.append((address, records))
+        self._envelope.asked.append(asked)
         self._say("250 2.1.5 recipient ok")
+
+    def _may_relay(self) -> bool:
+        """Users may send anywhere; so may hosts of trusted networks, by port 25."""
+        service = self._service
+        if service.outbound is None or service.kind == LMTP:
+            return False
+        if service.kind == SUBMISSION:
+            return self._user is not None
+        return any(address_in(self._conn.host, network) for network in service.networks)
 
     def _own_domain(self) -> str:
         """For ``<postmaster>`` without a domain (RFC 5321 4.5.1): the host's name, or the nearest domain above it."""
@@ -509,7 +543,7 @@ class SmtpSession:
             try:
                 if staged.spilled:
                     await staged.spill()
-                outcomes = await self._service.deliverer.deliver(envelope, staged.content())
+                outcomes = await self._take(envelope, staged.content())
             except (StorageFull, OSError) as error:
                 log.event("smtp.staging", "error", error=error)
                 outcomes = [Outcome(452, "4.3.1", "not enough storage, try again later")] * len(envelope.recipients)
@@ -524,6 +558,21 @@ class SmtpSession:
             worst = max(outcomes, key=lambda outcome: (outcome.code // 100 == 4, outcome.code))
             self._say(f"{worst.code} {worst.enhanced} {worst.text}")
         self._reset()
+
+    async def _take(self, envelope: Envelope, content: bytes | memoryview) -> list[Outcome]:
+        """Deliver a message, or queue it when a recipient is elsewhere."""
+        service = self._service
+        submitted_here = service.kind == SUBMISSION
+        if service.outbound is not None and not all(records for _, records in envelope.recipients):
+            outcome = await service.outbound.submit(envelope, content, submitted_here)
+            return [outcome] * len(envelope.recipients)
+        if submitted_here:
+            pieces = submitted.complete(content, envelope.sender, service.hostname)
+            content = pieces[0] if len(pieces) == 1 else b"".join(pieces)  # type: ignore[assignment]
+        outcomes = await service.deliverer.deliver(envelope, content)
+        if service.outbound is not None and any("SUCCESS" in one.notify for one in envelope.asked):
+            await service.outbound.tell_delivered(envelope, content, [outcome.ok for outcome in outcomes])
+        return outcomes
 
     # ---------------------------------------------------------------- replies
 

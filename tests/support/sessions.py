@@ -99,7 +99,9 @@ class FakeListener:
 class Bench:
     """A store, in memory unless another is given, and a way to open sessions on it."""
 
-    def __init__(self, staging: str, store: Store | None = None, **limits: Any) -> None:
+    def __init__(
+        self, staging: str, store: Store | None = None, outbound: dict[str, Any] | None = None, **limits: Any
+    ) -> None:
         self.limits = Limits(auth_failure_delay=0.0, **limits)
         self.directory = FakeDirectory()
         self.store: Store = store or MemoryStore()
@@ -115,7 +117,7 @@ class Bench:
             "pop3": lambda c: pop3.Pop3Session(pop3_service, c),
         }
         for kind in ("smtp", "submission", "lmtp"):
-            service = smtp.service(kind, **mail)
+            service = smtp.service(kind, **mail, **(outbound or {}))
             self.makers[kind] = lambda c, service=service: smtp.SmtpSession(service, c)
 
     def open(self, protocol: str) -> "Client":

@@ -11,7 +11,7 @@ from fastmail.model.errors import ConfigError
 
 def test_the_reference_is_a_configuration_that_changes_nothing() -> None:
     text = reference()
-    assert set(tomllib.loads(text)) == {"server", "listen", "tls", "auth", "store", "limits", "log"}
+    assert set(tomllib.loads(text)) == {"server", "listen", "tls", "auth", "store", "relay", "limits", "log"}
     assert parse(text, "/x/fastmail.toml") == parse("", "/x/fastmail.toml")
 
 
@@ -50,3 +50,22 @@ def test_values_and_paths() -> None:
     assert (config.limits.message_size, config.limits.idle_timeout) == (25 << 20, 1800.0)
     with pytest.raises(ConfigError, match="quickstart"):
         load("/does/not/exist.toml")
+
+
+@pytest.mark.parametrize(
+    ("lines", "wanted"),
+    [
+        ('routes = ["example.org"]', 'f.toml:2: [relay] routes: "example.org": PATTERN NEXTHOP is expected'),
+        ('routes = ["example.org ftp:x"]', "the next hop is mx, smtp:HOST"),
+        ('routes = ["example.org smtp:x tls=maybe"]', "tls=maybe is not tls=none|may|encrypt|verify"),
+        ('routes = ["* smtp:x password_file=/nowhere"]', "cannot read the password file"),
+        ('tls_policies = ["example.org strong"]', "one of none, may, encrypt, verify"),
+        ('networks = ["10.0.0.0/99"]', "10.0.0.0/99"),
+        ('retry = ["soon"]', 'must be a time such as 90 or "30m", not "soon"'),
+        ('tls = "always"', "tls must be none, may, encrypt or verify"),
+    ],
+)
+def test_relay_settings_say_what_is_wrong(lines: str, wanted: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(f"[relay]\n{lines}\n", "f.toml")
+    assert wanted in str(caught.value)

@@ -1,0 +1,337 @@
+"""``fastmail queue``: what still has to go out, and what to do about it; live, while the server runs."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
+from typing import Annotated, Any
+
+import typer
+
+from fastmail.app.assembly import Assembly
+from fastmail.cli.common import ConfigOption, JsonOption, command, fail, output, read_config, show
+from fastmail.message import dsn
+from fastmail.queue.model import Item, Job, id_of
+from fastmail.queue.spool import BELL
+
+app = typer.Typer(no_args_is_help=True, help="The queue of mail for other servers.")
+IdArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID...]", help="Messages, as `queue list` names them.")
+]
+SenderOption = Annotated[str, typer.Option("--sender", help='Of this sender, such as "*@example.org".')]
+RcptOption = Annotated[str, typer.Option("--recipient", help="With a recipient like this.")]
+DomainOption = Annotated[str, typer.Option("--domain", help="For this destination.")]
+OlderOption = Annotated[float, typer.Option("--older", help="Older than so many hours.")]
+ErrorOption = Annotated[str, typer.Option("--error", help="Whose last error has these words.")]
+
+
+@dataclass(slots=True)
+class Chosen:
+    """Which jobs a command is about; all conditions together."""
+
+    ids: list[str]
+    sender: str = ""
+    recipient: str = ""
+    domain: str = ""
+    older: float = 0.0
+    error: str = ""
+
+    def any(self) -> bool:
+        return any(asdict(self).values())
+
+    def fits(self, item: Item, job: Job, now: float) -> bool:
+        return (
+            (not self.sender or fnmatch(item.sender.lower(), self.sender.lower()))
+            and (not self.recipient or any(fnmatch(r.address.lower(), self.recipient.lower()) for r in job.recipients))
+            and (not self.domain or fnmatch(job.destination, self.domain.lower()))
+            and (not self.older or now - item.arrived > self.older * 3600)
+            and (not self.error or self.error.lower() in job.last.lower())
+        )
+
+
+def _jobs(assembly: Assembly, chosen: Chosen) -> Iterator[tuple[Item, Job]]:
+    now = time.time()
+    if chosen.ids:
+        try:
+            idents = [id_of(one) for one in chosen.ids]
+        except ValueError:
+            fail("an id such as 1K3M5P7R9T2V4 is expected; `fastmail queue list` shows them", 2)
+            return
+    else:
+        idents = []
+    for ident in idents or [None]:  # type: ignore[list-item]
+        for item, job in assembly.spool.jobs(ident):
+            if chosen.fits(item, job, now):
+                yield item, job
+
+
+def _run(config: str, work: Any) -> Any:
+    async def go() -> Any:
+        assembly = Assembly(read_config(config))
+        assembly.hub.join(assembly.config.server.run_dir)
+        await assembly.start()
+        try:
+            result = work(assembly)
+            return await result if asyncio.iscoroutine(result) else result
+        finally:
+            assembly.hub.publish([BELL])
+            await assembly.close()
+
+    return asyncio.run(go())
+
+
+def _when(due: int) -> str:
+    left = int(due - time.time())
+    return "now" if left <= 0 else f"in {left // 3600}h{left % 3600 // 60:02}m" if left >= 3600 else f"in {left // 60}m"
+
+
+def _age(arrived: int) -> str:
+    hours, rest = divmod(int(time.time() - arrived), 3600)
+    return f"{hours}h{rest // 60:02}m" if hours else f"{rest // 60}m"
+
+
+@app.command("list")
+@command
+def list_(
+    sender: SenderOption = "",
+    recipient: RcptOption = "",
+    domain: DomainOption = "",
+    older: OlderOption = 0.0,
+    error: ErrorOption = "",
+    most: Annotated[int, typer.Option("--most", help="Show so many; 0 for all.")] = 100,
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+) -> None:
+    """What waits: a line for each message and destination."""
+
+    def work(assembly: Assembly) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for item, job in _jobs(assembly, Chosen([], sender, recipient, domain, older, error)):
+            if most and len(rows) >= most:
+                break
+            names = [rcpt.address for rcpt in job.recipients]
+            if json:
+                rows.append(_row(item, job))
+                continue
+            rows.append(
+                {
+                    "id": item.number,
+                    "age": _age(item.arrived),
+                    "size": item.size,
+                    "sender": item.sender or "<>",
+                    "recipients": names[0] + (f" +{len(names) - 1}" if len(names) > 1 else ""),
+                    "tries": job.attempts,
+                    "next": "held" if job.held else _when(job.due),
+                    "last": job.last[:80],
+                }
+            )
+        return rows
+
+    show(_run(config, work), json)
+
+
+def _row(item: Item, job: Job) -> dict[str, Any]:
+    return {
+        "id": item.number,
+        "job": job.number,
+        "destination": job.destination,
+        "sender": item.sender,
+        "recipients": [rcpt.address for rcpt in job.recipients],
+        "arrived": item.arrived,
+        "size": item.size,
+        "attempts": job.attempts,
+        "due": job.due,
+        "held": job.held,
+        "last": job.last,
+        "login": item.login,
+        "peer": item.peer,
+    }
+
+
+@app.command("show")
+@command
+def show_(
+    id: Annotated[str, typer.Argument(metavar="ID", help="As `queue list` names it.")],
+    content: Annotated[bool, typer.Option("--content", help="The message itself.")] = False,
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+) -> None:
+    """All about one message."""
+
+    async def work(assembly: Assembly) -> tuple[list[dict[str, Any]], bytes]:
+        found = list(_jobs(assembly, Chosen([id])))
+        if not found:
+            fail(f"message {id} is not in the queue")
+        return [_row(*one) for one in found], await assembly.spool.content(found[0][0]) if content else b""
+
+    rows, text = _run(config, work)
+    if content:
+        print(text.decode("utf-8", "replace"), end="")
+    elif json:
+        show(rows, True)
+    else:
+        for row in rows:
+            for name, value in row.items():
+                output.print(f"{name:12} {', '.join(value) if isinstance(value, list) else value}", markup=False)
+            output.print()
+
+
+@app.command("summary")
+@command
+def summary(config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+    """How much waits for each destination, the largest first."""
+
+    def work(assembly: Assembly) -> list[dict[str, Any]]:
+        found: dict[str, list[Any]] = defaultdict(lambda: [0, 0, 0, 0, ""])
+        for item, job in assembly.spool.jobs():
+            row = found[job.destination]
+            row[0] += 1
+            row[1] += len(job.recipients)
+            row[2] += item.size
+            row[3] = max(row[3], int(time.time() - item.arrived))
+            row[4] = job.last or row[4]
+        return [
+            {"destination": name, "messages": a, "recipients": b, "octets": c, "oldest_s": d, "last": e[:80]}
+            for name, (a, b, c, d, e) in sorted(found.items(), key=lambda one: -one[1][0])
+        ]
+
+    show(_run(config, work), json)
+
+
+def _change(config: str, chosen: Chosen, word: str, change: Any) -> None:
+    if not chosen.any():
+        fail("say which messages: IDs, --sender, --recipient, --domain, --older or --error", 2)
+
+    def work(assembly: Assembly) -> int:
+        return sum(assembly.spool.change_now(job.key, change) for _, job in list(_jobs(assembly, chosen)))
+
+    done = _run(config, work)
+    output.print(f"{word} {done}")
+    if not done:
+        raise typer.Exit(1)
+
+
+@app.command("hold")
+@command
+def hold(
+    ids: IdArgument = None,
+    sender: SenderOption = "",
+    recipient: RcptOption = "",
+    domain: DomainOption = "",
+    older: OlderOption = 0.0,
+    error: ErrorOption = "",
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Keep messages until they are released."""
+
+    def change(job: Job) -> Job:
+        job.held = True
+        return job
+
+    _change(config, Chosen(ids or [], sender, recipient, domain, older, error), "held", change)
+
+
+@app.command("release")
+@command
+def release(
+    ids: IdArgument = None,
+    sender: SenderOption = "",
+    recipient: RcptOption = "",
+    domain: DomainOption = "",
+    older: OlderOption = 0.0,
+    error: ErrorOption = "",
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Let go of messages that were held; they are tried at once."""
+    _change(config, Chosen(ids or [], sender, recipient, domain, older, error), "released", _now)
+
+
+@app.command("retry")
+@command
+def retry(
+    ids: IdArgument = None,
+    sender: SenderOption = "",
+    recipient: RcptOption = "",
+    domain: DomainOption = "",
+    older: OlderOption = 0.0,
+    error: ErrorOption = "",
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Try messages again now."""
+    _change(config, Chosen(ids or [], sender, recipient, domain, older, error), "will try", _now)
+
+
+def _now(job: Job) -> Job:
+    job.held = False
+    job.due = int(time.time())
+    return job
+
+
+@app.command("drop")
+@command
+def drop(
+    ids: IdArgument = None,
+    sender: SenderOption = "",
+    recipient: RcptOption = "",
+    domain: DomainOption = "",
+    older: OlderOption = 0.0,
+    error: ErrorOption = "",
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Throw messages away; nobody is told."""
+    _change(config, Chosen(ids or [], sender, recipient, domain, older, error), "dropped", lambda job: None)
+
+
+@app.command("move")
+@command
+def move(
+    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help='A domain, or "smtp:10.0.0.1:25".')],
+    ids: IdArgument = None,
+    sender: SenderOption = "",
+    recipient: RcptOption = "",
+    domain: DomainOption = "",
+    older: OlderOption = 0.0,
+    error: ErrorOption = "",
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Send messages to another destination, now."""
+
+    def change(job: Job) -> Job:
+        job.destination = destination.lower()
+        return _now(job)
+
+    _change(config, Chosen(ids or [], sender, recipient, domain, older, error), "moved", change)
+
+
+@app.command("bounce")
+@command
+def bounce(
+    ids: IdArgument = None,
+    sender: SenderOption = "",
+    recipient: RcptOption = "",
+    domain: DomainOption = "",
+    older: OlderOption = 0.0,
+    error: ErrorOption = "",
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Give messages up, and tell their senders."""
+    chosen = Chosen(ids or [], sender, recipient, domain, older, error)
+    if not chosen.any():
+        fail("say which messages: IDs, --sender, --recipient, --domain, --older or --error", 2)
+
+    async def work(assembly: Assembly) -> int:
+        done = 0
+        for item, job in list(_jobs(assembly, chosen)):
+            words = f"given up by the administrator{'; the last reply was: ' + job.last if job.last else ''}"
+            fates = [dsn.Fate(r.address, r.orcpt, "failed", "5.0.0", words) for r in job.recipients]
+            report = assembly.outbound.report(item, fates, await assembly.spool.content(item))
+            await assembly.spool.change(job.key, lambda old: None, [report] if report is not None else [])
+            done += 1
+        return done
+
+    done = _run(config, work)
+    output.print(f"bounced {done}")
+    if not done:
+        raise typer.Exit(1)

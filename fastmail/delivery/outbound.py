@@ -1,0 +1,134 @@
+"""Into the queue: a message for other hosts is completed, traced and kept; reports about messages go the same way.
+
+Promise: all recipients of a message that leaves this host, those of this server among them, are one entry of the queue:
+either the client hears 250 for a message that is on disk with all of them, or nothing was kept.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from fastmail._core import mime
+from fastmail.delivery.deliver import MAX_HOPS, Envelope, Outcome
+from fastmail.message import dsn, submitted, trace
+from fastmail.model.errors import MailError, StorageFull
+from fastmail.queue.model import LOCAL, Item, Outgoing, Rcpt, number_of
+from fastmail.queue.routes import Routes
+from fastmail.queue.schedule import Schedule
+from fastmail.queue.spool import Spool
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+FULL = 1 << 20  # a bigger message is not sent back whole
+
+
+class Outbound:
+    """One in each worker. ``most``: messages that the queue may hold, 0 for any number; ``is_local``: is a domain
+    of this server?"""
+
+    def __init__(
+        self,
+        spool: Spool,
+        routes: Routes,
+        schedule: Schedule,
+        hostname: str,
+        most: int,
+        is_local: Callable[[str], bool],
+    ) -> None:
+        self.spool = spool
+        self.routes = routes
+        self.schedule = schedule
+        self.hostname = hostname
+        self._most = most
+        self._is_local = is_local
+
+    async def submit(self, envelope: Envelope, content: bytes | memoryview, complete: bool) -> Outcome:
+        """Queue a message (LF) for all its recipients. ``complete``: it comes from a user's program, which may have
+        left out what a message must have."""
+        header, _ = submitted.split(content)
+        if submitted.hops(header) > MAX_HOPS:
+            count("delivery.loops")
+            return Outcome(554, "5.4.6", "Too many hops: the message loops")
+        if self._most and self.spool.depth()[0] >= self._most:
+            count("queue.full")
+            return Outcome(452, "4.3.1", "the queue is full, try again later")
+        groups: dict[str, list[Rcpt]] = {}
+        for (address, records), asked in zip(envelope.recipients, envelope.asked, strict=True):
+            where = LOCAL if records else self.routes.destination(address.rpartition("@")[2], envelope.sender)
+            groups.setdefault(where, []).append(Rcpt(address, asked.orcpt, asked.notify))
+        ident = self.spool.new_id()
+        number = number_of(ident)
+        single = envelope.recipients[0][0] if len(envelope.recipients) == 1 else ""
+        received = trace.received(envelope.helo, envelope.peer, self.hostname, envelope.protocol, number, single)
+        pieces = submitted.complete(content, envelope.sender, self.hostname) if complete else [content]
+        chunks: list[bytes | memoryview] = [received, *(memoryview(piece) for piece in pieces)]
+        item = Item(
+            1,
+            ident,
+            envelope.sender,
+            int(time.time()),
+            sum(mime.served_size(chunk) for chunk in chunks if len(chunk)),
+            utf8=envelope.utf8,
+            eight=not all(bytes(chunk).isascii() for chunk in chunks),
+            ret=envelope.ret,
+            envid=envelope.envid,
+            helo=envelope.helo,
+            peer=envelope.peer,
+            login=envelope.login,
+            protocol=envelope.protocol,
+        )
+        try:
+            await self.spool.enqueue(Outgoing(item, groups, chunks))
+        except (MailError, OSError) as error:
+            log.event("queue.refused", "error", id=number, error=repr(error))
+            full = isinstance(error, StorageFull)
+            return Outcome(452 if full else 451, "4.3.1" if full else "4.3.0", "cannot queue it now, try again later")
+        count("queue.messages")
+        log.event(
+            "queued",
+            id=number,
+            sender=envelope.sender,
+            size=item.size,
+            recipients=len(envelope.recipients),
+            login=envelope.login,
+            peer=envelope.peer,
+            protocol=envelope.protocol,
+        )
+        return Outcome(250, "2.0.0", f"{number} queued")
+
+    def report(self, item: Item, fates: Sequence[dsn.Fate], content: bytes) -> Outgoing | None:
+        """A notification for the sender; None when there is nobody to be told (RFC 3461 6, RFC 5321 6.1)."""
+        if not item.sender or not fates:
+            return None
+        full = item.ret != "HDRS" and fates[0].action == "failed" and len(content) <= FULL
+        until = item.arrived + int(self.schedule.lifetime)
+        about = dsn.About(item.sender, item.envid, item.number, item.arrived, until, content, full, item.utf8)
+        text = dsn.report(about, list(fates), self.hostname)
+        report = Item(1, self.spool.new_id(), "", int(time.time()), len(text) + text.count(b"\n"), utf8=item.utf8)
+        report.eight = not text.isascii()
+        number = report.number
+        received = trace.received(self.hostname, "local", self.hostname, "LOCAL", number, item.sender)
+        report.size += len(received) + received.count(b"\n")
+        domain = item.sender.rpartition("@")[2]
+        where = LOCAL if self._is_local(domain) else self.routes.destination(domain)
+        log.event("queue.report", id=item.number, report=number, action=fates[0].action, to=item.sender)
+        return Outgoing(report, {where: [Rcpt(item.sender, notify="NEVER")]}, [received, text])
+
+    async def tell_delivered(self, envelope: Envelope, content: bytes | memoryview, done: list[bool]) -> None:
+        """Success reports for what was delivered here, where the sender asked for them (RFC 3461 4.1, 6.2.1)."""
+        fates = [
+            dsn.Fate(asked.address, asked.orcpt, "delivered", "2.0.0", "delivered to the mailbox")
+            for asked, good in zip(envelope.asked, done, strict=True)
+            if good and "SUCCESS" in asked.notify
+        ]
+        if not fates or not envelope.sender:
+            return
+        now = int(time.time())
+        item = Item(
+            1, self.spool.new_id(), envelope.sender, now, len(content), utf8=envelope.utf8, envid=envelope.envid
+        )
+        report = self.report(item, fates, bytes(content[:65536]))
+        if report is not None:
+            try:
+                await self.spool.enqueue(report)
+            except (MailError, OSError) as error:
+                log.event("queue.report", "warning", sender=envelope.sender, error=error)

@@ -1,0 +1,1 @@
+"""Names to hosts: the resolver that relaying and policy use."""

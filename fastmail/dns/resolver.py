@@ -1,0 +1,109 @@
+"""Where mail for a domain goes (RFC 5321 5.1, RFC 7505): MX records, and addresses of hosts.
+
+Answers are kept as long as their TTL allows. What the DNS says for sure (no such domain, no mail wanted) and what it
+could not say now are different errors, because the first ends a delivery and the second only defers it.
+"""
+
+import random
+from dataclasses import dataclass
+
+import dns.asyncresolver
+import dns.exception
+import dns.name
+import dns.resolver
+
+from fastmail.model.errors import ClientError, TemporaryError
+
+REMEMBERED = 20_000
+LOOKUP = 15.0
+
+
+class NoSuchDomain(ClientError):
+    """The domain does not exist, or has no host that could take mail."""
+
+
+class NullMx(ClientError):
+    """The domain takes no mail, and says so (RFC 7505)."""
+
+
+class LookupFailed(TemporaryError):
+    """The DNS did not answer, or not properly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mx:
+    """One host that takes mail for a domain; lower preferences come first."""
+
+    preference: int
+    host: str
+
+
+class Resolver:
+    """``servers``: "address" or "address:port" of name servers; empty for those of the machine."""
+
+    def __init__(self, servers: list[str], ipv6: bool = True) -> None:
+        self._ipv6 = ipv6
+        self._resolver = dns.asyncresolver.Resolver(configure=not servers)
+        if servers:
+            places = [_place(server) for server in servers]
+            self._resolver.nameservers = [host for host, _ in places]
+            self._resolver.nameserver_ports = dict(places)
+        self._resolver.lifetime = LOOKUP
+        self._resolver.cache = dns.resolver.LRUCache(REMEMBERED)
+
+    async def mx(self, domain: str) -> list[Mx]:
+        """Hosts by preference, those of one preference in random order; the domain itself where it has none."""
+        try:
+            answer = await self._resolver.resolve(_name(domain), "MX", search=False)
+        except dns.resolver.NXDOMAIN:
+            raise NoSuchDomain(f"domain {domain} does not exist") from None
+        except dns.resolver.NoAnswer:
+            return [Mx(0, domain)]
+        except dns.exception.DNSException as error:
+            raise LookupFailed(f"looking for the mail hosts of {domain}: {_why(error)}") from None
+        found = [Mx(one.preference, one.exchange.to_text(omit_final_dot=True)) for one in answer]
+        if any(one.host in ("", ".") for one in found):
+            if len(found) == 1:
+                raise NullMx(f"domain {domain} takes no mail")
+            found = [one for one in found if one.host not in ("", ".")]
+        random.shuffle(found)
+        return sorted(found, key=lambda one: one.preference)
+
+    async def addresses(self, host: str) -> list[str]:
+        """IPv6 and IPv4 addresses of a host, one kind after the other at random; NoSuchDomain when it has none."""
+        out: list[list[str]] = []
+        trouble: LookupFailed | None = None
+        for kind in ("AAAA", "A") if self._ipv6 else ("A",):
+            try:
+                answer = await self._resolver.resolve(_name(host), kind, search=False)
+                out.append([one.address for one in answer])
+            except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+                continue
+            except dns.exception.DNSException as error:
+                trouble = LookupFailed(f"looking for the address of {host}: {_why(error)}")
+        if not out and trouble is not None:
+            raise trouble
+        if not out:
+            raise NoSuchDomain(f"host {host} has no address")
+        return [address for group in out for address in random.sample(group, len(group))]
+
+
+def _place(server: str) -> tuple[str, int]:
+    if server.startswith("["):
+        host, _, port = server[1:].partition("]")
+        return host, int(port.lstrip(":") or 53)
+    if server.count(":") == 1:
+        host, _, port = server.partition(":")
+        return host, int(port)
+    return server, 53
+
+
+def _name(text: str) -> dns.name.Name:
+    try:
+        return dns.name.from_text(text if text.isascii() else text.encode("idna").decode("ascii"))
+    except (dns.exception.DNSException, UnicodeError):
+        raise NoSuchDomain(f"{text} is not a domain name") from None
+
+
+def _why(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

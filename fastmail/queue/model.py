@@ -1,0 +1,88 @@
+"""The queue's nouns, as they are stored (MessagePack arrays, a version first) and as the relay uses them.
+
+A message is an Item. Its recipients are grouped by where they go: one Job for each destination, which is tried,
+deferred and finished as a whole; what is settled for one of its recipients leaves the job. Times are seconds since
+1970.
+"""
+
+import struct
+
+import msgspec
+
+from fastmail.message import trace
+
+KEY = struct.Struct(">QH")  # item, number of the job
+LOCAL = "local"  # destination of recipients of this server
+
+
+def number_of(ident: int) -> str:
+    """An item's id for people, logs and Received fields."""
+    return trace.digits(ident)
+
+
+def id_of(number: str) -> int:
+    """The id behind such a number; ValueError when it is none."""
+    return trace.undigits(number.upper())
+
+
+class Rcpt(msgspec.Struct, array_like=True):
+    """One recipient: its address, and what RFC 3461 lets a sender ask (ORCPT; NOTIFY in capitals, empty for the
+    default)."""
+
+    address: str
+    orcpt: str = ""
+    notify: str = ""
+
+
+class Item(msgspec.Struct, array_like=True):
+    """One message. ``id`` grows with time. ``record``, ``skip`` and
+    ``length`` say where its content lies; ``size`` is the number of octets with CRLF."""
+
+    version: int
+    id: int
+    sender: str
+    arrived: int
+    size: int
+    record: int = 0
+    skip: int = 0
+    length: int = 0
+    utf8: bool = False
+    eight: bool = False
+    ret: str = ""
+    envid: str = ""
+    helo: str = ""
+    peer: str = ""
+    login: str = ""
+    protocol: str = ""
+    require_tls: bool = False
+
+    @property
+    def number(self) -> str:
+        return number_of(self.id)
+
+
+class Job(msgspec.Struct, array_like=True):
+    """What is left to do for one destination. ``due``: when; ``last``: the last reply or trouble."""
+
+    version: int
+    item: int
+    number: int
+    destination: str
+    recipients: list[Rcpt]
+    due: int
+    attempts: int = 0
+    held: bool = False
+    warned: bool = False
+    last: str = ""
+
+    @property
+    def key(self) -> bytes:
+        return KEY.pack(self.item, self.number)
+
+
+class Outgoing(msgspec.Struct):
+    """A message to be queued: the item without its place, recipients by destination, content with LF in pieces."""
+
+    item: Item
+    groups: dict[str, list[Rcpt]]
+    content: list[bytes | memoryview]

@@ -1,0 +1,312 @@
+"""The queue on disk: an LMDB environment for what has to be done, segments for the messages themselves.
+
+    item   id(8)                                  Item
+    job    id(8) number(2)                        Job
+    ready  destination NUL due(8) id(8) number(2) empty: jobs that are not held, in the order in which they are due
+    alive  segment(4)                             how many items have their content there
+
+Promise: an Outgoing is kept whole or not at all, and is durable when ``enqueue`` returns: content synced, then the
+records, in one commit with whatever else waits. An outcome and the report that it makes are one commit. Memory does
+not grow with the depth of the queue: everything is read a window at a time, and finding the destinations at start
+costs a step for each destination, not for each message. A segment that nothing refers to is removed.
+"""
+
+import asyncio
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from fastmail.durable import segments
+from fastmail.durable.commit import CommitQueue, Operation, PieceJob
+from fastmail.durable.env import Environment, translate
+from fastmail.durable.segments import SegmentReader, SegmentWriter
+from fastmail.model.errors import CorruptData
+from fastmail.queue.model import KEY, Item, Job, Outgoing, Rcpt
+
+LAYOUT = 1
+TABLES = ["item", "job", "ready", "alive"]
+SEGMENT = 16 << 20
+NUMBER = struct.Struct(">I")
+U64 = struct.Struct(">Q")
+BELL = b"fastmail/que"  # what the hub tells watchers of the queue; as long as a mailbox key
+_encode = msgspec.msgpack.Encoder().encode
+_item = msgspec.msgpack.Decoder(Item).decode
+_job = msgspec.msgpack.Decoder(Job).decode
+Change = Callable[[Job], Job | None]
+
+
+def ready_key(job: Job) -> bytes:
+    """Its place among the jobs of its destination."""
+    return job.destination.encode()[:400] + b"\0" + U64.pack(job.due) + job.key
+
+
+class Spool:
+    """One in each process that queues; all over the same directory. Opened when it is first used."""
+
+    def __init__(self, data_dir: str, map_size: int, published: Callable[[], None] = lambda: None) -> None:
+        self._directory = os.path.join(data_dir, "queue")
+        self._map_size = map_size
+        self._published = published
+        self._last = 0
+        self._under_way = 0
+        self._env: Environment | None = None
+        self._queue: CommitQueue | None = None
+        self._writer: SegmentWriter | None = None
+        self._reader = SegmentReader(self._segments)
+
+    @property
+    def _segments(self) -> str:
+        return os.path.join(self._directory, "segments")
+
+    # ---------------------------------------------------------------- life
+
+    @property
+    def env(self) -> Environment:
+        if self._env is None:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            self._env = Environment(os.path.join(self._directory, "index"), TABLES, LAYOUT, self._map_size)
+        return self._env
+
+    def _commits(self) -> CommitQueue:
+        if self._queue is None:
+            self._queue = CommitQueue(self.env, asyncio.get_running_loop(), lambda _: self._published(), "queue")
+        return self._queue
+
+    async def close(self) -> None:
+        """Finish what was submitted."""
+        if self._queue is not None:
+            await self._queue.close()
+        if self._writer is not None:
+            self._writer.close()
+        self._reader.close()
+        if self._env is not None:
+            self._env.close()
+
+    # ---------------------------------------------------------------- in
+
+    def new_id(self) -> int:
+        """Grows with time, and is another one in every process."""
+        self._last = max(self._last + 4096, int(time.time() * 1e6) << 12 | os.getpid() & 0xFFF)
+        return self._last
+
+    async def enqueue(self, outgoing: Outgoing) -> Item:
+        """Keep it; durable when it returns."""
+        jobs, apply = await self._place(outgoing)
+        item: Item = await self._submit(apply, jobs)
+        return item
+
+    async def _submit(self, apply: Callable[[Any], Any], jobs: Sequence[PieceJob]) -> Any:
+        self._under_way += 1
+        try:
+            return await self._commits().submit(Operation(apply, jobs))
+        finally:
+            self._under_way -= 1
+            if not self._under_way and self._writer is not None:
+                self._writer.release()
+
+    async def _place(self, outgoing: Outgoing) -> tuple[list[PieceJob], Callable[[Any], Item]]:
+        """The content's job, and what writes the records."""
+        loop = asyncio.get_running_loop()
+        if self._writer is None:
+            self._writer = SegmentWriter(self._segments, SEGMENT)
+        writer = self._writer
+        while not writer.has_room:
+            await loop.run_in_executor(None, self._prepare, writer)
+        item = outgoing.item
+        name = item.sender[:200]
+        piece, record = writer.append(item.id.to_bytes(12, "big"), name, item.arrived, item.size, outgoing.content)
+        item.record, item.skip, item.length = record.id, record.skip, record.length
+        groups = outgoing.groups
+
+        def apply(txn: Any) -> Item:
+            self._put(txn, item, groups)
+            return item
+
+        return [piece], apply
+
+    def _prepare(self, writer: SegmentWriter) -> None:
+        if not writer.has_room:
+            try:
+                writer.prepare()
+            except OSError as error:
+                raise translate(error) from error
+
+    def _put(self, txn: Any, item: Item, groups: dict[str, list[Rcpt]]) -> None:
+        db = self.env.db
+        txn.put(U64.pack(item.id), _encode(item), db=db["item"])
+        for number, (destination, recipients) in enumerate(groups.items()):
+            job = Job(1, item.id, number, destination, recipients, item.arrived)
+            txn.put(job.key, _encode(job), db=db["job"])
+            txn.put(ready_key(job), b"", db=db["ready"])
+        self._count(txn, item, 1)
+
+    def _count(self, txn: Any, item: Item, step: int) -> None:
+        """One more or one less item in a segment."""
+        at = NUMBER.pack(segments.split_id(item.record)[0])
+        found = txn.get(at, db=self.env.db["alive"])
+        alive = (NUMBER.unpack(found)[0] if found else 0) + step
+        if alive > 0:
+            txn.put(at, NUMBER.pack(alive), db=self.env.db["alive"])
+        else:
+            txn.delete(at, db=self.env.db["alive"])
+
+    # ---------------------------------------------------------------- out
+
+    async def change(self, key: bytes, change: Change, reports: Sequence[Outgoing] = ()) -> None:
+        """Replace a job by what ``change`` makes of it (None: it is done), and queue reports in the same commit. A job
+        that somebody dropped meanwhile is left alone, its reports too."""
+        files: list[PieceJob] = []
+        puts = []
+        for report in reports:
+            pieces, apply = await self._place(report)
+            files += pieces
+            puts.append(apply)
+
+        def all_of_it(txn: Any) -> None:
+            if self._replace(txn, key, change):
+                for put in puts:
+                    put(txn)
+
+        await self._submit(all_of_it, files)
+
+    def change_now(self, key: bytes, change: Change) -> bool:
+        """The same for a command, without reports. False when the job is not there."""
+        with self.env.write() as txn:
+            return self._replace(txn, key, change)
+
+    def _replace(self, txn: Any, key: bytes, change: Change) -> bool:
+        db = self.env.db
+        found = txn.get(key, db=db["job"])
+        if found is None:
+            return False
+        old = _job(found)
+        if not old.held:
+            txn.delete(ready_key(old), db=db["ready"])
+        new = change(old)
+        if new is not None:
+            txn.put(key, _encode(new), db=db["job"])
+            if not new.held:
+                txn.put(ready_key(new), b"", db=db["ready"])
+            return True
+        txn.delete(key, db=db["job"])
+        item = key[:8]
+        cursor = txn.cursor(db=db["job"])
+        if not (cursor.set_range(item) and cursor.key()[:8] == item):
+            row = txn.pop(item, db=db["item"])
+            if row is not None:
+                self._count(txn, _item(row), -1)
+        return True
+
+    # ---------------------------------------------------------------- looking
+
+    def destinations(self) -> dict[str, int]:
+        """When the first job of each destination is due."""
+        out: dict[str, int] = {}
+        with self.env.read() as txn:
+            cursor = txn.cursor(db=self.env.db["ready"])
+            more = cursor.first()
+            while more:
+                name, _, rest = bytes(cursor.key()).partition(b"\0")
+                out[name.decode()] = U64.unpack_from(rest)[0]
+                more = cursor.set_range(name + b"\1")
+        return out
+
+    def due(self, destination: str, now: float, most: int, skip: Callable[[bytes], bool]) -> tuple[list[Job], int]:
+        """(up to ``most`` jobs that are due, without those that ``skip`` names; when the first one after them is due,
+        0 for none)."""
+        out: list[Job] = []
+        prefix = destination.encode()[:400] + b"\0"
+        with self.env.read() as txn:
+            cursor = txn.cursor(db=self.env.db["ready"])
+            if not cursor.set_range(prefix):
+                return out, 0
+            for at in cursor.iternext(values=False):
+                if at[: len(prefix)] != prefix:
+                    break
+                key = bytes(at[-KEY.size :])
+                if skip(key):
+                    continue
+                due: int = U64.unpack_from(at, len(prefix))[0]
+                if due > now or len(out) >= most:
+                    return out, due
+                found = txn.get(key, db=self.env.db["job"])
+                if found is not None:
+                    out.append(_job(found))
+        return out, 0
+
+    def item(self, ident: int) -> Item | None:
+        with self.env.read() as txn:
+            found = txn.get(U64.pack(ident), db=self.env.db["item"])
+            return _item(found) if found is not None else None
+
+    def job(self, key: bytes) -> Job | None:
+        with self.env.read() as txn:
+            found = txn.get(key, db=self.env.db["job"])
+            return _job(found) if found is not None else None
+
+    def jobs(self, ident: int | None = None) -> Iterator[tuple[Item, Job]]:
+        """Every job with its message, or those of one message; a window at a time."""
+        at = U64.pack(ident) if ident is not None else b""
+        while True:
+            window: list[tuple[Item, Job]] = []
+            with self.env.read() as txn:
+                cursor = txn.cursor(db=self.env.db["job"])
+                if cursor.set_range(at):
+                    for key, value in cursor.iternext():
+                        if len(window) >= 500 or (ident is not None and key[:8] != U64.pack(ident)):
+                            break
+                        row = txn.get(bytes(key[:8]), db=self.env.db["item"])
+                        if row is not None:
+                            window.append((_item(row), _job(value)))
+                        at = bytes(key) + b"\0"
+            yield from window
+            if len(window) < 500:
+                return
+
+    def depth(self) -> tuple[int, int]:
+        """(messages, jobs) in the queue."""
+        with self.env.read() as txn:
+            return txn.stat(self.env.db["item"])["entries"], txn.stat(self.env.db["job"])["entries"]
+
+    async def content(self, item: Item) -> bytes:
+        """The message with LF, checked. CorruptData when it is damaged or gone."""
+        read = self._reader.read
+        try:
+            data = read(item.record, item.skip, item.length, True)
+            if data is None:
+                loop = asyncio.get_running_loop()
+                data = await loop.run_in_executor(None, read, item.record, item.skip, item.length)
+        except FileNotFoundError:
+            raise CorruptData(f"message {item.number}: its segment is gone") from None
+        except OSError as error:
+            raise translate(error) from error
+        if data is None:
+            raise CorruptData(f"message {item.number}: its content can not be read")
+        return data
+
+    # ---------------------------------------------------------------- order
+
+    def sweep(self) -> int:
+        """Remove segments that nothing refers to and nobody writes to; how many."""
+        removed = 0
+        for number in segments.numbers(self._segments):
+            with self.env.read() as txn:
+                if txn.get(NUMBER.pack(number), db=self.env.db["alive"]) is not None:
+                    continue
+            held = segments.hold(self._segments, number)
+            if held is None:
+                continue
+            try:
+                with self.env.read() as txn:  # what was written before the lock was free is committed by now, or never
+                    alive = txn.get(NUMBER.pack(number), db=self.env.db["alive"]) is not None
+                if not alive:
+                    os.unlink(segments.path_of(self._segments, number))
+                    self._reader.forget(number)
+                    removed += 1
+            finally:
+                os.close(held)
+        return removed

@@ -1,0 +1,421 @@
+"""Empties the queue: takes what is due, destination by destination, and settles each attempt.
+
+Each destination has a window of jobs and as many connections as it deserves: one more after each success, half of them
+after trouble, none for a while when no host of it answers; so a dead destination costs one try now and then, and never
+delays a live one. Connections are kept for the next message as long as there is one, and a little longer.
+
+Promise: what is settled is settled in one commit with the reports it makes; until then the job is as it was, so a
+crash repeats an attempt at most. A job is under way once at a time. No destination, reply or content stops the others.
+"""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fastmail.delivery.deliver import Deliverer, Envelope
+from fastmail.delivery.outbound import Outbound
+from fastmail.dns.resolver import LookupFailed, NoSuchDomain, NullMx
+from fastmail.message import dsn
+from fastmail.model.errors import CorruptData, MailError
+from fastmail.queue.model import LOCAL, Item, Job, Rcpt
+from fastmail.queue.spool import Spool
+from fastmail.relay.targets import Finder, Loops
+from fastmail.smtp.client import ClientTrouble, ConnectFailed, Reply, Sending, SmtpClient, Timeouts, TlsFailed
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+WINDOW = 100  # jobs of a destination that are held in memory
+LINGER = 3.0  # s that a connection waits for another message
+SWEEP = 60.0
+DOWN = [60.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0]
+LOOK = 0.02  # s between two looks for new destinations, at least
+PER_CONNECTION = 200  # messages
+GONE = (NoSuchDomain, NullMx, Loops)
+
+
+@dataclass(slots=True)
+class Limits:
+    """Connections to one destination and to all; seconds."""
+
+    per_destination: int = 20
+    all: int = 500
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    source4: str = ""
+    source6: str = ""
+
+
+@dataclass(slots=True)
+class Destination:
+    """What is known of one destination while it has mail. ``due``: when its next job outside the window is."""
+
+    name: str
+    due: float = math.inf
+    limit: float = 2.0
+    streams: int = 0
+    window: deque[Job] = field(default_factory=deque)
+    busy: set[bytes] = field(default_factory=set)
+    down_until: float = 0.0
+    failures: int = 0
+    idle: list[tuple[float, SmtpClient]] = field(default_factory=list)
+
+
+class Down(Exception):
+    """No host of a destination can be reached; str() says why."""
+
+
+class Runner:
+    """One for each queue, in one process."""
+
+    def __init__(
+        self, spool: Spool, outbound: Outbound, finder: Finder, deliverer: Deliverer, hostname: str, limits: Limits
+    ) -> None:
+        self._spool = spool
+        self._outbound = outbound
+        self._schedule = outbound.schedule
+        self._finder = finder
+        self._deliverer = deliverer
+        self._hostname = hostname
+        self._limits = limits
+        self._destinations: dict[str, Destination] = {}
+        self._streams: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    # ---------------------------------------------------------------- life
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._run()), loop.create_task(self._sweep())]
+
+    def wake(self) -> None:
+        """Something was queued or changed."""
+        self._wake.set()
+
+    async def close(self, grace: float = 5.0) -> None:
+        """Begin no attempt any more, and let those under way end."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        if self._streams:
+            await asyncio.wait(self._streams, timeout=grace)
+        for task in self._streams:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._streams, return_exceptions=True)
+        for destination in self._destinations.values():
+            for _, client in destination.idle:
+                await client.close()
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                self._look()
+                pause = self._begin()
+            except MailError as error:
+                log.event("queue.look", "error", error=error)
+                pause = 5.0
+            started = time.monotonic()
+            try:
+                await asyncio.wait_for(self._wake.wait(), max(0.05, min(pause, SWEEP)))
+            except TimeoutError:
+                continue
+            await asyncio.sleep(max(0.0, LOOK - (time.monotonic() - started)))
+
+    async def _sweep(self) -> None:
+        """Close connections that nobody needs, forget destinations without mail, remove segments without messages."""
+        loop = asyncio.get_running_loop()
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(1.0)
+            now = time.monotonic()
+            for destination in list(self._destinations.values()):
+                kept = [(at, client) for at, client in destination.idle if now - at < LINGER]
+                over = [client for at, client in destination.idle if now - at >= LINGER]
+                destination.idle = kept
+                for client in over:
+                    await client.close()
+                if not (kept or destination.streams or destination.window) and destination.due == math.inf:
+                    del self._destinations[destination.name]
+            if now - last > SWEEP:
+                last = now
+                try:
+                    await loop.run_in_executor(None, self._spool.sweep)
+                except (MailError, OSError) as error:
+                    log.event("queue.sweep", "warning", error=error)
+
+    # ---------------------------------------------------------------- what is due
+
+    def _look(self) -> None:
+        """Learn of new destinations, and when those without a window have something to do."""
+        for name, due in self._spool.destinations().items():
+            destination = self._destinations.get(name)
+            if destination is None:
+                destination = self._destinations[name] = Destination(name)
+            if not destination.busy:
+                destination.due = due
+            elif due < destination.due:
+                destination.due = min(destination.due, time.time())  # perhaps one that is under way; refill finds out
+
+    def _begin(self) -> float:
+        """Start streams where there is work and room; seconds until there may be more."""
+        now = time.time()
+        pause = SWEEP
+        for destination in sorted(self._destinations.values(), key=lambda d: d.streams):
+            ready = max(destination.due, destination.down_until)
+            if not destination.window and ready > now:
+                pause = min(pause, ready - now)
+                continue
+            if destination.down_until > now:
+                pause = min(pause, destination.down_until - now)
+                continue
+            if not destination.window:
+                self._refill(destination, now)
+            limit = 1 if destination.failures else int(destination.limit)
+            wanted = min(limit, destination.streams + len(destination.window)) - destination.streams
+            room = self._limits.all - len(self._streams)
+            for _ in range(min(wanted, room)):
+                destination.streams += 1
+                task = asyncio.get_running_loop().create_task(self._stream(destination))
+                self._streams.add(task)
+                task.add_done_callback(self._streams.discard)
+            if not destination.window and destination.due < math.inf:
+                pause = min(pause, max(0.0, destination.due - now))
+        return pause
+
+    def _refill(self, destination: Destination, now: float) -> None:
+        jobs, due = self._spool.due(destination.name, now, WINDOW, destination.busy.__contains__)
+        destination.window.extend(jobs)
+        destination.busy.update(job.key for job in jobs)
+        destination.due = due or math.inf
+
+    def _next(self, destination: Destination) -> Job | None:
+        now = time.time()
+        if self._stopping or destination.down_until > now:
+            return None
+        if not destination.window and destination.due <= now:
+            self._refill(destination, now)
+        return destination.window.popleft() if destination.window else None
+
+    # ---------------------------------------------------------------- streams
+
+    async def _stream(self, destination: Destination) -> None:
+        """Attempts of one destination one after the other, over one connection as long as it lasts."""
+        client: SmtpClient | None = None
+        try:
+            while (job := self._next(destination)) is not None:
+                try:
+                    if destination.name == LOCAL:
+                        await self._deliver(job)
+                    else:
+                        client = await self._attempt(destination, job, client)
+                except (MailError, OSError) as error:  # our disk: the job stays as it is
+                    log.event("queue.settle", "error", id=job.item, error=repr(error))
+                    destination.down_until = time.time() + 10.0
+                finally:
+                    destination.busy.discard(job.key)
+        except Exception as error:
+            count("bugs")
+            log.event("bug", "error", error=repr(error), where="relay", destination=destination.name)
+            destination.down_until = time.time() + 60.0
+        finally:
+            destination.streams -= 1
+            if client is not None and client.usable and not self._stopping:
+                destination.idle.append((time.monotonic(), client))
+            elif client is not None:
+                await client.close()
+            self.wake()
+
+    async def _attempt(self, destination: Destination, job: Job, client: SmtpClient | None) -> SmtpClient | None:
+        item = self._spool.item(job.item)
+        if item is None:
+            await self._spool.change(job.key, lambda old: None)
+            return client
+        try:
+            content = await self._spool.content(item)
+        except CorruptData as error:
+            log.event("queue.damaged", "error", id=item.number, error=error)
+            lost = Reply(554, "5.3.0", "the message was damaged on this server")
+            await self._settle(job, item, [lost] * len(job.recipients), "", b"Subject: (damaged)\n\n", "")
+            return client
+        try:
+            client = client if client is not None and client.usable else await self._client(destination)
+            sent = await client.send(_sending(item, job.recipients, content))
+        except GONE as error:
+            code = "5.1.10" if isinstance(error, NullMx) else "5.4.6" if isinstance(error, Loops) else "5.1.2"
+            await self._settle(job, item, [Reply(550, code, str(error))] * len(job.recipients), "", content, "")
+            return None
+        except Down as down:
+            self._set_down(destination, str(down))
+            await self._settle(job, item, [Reply(451, "4.4.1", str(down))] * len(job.recipients), "", content, "")
+            return None
+        except ClientTrouble as error:
+            assert client is not None
+            await client.close(False)
+            destination.limit = max(1.0, destination.limit / 2)
+            said = error.reply
+            reply = Reply(said.code, said.enhanced, said.text) if said is not None else Reply(451, "4.4.2", str(error))
+            await self._settle(job, item, [reply] * len(job.recipients), client.target.shown, content, client.tls)
+            if said is not None and said.code == 421:
+                destination.down_until = time.time() + (0.0 if client.sent else 60.0)
+            return None
+        if any(reply.ok for reply in sent.replies):
+            destination.limit = min(destination.limit + 1 / destination.limit, self._limits.per_destination)
+            destination.failures = 0
+        await self._settle(job, item, sent.replies, client.target.shown, content, client.tls, sent.dsn)
+        if not client.usable or client.sent >= PER_CONNECTION:
+            await client.close()
+            return None
+        return client
+
+    async def _client(self, destination: Destination) -> SmtpClient:
+        """An idle connection, or a new one to the first host that answers. Down when none does."""
+        while destination.idle:
+            at, client = destination.idle.pop()
+            if client.usable and time.monotonic() - at < LINGER:
+                return client
+            await client.close()
+        try:
+            targets = await self._finder.find(destination.name)
+        except LookupFailed as error:
+            raise Down(str(error)) from None
+        trouble: ConnectFailed | None = None
+        for target in targets:
+            source = self._limits.source6 if ":" in target.address else self._limits.source4
+            client = SmtpClient(target, self._hostname, self._limits.timeouts, source)
+            try:
+                await client.open()
+                return client
+            except TlsFailed as error:
+                trouble = error
+                if target.tls == "may":
+                    plain = SmtpClient(replace(target, tls="none"), self._hostname, self._limits.timeouts, source)
+                    try:
+                        await plain.open()
+                        return plain
+                    except ConnectFailed as again:
+                        trouble = again
+            except ConnectFailed as error:
+                trouble = error
+                if error.reply is not None and error.reply.code // 100 == 5 and len(targets) == 1:
+                    break
+        raise Down(str(trouble) if trouble is not None else "no host to connect to")
+
+    def _set_down(self, destination: Destination, why: str) -> None:
+        pause = DOWN[min(destination.failures, len(DOWN) - 1)]
+        destination.failures += 1
+        destination.limit = 2.0
+        destination.down_until = time.time() + min(pause, self._schedule.steps[0])
+        log.event("relay.down", "warning", destination=destination.name, error=why, tries_again_in=pause)
+
+    async def _deliver(self, job: Job) -> None:
+        """Recipients of this server."""
+        item = self._spool.item(job.item)
+        if item is None:
+            await self._spool.change(job.key, lambda old: None)
+            return
+        content = await self._spool.content(item)
+        envelope = Envelope(item.sender, helo=item.helo, peer=item.peer, protocol=item.protocol)
+        replies: dict[str, Reply] = {}
+        for rcpt in job.recipients:
+            records = self._deliverer.directory.resolve(rcpt.address.lower())
+            if records:
+                envelope.recipients.append((rcpt.address, records))
+            else:
+                replies[rcpt.address] = Reply(550, "5.1.1", "no such user here")
+        if envelope.recipients:
+            outcomes = await self._deliverer.deliver(envelope, content, traced=True)
+            for (address, _), one in zip(envelope.recipients, outcomes, strict=True):
+                replies[address] = Reply(one.code, one.enhanced, one.text)
+        await self._settle(job, item, [replies[rcpt.address] for rcpt in job.recipients], "", content, "")
+
+    # ---------------------------------------------------------------- outcomes
+
+    async def _settle(
+        self, job: Job, item: Item, replies: list[Reply], remote: str, content: bytes, tls: str, dsn_taken: bool = False
+    ) -> None:
+        """Write down what became of each recipient, with the reports that it makes."""
+        now = time.time()
+        age = now - item.arrived
+        left: list[Rcpt] = []
+        fates: dict[str, list[dsn.Fate]] = {"failed": [], "delayed": [], "delivered": [], "relayed": []}
+        warn = age > self._schedule.warn_after and not job.warned
+        for rcpt, reply in zip(job.recipients, replies, strict=True):
+            words, status = str(reply), reply.enhanced
+            if reply.temporary and age > self._schedule.lifetime:
+                words, status = f"given up after {age / 86400:.1f} days; the last reply was: {reply}", "5.4.7"
+            elif reply.temporary:
+                left.append(rcpt)
+                if warn and _wants(rcpt, "DELAY"):
+                    fates["delayed"].append(dsn.Fate(rcpt.address, rcpt.orcpt, "delayed", status, words, remote))
+                continue
+            if reply.ok:
+                action = "delivered" if job.destination == LOCAL else "relayed"
+                if "SUCCESS" in rcpt.notify and not dsn_taken:
+                    fates[action].append(dsn.Fate(rcpt.address, rcpt.orcpt, action, "2.0.0", words, remote))
+            elif _wants(rcpt, "FAILURE"):
+                fates["failed"].append(dsn.Fate(rcpt.address, rcpt.orcpt, "failed", status, words, remote))
+        reports = [self._outbound.report(item, group, content) for group in fates.values() if group]
+        last = next((str(reply) for reply in replies if not reply.ok), str(replies[0]) if replies else "")
+        await self._spool.change(
+            job.key, self._changed(left, now, last, warn), [report for report in reports if report is not None]
+        )
+        for rcpt, reply in zip(job.recipients, replies, strict=True):
+            word = "sent" if reply.ok else "deferred" if rcpt in left else "failed"
+            count(f"relay.{word}")
+            log.event(
+                f"relay.{word}",
+                "info" if reply.ok else "warning",
+                id=item.number,
+                recipient=rcpt.address,
+                destination=job.destination,
+                host=remote,
+                tls=tls,
+                attempt=job.attempts + 1,
+                reply=" ".join(str(reply).split()),
+            )
+
+    def _changed(self, left: list[Rcpt], now: float, last: str, warned: bool) -> Callable[[Job], Job | None]:
+        """How the job goes on: with what is left, later; or not at all."""
+
+        def change(old: Job) -> Job | None:
+            if not left:
+                return None
+            old.recipients = left
+            old.attempts += 1
+            old.due = self._schedule.next(old.attempts, now)
+            old.last = last[:500]
+            old.warned = old.warned or warned
+            return old
+
+        return change
+
+    def state(self) -> dict[str, Any]:
+        """For people: destinations with their connections and troubles."""
+        return {
+            name: {"streams": d.streams, "limit": round(d.limit, 1), "window": len(d.window), "failures": d.failures}
+            for name, d in self._destinations.items()
+        }
+
+
+def _wants(rcpt: Rcpt, what: str) -> bool:
+    """Did the sender ask to hear of this, or not say (RFC 3461 4.1)?"""
+    return what in rcpt.notify or not rcpt.notify
+
+
+def _sending(item: Item, recipients: list[Rcpt], content: bytes) -> Sending:
+    return Sending(
+        item.sender,
+        [(rcpt.address, rcpt.orcpt, rcpt.notify) for rcpt in recipients],
+        content,
+        item.size,
+        item.utf8,
+        item.eight,
+        item.ret,
+        item.envid,
+        item.require_tls,
+    )

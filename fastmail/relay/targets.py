@@ -1,0 +1,110 @@
+"""From a destination to the hosts that take its mail, in the order in which they are tried (RFC 5321 5.1)."""
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastmail.dns.resolver import LookupFailed, NoSuchDomain, Resolver
+from fastmail.model.errors import ClientError
+from fastmail.queue.routes import Hop, Routes
+from fastmail.smtp.client import Target
+
+HOSTS = 10  # of a domain that are looked up
+ADDRESSES = 20  # that are tried
+
+
+class Loops(ClientError):
+    """The mail hosts of a domain lead back here."""
+
+
+@dataclass(slots=True)
+class Finder:
+    """``port``: of the hosts that the DNS names. ``loopback``: may they be on this machine, for tests?"""
+
+    routes: Routes
+    resolver: Resolver
+    hostname: str
+    tls: str = "may"
+    port: int = 25
+    loopback: bool = False
+    is_local: Callable[[str], bool] = lambda domain: False
+
+    async def find(self, destination: str) -> list[Target]:
+        """Targets of a destination. NoSuchDomain, NullMx and Loops are for good, LookupFailed is for now."""
+        hop = self.routes.hops.get(destination)
+        domain = destination
+        if hop is None and ":" in destination:
+            hop = _parse(destination)
+        elif hop is None:
+            hop = self.routes.of_domain(destination)
+        if hop is not None:
+            return await self._of_hop(hop)
+        return await self._of_domain(domain)
+
+    async def _of_hop(self, hop: Hop) -> list[Target]:
+        if hop.host.startswith("/"):
+            return [Target("localhost", hop.host, 0, hop.kind == "lmtp", "none")]
+        literal = _address(hop.host)
+        addresses = [literal] if literal else await self.resolver.addresses(hop.host)
+        mode = "implicit" if hop.kind == "smtps" else hop.tls or ("verify" if hop.login else self.tls)
+        insecure = hop.kind == "smtps" and hop.tls == "encrypt"
+        return [
+            Target(hop.host, one, hop.port, hop.kind == "lmtp", mode, insecure, hop.login, hop.password)
+            for one in addresses
+        ]
+
+    async def _of_domain(self, domain: str) -> list[Target]:
+        mode = self.routes.policy(domain, self.tls)
+        literal = _address(domain)
+        if literal:
+            return [Target(domain, literal, self.port, False, mode)]
+        mine = self.hostname.lower()
+        found: list[Target] = []
+        trouble: LookupFailed | None = None
+        barred = False
+        hosts = await self.resolver.mx(domain)
+        own = next((one.preference for one in hosts if one.host.lower().rstrip(".") == mine), None)
+        if own is not None:  # only hosts that are nearer than we are (RFC 5321 5.1)
+            hosts = [one for one in hosts if one.preference < own]
+            barred = not hosts
+        for mx in hosts[:HOSTS]:
+            try:
+                for address in await self.resolver.addresses(mx.host):
+                    if not self.loopback and _is_here(address):
+                        barred = True
+                        continue
+                    found.append(Target(mx.host, address, self.port, False, mode))
+            except LookupFailed as error:
+                trouble = error
+            except NoSuchDomain:
+                continue
+        if found:
+            return found[:ADDRESSES]
+        if trouble is not None:
+            raise trouble
+        if barred:
+            raise Loops(f"the mail hosts of {domain} lead back to this server")
+        raise NoSuchDomain(f"no mail host of {domain} has an address")
+
+
+def _is_here(address: str) -> bool:
+    place = ipaddress.ip_address(address)
+    return place.is_loopback or place.is_unspecified or place.is_link_local or place.is_multicast
+
+
+def _address(text: str) -> str:
+    """An address literal as an address; empty when it is a name."""
+    name = text[1:-1].removeprefix("IPv6:").removeprefix("ipv6:") if text.startswith("[") else text
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return ""
+
+
+def _parse(destination: str) -> Hop | None:
+    """A next hop that the configuration does not name any more, as far as its name tells."""
+    kind, _, place = destination.partition(":")
+    if place.startswith("unix:"):
+        return Hop(kind, place[5:], 0)
+    host, _, port = place.rpartition(":")
+    return Hop(kind, host, int(port)) if host and port.isdigit() else None

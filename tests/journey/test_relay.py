@@ -1,0 +1,499 @@
+"""Mail to other hosts, from the submission session through the queue to hosts that behave, and hosts that do not."""
+
+import asyncio
+import email
+import re
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmail.delivery.outbound import Outbound
+from fastmail.dns.resolver import Resolver
+from fastmail.net import networks
+from fastmail.queue import routes
+from fastmail.queue.schedule import Schedule
+from fastmail.queue.spool import Spool
+from fastmail.relay.runner import Limits, Runner
+from fastmail.relay.targets import Finder
+from fastmail.smtp.client import Timeouts
+from tests.support.hosts import NameServer, Sink, dead_port, name_server
+from tests.support.sessions import USER, Bench, Client
+
+LOGIN = b"EHLO me.test\r\nAUTH PLAIN AHVzZXJAZXhhbXBsZS50ZXN0AHNlY3JldA==\r\n"
+BODY = b"From: user@example.test\r\nTo: you@far.test\r\nBcc: secret@far.test\r\nSubject: hi\r\n\r\n.dot\r\nbody\r\n"
+
+
+class World:
+    """A server of ours with a queue, a name server, and one other host."""
+
+    def __init__(self, path: Path, sink: Sink, dns: NameServer, schedule: Schedule | None = None) -> None:
+        self.path = path
+        self.sink = sink
+        self.dns = dns
+        self.runner: Runner | None = None
+        self.schedule = schedule or Schedule([0.3, 0.3], 3600.0, 3600.0)
+        self.lines: list[str] = []
+        self.policies: list[str] = []
+        self.open()
+
+    def open(self) -> None:
+        self.spool = Spool(str(self.path), 1 << 26, lambda: self.runner.wake() if self.runner is not None else None)
+        table = routes.parse(self.lines, self.policies)
+        self.outbound = Outbound(
+            self.spool, table, self.schedule, "mx.example.test", 1000, lambda domain: domain == "example.test"
+        )
+        trusted = {"outbound": self.outbound, "networks": [networks.parse("127.0.0.0/8")]}
+        self.bench = Bench(str(self.path), outbound=trusted)
+
+    def run(self) -> Runner:
+        finder = Finder(
+            self.outbound.routes,
+            Resolver([f"127.0.0.1:{self.dns.port}"]),
+            "mx.example.test",
+            port=self.sink.port,
+            loopback=True,
+        )
+        limits = Limits(5, 50, Timeouts(2.0, 2.0, 2.0))
+        self.runner = Runner(self.spool, self.outbound, finder, self.bench.deliverer, "mx.example.test", limits)
+        self.runner.start()
+        return self.runner
+
+    async def user(self) -> Client:
+        client = self.bench.open("submission")
+        assert b"235" in await client.send(LOGIN)
+        return client
+
+    async def send(self, *to: str, body: bytes = BODY, mail: str = "", rcpt: str = "") -> bytes:
+        client = await self.user()
+        command = f"MAIL FROM:<{USER}>{mail}\r\n" + "".join(f"RCPT TO:<{one}>{rcpt}\r\n" for one in to) + "DATA\r\n"
+        await client.send(command.encode())
+        return await client.send(body.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+
+    async def until(self, done: Callable[[], Any], seconds: float = 10.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < deadline, (self.sink.lines, [job for _, job in self.spool.jobs()])
+            await asyncio.sleep(0.02)
+
+    async def drained(self) -> None:
+        await self.until(lambda: self.spool.depth() == (0, 0))
+
+    async def inbox(self) -> list[email.message.Message]:
+        account = self.bench.deliverer.account(self.bench.directory.accounts[USER])
+        await self.bench.store.open(account)
+        box = self.bench.store.boxes[self.bench.store.find(account, "INBOX")]  # type: ignore[attr-defined]
+        return [email.message_from_bytes(m.content) for m in box.messages]
+
+
+@asynccontextmanager
+async def world(path: Path, **sink: Any) -> AsyncIterator[World]:
+    host = await Sink(**sink).start()
+    dns = await name_server(
+        {
+            ("far.test", "MX"): ["10 mail.far.test."],
+            ("mail.far.test", "A"): ["127.0.0.1"],
+            ("null.test", "MX"): ["0 ."],
+            ("here.test", "MX"): ["10 mx.example.test."],
+            ("implicit.test", "A"): ["127.0.0.1"],
+            ("example.test", "MX"): ["10 mx.example.test."],
+        }
+    )
+    one = World(path, host, dns)
+    try:
+        yield one
+    finally:
+        if one.runner is not None:
+            await one.runner.close(1.0)
+        await one.spool.close()
+        host.stop()
+        dns.transport.close()
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(scenario())  # type: ignore[arg-type]
+
+
+def report(message: email.message.Message) -> dict[str, str]:
+    """The fields of the first recipient in a delivery report."""
+    assert message.get_content_type() == "multipart/report"
+    status = message.get_payload()[1].as_string()  # type: ignore[index, union-attr]
+    blocks = status.split("\n\n")
+    lines = [line.partition(": ") for block in blocks[1:3] for line in block.splitlines()]
+    return {name: value for name, _, value in lines if value}
+
+
+@pytest.mark.parametrize(
+    "extensions", [["PIPELINING", "8BITMIME"], ["CHUNKING", "PIPELINING"], ["CHUNKING"], ["HELP"], []]
+)
+def test_a_message_goes_out_complete(tmp_path: Path, extensions: list[str]) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path, extensions=extensions) as w:
+            w.run()
+            assert (await w.send("you@far.test", "two@far.test")).startswith(b"250 2.0.0")
+            await w.drained()
+            (taken,) = w.sink.taken
+            assert taken.mail.startswith(f"MAIL FROM:<{USER}>")
+            assert taken.rcpts == ["RCPT TO:<you@far.test>", "RCPT TO:<two@far.test>"]
+            message = email.message_from_bytes(taken.content)
+            assert message["Bcc"] is None and message["Date"] and message["Message-ID"]
+            assert message["Received"].startswith("from me.test ([127.0.0.1])")
+            assert taken.content.endswith(b"\r\n\r\n.dot\r\nbody\r\n")
+            assert b"\n" not in taken.content.replace(b"\r\n", b"")
+
+    run(scenario)
+
+
+def test_local_and_remote_recipients_are_one_message(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            w.run()
+            assert (await w.send("you@far.test", USER)).startswith(b"250")
+            await w.drained()
+            (mine,) = await w.inbox()
+            assert mine["Delivered-To"] == USER and mine["Subject"] == "hi" and mine["Bcc"] is None
+            assert len(mine.get_all("Received")) == 1
+            assert [one.rcpts for one in w.sink.taken] == [["RCPT TO:<you@far.test>"]]
+
+    run(scenario)
+
+
+def test_a_queued_message_survives(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            assert (await w.send("you@far.test")).startswith(b"250")
+            await w.spool.close()
+            w.open()
+            assert w.spool.depth() == (1, 1)
+            w.run()
+            await w.drained()
+            assert len(w.sink.taken) == 1
+            assert w.spool.sweep() >= 0
+
+    run(scenario)
+
+
+def test_trouble_is_tried_again(tmp_path: Path) -> None:
+    tries = iter(["451 4.7.1 greylisted", "450 4.2.0 not yet", "250 2.1.5 fine"])
+
+    async def scenario() -> None:
+        async with world(tmp_path, answers={"RCPT": lambda sink, line: next(tries)}) as w:
+            w.run()
+            await w.send("you@far.test")
+            await w.until(lambda: [job for _, job in w.spool.jobs() if "greylisted" in job.last])
+            await w.drained()
+            assert len(w.sink.taken) == 1 and await w.inbox() == []
+
+    run(scenario)
+
+
+def test_a_refused_recipient_comes_back_and_the_others_go(tmp_path: Path) -> None:
+    def rcpt(sink: Sink, line: str) -> str:
+        return "550 5.1.1 nobody of that name" if "bad@" in line else "250 ok"
+
+    async def scenario() -> None:
+        async with world(tmp_path, answers={"RCPT": rcpt}) as w:
+            w.run()
+            await w.send("bad@far.test", "good@far.test", mail=" ENVID=abc+20x RET=FULL", rcpt=" ORCPT=rfc822;x@y.test")
+            await w.drained()
+            (taken,) = w.sink.taken
+            assert taken.rcpts == ["RCPT TO:<good@far.test> ORCPT=rfc822;x@y.test"]
+            (bounce,) = await w.inbox()
+            assert bounce["Return-Path"] == "<>" and bounce["Auto-Submitted"] == "auto-replied"
+            fields = report(bounce)
+            assert fields["Action"] == "failed" and fields["Status"] == "5.1.1"
+            assert fields["Final-Recipient"] == "rfc822;bad@far.test"
+            assert fields["Original-Recipient"] == "rfc822;x@y.test"
+            assert fields["Original-Envelope-Id"] == "abc x"
+            assert "nobody of that name" in fields["Diagnostic-Code"]
+            assert fields["Remote-MTA"] == "dns; mail.far.test"
+            assert bounce.get_payload()[2].get_payload()[0]["Subject"] == "hi"  # type: ignore[index, union-attr]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("domain", "status", "words"),
+    [
+        ("nowhere.test", "5.1.2", "does not exist"),
+        ("null.test", "5.1.10", "takes no mail"),
+        ("here.test", "5.4.6", "lead back to this server"),
+    ],
+)
+def test_what_the_dns_says_for_good(tmp_path: Path, domain: str, status: str, words: str) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            w.run()
+            await w.send(f"you@{domain}")
+            await w.drained()
+            (bounce,) = await w.inbox()
+            assert report(bounce)["Status"] == status
+            assert words in bounce.as_string()
+
+    run(scenario)
+
+
+def test_a_domain_without_mx_is_its_own_host(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            w.run()
+            await w.send("you@implicit.test")
+            await w.drained()
+            assert len(w.sink.taken) == 1
+
+    run(scenario)
+
+
+def test_dns_trouble_only_defers(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            w.dns.broken.add("far.test")
+            w.run()
+            await w.send("you@far.test")
+            await w.until(lambda: [job for _, job in w.spool.jobs() if "4.4.1" in job.last])
+            w.dns.broken.clear()
+            await w.drained()
+            assert len(w.sink.taken) == 1 and await w.inbox() == []
+
+    run(scenario)
+
+
+def test_a_host_that_is_down_is_passed_over(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            w.dns.records[("far.test", "MX")] = ["10 dead.far.test.", "20 mail.far.test."]
+            w.dns.records[("dead.far.test", "A")] = ["127.0.0.2"]
+            w.run()
+            await w.send("you@far.test")
+            await w.drained()
+            assert len(w.sink.taken) == 1
+
+    run(scenario)
+
+
+def test_a_dead_destination_delays_no_other(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            w.lines = [f"dead.test smtp:127.0.0.1:{dead_port()}"]
+            await w.spool.close()
+            w.open()
+            for n in range(30):
+                await w.send(f"u{n}@dead.test")
+            w.run()
+            await w.until(lambda: [job for _, job in w.spool.jobs() if job.last])
+            await w.send("you@far.test")
+            await w.until(lambda: w.sink.taken, 5.0)
+            assert w.spool.depth()[0] == 30
+
+    run(scenario)
+
+
+def test_mail_that_is_too_old_is_given_up(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path, answers={"RCPT": "450 4.2.0 never"}) as w:
+            w.schedule.lifetime, w.schedule.warn_after = 2.0, 0.5
+            w.run()
+            await w.send("you@far.test")
+            await w.drained()
+            late, bounce = await w.inbox()
+            assert report(late)["Action"] == "delayed" and report(late)["Status"] == "4.2.0"
+            assert report(bounce)["Action"] == "failed" and report(bounce)["Status"] == "5.4.7"
+
+    run(scenario)
+
+
+def test_notify_never_and_success(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(
+            tmp_path,
+            extensions=["PIPELINING"],
+            answers={"RCPT": lambda s, line: "550 no" if "bad" in line else "250 ok"},
+        ) as w:
+            w.run()
+            await w.send("bad@far.test", rcpt=" NOTIFY=NEVER")
+            await w.drained()
+            assert await w.inbox() == []
+            await w.send("good@far.test", rcpt=" NOTIFY=SUCCESS,FAILURE")
+            await w.drained()
+            (told,) = await w.inbox()
+            assert report(told)["Action"] == "relayed"
+            await w.send(USER, rcpt=" NOTIFY=SUCCESS")
+            await w.drained()
+            assert report((await w.inbox())[-1])["Action"] == "delivered"
+
+    run(scenario)
+
+
+def test_no_report_about_a_report(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path, answers={"RCPT": "550 no"}) as w:
+            w.run()
+            client = w.bench.open("smtp")
+            await client.send(b"EHLO a.test\r\nMAIL FROM:<>\r\nRCPT TO:<you@far.test>\r\nDATA\r\n")
+            assert (await client.send(b"Subject: bounce\r\n\r\n.\r\n")).startswith(b"250")
+            await w.drained()
+            assert await w.inbox() == [] and w.sink.taken == []
+
+    run(scenario)
+
+
+EVIL: dict[str, Any] = {
+    "no code": "what?",
+    "mixed codes": "250-ok\r\n550 no",
+    "a megabyte line": "250 " + "x" * 1_000_000,
+    "ten thousand lines": "250-ok\r\n" * 10_000 + "250 ok",
+    "NUL": "2\x0050 ok",
+    "early close": None,
+}
+
+
+@pytest.mark.parametrize("verb", ["EHLO", "MAIL", "RCPT", "DATA", "."])
+@pytest.mark.parametrize("kind", EVIL)
+def test_hosts_that_do_not_speak_smtp(tmp_path: Path, verb: str, kind: str) -> None:
+    """S38, R16: the message stays in the queue, the reason is written down, and nothing is sent twice at once."""
+
+    async def scenario() -> None:
+        async with world(tmp_path, answers={verb: EVIL[kind]}) as w:
+            w.schedule.steps[:] = [600.0]
+            w.run()
+            await w.send("you@far.test")
+            await w.until(lambda: [job for _, job in w.spool.jobs() if job.attempts and not job.last.startswith("2")])
+            await asyncio.sleep(0.1)
+            assert w.sink.connections <= 3
+            if kind == "early close" and verb == ".":
+                assert "may have" in next(w.spool.jobs())[1].last
+            w.sink.answers.clear()
+            w.spool.change_now(next(w.spool.jobs())[1].key, lambda job: _now(job))
+            assert w.runner is not None
+            for destination in w.runner._destinations.values():
+                destination.down_until = 0.0
+            w.runner.wake()
+            await w.drained()
+            assert len(w.sink.taken) >= 1
+
+    run(scenario)
+
+
+def _now(job: Any) -> Any:
+    job.due = int(time.time())
+    return job
+
+
+def test_connections_are_reused_and_bounded(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path, delay=0.01) as w:
+            for n in range(60):
+                await w.send(f"u{n}@far.test")
+            w.run()
+            await w.drained()
+            assert len(w.sink.taken) == 60
+            assert w.sink.most <= 5 and w.sink.connections <= 8
+            told = {re.search("<(.*)>", one.rcpts[0]).group(1) for one in w.sink.taken}  # type: ignore[union-attr]
+            assert len(told) == 60
+
+    run(scenario)
+
+
+def test_what_a_host_can_not_take_is_not_sent(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path, extensions=["PIPELINING", "SIZE 100"]) as w:
+            w.run()
+            await w.send("you@far.test")
+            await w.send("grün@far.test", mail=" SMTPUTF8")
+            await w.drained()
+            assert w.sink.taken == []
+            found = sorted(report(one)["Status"] for one in await w.inbox())
+            assert found == ["5.3.4", "5.6.7"]
+
+    run(scenario)
+
+
+def test_a_policy_of_tls_sends_nothing_in_the_clear(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            w.policies = ["far.test encrypt"]
+            await w.spool.close()
+            w.open()
+            w.run()
+            await w.send("you@far.test")
+            await w.until(lambda: [job for _, job in w.spool.jobs() if "offers no STARTTLS" in job.last])
+            assert not any(line.startswith("MAIL") for line in w.sink.lines)
+
+    run(scenario)
+
+
+def test_lmtp_to_another_store_by_a_unix_socket(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            path = tempfile.mkdtemp(dir="/tmp") + "/s"  # pytest's own paths may be too long for a socket
+            w.lines = [f"store.test lmtp:unix:{path}"]
+            await w.spool.close()
+            w.open()
+            heard: list[str] = []
+
+            async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                writer.write(b"220 store\r\n")
+                while line := (await reader.readline()).decode().strip():
+                    heard.append(line)
+                    if line == "DATA":
+                        writer.write(b"354 go\r\n")
+                        await reader.readuntil(b"\r\n.\r\n")
+                        writer.write(b"250 2.0.0 one\r\n552 5.2.2 two is full\r\n")
+                    else:
+                        writer.write(b"250-store\r\n250 PIPELINING\r\n" if line.startswith("LHLO") else b"250 ok\r\n")
+                writer.close()
+
+            server = await asyncio.start_unix_server(store, path)
+            w.run()
+            await w.send("one@store.test", "two@store.test")
+            await w.drained()
+            server.close()
+            (bounce,) = await w.inbox()
+            assert report(bounce)["Final-Recipient"] == "rfc822;two@store.test"
+            assert heard[0] == "LHLO mx.example.test"
+
+    run(scenario)
+
+
+def test_only_users_and_trusted_networks_relay(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            for service in ("smtp", "submission"):
+                client = w.bench.open(service)
+                client.connection.host = "192.0.2.1"
+                got = await client.send(b"EHLO a\r\nMAIL FROM:<x@y.test>\r\nRCPT TO:<you@far.test>\r\n")
+                assert b"550 5.7.1 relaying denied" in got or b"530" in got
+            trusted = w.bench.open("smtp")
+            got = await trusted.send(b"EHLO a\r\nMAIL FROM:<x@y.test>\r\nRCPT TO:<you@far.test>\r\n")
+            assert got.endswith(b"250 2.1.5 recipient ok\r\n")
+            lmtp = w.bench.open("lmtp")
+            assert b"550 5.7.1" in await lmtp.send(b"LHLO a\r\nMAIL FROM:<x@y.test>\r\nRCPT TO:<you@far.test>\r\n")
+
+    run(scenario)
+
+
+def test_loops_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            body = b"Received: from a by b; date\r\n" * 51 + b"Subject: loop\r\n\r\n"
+            assert (await w.send("you@far.test", body=body)).startswith(b"554 5.4.6")
+            assert w.spool.depth() == (0, 0)
+
+    run(scenario)
+
+
+def test_the_sockets_of_a_sink_are_closed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            w.run()
+            await w.send("you@far.test")
+            await w.until(lambda: w.sink.lines and w.sink.lines[-1] == "QUIT", 8.0)
+            with socket.socket() as sock:
+                sock.connect(("127.0.0.1", w.sink.port))
+
+    run(scenario)

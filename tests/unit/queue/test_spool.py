@@ -1,0 +1,138 @@
+"""The queue on disk."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from fastmail.durable import segments
+from fastmail.model.errors import CorruptData
+from fastmail.queue import spool as module
+from fastmail.queue.model import Item, Job, Outgoing, Rcpt, id_of, number_of
+from fastmail.queue.spool import Spool
+
+
+def run(path: Path, scenario: Callable[[Spool], Awaitable[None]]) -> None:
+    async def main() -> None:
+        spool = Spool(str(path), 1 << 26)
+        try:
+            await scenario(spool)
+        finally:
+            await spool.close()
+
+    asyncio.run(main())
+
+
+def outgoing(spool: Spool, groups: dict[str, list[str]], content: bytes = b"Subject: x\n\nbody\n") -> Outgoing:
+    item = Item(1, spool.new_id(), "a@b.test", int(time.time()), len(content))
+    return Outgoing(item, {where: [Rcpt(one) for one in names] for where, names in groups.items()}, [content])
+
+
+def test_numbers_of_items() -> None:
+    assert id_of(number_of(1234567890123456789)) == 1234567890123456789
+    with pytest.raises(ValueError):
+        id_of("hello, world")
+
+
+def test_jobs_come_by_destination_and_when_they_are_due(tmp_path: Path) -> None:
+    async def scenario(spool: Spool) -> None:
+        for n in range(5):
+            await spool.enqueue(outgoing(spool, {"one.test": [f"u{n}@one.test"], "two.test": ["x@two.test"]}))
+        assert spool.depth() == (5, 10)
+        assert set(spool.destinations()) == {"one.test", "two.test"}
+        now = time.time()
+        jobs, due = spool.due("one.test", now, 3, lambda key: False)
+        assert [job.recipients[0].address for job in jobs] == ["u0@one.test", "u1@one.test", "u2@one.test"]
+        assert 0 < due <= now
+        taken = {job.key for job in jobs}
+        rest, due = spool.due("one.test", now, 9, taken.__contains__)
+        assert len(rest) == 2 and due == 0
+
+        def later(job: Job) -> Job:
+            job.due += 1000
+            return job
+
+        await spool.change(jobs[0].key, later)
+        again, due = spool.due("one.test", now, 9, lambda key: False)
+        assert len(again) == 4 and due == jobs[0].due + 1000
+
+    run(tmp_path, scenario)
+
+
+def test_held_jobs_are_not_due(tmp_path: Path) -> None:
+    async def scenario(spool: Spool) -> None:
+        item = await spool.enqueue(outgoing(spool, {"one.test": ["u@one.test"]}))
+        ((_, job),) = spool.jobs(item.id)
+
+        def hold(job: Job) -> Job:
+            job.held = True
+            return job
+
+        assert spool.change_now(job.key, hold)
+        assert spool.destinations() == {} and spool.depth() == (1, 1)
+
+        def release(job: Job) -> Job:
+            job.held = False
+            return job
+
+        assert spool.change_now(job.key, release)
+        assert list(spool.destinations()) == ["one.test"]
+
+    run(tmp_path, scenario)
+
+
+def test_what_is_done_is_gone_with_its_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEGMENT", 4096)
+
+    async def scenario(spool: Spool) -> None:
+        for _ in range(10):
+            await spool.enqueue(outgoing(spool, {"one.test": ["u@one.test"]}, b"x" * 2000))
+        directory = str(tmp_path / "queue" / "segments")
+        before = len(segments.numbers(directory))
+        assert before > 2
+        assert spool.sweep() == 0
+        for _, job in list(spool.jobs()):
+            await spool.change(job.key, lambda old: None)
+        assert spool.depth() == (0, 0)
+        spool.sweep()
+        assert len(segments.numbers(directory)) <= 2  # the one that is written to, and the next
+
+    run(tmp_path, scenario)
+
+
+def test_a_message_ends_with_its_last_job_and_reports_come_with_it(tmp_path: Path) -> None:
+    async def scenario(spool: Spool) -> None:
+        item = await spool.enqueue(outgoing(spool, {"one.test": ["u@one.test"], "two.test": ["v@two.test"]}))
+        one, two = [job for _, job in spool.jobs(item.id)]
+        await spool.change(one.key, lambda old: None)
+        assert spool.depth() == (1, 1)
+        await spool.change(two.key, lambda old: None, [outgoing(spool, {"local": ["a@b.test"]})])
+        assert spool.depth() == (1, 1) and spool.item(item.id) is None
+        await spool.change(two.key, lambda old: None, [outgoing(spool, {"local": ["a@b.test"]})])
+        assert spool.depth() == (1, 1)  # a job that is gone makes no second report
+
+    run(tmp_path, scenario)
+
+
+def test_damaged_content_is_found(tmp_path: Path) -> None:
+    async def scenario(spool: Spool) -> None:
+        item = await spool.enqueue(outgoing(spool, {"one.test": ["u@one.test"]}, b"A" * 500))
+        assert await spool.content(item) == b"A" * 500
+        number, _ = segments.split_id(item.record)
+        path = Path(segments.path_of(str(tmp_path / "queue" / "segments"), number))
+        path.write_bytes(path.read_bytes().replace(b"A" * 100, b"A" * 99 + b"B", 1))
+        with pytest.raises(CorruptData):
+            await spool.content(item)
+
+    run(tmp_path, scenario)
+
+
+def test_many_at_once_are_one_queue(tmp_path: Path) -> None:
+    async def scenario(spool: Spool) -> None:
+        await asyncio.gather(*(spool.enqueue(outgoing(spool, {f"d{n % 7}.test": ["u@x.test"]})) for n in range(200)))
+        assert spool.depth() == (200, 200) and len(spool.destinations()) == 7
+        assert len({item.id for item, _ in spool.jobs()}) == 200
+
+    run(tmp_path, scenario)
