@@ -6,13 +6,14 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench test-crash wheel clean
+.PHONY: help run test build lint bench test-crash test-queue wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
 	@echo "make test            the whole test suite, lint, types and layers"
 	@echo "make bench           micro benchmarks (pytest-benchmark), then fastmail bench: a throw-away server under load"
 	@echo "make test-crash      kill -9 at random moments under load (ROUNDS=20 SEED=1)"
+	@echo "make test-queue      a deep queue with dead destinations (MESSAGES=100000)"
 	@echo "make wheel           a wheel in dist/"
 	@echo "make clean           remove what was built (not mail)"
 
@@ -49,6 +50,9 @@ bench: $(STAMP)
 
 test-crash: $(STAMP)
 	$(BIN)/python -m tests.crash.kill --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1)
+
+test-queue: $(STAMP)
+	$(BIN)/python -m tests.crash.queue --messages $(or $(MESSAGES),100000)
 
 wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .

@@ -9,6 +9,7 @@ from fastmail.auth.verifier import Verifier
 from fastmail.config.load import parse_time
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
 from fastmail.directory.local import LocalDirectory
 from fastmail.dns.resolver import Resolver
@@ -28,6 +29,7 @@ from fastmail.relay.runner import Runner
 from fastmail.relay.targets import Finder
 from fastmail.smtp import session as smtp
 from fastmail.smtp.client import Timeouts
+from fastmail.store.fulltext import Filler, FullText
 from fastmail.store.hub import Hub
 from fastmail.store.interface import Account
 from fastmail.store.local.store import LocalStore
@@ -83,14 +85,17 @@ class Assembly:
             kind=config.store.content,
         )
         quota = Quota(config.limits.quota_storage, config.limits.quota_messages, config.limits.quota_mailboxes)
+        self.filler = Filler(FullText(config.server.data_dir), self.store)
         self.deliverer = Deliverer(self.directory, self.store, maildir_template(config), config.server.hostname, quota)
         relay = config.relay
         self.routes = routes.parse(relay.routes, relay.tls_policies, config.base)
         self.spool = Spool(config.server.data_dir, relay.map_size, lambda: self.hub.publish([BELL]))
         schedule = Schedule([parse_time(one) for one in relay.retry], relay.lifetime, relay.delay_warning)
-        self.outbound = Outbound(
-            self.spool, self.routes, schedule, config.server.hostname, relay.messages, self.directory.is_local
-        )
+        self.history = History(config.server.data_dir, relay.trace_days, relay.trace_size)
+        if worker >= 0:
+            self.deliverer.history = self.history
+        hostname, is_local = config.server.hostname, self.directory.is_local
+        self.outbound = Outbound(self.spool, self.routes, schedule, hostname, relay.messages, is_local, self.history)
         self.runner: Runner | None = None
         self.verifier = Verifier(self.directory, max(1, config.auth.threads), config.auth.default_domain)
         self.staging = os.path.join(config.server.data_dir, "staging")
@@ -121,9 +126,11 @@ class Assembly:
         self.runner.start()
 
     async def close(self) -> None:
+        await self.filler.close()
         if self.runner is not None:
             await self.runner.close()
         await self.spool.close()
+        await self.history.close()
         await self.store.close()
         self.hub.close()
         self.verifier.close()
@@ -150,6 +157,7 @@ class Assembly:
             directory=self.directory,
             admins=frozenset(config.auth.admins),
             admin_contact=config.server.admin_contact,
+            filler=self.filler if config.store.search_index else None,
             **shared,  # type: ignore[arg-type]
         )
         pop3_service = pop3.Service(
@@ -174,12 +182,13 @@ class Assembly:
     ) -> list[Listener]:
         """Accept on bound sockets, pairs of (protocol, socket)."""
         makers = self.sessions()
+        balancers = [networks.parse(text) for text in self.config.listen.proxy_protocol]
         smtp_refusal = f"421 4.7.0 {self.config.server.hostname} too many connections, try again later\r\n".encode()
         out = []
         for protocol, sock in sockets:
             refusal = REFUSALS.get(protocol.removesuffix("s"), smtp_refusal)
             implicit = protocol in ("submissions", "imaps", "pop3s")
-            listener = Listener(registry, makers[protocol], limits(self.config), refusal, tls, implicit)
+            listener = Listener(registry, makers[protocol], limits(self.config), refusal, tls, implicit, balancers)
             await listener.start(sock)
             out.append(listener)
         return out

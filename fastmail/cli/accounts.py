@@ -160,6 +160,7 @@ async def _forget(settings: Config, record: AccountRecord) -> None:
     await assembly.start()
     try:
         await assembly.store.forget(assembly.deliverer.account(record))
+        assembly.filler.index.forget(record.id)
     finally:
         await assembly.close()
 

@@ -1,8 +1,9 @@
 """``fastmail index``: compare the index with the Maildirs, and rebuild it from them."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
@@ -10,6 +11,7 @@ from rich.progress import Progress
 from fastmail.app.assembly import Assembly, read_instance
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
 from fastmail.config.settings import Config
+from fastmail.directory.interface import AccountRecord
 from fastmail.model.address import account_address
 from fastmail.store.local import repair
 from fastmail.store.local.convert import recover
@@ -37,10 +39,48 @@ def rebuild(account: AccountArgument = "", config: ConfigOption = "fastmail.toml
 
 
 async def _run(settings: Config, account: str, rebuild: bool) -> list[repair.Report]:
+    async def work(assembly: Assembly, records: list[AccountRecord], progress: Progress) -> list[repair.Report]:
+        reports: list[repair.Report] = []
+        for record in progress.track(records, description="rebuild" if rebuild else "check"):
+            place = assembly.deliverer.account(record)
+            reports += await (repair.rebuild if rebuild else repair.check)(assembly.store, place)
+        if rebuild:
+            await recover(assembly.store, [assembly.deliverer.account(record) for record in records])
+        return reports
+
+    reports: list[repair.Report] = await _over(settings, account, work)
+    return reports
+
+
+@app.command("fulltext")
+@command
+def fulltext(
+    account: AccountArgument = "",
+    anew: Annotated[bool, typer.Option("--anew", help="Throw away what is there first.")] = False,
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+) -> None:
+    """Fill the full-text index that SEARCH TEXT and BODY use; otherwise the first search of a mailbox does."""
+
+    async def work(assembly: Assembly, records: list[AccountRecord], progress: Progress) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        for record in progress.track(records, description="fulltext"):
+            place = assembly.deliverer.account(record)
+            if anew:
+                assembly.filler.index.forget(record.id)
+            listing = await assembly.store.listing(place)
+            done = sum([await assembly.filler.fill(place, box.key) for box in listing.mailboxes])
+            rows.append({"account": record.address, "messages": done})
+        return rows
+
+    show(asyncio.run(_over(read_config(config), account, work)), json)
+
+
+async def _over(settings: Config, account: str, work: Callable[[Assembly, list[AccountRecord], Progress], Any]) -> Any:
+    """Run over one account or all, beside a running server."""
     assembly = Assembly(settings, instance=read_instance(settings))
     assembly.hub.join(settings.server.run_dir)
     await assembly.start()
-    reports: list[repair.Report] = []
     try:
         if account:
             record = assembly.directory.account(account_address(account).key)
@@ -50,12 +90,6 @@ async def _run(settings: Config, account: str, rebuild: bool) -> list[repair.Rep
         else:
             records = list(assembly.directory.accounts())
         with Progress(console=errors, transient=True) as progress:
-            for record in progress.track(records, description="rebuild" if rebuild else "check"):
-                place = assembly.deliverer.account(record)
-                work = repair.rebuild if rebuild else repair.check
-                reports += await work(assembly.store, place)
-        if rebuild:
-            await recover(assembly.store, [assembly.deliverer.account(record) for record in records])
-        return reports
+            return await work(assembly, records, progress)
     finally:
         await assembly.close()

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import fastmail
-from fastmail.cli import accounts, bench, content, deliver, index, queue, server
+from fastmail.cli import accounts, bench, content, deliver, index, queue, server, trace
 
 app = typer.Typer(
     name="fastmail",
@@ -38,6 +38,7 @@ app.command("serve")(server.serve)
 app.command("check-config")(server.check_config)
 app.command("config-reference")(server.config_reference)
 app.command("deliver")(deliver.deliver)
+app.command("trace")(trace.trace)
 app.command("bench")(bench.bench)
 app.add_typer(accounts.domains, name="domain")
 app.add_typer(accounts.accounts, name="account")

@@ -175,11 +175,12 @@ def _finish(config: Config, text: str, path: str) -> None:
         problem("relay", "routes", str(error))
     if config.relay.tls not in routes.TLS:
         problem("relay", "tls", "tls must be none, may, encrypt or verify")
-    for text in config.relay.networks:
-        try:
-            networks.parse(text)
-        except ValueError as error:
-            problem("relay", "networks", str(error))
+    for section, key in (("relay", "networks"), ("listen", "proxy_protocol")):
+        for text in getattr(getattr(config, section), key):
+            try:
+                networks.parse(text)
+            except ValueError as error:
+                problem(section, key, str(error))
     if problems:
         raise ConfigError("\n".join(problems))
 

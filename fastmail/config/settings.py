@@ -43,6 +43,9 @@ class Listen:
     imaps: list[str] = _s([], "IMAP with TLS from the first octet (port 993).", "places")
     pop3: list[str] = _s([], "POP3 with STLS (port 110).", "places")
     pop3s: list[str] = _s([], "POP3 with TLS from the first octet (port 995).", "places")
+    proxy_protocol: list[str] = _s(
+        [], "Networks of load balancers: every connection from there must begin with a PROXY header (version 1 or 2)."
+    )
 
 
 @dataclass(slots=True)
@@ -78,6 +81,9 @@ class Store:
     maildir: str = _s("mail/{domain}/{user}", "Each account's Maildir; under data_dir unless absolute.")
     shards: int = _s(1, "Index environments; fixed once there is mail.")
     index_map_size: int = _s(64 << 30, "Largest size of one index environment (address space, not disk).", "size")
+    search_index: bool = _s(
+        True, "Keep a full-text index of accounts that search in texts; the first search of a mailbox fills it."
+    )
     separator: str = _s("/", 'Between levels of mailbox names, as clients see it: "/" or ".".')
 
 
@@ -114,6 +120,8 @@ class Relay:
     lifetime: float = _s(432000.0, "A message is given up after this.", "time")
     delay_warning: float = _s(14400.0, "Its sender is told of the delay after this.", "time")
     messages: int = _s(1_000_000, "Most messages in the queue; 0 for any number.")
+    trace_days: float = _s(30.0, "How long `fastmail trace` knows what became of a message; 0: not at all.")
+    trace_size: int = _s(4 << 30, "Most disk for that; the oldest goes first.", "size")
     map_size: int = _s(16 << 30, "Largest size of the queue's index (address space, not disk).", "size")
 
 

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fastmail._core import mime
+from fastmail.delivery.history import History
 from fastmail.directory.interface import AccountRecord, Directory
-from fastmail.message import trace
+from fastmail.message import submitted, trace
 from fastmail.model.errors import ClientError, MailError, OverQuota, StorageFull
 from fastmail.model.quota import NO_QUOTA, Quota
 from fastmail.queue.model import Rcpt
-from fastmail.store.interface import Account, Delivery, NewMessage, Store
+from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Store
 from fastmail.store.quota import check
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -67,6 +68,7 @@ class Deliverer:
         self.store = store
         self.hostname = hostname
         self._quota = quota
+        self.history: History | None = None
         self._template = template
         self._accounts: dict[str, Account] = {}
 
@@ -99,11 +101,12 @@ class Deliverer:
         return False
 
     async def deliver(
-        self, envelope: Envelope, content: bytes | memoryview, mailbox: str = "INBOX", traced: bool = False
+        self, envelope: Envelope, content: bytes | memoryview, mailbox: str = "INBOX", number: str = ""
     ) -> list[Outcome]:
-        """Deliver content (with LF) to each recipient; one Outcome for each, in order. ``traced``: it has our Received
-        field already."""
-        number = trace.new_id()
+        """Deliver content (with LF) to each recipient; one Outcome for each, in order. ``number``: its id when it
+        was in the queue, and has our Received field already."""
+        traced = bool(number)
+        number = number or trace.new_id()
         if len(content) > SCAN_ON_LOOP:
             summary = await asyncio.get_running_loop().run_in_executor(None, mime.scan, content)
         else:
@@ -149,7 +152,9 @@ class Deliverer:
                 items.append(Delivery(account, key, message))
                 owners.append(position)
         if items:
-            await self._store(number, items, owners, outcomes)
+            places = await self._store(number, items, owners, outcomes)
+            if self.history is not None:
+                self._remember(envelope, number, traced, content, size, outcomes, items, places)
         done = sum(1 for outcome in outcomes if outcome.ok)
         count("delivery.messages", done)
         log.event(
@@ -164,21 +169,60 @@ class Deliverer:
         )
         return outcomes
 
+    def _remember(
+        self,
+        envelope: Envelope,
+        number: str,
+        traced: bool,
+        content: bytes | memoryview,
+        size: int,
+        outcomes: list[Outcome],
+        items: list[Delivery],
+        places: list[Appended | None],
+    ) -> None:
+        """Write its life down."""
+        assert self.history is not None
+        recipients = [address for address, _ in envelope.recipients]
+        ident = submitted.message_id(bytes(content[:8192]))
+        if not traced:
+            self.history.note(
+                number,
+                "accepted",
+                (envelope.sender, ident, *recipients),
+                sender=envelope.sender,
+                recipients=recipients,
+                message_id=ident,
+                helo=envelope.helo,
+                peer=envelope.peer,
+                protocol=envelope.protocol,
+                login=envelope.login,
+                size=size,
+            )
+        for item, place in zip(items, places, strict=True):
+            if place is not None:
+                self.history.note(number, "stored", account=item.account.address, mailbox="INBOX", uid=place.uids[0])
+        for address, outcome in zip(recipients, outcomes, strict=True):
+            if not outcome.ok:
+                reply = f"{outcome.code} {outcome.enhanced} {outcome.text}"
+                self.history.note(number, "refused", (address,), recipient=address, reply=reply)
+
     async def _store(
         self, number: str, items: Sequence[Delivery], owners: Sequence[int], outcomes: list[Outcome]
-    ) -> None:
+    ) -> list[Appended | None]:
         try:
-            await self.store.deliver(items)
-            return
+            return list(await self.store.deliver(items))
         except (MailError, OSError) as error:
             if len(items) == 1:
                 outcomes[owners[0]] = self._failure(number, error)
-                return
+                return [None]
+        places: list[Appended | None] = []
         for item, position in zip(items, owners, strict=True):
             try:
-                await self.store.deliver([item])
+                places += await self.store.deliver([item])
             except (MailError, OSError) as error:
                 outcomes[position] = self._failure(number, error)
+                places.append(None)
+        return places
 
     def _failure(self, number: str, error: BaseException) -> Outcome:
         log.event("delivery.failed", "warning", id=number, error=repr(error))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from fastmail._core import mime
 from fastmail.delivery.deliver import MAX_HOPS, Envelope, Outcome
+from fastmail.delivery.history import History
 from fastmail.message import dsn, submitted, trace
 from fastmail.model.errors import MailError, StorageFull
 from fastmail.queue.model import LOCAL, Item, Outgoing, Rcpt, number_of
@@ -33,6 +34,7 @@ class Outbound:
         hostname: str,
         most: int,
         is_local: Callable[[str], bool],
+        history: History,
     ) -> None:
         self.spool = spool
         self.routes = routes
@@ -40,6 +42,7 @@ class Outbound:
         self.hostname = hostname
         self._most = most
         self._is_local = is_local
+        self.history = history
 
     async def submit(self, envelope: Envelope, content: bytes | memoryview, complete: bool) -> Outcome:
         """Queue a message (LF) for all its recipients. ``complete``: it comes from a user's program, which may have
@@ -93,6 +96,21 @@ class Outbound:
             peer=envelope.peer,
             protocol=envelope.protocol,
         )
+        recipients = [address for address, _ in envelope.recipients]
+        found = submitted.message_id(b"".join(bytes(piece[:8192]) for piece in chunks[1:3]))
+        self.history.note(
+            number,
+            "accepted",
+            (envelope.sender, found, *recipients),
+            sender=envelope.sender,
+            recipients=recipients,
+            message_id=found,
+            helo=envelope.helo,
+            peer=envelope.peer,
+            protocol=envelope.protocol,
+            login=envelope.login,
+            size=item.size,
+        )
         return Outcome(250, "2.0.0", f"{number} queued")
 
     def report(self, item: Item, fates: Sequence[dsn.Fate], content: bytes) -> Outgoing | None:
@@ -111,6 +129,10 @@ class Outbound:
         domain = item.sender.rpartition("@")[2]
         where = LOCAL if self._is_local(domain) else self.routes.destination(domain)
         log.event("queue.report", id=item.number, report=number, action=fates[0].action, to=item.sender)
+        self.history.note(
+            item.number, "reported", (number,), report=number, action=fates[0].action, recipient=item.sender
+        )
+        self.history.note(number, "report", (item.sender,), about=item.number, recipient=item.sender)
         return Outgoing(report, {where: [Rcpt(item.sender, notify="NEVER")]}, [received, text])
 
     async def tell_delivered(self, envelope: Envelope, content: bytes | memoryview, done: list[bool]) -> None:

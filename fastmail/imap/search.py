@@ -13,7 +13,7 @@ import codecs
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from fastmail.imap.authenticate import Work
 from fastmail.imap.views import Selected
 from fastmail.message import identity, summary, text
 from fastmail.model.errors import MailError
+from fastmail.store import fulltext
 from fastmail.store.interface import Unsure
 
 if TYPE_CHECKING:
@@ -485,7 +486,23 @@ class Job:
             return None
 
     async def _by_body(self, needle: str, with_headers: bool, within: UidSet) -> UidSet:
-        found: list[int] = []
+        """From the full-text index as far as it goes; what it does not know is scanned, and put in later."""
+        session, selected = self._session, self._selected
+        found = known = UidSet()
+        filler = session.service.filler
+        if filler is not None and len(needle) >= fulltext.SHORTEST:
+            assert session.account is not None
+            find, key, validity = filler.index.find, selected.key, selected.uidvalidity
+            loop = asyncio.get_running_loop()
+            found, known = await loop.run_in_executor(None, find, key, validity, needle, with_headers)
+            if selected.uids.minus(known):
+                filler.wish(session.account, key)
+        missing = within.minus(known)
+        hits = [one.uid async for one in self._texts(missing) if one.has(needle, with_headers)]
+        return within.both(found).plus(UidSet.of(hits))
+
+    async def _texts(self, within: UidSet) -> AsyncIterator[fulltext.Text]:
+        """The folded texts of messages that can be read."""
         told = time.monotonic()
         for done, uid in enumerate(within):
             if time.monotonic() - told > PROGRESS:
@@ -499,17 +516,10 @@ class Job:
                 continue
             if len(content) > BIG:
                 loop = asyncio.get_running_loop()
-                good = await loop.run_in_executor(None, _matches, content, needle, with_headers)
+                yield await loop.run_in_executor(None, fulltext.folded, uid, content)
             else:
-                good = _matches(content, needle, with_headers)
-            if good:
-                found.append(uid)
+                yield fulltext.folded(uid, content)
             await self._breathe()
-        return UidSet.of(found)
-
-
-def _matches(content: bytes, needle: str, with_headers: bool) -> bool:
-    return any(needle in part for part in text.body_text(content, summary.of(content), with_headers))
 
 
 def _blocks(uids: UidSet, size: int) -> Iterator[UidSet]:

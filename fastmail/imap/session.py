@@ -36,6 +36,7 @@ from fastmail.model.errors import (
 )
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
+from fastmail.store.fulltext import Filler
 from fastmail.store.interface import Account, Store
 from fastmail.store.quota import check
 from fastmail.telemetry import log
@@ -75,6 +76,7 @@ class Service:
     directory: Directory
     admins: frozenset[str] = frozenset()
     admin_contact: str = ""
+    filler: Filler | None = None
     plaintext: bool | str = False
     separator: str = "/"
     views: ViewCache = field(default_factory=ViewCache)

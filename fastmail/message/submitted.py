@@ -12,6 +12,7 @@ HEADER = 262144
 _BCC = re.compile(rb"^(?:Resent-)?Bcc[ \t]*:.*(?:\n[ \t].*)*(?:\n|\Z)", re.IGNORECASE | re.MULTILINE)
 _DATE = re.compile(rb"^Date[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _ID = re.compile(rb"^Message-ID[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_VALUE = re.compile(rb"^Message-ID[ \t]*:\s*<([^<>\s]+)>", re.IGNORECASE | re.MULTILINE)
 _FROM = re.compile(rb"^From[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _RECEIVED = re.compile(rb"^Received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
@@ -28,6 +29,12 @@ def split(content: Octets) -> tuple[bytes, int]:
 def hops(header: bytes) -> int:
     """Received fields."""
     return len(_RECEIVED.findall(header))
+
+
+def message_id(text: bytes) -> str:
+    """The Message-ID in the beginning of a message, without its brackets; empty when there is none."""
+    found = _VALUE.search(text)
+    return found.group(1).decode("latin-1")[:250] if found is not None else ""
 
 
 def complete(content: Octets, sender: str, hostname: str) -> list[Octets]:

@@ -16,6 +16,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastmail.model.errors import MailError
+from fastmail.net.proxy import ProxyError, ProxyHeader
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -67,6 +68,7 @@ class Connection(asyncio.BufferedProtocol):
         "_out",
         "_packed",
         "_pending",
+        "_proxy",
         "_reading",
         "_task",
         "_unpaused",
@@ -89,6 +91,7 @@ class Connection(asyncio.BufferedProtocol):
         self._task: asyncio.Task[None] | None = None
         self._unpaused: asyncio.Future[None] | None = None
         self._discard = False
+        self._proxy: ProxyHeader | None = None
         self._inflate: Any = None
         self._packed = b""
         self._deflate: Any = None
@@ -112,20 +115,60 @@ class Connection(asyncio.BufferedProtocol):
             self.local = self.host.startswith("127.") or self.host == "::1"
         else:
             self.host, self.local = "local", True
+        if self._listener.speaks_proxy(self.host):
+            self._proxy = ProxyHeader()
+            self.local = False
+            self._listener.registry.connections.add(self)
+            self._listener.registry.hosts[self.host] += 1
+            self.touch(HANDSHAKE)
+            return
+        self._begin()
+
+    def _begin(self) -> None:
+        """The peer is known: let it in, or say why not."""
         refusal = self._listener.admit(self)
         if refusal:
-            transport.write(refusal)  # type: ignore[attr-defined]
+            self.transport.write(refusal)
             self.closing = True
-            transport.close()
+            self.transport.close()
             return
         self.session = self._listener.new_session(self)
         self.session.connected()
         self.flush()
 
+    def _introduced(self, data: bytes) -> None:
+        """Octets of a PROXY header."""
+        assert self._proxy is not None
+        try:
+            self._proxy.feed(data)
+        except ProxyError as error:
+            count("proxy.refused")
+            log.event("proxy.refused", "warning", peer=self.host, error=error)
+            self.abort()
+            return
+        if not self._proxy.done:
+            return
+        host, self._proxy = self._proxy.host, None
+        self._listener.release(self)
+        self.deadline = 0.0
+        self.host = host or self.host
+        if self._listener.implicit_tls:
+            self.tls = False
+            self.transport.pause_reading()
+            self._reading = False
+            self.run(self._start_tls(first=True))
+        else:
+            self._begin()
+
     def get_buffer(self, sizehint: int) -> memoryview:
+        if self._proxy is not None:
+            return self._listener.buffer[: self._proxy.wanted()]
         return self._listener.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._proxy is not None and not self.closing:
+            self._introduced(bytes(self._listener.buffer[:nbytes]))
+            return
         if self.closing or self.session is None:
             return
         if self._inflate is not None:
@@ -315,7 +358,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self.close()
 
-    async def _start_tls(self) -> None:
+    async def _start_tls(self, first: bool = False) -> None:
         assert self._listener.tls is not None
         context = self._listener.tls.context
         try:
@@ -330,7 +373,10 @@ class Connection(asyncio.BufferedProtocol):
             raise ConnectionResetError("TLS failed")
         self.tls = True
         self._reading = True
-        self.session.tls_started()
+        if first:
+            self._begin()
+        else:
+            self.session.tls_started()
 
     def _bug(self, error: Exception) -> None:
         """An exception that no handler expected: tell the log all and the peer nothing."""

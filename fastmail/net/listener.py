@@ -9,12 +9,13 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
 from fastmail.net.connection import BUFFER, HANDSHAKE, Connection, Session
+from fastmail.net.networks import Network, address_in
 from fastmail.net.tls import ServerTls
 from fastmail.telemetry.counters import count
 
@@ -43,7 +44,7 @@ class Registry:
                     connection.rest()
             for connection in [c for c in self.connections if 0 < c.deadline < now]:
                 connection.deadline = 0.0
-                if not connection.closing:
+                if not connection.closing and connection.session is not None:
                     count("timeouts")
                     connection.session.timed_out()
                 else:
@@ -61,6 +62,7 @@ class Listener:
         refusal: bytes,
         tls: ServerTls | None = None,
         implicit_tls: bool = False,
+        balancers: Sequence[Network] = (),
     ) -> None:
         self.registry = registry
         self.buffer = registry.buffer
@@ -68,13 +70,16 @@ class Listener:
         self.tls = tls
         self.implicit_tls = implicit_tls
         self.new_session = session
+        self._balancers = balancers
         self.loop = asyncio.get_running_loop()
         self._refusal = refusal
         self._server: asyncio.Server | None = None
 
     async def start(self, sock: socket.socket) -> None:
         """Accept on a bound socket."""
-        context = self.tls.context if self.implicit_tls and self.tls is not None else None
+        # behind a balancer TLS begins after the PROXY header, so it can not be the socket's own
+        own = self.implicit_tls and self.tls is not None and not self._balancers
+        context = self.tls.context if own and self.tls is not None else None
         arguments: dict[str, Any] = {"ssl": context, "ssl_handshake_timeout": HANDSHAKE} if context is not None else {}
         make: Any = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
         self._server = await make(lambda: Connection(self), sock=sock, backlog=BACKLOG, **arguments)
@@ -83,6 +88,10 @@ class Listener:
         """Accept no more; sessions go on."""
         if self._server is not None:
             self._server.close()
+
+    def speaks_proxy(self, host: str) -> bool:
+        """Must a connection from there begin with a PROXY header?"""
+        return any(address_in(host, network) for network in self._balancers)
 
     def admit(self, connection: Connection) -> bytes:
         """Empty, or what to say to a connection that is one too many."""

@@ -28,7 +28,7 @@ from fastmail.smtp.client import ClientTrouble, ConnectFailed, Reply, Sending, S
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-WINDOW = 100  # jobs of a destination that are held in memory
+WINDOW = 50  # jobs of a destination that are held in memory
 LINGER = 3.0  # s that a connection waits for another message
 SWEEP = 60.0
 DOWN = [60.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0]
@@ -173,11 +173,13 @@ class Runner:
             if destination.down_until > now:
                 pause = min(pause, destination.down_until - now)
                 continue
+            room = self._limits.all - len(self._streams)
+            if not destination.window and not room:
+                continue  # a stream that ends wakes us
             if not destination.window:
                 self._refill(destination, now)
             limit = 1 if destination.failures else int(destination.limit)
             wanted = min(limit, destination.streams + len(destination.window)) - destination.streams
-            room = self._limits.all - len(self._streams)
             for _ in range(min(wanted, room)):
                 destination.streams += 1
                 task = asyncio.get_running_loop().create_task(self._stream(destination))
@@ -328,7 +330,7 @@ class Runner:
             else:
                 replies[rcpt.address] = Reply(550, "5.1.1", "no such user here")
         if envelope.recipients:
-            outcomes = await self._deliverer.deliver(envelope, content, traced=True)
+            outcomes = await self._deliverer.deliver(envelope, content, number=item.number)
             for (address, _), one in zip(envelope.recipients, outcomes, strict=True):
                 replies[address] = Reply(one.code, one.enhanced, one.text)
         await self._settle(job, item, [replies[rcpt.address] for rcpt in job.recipients], "", content, "")
@@ -377,6 +379,16 @@ class Runner:
                 tls=tls,
                 attempt=job.attempts + 1,
                 reply=" ".join(str(reply).split()),
+            )
+            self._outbound.history.note(
+                item.number,
+                word,
+                (rcpt.address,),
+                recipient=rcpt.address,
+                host=remote or job.destination,
+                tls=tls,
+                attempt=job.attempts + 1,
+                reply=" ".join(str(reply).split())[:300],
             )
 
     def _changed(self, left: list[Rcpt], now: float, last: str, warned: bool) -> Callable[[Job], Job | None]:

@@ -205,8 +205,9 @@ class Store(Protocol):
         """Keep messages; durable, all or none, when it returns."""
         ...
 
-    async def deliver(self, items: Sequence[Delivery]) -> None:
-        """Keep each message in its mailbox; durable when it returns, all or none where they share a shard."""
+    async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
+        """Keep each message in its mailbox, and say where, in order; durable when it returns, all or none where they
+        share a shard."""
         ...
 
     async def store(

@@ -274,11 +274,10 @@ class MemoryStore:
         box.messages.append(message)
         row.uidnext += 1
 
-    async def deliver(self, items: Sequence[Delivery]) -> None:
+    async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
         for item in items:
             self._box(item.key)
-        for item in items:
-            await self.append(item.account, item.key, [item.message])
+        return [await self.append(item.account, item.key, [item.message]) for item in items]
 
     async def store(
         self,

@@ -72,6 +72,27 @@ def test_from_one_server_to_another(near: Server, far: Server) -> None:
     assert queued(near) == []
 
 
+def test_the_life_of_a_message_can_be_read(near: Server, far: Server) -> None:
+    send(near, far.user, "nobody@example.test", "me@near.test", subject="traced")
+    until(lambda: "Undelivered Mail" in subjects(near, "me@near.test") and "traced" in subjects(near, "me@near.test"))
+    time.sleep(1.5)
+    events = json.loads(near.cli("trace", far.user, "--json").stdout)
+    whats = [event["what"] for event in events]
+    assert whats[0] == "accepted" and sorted(whats[1:]) == ["failed", "reported", "sent", "sent", "stored"]
+    first = events[0]["fields"]
+    assert first["login"] == "me@near.test" and first["protocol"] == "ESMTPSA" and len(first["recipients"]) == 3
+    sent = next(event["fields"] for event in events if event["fields"].get("recipient") == far.user)
+    assert sent["tls"].startswith("TLS") and sent["reply"].startswith("250 2.0.0")
+    by_id = json.loads(near.cli("trace", first["message_id"], "--json").stdout)
+    assert by_id == events and json.loads(near.cli("trace", events[0]["id"], "--json").stdout) == events
+    assert "accepted" in near.cli("trace", "me@near.test").stdout
+    (stored,) = [
+        e for e in json.loads(far.cli("trace", far.user, "--most", "1", "--json").stdout) if e["what"] == "stored"
+    ]
+    assert stored["fields"]["account"] == far.user and stored["fields"]["uid"] >= 1
+    assert near.cli("trace", "nobody@nowhere.test", check=False).returncode == 1
+
+
 def test_the_queue_is_shown_and_steered_while_the_server_runs(near: Server, far: Server) -> None:
     send(near, "a@dead.test", subject="one")
     send(near, "b@dead.test", subject="two")

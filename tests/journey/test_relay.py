@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import Resolver
 from fastmail.net import networks
@@ -44,12 +45,20 @@ class World:
 
     def open(self) -> None:
         self.spool = Spool(str(self.path), 1 << 26, lambda: self.runner.wake() if self.runner is not None else None)
+        self.history = History(str(self.path), 30.0, 1 << 24)
         table = routes.parse(self.lines, self.policies)
         self.outbound = Outbound(
-            self.spool, table, self.schedule, "mx.example.test", 1000, lambda domain: domain == "example.test"
+            self.spool,
+            table,
+            self.schedule,
+            "mx.example.test",
+            1000,
+            lambda domain: domain == "example.test",
+            self.history,
         )
         trusted = {"outbound": self.outbound, "networks": [networks.parse("127.0.0.0/8")]}
         self.bench = Bench(str(self.path), outbound=trusted)
+        self.bench.deliverer.history = self.history
 
     def run(self) -> Runner:
         finder = Finder(
@@ -111,6 +120,7 @@ async def world(path: Path, **sink: Any) -> AsyncIterator[World]:
         if one.runner is not None:
             await one.runner.close(1.0)
         await one.spool.close()
+        await one.history.close()
         host.stop()
         dns.transport.close()
 

@@ -89,6 +89,9 @@ class FakeListener:
         self.loop = asyncio.get_running_loop()
         self.new_session = make
 
+    def speaks_proxy(self, host: str) -> bool:
+        return False
+
     def admit(self, connection: Connection) -> bytes:
         return b""
 

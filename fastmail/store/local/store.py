@@ -385,7 +385,7 @@ class LocalStore:
             self.touch(account, key)
         return result
 
-    async def deliver(self, items: Sequence[Delivery]) -> None:
+    async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
         now = int(time.time())
         groups: dict[int, list[Placed]] = {}
         for item in items:
@@ -401,12 +401,14 @@ class LocalStore:
             self._submit_files(group[0][0].account, apply_to(group), [job for _, job, _ in group])
             for group in groups.values()
         ]
-        if len(waits) == 1:
-            await waits[0]
-        else:
-            await asyncio.gather(*waits)
+        results = [await waits[0]] if len(waits) == 1 else await asyncio.gather(*waits)
         for n, group in groups.items():
             self._shards[n].arrived([item.key for item, _, _ in group])
+        if len(results) == 1:
+            only: list[Appended] = results[0]
+            return only
+        parts = dict(zip(groups, map(iter, results), strict=True))
+        return [next(parts[item.account.id % self._count]) for item in items]
 
     async def _place(self, account: Account, key: bytes, message: NewMessage) -> tuple[FileJob | PieceJob, bytes]:
         """Where a message's content goes, and what its row will call it."""

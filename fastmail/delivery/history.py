@@ -1,0 +1,182 @@
+"""The life of every message, for `fastmail trace`: accepted from whom, queued, each attempt, stored as which UID.
+
+Written off the hot path: what happens is noted in memory, and a helper thread commits it once a second; a crash loses
+the last second of it, never a message. Kept for some days in an environment of its own, within a size; the oldest goes
+first. Under a flood that it can not keep up with it leaves out and counts, and never slows mail down.
+
+    event  time in ns(8) process(4)             MessagePack: [id, what, fields]
+    word   word NUL id NUL time(8) process(4)   empty; a word is an id, an address or a Message-ID, in lower case
+"""
+
+import asyncio
+import os
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from fastmail.durable.env import Environment
+from fastmail.model.errors import MailError
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+LAYOUT = 1
+PAUSE = 1.0
+MOST = 50_000  # notes that wait for the disk
+WORDS = 50  # of one note
+AT = struct.Struct(">QI")
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[str, str, dict[str, Any]]).decode
+
+
+@dataclass(slots=True)
+class Event:
+    """One thing that happened to a message."""
+
+    time: float
+    id: str
+    what: str
+    fields: dict[str, Any]
+
+
+class History:
+    """One in each process; ``days`` 0 keeps nothing. ``size``: octets that the environment may have on disk."""
+
+    def __init__(self, data_dir: str, days: float, size: int) -> None:
+        self._path = os.path.join(data_dir, "trace")
+        self._days = days
+        self._size = size
+        self._env: Environment | None = None
+        self._notes: list[tuple[int, str, str, dict[str, Any], tuple[str, ...]]] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._last = 0
+
+    def note(self, ident: str, what: str, words: Iterable[str] = (), /, **fields: Any) -> None:
+        """Something happened to message ``ident``; ``words`` are what else it can be found by."""
+        if not self._days:
+            return
+        if len(self._notes) >= MOST:
+            count("trace.left_out")
+            return
+        self._last = max(self._last + 1, time.time_ns())
+        self._notes.append((self._last, ident, what, fields, (ident, *words)))
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write_soon())
+
+    async def _write_soon(self) -> None:
+        try:
+            while self._notes:
+                await asyncio.sleep(PAUSE)
+                await self._flush()
+        finally:
+            self._writing = None
+
+    async def _flush(self) -> None:
+        notes, self._notes = self._notes, []
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._write, notes)
+        except (MailError, OSError) as error:
+            count("trace.failed", len(notes))
+            log.event("trace.failed", "warning", error=error)
+
+    async def close(self) -> None:
+        """Write what waits."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+        if self._notes:
+            await self._flush()
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+    @property
+    def env(self) -> Environment:
+        if self._env is None:
+            os.makedirs(self._path, mode=0o700, exist_ok=True)
+            self._env = Environment(self._path, ["event", "word"], LAYOUT, self._size + (64 << 20))
+        return self._env
+
+    def _write(self, notes: list[tuple[int, str, str, dict[str, Any], tuple[str, ...]]]) -> None:
+        env = self.env
+        rows = []
+        pid = os.getpid()
+        with env.write() as txn:
+            for at, ident, what, fields, words in notes:
+                mark = AT.pack(at, pid)
+                txn.put(mark, _encode((ident, what, fields)), db=env.db["event"])
+                rows += [(_word(word, ident) + mark, b"") for word in {w.lower() for w in words[:WORDS] if w}]
+            rows.sort()
+            txn.cursor(db=env.db["word"]).putmulti(rows)
+        self._forget(len(notes) * 2 + 100)
+
+    def _forget(self, most: int) -> None:
+        """Drop what is too old, or too much; a bounded piece at a time."""
+        env = self.env
+        cutoff = time.time_ns() - int(self._days * 86400e9)
+        info, stat = env.env.info(), env.env.stat()
+        full = (info["last_pgno"] + 1) * stat["psize"] > self._size
+        with env.read() as txn:
+            if full:
+                free = txn.stat(env.db["event"])["entries"]
+                full = free > 0
+            cursor = txn.cursor(db=env.db["event"])
+            if not cursor.first():
+                return
+            if not full and AT.unpack(bytes(cursor.key()))[0] >= cutoff:
+                return
+        with env.write() as txn:
+            cursor = txn.cursor(db=env.db["event"])
+            for _ in range(most):
+                if not cursor.first() or (not full and AT.unpack(cursor.key())[0] >= cutoff):
+                    return
+                mark, (ident, _, fields) = cursor.key(), _decode(cursor.value())
+                for word in {ident.lower(), *_words(fields)}:
+                    txn.delete(_word(word, ident) + mark, db=env.db["word"])
+                cursor.delete()
+
+    def find(self, word: str, most: int = 100) -> Iterator[list[Event]]:
+        """The lives of messages that have this id, address or Message-ID, the newest first."""
+        ids: dict[str, bytes] = {}
+        prefix = word.lower().encode()[:300] + b"\0"
+        with self.env.read() as txn:
+            cursor = txn.cursor(db=self.env.db["word"])
+            if cursor.set_range(prefix):
+                for key in cursor.iternext(values=False):
+                    if key[: len(prefix)] != prefix:
+                        break
+                    ids[str(bytes(key[len(prefix) : -AT.size - 1]), "utf-8")] = bytes(key[-AT.size :])
+        for ident in sorted(ids, key=lambda one: ids[one], reverse=True)[:most]:
+            yield self.life(ident)
+
+    def life(self, ident: str) -> list[Event]:
+        """All of one message, in order."""
+        out = []
+        prefix = _word(ident.lower(), ident)
+        with self.env.read() as txn:
+            cursor = txn.cursor(db=self.env.db["word"])
+            if cursor.set_range(prefix):
+                for key in cursor.iternext(values=False):
+                    if key[: len(prefix)] != prefix:
+                        break
+                    found = txn.get(bytes(key[-AT.size :]), db=self.env.db["event"])
+                    if found is not None:
+                        name, what, fields = _decode(found)
+                        out.append(Event(AT.unpack(key[-AT.size :])[0] / 1e9, name, what, fields))
+        return out
+
+
+def _word(word: str, ident: str) -> bytes:
+    return word.encode()[:300] + b"\0" + ident.encode()[:60] + b"\0"
+
+
+def _words(fields: dict[str, Any]) -> set[str]:
+    """What a note could be found by, from its fields."""
+    out = set()
+    for name in ("sender", "recipient", "recipients", "message_id", "report"):
+        value = fields.get(name)
+        out |= {one.lower() for one in (value if isinstance(value, list) else [value]) if one}
+    return out

@@ -1,0 +1,87 @@
+"""The PROXY protocol (versions 1 and 2, as HAProxy specifies it): who a load balancer speaks for.
+
+Read octet-exact, so that what follows (perhaps a TLS handshake) is still unread. Anything that is not a header is an
+error: a trusted balancer always sends one, and whoever leaves it out would pass as the balancer itself.
+"""
+
+import ipaddress
+
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+V1_MOST = 107
+V2_MOST = 16 + 4096
+
+
+class ProxyError(ValueError):
+    """Not a header."""
+
+
+class ProxyHeader:
+    """Feed ``wanted()`` octets at a time until ``done``; then ``host`` is the client, empty for the balancer itself."""
+
+    __slots__ = ("_data", "done", "host")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self.done = False
+        self.host = ""
+
+    def wanted(self) -> int:
+        """How many octets may be read now."""
+        have = len(self._data)
+        if have < 12:
+            return 12 - have
+        if self._data[:12] != SIGNATURE:
+            return 1
+        if have < 16:
+            return 16 - have
+        return 16 + int.from_bytes(self._data[14:16], "big") - have
+
+    def feed(self, data: bytes) -> None:
+        """Take octets; ProxyError when they are no header."""
+        self._data += data
+        have = len(self._data)
+        if not (SIGNATURE.startswith(self._data[:12]) or b"PROXY ".startswith(self._data[:6])):
+            raise ProxyError("no PROXY header")
+        if have < 12:
+            return
+        if self._data[:12] == SIGNATURE:
+            if have >= 16:
+                length = int.from_bytes(self._data[14:16], "big")
+                if 16 + length > V2_MOST:
+                    raise ProxyError("PROXY header is too long")
+                if have == 16 + length:
+                    self._version2(bytes(self._data))
+        elif self._data.endswith(b"\r\n"):
+            self._version1(bytes(self._data[:-2]))
+        elif have >= V1_MOST:
+            raise ProxyError("PROXY header is too long")
+
+    def _version1(self, line: bytes) -> None:
+        words = line.decode("ascii", "replace").split(" ")
+        self.done = True
+        if words[1:2] == ["UNKNOWN"]:
+            return
+        if len(words) != 6 or words[1] not in ("TCP4", "TCP6"):
+            raise ProxyError("bad PROXY header")
+        self.host = _address(words[2])
+
+    def _version2(self, data: bytes) -> None:
+        command, family = data[12], data[13]
+        if command >> 4 != 2 or command & 15 > 1:
+            raise ProxyError("unknown version of PROXY header")
+        self.done = True
+        if command & 15 == 0:
+            return  # LOCAL: the balancer looks whether we live
+        if family == 0x11 and len(data) >= 28:
+            self.host = str(ipaddress.IPv4Address(data[16:20]))
+        elif family == 0x21 and len(data) >= 52:
+            self.host = str(ipaddress.IPv6Address(data[16:32]))
+        elif family >> 4 in (1, 2):
+            raise ProxyError("PROXY header is too short")
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ProxyError("bad address in PROXY header") from None

@@ -1,0 +1,158 @@
+"""A deep queue: `make test-queue`, or `python -m tests.crash.queue --messages 100000 --destinations 1000 --dead 100`.
+
+The queue is filled while the server is down, then a server starts over it: 100 of the destinations refuse connections
+or take them and never say a word, the others are one host that counts what it gets. Measured: how long it takes until
+the server answers, until every live message was delivered, and the memory of all its processes meanwhile. Every
+live message must arrive exactly once, and every dead one must still be in the queue.
+"""
+
+import argparse
+import asyncio
+import json
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+from fastmail.queue.model import Item, Outgoing, Rcpt
+from fastmail.queue.spool import Spool
+from tests.support.hosts import dead_port, name_server
+from tests.support.server import Server
+
+BODY = b"From: a@example.test\nSubject: deep\n\n" + b"x" * 70 + b"\n" * 56 + b"y" * 3800 + b"\n"
+
+
+class Counting(asyncio.Protocol):
+    """The quickest SMTP server there is: it remembers recipients, and says yes to the rest."""
+
+    got: Counter[str] = Counter()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.data = b""
+        self.body = False
+        transport.write(b"220 sink\r\n")  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        out = []
+        while True:
+            mark = b"\r\n.\r\n" if self.body else b"\r\n"
+            line, found, rest = self.data.partition(mark)
+            if not found:
+                break
+            self.data = rest
+            if self.body:
+                self.body = False
+                out.append(b"250 2.0.0 taken\r\n")
+                continue
+            verb = line[:4].upper()
+            if verb == b"RCPT":
+                self.got[line[9:].rstrip(b">").decode()] += 1
+            self.body = verb == b"DATA"
+            out.append({b"DATA": b"354 go\r\n", b"EHLO": b"250-sink\r\n250 PIPELINING\r\n"}.get(verb, b"250 ok\r\n"))
+        self.transport.write(b"".join(out))  # type: ignore[attr-defined]
+
+
+async def fill(path: Path, messages: int, names: list[str]) -> float:
+    spool = Spool(str(path), 16 << 30)
+    start = time.monotonic()
+    gate = asyncio.Semaphore(256)
+
+    async def one(n: int) -> None:
+        where = names[n % len(names)]
+        item = Item(1, spool.new_id(), "a@example.test", int(time.time()) - 1, len(BODY))
+        async with gate:
+            await spool.enqueue(Outgoing(item, {where: [Rcpt(f"u{n}@{where}")]}, [BODY]))
+
+    for first in range(0, messages, 5000):
+        await asyncio.gather(*(one(n) for n in range(first, min(first + 5000, messages))))
+    await spool.close()
+    return time.monotonic() - start
+
+
+def memory(pid: int) -> int:
+    """PSS of a process and its children, in octets."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(process.memory_full_info().pss for process in processes)
+
+
+def hosts(live: list[str], dead: list[str], ready: threading.Event, ports: dict[str, int]) -> None:
+    """The name server and the live host, on a thread of their own."""
+
+    async def main() -> None:
+        server = await asyncio.get_running_loop().create_server(Counting, "127.0.0.1", 0, backlog=1024)
+        ports["sink"] = server.sockets[0].getsockname()[1]
+        records = {(name, "MX"): ["10 mail.live.test."] for name in live}
+        records |= {(name, "MX"): ["10 refuses.test." if n % 2 else "10 silent.test."] for n, name in enumerate(dead)}
+        silent = socket.socket()
+        silent.bind(("127.0.0.3", ports["sink"]))
+        silent.listen(1024)
+        records |= {
+            ("mail.live.test", "A"): ["127.0.0.1"],
+            ("refuses.test", "A"): ["127.0.0.2"],
+            ("silent.test", "A"): ["127.0.0.3"],
+        }
+        ports["dns"] = (await name_server(records)).port
+        ready.set()
+        await asyncio.Event().wait()
+
+    asyncio.run(main())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=100_000)
+    parser.add_argument("--destinations", type=int, default=1000)
+    parser.add_argument("--dead", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--dir", default=None)
+    options = parser.parse_args()
+    names = [f"d{n}.test" for n in range(options.destinations)]
+    dead, live = names[: options.dead], names[options.dead :]
+    ports: dict[str, int] = {"dead": dead_port()}
+    ready = threading.Event()
+    threading.Thread(target=hosts, args=(live, dead, ready, ports), daemon=True).start()
+    ready.wait(10)
+    with tempfile.TemporaryDirectory(dir=options.dir) as place:
+        extra = (
+            f'\n[relay]\ndns_servers = ["127.0.0.1:{ports["dns"]}"]\nport = {ports["sink"]}\nloopback_hosts = true\n'
+            'ipv6 = false\ntls = "none"\n[log]\nlevel = "error"\n'
+        )
+        server = Server(Path(place) / "s", extra)
+        took = asyncio.run(fill(server.directory / "data", options.messages, names))
+        print(f"queued {options.messages} messages for {len(names)} destinations in {took:.1f} s")
+        start = time.monotonic()
+        server.start()
+        up = time.monotonic() - start
+        wanted = {f"u{n}@{names[n % len(names)]}" for n in range(options.messages) if n % len(names) >= options.dead}
+        most = 0
+        assert server.process is not None
+        while len(Counting.got) < len(wanted) and time.monotonic() - start < options.seconds:
+            most = max(most, memory(server.process.pid))
+            time.sleep(0.5)
+        drained = time.monotonic() - start
+        doubled = sum(1 for count in Counting.got.values() if count > 1)
+        missing = len(wanted - Counting.got.keys())
+        time.sleep(1.0)
+        left = {
+            address
+            for row in json.loads(server.cli("queue", "list", "--most", "0", "--json").stdout)
+            for address in row["recipients"]
+        }
+        server.stop()
+    lost = options.messages - len(wanted) - len(left)
+    print(f"server answers after {up:.2f} s; live messages delivered in {drained:.1f} s: {len(wanted) / drained:.0f}/s")
+    print(
+        f"memory of all processes at most {most >> 20} MiB; missing {missing}, doubled {doubled}, dead ones lost {lost}"
+    )
+    return 1 if missing or doubled or lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
