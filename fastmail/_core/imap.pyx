@@ -118,6 +118,10 @@ cdef class Reader:
     def close(self):
         self.need(b')')
 
+    def data_at(self, Py_ssize_t count):
+        """The next octets, left where they are."""
+        return self.data[self.pos:self.pos + count]
+
     def skip(self, bytes text not None):
         """Step over ``text`` (capitals) when it is next, in any case."""
         cdef Py_ssize_t k = len(text)

@@ -1,20 +1,26 @@
-"""APPEND (RFC 3501 6.3.11) with MULTIAPPEND (RFC 3502), APPENDUID (RFC 4315 3), BINARY (RFC 3516 4.4) and UTF8
-(RFC 6855 4); REPLACE (RFC 8508). The messages themselves were staged
+"""APPEND (RFC 3501 6.3.11) with MULTIAPPEND (RFC 3502), APPENDUID (RFC 4315 3), BINARY (RFC 3516 4.4), UTF8
+(RFC 6855 4) and CATENATE (RFC 4469); REPLACE (RFC 8508). The messages themselves were staged
 while they came in; all of them are kept, or none.
 """
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from fastmail._core import mime
 from fastmail._core.imap import ParseError, Reader
+from fastmail._core.lines import to_lf
 from fastmail._core.uidset import UidSet
+from fastmail.imap import url as urls
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
 from fastmail.imap.messages import read_set, writable
+from fastmail.imap.urlauth import quote_always
+from fastmail.message.binary import without_binary
 from fastmail.message.sections import UnknownEncoding
-from fastmail.model.errors import CannotDo
+from fastmail.model.errors import CannotDo, TooMuch
 from fastmail.store.interface import NewMessage
 from fastmail.store.quota import check
 
@@ -22,22 +28,28 @@ if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession, Upload
 
 SCAN_ON_LOOP = 262144
+MARK = b"\r\0\n"  # stands for a literal that was staged; no command can have it
 
 
 def append(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
-    """Reached only when no message literal was announced: read what there is to say what is missing."""
-    reader.sp()
-    read_name(session, reader)
-    reader.sp()
-    _options(reader)
-    raise ParseError("the message as a literal", reader.pos)
+    """Reached only when no message literal was announced: a CATENATE of URLs alone, or something is missing."""
+    return _parsed(session, reader, tag, [], None)
 
 
 def replace(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
     """RFC 8508, the same."""
-    reader.sp()
-    reader.sequence_set()
-    return append(session, tag, reader, by_uid)
+    old = _replaced(session, reader, by_uid)
+    return _parsed(session, reader, tag, [], old)
+
+
+@dataclass(slots=True)
+class Asked:
+    """One message of an APPEND. ``parts``: its literals, and the URLs between them (RFC 4469)."""
+
+    flags: int
+    words: list[bytes]
+    date: int | None
+    parts: "list[Upload | bytes]"
 
 
 def _options(reader: Reader) -> tuple[int, list[bytes], int | None]:
@@ -51,41 +63,88 @@ def _options(reader: Reader) -> tuple[int, list[bytes], int | None]:
     if reader.peek() == 34:
         date = reader.date_time()
         reader.sp()
-    reader.skip(b"UTF8 (")
     return flags, words, date
 
 
 async def finish(session: "ImapSession", upload: "Upload") -> None:
-    """The literal is complete: keep it, and answer with its UID."""
+    """The literals are complete: keep what they make, and answer with its UID."""
     try:
-        await _finish(session, upload)
+        uploads = [*upload.before, upload]
+        # the command in one piece, with a mark where each literal was
+        reader = Reader(b"".join(one.command + MARK for one in uploads) + upload.rest)
+        tag, word = reader.head()
+        if word == b"UID":
+            reader.skip(b" REPLACE")
+        old = _replaced(session, reader, word == b"UID") if word != b"APPEND" else None
+        await _parsed(session, reader, tag, uploads, old)
     finally:
         upload.drop()
 
 
-async def _finish(session: "ImapSession", upload: "Upload") -> None:
-    account, store = session.account, session.service.store
-    assert account is not None
-    reader = Reader(upload.first.command)
-    tag, word = reader.head()
-    old: UidSet | None = None
-    by_uid = word == b"UID"
-    if word != b"APPEND":
-        old = _replaced(session, reader, by_uid)
+def _parsed(
+    session: "ImapSession", reader: Reader, tag: bytes, uploads: "list[Upload]", old: UidSet | None
+) -> Coroutine[Any, Any, None]:
     reader.sp()
     name = read_name(session, reader)
-    messages = []
-    for one in [*upload.before, upload]:
-        if one is not upload.first:
-            reader = Reader(one.command)
+    waiting = iter(uploads)
+    asked = []
+    while True:
         reader.sp()
         flags, words, date = _options(reader)
-        reader.end()
-        messages.append(await _message(one, flags, words, date))
+        asked.append(Asked(flags, words, date, _parts(reader, waiting)))
+        if reader.peek() != 32:
+            break
+    reader.end()
+    return _keep(session, tag, name, asked, old)
+
+
+def _parts(reader: Reader, waiting: "Iterator[Upload]") -> "list[Upload | bytes]":
+    """A literal, or ``CATENATE (URL url TEXT literal ...)``."""
+
+    def literal() -> "Upload":
+        upload = next(waiting, None)
+        if upload is None or not reader.skip(MARK):
+            raise ParseError("the message as a literal", reader.pos)
+        return upload
+
+    utf8 = reader.skip(b"UTF8 (")
+    if not utf8 and reader.skip(b"CATENATE ("):
+        parts: list[Upload | bytes] = []
+        while True:
+            at = reader.pos
+            if reader.skip(b"URL "):
+                parts.append(
+                    bytes(literal().staged.content()) if reader.data_at(len(MARK)) == MARK else reader.astring()
+                )
+            elif reader.skip(b"TEXT "):
+                parts.append(literal())
+            else:
+                raise ParseError("URL or TEXT", at)
+            if not reader.more():
+                break
+        reader.close()
+        return parts
+    found = literal()
+    if utf8:
+        reader.close()
+    return [found]
+
+
+async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked], old: UidSet | None) -> None:
+    account, store = session.account, session.service.store
+    assert account is not None
     key = store.find(account, name)
     if key is None:
         session.conn.write(tag + b" NO [TRYCREATE] mailbox does not exist\r\n")
         return
+    messages = []
+    for one in asked:
+        try:
+            content = await _content(session, one)
+        except BadUrl as error:
+            session.conn.write(tag + b" NO [BADURL " + quote_always(error.url) + b"] nothing was appended\r\n")
+            return
+        messages.append(await _message(content, one))
     if old is None:
         check(store, account, sum(message.size for message in messages), len(messages))
     kept = await store.append(account, key, messages)
@@ -102,14 +161,64 @@ async def _finish(session: "ImapSession", upload: "Upload") -> None:
         await work
 
 
+class BadUrl(CannotDo):
+    """NO [BADURL url] (RFC 4469 4)."""
+
+    def __init__(self, url: bytes) -> None:
+        super().__init__("a URL names nothing")
+        self.url = url
+
+
+async def _content(session: "ImapSession", asked: Asked) -> bytes | memoryview:
+    """The message with LF."""
+    if len(asked.parts) == 1 and not isinstance(asked.parts[0], bytes):
+        upload = asked.parts[0]
+        if upload.staged.spilled:
+            await upload.staged.spill()
+        content = upload.staged.content()
+        if not upload.binary and upload.reader.nul:
+            raise UnknownEncoding("a message can not have NUL octets: use literal8, or base64 for binary parts")
+        return without_binary(bytes(content)) if upload.binary else content
+    account, selected = session.account, session.selected
+    assert account is not None
+    pieces = []
+    size = 0
+    binary = False
+    for part in asked.parts:
+        if isinstance(part, bytes):
+            url = urls.parse(part.decode("utf-8", "replace"))
+            if url is None or (
+                url.user and url.user.lower() not in (account.address, account.address.partition("@")[0])
+            ):
+                raise BadUrl(part)
+            try:
+                piece = await urls.read(session.service, account, url, selected.key if selected is not None else None)
+            except CannotDo:
+                raise BadUrl(part) from None
+        else:
+            if part.staged.spilled:
+                await part.staged.spill()
+            piece = bytes(part.staged.content())
+            binary = binary or part.binary
+        pieces.append(piece)
+        size += len(piece)
+        if size > session.service.limits.message_size:
+            raise TooBig(f"message is too big: {session.service.limits.message_size} octets is the most")
+    content = b"".join(pieces)
+    if not content:
+        raise CannotDo("message is empty")
+    return without_binary(content) if binary or 0 in content else to_lf(content)
+
+
+class TooBig(TooMuch):
+    """NO [TOOBIG]."""
+
+
 def _replaced(session: "ImapSession", reader: Reader, by_uid: bool) -> UidSet:
     """The message that REPLACE names; the mailbox was writable when its literal was taken or is not now."""
     if session.selected is None:
         raise CannotDo("no mailbox is selected")
     writable(session.selected)
-    if by_uid:
-        reader.sp()
-        reader.skip(b"REPLACE")
     reader.sp()
     at = reader.pos
     if session.uidonly and not by_uid:
@@ -120,16 +229,11 @@ def _replaced(session: "ImapSession", reader: Reader, by_uid: bool) -> UidSet:
     return uids
 
 
-async def _message(upload: "Upload", flags: int, words: list[bytes], date: int | None) -> NewMessage:
-    if upload.reader.nul:
-        raise UnknownEncoding("a message can not have NUL octets: use base64 for binary parts")
-    if upload.staged.spilled:
-        await upload.staged.spill()
-    content = upload.staged.content()
+async def _message(content: bytes | memoryview, asked: Asked) -> NewMessage:
     if len(content) > SCAN_ON_LOOP:
         summary = await asyncio.get_running_loop().run_in_executor(None, mime.scan, content)
     else:
         summary = mime.scan(content)
     size = int.from_bytes(summary[20:24], "little")
-    when = int(time.time()) if date is None else date
-    return NewMessage((content,), summary, size, when, flags, words, True, date is not None)
+    when = int(time.time()) if asked.date is None else asked.date
+    return NewMessage((content,), summary, size, when, asked.flags, asked.words, True, asked.date is not None)

@@ -18,6 +18,7 @@ from fastmail.auth.verifier import Verifier
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.durable.staging import Staged
 from fastmail.imap import metadata, quota, table
+from fastmail.imap.append import TooBig
 from fastmail.imap.mailboxes import UseRefused
 from fastmail.imap.messages import StoreJob, last_tag, run_stores
 from fastmail.imap.table import AUTH, NEW, SELECTED
@@ -51,6 +52,7 @@ _APPEND = re.compile(rb"[^ ]+ (APPEND|(UID )?REPLACE [0-9*]+) ", re.IGNORECASE)
 CODES: list[tuple[type[MailError], str]] = [
     (UseRefused, "[USEATTR] "),
     (UnknownEncoding, "[UNKNOWN-CTE] "),
+    (TooBig, "[TOOBIG] "),
     (OverQuota, "[OVERQUOTA] "),
     (quota.NoPermission, "[NOPERM] "),
     (quota.NoSuchRoot, "[NONEXISTENT] "),
@@ -92,6 +94,7 @@ class Upload:
     reader: ContentReader
     staged: Staged
     binary: bool = False
+    rest: bytes = b""
     before: "list[Upload]" = field(default_factory=list)
 
     @property
@@ -267,7 +270,7 @@ class ImapSession:
         """A line without its end: a whole command, or a literal follows."""
         literal = literal_at_end(line)
         if self.upload is not None:
-            if literal is not None and line.startswith(b" "):
+            if literal is not None and line.startswith((b" ", b")")):
                 self._next_upload(self.upload, line, *literal)
                 return
             upload, self.upload = self.upload, None
@@ -368,9 +371,9 @@ class ImapSession:
             check(self.service.store, self.account, size)
         except OverQuota as error:
             return f"NO [OVERQUOTA] {error}"
-        reader = ContentReader(False, 1 << 40, False)
         command = whole[: whole.rindex(b"{")]
         binary = command.endswith(b"~")
+        reader = ContentReader(False, 1 << 40, False)
         self.upload = Upload(command.removesuffix(b"~"), size, reader, Staged(self.service.staging), binary)
         self._line = b""
         return ""
@@ -379,8 +382,12 @@ class ImapSession:
         upload = self.upload
         assert upload is not None
         step = min(upload.left, len(data) - position)
-        upload.reader.feed(data[position : position + step])
         upload.left -= step
+        if upload.binary:  # every octet counts
+            if upload.staged.add(bytes(data[position : position + step])):
+                self.conn.run(upload.staged.spill())
+            return position + step
+        upload.reader.feed(data[position : position + step])
         if not upload.left:
             upload.reader.finish()
         if upload.reader.pending() and upload.staged.add(upload.reader.take()):
@@ -390,13 +397,7 @@ class ImapSession:
     def _run_append(self, upload: Upload, rest: bytes) -> None:
         from fastmail.imap.append import finish
 
-        if rest == b")" and upload.command.endswith(b"UTF8 ("):
-            upload.command = upload.command[:-6]
-        elif rest:
-            upload.drop()
-            match = _TAG.match(upload.first.command)
-            self.bad(match.group(0) if match else b"*", "nothing may follow the message")
-            return
+        upload.rest = rest
         self._guard(upload.first.command.partition(b" ")[0], lambda: finish(self, upload))
 
     # ---------------------------------------------------------------- commands to handlers

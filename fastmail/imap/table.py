@@ -25,6 +25,7 @@ from fastmail.imap import (
     select,
     sort,
     status,
+    urlauth,
 )
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ COMMANDS: dict[bytes, Command] = {
     b"LSUB": Command(listing.lsub, AUTH | SELECTED),
     b"NAMESPACE": Command(mailboxes.namespace, AUTH | SELECTED),
     b"STATUS": Command(status.status, AUTH | SELECTED),
+    b"GENURLAUTH": Command(urlauth.generate, AUTH | SELECTED),
+    b"URLFETCH": Command(urlauth.fetch, AUTH | SELECTED),
+    b"RESETKEY": Command(urlauth.reset, AUTH | SELECTED),
     b"GETQUOTA": Command(quota.get_quota, AUTH | SELECTED),
     b"GETQUOTAROOT": Command(quota.get_quota_root, AUTH | SELECTED),
     b"SETQUOTA": Command(quota.set_quota, AUTH | SELECTED),

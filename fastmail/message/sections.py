@@ -99,6 +99,23 @@ def _header(raw: Octets, text: bytes, names: tuple[bytes, ...]) -> bytes:
     return fetch.header_fields(header, names, text == b"HEADER.FIELDS.NOT")
 
 
+def structure_of(summary: Summary, path: tuple[int, ...]) -> bytes | None:
+    """BODYSTRUCTURE of one part; None when there is none."""
+    item: object = _parse(summary.structure)
+    for number in path:
+        if not isinstance(item, list):
+            return None
+        if isinstance(item[0], list):
+            children = [x for x in item if isinstance(x, list)]
+            item = children[number - 1] if number <= len(children) and isinstance(item[number - 1], list) else None
+        elif _join(item[0]).lower() == b'"message"' and len(item) > 8 and isinstance(item[8], list):
+            inner = item[8]
+            item = inner[number - 1] if isinstance(inner[0], list) and number <= len(inner) else inner
+        elif number != 1:
+            return None
+    return _join(item) if isinstance(item, list) else None
+
+
 def body_of_structure(structure: bytes) -> bytes:
     """BODY (the non-extensible form) from BODYSTRUCTURE: the same without extension data (RFC 3501 7.4.2)."""
     return _strip(_parse(structure))

@@ -1,0 +1,220 @@
+"""URLAUTH (RFC 4467) with URLAUTH=BINARY (RFC 5524): URLs that let others fetch a message or a part without a login of
+its owner. The mechanism is INTERNAL: a keyed digest, with a key for each mailbox that RESETKEY throws away.
+"""
+
+import calendar
+import hmac
+import os
+import re
+import time
+from typing import TYPE_CHECKING
+
+from fastmail._core.imap import ParseError, Reader
+from fastmail.imap import url as urls
+from fastmail.imap.authenticate import Work
+from fastmail.imap.mailboxes import read_name
+from fastmail.message import sections, summary
+from fastmail.model.errors import CannotDo, MailError, NoSuchMailbox
+from fastmail.model.mailbox_name import canonical
+from fastmail.store.interface import Account
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+KEY = b"/urlauth"
+MOST = 100
+_TOKEN = re.compile(r"(.*;URLAUTH=[^:]+):INTERNAL:([0-9a-fA-F]{34,})", re.IGNORECASE)
+_ACCESS = re.compile(r";URLAUTH=(submit\+[^:;]+|user\+[^:;]+|authuser|anonymous)", re.IGNORECASE)
+_EXPIRE = re.compile(r";EXPIRE=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
+
+
+def generate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """GENURLAUTH (RFC 4467 7)."""
+    wanted = []
+    while True:
+        reader.sp()
+        at = reader.pos
+        text = reader.astring().decode("utf-8", "replace")
+        url = urls.parse(text)
+        if url is None or not url.mailbox or not _ACCESS.search(text) or _TOKEN.fullmatch(text):
+            raise ParseError("the URL of a message that ends in ;URLAUTH=access", at)
+        if _owner(session, url) != session.account:
+            raise CannotDo("the URL is not of this account")
+        reader.sp()
+        at = reader.pos
+        if reader.atom().upper() != b"INTERNAL":
+            raise ParseError("INTERNAL", at)
+        wanted.append((text, url))
+        if len(wanted) > MOST:
+            raise ParseError("fewer URLs", at)
+        if reader.peek() != 32:
+            break
+    reader.end()
+    return _generate(session, tag, wanted)
+
+
+async def _generate(session: "ImapSession", tag: bytes, wanted: list[tuple[str, urls.Url]]) -> None:
+    assert session.account is not None
+    made = []
+    for text, url in wanted:
+        secret = await _secret(session, session.account, url, True)
+        if secret is None:
+            raise NoSuchMailbox("mailbox does not exist")
+        made.append(quote_always(f"{text}:internal:{_digest(secret, text)}".encode()))
+    session.conn.write(b"* GENURLAUTH " + b" ".join(made) + b"\r\n")
+    work = session.finish(tag, b"OK GENURLAUTH completed")
+    if work is not None:
+        await work
+
+
+def quote_always(text: bytes) -> bytes:
+    """As a quoted string, as clients expect URLs."""
+    return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+def _digest(secret: bytes, text: str) -> str:
+    return "01" + hmac.digest(secret, text.encode(), "sha256").hex()
+
+
+async def _secret(session: "ImapSession", account: Account, url: urls.Url, make: bool) -> bytes | None:
+    """The mailbox's key."""
+    store = session.service.store
+    key = store.find(account, canonical(url.mailbox, "/"))
+    if key is None:
+        return None
+    with store.snapshot(account) as snapshot:
+        found = snapshot.notes(key).get(KEY)
+    if found is None and make:
+        found = os.urandom(32)
+        await store.annotate(account, key, {KEY: found})
+    return found
+
+
+def _owner(session: "ImapSession", url: urls.Url) -> Account | None:
+    directory = session.service.directory
+    for name in (url.user, f"{url.user}@{url.host}"):
+        record = directory.account(name.lower()) if "@" in name else None
+        if record is not None and record.enabled:
+            return session.service.account(record)
+    own = session.account
+    return own if own is not None and own.address.partition("@")[0] == url.user.lower() else None
+
+
+def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """URLFETCH (RFC 4467 7, RFC 5524 3)."""
+    wanted: list[tuple[str, list[bytes] | None]] = []
+    while True:
+        reader.sp()
+        items: list[bytes] | None = None
+        if reader.peek() == 40:
+            reader.open()
+            text = reader.astring().decode("utf-8", "replace")
+            items = []
+            while reader.more():
+                at = reader.pos
+                items.append(reader.atom().upper())
+                if items[-1] not in (b"BODY", b"BINARY", b"BODYPARTSTRUCTURE"):
+                    raise ParseError("BODY, BINARY or BODYPARTSTRUCTURE", at)
+            reader.close()
+        else:
+            text = reader.astring().decode("utf-8", "replace")
+        wanted.append((text, items))
+        if len(wanted) > MOST:
+            raise ParseError("fewer URLs", reader.pos)
+        if reader.peek() != 32:
+            break
+    reader.end()
+    return _fetch(session, tag, wanted)
+
+
+async def _fetch(session: "ImapSession", tag: bytes, wanted: list[tuple[str, list[bytes] | None]]) -> None:
+    for text, items in wanted:
+        session.conn.write(b"* URLFETCH " + quote_always(text.encode()))
+        try:
+            account, url = await _allowed(session, text)
+            if not items:
+                found = await urls.read(session.service, account, url, None)
+                session.conn.write(b" {%d}\r\n%b" % (len(found), found))
+            else:
+                for item in items:
+                    session.conn.write(await _item(session, account, url, item))
+        except (CannotDo, MailError):
+            session.conn.write(b" NIL")  # never why (RFC 4467 7)
+        session.conn.write(b"\r\n")
+        await session.conn.drain()
+    work = session.finish(tag, b"OK URLFETCH completed")
+    if work is not None:
+        await work
+
+
+async def _item(session: "ImapSession", account: Account, url: urls.Url, item: bytes) -> bytes:
+    if item == b"BODYPARTSTRUCTURE":
+        whole = await urls.read(session.service, account, urls.Url("", "", url.mailbox, 0, url.uid, "", None, ""), None)
+        parsed = summary.of(whole)
+        path = tuple(int(number) for number in url.section.split(".") if number.isdigit())
+        found = sections.structure_of(parsed, path)
+        return b" (BODYPARTSTRUCTURE " + (found or b"NIL") + b")"
+    octets = await urls.read(session.service, account, url, None, item == b"BINARY")
+    tilde = b"~" if item == b"BINARY" and 0 in octets else b""
+    return b" (" + item + b" " + tilde + b"{%d}\r\n%b)" % (len(octets), octets)
+
+
+async def _allowed(session: "ImapSession", text: str) -> tuple[Account, urls.Url]:
+    """Whose message it is, when the URL is good for this session; CannotDo otherwise."""
+    token = _TOKEN.fullmatch(text)
+    url = urls.parse(token.group(1)) if token is not None else None
+    account = _owner(session, url) if url is not None else None
+    if token is None or url is None or account is None or session.account is None:
+        raise CannotDo("not an authorized URL")
+    secret = await _secret(session, account, url, False)
+    if secret is None or not hmac.compare_digest(_digest(secret, token.group(1)), token.group(2).lower()):
+        raise CannotDo("the URL is not authorized")
+    expire = _EXPIRE.search(text)
+    if ";EXPIRE=" in text.upper() and (expire is None or _moment(expire) < time.time()):
+        raise CannotDo("the URL has expired")
+    access = _ACCESS.search(text)
+    kind, _, user = access.group(1).lower().partition("+") if access is not None else ("", "", "")
+    mine = session.account.address
+    if kind in ("anonymous", "authuser") or (kind == "user" and user in (mine, mine.partition("@")[0])):
+        return account, url
+    raise CannotDo("the URL is for somebody else")
+
+
+def _moment(found: re.Match[str]) -> float:
+    base = calendar.timegm(time.strptime(found.group(1), "%Y-%m-%dT%H:%M:%S"))
+    zone = found.group(2)
+    if zone in ("Z", "z"):
+        return base
+    return base - (1 if zone[0] == "+" else -1) * (int(zone[1:3]) * 3600 + int(zone[4:6]) * 60)
+
+
+def reset(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RESETKEY (RFC 4467 7): of one mailbox, or of all."""
+    name = None
+    if reader.more():
+        name = read_name(session, reader)
+        while reader.more():
+            at = reader.pos
+            if reader.atom().upper() != b"INTERNAL":
+                raise ParseError("INTERNAL", at)
+    reader.end()
+    return _reset(session, tag, name)
+
+
+async def _reset(session: "ImapSession", tag: bytes, name: str | None) -> None:
+    account, store = session.account, session.service.store
+    assert account is not None
+    if name is not None:
+        key = store.find(account, name)
+        if key is None:
+            raise NoSuchMailbox("mailbox does not exist")
+        keys = [key]
+    else:
+        with store.snapshot(account) as snapshot:
+            keys = [box.key for box in snapshot.boxes(account.id)]
+    for key in keys:
+        await store.annotate(account, key, {KEY: os.urandom(32) if name is not None else None})
+    code = b"[URLMECH INTERNAL] " if name is not None else b""
+    work = session.finish(tag, b"OK " + code + b"RESETKEY completed")
+    if work is not None:
+        await work
