@@ -21,6 +21,7 @@ from fastmail._core import fetch, mime, pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.lines import to_crlf
 from fastmail._core.uidset import UidSet
+from fastmail.imap import context
 from fastmail.imap.authenticate import Work
 from fastmail.imap.views import Selected
 from fastmail.message import identity, summary, text
@@ -53,11 +54,18 @@ RETURNS = (b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"RELEVANCY")
 
 @dataclass(slots=True)
 class Wanted:
-    """What is to be returned (RFC 4731, 5182, 9394): names, and the range of PARTIAL. ``names`` None: plain SEARCH."""
+    """What is to be returned (RFC 4731, 5182, 9394): names, and the range of PARTIAL. ``names`` None: plain SEARCH.
+    ``update``: and what changes later (RFC 5267 4.3)."""
 
     names: list[bytes] | None = None
     partial: tuple[int, int] | None = None
     label: bytes = b""
+    update: bool = False
+
+    @property
+    def silent(self) -> bool:
+        """Is nothing to be told now?"""
+        return self.names is not None and set(self.names) <= {b"SAVE"} and self.partial is None
 
 
 def read_return(reader: Reader) -> Wanted:
@@ -66,6 +74,7 @@ def read_return(reader: Reader) -> Wanted:
     if not reader.skip(b"RETURN "):
         return wanted
     wanted.names = []
+    hints = False
     reader.open()
     while reader.peek() != 41:
         at = reader.pos
@@ -73,6 +82,9 @@ def read_return(reader: Reader) -> Wanted:
         if name == b"PARTIAL" and wanted.partial is None and b"ALL" not in wanted.names:
             reader.sp()
             wanted.partial, wanted.label = _partial(reader)
+        elif name in (b"UPDATE", b"CONTEXT"):
+            wanted.update = wanted.update or name == b"UPDATE"
+            hints = True
         elif name not in RETURNS or (name == b"ALL" and wanted.partial is not None):
             raise ParseError("MIN, MAX, ALL, COUNT, SAVE or PARTIAL range", at)
         else:
@@ -82,7 +94,7 @@ def read_return(reader: Reader) -> Wanted:
         reader.sp()
     reader.close()
     reader.sp()
-    if not wanted.names and wanted.partial is None:
+    if not wanted.names and wanted.partial is None and not hints:
         wanted.names = [b"ALL"]
     return wanted
 
@@ -113,6 +125,9 @@ def search(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
     reader.end()
     if wanted.names and b"RELEVANCY" in wanted.names and not _asks("FUZZY", tree):
         session.bad(tag, "RELEVANCY needs a FUZZY key")  # RFC 6203 4
+        return None
+    if wanted.update and context.in_use(session, tag):
+        session.bad(tag, "another search that is kept up to date has this tag")
         return None
     if session.rev2 and wanted.names is None:
         wanted.names = [b"ALL"]  # RFC 9051 6.4.4
@@ -148,6 +163,7 @@ def make_job(
     job = Job(session, selected, name)
     job.modseq = _asks("MODSEQ", tree)
     job.tag = tag
+    job.tree = tree
     if job.modseq:
         session.condstore = True
     return job
@@ -214,8 +230,15 @@ def _answer(
             selected.saved = UidSet.of(sorted(set(narrow))) if few else found
         if job.modseq and found:
             items.append(b" MODSEQ %d" % job.highest(UidSet.of(sorted(set(narrow))) if narrow else found))
-        if wanted.names != [b"SAVE"]:
+        if not wanted.silent:
             session.conn.write(b"".join(items) + b"\r\n")
+        if wanted.update:
+            tree = context.frozen(selected, job.tree)
+
+            async def again() -> list[int]:
+                return list(await job.evaluate(tree, selected.uids))
+
+            context.begin(session, tag, by_uid, False, list(found), again)
     return session.finish(tag, b"OK SEARCH completed")  # type: ignore[no-any-return]
 
 
@@ -241,6 +264,7 @@ class Job:
         self._done = 0
         self.modseq = False  # was MODSEQ a key?
         self.tag = b""
+        self.tree: tuple[Any, ...] = ("ALL",)
         self.scores: dict[int, int] = {}  # relevancy of messages, where it is below 100
 
     # ---------------------------------------------------------------- keys that the index answers

@@ -19,6 +19,7 @@ from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.durable.staging import Staged
 from fastmail.imap import metadata, quota, table
 from fastmail.imap.append import TooBig
+from fastmail.imap.context import Context, refresh, removed
 from fastmail.imap.mailboxes import UseRefused
 from fastmail.imap.messages import StoreJob, last_tag, run_stores
 from fastmail.imap.table import AUTH, NEW, SELECTED
@@ -123,6 +124,8 @@ class ImapSession:
         "account",
         "condstore",
         "conn",
+        "context_modseq",
+        "contexts",
         "errors",
         "failures",
         "part",
@@ -148,6 +151,8 @@ class ImapSession:
         self.condstore = False  # the client knows MODSEQs (RFC 7162 3.1)
         self.qresync = False
         self.rev2 = False  # IMAP4rev2 was enabled (RFC 9051): no \\Recent, SEARCH answers with ESEARCH
+        self.contexts: list[Context] = []  # searches whose results are kept up to date
+        self.context_modseq = 0
         self.utf8 = False  # mailbox names in UTF-8 (RFC 9051, RFC 6855)
         self.uidonly = False  # no sequence numbers (RFC 9586)
         self.upload: Upload | None = None
@@ -521,6 +526,7 @@ class ImapSession:
         if self.selected is not None and self.account is not None:
             self.service.store.unwatch(self.account, self.selected.key, self._notified)
         self.selected = None
+        self.contexts = []
         self._idle = None
 
     def attach(self, selected: Selected) -> None:
@@ -543,7 +549,8 @@ class ImapSession:
             return None
         with self.service.store.snapshot(self.account) as snapshot:
             box = snapshot.mailbox(selected.key)
-        if is_quiet(selected, box):
+        behind = self.contexts and box is not None and box.modseq != self.context_modseq
+        if is_quiet(selected, box) and not behind:
             self.conn.write(tag + b" " + text + b"\r\n")
             return None
         return self._finish(tag, text, own)
@@ -566,9 +573,15 @@ class ImapSession:
             box = snapshot.mailbox(selected.key)
             if box is not None:
                 items, vanished = self.items(self._by_uid), self.qresync or self.uidonly
+                before = selected.uids
                 told = changes(selected, snapshot, box, self._expunges, items, own, vanished, not self.rev2)
+                if self.contexts:
+                    self.conn.write(removed(self, before, before.minus(selected.uids)))
                 self.conn.write(told)
-                return True
+        if box is not None:
+            if self.contexts and box.modseq != self.context_modseq:
+                await refresh(self, selected)
+            return True
         self.conn.write(b"* BYE the selected mailbox was deleted\r\n")
         self.conn.close()
         return False

@@ -1,4 +1,4 @@
-"""SORT and THREAD (RFC 5256), SORT=DISPLAY (RFC 5957), ESORT (RFC 5267 3), THREAD=REFS.
+"""SORT and THREAD (RFC 5256), SORT=DISPLAY (RFC 5957), ESORT and CONTEXT=SORT (RFC 5267 3, 4), THREAD=REFS.
 
 The messages are found as by SEARCH; what is compared comes from index pages and cached header fields, and from the
 message itself only where its header is not cached.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastmail._core import pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.uidset import UidSet
+from fastmail.imap import context
 from fastmail.imap.authenticate import Work
 from fastmail.imap.search import Job, Wanted, make_job, narrowed, quoted, read_return
 from fastmail.message import order
@@ -62,6 +63,9 @@ def sort(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Wo
             break
     reader.close()
     reader.sp()
+    if wanted.update and context.in_use(session, tag):
+        session.bad(tag, "another search that is kept up to date has this tag")
+        return None
     return _begin(session, tag, reader, lambda job, tree: _sort(session, tag, job, tree, criteria, wanted, by_uid))
 
 
@@ -116,6 +120,19 @@ async def _compare(count: int, work: Callable[[], Any]) -> Any:
     return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
+async def _ordered(session: "ImapSession", job: Job, found: UidSet, criteria: list[tuple[Key, bool]]) -> list[int]:
+    """UIDs in the order that the criteria ask for."""
+    rows = await _rows(session, job, found, FIELDS)
+
+    def work() -> list[int]:
+        for key, reverse in reversed(criteria):
+            rows.sort(key=key, reverse=reverse)
+        return [row[0] for row in rows]
+
+    uids: list[int] = await _compare(len(rows), work)
+    return uids
+
+
 async def _sort(
     session: "ImapSession",
     tag: bytes,
@@ -128,14 +145,7 @@ async def _sort(
     selected = session.selected
     assert selected is not None
     found = await job.evaluate(tree, selected.uids)
-    rows = await _rows(session, job, found, FIELDS)
-
-    def work() -> list[int]:
-        for key, reverse in reversed(criteria):
-            rows.sort(key=key, reverse=reverse)
-        return [row[0] for row in rows]
-
-    uids: list[int] = await _compare(len(rows), work)
+    uids = await _ordered(session, job, found, criteria)
     numbers = uids if by_uid else [selected.uids.seq(uid) for uid in uids]
     top = b" (MODSEQ %d)" % job.highest(found) if job.modseq and uids else b""
     if wanted.names is None:
@@ -158,8 +168,15 @@ async def _sort(
             selected.saved = found
         if job.modseq and uids:
             items.append(b" MODSEQ %d" % job.highest(found))
-        if wanted.names != [b"SAVE"]:
+        if not wanted.silent:
             session.conn.write(b"".join(items) + b"\r\n")
+        if wanted.update:
+            keys = context.frozen(selected, tree)
+
+            async def again() -> list[int]:
+                return await _ordered(session, job, await job.evaluate(keys, selected.uids), criteria)
+
+            context.begin(session, tag, by_uid, True, uids, again)
     work_left = session.finish(tag, b"OK SORT completed")
     if work_left is not None:
         await work_left

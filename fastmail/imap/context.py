@@ -1,0 +1,130 @@
+"""CONTEXT=SEARCH and CONTEXT=SORT (RFC 5267 4): searches whose results the client is kept told of, with ADDTO and
+REMOVEFROM, wherever changes of the mailbox are told.
+
+What an EXPUNGE removes is told before it, while its sequence number is still good; everything else behind it, when
+the search is made again over the view as it is then.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastmail._core.imap import ParseError, Reader
+from fastmail._core.uidset import UidSet
+from fastmail.imap.authenticate import Work
+from fastmail.imap.views import Selected
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+MOST = 10  # of one session
+Search = Callable[[], Awaitable[list[int]]]
+
+
+@dataclass(slots=True)
+class Context:
+    """One search that is kept up to date. ``results``: UIDs, in the order that was asked for; ``again`` searches
+    anew."""
+
+    tag: bytes
+    by_uid: bool
+    ordered: bool
+    results: list[int]
+    again: Search
+
+
+def begin(session: "ImapSession", tag: bytes, by_uid: bool, ordered: bool, results: list[int], again: Search) -> None:
+    """Keep the client told of a search that was just answered, or say that this will not be."""
+    if len(session.contexts) >= MOST:
+        session.conn.write(b'* NO [NOUPDATE "' + tag + b'"] too many searches are kept up to date\r\n')
+        return
+    session.contexts.append(Context(tag, by_uid, ordered, results, again))
+    if session.selected is not None:
+        session.context_modseq = session.selected.modseq
+
+
+def in_use(session: "ImapSession", tag: bytes) -> bool:
+    """Has another search this tag?"""
+    return any(context.tag == tag for context in session.contexts)
+
+
+def frozen(selected: Selected, tree: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The keys with sequence numbers as they are now (RFC 5267 4.3)."""
+    if tree[0] == "SEQ":
+        uids = selected.saved if tree[1] is None else selected.uids.at(UidSet.of_ranges(tree[1], len(selected.uids)))
+        flat = tuple(end for pair in uids.ranges() for end in pair)
+        return ("UID", flat) if flat else ("NOT", ("ALL",))
+    if tree[0] == "UID" and tree[1] is None:
+        flat = tuple(end for pair in selected.saved.ranges() for end in pair)
+        return ("UID", flat) if flat else ("NOT", ("ALL",))
+    if tree[0] == "AND":
+        return ("AND", [frozen(selected, one) for one in tree[1]])
+    if tree[0] in ("OR", "NOT", "FUZZY"):
+        return (tree[0], *(frozen(selected, one) for one in tree[1:]))
+    return tree
+
+
+def cancel(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """CANCELUPDATE (RFC 5267 4.3.5)."""
+    names = []
+    while True:
+        reader.sp()
+        names.append(reader.string())
+        if reader.peek() != 32:
+            break
+    reader.end()
+    if not all(in_use(session, name) for name in names):
+        raise ParseError("tags of searches that are kept up to date", reader.pos)
+    session.contexts = [context for context in session.contexts if context.tag not in names]
+    return session.finish(tag, b"OK CANCELUPDATE completed")  # type: ignore[no-any-return]
+
+
+def removed(session: "ImapSession", before: UidSet, gone: UidSet) -> bytes:
+    """What an EXPUNGE takes away, with the numbers from before it."""
+    out = []
+    for context in session.contexts:
+        lost = [uid for uid in context.results if uid in gone]
+        if lost:
+            kept = [uid for uid in context.results if uid not in gone]
+            out.append(_tell(context, before, lost, [], kept))
+            context.results = kept
+    return b"".join(out)
+
+
+async def refresh(session: "ImapSession", selected: Selected) -> None:
+    """Search again, and tell the difference."""
+    session.context_modseq = selected.modseq
+    for context in list(session.contexts):
+        found = await context.again()
+        old, new = set(context.results), set(found)
+        lost = [uid for uid in context.results if uid not in new]
+        fresh = [uid for uid in found if uid not in old]
+        kept = [uid for uid in context.results if uid in new]
+        if context.ordered and kept != [uid for uid in found if uid in old]:
+            lost, fresh = context.results, found  # the order itself changed: everything anew
+        if lost or fresh:
+            session.conn.write(_tell(context, selected.uids, lost, fresh, found))
+        context.results = found
+
+
+def _tell(context: Context, view: UidSet, lost: list[int], fresh: list[int], found: list[int]) -> bytes:
+    number = (lambda uid: uid) if context.by_uid else view.seq
+    head = b'* ESEARCH (TAG "' + context.tag + b'")' + (b" UID" if context.by_uid else b"")
+    if not context.ordered:
+        parts = b""
+        if lost:
+            parts += b" REMOVEFROM (0 " + UidSet.of(sorted(number(uid) for uid in lost)).octets() + b")"
+        if fresh:
+            parts += b" ADDTO (0 " + UidSet.of(sorted(number(uid) for uid in fresh)).octets() + b")"
+        return head + parts + b"\r\n"
+    steps = []
+    order = list(context.results)
+    for uid in lost:
+        at = order.index(uid)
+        del order[at]
+        steps.append(b" REMOVEFROM (%d %d)" % (at + 1, number(uid)))
+    wanted = set(fresh)
+    for at, uid in enumerate(found):
+        if uid in wanted:
+            steps.append(b" ADDTO (%d %d)" % (at + 1, number(uid)))
+    return head + b"".join(steps) + b"\r\n"

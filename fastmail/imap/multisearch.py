@@ -1,0 +1,157 @@
+"""MULTISEARCH (RFC 7377): one search over several mailboxes, answered with UIDs, mailbox by mailbox. What names the
+mailboxes (``personal``, ``subtree`` and so on) is the filter of RFC 5465 6.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastmail._core.imap import ParseError, Reader
+from fastmail._core.uidset import UidSet
+from fastmail.imap.authenticate import Work
+from fastmail.imap.mailboxes import read_name, wire
+from fastmail.imap.search import Wanted, make_job, narrowed, quoted, read_return
+from fastmail.imap.views import Selected
+from fastmail.model.mailbox_name import INBOX
+from fastmail.store.interface import Listing, Mailbox
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+KINDS = (
+    *(b"SELECTED", b"SELECTED-DELAYED", b"INBOXES", b"PERSONAL", b"SUBSCRIBED"),
+    *(b"SUBTREE", b"SUBTREE-ONE", b"MAILBOXES"),
+)
+NAMED = (b"SUBTREE", b"SUBTREE-ONE", b"MAILBOXES")
+
+
+@dataclass(slots=True)
+class Filter:
+    """Which mailboxes; ``names`` as they are stored."""
+
+    kind: bytes
+    names: list[str] = field(default_factory=list)
+
+    def has(self, name: str, listing: Listing) -> bool:
+        """Is a mailbox (not the selected one as such) meant?"""
+        if self.kind == b"PERSONAL":
+            return True
+        if self.kind == b"INBOXES":
+            return name == INBOX
+        if self.kind == b"SUBSCRIBED":
+            return name in listing.subscribed
+        if self.kind == b"SUBTREE":
+            return any(name == top or name.startswith(top + "/") for top in self.names)
+        if self.kind == b"SUBTREE-ONE":
+            return any(name == top or name.rpartition("/")[0] == top for top in self.names)
+        return self.kind == b"MAILBOXES" and name in self.names
+
+
+def read_filter(session: "ImapSession", reader: Reader) -> Filter:
+    """RFC 5465 8: filter-mailboxes."""
+    at = reader.pos
+    kind = reader.atom().upper()
+    if kind not in KINDS:
+        raise ParseError(b", ".join(KINDS).decode().lower(), at)
+    found = Filter(kind)
+    if kind in NAMED:
+        reader.sp()
+        if reader.peek() == 40:
+            reader.open()
+            found.names.append(read_name(session, reader))
+            while reader.more():
+                found.names.append(read_name(session, reader))
+            reader.close()
+        else:
+            found.names.append(read_name(session, reader))
+    return found
+
+
+def esearch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 7377 2."""
+    reader.sp()
+    filters = [Filter(b"SELECTED")]
+    if reader.skip(b"IN ("):
+        filters = [read_filter(session, reader)]
+        while reader.more():
+            if reader.peek() == 40:
+                raise ParseError("no scope options: none are known", reader.pos)
+            filters.append(read_filter(session, reader))
+        reader.close()
+        reader.sp()
+    wanted = read_return(reader)
+    at = reader.pos
+    if wanted.names is None:
+        wanted.names = [b"ALL"]
+    if wanted.update or b"SAVE" in wanted.names:
+        raise ParseError("MIN, MAX, ALL, COUNT or PARTIAL", at)
+    charset, tree = reader.search()
+    reader.end()
+    chosen = any(one.kind in (b"SELECTED", b"SELECTED-DELAYED") for one in filters)
+    if chosen and session.selected is None:
+        session.bad(tag, "no mailbox is selected")
+        return None
+    return _run(session, tag, filters, chosen, wanted, charset, tree)
+
+
+async def _run(
+    session: "ImapSession",
+    tag: bytes,
+    filters: list[Filter],
+    chosen: bool,
+    wanted: Wanted,
+    charset: bytes | None,
+    tree: tuple[Any, ...],
+) -> None:
+    account, store = session.account, session.service.store
+    assert account is not None
+    listing = await store.listing(account)
+    for box in listing.mailboxes:
+        mine = session.selected is not None and session.selected.key == box.key
+        if not (chosen and mine) and not any(one.has(box.name, listing) for one in filters):
+            continue
+        await session.look(box.key)
+        selected = session.selected if mine else None
+        view = selected if selected is not None else _view(session, box)
+        job = make_job(session, tag, view, charset, tree)
+        if job is None:
+            return
+        found = await job.evaluate(tree, view.uids)
+        if found:
+            session.conn.write(_answer(session, tag, view, wanted, found, job.highest(found) if job.modseq else 0))
+            await session.conn.drain()
+    work = session.finish(tag, b"OK ESEARCH completed")
+    if work is not None:
+        await work
+
+
+def _view(session: "ImapSession", box: Mailbox) -> Selected:
+    """A mailbox as it is now, without selecting it."""
+    assert session.account is not None
+    with session.service.store.snapshot(session.account) as snapshot:
+        now = snapshot.mailbox(box.key) or box
+        uids, _ = session.service.views.get(snapshot, now)
+        words = snapshot.keywords(box.key)
+    return Selected(
+        box.key, box.name, now.uidvalidity, True, uids, now.uidnext, now.modseq, now.modseq, UidSet(), words
+    )
+
+
+def _answer(session: "ImapSession", tag: bytes, view: Selected, wanted: Wanted, found: UidSet, modseq: int) -> bytes:
+    names = wanted.names or []
+    where = b" MAILBOX %b UIDVALIDITY %d" % (wire(session, view.name), view.uidvalidity)
+    items = [b"* ESEARCH (TAG ", quoted(tag), where, b") UID"]
+    if b"MIN" in names:
+        items.append(b" MIN %d" % found.first)
+    if b"MAX" in names:
+        items.append(b" MAX %d" % found.last)
+    if b"ALL" in names:
+        items.append(b" ALL " + found.octets())
+    if b"COUNT" in names:
+        items.append(b" COUNT %d" % len(found))
+    if wanted.partial is not None:
+        low, high = narrowed(wanted.partial, len(found))
+        part = found.at(UidSet.of_ranges((low, high))) if low <= high else UidSet()
+        items.append(b" PARTIAL (%b %b)" % (wanted.label, part.octets() if part else b"NIL"))
+    if modseq:
+        items.append(b" MODSEQ %d" % modseq)
+    return b"".join(items) + b"\r\n"
