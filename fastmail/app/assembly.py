@@ -26,6 +26,7 @@ from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import BELL, Spool
 from fastmail.relay.runner import Limits as RelayLimits
 from fastmail.relay.runner import Runner
+from fastmail.relay.sts import Policies
 from fastmail.relay.targets import Finder
 from fastmail.smtp import session as smtp
 from fastmail.smtp.client import Timeouts
@@ -109,13 +110,15 @@ class Assembly:
     def start_relay(self) -> None:
         """Empty the queue from this process; only one may."""
         relay, hostname = self.config.relay, self.config.server.hostname
+        resolver = Resolver(relay.dns_servers, relay.ipv6, relay.dnssec)
         finder = Finder(
             self.routes,
-            Resolver(relay.dns_servers, relay.ipv6),
+            resolver,
             hostname,
             relay.tls,
             relay.port,
             relay.loopback_hosts,
+            Policies(self.spool, resolver) if relay.mta_sts else None,
         )
         timeouts = Timeouts(relay.connect_timeout, relay.command_timeout, 2 * relay.command_timeout)
         bounds = RelayLimits(

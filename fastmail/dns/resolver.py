@@ -1,4 +1,5 @@
-"""Where mail for a domain goes (RFC 5321 5.1, RFC 7505): MX records, and addresses of hosts.
+"""Where mail for a domain goes (RFC 5321 5.1, RFC 7505): MX records, addresses of hosts, and what is known of their
+keys (RFC 7672).
 
 Answers are kept as long as their TTL allows. What the DNS says for sure (no such domain, no mail wanted) and what it
 could not say now are different errors, because the first ends a delivery and the second only defers it.
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 import dns.asyncresolver
 import dns.exception
+import dns.flags
 import dns.name
 import dns.resolver
 
@@ -36,19 +38,25 @@ class Mx:
 
     preference: int
     host: str
+    secure: bool = False  # did a validating resolver say so (DNSSEC)?
 
 
 class Resolver:
-    """``servers``: "address" or "address:port" of name servers; empty for those of the machine."""
+    """``servers``: "address" or "address:port" of name servers; empty for those of the machine. ``trusted``: do they
+    validate DNSSEC, and is the way to them safe, so that their AD bit counts?"""
 
-    def __init__(self, servers: list[str], ipv6: bool = True) -> None:
+    def __init__(self, servers: list[str], ipv6: bool = True, trusted: bool = False) -> None:
         self._ipv6 = ipv6
+        self._trusted = trusted
         self._resolver = dns.asyncresolver.Resolver(configure=not servers)
         if servers:
             places = [_place(server) for server in servers]
             self._resolver.nameservers = [host for host, _ in places]
             self._resolver.nameserver_ports = dict(places)
         self._resolver.lifetime = LOOKUP
+        if trusted:
+            self._resolver.use_edns(0, dns.flags.DO, 1232)
+            self._resolver.flags = dns.flags.RD | dns.flags.AD
         self._resolver.cache = dns.resolver.LRUCache(REMEMBERED)
 
     async def mx(self, domain: str) -> list[Mx]:
@@ -61,7 +69,8 @@ class Resolver:
             return [Mx(0, domain)]
         except dns.exception.DNSException as error:
             raise LookupFailed(f"looking for the mail hosts of {domain}: {_why(error)}") from None
-        found = [Mx(one.preference, one.exchange.to_text(omit_final_dot=True)) for one in answer]
+        secure = self._is_secure(answer)
+        found = [Mx(one.preference, one.exchange.to_text(omit_final_dot=True), secure) for one in answer]
         if any(one.host in ("", ".") for one in found):
             if len(found) == 1:
                 raise NullMx(f"domain {domain} takes no mail")
@@ -86,6 +95,44 @@ class Resolver:
         if not out:
             raise NoSuchDomain(f"host {host} has no address")
         return [address for group in out for address in random.sample(group, len(group))]
+
+    def _is_secure(self, answer: dns.resolver.Answer) -> bool:
+        return self._trusted and bool(answer.response.flags & dns.flags.AD)
+
+    async def tlsa(self, host: str, port: int) -> list[tuple[int, int, int, bytes]]:
+        """Secure TLSA records of a host as (usage, selector, matching, data); empty when it has none, or its address is
+        not secure. LookupFailed when that can not be known: then the host must not be used (RFC 7672 2.1.2)."""
+        if not self._trusted:
+            return []
+        secure = False
+        for kind in ("A", "AAAA"):
+            try:
+                secure = secure or self._is_secure(await self._resolver.resolve(_name(host), kind, search=False))
+            except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+                continue
+            except dns.exception.DNSException as error:
+                raise LookupFailed(f"looking for the address of {host}: {_why(error)}") from None
+        if not secure:
+            return []
+        try:
+            answer = await self._resolver.resolve(_name(f"_{port}._tcp.{host}"), "TLSA", search=False)
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            return []
+        except dns.exception.DNSException as error:
+            raise LookupFailed(f"looking for the TLSA records of {host}: {_why(error)}") from None
+        if not self._is_secure(answer):
+            return []
+        return [(one.usage, one.selector, one.mtype, bytes(one.cert)) for one in answer]
+
+    async def texts(self, name: str) -> list[str]:
+        """TXT records; none when there are none."""
+        try:
+            answer = await self._resolver.resolve(_name(name), "TXT", search=False)
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, NoSuchDomain):
+            return []
+        except dns.exception.DNSException as error:
+            raise LookupFailed(f"looking for {name}: {_why(error)}") from None
+        return [b"".join(one.strings).decode("utf-8", "replace") for one in answer]
 
 
 def _place(server: str) -> tuple[str, int]:

@@ -4,6 +4,7 @@
     job    id(8) number(2)                        Job
     ready  destination NUL due(8) id(8) number(2) empty: jobs that are not held, in the order in which they are due
     alive  segment(4)                             how many items have their content there
+    policy domain                                 what a domain asks of those who send to it (relay.sts)
 
 Promise: an Outgoing is kept whole or not at all, and is durable when ``enqueue`` returns: content synced, then the
 records, in one commit with whatever else waits. An outcome and the report that it makes are one commit. Memory does
@@ -28,7 +29,7 @@ from fastmail.model.errors import CorruptData
 from fastmail.queue.model import KEY, Item, Job, Outgoing, Rcpt
 
 LAYOUT = 1
-TABLES = ["item", "job", "ready", "alive"]
+TABLES = ["item", "job", "ready", "alive", "policy"]
 SEGMENT = 16 << 20
 NUMBER = struct.Struct(">I")
 U64 = struct.Struct(">Q")
@@ -271,6 +272,15 @@ class Spool:
         """(messages, jobs) in the queue."""
         with self.env.read() as txn:
             return txn.stat(self.env.db["item"])["entries"], txn.stat(self.env.db["job"])["entries"]
+
+    def policy(self, domain: str) -> bytes | None:
+        """What was kept of a domain's policy."""
+        with self.env.read() as txn:
+            found = txn.get(domain.encode()[:400], db=self.env.db["policy"])
+            return bytes(found) if found is not None else None
+
+    async def set_policy(self, domain: str, value: bytes) -> None:
+        await self._submit(lambda txn: txn.put(domain.encode()[:400], value, db=self.env.db["policy"]), [])
 
     async def content(self, item: Item) -> bytes:
         """The message with LF, checked. CorruptData when it is damaged or gone."""

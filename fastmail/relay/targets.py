@@ -1,12 +1,17 @@
-"""From a destination to the hosts that take its mail, in the order in which they are tried (RFC 5321 5.1)."""
+"""From a destination to the hosts that take its mail, in the order in which they are tried (RFC 5321 5.1), and how
+much TLS each must have: DANE (RFC 7672) before MTA-STS (RFC 8461) before the configuration.
+"""
 
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fastmail.dns.resolver import LookupFailed, NoSuchDomain, Resolver
+from fastmail.dns.resolver import LookupFailed, Mx, NoSuchDomain, Resolver
 from fastmail.model.errors import ClientError
 from fastmail.queue.routes import Hop, Routes
+from fastmail.relay import dane
+from fastmail.relay.dane import Tlsa
+from fastmail.relay.sts import Policies
 from fastmail.smtp.client import Target
 
 HOSTS = 10  # of a domain that are looked up
@@ -27,7 +32,7 @@ class Finder:
     tls: str = "may"
     port: int = 25
     loopback: bool = False
-    is_local: Callable[[str], bool] = lambda domain: False
+    policies: Policies | None = None
 
     async def find(self, destination: str) -> list[Target]:
         """Targets of a destination. NoSuchDomain, NullMx and Loops are for good, LookupFailed is for now."""
@@ -67,13 +72,24 @@ class Finder:
         if own is not None:  # only hosts that are nearer than we are (RFC 5321 5.1)
             hosts = [one for one in hosts if one.preference < own]
             barred = not hosts
+        policy = await self.policies.find(domain) if self.policies is not None and mode in ("may", "encrypt") else None
+        kept_out = ""
         for mx in hosts[:HOSTS]:
             try:
+                how, prove = mode, None
+                records = await self._tlsa(mx) if mode != "none" else []
+                if records:
+                    how, prove = self._by_records(records, mx.host, domain)
+                elif policy is not None and policy.mode == "enforce":
+                    if not policy.allows(mx.host):
+                        kept_out = f"the MTA-STS policy of {domain} does not name {mx.host}"
+                        continue
+                    how = "verify"
                 for address in await self.resolver.addresses(mx.host):
                     if not self.loopback and _is_here(address):
                         barred = True
                         continue
-                    found.append(Target(mx.host, address, self.port, False, mode))
+                    found.append(Target(mx.host, address, self.port, False, how, prove=prove))
             except LookupFailed as error:
                 trouble = error
             except NoSuchDomain:
@@ -82,9 +98,25 @@ class Finder:
             return found[:ADDRESSES]
         if trouble is not None:
             raise trouble
+        if kept_out:
+            raise LookupFailed(kept_out)
         if barred:
             raise Loops(f"the mail hosts of {domain} lead back to this server")
         raise NoSuchDomain(f"no mail host of {domain} has an address")
+
+    async def _tlsa(self, mx: Mx) -> list[Tlsa]:
+        if not mx.secure:
+            return []
+        return [Tlsa(*record) for record in await self.resolver.tlsa(mx.host, self.port)]
+
+    def _by_records(
+        self, records: list[Tlsa], host: str, domain: str
+    ) -> tuple[str, Callable[[list[bytes]], str] | None]:
+        """TLS is a must; and with records that can be used, the right key is (RFC 7672 2.2)."""
+        good = dane.usable(records)
+        if not good:
+            return "encrypt", None
+        return "dane", lambda chain: dane.verify(chain, good, [host, domain])
 
 
 def _is_here(address: str) -> bool:

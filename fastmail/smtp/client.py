@@ -14,8 +14,9 @@ import contextlib
 import re
 import ssl
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastmail._core import smtp as grammar
 from fastmail._core.lines import dot_stuffed, to_crlf
@@ -80,8 +81,9 @@ class Unsure(ClientTrouble):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One place to connect to. ``tls``: "none", "may", "encrypt" (without looking at the certificate), "verify", or
-    "implicit" (from the first octet, verified unless ``insecure``)."""
+    """One place to connect to. ``tls``: "none", "may", "encrypt" (without looking at the certificate), "verify", "dane"
+    (``prove`` looks at it), or "implicit" (from the first octet, verified unless ``insecure``). ``prove``: why a chain
+    of certificates (DER) does not do, or empty."""
 
     name: str
     address: str
@@ -91,6 +93,7 @@ class Target:
     insecure: bool = False
     login: str = ""
     password: str = ""
+    prove: Callable[[list[bytes]], str] | None = None
 
     @property
     def shown(self) -> str:
@@ -156,7 +159,7 @@ class SmtpClient:
             if greeting.code != 220:
                 raise ConnectFailed(f"{target.shown} greets with {greeting}", greeting)
             await self._greet()
-            if target.tls in ("may", "encrypt", "verify") and not target.lmtp:
+            if target.tls in ("may", "encrypt", "verify", "dane") and not target.lmtp:
                 await self._start_tls()
             if target.login:
                 await self._login()
@@ -227,6 +230,10 @@ class SmtpClient:
         async with asyncio.timeout(self._timeouts.connect):
             await self._writer.start_tls(context, server_hostname=target.name)
         self._note_tls()
+        if target.prove is not None:
+            why = target.prove(_chain(self._writer))
+            if why:
+                raise TlsFailed(f"{target.shown}: {why}")
         await self._greet()
 
     def _reader_has_more(self) -> bool:
@@ -443,6 +450,17 @@ def _reply(code: int, texts: list[str]) -> Reply:
         enhanced = match.group(0).strip()
         texts = [text[len(match.group(0)) :] if text.startswith(match.group(0)) else text for text in texts]
     return Reply(code, enhanced, "\n".join(texts))
+
+
+def _chain(writer: asyncio.StreamWriter) -> list[bytes]:
+    """The certificates that the host showed, its own first."""
+    found = writer.get_extra_info("ssl_object")
+    own = found.getpeercert(True) if found is not None else None
+    inner: Any = getattr(found, "_sslobj", None)
+    try:
+        return [one.public_bytes(2) for one in inner.get_unverified_chain()]  # 2: DER
+    except AttributeError:
+        return [own] if own else []
 
 
 def _context(verify: bool) -> ssl.SSLContext:

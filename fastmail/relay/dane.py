@@ -1,0 +1,94 @@
+"""DANE for SMTP (RFC 7672, RFC 6698): does the certificate that a host shows fit the TLSA records of its name?
+
+Usages DANE-EE(3) and DANE-TA(2) count; others make a record unusable. DANE-EE looks at the host's own key alone: names
+and dates do not matter (RFC 7672 3.1.1). DANE-TA wants a chain, in what the host sent, from its certificate to one that
+a record names, with good signatures and dates, and the host's or the domain's name in the certificate.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtensionOID
+
+TA, EE = 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tlsa:
+    """One TLSA record."""
+
+    usage: int
+    selector: int
+    matching: int
+    data: bytes
+
+    @property
+    def usable(self) -> bool:
+        return self.usage in (TA, EE) and self.selector in (0, 1) and self.matching in (0, 1, 2)
+
+    def fits(self, certificate: bytes) -> bool:
+        """Is it about this certificate (DER)?"""
+        octets = certificate
+        if self.selector == 1:
+            key = x509.load_der_x509_certificate(certificate).public_key()
+            octets = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        if self.matching:
+            octets = hashlib.new("sha256" if self.matching == 1 else "sha512", octets).digest()
+        return octets == self.data
+
+
+def usable(records: Iterable[Tlsa]) -> list[Tlsa]:
+    return [record for record in records if record.usable]
+
+
+def verify(chain: Sequence[bytes], records: Sequence[Tlsa], names: Sequence[str]) -> str:
+    """Why the chain (DER, the host's own certificate first) does not fit; empty when it does."""
+    if not chain:
+        return "the host shows no certificate"
+    try:
+        for record in records:
+            if record.usage == EE and record.fits(chain[0]):
+                return ""
+        anchors = [record for record in records if record.usage == TA]
+        if anchors:
+            return _by_anchor(chain, anchors, names)
+    except (ValueError, TypeError) as error:
+        return f"its certificate can not be read: {error}"
+    return "its certificate fits no TLSA record"
+
+
+def _by_anchor(chain: Sequence[bytes], anchors: Sequence[Tlsa], names: Sequence[str]) -> str:
+    certificates = [x509.load_der_x509_certificate(one) for one in chain]
+    now = datetime.now(UTC)
+    for position, certificate in enumerate(certificates):
+        if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+            return "a certificate of its chain is out of date"
+        if position:
+            try:
+                certificates[position - 1].verify_directly_issued_by(certificate)
+            except Exception:
+                return "its chain of certificates is broken"
+        if position and any(record.fits(chain[position]) for record in anchors):
+            return "" if _named(certificates[0], names) else "its certificate is for another name"
+    return "its chain leads to no TLSA record"
+
+
+def _named(certificate: x509.Certificate, names: Sequence[str]) -> bool:
+    try:
+        found = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
+    except x509.ExtensionNotFound:
+        return False
+    assert isinstance(found, x509.SubjectAlternativeName)
+    return any(matches(pattern, name) for pattern in found.get_values_for_type(x509.DNSName) for name in names)
+
+
+def matches(pattern: str, name: str) -> bool:
+    """A name, or ``*.`` in front of a name for one label (RFC 6125 6.4.3)."""
+    pattern, name = pattern.lower().rstrip("."), name.lower().rstrip(".")
+    if pattern.startswith("*."):
+        return name.partition(".")[2] == pattern[2:] and bool(name.partition(".")[0])
+    return pattern == name

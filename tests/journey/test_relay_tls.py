@@ -1,0 +1,242 @@
+"""How much TLS other hosts must have: DANE (RFC 7672) and MTA-STS (RFC 8461), with a real handshake and a local DNS."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fastmail.app.quickstart import write_certificate
+from fastmail.dns.resolver import Resolver
+from fastmail.net.listener import Listener, Registry, bind
+from fastmail.net.tls import ServerTls
+from fastmail.relay import dane, sts
+from fastmail.relay.dane import Tlsa
+from fastmail.relay.runner import Limits, Runner
+from fastmail.relay.sts import BadPolicy, Policies
+from fastmail.relay.targets import Finder
+from fastmail.smtp.client import Timeouts
+from tests.journey.test_relay import World, world
+from tests.support.sessions import Bench
+
+
+class Far:
+    """A host with STARTTLS and a certificate of its own making."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir()
+        self.bench = Bench(str(path))
+        write_certificate(str(path), "mail.far.test")
+        self.certificate = x509.load_pem_x509_certificate((path / "cert.pem").read_bytes())
+        self.tls = ServerTls(str(path / "cert.pem"), str(path / "key.pem"), "1.2")
+        self.port = 0
+
+    async def start(self) -> None:
+        self.bench.directory.is_local = lambda domain: domain == "far.test"  # type: ignore[method-assign]
+        self.bench.directory.aliases["@far.test"] = ["user@example.test"]
+        self.listener = Listener(Registry(), self.bench.makers["smtp"], self.bench.limits, b"", self.tls)
+        sock = bind("127.0.0.1:0")
+        self.port = sock.getsockname()[1]
+        await self.listener.start(sock)
+
+    def mail(self) -> int:
+        return sum(len(box.messages) for box in self.bench.store.boxes.values())  # type: ignore[attr-defined]
+
+    def digest(self) -> str:
+        key = self.certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return hashlib.sha256(key).hexdigest()
+
+
+def run(path: Path, scenario: Callable[[World, Far], Awaitable[None]], get: Callable[[str], str] | None = None) -> None:
+    async def main() -> None:
+        async with world(path) as w:
+            far = Far(path / "far")
+            await far.start()
+            w.dns.secure = True
+            resolver = Resolver([f"127.0.0.1:{w.dns.port}"], trusted=True)
+            policies = Policies(w.spool, resolver, get) if get is not None else None
+            finder = Finder(w.outbound.routes, resolver, "mx.example.test", "may", far.port, True, policies)
+            bounds = Limits(5, 50, Timeouts(2.0, 2.0, 2.0))
+            w.runner = Runner(w.spool, w.outbound, finder, w.bench.deliverer, "mx.example.test", bounds)
+            w.runner.start()
+            w.schedule.steps[:] = [600.0]
+            try:
+                await scenario(w, far)
+            finally:
+                far.listener.close()
+
+    asyncio.run(main())
+
+
+def tlsa(w: World, far: Far, *records: str) -> None:
+    w.dns.records[(f"_{far.port}._tcp.mail.far.test", "TLSA")] = list(records)
+
+
+async def deferred(w: World, words: str) -> None:
+    await w.until(lambda: [job for _, job in w.spool.jobs() if words in job.last])
+
+
+def test_the_right_key_gets_mail(tmp_path: Path) -> None:
+    async def scenario(w: World, far: Far) -> None:
+        tlsa(w, far, f"3 1 1 {'0' * 64}", f"3 1 1 {far.digest()}")
+        await w.send("you@far.test")
+        await w.drained()
+        assert far.mail() == 1
+
+    run(tmp_path, scenario)
+
+
+def test_the_wrong_key_gets_nothing(tmp_path: Path) -> None:
+    async def scenario(w: World, far: Far) -> None:
+        tlsa(w, far, f"3 1 1 {'0' * 64}")
+        await w.send("you@far.test")
+        await deferred(w, "fits no TLSA record")
+        assert far.mail() == 0
+
+    run(tmp_path, scenario)
+
+
+def test_records_that_can_not_be_had_stop_the_host(tmp_path: Path) -> None:
+    async def scenario(w: World, far: Far) -> None:
+        w.dns.broken.add(f"_{far.port}._tcp.mail.far.test")
+        await w.send("you@far.test")
+        await deferred(w, "looking for the TLSA records")
+        assert far.mail() == 0
+
+    run(tmp_path, scenario)
+
+
+def test_records_of_an_insecure_zone_do_not_count(tmp_path: Path) -> None:
+    async def scenario(w: World, far: Far) -> None:
+        w.dns.secure = False
+        tlsa(w, far, f"3 1 1 {'0' * 64}")
+        await w.send("you@far.test")
+        await w.drained()
+        assert far.mail() == 1
+
+    run(tmp_path, scenario)
+
+
+POLICY = "version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: 86400\n"
+
+
+@pytest.mark.parametrize(
+    ("mode", "mx", "words"),
+    [
+        ("enforce", "mail.far.test", "certificate verify failed"),
+        ("enforce", "other.far.test", "does not name mail.far.test"),
+        ("testing", "other.far.test", ""),
+        ("none", "mail.far.test", ""),
+    ],
+)
+def test_a_policy_is_kept(tmp_path: Path, mode: str, mx: str, words: str) -> None:
+    fetched = []
+
+    def get(domain: str) -> str:
+        fetched.append(domain)
+        return POLICY.format(mode=mode, mx=mx)
+
+    async def scenario(w: World, far: Far) -> None:
+        w.dns.records[("_mta-sts.far.test", "TXT")] = ['"v=STSv1; id=20261123;"']
+        await w.send("you@far.test")
+        if words:
+            await deferred(w, words)
+            assert far.mail() == 0
+        else:
+            await w.drained()
+            assert far.mail() == 1
+        assert fetched == ["far.test"] and w.spool.policy("far.test")
+
+    run(tmp_path, scenario, get)
+
+
+def test_a_kept_policy_outlives_its_sources(tmp_path: Path) -> None:
+    """An attacker who blocks the TXT record and the web server does not get mail in the clear."""
+    texts = iter([POLICY.format(mode="enforce", mx="other.far.test")])
+
+    async def scenario(w: World, far: Far) -> None:
+        w.dns.records[("_mta-sts.far.test", "TXT")] = ['"v=STSv1; id=1;"']
+        await w.send("one@far.test")
+        await deferred(w, "does not name mail.far.test")
+        del w.dns.records[("_mta-sts.far.test", "TXT")]
+        w.dns.broken.add("_mta-sts.far.test")
+        assert w.runner is not None
+        for destination in w.runner._destinations.values():
+            destination.down_until = 0.0
+        await w.send("two@far.test")
+        await w.until(lambda: len([job for _, job in w.spool.jobs() if "does not name" in job.last]) == 2)
+        assert far.mail() == 0
+
+    run(tmp_path, scenario, lambda domain: next(texts))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "<html>",
+        "version: STSv2\nmode: enforce\nmx: a\nmax_age: 1\n",
+        "version: STSv1\nmode: maybe\nmx: a\nmax_age: 1\n",
+        "version: STSv1\nmode: enforce\nmax_age: 1\n",
+        "version: STSv1\nmode: enforce\nmx: a\nmax_age: soon\n",
+    ],
+)
+def test_what_is_no_policy(text: str) -> None:
+    with pytest.raises(BadPolicy):
+        sts.parse(text, "1", 0.0)
+
+
+def test_a_policy() -> None:
+    policy = sts.parse(
+        "version: STSv1\r\nmode: enforce\r\nmx: mail.a.test\r\nmx: *.b.test\r\nmax_age: 60\r\n", "9", 100.0
+    )
+    assert (policy.mode, policy.until, policy.id) == ("enforce", 160, "9")
+    assert policy.allows("MAIL.a.test") and policy.allows("x.b.test")
+    assert not policy.allows("b.test") and not policy.allows("x.y.b.test")
+
+
+def certificate(name: str, issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None, days: int = 1):  # type: ignore[no-untyped-def]
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer[0].subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), False)
+        .sign(issuer[1] if issuer else key, hashes.SHA256())
+    )
+    return built, key
+
+
+def test_trust_anchors() -> None:
+    def der(one: x509.Certificate) -> bytes:
+        return one.public_bytes(serialization.Encoding.DER)
+
+    root, root_key = certificate("root.test", None)
+    leaf, _ = certificate("mail.far.test", (root, root_key))
+    other, _ = certificate("other.test", None)
+    late, _ = certificate("mail.far.test", (root, root_key), -1)
+    anchor = Tlsa(2, 0, 1, hashlib.sha256(der(root)).digest())
+    names = ["mail.far.test", "far.test"]
+    assert dane.verify([der(leaf), der(root)], [anchor], names) == ""
+    assert "no TLSA record" in dane.verify([der(leaf)], [anchor], names)
+    assert "broken" in dane.verify([der(leaf), der(other), der(root)], [anchor], names)
+    assert "another name" in dane.verify([der(leaf), der(root)], [anchor], ["elsewhere.test"])
+    assert "out of date" in dane.verify([der(late), der(root)], [anchor], names)
+    assert dane.verify([der(late)], [Tlsa(3, 0, 2, hashlib.sha512(der(late)).digest())], ["x.test"]) == ""
+    assert dane.verify([der(leaf)], [Tlsa(3, 0, 0, der(leaf))], []) == ""
+    assert "no certificate" in dane.verify([], [anchor], names)
+    assert dane.usable([Tlsa(0, 0, 1, b""), Tlsa(1, 1, 1, b""), Tlsa(3, 2, 1, b""), anchor]) == [anchor]
