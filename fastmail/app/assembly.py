@@ -30,6 +30,7 @@ from fastmail.relay.sts import Policies
 from fastmail.relay.targets import Finder
 from fastmail.smtp import session as smtp
 from fastmail.smtp.client import Timeouts
+from fastmail.smtp.milter import Milter
 from fastmail.store.fulltext import Filler, FullText
 from fastmail.store.hub import Hub
 from fastmail.store.interface import Account
@@ -148,9 +149,14 @@ class Assembly:
         if config.relay.enabled:
             mail["outbound"] = self.outbound
             mail["networks"] = [networks.parse(text) for text in config.relay.networks]
-        mx = smtp.service("smtp", **mail)
-        submission = smtp.service("submission", **mail)
-        lmtp = smtp.service("lmtp", **mail)
+        filters = config.filters
+
+        def milters(addresses: list[str]) -> list[Milter]:
+            return [Milter(address, filters.timeout, filters.otherwise) for address in addresses]
+
+        mx = smtp.service("smtp", milters=milters(filters.smtp), **mail)
+        submission = smtp.service("submission", milters=milters(filters.submission), **mail)
+        lmtp = smtp.service("lmtp", milters=milters(filters.lmtp), **mail)
         imap_service = imap.Service(
             store=self.store,
             account=self.deliverer.account,

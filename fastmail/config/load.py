@@ -173,6 +173,8 @@ def _finish(config: Config, text: str, path: str) -> None:
         routes.parse(config.relay.routes, config.relay.tls_policies, base)
     except ConfigError as error:
         problem("relay", "routes", str(error))
+    if config.filters.otherwise not in ("tempfail", "accept", "reject"):
+        problem("filters", "otherwise", "otherwise must be tempfail, accept or reject")
     if config.relay.tls not in routes.TLS:
         problem("relay", "tls", "tls must be none, may, encrypt or verify")
     for section, key in (("relay", "networks"), ("listen", "proxy_protocol")):

@@ -131,6 +131,17 @@ class Relay:
 
 
 @dataclass(slots=True)
+class Filters:
+    """Milters, such as rspamd, OpenDKIM or ClamAV: they see each message before it is taken."""
+
+    smtp: list[str] = _s([], 'For mail from other servers: "host:port" or "unix:path", asked in this order.', "places")
+    submission: list[str] = _s([], "For mail from users.", "places")
+    lmtp: list[str] = _s([], "For mail by LMTP.", "places")
+    timeout: float = _s(30.0, "Longest time that one filter may take for a message.", "time")
+    otherwise: str = _s("tempfail", 'What happens when a filter is away: "tempfail", "accept" or "reject".')
+
+
+@dataclass(slots=True)
 class Limits:
     """Each is enforced before memory is spent, with the reply that its protocol has for it."""
 
@@ -170,6 +181,7 @@ class Config:
     auth: Auth = field(default_factory=Auth)
     store: Store = field(default_factory=Store)
     relay: Relay = field(default_factory=Relay)
+    filters: Filters = field(default_factory=Filters)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
     path: str = ""
@@ -183,6 +195,7 @@ SECTIONS = {
     "auth": Auth,
     "store": Store,
     "relay": Relay,
+    "filters": Filters,
     "limits": Limits,
     "log": Log,
 }

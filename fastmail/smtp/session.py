@@ -22,13 +22,15 @@ from fastmail.delivery.deliver import Deliverer, Envelope, Outcome
 from fastmail.delivery.outbound import Outbound
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Staged
-from fastmail.message import submitted
+from fastmail.message import submitted, trace
 from fastmail.model.errors import ClientError, StorageFull, TemporaryError
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
 from fastmail.net.networks import Network, address_in
 from fastmail.queue.model import Rcpt
 from fastmail.smtp import envelope as grammar
+from fastmail.smtp import milter
+from fastmail.smtp.milter import Milter, Verdict
 from fastmail.smtp.table import COMMANDS, EOD_REPLIES, EXTENSIONS, HTTP, LMTP, MX, SUBMISSION
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -51,6 +53,7 @@ class Service:
     plaintext: bool | str = False
     outbound: Outbound | None = None
     networks: Sequence[Network] = ()
+    milters: Sequence[Milter] = ()
 
 
 class SmtpSession:
@@ -563,16 +566,47 @@ class SmtpSession:
         """Deliver a message, or queue it when a recipient is elsewhere."""
         service = self._service
         submitted_here = service.kind == SUBMISSION
+        mailbox = "INBOX"
+        if service.milters:
+            about = milter.About(envelope, service.hostname, self._conn.tls, trace.new_id())
+            verdict = await milter.ask(service.milters, about, bytes(content))
+            if verdict.refusal is not None or verdict.discard:
+                outcome = verdict.refusal or Outcome(250, "2.0.0", f"{about.number} taken")
+                log.event(
+                    "milter.verdict", id=about.number, sender=envelope.sender, reply=f"{outcome.code} {outcome.text}"
+                )
+                return [outcome] * len(envelope.recipients)
+            content = verdict.content
+            self._apply(envelope, verdict)
+            if not envelope.recipients:
+                return [Outcome(250, "2.0.0", f"{about.number} taken")]
+            mailbox = "Junk" if verdict.quarantine else mailbox
         if service.outbound is not None and not all(records for _, records in envelope.recipients):
             outcome = await service.outbound.submit(envelope, content, submitted_here)
             return [outcome] * len(envelope.recipients)
         if submitted_here:
             pieces = submitted.complete(content, envelope.sender, service.hostname)
             content = pieces[0] if len(pieces) == 1 else b"".join(pieces)  # type: ignore[assignment]
-        outcomes = await service.deliverer.deliver(envelope, content)
+        outcomes = await service.deliverer.deliver(envelope, content, mailbox)
         if service.outbound is not None and any("SUCCESS" in one.notify for one in envelope.asked):
             await service.outbound.tell_delivered(envelope, content, [outcome.ok for outcome in outcomes])
         return outcomes
+
+    def _apply(self, envelope: Envelope, verdict: Verdict) -> None:
+        """What filters changed of the envelope, as far as this session may do it."""
+        if verdict.sender is not None:
+            envelope.sender = verdict.sender
+        if self._service.kind == LMTP:
+            return  # one reply for each recipient: they stay who they are
+        gone = {address.lower() for address in verdict.removed}
+        kept = [at for at, (address, _) in enumerate(envelope.recipients) if address.lower() not in gone]
+        envelope.recipients = [envelope.recipients[at] for at in kept]
+        envelope.asked = [envelope.asked[at] for at in kept]
+        for address in verdict.added:
+            records = self._service.deliverer.directory.resolve(address.lower())
+            if records or self._may_relay():
+                envelope.recipients.append((address, records))
+                envelope.asked.append(Rcpt(address))
 
     # ---------------------------------------------------------------- replies
 

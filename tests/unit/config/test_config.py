@@ -11,7 +11,7 @@ from fastmail.model.errors import ConfigError
 
 def test_the_reference_is_a_configuration_that_changes_nothing() -> None:
     text = reference()
-    assert set(tomllib.loads(text)) == {"server", "listen", "tls", "auth", "store", "relay", "limits", "log"}
+    assert set(tomllib.loads(text)) == {"server", "listen", "tls", "auth", "store", "relay", "filters", "limits", "log"}
     assert parse(text, "/x/fastmail.toml") == parse("", "/x/fastmail.toml")
 
 

@@ -1,0 +1,216 @@
+"""Mail filters: what they are told, what they may change, and what happens when they are away."""
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmail.smtp.milter import Milter
+from tests.support.sessions import USER, Bench
+
+MESSAGE = b"Subject: hello\r\nX-Old: one\r\nX-Old: two\r\n\r\nfirst line\r\n..second\r\n.\r\n"
+
+
+class Filter:
+    """A milter that answers from ``answers``: command letter -> packets (letter and data); else it goes on."""
+
+    def __init__(self, answers: dict[str, list[bytes]], protocol: int = 0) -> None:
+        self.answers = answers
+        self.protocol = protocol
+        self.heard: list[tuple[str, bytes]] = []
+        self.port = 0
+
+    async def start(self) -> "Filter":
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self.server.sockets[0].getsockname()[1]
+        return self
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                (length,) = struct.unpack(">I", await reader.readexactly(4))
+                packet = await reader.readexactly(length)
+                command, data = chr(packet[0]), packet[1:]
+                self.heard.append((command, data))
+                if command == "Q":
+                    break
+                if command == "D":
+                    continue
+                default = [b"O" + struct.pack(">III", 6, 0x7F, self.protocol)] if command == "O" else [b"c"]
+                for answer in self.answers.get(command, default):
+                    writer.write(struct.pack(">I", len(answer)) + answer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def said(self, command: str) -> list[bytes]:
+        return [data for one, data in self.heard if one == command]
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(scenario())  # type: ignore[arg-type]
+
+
+async def deliver(path: Path, milters: list[Milter], *rcpts: str, kind: str = "smtp") -> tuple[bytes, list[bytes]]:
+    """(the reply to the message, messages of the user's INBOX and Junk)."""
+    bench = Bench(str(path), outbound={"milters": milters})
+    client = bench.open(kind)
+    hello = b"LHLO" if kind == "lmtp" else b"EHLO"
+    to = b"".join(b"RCPT TO:<%b>\r\n" % one.encode() for one in rcpts or [USER])
+    await client.send(hello + b" me.test\r\nMAIL FROM:<a@b.test>\r\n" + to + b"DATA\r\n")
+    reply = await client.send(MESSAGE)
+    boxes = bench.store.boxes.values()  # type: ignore[attr-defined]
+    return reply, [bytes(m.content) for box in boxes for m in box.messages]
+
+
+def milter(one: Filter, **options: Any) -> Milter:
+    return Milter(f"127.0.0.1:{one.port}", **{"timeout": 2.0, **options})
+
+
+def test_what_a_filter_is_told(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one = await Filter({}).start()
+        reply, kept = await deliver(tmp_path, [milter(one)])
+        assert reply.startswith(b"250") and len(kept) == 1
+        assert [command for command, _ in one.heard if command != "D"] == list("OCHMRTLLLNBEQ")
+        assert one.said("C") == [b"[127.0.0.1]\x004\x00\x00127.0.0.1\x00"]
+        assert one.said("H") == [b"me.test\x00"]
+        assert one.said("M") == [b"<a@b.test>\x00"] and one.said("R") == [b"<user@example.test>\x00"]
+        assert one.said("L") == [b"Subject\x00hello\x00", b"X-Old\x00one\x00", b"X-Old\x00two\x00"]
+        assert one.said("B") == [b"first line\r\n.second\r\n"]
+        assert b"j\x00mx.example.test\x00" in one.said("D")[0]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("stage", "answer", "reply"),
+    [
+        ("E", b"r", b"550 5.7.1 "),
+        ("E", b"t", b"451 4.7.1 "),
+        ("E", b"y550 5.7.9 spam, we think\x00", b"550 5.7.9 spam, we think"),
+        ("E", b"y451 greylisted\x00", b"451 4.7.1 greylisted"),
+        ("R", b"t", b"451 4.7.1 "),
+        ("M", b"r", b"550 5.7.1 "),
+        ("C", b"r", b"550 5.7.1 "),
+        ("B", b"r", b"550 5.7.1 "),
+        ("L", b"y554 5.7.1 bad\r\nheader\x00", b"554 5.7.1 bad header"),
+        ("E", b"d", b"250 2.0.0 "),
+    ],
+)
+def test_verdicts(tmp_path: Path, stage: str, answer: bytes, reply: bytes) -> None:
+    async def scenario() -> None:
+        one = await Filter({stage: [answer]}).start()
+        got, kept = await deliver(tmp_path, [milter(one)])
+        assert got.startswith(reply) and got.count(b"\r\n") == 1
+        assert kept == []
+
+    run(scenario)
+
+
+def test_changes_are_made_in_order(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        first = await Filter(
+            {
+                "E": [
+                    b"hX-Spam\x00no\x00",
+                    b"i" + struct.pack(">I", 0) + b"DKIM-Signature\x00v=1;\n\tb=abc\x00",
+                    b"m" + struct.pack(">I", 2) + b"x-old\x00TWO\x00",
+                    b"m" + struct.pack(">I", 1) + b"X-Old\x00\x00",
+                    b"p",
+                    b"bnew body\r\n",
+                    b"bmore\r\n",
+                    b"c",
+                ]
+            }
+        ).start()
+        second = await Filter({}).start()
+        reply, (kept,) = await deliver(tmp_path, [milter(first), milter(second)])
+        assert reply.startswith(b"250")
+        header, _, body = kept.partition(b"\n\n")
+        assert body == b"new body\nmore\n"
+        assert header.endswith(b"DKIM-Signature: v=1;\n\tb=abc\nSubject: hello\nx-old: TWO\nX-Spam: no")
+        assert second.said("L")[0] == b"DKIM-Signature\x00v=1;\n\tb=abc\x00"
+
+    run(scenario)
+
+
+def test_recipients_and_quarantine(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one = await Filter(
+            {"E": [b"-<user@example.test>\x00", b"+<other@example.test>\x00", b"+<x@far.test>\x00", b"c"]}
+        ).start()
+        bench = Bench(str(tmp_path), outbound={"milters": [milter(one)]})
+        client = bench.open("smtp")
+        await client.send(b"EHLO me\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\nDATA\r\n")
+        assert (await client.send(MESSAGE)).startswith(b"250")
+        found = [(key[7], len(box.messages)) for key, box in bench.store.boxes.items() if box.messages]  # type: ignore[attr-defined]
+        assert found == [(2, 1)]
+        two = await Filter({"E": [b"qlooks odd\x00", b"c"]}).start()
+        bench = Bench(str(tmp_path), outbound={"milters": [milter(two)]})
+        client = bench.open("smtp")
+        await client.send(b"EHLO me\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\nDATA\r\n")
+        assert (await client.send(MESSAGE)).startswith(b"250")
+        assert [box.row.name for box in bench.store.boxes.values() if box.messages] == ["Junk"]  # type: ignore[attr-defined]
+
+    run(scenario)
+
+
+NONSENSE = [
+    {"O": [b"x"]},
+    {"O": []},
+    {"E": [b"?"]},
+    {"E": [b"m\x00"]},
+    {"E": [b"hbad name\x00v\x00", b"c"]},
+    {"C": [b"c" * 70_000_000]},
+]
+
+
+@pytest.mark.parametrize("answers", NONSENSE)
+@pytest.mark.parametrize(
+    ("otherwise", "reply"), [("tempfail", b"451 4.7.1"), ("reject", b"550 5.7.1"), ("accept", b"250")]
+)
+def test_a_filter_that_fails(tmp_path: Path, answers: dict[str, list[bytes]], otherwise: str, reply: bytes) -> None:
+    async def scenario() -> None:
+        one = await Filter(answers).start()
+        got, kept = await deliver(tmp_path, [milter(one, timeout=0.3, otherwise=otherwise)])
+        assert got.startswith(reply) and len(kept) == (otherwise == "accept")
+        if kept:
+            assert b"Subject: hello\nX-Old: one\nX-Old: two\n\nfirst line\n.second\n" in kept[0]
+
+    run(scenario)
+
+
+def test_a_filter_that_is_away(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one = await Filter({}).start()
+        one.server.close()
+        await one.server.wait_closed()
+        got, kept = await deliver(tmp_path, [milter(one)])
+        assert got.startswith(b"451 4.7.1") and kept == []
+
+    run(scenario)
+
+
+def test_parts_that_a_filter_does_not_want_are_not_sent(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one = await Filter({}, protocol=0x01 | 0x02 | 0x10 | 0x80 | 0x200).start()
+        got, _ = await deliver(tmp_path, [milter(one)])
+        assert got.startswith(b"250")
+        assert [command for command, _ in one.heard if command != "D"] == list("OMRLLLNEQ")
+
+    run(scenario)
+
+
+def test_lmtp_gives_a_reply_for_each(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one = await Filter({"E": [b"r"]}).start()
+        got, kept = await deliver(tmp_path, [milter(one)], USER, "other@example.test", kind="lmtp")
+        assert got.count(b"550 5.7.1 ") == 2 and kept == []
+
+    run(scenario)
