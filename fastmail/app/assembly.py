@@ -99,7 +99,9 @@ class Assembly:
         hostname, is_local = config.server.hostname, self.directory.is_local
         self.outbound = Outbound(self.spool, self.routes, schedule, hostname, relay.messages, is_local, self.history)
         self.runner: Runner | None = None
-        self.verifier = Verifier(self.directory, max(1, config.auth.threads), config.auth.default_domain)
+        self.verifier = Verifier(
+            self.directory, max(1, config.auth.threads), config.auth.default_domain, config.auth.mechanisms
+        )
         self.staging = os.path.join(config.server.data_dir, "staging")
 
     def _resolve(self, number: int) -> Account | None:

@@ -99,7 +99,9 @@ def quickstart(directory: str, address: Address, hostname: str, password: str, s
         try:
             if not accounts.is_local(address.domain):
                 accounts.add_domain(address.domain)
-            accounts.add_accounts([(address.key, schemes.hash_password(password))], replace=True)
+            accounts.add_accounts(
+                [(address.key, schemes.hash_password(password), schemes.scram(password))], replace=True
+            )
             postmaster = f"postmaster@{address.domain}"
             if address.key != postmaster and accounts.alias(postmaster) is None:
                 accounts.add_alias(postmaster, [address.key])

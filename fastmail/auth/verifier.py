@@ -11,9 +11,10 @@ import hmac
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from fastmail.auth import schemes
+from fastmail.auth import sasl, schemes
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.model.errors import TemporaryError
 from fastmail.telemetry.counters import count
@@ -25,9 +26,16 @@ MAX_PASSWORD = 1024
 
 
 class Verifier:
-    """One in each worker. ``default_domain`` completes logins without an @."""
+    """One in each worker. ``default_domain`` completes logins without an @; ``mechanisms``: names of sasl.NAMES."""
 
-    def __init__(self, directory: Directory, threads: int = 2, default_domain: str = "") -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        threads: int = 2,
+        default_domain: str = "",
+        mechanisms: Sequence[str] = ("PLAIN", "LOGIN"),
+    ) -> None:
+        self._mechanisms = mechanisms
         self._directory = directory
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="auth")
         self._waiting = 0
@@ -38,11 +46,48 @@ class Verifier:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def check(self, login: str, password: bytes) -> AccountRecord | None:
-        """The account, or None; TemporaryError when too many logins wait."""
+    def mechanisms(self, end_point: bytes) -> list[str]:
+        """What a session may use; ``end_point`` as in sasl.Scram, empty without TLS."""
+        return [name for name in self._mechanisms if end_point or not name.endswith("-PLUS")]
+
+    def begin(self, name: str, end_point: bytes) -> sasl.Mechanism | None:
+        """A SASL exchange; None for a mechanism that is not offered."""
+        if name not in self.mechanisms(end_point):
+            return None
+        if name in sasl.PASSWORDS:
+            return sasl.PASSWORDS[name]()
+        base = name.removesuffix("-PLUS")
+        return sasl.Scram(name, lambda login: self._scram_keys(login, base), end_point)
+
+    def _address(self, login: str) -> str:
         address = login.lower()
         if "@" not in address and self._default_domain:
             address = f"{address}@{self._default_domain}"
+        return address
+
+    def _scram_keys(self, login: str, name: str) -> sasl.Keys:
+        address = self._address(login)
+        record = self._directory.account(address)
+        found = None
+        if record is not None and record.enabled:
+            found = schemes.scram_keys(record.scram or record.password, name)
+        if found is not None:
+            return found
+        # a user that is not there looks like one whose password is wrong, and always has the same salt
+        salt = hashlib.blake2b(address.encode(), key=self._key, digest_size=16).digest()
+        size = hashlib.new(schemes.SCRAM[name]).digest_size
+        return salt, os.urandom(size), os.urandom(size), schemes.ITERATIONS
+
+    async def admit(self, claim: sasl.Credentials | sasl.Verified) -> AccountRecord | None:
+        """The account that a finished exchange leads to."""
+        if isinstance(claim, sasl.Credentials):
+            return await self.check(claim.login, claim.password)
+        record = self._directory.account(self._address(claim.login))
+        return record if record is not None and record.enabled else None
+
+    async def check(self, login: str, password: bytes) -> AccountRecord | None:
+        """The account, or None; TemporaryError when too many logins wait."""
+        address = self._address(login)
         record = self._directory.account(address)
         if record is not None and not record.enabled:
             record = None

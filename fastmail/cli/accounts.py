@@ -76,7 +76,7 @@ def account_add(
     if place.account(account.key) is not None:
         fail(f"account {account} is already there; `fastmail account passwd` changes its password")
     password = ask_password(password_stdin)
-    place.add_accounts([(account.key, schemes.hash_password(password))])
+    place.add_accounts([(account.key, schemes.hash_password(password), schemes.scram(password))])
     output.print(f"added {account}")
 
 
@@ -90,7 +90,8 @@ def account_passwd(
     place = directory(config)
     if place.account(account.key) is None:
         fail(f"there is no account {account}; `fastmail account list` shows them")
-    place.set_password(account.key, schemes.hash_password(ask_password(password_stdin)))
+    password = ask_password(password_stdin)
+    place.set_password(account.key, schemes.hash_password(password), schemes.scram(password))
     output.print(f"changed the password of {account}")
 
 
@@ -224,9 +225,13 @@ def _read_entries(file: str) -> Iterable[tuple[str, str]]:
         raise DirectoryError(f"cannot read {file}: {error}") from None
 
 
-def _hashed(entry: tuple[str, str]) -> tuple[str, str]:
+def _hashed(entry: tuple[str, str]) -> tuple[str, str, str]:
     address, password = entry
-    return address, password if password.startswith("{") else schemes.hash_password(password)
+    if password.startswith("{PLAIN}"):
+        return address, password, schemes.scram(password.removeprefix("{PLAIN}"))
+    if password.startswith("{"):
+        return address, password, ""
+    return address, schemes.hash_password(password), schemes.scram(password)
 
 
 def _batches(entries: list[tuple[str, str]]) -> Iterable[list[tuple[str, str]]]:

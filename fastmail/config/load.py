@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import Field, fields
 from typing import Any
 
+from fastmail.auth import sasl
 from fastmail.config.settings import SECTIONS, Config
 from fastmail.model.errors import ConfigError
 from fastmail.net import networks
@@ -173,6 +174,9 @@ def _finish(config: Config, text: str, path: str) -> None:
         routes.parse(config.relay.routes, config.relay.tls_policies, base)
     except ConfigError as error:
         problem("relay", "routes", str(error))
+    for name in config.auth.mechanisms:
+        if name not in sasl.NAMES:
+            problem("auth", "mechanisms", f"{name} is not known; known are {', '.join(sasl.NAMES)}")
     if config.filters.otherwise not in ("tempfail", "accept", "reject"):
         problem("filters", "otherwise", "otherwise must be tempfail, accept or reject")
     if config.relay.tls not in routes.TLS:

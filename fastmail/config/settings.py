@@ -65,6 +65,12 @@ class Auth:
         False, 'Allow passwords without TLS: false, "loopback" (only from this machine) or true.', "plaintext"
     )
     default_domain: str = _s("", "Domain that completes a login name without an @.")
+    mechanisms: list[str] = _s(
+        ["PLAIN", "LOGIN"],
+        "SASL mechanisms: PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-1 and both with -PLUS. SCRAM needs keys that an "
+        "account gets with a password set here; one that was imported as a hash has none, and programs that prefer "
+        "SCRAM would fail with it.",
+    )
     admins: list[str] = _s([], "Accounts that may set quotas of others by IMAP.")
     threads: int = _s(2, "Threads that check passwords in each worker.")
 

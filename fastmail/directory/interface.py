@@ -14,13 +14,15 @@ MAX_ALIAS_TARGETS = 1000
 
 @dataclass(frozen=True, slots=True)
 class AccountRecord:
-    """One account. ``password`` is ``{SCHEME}hash``; ``id`` is never given twice."""
+    """One account. ``password`` is ``{SCHEME}hash``; ``id`` is never given twice. ``scram``: keys as auth.schemes makes
+    them, empty when there are none."""
 
     id: int
     address: str
     password: str
     enabled: bool = True
     quota: Quota = NO_QUOTA
+    scram: str = ""
 
 
 class Directory(Protocol):

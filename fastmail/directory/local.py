@@ -23,13 +23,15 @@ REMEMBERED = 50_000
 
 
 class AccountRow(msgspec.Struct, array_like=True):
-    """version 1: number, ``{SCHEME}hash``, enabled, limits (octets, messages, mailboxes; 0 the default, -1 none)."""
+    """version 1: number, ``{SCHEME}hash``, enabled, limits (octets, messages, mailboxes; 0 the default, -1 none),
+    keys for SCRAM."""
 
     version: int
     id: int
     password: str
     enabled: bool = True
     quota: tuple[int, int, int] = (0, 0, 0)
+    scram: str = ""
 
 
 class DirectoryError(ClientError):
@@ -149,13 +151,15 @@ class LocalDirectory:
         with self._env.write() as txn:
             txn.delete(name.encode(), db=self._db["domain"])
 
-    def add_accounts(self, accounts: Iterable[tuple[str, str]], replace: bool = False) -> int:
-        """Add (address, ``{SCHEME}hash``) pairs in one transaction: all or none. Returns how many are new."""
+    def add_accounts(self, accounts: Iterable[tuple[str, ...]], replace: bool = False) -> int:
+        """Add (address, ``{SCHEME}hash`` and perhaps SCRAM keys) in one transaction: all or none. Returns how many are
+        new."""
         new = 0
         with self._env.write() as txn:
             counter = txn.get(b"next-id", db=self._db["meta"])
             number = int(counter) if counter else 1
-            for address, password in accounts:
+            for address, password, *keys in accounts:
+                scram = keys[0] if keys else ""
                 if txn.get(address.rpartition("@")[2].encode(), db=self._db["domain"]) is None:
                     domain = address.rpartition("@")[2]
                     raise DirectoryError(
@@ -170,9 +174,9 @@ class LocalDirectory:
                             f"account {address} is already there; `fastmail account passwd` changes it"
                         )
                     row = _account(old)
-                    row.password = password
+                    row.password, row.scram = password, scram
                 else:
-                    row = AccountRow(1, number, password)
+                    row = AccountRow(1, number, password, scram=scram)
                     txn.put(str(number).encode(), address.encode(), db=self._db["id"])
                     number += 1
                     new += 1
@@ -191,9 +195,9 @@ class LocalDirectory:
             yield row
             txn.put(address.encode(), _encode(row), db=self._db["account"])
 
-    def set_password(self, address: str, password: str) -> None:
+    def set_password(self, address: str, password: str, scram: str = "") -> None:
         with self._changed(address) as row:
-            row.password = password
+            row.password, row.scram = password, scram
 
     def set_quota(self, address: str, quota: Quota) -> None:
         with self._changed(address) as row:
@@ -236,4 +240,4 @@ def _record(address: str, row: bytes) -> AccountRecord:
         raise CorruptData(f"account {address}: {error}") from None
     if found.version != 1:
         raise CorruptData(f"account {address} has layout {found.version}")
-    return AccountRecord(found.id, address, found.password, found.enabled, Quota(*found.quota))
+    return AccountRecord(found.id, address, found.password, found.enabled, Quota(*found.quota), found.scram)

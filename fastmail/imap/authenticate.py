@@ -44,7 +44,11 @@ def capabilities(session: "ImapSession") -> bytes:
     out = BASE
     if session.conn.tls_available and not session.conn.tls:
         out += b" STARTTLS"
-    return out + (b" AUTH=PLAIN AUTH=LOGIN" if may_login(session) else b" LOGINDISABLED")
+    if not may_login(session):
+        return out + b" LOGINDISABLED"
+    return out + b"".join(
+        b" AUTH=" + name.encode() for name in session.service.verifier.mechanisms(session.conn.end_point)
+    )
 
 
 def capability(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -168,13 +172,16 @@ def authenticate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: boo
     if reader.more():
         initial = b"=" if reader.skip(b"=") else reader.astring() if reader.peek() == 34 else _rest(reader)
     reader.end()
-    if name not in sasl.MECHANISMS:
-        session.conn.write(tag + b" NO [CANNOT] mechanism is not known; PLAIN and LOGIN are\r\n")
+    verifier = session.service.verifier
+    mechanism = verifier.begin(name, session.conn.end_point)
+    if mechanism is None:
+        known = ", ".join(verifier.mechanisms(session.conn.end_point)).encode()
+        session.conn.write(tag + b" NO [CANNOT] mechanism is not known; known are " + known + b"\r\n")
         return None
     if not may_login(session):
         session.conn.write(tag + b" NO [PRIVACYREQUIRED] TLS is needed first: STARTTLS\r\n")
         return None
-    return Exchange(session, tag, sasl.MECHANISMS[name]()).step(initial)
+    return Exchange(session, tag, mechanism).step(initial)
 
 
 def _rest(reader: Reader) -> bytes:
@@ -217,11 +224,11 @@ class Exchange:
         return enter(session, self._tag, answer)
 
 
-async def enter(session: "ImapSession", tag: bytes, claim: sasl.Credentials) -> None:
+async def enter(session: "ImapSession", tag: bytes, claim: sasl.Credentials | sasl.Verified) -> None:
     """Check a login and open the account; one text for every failure (RFC 5530 AUTHENTICATIONFAILED)."""
     service = session.service
     try:
-        record = await service.verifier.check(claim.login, claim.password)
+        record = await service.verifier.admit(claim)
     except TemporaryError:
         session.conn.write(tag + b" NO [UNAVAILABLE] too many logins wait, try again later\r\n")
         return

@@ -282,6 +282,11 @@ class Connection(asyncio.BufferedProtocol):
         self._pending = self._packed = b""
 
     @property
+    def end_point(self) -> bytes:
+        """A digest of our certificate when the peer has seen it on this channel, empty otherwise."""
+        return self._listener.tls.end_point if self.tls and self._listener.tls is not None else b""
+
+    @property
     def tls_available(self) -> bool:
         return self._listener.tls is not None
 

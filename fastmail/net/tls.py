@@ -4,7 +4,11 @@
 and ConfigError says what is wrong.
 """
 
+import hashlib
 import ssl
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from fastmail.model.errors import ConfigError
 
@@ -18,6 +22,7 @@ class ServerTls:
         self._files = (certificate, key)
         self._minimum = VERSIONS[minimum]
         self.context = self._make()
+        self.end_point = self._digest()
 
     def _make(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -29,7 +34,16 @@ class ServerTls:
             raise ConfigError(f"cannot use certificate {self._files[0]} with key {self._files[1]}: {error}") from None
         return context
 
+    def _digest(self) -> bytes:
+        """What tells this server's end of the channel (RFC 5929 4.1): a digest of its certificate."""
+        with open(self._files[0], "rb") as file:
+            certificate = x509.load_pem_x509_certificate(file.read())
+        used = certificate.signature_hash_algorithm
+        name = used.name if used is not None and used.name not in ("md5", "sha1") else "sha256"
+        return hashlib.new(name, certificate.public_bytes(serialization.Encoding.DER)).digest()
+
     def reload(self) -> None:
         """Use the files' new content for new connections."""
         self._make()
         self.context.load_cert_chain(*self._files)
+        self.end_point = self._digest()

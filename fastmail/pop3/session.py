@@ -141,12 +141,15 @@ class Pop3Session:
         allowed = self._service.plaintext
         return self._conn.tls or allowed is True or (allowed == "loopback" and self._conn.local)
 
+    def _mechanisms(self, between: str) -> bytes:
+        return between.join(self._service.verifier.mechanisms(self._conn.end_point)).encode()
+
     def do_capa(self, rest: bytes) -> None:
         """RFC 2449 5."""
         lines = list(EXTRAS)
         if self._account is None:
             if self._may_login():
-                lines += [b"USER", b"SASL PLAIN LOGIN"]
+                lines += [b"USER", b"SASL " + self._mechanisms(" ")]
             if self._conn.tls_available and not self._conn.tls:
                 lines.append(b"STLS")
         lines.append(b"IMPLEMENTATION fastmail " + fastmail.__version__.encode())
@@ -184,15 +187,17 @@ class Pop3Session:
         """RFC 5034 4; without an argument the mechanisms, as old clients ask."""
         words = rest.split()
         if not words:
-            self._conn.write(b"+OK mechanisms\r\n" + (b"PLAIN\r\nLOGIN\r\n" if self._may_login() else b"") + b".\r\n")
+            self._conn.write(
+                b"+OK mechanisms\r\n" + (self._mechanisms("\r\n") + b"\r\n" if self._may_login() else b"") + b".\r\n"
+            )
             return
         name = words[0].decode("ascii", "replace").upper()
         if not self._may_login():
             self._bad("[AUTH] TLS is needed first: STLS")
-        elif name not in sasl.MECHANISMS or len(words) > 2:
-            self._bad("mechanism is not known; PLAIN and LOGIN are")
+        elif len(words) > 2 or (mechanism := self._service.verifier.begin(name, self._conn.end_point)) is None:
+            self._bad("mechanism is not known; known are " + self._mechanisms(", ").decode())
         else:
-            self._sasl = sasl.MECHANISMS[name]()
+            self._sasl = mechanism
             self._sasl_step(words[1] if len(words) == 2 else None)
 
     def _sasl_line(self, line: bytes) -> None:
@@ -215,10 +220,10 @@ class Pop3Session:
         self._sasl = None
         self._conn.run(self._login(answer))
 
-    async def _login(self, claim: sasl.Credentials) -> None:
+    async def _login(self, claim: sasl.Credentials | sasl.Verified) -> None:
         service = self._service
         try:
-            record = await service.verifier.check(claim.login, claim.password)
+            record = await service.verifier.admit(claim)
         except TemporaryError:
             self._err("[SYS/TEMP] too many logins wait, try again later")
             return

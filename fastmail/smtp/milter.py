@@ -36,7 +36,8 @@ class MilterTrouble(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Milter:
-    """One filter: ``address`` is "host:port" or "unix:path"; ``otherwise``: accept, tempfail or reject when it fails."""
+    """One filter: ``address`` is "host:port" or "unix:path"; ``otherwise``: accept, tempfail or reject when it
+    fails."""
 
     address: str
     timeout: float = 30.0

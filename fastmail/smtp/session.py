@@ -235,7 +235,7 @@ class SmtpSession:
         if self._conn.tls_available and not self._conn.tls:
             lines.append(b"STARTTLS")
         if self._service.kind == SUBMISSION and self._may_authenticate():
-            lines.append(b"AUTH PLAIN LOGIN")
+            lines.append(b"AUTH " + " ".join(self._service.verifier.mechanisms(self._conn.end_point)).encode())
         self._conn.write(b"".join(b"250-%s\r\n" % x for x in lines[:-1]) + b"250 %s\r\n" % lines[-1])
 
     def do_mail(self, rest: bytes) -> None:
@@ -409,11 +409,15 @@ class SmtpSession:
             self._bad("538 5.7.11 TLS is needed first: STARTTLS")
         elif not 1 <= len(words) <= 2:
             self._bad("501 5.5.4 AUTH mechanism [initial response] is expected")
-        elif words[0].decode("ascii", "replace").upper() not in sasl.MECHANISMS:
-            self._bad("504 5.5.4 mechanism is not known; PLAIN and LOGIN are")
+        elif (mechanism := self._mechanism(words[0])) is None:
+            known = ", ".join(self._service.verifier.mechanisms(self._conn.end_point))
+            self._bad(f"504 5.5.4 mechanism is not known; known are {known}")
         else:
-            self._sasl = sasl.MECHANISMS[words[0].decode("ascii").upper()]()
+            self._sasl = mechanism
             self._sasl_step(words[1] if len(words) == 2 else None)
+
+    def _mechanism(self, name: bytes) -> sasl.Mechanism | None:
+        return self._service.verifier.begin(name.decode("ascii", "replace").upper(), self._conn.end_point)
 
     def _sasl_line(self, line: bytes) -> None:
         text = line.rstrip(b"\r\n")
@@ -436,10 +440,10 @@ class SmtpSession:
         self._sasl = None
         self._conn.run(self._login(answer))
 
-    async def _login(self, claim: sasl.Credentials) -> None:
+    async def _login(self, claim: sasl.Credentials | sasl.Verified) -> None:
         limits = self._service.limits
         try:
-            record = await self._service.verifier.check(claim.login, claim.password)
+            record = await self._service.verifier.admit(claim)
         except TemporaryError:
             self._say("454 4.7.0 too many logins wait, try again later")
             return

@@ -85,7 +85,7 @@ class FakeListener:
         self.buffer = memoryview(bytearray(262144))
         self.limits = limits
         self.implicit_tls = False
-        self.tls = None
+        self.tls: Any = None
         self.loop = asyncio.get_running_loop()
         self.new_session = make
 
