@@ -97,7 +97,16 @@ class Assembly:
         if worker >= 0:
             self.deliverer.history = self.history
         hostname, is_local = config.server.hostname, self.directory.is_local
-        self.outbound = Outbound(self.spool, self.routes, schedule, hostname, relay.messages, is_local, self.history)
+        self.outbound = Outbound(
+            self.spool,
+            self.routes,
+            schedule,
+            hostname,
+            relay.messages,
+            is_local,
+            self.history,
+            relay.recipients_per_hour,
+        )
         self.runner: Runner | None = None
         self.verifier = Verifier(
             self.directory, max(1, config.auth.threads), config.auth.default_domain, config.auth.mechanisms

@@ -130,6 +130,7 @@ class Relay:
     )
     lifetime: float = _s(432000.0, "A message is given up after this.", "time")
     delay_warning: float = _s(14400.0, "Its sender is told of the delay after this.", "time")
+    recipients_per_hour: int = _s(0, "Recipients elsewhere that one login may have in an hour; 0 for any number.")
     messages: int = _s(1_000_000, "Most messages in the queue; 0 for any number.")
     trace_days: float = _s(30.0, "How long `fastmail trace` knows what became of a message; 0: not at all.")
     trace_size: int = _s(4 << 30, "Most disk for that; the oldest goes first.", "size")

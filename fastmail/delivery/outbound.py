@@ -11,7 +11,7 @@ from fastmail._core import mime
 from fastmail.delivery.deliver import MAX_HOPS, Envelope, Outcome
 from fastmail.delivery.history import History
 from fastmail.message import dsn, submitted, trace
-from fastmail.model.errors import MailError, StorageFull
+from fastmail.model.errors import MailError, StorageFull, TooMuch
 from fastmail.queue.model import LOCAL, Item, Outgoing, Rcpt, number_of
 from fastmail.queue.routes import Routes
 from fastmail.queue.schedule import Schedule
@@ -24,7 +24,7 @@ FULL = 1 << 20  # a bigger message is not sent back whole
 
 class Outbound:
     """One in each worker. ``most``: messages that the queue may hold, 0 for any number; ``is_local``: is a domain
-    of this server?"""
+    of this server? ``rate``: recipients that a login may have in an hour, 0 for any number."""
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class Outbound:
         most: int,
         is_local: Callable[[str], bool],
         history: History,
+        rate: int = 0,
     ) -> None:
         self.spool = spool
         self.routes = routes
@@ -43,6 +44,7 @@ class Outbound:
         self._most = most
         self._is_local = is_local
         self.history = history
+        self._rate = rate
 
     async def submit(self, envelope: Envelope, content: bytes | memoryview, complete: bool) -> Outcome:
         """Queue a message (LF) for all its recipients. ``complete``: it comes from a user's program, which may have
@@ -80,7 +82,11 @@ class Outbound:
             protocol=envelope.protocol,
         )
         try:
-            await self.spool.enqueue(Outgoing(item, groups, chunks))
+            await self.spool.enqueue(Outgoing(item, groups, chunks), self._rate)
+        except TooMuch as error:
+            count("queue.rate")
+            log.event("queue.rate", "warning", login=envelope.login, peer=envelope.peer)
+            return Outcome(450, "4.7.1", f"{error}, try again later")
         except (MailError, OSError) as error:
             log.event("queue.refused", "error", id=number, error=repr(error))
             full = isinstance(error, StorageFull)

@@ -4,6 +4,7 @@
     job    id(8) number(2)                        Job
     ready  destination NUL due(8) id(8) number(2) empty: jobs that are not held, in the order in which they are due
     alive  segment(4)                             how many items have their content there
+    rate   login                                  hour and recipients in it: how much a login sends
     policy domain                                 what a domain asks of those who send to it (relay.sts)
 
 Promise: an Outgoing is kept whole or not at all, and is durable when ``enqueue`` returns: content synced, then the
@@ -25,13 +26,14 @@ from fastmail.durable import segments
 from fastmail.durable.commit import CommitQueue, Operation, PieceJob
 from fastmail.durable.env import Environment, translate
 from fastmail.durable.segments import SegmentReader, SegmentWriter
-from fastmail.model.errors import CorruptData
+from fastmail.model.errors import CorruptData, TooMuch
 from fastmail.queue.model import KEY, Item, Job, Outgoing, Rcpt
 
 LAYOUT = 1
-TABLES = ["item", "job", "ready", "alive", "policy"]
+TABLES = ["item", "job", "ready", "alive", "policy", "rate"]
 SEGMENT = 16 << 20
 NUMBER = struct.Struct(">I")
+RATE = struct.Struct(">II")
 U64 = struct.Struct(">Q")
 BELL = b"fastmail/que"  # what the hub tells watchers of the queue; as long as a mailbox key
 _encode = msgspec.msgpack.Encoder().encode
@@ -94,9 +96,9 @@ class Spool:
         self._last = max(self._last + 4096, int(time.time() * 1e6) << 12 | os.getpid() & 0xFFF)
         return self._last
 
-    async def enqueue(self, outgoing: Outgoing) -> Item:
-        """Keep it; durable when it returns."""
-        jobs, apply = await self._place(outgoing)
+    async def enqueue(self, outgoing: Outgoing, most: int = 0) -> Item:
+        """Keep it; durable when it returns. TooMuch when its login would have more than ``most`` recipients an hour."""
+        jobs, apply = await self._place(outgoing, most)
         item: Item = await self._submit(apply, jobs)
         return item
 
@@ -109,7 +111,7 @@ class Spool:
             if not self._under_way and self._writer is not None:
                 self._writer.release()
 
-    async def _place(self, outgoing: Outgoing) -> tuple[list[PieceJob], Callable[[Any], Item]]:
+    async def _place(self, outgoing: Outgoing, most: int = 0) -> tuple[list[PieceJob], Callable[[Any], Item]]:
         """The content's job, and what writes the records."""
         loop = asyncio.get_running_loop()
         if self._writer is None:
@@ -124,6 +126,8 @@ class Spool:
         groups = outgoing.groups
 
         def apply(txn: Any) -> Item:
+            if most:
+                self._charge(txn, item, sum(map(len, groups.values())), most)
             self._put(txn, item, groups)
             return item
 
@@ -144,6 +148,19 @@ class Spool:
             txn.put(job.key, _encode(job), db=db["job"])
             txn.put(ready_key(job), b"", db=db["ready"])
         self._count(txn, item, 1)
+
+    def _charge(self, txn: Any, item: Item, recipients: int, most: int) -> None:
+        """Count what a login sends; the count is the same in every process, because it is in the commit."""
+        key = item.login.encode()[:400]
+        if not key:
+            return
+        hour = item.arrived // 3600
+        found = txn.get(key, db=self.env.db["rate"])
+        then, sent = RATE.unpack(found) if found else (0, 0)
+        sent = sent + recipients if then == hour else recipients
+        if sent > most:
+            raise TooMuch(f"at most {most} recipients an hour are allowed")
+        txn.put(key, RATE.pack(hour, sent), db=self.env.db["rate"])
 
     def _count(self, txn: Any, item: Item, step: int) -> None:
         """One more or one less item in a segment."""

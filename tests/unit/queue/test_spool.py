@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.durable import segments
-from fastmail.model.errors import CorruptData
+from fastmail.model.errors import CorruptData, TooMuch
 from fastmail.queue import spool as module
 from fastmail.queue.model import Item, Job, Outgoing, Rcpt, id_of, number_of
 from fastmail.queue.spool import Spool
@@ -134,5 +134,23 @@ def test_many_at_once_are_one_queue(tmp_path: Path) -> None:
         await asyncio.gather(*(spool.enqueue(outgoing(spool, {f"d{n % 7}.test": ["u@x.test"]})) for n in range(200)))
         assert spool.depth() == (200, 200) and len(spool.destinations()) == 7
         assert len({item.id for item, _ in spool.jobs()}) == 200
+
+    run(tmp_path, scenario)
+
+
+def test_a_login_sends_so_much_an_hour(tmp_path: Path) -> None:
+    async def scenario(spool: Spool) -> None:
+        def one(recipients: int, arrived: int, login: str = "a@b.test") -> Outgoing:
+            made = outgoing(spool, {"one.test": [f"u{n}@one.test" for n in range(recipients)]})
+            made.item.login, made.item.arrived = login, arrived
+            return made
+
+        await spool.enqueue(one(6, 3600 * 500), 10)
+        with pytest.raises(TooMuch):
+            await spool.enqueue(one(5, 3600 * 500 + 10), 10)
+        await spool.enqueue(one(4, 3600 * 500 + 10), 10)
+        await spool.enqueue(one(9, 3600 * 500 + 10, "c@d.test"), 10)
+        await spool.enqueue(one(10, 3600 * 501), 10)
+        assert spool.depth()[0] == 4
 
     run(tmp_path, scenario)
