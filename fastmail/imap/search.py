@@ -510,19 +510,28 @@ class Job:
             return None
 
     async def _by_body(self, needle: str, with_headers: bool, within: UidSet) -> UidSet:
-        """From the full-text index as far as it goes; what it does not know is scanned, and put in later."""
+        """From the texts that are kept as far as they go; what they lack is scanned, and kept."""
         session, selected = self._session, self._selected
         found = known = UidSet()
         filler = session.service.filler
-        if filler is not None and len(needle) >= fulltext.SHORTEST:
-            assert session.account is not None
-            find, key, validity = filler.index.find, selected.key, selected.uidvalidity
+        key, validity = selected.key, selected.uidvalidity
+        if filler is not None:
             loop = asyncio.get_running_loop()
-            found, known = await loop.run_in_executor(None, find, key, validity, needle, with_headers)
-            if selected.uids.minus(known):
-                filler.wish(session.account, key)
-        missing = within.minus(known)
-        hits = [one.uid async for one in self._texts(missing) if one.has(needle, with_headers)]
+            found, known = await loop.run_in_executor(None, filler.index.find, key, validity, needle, with_headers)
+        hits: list[int] = []
+        batch: list[fulltext.Text] = []
+        size = 0
+        async for one in self._texts(within.minus(known)):
+            if one.has(needle, with_headers):
+                hits.append(one.uid)
+            if filler is not None:
+                batch.append(one)
+                size += len(one.head) + len(one.body)
+                if size > fulltext.FILL:
+                    await filler.put(key, validity, batch)
+                    batch, size = [], 0
+        if filler is not None and batch:
+            await filler.put(key, validity, batch)
         return within.both(found).plus(UidSet.of(hits))
 
     async def _texts(self, within: UidSet) -> AsyncIterator[fulltext.Text]:
