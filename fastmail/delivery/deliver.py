@@ -184,7 +184,14 @@ class Deliverer:
         assert self.history is not None
         recipients = [address for address, _ in envelope.recipients]
         ident = submitted.message_id(bytes(content[:8192]))
-        if not traced:
+        stored = [
+            f"{item.account.address} as UID {place.uids[0]}"
+            for item, place in zip(items, places, strict=True)
+            if place is not None
+        ]
+        if traced:
+            self.history.note(number, "stored", stored=stored)
+        else:
             self.history.note(
                 number,
                 "accepted",
@@ -197,10 +204,8 @@ class Deliverer:
                 protocol=envelope.protocol,
                 login=envelope.login,
                 size=size,
+                stored=stored,
             )
-        for item, place in zip(items, places, strict=True):
-            if place is not None:
-                self.history.note(number, "stored", account=item.account.address, mailbox="INBOX", uid=place.uids[0])
         for address, outcome in zip(recipients, outcomes, strict=True):
             if not outcome.ok:
                 reply = f"{outcome.code} {outcome.enhanced} {outcome.text}"

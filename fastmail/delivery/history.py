@@ -52,6 +52,7 @@ class History:
         self._env: Environment | None = None
         self._notes: list[tuple[int, str, str, dict[str, Any], tuple[str, ...]]] = []
         self._writing: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Future[None] | None = None
         self._last = 0
 
     def note(self, ident: str, what: str, words: Iterable[str] = (), /, **fields: Any) -> None:
@@ -77,7 +78,8 @@ class History:
     async def _flush(self) -> None:
         notes, self._notes = self._notes, []
         try:
-            await asyncio.get_running_loop().run_in_executor(None, self._write, notes)
+            self._flushing = asyncio.get_running_loop().run_in_executor(None, self._write, notes)
+            await asyncio.shield(self._flushing)
         except (MailError, OSError) as error:
             count("trace.failed", len(notes))
             log.event("trace.failed", "warning", error=error)
@@ -87,6 +89,8 @@ class History:
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)
+        if self._flushing is not None:
+            await asyncio.gather(self._flushing, return_exceptions=True)  # its thread still writes
         if self._notes:
             await self._flush()
         if self._env is not None:

@@ -24,7 +24,7 @@ AFTER = BASE + (
     b" THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS UTF8=ACCEPT BINARY OBJECTID"
     b" PREVIEW REPLACE UNAUTHENTICATE UIDONLY UIDBATCHES INPROGRESS I18NLEVEL=1 SEARCH=FUZZY QUOTA"
     b" QUOTA=RES-STORAGE QUOTA=RES-MESSAGE QUOTA=RES-MAILBOX METADATA LIST-METADATA CATENATE URLAUTH"
-    b" URLAUTH=BINARY CONTEXT=SEARCH CONTEXT=SORT MULTISEARCH"
+    b" URLAUTH=BINARY CONTEXT=SEARCH CONTEXT=SORT MULTISEARCH NOTIFY"
 )
 Work = Coroutine[Any, Any, None] | None
 
@@ -130,6 +130,9 @@ def enable(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
 def unauthenticate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
     """RFC 8437: back to the state before login; TLS and compression stay."""
     reader.end()
+    if session.notify is not None:
+        session.notify.close()
+        session.notify = None
     session.deselect()
     session.record = session.account = None
     session.condstore = session.qresync = session.rev2 = session.utf8 = session.uidonly = False

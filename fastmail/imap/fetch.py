@@ -248,6 +248,21 @@ class Job:
         self.gone += len(tried) - count
         return uids.minus(tried), stuck
 
+    async def render(self) -> None:
+        """All responses, without setting \\Seen and without a tagged reply."""
+        rest = self.uids
+        while rest:
+            if self.plan.one_by_one:
+                rest, stuck = self.ready(rest, None)
+                if stuck:
+                    await self._one(rest.first, None)
+                    rest = rest.minus(UidSet.of_ranges((1, rest.first)))
+            else:
+                rest = self.block(rest)
+            await self.session.conn.drain()
+        for uid in self.missing:
+            await self._one(uid, None)
+
     async def blocks(self, tag: bytes, rest: UidSet) -> None:
         """The rest of a FETCH that the index answers."""
         conn = self.session.conn

@@ -17,7 +17,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.auth.verifier import Verifier
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.durable.staging import Staged
-from fastmail.imap import metadata, quota, table
+from fastmail.imap import metadata, notify, quota, table
 from fastmail.imap.append import TooBig
 from fastmail.imap.context import Context, refresh, removed
 from fastmail.imap.mailboxes import UseRefused
@@ -128,6 +128,7 @@ class ImapSession:
         "contexts",
         "errors",
         "failures",
+        "notify",
         "part",
         "qresync",
         "record",
@@ -151,6 +152,7 @@ class ImapSession:
         self.condstore = False  # the client knows MODSEQs (RFC 7162 3.1)
         self.qresync = False
         self.rev2 = False  # IMAP4rev2 was enabled (RFC 9051): no \\Recent, SEARCH answers with ESEARCH
+        self.notify: Any = None  # what NOTIFY asked for
         self.contexts: list[Context] = []  # searches whose results are kept up to date
         self.context_modseq = 0
         self.utf8 = False  # mailbox names in UTF-8 (RFC 9051, RFC 6855)
@@ -190,6 +192,7 @@ class ImapSession:
         self.conn.close()
 
     def lost(self) -> None:
+        notify.stop(self)
         self.deselect()
         if self.upload is not None:
             self.upload.drop()
@@ -536,8 +539,10 @@ class ImapSession:
         self.service.store.watch(self.account, selected.key, self._notified)
 
     def _notified(self) -> None:
-        """Somebody changed the selected mailbox; only IDLE tells at once."""
-        if self._idle is not None:
+        """Somebody changed the selected mailbox; only IDLE and NOTIFY tell at once."""
+        if self.notify is not None and self.selected is not None and self.notify.of_selected() is not None:
+            self.notify.stir(self.selected.key)
+        elif self._idle is not None:
             self._idle.stirred()
 
     def finish(self, tag: bytes, text: bytes, own: Any = None) -> Any:
@@ -558,6 +563,11 @@ class ImapSession:
     async def _finish(self, tag: bytes, text: bytes, own: Any) -> None:
         if await self.tell(own):
             self.conn.write(tag + b" " + text + b"\r\n")
+
+    async def tell_now(self, expunges: bool) -> bool:
+        """Tell changes outside of any command."""
+        self._by_uid, self._expunges = True, expunges
+        return await self.tell()
 
     async def tell(self, own: tuple[UidSet, int] | None = None) -> bool:
         """Queue untagged responses for what changed. False when the mailbox is gone and the session was ended."""

@@ -85,6 +85,7 @@ class Runner:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._sweeping: asyncio.Future[int] | None = None
 
     # ---------------------------------------------------------------- life
 
@@ -106,12 +107,14 @@ class Runner:
         for task in self._streams:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._streams, return_exceptions=True)
+        if self._sweeping is not None:
+            await asyncio.gather(self._sweeping, return_exceptions=True)  # its thread still reads the spool
         for destination in self._destinations.values():
             for _, client in destination.idle:
                 await client.close()
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping:
             self._wake.clear()
             try:
                 self._look()
@@ -121,7 +124,8 @@ class Runner:
                 pause = 5.0
             started = time.monotonic()
             try:
-                await asyncio.wait_for(self._wake.wait(), max(0.05, min(pause, SWEEP)))
+                async with asyncio.timeout(max(0.05, min(pause, SWEEP))):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
             await asyncio.sleep(max(0.0, LOOK - (time.monotonic() - started)))
@@ -130,7 +134,7 @@ class Runner:
         """Close connections that nobody needs, forget destinations without mail, remove segments without messages."""
         loop = asyncio.get_running_loop()
         last = time.monotonic()
-        while True:
+        while not self._stopping:
             await asyncio.sleep(1.0)
             now = time.monotonic()
             for destination in list(self._destinations.values()):
@@ -144,7 +148,8 @@ class Runner:
             if now - last > SWEEP:
                 last = now
                 try:
-                    await loop.run_in_executor(None, self._spool.sweep)
+                    self._sweeping = loop.run_in_executor(None, self._spool.sweep)
+                    await asyncio.shield(self._sweeping)
                 except (MailError, OSError) as error:
                     log.event("queue.sweep", "warning", error=error)
 

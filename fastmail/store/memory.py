@@ -180,8 +180,7 @@ class MemoryStore:
 
     async def listing(self, account: Account) -> Listing:
         await self.open(account)
-        rows = [self.boxes[key].row for (owner, _), key in self._names.items() if owner == account.id]
-        return Listing(sorted(rows, key=lambda row: row.key), set(self._subscribed[account.id]))
+        return Listing(MemorySnapshot(self).boxes(account.id), set(self._subscribed[account.id]))
 
     async def create(self, account: Account, name: str, special: int = 0) -> None:
         if self.find(account, name) is not None:
@@ -191,6 +190,7 @@ class MemoryStore:
             if self.find(account, "/".join(levels[:i])) is None:
                 self._create(account, "/".join(levels[:i]), 0)
         self._create(account, name, special)
+        self._renamed(account)
 
     async def delete(self, account: Account, name: str) -> None:
         if self.find(account, name) is None:
@@ -201,6 +201,10 @@ class MemoryStore:
         self.notes.pop(key, None)
         del self.boxes[key]
         self.hub.publish([key])
+        self._renamed(account)
+
+    def _renamed(self, account: Account) -> None:
+        self.hub.publish([account.id.to_bytes(8, "big") + bytes(4)])
 
     async def rename(self, account: Account, old: str, new: str) -> None:
         if self.find(account, new) is not None:
@@ -222,6 +226,7 @@ class MemoryStore:
                 moved = self._names.pop((owner, name))
                 self.boxes[moved].row.name = new + name[len(old) :]
                 self._names[(owner, new + name[len(old) :])] = moved
+        self._renamed(account)
 
     async def annotate(self, account: Account, key: bytes, changes: dict[bytes, bytes | None]) -> None:
         notes = self.notes.setdefault(key, {})
@@ -232,6 +237,7 @@ class MemoryStore:
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
         (self._subscribed[account.id].add if on else self._subscribed[account.id].discard)(name)
+        self._renamed(account)
 
     async def sync(self, account: Account, key: bytes) -> None:
         """Nobody else has these mailboxes."""

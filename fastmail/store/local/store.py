@@ -258,6 +258,7 @@ class LocalStore:
                     ops.save(txn, t, box)
 
         await self.submit(account, apply)
+        self._renamed(account)
 
     async def delete(self, account: Account, name: str) -> None:
         key = self.find(account, name)
@@ -274,6 +275,7 @@ class LocalStore:
             return key
 
         await self.submit(account, apply)
+        self._renamed(account)
         await self.help(shutil.rmtree, hidden, True)
 
     async def rename(self, account: Account, old: str, new: str) -> None:
@@ -305,12 +307,18 @@ class LocalStore:
         if self._files(account):
             await self.help(_rename_folders, moves, account.root)
         await self.submit(account, lambda txn, t: ops.rename(txn, t, account.id, pairs))
+        self._renamed(account)
 
     async def annotate(self, account: Account, key: bytes, changes: dict[bytes, bytes | None]) -> None:
         await self.submit(account, lambda txn, t: ops.annotate(txn, t, key, changes))
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
         await self.submit(account, lambda txn, t: ops.subscribe(txn, t, account.id, name, on))
+        self._renamed(account)
+
+    def _renamed(self, account: Account) -> None:
+        """Names or subscriptions changed: tell who watches the account."""
+        self.hub.publish([layout.mailbox_key(account.id, 0)])
 
     def path(self, account: Account, key: bytes) -> str:
         """The directory of a mailbox; NoSuchMailbox when it is gone."""
@@ -520,11 +528,11 @@ class LocalStore:
         return claimed
 
     def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
-        if self.hub.watch(key, callback):
+        if self.hub.watch(key, callback) and any(key[8:]):
             self.follower.watch(account, key)
 
     def unwatch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
-        if self.hub.unwatch(key, callback):
+        if self.hub.unwatch(key, callback) and any(key[8:]):
             self.follower.unwatch(key)
 
     # ---------------------------------------------------------------- housekeeping

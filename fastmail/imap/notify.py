@@ -1,0 +1,265 @@
+"""NOTIFY (RFC 5465): what changes in other mailboxes, and in the selected one, is told without being asked for,
+whenever no command is under way.
+
+Messages come and go in other mailboxes as STATUS, names and subscriptions as LIST; the selected mailbox as it would be
+told at the end of a command. Annotation events are answered with BADEVENT. What happens while a command runs is told
+behind it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fastmail._core.imap import ParseError, Reader
+from fastmail._core.uidset import UidSet
+from fastmail.imap import status
+from fastmail.imap.authenticate import Work
+from fastmail.imap.fetch import Job, Plan, make_plan
+from fastmail.imap.mailboxes import quoted, wire
+from fastmail.imap.multisearch import Filter, read_filter
+from fastmail.store.interface import Listing
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+MESSAGES = {b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"}
+NAMES = {b"MAILBOXNAME", b"SUBSCRIPTIONCHANGE"}
+UNKNOWN = {b"ANNOTATIONCHANGE", b"MAILBOXMETADATACHANGE", b"SERVERMETADATACHANGE"}
+SELECTED = (b"SELECTED", b"SELECTED-DELAYED")
+AGAIN = 0.05  # s until it is tried again while a command runs
+ITEMS = [b"MESSAGES", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN"]
+
+
+@dataclass(slots=True)
+class Group:
+    """Mailboxes and the events that are asked for; ``plan``: what is fetched of new messages in the selected one."""
+
+    filter: Filter
+    events: set[bytes]
+    plan: Plan | None = None
+
+
+def notify(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+    """RFC 5465 3."""
+    reader.sp()
+    at = reader.pos
+    word = reader.atom().upper()
+    if word == b"NONE":
+        reader.end()
+        stop(session)
+        return session.finish(tag, b"OK NOTIFY completed")  # type: ignore[no-any-return]
+    if word != b"SET":
+        raise ParseError("SET or NONE", at)
+    reader.sp()
+    with_status = reader.skip(b"STATUS ")
+    groups = [_group(session, reader)]
+    while reader.more():
+        groups.append(_group(session, reader))
+    reader.end()
+    bad = sorted({event for group in groups for event in group.events} & UNKNOWN)
+    if bad:
+        session.conn.write(
+            tag + b" NO [BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange)]"
+        )
+        session.conn.write(b" some events are not known\r\n")
+        return None
+    return _set(session, tag, groups, with_status)
+
+
+def _group(session: "ImapSession", reader: Reader) -> Group:
+    """RFC 5465 8: event-group."""
+    at = reader.pos
+    reader.open()
+    group = Group(read_filter(session, reader), set())
+    reader.sp()
+    if not reader.skip(b"NONE"):
+        reader.open()
+        while True:
+            event = reader.atom().upper()
+            if event not in MESSAGES | NAMES | UNKNOWN:
+                raise ParseError("an event such as MessageNew", at)
+            group.events.add(event)
+            more = reader.more()
+            if more and event == b"MESSAGENEW" and reader.peek() == 40:
+                if group.filter.kind not in SELECTED:
+                    raise ParseError("FETCH items for the selected mailbox only", reader.pos)
+                group.plan = make_plan(reader.fetch_items(), not session.uidonly)
+                group.plan.items |= session.items(True)
+                more = reader.more()
+            if not more:
+                break
+        reader.close()
+    reader.close()
+    events = group.events
+    if (b"MESSAGENEW" in events) != (b"MESSAGEEXPUNGE" in events):
+        raise ParseError("MessageNew and MessageExpunge together", at)
+    if b"FLAGCHANGE" in events and b"MESSAGENEW" not in events:
+        raise ParseError("MessageNew beside FlagChange", at)
+    if group.filter.kind in SELECTED and events & NAMES:
+        raise ParseError("message events for the selected mailbox", at)
+    return group
+
+
+async def _set(session: "ImapSession", tag: bytes, groups: list[Group], with_status: bool) -> None:
+    stop(session)
+    watcher = Watcher(session, groups)
+    session.notify = watcher
+    await watcher.start(with_status)
+    work = session.finish(tag, b"OK NOTIFY completed")
+    if work is not None:
+        await work
+
+
+def stop(session: "ImapSession") -> None:
+    """Tell no more."""
+    if session.notify is not None:
+        session.notify.close()
+        session.notify = None
+
+
+@dataclass(slots=True)
+class Watcher:
+    """What one session wants to hear."""
+
+    session: "ImapSession"
+    groups: list[Group]
+    known: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
+    names: dict[bytes, str] = field(default_factory=dict)
+    subscribed: set[str] = field(default_factory=set)
+    watched: dict[bytes, Callable[[], None]] = field(default_factory=dict)
+    stirred: set[bytes] = field(default_factory=set)
+    timer: asyncio.TimerHandle | None = None
+
+    def _events(self, name: str, listing: Listing) -> set[bytes]:
+        """What is asked for of a mailbox: by the first group that names it (RFC 5465 3.1)."""
+        for group in self.groups:
+            if group.filter.kind not in SELECTED and group.filter.has(name, listing):
+                return group.events
+        return set()
+
+    def of_selected(self) -> Group | None:
+        return next((group for group in self.groups if group.filter.kind in SELECTED), None)
+
+    @property
+    def _account_key(self) -> bytes:
+        assert self.session.account is not None
+        return self.session.account.id.to_bytes(8, "big") + bytes(4)
+
+    async def start(self, with_status: bool) -> None:
+        """Watch everything that is asked for, and tell how it is now where that is asked for too."""
+        session = self.session
+        assert session.account is not None
+        listing = await session.service.store.listing(session.account)
+        self.subscribed = set(listing.subscribed)
+        self._watch(self._account_key)
+        for box in listing.mailboxes:
+            self.names[box.key] = box.name
+            if self._events(box.name, listing) & MESSAGES:
+                self._watch(box.key)
+                self.known[box.key] = (box.exists, box.uidnext, box.unseen, box.modseq)
+                if with_status and not self._is_selected(box.key):
+                    session.conn.write(status.line(session, box.name, box, self._items()))
+
+    def _items(self) -> list[bytes]:
+        return [*ITEMS, b"HIGHESTMODSEQ"] if self.session.condstore else ITEMS
+
+    def _is_selected(self, key: bytes) -> bool:
+        return self.session.selected is not None and self.session.selected.key == key
+
+    def _watch(self, key: bytes) -> None:
+        if key not in self.watched:
+            assert self.session.account is not None
+
+            def changed() -> None:
+                self.stir(key)
+
+            self.watched[key] = changed
+            self.session.service.store.watch(self.session.account, key, changed)
+
+    def close(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.session.account is not None:
+            for key, callback in self.watched.items():
+                self.session.service.store.unwatch(self.session.account, key, callback)
+        self.watched.clear()
+
+    def stir(self, key: bytes) -> None:
+        """Something changed: tell it as soon as no command runs."""
+        self.stirred.add(key)
+        if self.timer is None:
+            self.timer = asyncio.get_running_loop().call_later(0.0, self._ring)
+
+    def _ring(self) -> None:
+        self.timer = None
+        conn = self.session.conn
+        if conn.closing or not self.stirred:
+            return
+        if conn.busy:
+            self.timer = asyncio.get_running_loop().call_later(AGAIN, self._ring)
+        else:
+            conn.run(self._tell())
+
+    async def _tell(self) -> None:
+        session = self.session
+        account, store = session.account, session.service.store
+        if account is None:
+            return
+        stirred, self.stirred = self.stirred, set()
+        listing = await store.listing(account)
+        if self._account_key in stirred:
+            self._tell_names(listing)
+        for box in listing.mailboxes:
+            if box.key not in stirred:
+                continue
+            if self._is_selected(box.key):
+                await self._tell_selected()
+                continue
+            now = (box.exists, box.uidnext, box.unseen, box.modseq)
+            before, self.known[box.key] = self.known.get(box.key), now
+            events = self._events(box.name, listing)
+            came = before is None or now[:2] != before[:2]
+            if b"MESSAGENEW" in events and (came or (b"FLAGCHANGE" in events and now != before)):
+                session.conn.write(status.line(session, box.name, box, self._items()))
+
+    def _tell_names(self, listing: Listing) -> None:
+        """Mailboxes that were made, removed or renamed, and subscriptions."""
+        session = self.session
+        sep = quoted(session.service.separator)
+        now = {box.key: box.name for box in listing.mailboxes}
+        for key, name in now.items():
+            old = self.names.get(key)
+            if old == name:
+                continue
+            events = self._events(name, listing) | (self._events(old, listing) if old else set())
+            if b"MAILBOXNAME" in events:
+                marks = b"\\Subscribed" if name in listing.subscribed else b""
+                was = b' ("OLDNAME" (' + wire(session, old) + b"))" if old else b""
+                session.conn.write(b"* LIST (%b) %b %b%b\r\n" % (marks, sep, wire(session, name), was))
+            if self._events(name, listing) & MESSAGES:
+                self._watch(key)
+        for key, name in self.names.items():
+            if key not in now and b"MAILBOXNAME" in self._events(name, listing):
+                session.conn.write(b"* LIST (\\NonExistent) %b %b\r\n" % (sep, wire(session, name)))
+        for name in sorted(self.subscribed ^ listing.subscribed):
+            if b"SUBSCRIPTIONCHANGE" in self._events(name, listing):
+                marks = b"\\Subscribed" if name in listing.subscribed else b""
+                if name not in now.values():
+                    marks = b" ".join(part for part in (b"\\NonExistent", marks) if part)
+                session.conn.write(b"* LIST (%b) %b %b\r\n" % (marks, sep, wire(session, name)))
+        self.names, self.subscribed = now, set(listing.subscribed)
+
+    async def _tell_selected(self) -> None:
+        """The selected mailbox, as its group asks."""
+        session, group = self.session, self.of_selected()
+        selected = session.selected
+        if group is None or selected is None or not group.events & MESSAGES:
+            return
+        last = selected.uids.last if selected.uids else 0
+        if not await session.tell_now(group.filter.kind == b"SELECTED"):
+            return
+        fresh = selected.uids.minus(UidSet.of_ranges((1, last))) if last else selected.uids
+        if fresh and group.plan is not None:
+            job = Job(session, selected, group.plan, fresh)
+            await job.render()

@@ -1,0 +1,140 @@
+"""NOTIFY (RFC 5465): told without being asked, between commands and during IDLE."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.support.sessions import Bench, Client
+
+MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
+
+
+async def pair(path: Path) -> tuple[Client, Client]:
+    bench = Bench(str(path))
+    both = []
+    for _ in range(2):
+        client = bench.open("imap")
+        await client.send(b"a LOGIN user@example.test secret\r\n")
+        both.append(client)
+    return both[0], both[1]
+
+
+async def heard(client: Client, start: int) -> bytes:
+    """What came since, after a moment."""
+    for _ in range(40):
+        await asyncio.sleep(0.005)
+    await client.settle()
+    return client.transport.data[start:]
+
+
+async def append(client: Client, box: bytes) -> None:
+    assert b"x OK" in await client.send(b"x APPEND " + box + b" {%d+}\r\n" % len(MESSAGE) + MESSAGE + b"\r\n")
+
+
+def test_other_mailboxes_come_as_status(tmp_path: Path) -> None:
+    async def main() -> None:
+        one, two = await pair(tmp_path)
+        got = await one.send(b"b NOTIFY SET STATUS (personal (MessageNew MessageExpunge FlagChange))\r\n")
+        assert got.count(b"* STATUS ") == 6 and got.endswith(b"b OK NOTIFY completed\r\n")
+        start = len(one.transport.data)
+        await append(two, b"Trash")
+        got = await heard(one, start)
+        assert got.startswith(b"* STATUS Trash (MESSAGES 1 UIDNEXT 2 UIDVALIDITY ") and got.count(b"\r\n") == 1
+        await two.send(b"c SELECT Trash\r\n")
+        start = len(one.transport.data)
+        await two.send(b"d STORE 1 +FLAGS (\\Seen \\Deleted)\r\n")
+        assert b"UNSEEN 0" in await heard(one, start)
+        start = len(one.transport.data)
+        await two.send(b"e EXPUNGE\r\n")
+        assert b"* STATUS Trash (MESSAGES 0 " in await heard(one, start)
+        await one.send(b"f NOTIFY NONE\r\n")
+        start = len(one.transport.data)
+        await append(two, b"Trash")
+        assert await heard(one, start) == b""
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_the_selected_mailbox_is_told_with_what_was_asked(tmp_path: Path, idle: bool) -> None:
+    async def main() -> None:
+        one, two = await pair(tmp_path)
+        await one.send(b"b SELECT INBOX\r\n")
+        await one.send(
+            b"c NOTIFY SET (selected (MessageNew (UID BODY.PEEK[HEADER.FIELDS (SUBJECT)]) MessageExpunge))\r\n"
+        )
+        if idle:
+            assert await one.send(b"d IDLE\r\n") == b"+ idling\r\n"
+        start = len(one.transport.data)
+        await append(two, b"INBOX")
+        got = await heard(one, start)
+        assert (
+            got.startswith(b"* 1 EXISTS\r\n")
+            and b"* 1 FETCH (UID 1 BODY[HEADER.FIELDS (SUBJECT)] {14}\r\nSubject: x\r\n\r\n)" in got
+        )
+        await two.send(b"e SELECT INBOX\r\nf STORE 1 +FLAGS (\\Deleted)\r\n")
+        start = len(one.transport.data)
+        await two.send(b"g EXPUNGE\r\n")
+        assert b"* 1 EXPUNGE\r\n" in await heard(one, start)
+        if idle:
+            assert b"d OK" in await one.send(b"DONE\r\n")
+
+    asyncio.run(main())
+
+
+def test_names_and_subscriptions_come_as_list(tmp_path: Path) -> None:
+    async def main() -> None:
+        one, two = await pair(tmp_path)
+        await one.send(b"b NOTIFY SET (subtree (Work) (MailboxName SubscriptionChange MessageNew MessageExpunge))\r\n")
+        for command, wanted in (
+            (b"CREATE Work", b'* LIST () "/" Work\r\n'),
+            (b"CREATE Play", b""),
+            (b"CREATE Work/Deep", b'* LIST () "/" Work/Deep\r\n'),
+            (b"SUBSCRIBE Work/Deep", b'* LIST (\\Subscribed) "/" Work/Deep\r\n'),
+            (b"RENAME Work/Deep Work/Low", b'* LIST () "/" Work/Low ("OLDNAME" (Work/Deep))\r\n'),
+            (b"DELETE Work/Low", b'* LIST (\\NonExistent) "/" Work/Low\r\n'),
+        ):
+            start = len(one.transport.data)
+            await two.send(b"c " + command + b"\r\n")
+            assert await heard(one, start) == wanted, command
+        start = len(one.transport.data)
+        await append(two, b"Work")
+        assert b"* STATUS Work (MESSAGES 1 " in await heard(one, start)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        (b"SET (personal (MessageNew))", b"b BAD "),
+        (b"SET (personal (MessageNew MessageExpunge AnnotationChange))", b"b NO [BADEVENT ("),
+        (b"SET (selected (MailboxName))", b"b BAD "),
+        (b"SET (personal (MessageNew (UID) MessageExpunge))", b"b BAD "),
+        (b"SET (personal (FlagChange))", b"b BAD "),
+        (b"SET (nowhere NONE)", b"b BAD "),
+        (b"SET", b"b BAD "),
+        (b"SOMETIMES", b"b BAD "),
+        (b"SET (personal NONE) (selected-delayed (MessageNew MessageExpunge))", b"b OK "),
+    ],
+)
+def test_what_may_be_asked(tmp_path: Path, command: bytes, reply: bytes) -> None:
+    async def main() -> None:
+        one, _ = await pair(tmp_path)
+        assert (await one.send(b"b NOTIFY " + command + b"\r\n")).startswith(reply)
+        assert (await one.send(b"c NOOP\r\n")).startswith(b"c OK")
+
+    asyncio.run(main())
+
+
+def test_a_session_that_ends_leaves_no_watch(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(str(tmp_path))
+        one = bench.open("imap")
+        await one.send(b"a LOGIN user@example.test secret\r\nb NOTIFY SET (personal (MessageNew MessageExpunge))\r\n")
+        assert bench.store.hub._watchers  # type: ignore[attr-defined]
+        one.connection.connection_lost(None)
+        assert not bench.store.hub._watchers  # type: ignore[attr-defined]
+
+    asyncio.run(main())
