@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from typing import Annotated, Any
@@ -200,67 +200,43 @@ def summary(config: ConfigOption = "fastmail.toml", json: JsonOption = False) ->
     show(_run(config, work), json)
 
 
-def _change(config: str, chosen: Chosen, word: str, change: Any) -> None:
-    if not chosen.any():
-        fail("say which messages: IDs, --sender, --recipient, --domain, --older or --error", 2)
+def _steer(name: str, help: str, work: Callable[[str, Chosen], None]) -> None:
+    """A command over the messages that its options choose."""
 
+    @command
+    def run(
+        ids: IdArgument = None,
+        sender: SenderOption = "",
+        recipient: RcptOption = "",
+        domain: DomainOption = "",
+        older: OlderOption = 0.0,
+        error: ErrorOption = "",
+        config: ConfigOption = "fastmail.toml",
+    ) -> None:
+        chosen = Chosen(ids or [], sender, recipient, domain, older, error)
+        if not chosen.any():
+            fail("say which messages: IDs, --sender, --recipient, --domain, --older or --error", 2)
+        work(config, chosen)
+
+    app.command(name, help=help)(run)
+
+
+def _change(config: str, chosen: Chosen, word: str, change: Callable[[Job], Job | None]) -> None:
     def work(assembly: Assembly) -> int:
         return sum(assembly.spool.change_now(job.key, change) for _, job in list(_jobs(assembly, chosen)))
 
-    done = _run(config, work)
+    _report(word, _run(config, work))
+
+
+def _report(word: str, done: int) -> None:
     output.print(f"{word} {done}")
     if not done:
         raise typer.Exit(1)
 
 
-@app.command("hold")
-@command
-def hold(
-    ids: IdArgument = None,
-    sender: SenderOption = "",
-    recipient: RcptOption = "",
-    domain: DomainOption = "",
-    older: OlderOption = 0.0,
-    error: ErrorOption = "",
-    config: ConfigOption = "fastmail.toml",
-) -> None:
-    """Keep messages until they are released."""
-
-    def change(job: Job) -> Job:
-        job.held = True
-        return job
-
-    _change(config, Chosen(ids or [], sender, recipient, domain, older, error), "held", change)
-
-
-@app.command("release")
-@command
-def release(
-    ids: IdArgument = None,
-    sender: SenderOption = "",
-    recipient: RcptOption = "",
-    domain: DomainOption = "",
-    older: OlderOption = 0.0,
-    error: ErrorOption = "",
-    config: ConfigOption = "fastmail.toml",
-) -> None:
-    """Let go of messages that were held; they are tried at once."""
-    _change(config, Chosen(ids or [], sender, recipient, domain, older, error), "released", _now)
-
-
-@app.command("retry")
-@command
-def retry(
-    ids: IdArgument = None,
-    sender: SenderOption = "",
-    recipient: RcptOption = "",
-    domain: DomainOption = "",
-    older: OlderOption = 0.0,
-    error: ErrorOption = "",
-    config: ConfigOption = "fastmail.toml",
-) -> None:
-    """Try messages again now."""
-    _change(config, Chosen(ids or [], sender, recipient, domain, older, error), "will try", _now)
+def _hold(job: Job) -> Job:
+    job.held = True
+    return job
 
 
 def _now(job: Job) -> Job:
@@ -269,19 +245,31 @@ def _now(job: Job) -> Job:
     return job
 
 
-@app.command("drop")
-@command
-def drop(
-    ids: IdArgument = None,
-    sender: SenderOption = "",
-    recipient: RcptOption = "",
-    domain: DomainOption = "",
-    older: OlderOption = 0.0,
-    error: ErrorOption = "",
-    config: ConfigOption = "fastmail.toml",
-) -> None:
-    """Throw messages away; nobody is told."""
-    _change(config, Chosen(ids or [], sender, recipient, domain, older, error), "dropped", lambda job: None)
+def _bounce(config: str, chosen: Chosen) -> None:
+    async def work(assembly: Assembly) -> int:
+        done = 0
+        for item, job in list(_jobs(assembly, chosen)):
+            words = f"given up by the administrator{'; the last reply was: ' + job.last if job.last else ''}"
+            fates = [dsn.Fate(r.address, r.orcpt, "failed", "5.0.0", words) for r in job.recipients]
+            report = assembly.outbound.report(item, fates, await assembly.spool.content(item))
+            await assembly.spool.change(job.key, lambda old: None, [report] if report is not None else [])
+            done += 1
+        return done
+
+    _report("bounced", _run(config, work))
+
+
+_steer("hold", "Keep messages until they are released.", lambda c, chosen: _change(c, chosen, "held", _hold))
+_steer(
+    "release",
+    "Let go of messages that were held; they are tried at once.",
+    lambda c, o: _change(c, o, "released", _now),
+)
+_steer("retry", "Try messages again now.", lambda c, chosen: _change(c, chosen, "will try", _now))
+_steer(
+    "drop", "Throw messages away; nobody is told.", lambda c, chosen: _change(c, chosen, "dropped", lambda job: None)
+)
+_steer("bounce", "Give messages up, and tell their senders.", _bounce)
 
 
 @app.command("move")
@@ -302,36 +290,7 @@ def move(
         job.destination = destination.lower()
         return _now(job)
 
-    _change(config, Chosen(ids or [], sender, recipient, domain, older, error), "moved", change)
-
-
-@app.command("bounce")
-@command
-def bounce(
-    ids: IdArgument = None,
-    sender: SenderOption = "",
-    recipient: RcptOption = "",
-    domain: DomainOption = "",
-    older: OlderOption = 0.0,
-    error: ErrorOption = "",
-    config: ConfigOption = "fastmail.toml",
-) -> None:
-    """Give messages up, and tell their senders."""
     chosen = Chosen(ids or [], sender, recipient, domain, older, error)
     if not chosen.any():
         fail("say which messages: IDs, --sender, --recipient, --domain, --older or --error", 2)
-
-    async def work(assembly: Assembly) -> int:
-        done = 0
-        for item, job in list(_jobs(assembly, chosen)):
-            words = f"given up by the administrator{'; the last reply was: ' + job.last if job.last else ''}"
-            fates = [dsn.Fate(r.address, r.orcpt, "failed", "5.0.0", words) for r in job.recipients]
-            report = assembly.outbound.report(item, fates, await assembly.spool.content(item))
-            await assembly.spool.change(job.key, lambda old: None, [report] if report is not None else [])
-            done += 1
-        return done
-
-    done = _run(config, work)
-    output.print(f"bounced {done}")
-    if not done:
-        raise typer.Exit(1)
+    _change(config, chosen, "moved", change)

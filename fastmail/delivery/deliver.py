@@ -31,7 +31,8 @@ SCAN_ON_LOOP = 262144
 @dataclass(slots=True)
 class Envelope:
     """One mail transaction. ``recipients``: the address as given, and the accounts behind it (none: another host's);
-    ``asked``: what the sender wants to hear of each (RFC 3461). ``login``: who sends, when somebody logged in."""
+    ``asked``: what the sender wants to hear of each (RFC 3461). ``login``: who sends, when somebody logged in.
+    ``release``: when it may go out, 0 at once."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
@@ -39,6 +40,8 @@ class Envelope:
     utf8: bool = False
     ret: str = ""
     envid: str = ""
+    release: int = 0
+    require_tls: bool = False
     login: str = ""
     helo: str = ""
     peer: str = ""
@@ -56,6 +59,27 @@ class Outcome:
     @property
     def ok(self) -> bool:
         return self.code < 300
+
+
+def note_accepted(
+    history: History, number: str, envelope: Envelope, message_id: str, size: int, **more: object
+) -> None:
+    """The first event of a message's life."""
+    recipients = [address for address, _ in envelope.recipients]
+    history.note(
+        number,
+        "accepted",
+        (envelope.sender, message_id, *recipients),
+        sender=envelope.sender,
+        recipients=recipients,
+        message_id=message_id,
+        helo=envelope.helo,
+        peer=envelope.peer,
+        protocol=envelope.protocol,
+        login=envelope.login,
+        size=size,
+        **more,
+    )
 
 
 class Deliverer:
@@ -192,20 +216,7 @@ class Deliverer:
         if traced:
             self.history.note(number, "stored", stored=stored)
         else:
-            self.history.note(
-                number,
-                "accepted",
-                (envelope.sender, ident, *recipients),
-                sender=envelope.sender,
-                recipients=recipients,
-                message_id=ident,
-                helo=envelope.helo,
-                peer=envelope.peer,
-                protocol=envelope.protocol,
-                login=envelope.login,
-                size=size,
-                stored=stored,
-            )
+            note_accepted(self.history, number, envelope, ident, size, stored=stored)
         for address, outcome in zip(recipients, outcomes, strict=True):
             if not outcome.ok:
                 reply = f"{outcome.code} {outcome.enhanced} {outcome.text}"

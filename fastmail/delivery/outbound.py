@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from fastmail._core import mime
-from fastmail.delivery.deliver import MAX_HOPS, Envelope, Outcome
+from fastmail.delivery.deliver import MAX_HOPS, Envelope, Outcome, note_accepted
 from fastmail.delivery.history import History
 from fastmail.message import dsn, submitted, trace
 from fastmail.model.errors import MailError, StorageFull, TooMuch
@@ -80,6 +80,8 @@ class Outbound:
             peer=envelope.peer,
             login=envelope.login,
             protocol=envelope.protocol,
+            require_tls=envelope.require_tls,
+            release=envelope.release,
         )
         try:
             await self.spool.enqueue(Outgoing(item, groups, chunks), self._rate)
@@ -102,21 +104,8 @@ class Outbound:
             peer=envelope.peer,
             protocol=envelope.protocol,
         )
-        recipients = [address for address, _ in envelope.recipients]
         found = submitted.message_id(b"".join(bytes(piece[:8192]) for piece in chunks[1:3]))
-        self.history.note(
-            number,
-            "accepted",
-            (envelope.sender, found, *recipients),
-            sender=envelope.sender,
-            recipients=recipients,
-            message_id=found,
-            helo=envelope.helo,
-            peer=envelope.peer,
-            protocol=envelope.protocol,
-            login=envelope.login,
-            size=item.size,
-        )
+        note_accepted(self.history, number, envelope, found, item.size)
         return Outcome(250, "2.0.0", f"{number} queued")
 
     def report(self, item: Item, fates: Sequence[dsn.Fate], content: bytes) -> Outgoing | None:
@@ -124,7 +113,7 @@ class Outbound:
         if not item.sender or not fates:
             return None
         full = item.ret != "HDRS" and fates[0].action == "failed" and len(content) <= FULL
-        until = item.arrived + int(self.schedule.lifetime)
+        until = item.begun + int(self.schedule.lifetime)
         about = dsn.About(item.sender, item.envid, item.number, item.arrived, until, content, full, item.utf8)
         text = dsn.report(about, list(fates), self.hostname)
         report = Item(1, self.spool.new_id(), "", int(time.time()), len(text) + text.count(b"\n"), utf8=item.utf8)

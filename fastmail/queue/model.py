@@ -35,8 +35,8 @@ class Rcpt(msgspec.Struct, array_like=True):
 
 
 class Item(msgspec.Struct, array_like=True):
-    """One message. ``id`` grows with time. ``record``, ``skip`` and
-    ``length`` say where its content lies; ``size`` is the number of octets with CRLF."""
+    """One message. ``id`` grows with time. ``record``, ``skip`` and ``length`` say where its content lies; ``size`` is
+    the number of octets with CRLF; ``release``: when it may go out, 0 at once."""
 
     version: int
     id: int
@@ -55,10 +55,16 @@ class Item(msgspec.Struct, array_like=True):
     login: str = ""
     protocol: str = ""
     require_tls: bool = False
+    release: int = 0
 
     @property
     def number(self) -> str:
         return number_of(self.id)
+
+    @property
+    def begun(self) -> int:
+        """When it was first to be sent."""
+        return max(self.arrived, self.release)
 
 
 class Job(msgspec.Struct, array_like=True):

@@ -144,7 +144,7 @@ class Spool:
         db = self.env.db
         txn.put(U64.pack(item.id), _encode(item), db=db["item"])
         for number, (destination, recipients) in enumerate(groups.items()):
-            job = Job(1, item.id, number, destination, recipients, item.arrived)
+            job = Job(1, item.id, number, destination, recipients, item.release or item.arrived)
             txn.put(job.key, _encode(job), db=db["job"])
             txn.put(ready_key(job), b"", db=db["ready"])
         self._count(txn, item, 1)

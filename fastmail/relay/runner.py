@@ -347,7 +347,7 @@ class Runner:
     ) -> None:
         """Write down what became of each recipient, with the reports that it makes."""
         now = time.time()
-        age = now - item.arrived
+        age = now - item.begun
         left: list[Rcpt] = []
         fates: dict[str, list[dsn.Fate]] = {"failed": [], "delayed": [], "delivered": [], "relayed": []}
         warn = age > self._schedule.warn_after and not job.warned

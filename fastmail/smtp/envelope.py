@@ -1,10 +1,15 @@
 """Arguments of MAIL and RCPT (RFC 5321 4.1.1.2, 4.1.1.3) and their parameters: SIZE 1870, BODY 6152, SMTPUTF8 6531,
-AUTH 4954, RET, ENVID, NOTIFY and ORCPT 3461. What does not fit raises Refused with the whole reply line.
+AUTH 4954, RET, ENVID, NOTIFY and ORCPT 3461, HOLDFOR and HOLDUNTIL 4865, REQUIRETLS 8689. What does not fit raises
+Refused with the whole reply line.
 """
 
+import time
 from dataclasses import dataclass
+from datetime import datetime
 
 from fastmail._core import smtp as grammar
+
+MOST_HELD = 30 * 86400
 
 
 class Refused(Exception):
@@ -20,6 +25,8 @@ class MailParams:
     body: bytes = b"7BIT"
     ret: bytes = b""
     envid: bytes = b""
+    release: int = 0  # s since 1970 when it may go out; 0 at once
+    require_tls: bool = False
 
 
 def mail(rest: bytes, limit: int) -> tuple[str, MailParams]:
@@ -58,6 +65,14 @@ def _mail_param(params: MailParams, name: bytes, value: bytes, limit: int) -> No
         if value:
             raise Refused("501 5.5.4 SMTPUTF8 takes no value")
         params.utf8 = True
+    elif name == b"REQUIRETLS":
+        if value:
+            raise Refused("501 5.5.4 REQUIRETLS takes no value")
+        params.require_tls = True
+    elif name in (b"HOLDFOR", b"HOLDUNTIL"):
+        if params.release:
+            raise Refused("501 5.5.4 HOLDFOR and HOLDUNTIL do not go together")
+        params.release = _release(name, value)
     elif name == b"RET":
         if value.upper() not in (b"FULL", b"HDRS"):
             raise Refused("501 5.5.4 RET is FULL or HDRS")
@@ -75,6 +90,33 @@ def _mail_param(params: MailParams, name: bytes, value: bytes, limit: int) -> No
             params.envid = text
     else:
         raise Refused(f"555 5.5.4 parameter {name.decode()} is not known")
+
+
+def latest() -> bytes:
+    """The latest moment that HOLDUNTIL may name, for EHLO (RFC 4865 3)."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + MOST_HELD)).encode()
+
+
+def _release(name: bytes, value: bytes) -> int:
+    """When a message may go out (RFC 4865 4)."""
+    now = int(time.time())
+    if name == b"HOLDFOR":
+        if not value.isdigit() or not 0 < len(value) <= 9 or not int(value):
+            raise Refused("501 5.5.4 HOLDFOR needs a number of seconds")
+        when = now + int(value)
+    else:
+        try:
+            moment = datetime.fromisoformat(value.decode("ascii").upper().replace("Z", "+00:00"))
+        except ValueError:
+            raise Refused("501 5.5.4 HOLDUNTIL needs a time such as 2027-01-31T08:00:00Z") from None
+        if moment.tzinfo is None:
+            raise Refused("501 5.5.4 HOLDUNTIL needs a time with its zone")
+        when = int(moment.timestamp())
+        if when <= now:
+            raise Refused("501 5.5.4 HOLDUNTIL lies in the past")
+    if when > now + MOST_HELD:
+        raise Refused(f"501 5.5.4 a message can be held for {MOST_HELD} seconds at most")
+    return when
 
 
 @dataclass(slots=True)

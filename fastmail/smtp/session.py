@@ -2,7 +2,7 @@
 
 Extensions: PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), CHUNKING (RFC 3030),
 ENHANCEDSTATUSCODES (RFC 2034), STARTTLS (RFC 3207), AUTH (RFC 4954), DSN (RFC 3461), LIMITS
-(RFC 9422). What users send is completed (RFC 6409 8).
+(RFC 9422), FUTURERELEASE (RFC 4865), REQUIRETLS (RFC 8689). What users send is completed (RFC 6409 8).
 
 Promise: end of data is CRLF "." CRLF and nothing else; 250 comes after the message is durable in every mailbox it
 names (LMTP: one reply for each recipient). No limit is found out after memory was spent. A session that makes
@@ -231,6 +231,10 @@ class SmtpSession:
         if not self._greet(rest):
             return
         lines = [self._service.hostname.encode(), *EXTENSIONS, b"SIZE %d" % self._service.limits.message_size]
+        if self._service.outbound is not None and self._service.kind == SUBMISSION:
+            lines.append(b"FUTURERELEASE %d %b" % (grammar.MOST_HELD, grammar.latest()))
+        if self._service.outbound is not None and self._service.kind != LMTP and self._conn.tls:
+            lines.append(b"REQUIRETLS")
         lines.append(b"LIMITS RCPTMAX=%d" % self._service.limits.recipients)
         if self._conn.tls_available and not self._conn.tls:
             lines.append(b"STARTTLS")
@@ -253,6 +257,12 @@ class SmtpSession:
         except grammar.Refused as refusal:
             self._bad(str(refusal))
             return
+        if params.release and (service.kind != SUBMISSION or service.outbound is None):
+            self._bad("555 5.5.4 parameter HOLDFOR or HOLDUNTIL is for users, on the submission ports")
+            return
+        if params.require_tls and not self._conn.tls:
+            self._bad("530 5.7.30 REQUIRETLS needs TLS on this connection too")
+            return
         if self._user is not None and sender and not service.deliverer.directory.may_send_as(self._user, sender):
             self._bad("553 5.7.1 sender address does not belong to this login")
             return
@@ -262,6 +272,8 @@ class SmtpSession:
             utf8=params.utf8,
             ret=params.ret.decode(),
             envid=params.envid.decode(),
+            release=params.release,
+            require_tls=params.require_tls,
             login=self._user.address if self._user is not None else "",
             helo=hello,
             peer=self._conn.host,
@@ -585,7 +597,8 @@ class SmtpSession:
             if not envelope.recipients:
                 return [Outcome(250, "2.0.0", f"{about.number} taken")]
             mailbox = "Junk" if verdict.quarantine else mailbox
-        if service.outbound is not None and not all(records for _, records in envelope.recipients):
+        elsewhere = not all(records for _, records in envelope.recipients)
+        if service.outbound is not None and (elsewhere or envelope.release):
             outcome = await service.outbound.submit(envelope, content, submitted_here)
             return [outcome] * len(envelope.recipients)
         if submitted_here:

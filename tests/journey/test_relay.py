@@ -507,3 +507,33 @@ def test_the_sockets_of_a_sink_are_closed(tmp_path: Path) -> None:
                 sock.connect(("127.0.0.1", w.sink.port))
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "reply"),
+    [
+        ("HOLDFOR=0", b"501"),
+        ("HOLDFOR=9999999", b"501"),
+        ("HOLDFOR=5 HOLDUNTIL=2030-01-01T00:00:00Z", b"501"),
+        ("HOLDUNTIL=2001-01-01T00:00:00Z", b"501"),
+        ("HOLDUNTIL=tomorrow", b"501"),
+        ("REQUIRETLS", b"530 5.7.30"),
+        ("HOLDFOR=2", b"250"),
+    ],
+)
+def test_release_in_the_future(tmp_path: Path, parameter: str, reply: bytes) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            w.run()
+            client = await w.user()
+            assert b"FUTURERELEASE 2592000 2" in client.transport.data
+            got = await client.send(f"MAIL FROM:<{USER}> {parameter}\r\n".encode())
+            assert got.startswith(reply), got
+            if reply == b"250":
+                assert (await w.send("you@far.test", mail=" HOLDFOR=2")).startswith(b"250")
+                await asyncio.sleep(1.0)
+                assert w.sink.taken == [] and w.spool.depth() == (1, 1)
+                await w.drained()
+                assert len(w.sink.taken) == 1
+
+    run(scenario)

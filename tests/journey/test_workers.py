@@ -1,0 +1,163 @@
+"""Several sessions in several workers on one mailbox: nobody's sequence numbers go wrong, and all end with the same."""
+
+import random
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Server
+
+SESSIONS = 6
+COMMANDS = 60
+MESSAGE = b"Subject: worker\r\n\r\nbody\r\n"
+
+
+@pytest.fixture(scope="module", params=["maildir", "segments"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    one = Server(tmp_path_factory.mktemp("workers"), workers=3, content=request.param)
+    one.start()
+    yield one
+    one.stop()
+
+
+class Session:
+    """A client that believes what it is told, and checks what it may be told."""
+
+    def __init__(self, server: Server, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.sock = server.connect("imap")
+        self.file = self.sock.makefile("rb")
+        self.view: list[int] = []  # UIDs by sequence number; 0: not known yet
+        self.flags: dict[int, frozenset[bytes]] = {}
+        self.count = 0
+        self.problems: list[str] = []
+        self.file.readline()
+        self.run(b'LOGIN user@example.test "pass word"')
+
+    def run(self, command: bytes, literal: bytes = b"") -> bytes:
+        """Run a command and take in what is told; its tagged reply."""
+        self.count += 1
+        tag = b"t%d" % self.count
+        self.sock.sendall(tag + b" " + command + b"\r\n" + (literal + b"\r\n" if literal else b""))
+        fixed = re.match(rb"(FETCH|STORE|SEARCH)", command) is not None
+        while True:
+            line = self.file.readline()
+            if not line:
+                raise AssertionError("the session was ended: " + repr(command))
+            if line.startswith(tag + b" "):
+                if line.startswith(tag + b" BAD"):
+                    self.problems.append(f"{command!r}: {line!r} with {len(self.view)} messages")
+                return line
+            self.take(line, fixed, command)
+
+    def take(self, line: bytes, fixed: bool, command: bytes) -> None:
+        match = re.match(rb"\* (\d+) (EXISTS|EXPUNGE|FETCH)", line)
+        if match is None:
+            return
+        number, what = int(match.group(1)), match.group(2)
+        if what == b"EXISTS":
+            if number < len(self.view):
+                self.problems.append(f"{command!r}: EXISTS {number} after {len(self.view)}")
+            self.view += [0] * (number - len(self.view))
+            return
+        if not 1 <= number <= len(self.view):
+            self.problems.append(f"{command!r}: {line!r} of {len(self.view)}")
+            return
+        if what == b"EXPUNGE":
+            if fixed:
+                self.problems.append(f"{command!r}: {line!r} where no EXPUNGE may be")
+            del self.view[number - 1]
+            return
+        uid = re.search(rb"UID (\d+)", line)
+        if uid is not None:
+            known = self.view[number - 1]
+            if known and known != int(uid.group(1)):
+                self.problems.append(f"{command!r}: {line!r}, but it was UID {known}")
+            self.view[number - 1] = int(uid.group(1))
+        flags = re.search(rb"FLAGS \(([^)]*)\)", line)
+        if flags is not None and self.view[number - 1]:
+            self.flags[self.view[number - 1]] = frozenset(flags.group(1).split()) - {rb"\Recent"}
+
+    def pick(self) -> bytes:
+        size = len(self.view)
+        low = self.rng.randint(1, size)
+        return b"%d:%d" % (low, min(size, low + self.rng.randint(0, 4)))
+
+    def step(self) -> None:
+        rng = self.rng
+        choice = rng.random()
+        if not self.view or choice < 0.2:
+            self.run(b"APPEND INBOX {%d+}" % len(MESSAGE), MESSAGE)
+        elif choice < 0.4:
+            flag = rng.choice([rb"\Seen", rb"\Flagged", rb"\Deleted", b"$Work"])
+            sign = rng.choice([b"+", b"-", b"+"])
+            self.run(b"STORE " + self.pick() + b" " + sign + b"FLAGS (" + flag + b")")
+        elif choice < 0.6:
+            self.run(b"FETCH " + self.pick() + b" (UID FLAGS)")
+        elif choice < 0.7:
+            self.run(b"COPY " + self.pick() + b" INBOX")
+        elif choice < 0.75:
+            self.run(b"MOVE " + self.pick() + b" Trash")
+        elif choice < 0.85:
+            self.run(b"EXPUNGE")
+        elif choice < 0.92:
+            self.run(b"SEARCH UNSEEN")
+        else:
+            self.run(b"NOOP")
+
+    def work(self) -> None:
+        try:
+            for _ in range(COMMANDS):
+                self.step()
+        except (OSError, AssertionError) as error:
+            self.problems.append(repr(error))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_session_ends_with_the_same_mailbox(server: Server, seed: int) -> None:
+    sessions = [Session(server, seed * 100 + n) for n in range(SESSIONS)]
+    for one in sessions:
+        one.run(b"SELECT INBOX")
+        one.run(b"FETCH 1:* (UID FLAGS)" if one.view else b"NOOP")
+    threads = [threading.Thread(target=one.work) for one in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [problem for one in sessions for problem in one.problems] == []
+    ends = []
+    for one in sessions:
+        one.run(b"NOOP")
+        told = {uid: one.flags[uid] for uid in one.view if uid in one.flags}
+        one.run(b"FETCH 1:* (UID FLAGS)" if one.view else b"NOOP")
+        assert one.problems == []
+        for uid, flags in told.items():
+            assert one.flags[uid] == flags, f"UID {uid}: a change of flags was never told"
+        ends.append([(uid, one.flags[uid]) for uid in one.view])
+        one.sock.close()
+    assert all(end == ends[0] for end in ends)
+    assert [uid for uid, _ in ends[0]] == sorted({uid for uid, _ in ends[0]})
+
+
+def test_the_sessions_are_in_several_workers(server: Server) -> None:
+    """The kernel spreads connections: with so many, no worker is left out."""
+    held = [server.connect("imap") for _ in range(40)]
+    counts = [open_sockets(pid, server.ports["imap"]) for pid in server.workers()]
+    for sock in held:
+        sock.close()
+    assert all(counts), counts
+
+
+def open_sockets(pid: int, port: int) -> int:
+    """Connections of a process on one local port."""
+    inodes = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+        except OSError:
+            continue
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return sum(1 for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01" and row[9] in inodes)
