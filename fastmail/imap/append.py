@@ -18,7 +18,7 @@ from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
 from fastmail.imap.messages import read_set, writable
 from fastmail.imap.urlauth import quote_always
-from fastmail.message.binary import without_binary
+from fastmail.message.recode import without_binary
 from fastmail.message.sections import UnknownEncoding
 from fastmail.model.errors import CannotDo, TooMuch
 from fastmail.store.interface import NewMessage

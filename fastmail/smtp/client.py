@@ -20,6 +20,7 @@ from typing import Any
 
 from fastmail._core import smtp as grammar
 from fastmail._core.lines import dot_stuffed, to_crlf
+from fastmail.message.recode import without_eight_bits
 from fastmail.model.errors import TemporaryError
 
 LINE = 8192
@@ -285,7 +286,10 @@ class SmtpClient:
         lines = [self._mail(sending), *(self._rcpt(one) for one in sending.recipients)]
         count = len(sending.recipients)
         chunking = self.offers("CHUNKING")
-        wire = to_crlf(sending.content) if chunking else dot_stuffed(sending.content)
+        content = sending.content
+        if sending.eight and not self.offers("8BITMIME"):
+            content = without_eight_bits(content)
+        wire = to_crlf(content) if chunking else dot_stuffed(content)
         if chunking and not wire.endswith(b"\r\n"):
             wire += b"\r\n"
         if not self.offers("PIPELINING"):

@@ -537,3 +537,27 @@ def test_release_in_the_future(tmp_path: Path, parameter: str, reply: bytes) -> 
                 assert len(w.sink.taken) == 1
 
     run(scenario)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_eight_bits_only_where_they_are_taken(tmp_path: Path, able: bool) -> None:
+    body = (
+        "From: user@example.test\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: 8bit\r\n"
+        'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\n'
+        "Content-Transfer-Encoding: 8bit\r\n\r\n.grün = schön\r\n--b\r\n\r\nplain\r\n--b--\r\n"
+    ).encode()
+
+    async def scenario() -> None:
+        async with world(tmp_path, extensions=["PIPELINING", *(["8BITMIME"] if able else [])]) as w:
+            w.run()
+            await w.send("you@far.test", body=body, mail=" BODY=8BITMIME")
+            await w.drained()
+            (taken,) = w.sink.taken
+            assert ("BODY=8BITMIME" in taken.mail) == able
+            assert taken.content.isascii() != able
+            one, two = email.message_from_bytes(taken.content).get_payload()  # type: ignore[misc]
+            assert one.get_payload(decode=True).decode().strip() == ".grün = schön"
+            assert one["Content-Transfer-Encoding"] == ("8bit" if able else "quoted-printable")
+            assert two.get_payload() == "plain"
+
+    run(scenario)

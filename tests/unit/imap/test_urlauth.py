@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.message.binary import without_binary
+from fastmail.message.recode import without_binary
 from tests.support.sessions import Bench, Client
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
