@@ -108,6 +108,11 @@ class Outbound:
         note_accepted(self.history, number, envelope, found, item.size)
         return Outcome(250, "2.0.0", f"{number} queued")
 
+    def destination(self, address: str) -> str:
+        """Where a message of our own goes."""
+        domain = address.rpartition("@")[2].lower()
+        return LOCAL if self._is_local(domain) else self.routes.destination(domain)
+
     def report(self, item: Item, fates: Sequence[dsn.Fate], content: bytes) -> Outgoing | None:
         """A notification for the sender; None when there is nobody to be told (RFC 3461 6, RFC 5321 6.1)."""
         if not item.sender or not fates:
@@ -121,8 +126,7 @@ class Outbound:
         number = report.number
         received = trace.received(self.hostname, "local", self.hostname, "LOCAL", number, item.sender)
         report.size += len(received) + received.count(b"\n")
-        domain = item.sender.rpartition("@")[2]
-        where = LOCAL if self._is_local(domain) else self.routes.destination(domain)
+        where = self.destination(item.sender)
         log.event("queue.report", id=item.number, report=number, action=fates[0].action, to=item.sender)
         self.history.note(
             item.number, "reported", (number,), report=number, action=fates[0].action, recipient=item.sender

@@ -5,6 +5,7 @@
     ready  destination NUL due(8) id(8) number(2) empty: jobs that are not held, in the order in which they are due
     alive  segment(4)                             how many items have their content there
     rate   login                                  hour and recipients in it: how much a login sends
+    tls    day NUL domain NUL ...                 counts of sessions (relay.tlsreport)
     policy domain                                 what a domain asks of those who send to it (relay.sts)
 
 Promise: an Outgoing is kept whole or not at all, and is durable when ``enqueue`` returns: content synced, then the
@@ -17,7 +18,7 @@ import asyncio
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -30,7 +31,7 @@ from fastmail.model.errors import CorruptData, TooMuch
 from fastmail.queue.model import KEY, Item, Job, Outgoing, Rcpt
 
 LAYOUT = 1
-TABLES = ["item", "job", "ready", "alive", "policy", "rate"]
+TABLES = ["item", "job", "ready", "alive", "policy", "rate", "tls"]
 SEGMENT = 16 << 20
 NUMBER = struct.Struct(">I")
 RATE = struct.Struct(">II")
@@ -289,6 +290,32 @@ class Spool:
         """(messages, jobs) in the queue."""
         with self.env.read() as txn:
             return txn.stat(self.env.db["item"])["entries"], txn.stat(self.env.db["job"])["entries"]
+
+    def counts(self) -> dict[str, int]:
+        """Everything in the table ``tls``."""
+        with self.env.read() as txn:
+            rows = txn.cursor(db=self.env.db["tls"]).iternext()
+            return {str(key, "utf-8"): U64.unpack(value)[0] for key, value in rows}
+
+    async def add_counts(self, rows: Mapping[str, int]) -> None:
+        """Add to these counts."""
+
+        def apply(txn: Any) -> None:
+            for text, count in rows.items():
+                key = text.encode()[:500]
+                found = txn.get(key, db=self.env.db["tls"])
+                txn.put(key, U64.pack(count + (U64.unpack(found)[0] if found else 0)), db=self.env.db["tls"])
+
+        await self._submit(apply, [])
+
+    async def drop_counts(self, keys: Sequence[str]) -> None:
+        """Forget these counts."""
+
+        def apply(txn: Any) -> None:
+            for key in keys:
+                txn.delete(key.encode()[:500], db=self.env.db["tls"])
+
+        await self._submit(apply, [])
 
     def policy(self, domain: str) -> bytes | None:
         """What was kept of a domain's policy."""

@@ -11,7 +11,7 @@ crash repeats an attempt at most. A job is under way once at a time. No destinat
 import asyncio
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,6 +24,7 @@ from fastmail.model.errors import CorruptData, MailError
 from fastmail.queue.model import LOCAL, Item, Job, Rcpt
 from fastmail.queue.spool import Spool
 from fastmail.relay.targets import Finder, Loops
+from fastmail.relay.tlsreport import Reporter
 from fastmail.smtp.client import ClientTrouble, ConnectFailed, Reply, Sending, SmtpClient, Timeouts, TlsFailed
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -73,6 +74,7 @@ class Runner:
     def __init__(
         self, spool: Spool, outbound: Outbound, finder: Finder, deliverer: Deliverer, hostname: str, limits: Limits
     ) -> None:
+        self._reporter = Reporter(outbound, finder.resolver, hostname, Counter())
         self._spool = spool
         self._outbound = outbound
         self._schedule = outbound.schedule
@@ -107,6 +109,7 @@ class Runner:
         for task in self._streams:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._streams, return_exceptions=True)
+        await asyncio.gather(self._reporter.write(), return_exceptions=True)
         if self._sweeping is not None:
             await asyncio.gather(self._sweeping, return_exceptions=True)  # its thread still reads the spool
         for destination in self._destinations.values():
@@ -148,6 +151,8 @@ class Runner:
             if now - last > SWEEP:
                 last = now
                 try:
+                    await self._reporter.write()
+                    await self._reporter.send()
                     self._sweeping = loop.run_in_executor(None, self._spool.sweep)
                     await asyncio.shield(self._sweeping)
                 except (MailError, OSError) as error:
@@ -296,9 +301,11 @@ class Runner:
             client = SmtpClient(target, self._hostname, self._limits.timeouts, source)
             try:
                 await client.open()
+                self._reporter.note(destination.name, target, bool(client.tls))
                 return client
             except TlsFailed as error:
                 trouble = error
+                self._reporter.note(destination.name, target, False, str(error))
                 if target.tls == "may":
                     plain = SmtpClient(replace(target, tls="none"), self._hostname, self._limits.timeouts, source)
                     try:

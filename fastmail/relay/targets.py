@@ -76,20 +76,21 @@ class Finder:
         kept_out = ""
         for mx in hosts[:HOSTS]:
             try:
-                how, prove = mode, None
+                how, prove, kind = mode, None, "no-policy-found"
                 records = await self._tlsa(mx) if mode != "none" else []
                 if records:
+                    kind = "tlsa"
                     how, prove = self._by_records(records, mx.host, domain)
                 elif policy is not None and policy.mode == "enforce":
                     if not policy.allows(mx.host):
                         kept_out = f"the MTA-STS policy of {domain} does not name {mx.host}"
                         continue
-                    how = "verify"
+                    how, kind = "verify", "sts"
                 for address in await self.resolver.addresses(mx.host):
                     if not self.loopback and _is_here(address):
                         barred = True
                         continue
-                    found.append(Target(mx.host, address, self.port, False, how, prove=prove))
+                    found.append(Target(mx.host, address, self.port, False, how, prove=prove, policy=kind))
             except LookupFailed as error:
                 trouble = error
             except NoSuchDomain:

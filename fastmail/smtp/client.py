@@ -84,7 +84,7 @@ class Unsure(ClientTrouble):
 class Target:
     """One place to connect to. ``tls``: "none", "may", "encrypt" (without looking at the certificate), "verify", "dane"
     (``prove`` looks at it), or "implicit" (from the first octet, verified unless ``insecure``). ``prove``: why a chain
-    of certificates (DER) does not do, or empty."""
+    of certificates (DER) does not do, or empty. ``policy``: where ``tls`` comes from, as RFC 8460 4.2 names it."""
 
     name: str
     address: str
@@ -95,6 +95,7 @@ class Target:
     login: str = ""
     password: str = ""
     prove: Callable[[list[bytes]], str] | None = None
+    policy: str = ""
 
     @property
     def shown(self) -> str:

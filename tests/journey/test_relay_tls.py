@@ -1,7 +1,10 @@
 """How much TLS other hosts must have: DANE (RFC 7672) and MTA-STS (RFC 8461), with a real handshake and a local DNS."""
 
 import asyncio
+import gzip
 import hashlib
+import json
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -240,3 +243,39 @@ def test_trust_anchors() -> None:
     assert dane.verify([der(leaf)], [Tlsa(3, 0, 0, der(leaf))], []) == ""
     assert "no certificate" in dane.verify([], [anchor], names)
     assert dane.usable([Tlsa(0, 0, 1, b""), Tlsa(1, 1, 1, b""), Tlsa(3, 2, 1, b""), anchor]) == [anchor]
+
+
+def test_a_day_of_sessions_is_reported(tmp_path: Path) -> None:
+    """RFC 8460: successes and failures are counted, and told once the day is over to who asked for it."""
+
+    async def scenario(w: World, far: Far) -> None:
+        tlsa(w, far, f"3 1 1 {far.digest()}")
+        await w.send("one@far.test")
+        await w.drained()
+        tlsa(w, far, f"3 1 1 {'0' * 64}")
+        w.dns.records[("other.test", "MX")] = ["10 mail.far.test."]
+        assert w.runner is not None
+        await w.runner._finder.resolver.texts("x.test")
+        w.runner._finder.resolver._resolver.cache.flush()
+        await asyncio.sleep(3.2)  # until the connection is not reused
+        await w.send("two@far.test")
+        await deferred(w, "fits no TLSA record")
+        reporter = w.runner._reporter
+        await reporter.write()
+        assert await reporter.send() == 0  # the day is not over
+        w.dns.records[("_smtp._tls.far.test", "TXT")] = ['"v=TLSRPTv1; rua=https://x.test/,mailto:user@example.test"']
+        assert await reporter.send(time.time() + 86400) == 1
+        await w.until(lambda: w.spool.depth() == (1, 1))
+        assert w.spool.counts() == {}
+        (message,) = await w.inbox()
+        assert message["TLS-Report-Domain"] == "far.test" and message.get_content_type() == "multipart/report"
+        packed = message.get_payload()[1]  # type: ignore[index]
+        assert packed.get_content_type() == "application/tlsrpt+gzip"  # type: ignore[union-attr]
+        told = json.loads(gzip.decompress(packed.get_payload(decode=True)))  # type: ignore[union-attr, arg-type]
+        (policy,) = told["policies"]
+        assert policy["policy"] == {"policy-type": "tlsa", "policy-domain": "far.test"}
+        assert policy["summary"] == {"total-successful-session-count": 1, "total-failure-session-count": 1}
+        (failure,) = policy["failure-details"]
+        assert (failure["result-type"], failure["receiving-mx-hostname"]) == ("tlsa-invalid", "mail.far.test")
+
+    run(tmp_path, scenario)
