@@ -6,13 +6,14 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench test-crash test-queue wheel clean
+.PHONY: help run test build lint bench test-crash test-queue fuzz wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
 	@echo "make test            the whole test suite, lint, types and layers"
 	@echo "make bench           micro benchmarks (pytest-benchmark), then fastmail bench: a throw-away server under load"
 	@echo "make test-crash      kill -9 at random moments under load (ROUNDS=20 SEED=1)"
+	@echo "make fuzz            damaged sessions of every protocol (SECONDS=3600 SEED=1)"
 	@echo "make test-queue      a deep queue with dead destinations (MESSAGES=100000)"
 	@echo "make wheel           a wheel in dist/"
 	@echo "make clean           remove what was built (not mail)"
@@ -50,6 +51,9 @@ bench: $(STAMP)
 
 test-crash: $(STAMP)
 	$(BIN)/python -m tests.crash.kill --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1)
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.sessions --seconds $(or $(SECONDS),3600) --seed $(or $(SEED),1)
 
 test-queue: $(STAMP)
 	$(BIN)/python -m tests.crash.queue --messages $(or $(MESSAGES),100000)

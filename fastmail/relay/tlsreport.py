@@ -1,7 +1,7 @@
 """TLS reports (RFC 8460): how sessions with other domains' hosts went, told to those who asked for it, once a day.
 
 Sessions are counted in memory and written down once a minute, so a crash loses a minute of counting and no more. After
-the end of a day (UTC) every domain that names a ``mailto`` address in its ``_smtp._tls`` record gets one report, by mail.
+the end of a day (UTC) every domain that names a ``mailto`` address in its ``_smtp._tls`` record gets a report by mail.
 """
 
 import asyncio
