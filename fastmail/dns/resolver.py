@@ -15,6 +15,7 @@ import dns.name
 import dns.resolver
 
 from fastmail.model.errors import ClientError, TemporaryError
+from fastmail.telemetry import log
 
 REMEMBERED = 20_000
 LOOKUP = 15.0
@@ -48,7 +49,11 @@ class Resolver:
     def __init__(self, servers: list[str], ipv6: bool = True, trusted: bool = False) -> None:
         self._ipv6 = ipv6
         self._trusted = trusted
-        self._resolver = dns.asyncresolver.Resolver(configure=not servers)
+        try:
+            self._resolver = dns.asyncresolver.Resolver(configure=not servers)
+        except dns.resolver.NoResolverConfiguration:
+            log.event("dns.none", "warning", then="mail for other domains waits until /etc/resolv.conf names a server")
+            self._resolver = dns.asyncresolver.Resolver(configure=False)
         if servers:
             places = [_place(server) for server in servers]
             self._resolver.nameservers = [host for host, _ in places]
@@ -70,7 +75,7 @@ class Resolver:
         except dns.exception.DNSException as error:
             raise LookupFailed(f"looking for the mail hosts of {domain}: {_why(error)}") from None
         secure = self._is_secure(answer)
-        found = [Mx(one.preference, one.exchange.to_text(omit_final_dot=True), secure) for one in answer]
+        found = [Mx(one.preference, one.exchange.to_text(omit_final_dot=True).lower(), secure) for one in answer]
         if any(one.host in ("", ".") for one in found):
             if len(found) == 1:
                 raise NullMx(f"domain {domain} takes no mail")
