@@ -51,6 +51,7 @@ bench: $(STAMP)
 
 test-crash: $(STAMP)
 	$(BIN)/python -m tests.crash.kill --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1)
+	$(BIN)/python -m tests.crash.relay --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.sessions --seconds $(or $(SECONDS),3600) --seed $(or $(SEED),1)
