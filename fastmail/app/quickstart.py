@@ -84,6 +84,12 @@ plaintext_without_tls = "loopback"
 [store]
 content = "maildir"
 maildir = "mail/{{domain}}/{{user}}"
+
+# users may send to other servers as it is; through a smart host, or with filters, it is
+# [relay]
+# routes = ["* smtp:smarthost.example.net:587 login=me password_file=secret"]
+# [filters]
+# smtp = ["127.0.0.1:11332"]
 """
 
 
