@@ -65,6 +65,7 @@ class FullText:
         path = self._path(account)
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         base = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
+        base.execute("PRAGMA page_size=65536")  # for a new database: a chunk is few pages
         base.execute("PRAGMA journal_mode=WAL")
         base.execute("PRAGMA synchronous=NORMAL")
         version = base.execute("PRAGMA user_version").fetchone()[0]
