@@ -48,6 +48,14 @@ class Filter:
         finally:
             writer.close()
 
+    async def ended(self) -> None:
+        """Until the conversation is over; nobody waits for the filter to hear its end."""
+        for _ in range(200):
+            if self.heard and self.heard[-1][0] == "Q":
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("the filter never heard the end")
+
     def said(self, command: str) -> list[bytes]:
         return [data for one, data in self.heard if one == command]
 
@@ -77,6 +85,7 @@ def test_what_a_filter_is_told(tmp_path: Path) -> None:
         one = await Filter({}).start()
         reply, kept = await deliver(tmp_path, [milter(one)])
         assert reply.startswith(b"250") and len(kept) == 1
+        await one.ended()
         assert [command for command, _ in one.heard if command != "D"] == list("OCHMRTLLLNBEQ")
         assert one.said("C") == [b"[127.0.0.1]\x004\x00\x00127.0.0.1\x00"]
         assert one.said("H") == [b"me.test\x00"]
@@ -202,6 +211,7 @@ def test_parts_that_a_filter_does_not_want_are_not_sent(tmp_path: Path) -> None:
         one = await Filter({}, protocol=0x01 | 0x02 | 0x10 | 0x80 | 0x200).start()
         got, _ = await deliver(tmp_path, [milter(one)])
         assert got.startswith(b"250")
+        await one.ended()
         assert [command for command, _ in one.heard if command != "D"] == list("OMRLLLNEQ")
 
     run(scenario)
