@@ -115,13 +115,14 @@ class Deliverer:
         return self.account(record) if record is not None else None
 
     def full(self, records: Sequence[AccountRecord], octets: int) -> bool:
-        """Has none of these accounts room for so much? Asked at RCPT, so that nothing has to be sent back."""
+        """Has the only account behind an address no room for so much? Asked at RCPT, so that nothing has to be sent
+        back; of several accounts each is asked at delivery."""
+        if len(records) != 1:
+            return False
         try:
-            for record in records:
-                check(self.store, self.account(record), octets or 1)
-                return False
+            check(self.store, self.account(records[0]), octets or 1)
         except OverQuota:
-            return len(records) == 1
+            return True
         return False
 
     async def deliver(

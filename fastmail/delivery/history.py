@@ -121,12 +121,8 @@ class History:
         """Drop what is too old, or too much; a bounded piece at a time."""
         env = self.env
         cutoff = time.time_ns() - int(self._days * 86400e9)
-        info, stat = env.env.info(), env.env.stat()
-        full = (info["last_pgno"] + 1) * stat["psize"] > self._size
         with env.read() as txn:
-            if full:
-                free = txn.stat(env.db["event"])["entries"]
-                full = free > 0
+            full = sum(_octets(txn.stat(env.db[name])) for name in ("event", "word")) > self._size
             cursor = txn.cursor(db=env.db["event"])
             if not cursor.first():
                 return
@@ -144,33 +140,36 @@ class History:
 
     def find(self, word: str, most: int = 100) -> Iterator[list[Event]]:
         """The lives of messages that have this id, address or Message-ID, the newest first."""
-        ids: dict[str, bytes] = {}
         prefix = word.lower().encode()[:300] + b"\0"
         with self.env.read() as txn:
-            cursor = txn.cursor(db=self.env.db["word"])
-            if cursor.set_range(prefix):
-                for key in cursor.iternext(values=False):
-                    if key[: len(prefix)] != prefix:
-                        break
-                    ids[str(bytes(key[len(prefix) : -AT.size - 1]), "utf-8")] = bytes(key[-AT.size :])
+            ids = {str(key[len(prefix) : -AT.size - 1], "utf-8"): key[-AT.size :] for key in self._marks(txn, prefix)}
         for ident in sorted(ids, key=lambda one: ids[one], reverse=True)[:most]:
             yield self.life(ident)
 
     def life(self, ident: str) -> list[Event]:
         """All of one message, in order."""
         out = []
-        prefix = _word(ident.lower(), ident)
         with self.env.read() as txn:
-            cursor = txn.cursor(db=self.env.db["word"])
-            if cursor.set_range(prefix):
-                for key in cursor.iternext(values=False):
-                    if key[: len(prefix)] != prefix:
-                        break
-                    found = txn.get(bytes(key[-AT.size :]), db=self.env.db["event"])
-                    if found is not None:
-                        name, what, fields = _decode(found)
-                        out.append(Event(AT.unpack(key[-AT.size :])[0] / 1e9, name, what, fields))
+            for key in self._marks(txn, _word(ident.lower(), ident)):
+                found = txn.get(key[-AT.size :], db=self.env.db["event"])
+                if found is not None:
+                    name, what, fields = _decode(found)
+                    out.append(Event(AT.unpack(key[-AT.size :])[0] / 1e9, name, what, fields))
         return out
+
+    def _marks(self, txn: Any, prefix: bytes) -> Iterator[bytes]:
+        """Keys of ``word`` that begin with the prefix."""
+        cursor = txn.cursor(db=self.env.db["word"])
+        if cursor.set_range(prefix):
+            for key in cursor.iternext(values=False):
+                if key[: len(prefix)] != prefix:
+                    return
+                yield bytes(key)
+
+
+def _octets(stat: dict[str, int]) -> int:
+    """What a table takes now; the file itself never shrinks."""
+    return (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) * stat["psize"]
 
 
 def _word(word: str, ident: str) -> bytes:

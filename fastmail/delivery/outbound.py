@@ -4,11 +4,12 @@ Promise: all recipients of a message that leaves this host, those of this server
 either the client hears 250 for a message that is on disk with all of them, or nothing was kept.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 
 from fastmail._core import mime
-from fastmail.delivery.deliver import MAX_HOPS, Envelope, Outcome, note_accepted
+from fastmail.delivery.deliver import MAX_HOPS, SCAN_ON_LOOP, Envelope, Outcome, note_accepted
 from fastmail.delivery.history import History
 from fastmail.message import dsn, submitted, trace
 from fastmail.model.errors import MailError, StorageFull, TooMuch
@@ -20,6 +21,12 @@ from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 FULL = 1 << 20  # a bigger message is not sent back whole
+
+
+def _measure(chunks: Sequence[bytes | memoryview]) -> tuple[int, bool]:
+    """(octets with CRLF, are there 8-bit ones?)."""
+    size = sum(mime.served_size(chunk) for chunk in chunks if len(chunk))
+    return size, not all(bytes(chunk).isascii() for chunk in chunks)
 
 
 class Outbound:
@@ -66,14 +73,18 @@ class Outbound:
         received = trace.received(envelope.helo, envelope.peer, self.hostname, envelope.protocol, number, single)
         pieces = submitted.complete(content, envelope.sender, self.hostname) if complete else [content]
         chunks: list[bytes | memoryview] = [received, *(memoryview(piece) for piece in pieces)]
+        if len(content) > SCAN_ON_LOOP:
+            size, eight = await asyncio.get_running_loop().run_in_executor(None, _measure, chunks)
+        else:
+            size, eight = _measure(chunks)
         item = Item(
             1,
             ident,
             envelope.sender,
             int(time.time()),
-            sum(mime.served_size(chunk) for chunk in chunks if len(chunk)),
+            size,
             utf8=envelope.utf8,
-            eight=not all(bytes(chunk).isascii() for chunk in chunks),
+            eight=eight,
             ret=envelope.ret,
             envid=envelope.envid,
             helo=envelope.helo,

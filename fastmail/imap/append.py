@@ -178,7 +178,7 @@ async def _content(session: "ImapSession", asked: Asked) -> bytes | memoryview:
         content = upload.staged.content()
         if not upload.binary and upload.reader.nul:
             raise UnknownEncoding("a message can not have NUL octets: use literal8, or base64 for binary parts")
-        return without_binary(bytes(content)) if upload.binary else content
+        return await _plain(bytes(content)) if upload.binary else content
     account, selected = session.account, session.selected
     assert account is not None
     pieces = []
@@ -207,7 +207,14 @@ async def _content(session: "ImapSession", asked: Asked) -> bytes | memoryview:
     content = b"".join(pieces)
     if not content:
         raise CannotDo("message is empty")
-    return without_binary(content) if binary or 0 in content else to_lf(content)
+    return await _plain(content) if binary or 0 in content else to_lf(content)
+
+
+async def _plain(content: bytes) -> bytes:
+    """Without binary parts; a big one on a helper thread."""
+    if len(content) > SCAN_ON_LOOP:
+        return await asyncio.get_running_loop().run_in_executor(None, without_binary, content)
+    return without_binary(content)
 
 
 class TooBig(TooMuch):

@@ -130,10 +130,7 @@ def enable(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
 def unauthenticate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
     """RFC 8437: back to the state before login; TLS and compression stay."""
     reader.end()
-    if session.notify is not None:
-        session.notify.close()
-        session.notify = None
-    session.deselect()
+    session.leave()
     session.record = session.account = None
     session.condstore = session.qresync = session.rev2 = session.utf8 = session.uidonly = False
     session.conn.touch(session.service.limits.login_timeout)

@@ -192,8 +192,7 @@ class ImapSession:
         self.conn.close()
 
     def lost(self) -> None:
-        notify.stop(self)
-        self.deselect()
+        self.leave()
         if self.upload is not None:
             self.upload.drop()
             self.upload = None
@@ -524,6 +523,11 @@ class ImapSession:
     def set_sasl(self, state: Any) -> None:
         """Lines go to ``state.line`` until it is None again."""
         self._sasl = state
+
+    def leave(self) -> None:
+        """Look at nothing any more: no mailbox is selected, and none is watched."""
+        notify.stop(self)
+        self.deselect()
 
     def deselect(self) -> None:
         if self.selected is not None and self.account is not None:

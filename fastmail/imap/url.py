@@ -71,7 +71,7 @@ async def read(service: "Service", account: Account, url: Url, selected: bytes |
     store = service.store
     key = selected
     if url.mailbox:
-        key = store.find(account, canonical(url.mailbox, "/"))
+        key = store.find(account, canonical(url.mailbox, service.separator))
     if key is None:
         raise CannotDo("no such mailbox")
     with store.snapshot(account) as snapshot:

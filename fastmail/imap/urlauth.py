@@ -79,7 +79,7 @@ def _digest(secret: bytes, text: str) -> str:
 async def _secret(session: "ImapSession", account: Account, url: urls.Url, make: bool) -> bytes | None:
     """The mailbox's key."""
     store = session.service.store
-    key = store.find(account, canonical(url.mailbox, "/"))
+    key = store.find(account, canonical(url.mailbox, session.service.separator))
     if key is None:
         return None
     with store.snapshot(account) as snapshot:

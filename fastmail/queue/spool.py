@@ -57,6 +57,7 @@ class Spool:
         self._published = published
         self._last = 0
         self._under_way = 0
+        self._preparing = asyncio.Lock()
         self._env: Environment | None = None
         self._queue: CommitQueue | None = None
         self._writer: SegmentWriter | None = None
@@ -118,8 +119,9 @@ class Spool:
         if self._writer is None:
             self._writer = SegmentWriter(self._segments, SEGMENT)
         writer = self._writer
-        while not writer.has_room:
-            await loop.run_in_executor(None, self._prepare, writer)
+        async with self._preparing:
+            while not writer.has_room:
+                await loop.run_in_executor(None, self._prepare, writer)
         item = outgoing.item
         name = item.sender[:200]
         piece, record = writer.append(item.id.to_bytes(12, "big"), name, item.arrived, item.size, outgoing.content)
@@ -135,11 +137,10 @@ class Spool:
         return [piece], apply
 
     def _prepare(self, writer: SegmentWriter) -> None:
-        if not writer.has_room:
-            try:
-                writer.prepare()
-            except OSError as error:
-                raise translate(error) from error
+        try:
+            writer.prepare()
+        except OSError as error:
+            raise translate(error) from error
 
     def _put(self, txn: Any, item: Item, groups: dict[str, list[Rcpt]]) -> None:
         db = self.env.db

@@ -119,6 +119,7 @@ class Runner:
     async def _run(self) -> None:
         while not self._stopping:
             self._wake.clear()
+            begun = time.monotonic()
             try:
                 self._look()
                 pause = self._begin()
@@ -126,12 +127,13 @@ class Runner:
                 log.event("queue.look", "error", error=error)
                 pause = 5.0
             started = time.monotonic()
+            rest = max(LOOK, 10 * (started - begun))  # with many destinations a look is not for nothing
             try:
                 async with asyncio.timeout(max(0.05, min(pause, SWEEP))):
                     await self._wake.wait()
             except TimeoutError:
                 continue
-            await asyncio.sleep(max(0.0, LOOK - (time.monotonic() - started)))
+            await asyncio.sleep(max(0.0, rest - (time.monotonic() - started)))
 
     async def _sweep(self) -> None:
         """Close connections that nobody needs, forget destinations without mail, remove segments without messages."""

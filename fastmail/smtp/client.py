@@ -287,12 +287,12 @@ class SmtpClient:
         lines = [self._mail(sending), *(self._rcpt(one) for one in sending.recipients)]
         count = len(sending.recipients)
         chunking = self.offers("CHUNKING")
-        content = sending.content
-        if sending.eight and not self.offers("8BITMIME"):
-            content = without_eight_bits(content)
-        wire = to_crlf(content) if chunking else dot_stuffed(content)
-        if chunking and not wire.endswith(b"\r\n"):
-            wire += b"\r\n"
+        downgrade = sending.eight and not self.offers("8BITMIME")
+        if len(sending.content) > BLOCK:
+            loop = asyncio.get_running_loop()
+            wire = await loop.run_in_executor(None, _wire, sending.content, downgrade, chunking)
+        else:
+            wire = _wire(sending.content, downgrade, chunking)
         if not self.offers("PIPELINING"):
             replies = []
             for line in lines:
@@ -455,6 +455,14 @@ def _reply(code: int, texts: list[str]) -> Reply:
         enhanced = match.group(0).strip()
         texts = [text[len(match.group(0)) :] if text.startswith(match.group(0)) else text for text in texts]
     return Reply(code, enhanced, "\n".join(texts))
+
+
+def _wire(content: bytes, downgrade: bool, chunking: bool) -> bytes:
+    """A message (LF) as it is sent by BDAT, or by DATA with its final dot."""
+    if downgrade:
+        content = without_eight_bits(content)
+    wire = to_crlf(content) if chunking else dot_stuffed(content)
+    return wire + b"\r\n" if chunking and not wire.endswith(b"\r\n") else wire
 
 
 def _chain(writer: asyncio.StreamWriter) -> list[bytes]:

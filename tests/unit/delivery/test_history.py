@@ -68,3 +68,21 @@ def test_it_can_be_switched_off(tmp_path: Path) -> None:
         assert not (tmp_path / "trace").exists()
 
     asyncio.run(main())
+
+
+def test_what_is_too_much_goes_until_it_fits(tmp_path: Path) -> None:
+    """The size is that of what is kept, so it is the oldest that goes, and not everything."""
+
+    async def main() -> None:
+        history = History(str(tmp_path), 30.0, 1 << 20)
+        for round_ in range(12):
+            for n in range(500):
+                history.note(f"ID{round_}.{n}", "accepted", ("a@b.test",), sender="a@b.test", message_id="m" * 60)
+            await history.close()
+        with history.env.read() as txn:
+            kept = txn.stat(history.env.db["event"])["entries"]
+        assert 1000 < kept < 6000
+        assert history.life("ID11.499") and not history.life("ID0.0")
+        await history.close()
+
+    asyncio.run(main())

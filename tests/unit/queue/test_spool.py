@@ -154,3 +154,11 @@ def test_a_login_sends_so_much_an_hour(tmp_path: Path) -> None:
         assert spool.depth()[0] == 4
 
     run(tmp_path, scenario)
+
+
+def test_a_crowd_at_the_start_makes_one_segment(tmp_path: Path) -> None:
+    async def scenario(spool: Spool) -> None:
+        await asyncio.gather(*(spool.enqueue(outgoing(spool, {"one.test": ["u@one.test"]})) for _ in range(64)))
+        assert len(segments.numbers(str(tmp_path / "queue" / "segments"))) == 1
+
+    run(tmp_path, scenario)
