@@ -3,7 +3,8 @@
 import dataclasses
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from fastmail.auth.verifier import Verifier
 from fastmail.config.load import parse_time
@@ -67,6 +68,18 @@ def read_instance(config: Config) -> str:
             return file.read().strip()[:8] or NO_INSTANCE
     except OSError:
         return NO_INSTANCE
+
+
+@asynccontextmanager
+async def beside(config: Config) -> "AsyncIterator[Assembly]":
+    """A command's own objects, beside a running server (which hears of what it changes) or without one."""
+    assembly = Assembly(config, instance=read_instance(config))
+    assembly.hub.join(config.server.run_dir)
+    await assembly.start()
+    try:
+        yield assembly
+    finally:
+        await assembly.close()
 
 
 class Assembly:

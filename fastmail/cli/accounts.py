@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from fastmail.app.assembly import Assembly, maildir_template
+from fastmail.app.assembly import beside, maildir_template
 from fastmail.auth import schemes
 from fastmail.cli.common import (
     ConfigOption,
@@ -156,14 +156,9 @@ def account_remove(
 
 
 async def _forget(settings: Config, record: AccountRecord) -> None:
-    assembly = Assembly(settings)
-    assembly.hub.join(settings.server.run_dir)
-    await assembly.start()
-    try:
+    async with beside(settings) as assembly:
         await assembly.store.forget(assembly.deliverer.account(record))
         assembly.filler.index.forget(record.id)
-    finally:
-        await assembly.close()
 
 
 @accounts.command("list")

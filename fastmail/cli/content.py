@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from fastmail.app.assembly import Assembly, read_instance
+from fastmail.app.assembly import Assembly, beside
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.interface import AccountRecord
@@ -25,14 +25,9 @@ def _run(settings: Config, work: Work, kind: str = "") -> Any:
 
     async def go() -> Any:
         settings.store.content = kind or settings.store.content
-        assembly = Assembly(settings, instance=read_instance(settings))
-        assembly.hub.join(settings.server.run_dir)
-        await assembly.start()
-        try:
+        async with beside(settings) as assembly:
             with Progress(console=errors, transient=True) as progress:
                 return await work(assembly, progress)
-        finally:
-            await assembly.close()
 
     return asyncio.run(go())
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fastmail._core.lines import to_lf
-from fastmail.app.assembly import Assembly, read_instance
+from fastmail.app.assembly import beside
 from fastmail.cli.common import FAILED, TRY_LATER, ConfigOption, command, errors, fail, read_config
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Envelope, Outcome
@@ -42,10 +42,7 @@ def deliver(
 
 
 async def _deliver(settings: Config, addresses: list[str], sender: str, content: bytes) -> list[Outcome]:
-    assembly = Assembly(settings, instance=read_instance(settings))
-    assembly.hub.join(settings.server.run_dir)
-    await assembly.start()
-    try:
+    async with beside(settings) as assembly:
         envelope = Envelope(sender=str(Address.parse(sender)) if sender else "", helo="localhost", protocol="local")
         outcomes: list[Outcome | None] = []
         for text in addresses:
@@ -58,5 +55,3 @@ async def _deliver(settings: Config, addresses: list[str], sender: str, content:
                 outcomes.append(Outcome(550, "5.1.1", "no such user here"))
         delivered = iter(await assembly.deliverer.deliver(envelope, content) if envelope.recipients else [])
         return [next(delivered) if outcome is None else outcome for outcome in outcomes]
-    finally:
-        await assembly.close()

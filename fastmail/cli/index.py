@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from fastmail.app.assembly import Assembly, read_instance
+from fastmail.app.assembly import Assembly, beside
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.interface import AccountRecord
@@ -78,10 +78,7 @@ def fulltext(
 
 async def _over(settings: Config, account: str, work: Callable[[Assembly, list[AccountRecord], Progress], Any]) -> Any:
     """Run over one account or all, beside a running server."""
-    assembly = Assembly(settings, instance=read_instance(settings))
-    assembly.hub.join(settings.server.run_dir)
-    await assembly.start()
-    try:
+    async with beside(settings) as assembly:
         if account:
             record = assembly.directory.account(account_address(account).key)
             if record is None:
@@ -91,5 +88,3 @@ async def _over(settings: Config, account: str, work: Callable[[Assembly, list[A
             records = list(assembly.directory.accounts())
         with Progress(console=errors, transient=True) as progress:
             return await work(assembly, records, progress)
-    finally:
-        await assembly.close()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastmail.app.assembly import Assembly
+from fastmail.app.assembly import Assembly, beside
 from fastmail.cli.common import ConfigOption, JsonOption, command, fail, output, read_config, show
 from fastmail.message import dsn
 from fastmail.queue.model import Item, Job, id_of
@@ -69,15 +69,12 @@ def _jobs(assembly: Assembly, chosen: Chosen) -> Iterator[tuple[Item, Job]]:
 
 def _run(config: str, work: Any) -> Any:
     async def go() -> Any:
-        assembly = Assembly(read_config(config))
-        assembly.hub.join(assembly.config.server.run_dir)
-        await assembly.start()
-        try:
-            result = work(assembly)
-            return await result if asyncio.iscoroutine(result) else result
-        finally:
-            assembly.hub.publish([BELL])
-            await assembly.close()
+        async with beside(read_config(config)) as assembly:
+            try:
+                result = work(assembly)
+                return await result if asyncio.iscoroutine(result) else result
+            finally:
+                assembly.hub.publish([BELL])
 
     return asyncio.run(go())
 
