@@ -189,6 +189,7 @@ class Assembly:
             separator=config.store.separator,
             directory=self.directory,
             admins=frozenset(config.auth.admins),
+            shared=tuple(config.store.shared_accounts),
             admin_contact=config.server.admin_contact,
             filler=self.filler if config.store.search_index else None,
             **shared,  # type: ignore[arg-type]

@@ -71,7 +71,7 @@ class Auth:
         "account gets with a password set here; one that was imported as a hash has none, and programs that prefer "
         "SCRAM would fail with it.",
     )
-    admins: list[str] = _s([], "Accounts that may set quotas of others by IMAP.")
+    admins: list[str] = _s([], "Accounts that may set quotas and access control lists of others by IMAP.")
     threads: int = _s(2, "Threads that check passwords in each worker.")
 
 
@@ -89,6 +89,11 @@ class Store:
     index_map_size: int = _s(64 << 30, "Largest size of one index environment (address space, not disk).", "size")
     search_index: bool = _s(
         True, "Keep a full-text index of accounts that search in texts; the first search of a mailbox fills it."
+    )
+    shared_accounts: list[str] = _s(
+        [],
+        "Accounts whose mailboxes their domain sees under Shared/, each as its access control lists say (IMAP SETACL); "
+        "what others share is under Other Users/.",
     )
     separator: str = _s("/", 'Between levels of mailbox names, as clients see it: "/" or ".".')
 

@@ -13,6 +13,7 @@ from fastmail._core import mime
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.lines import to_lf
 from fastmail._core.uidset import UidSet
+from fastmail.imap import places
 from fastmail.imap import url as urls
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
@@ -20,7 +21,8 @@ from fastmail.imap.messages import read_set, writable
 from fastmail.imap.urlauth import quote_always
 from fastmail.message.recode import without_binary
 from fastmail.message.sections import UnknownEncoding
-from fastmail.model.errors import CannotDo, TooMuch
+from fastmail.model import rights
+from fastmail.model.errors import CannotDo, NoSuchMailbox, TooMuch
 from fastmail.store.interface import NewMessage
 from fastmail.store.quota import check
 
@@ -131,12 +133,15 @@ def _parts(reader: Reader, waiting: "Iterator[Upload]") -> "list[Upload | bytes]
 
 
 async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked], old: UidSet | None) -> None:
-    account, store = session.account, session.service.store
-    assert account is not None
-    key = store.find(account, name)
-    if key is None:
+    store = session.service.store
+    try:
+        place = await places.find(session, name, "i")
+    except NoSuchMailbox:
         session.conn.write(tag + b" NO [TRYCREATE] mailbox does not exist\r\n")
         return
+    account, key = place.account, place.key
+    assert key is not None
+    allowed = rights.flags(place.rights)
     messages = []
     for one in asked:
         try:
@@ -144,6 +149,8 @@ async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked
         except BadUrl as error:
             session.conn.write(tag + b" NO [BADURL " + quote_always(error.url) + b"] nothing was appended\r\n")
             return
+        one.flags &= allowed  # silently (RFC 4314 4)
+        one.words = one.words if "w" in place.rights else []
         messages.append(await _message(content, one))
     if old is None:
         check(store, account, sum(message.size for message in messages), len(messages))
@@ -153,7 +160,7 @@ async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked
     if old is not None:
         assert session.selected is not None
         session.conn.write(b"* OK " + code + b" replaced\r\n")
-        await store.expunge(account, session.selected.key, old, 0)
+        await store.expunge(session.selected.account, session.selected.key, old, 0)
         session.expunges_too()
         text = b"OK REPLACE completed"
     work = session.finish(tag, text)
@@ -179,7 +186,7 @@ async def _content(session: "ImapSession", asked: Asked) -> bytes | memoryview:
         if not upload.binary and upload.reader.nul:
             raise UnknownEncoding("a message can not have NUL octets: use literal8, or base64 for binary parts")
         return await _plain(bytes(content)) if upload.binary else content
-    account, selected = session.account, session.selected
+    account = session.account
     assert account is not None
     pieces = []
     size = 0
@@ -192,7 +199,7 @@ async def _content(session: "ImapSession", asked: Asked) -> bytes | memoryview:
             ):
                 raise BadUrl(part)
             try:
-                piece = await urls.read(session.service, account, url, selected.key if selected is not None else None)
+                piece = await _piece(session, url)
             except CannotDo:
                 raise BadUrl(part) from None
         else:
@@ -210,6 +217,15 @@ async def _content(session: "ImapSession", asked: Asked) -> bytes | memoryview:
     return await _plain(content) if binary or 0 in content else to_lf(content)
 
 
+async def _piece(session: "ImapSession", url: urls.Url) -> bytes:
+    """What a URL of a CATENATE names: relative ones are of the selected mailbox."""
+    selected = session.selected
+    if url.mailbox or selected is None:
+        assert session.account is not None
+        return await urls.read(session.service, session.account, url, None)
+    return await urls.read(session.service, selected.account, url, selected.key)
+
+
 async def _plain(content: bytes) -> bytes:
     """Without binary parts; a big one on a helper thread."""
     if len(content) > SCAN_ON_LOOP:
@@ -225,7 +241,7 @@ def _replaced(session: "ImapSession", reader: Reader, by_uid: bool) -> UidSet:
     """The message that REPLACE names; the mailbox was writable when its literal was taken or is not now."""
     if session.selected is None:
         raise CannotDo("no mailbox is selected")
-    writable(session.selected)
+    writable(session.selected, "te")
     reader.sp()
     at = reader.pos
     if session.uidonly and not by_uid:

@@ -157,9 +157,8 @@ def _changed(
     session: "ImapSession", selected: Selected, uids: UidSet, since: int, asked: UidSet | None
 ) -> tuple[UidSet, bytes]:
     """(those of ``uids`` that changed after ``since``, VANISHED (EARLIER) for those of ``asked`` that are gone)."""
-    assert session.account is not None
     changed: list[int] = []
-    with session.service.store.snapshot(session.account) as snapshot:
+    with session.service.store.snapshot(selected.account) as snapshot:
         for page in snapshot.pages(selected.key, uids):
             changed += pages.changed_since(page, uids, since)
         gone = UidSet()
@@ -187,10 +186,9 @@ class Job:
     def block(self, uids: UidSet) -> UidSet:
         """Render from the index about one block of the responses for ``uids``; returns those that are left."""
         session, selected, plan = self.session, self.selected, self.plan
-        assert session.account is not None
         out = Out(BLOCK + 8192 if len(uids) > 100 else 1024)
         last = 0
-        with session.service.store.snapshot(session.account) as snapshot:
+        with session.service.store.snapshot(self.selected.account) as snapshot:
             for page in snapshot.pages(selected.key, uids):
                 summaries = self._summaries(snapshot, page, uids) if plan.items & FROM_SUMMARY else None
                 self.missing += render.page(
@@ -218,11 +216,10 @@ class Job:
         """Render with their content, in one snapshot, what can be read without waiting, up to about one block:
         (messages that are left, whether the first of them has to be waited for)."""
         session, selected, plan = self.session, self.selected, self.plan
-        assert session.account is not None
         parts: list[bytes] = []
         size = count = done = 0
         stuck = False
-        with session.service.store.snapshot(session.account) as snapshot:
+        with session.service.store.snapshot(self.selected.account) as snapshot:
             for page in snapshot.pages(selected.key, uids):
                 summaries = self._summaries(snapshot, page, uids)
                 for uid in pages.changed_since(page, uids, 0):
@@ -277,14 +274,13 @@ class Job:
     async def whole(self, tag: bytes) -> None:
         """A FETCH that reads messages or sets \\Seen."""
         session, selected, plan = self.session, self.selected, self.plan
-        assert session.account is not None
         own = None
         seen: UidSet | None = None
-        if plan.sees and not selected.readonly and self.uids:
+        if plan.sees and not selected.readonly and "s" in selected.rights and self.uids:
             unseen = self._unseen()
             if unseen:
                 try:
-                    result = await session.service.store.store(session.account, selected.key, unseen, 1, SEEN, [])
+                    result = await session.service.store.store(selected.account, selected.key, unseen, 1, SEEN, [])
                     own = note_own(selected, result)
                     seen = result.changed
                 except TemporaryError as error:
@@ -315,9 +311,8 @@ class Job:
 
     def _unseen(self) -> UidSet:
         session = self.session
-        assert session.account is not None
         found: list[int] = []
-        with session.service.store.snapshot(session.account) as snapshot:
+        with session.service.store.snapshot(self.selected.account) as snapshot:
             for page in snapshot.pages(self.selected.key, self.uids):
                 found += [r[0] for r in pages.records(page) if not r[1] & SEEN and r[0] in self.uids]
         return UidSet.of(found)
@@ -325,8 +320,7 @@ class Job:
     async def _one(self, uid: int, seen: UidSet | None) -> None:
         """One message with what only its content has."""
         session, selected, plan = self.session, self.selected, self.plan
-        account, store = session.account, session.service.store
-        assert account is not None
+        account, store = selected.account, session.service.store
         content: bytes | None = None
         if plan.needs_content:
             try:

@@ -1,5 +1,5 @@
 """LIST and LSUB (RFC 3501 6.3.8, 6.3.9), with LIST-EXTENDED (RFC 5258), LIST-STATUS (RFC 5819), CHILDREN (RFC 3348),
-SPECIAL-USE (RFC 6154) and LIST-METADATA (RFC 9590).
+SPECIAL-USE (RFC 6154), LIST-METADATA (RFC 9590) and LIST-MYRIGHTS (RFC 8440).
 """
 
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastmail._core.imap import ParseError, Reader
-from fastmail.imap import metadata, status
+from fastmail.imap import acl, metadata, places, status
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import decode_name, done, quoted, wire_text
 from fastmail.model.errors import CannotDo
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
 SELECTION = (b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE")
-RETURN = (b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE")
+RETURN = (b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"MYRIGHTS")
 Match = Callable[[str], bool]
 
 
@@ -93,7 +93,7 @@ def _returns(session: "ImapSession", reader: Reader, asked: Asked) -> None:
         elif option in RETURN:
             asked.returns.add(option)
         else:
-            raise ParseError("SUBSCRIBED, CHILDREN, SPECIAL-USE, STATUS (items) or METADATA (entries)", at)
+            raise ParseError("SUBSCRIBED, CHILDREN, SPECIAL-USE, MYRIGHTS, STATUS (items) or METADATA (entries)", at)
         if reader.peek() == 32:
             reader.sp()
     reader.close()
@@ -118,22 +118,20 @@ def _matcher(session: "ImapSession", reference: bytes, wanted: bytes, sep: str) 
 
 
 async def _list(session: "ImapSession", tag: bytes, asked: Asked) -> None:
-    account, service = session.account, session.service
-    assert account is not None
-    sep = service.separator
+    sep = session.service.separator
     if asked.patterns == [b""] and not asked.extended:
         session.conn.write(b'* LIST (\\Noselect) %b ""\r\n' % quoted(sep))
         await done(session, tag, b"LIST")
         return
-    listing = await service.store.listing(account)
+    listing, found = await places.everything(session)
     matchers = [_matcher(session, asked.reference, wanted, sep)[1] for wanted in asked.patterns]
-    existing = {box.name.replace("/", sep): box for box in listing.mailboxes}
+    existing = {place.shown.replace("/", sep): (place, box) for place, box in found}
     subscribed = {name.replace("/", sep) for name in listing.subscribed}
     chosen = set(existing)
     if b"SUBSCRIBED" in asked.select:
         chosen = subscribed
     if b"SPECIAL-USE" in asked.select:
-        chosen = {name for name in chosen if name in existing and existing[name].special}
+        chosen = {name for name in chosen if name in existing and existing[name][1].special}
     parents = {parent for name in existing for parent in _parents(name, sep)}
     above = {parent for name in chosen for parent in _parents(name, sep)}
     recursive = b"RECURSIVEMATCH" in asked.select
@@ -141,20 +139,31 @@ async def _list(session: "ImapSession", tag: bytes, asked: Asked) -> None:
     for name in sorted(chosen | (above if recursive or not asked.select else set()), key=lambda n: (n != INBOX, n)):
         if not any(match(name) for match in matchers):
             continue
-        box = existing.get(name)
+        place, box = existing.get(name, (None, None))
         if name not in chosen and (_shown_below(name, chosen, matchers, sep) if recursive else box is not None):
             continue
-        marks = _marks(asked, box, name in parents, name in subscribed)
+        own = place is None or place.account == session.account
+        marks = _marks(asked, box, own, name in parents, name in subscribed)
         below = b' ("CHILDINFO" ("SUBSCRIBED"))' if recursive and name in above else b""
         out.append(b"* LIST (%b) %b %b%b\r\n" % (b" ".join(marks), quoted(sep), wire_text(session, name), below))
-        if box is not None and asked.items:
-            out.append(status.line(session, box.name, box, asked.items))
-        if box is not None and asked.entries:
-            found = metadata.values(session, box.key, asked.entries)
-            if found:
-                out.append(metadata.line(session, box.name, found))
+        if place is not None and box is not None:
+            out += _more(session, asked, place, box)
     session.conn.write(b"".join(out))
     await done(session, tag, b"LIST")
+
+
+def _more(session: "ImapSession", asked: Asked, place: places.Place, box: Mailbox) -> list[bytes]:
+    """What comes behind the LIST of a mailbox."""
+    out = []
+    if asked.items and "r" in place.rights:
+        out.append(status.line(session, place, box, asked.items))
+    if b"MYRIGHTS" in asked.returns:
+        out.append(acl.line(session, place))
+    if asked.entries:
+        found = metadata.values(session, place, asked.entries)
+        if found:
+            out.append(metadata.line(session, place.shown, found))
+    return out
 
 
 def _shown_below(name: str, chosen: set[str], matchers: list[Match], sep: str) -> bool:
@@ -163,7 +172,8 @@ def _shown_below(name: str, chosen: set[str], matchers: list[Match], sep: str) -
     return all(any(match(one) for match in matchers) for one in below)
 
 
-def _marks(asked: Asked, box: Mailbox | None, parent: bool, subscribed: bool) -> list[bytes]:
+def _marks(asked: Asked, box: Mailbox | None, own: bool, parent: bool, subscribed: bool) -> list[bytes]:
+    """``own``: it is the account's; the special uses of others' mailboxes are for them."""
     marks = []
     if box is None:
         marks.append(b"\\NonExistent" if asked.extended else b"\\Noselect")
@@ -171,17 +181,15 @@ def _marks(asked: Asked, box: Mailbox | None, parent: bool, subscribed: bool) ->
         marks.append(b"\\Subscribed")
     marks.append(b"\\HasChildren" if parent else b"\\HasNoChildren")
     if box is not None:
-        marks += [text.encode() for bit, text in SPECIAL.items() if box.special & bit]
+        marks += [text.encode() for bit, text in SPECIAL.items() if own and box.special & bit]
     return marks
 
 
 async def _lsub(session: "ImapSession", tag: bytes, reference: bytes, wanted: bytes) -> None:
-    account, service = session.account, session.service
-    assert account is not None
-    sep = service.separator
-    listing = await service.store.listing(account)
+    sep = session.service.separator
+    listing, found = await places.everything(session)
     asked, match = _matcher(session, reference, wanted, sep)
-    existing = {box.name.replace("/", sep) for box in listing.mailboxes}
+    existing = {place.shown.replace("/", sep) for place, _ in found}
     names = {name.replace("/", sep) for name in listing.subscribed}
     parents = {parent for name in names for parent in _parents(name, sep)}
     out = []

@@ -5,10 +5,11 @@
 from typing import TYPE_CHECKING
 
 from fastmail._core.imap import ParseError, Reader, quote
+from fastmail.imap import places
 from fastmail.imap.authenticate import Work
 from fastmail.message.identity import mailbox_id
 from fastmail.model.errors import CannotDo
-from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7, encode_utf7
+from fastmail.model.mailbox_name import INBOX, decode_utf7, encode_utf7
 from fastmail.store.interface import SPECIAL
 from fastmail.store.quota import check
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def read_name(session: "ImapSession", reader: Reader) -> str:
     """A mailbox name from the client; CannotDo for one that can not exist."""
-    return canonical(decode_name(session, reader.astring()), session.service.separator)
+    return places.full_name(session, decode_name(session, reader.astring()))
 
 
 def decode_name(session: "ImapSession", raw: bytes) -> str:
@@ -66,17 +67,19 @@ class UseRefused(CannotDo):
 
 
 async def _create(session: "ImapSession", tag: bytes, name: str, special: int) -> None:
-    account, store = session.account, session.service.store
-    assert account is not None
-    if name == INBOX:
+    store = session.service.store
+    place = await places.may_create(session, name)
+    account = place.account
+    if place.name == INBOX:
         raise CannotDo("INBOX is always there")
     if special:
         listing = await store.listing(account)
         if any(box.special & special for box in listing.mailboxes):
             raise UseRefused("another mailbox has this special use")
     check(store, account, 0, 0, 1)
-    await store.create(account, name, special)
-    key = store.find(account, name)
+    await store.create(account, place.name, special)
+    key = store.find(account, place.name)
+    await places.inherit(session, place)
     code = b"[MAILBOXID (%b)] " % mailbox_id(key) if key is not None else b""
     work = session.finish(tag, b"OK " + code + b"CREATE completed")
     if work is not None:
@@ -98,10 +101,10 @@ def delete(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
 
 
 async def _delete(session: "ImapSession", tag: bytes, name: str) -> None:
-    assert session.account is not None
-    if session.selected is not None and session.selected.name == name:
+    place = await places.find(session, name, "x")
+    if session.selected is not None and session.selected.key == place.key:
         session.deselect()
-    await session.service.store.delete(session.account, name)
+    await session.service.store.delete(place.account, place.name)
     await done(session, tag, b"DELETE")
 
 
@@ -116,8 +119,11 @@ def rename(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
 
 
 async def _rename(session: "ImapSession", tag: bytes, old: str, new: str) -> None:
-    assert session.account is not None
-    await session.service.store.rename(session.account, old, new)
+    source = await places.find(session, old, "x")
+    target = await places.may_create(session, new)
+    if source.account != target.account:
+        raise CannotDo("a mailbox cannot be renamed into another account")
+    await session.service.store.rename(source.account, source.name, target.name)
     await done(session, tag, b"RENAME")
 
 
@@ -148,9 +154,12 @@ def quoted(sep: str) -> bytes:
 
 
 def namespace(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
-    """RFC 2342: one personal namespace."""
+    """RFC 2342; see imap.places."""
     reader.end()
-    session.conn.write(b'* NAMESPACE (("" %b)) NIL NIL\r\n' % quoted(session.service.separator))
+    sep = quoted(session.service.separator)
+    tops = [places.OTHER, places.SHARED] if any(places.shared(session)) else [places.OTHER]
+    others = [b'(("%b" %b))' % ((top + session.service.separator).encode(), sep) for top in tops]
+    session.conn.write(b'* NAMESPACE (("" %b)) %b\r\n' % (sep, b" ".join([*others, b"NIL"][:2])))
     return session.finish(tag, b"OK NAMESPACE completed")  # type: ignore[no-any-return]
 
 

@@ -11,13 +11,16 @@ from fastmail._core import pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
+from fastmail.imap import places
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
 from fastmail.imap.views import FLAGS_ITEM, Selected
-from fastmail.model.errors import CannotDo
+from fastmail.model import rights
+from fastmail.model.errors import CannotDo, NoPermission, NoSuchMailbox
 from fastmail.model.flags import DELETED
-from fastmail.store.interface import ALL_MODSEQ, Account, Store, Stored
+from fastmail.store.interface import ALL_MODSEQ, Store, Stored
 from fastmail.store.quota import check as room
+from fastmail.store.transfer import transfer
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
@@ -38,8 +41,11 @@ def resolve(session: "ImapSession", ranges: tuple[int, ...] | None, by_uid: bool
     return uids
 
 
-def writable(selected: Selected) -> None:
-    """CannotDo when the mailbox was opened with EXAMINE."""
+def writable(selected: Selected, needs: str = "", some: str = "") -> None:
+    """CannotDo when the mailbox was opened with EXAMINE; NoPermission without all of ``needs`` and one of ``some``."""
+    held = selected.rights
+    if not all(one in held for one in needs) or (some and not set(some) & set(held)):
+        raise NoPermission("this account has no right to do that here")
     if selected.readonly:
         raise CannotDo("mailbox is open for reading only")
 
@@ -59,13 +65,12 @@ def expunge(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) ->
         reader.sp()
         uids = read_set(session, reader, True)
     reader.end()
-    writable(selected)
+    writable(selected, "e")
     return _expunge(session, tag, selected, uids)
 
 
 async def _expunge(session: "ImapSession", tag: bytes, selected: Selected, uids: UidSet) -> None:
-    account, store = session.account, session.service.store
-    assert account is not None
+    account, store = selected.account, session.service.store
     with store.snapshot(account) as snapshot:
         box = snapshot.mailbox(selected.key)
     text = b"OK EXPUNGE completed"
@@ -97,7 +102,7 @@ def store(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
         session.condstore = True
     mode, silent, flags, words = reader.store()
     reader.end()
-    writable(selected)
+    writable(selected, "", "swt")
     job = StoreJob(tag, uids, mode, silent, flags, words, by_uid, unchanged)
     waves = session.stores
     if not waves or any(isinstance(one, StoreJob) and one.uids.both(uids) for one in waves[-1]):
@@ -134,11 +139,11 @@ async def run_stores(session: "ImapSession", waves: list[list[StoreJob | bytes]]
 
 
 async def _run_wave(session: "ImapSession", wave: list[StoreJob | bytes], last: bool) -> None:
-    selected, account, store = session.selected, session.account, session.service.store
-    assert selected is not None and account is not None
+    selected, store = session.selected, session.service.store
+    assert selected is not None
     jobs = [job for job in wave if isinstance(job, StoreJob)]
     results = await asyncio.gather(
-        *(_store(store, account, selected, job) for job in jobs),
+        *(_store(store, selected, job) for job in jobs),
         return_exceptions=True,
     )
     own = None
@@ -170,10 +175,33 @@ async def _run_wave(session: "ImapSession", wave: list[StoreJob | bytes], last: 
             session.conn.write(job.tag + b" " + text + b"\r\n")
 
 
-async def _store(store: Store, account: Account, selected: Selected, job: StoreJob) -> Stored | None:
+async def _store(store: Store, selected: Selected, job: StoreJob) -> Stored | None:
     if not job.uids:
         return None
-    return await store.store(account, selected.key, job.uids, job.mode, job.flags, job.words, job.unchanged)
+    if selected.rights != rights.ALL:
+        return await _store_some(store, selected, job)
+    return await store.store(selected.account, selected.key, job.uids, job.mode, job.flags, job.words, job.unchanged)
+
+
+async def _store_some(store: Store, selected: Selected, job: StoreJob) -> Stored:
+    """Change those of the flags that the rights allow; the others stay as they are (RFC 4314 4)."""
+    account, key, allowed = selected.account, selected.key, rights.flags(selected.rights)
+    words = job.words if "w" in selected.rights else []
+    mode, flags, unchanged = job.mode, job.flags & allowed, job.unchanged
+    if mode:
+        if not flags and not words:
+            raise NoPermission("this account has no right to change these flags")
+        return await store.store(account, key, job.uids, mode, flags, words, unchanged)
+    with store.snapshot(account) as snapshot:
+        known = snapshot.keywords(key) if "w" in selected.rights else []
+    kept = {word.lower() for word in words}
+    others = [word for word in known if word.lower() not in kept]
+    cleared = await store.store(account, key, job.uids, -1, allowed & ~flags, others, unchanged)
+    done = await store.store(account, key, job.uids.minus(cleared.refused), 1, flags, words)
+    done.changed = done.changed.plus(cleared.changed)
+    done.same = done.same.minus(done.changed)
+    done.refused, done.before = cleared.refused, cleared.before
+    return done
 
 
 def _tell(session: "ImapSession", selected: Selected, job: StoreJob, result: Stored) -> None:
@@ -200,8 +228,7 @@ def learn_keywords(session: "ImapSession", selected: Selected) -> None:
     """Tell the client of new keywords before they show in a FETCH (RFC 3501 7.2.6)."""
     from fastmail.imap.views import flags_line
 
-    assert session.account is not None
-    with session.service.store.snapshot(session.account) as snapshot:
+    with session.service.store.snapshot(selected.account) as snapshot:
         words = snapshot.keywords(selected.key)
     if words != selected.keywords:
         selected.keywords = words
@@ -210,10 +237,9 @@ def learn_keywords(session: "ImapSession", selected: Selected) -> None:
 
 def responses(session: "ImapSession", selected: Selected, uids: UidSet, with_uid: bool, items: int) -> bytes:
     """FETCH responses with these items of messages as they are now, and MODSEQ for who knows it (RFC 7162 3.1.3)."""
-    assert session.account is not None
     out = Out(64 * len(uids) + 64)
     items |= session.items(with_uid)
-    with session.service.store.snapshot(session.account) as snapshot:
+    with session.service.store.snapshot(selected.account) as snapshot:
         for page in snapshot.pages(selected.key, uids):
             render.page(out, page, selected.uids, uids, items, selected.keywords, selected.recent, None, [], False)
     return out.take()
@@ -238,28 +264,35 @@ def _transfer(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool, 
     reader.end()
     if move:
         assert session.selected is not None
-        writable(session.selected)
+        writable(session.selected, "te")
     return _run_transfer(session, tag, uids, name, move)
 
 
 async def _run_transfer(session: "ImapSession", tag: bytes, uids: UidSet, name: str, move: bool) -> None:
-    selected, account, store = session.selected, session.account, session.service.store
-    assert selected is not None and account is not None
+    selected, store = session.selected, session.service.store
+    assert selected is not None
+    account = selected.account
     word = b"MOVE" if move else b"COPY"
-    target = store.find(account, name)
-    if target is None:
-        await store.listing(account)
-        target = store.find(account, name)
-    if target is None:
+    try:
+        place = await places.find(session, name, "i")
+    except NoSuchMailbox:
         session.conn.write(tag + b" NO [TRYCREATE] mailbox does not exist\r\n")
         return
+    target = place.key
+    assert target is not None
     text = b"OK " + word + b" completed"
     if uids:
-        if account.quota and not move:
+        if place.account.quota and (not move or place.account != account):
             with store.snapshot(account) as snapshot:
                 found = [r for page in snapshot.pages(selected.key, uids) for r in pages.records(page) if r[0] in uids]
-            room(store, account, sum(record[5] for record in found), len(found))
-        result = await store.copy(account, selected.key, uids, target, move)
+            room(store, place.account, sum(record[5] for record in found), len(found))
+        if place.account == account and rights.flags(place.rights) == rights.flags(rights.ALL):
+            result = await store.copy(account, selected.key, uids, target, move)
+        else:
+            allowed, words = rights.flags(place.rights), "w" in place.rights
+            result = await transfer(store, account, selected.key, uids, place.account, target, allowed, words)
+            if move and result.source:
+                result.expunged = await store.expunge(account, selected.key, UidSet.of(result.source), 0)
         if result.source:
             code = b"[COPYUID %d %b %b]" % (
                 result.target.uidvalidity,

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fastmail._core.imap import ParseError, Reader, quote
+from fastmail.imap import places
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import decode_name, wire
-from fastmail.imap.quota import NoPermission
-from fastmail.model.errors import CannotDo, NoSuchMailbox, TooMuch
-from fastmail.model.mailbox_name import canonical
+from fastmail.model import rights
+from fastmail.model.errors import CannotDo, NoPermission, TooMuch
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
@@ -29,18 +29,15 @@ class TooManyEntries(TooMuch):
     """NO [METADATA TOOMANY]."""
 
 
-def _mailbox(session: "ImapSession", reader: Reader) -> tuple[str, bytes]:
-    """(name, key) of the mailbox; the empty name is the server."""
+def _mailbox(session: "ImapSession", reader: Reader) -> places.Place:
+    """The mailbox; the empty name is the server."""
     raw = reader.astring()
     account = session.account
     assert account is not None
     if not raw:
-        return "", account.id.to_bytes(8, "big") + bytes(4)
-    name = canonical(decode_name(session, raw), session.service.separator)
-    key = session.service.store.find(account, name)
-    if key is None:
-        raise NoSuchMailbox("mailbox does not exist")
-    return name, key
+        return places.Place(account, "", "", rights.ALL, account.id.to_bytes(8, "big") + bytes(4))
+    name = places.full_name(session, decode_name(session, raw))
+    return places.check(places.locate(session, name), "l", "rswip")
 
 
 def read_entry(reader: Reader) -> bytes:
@@ -61,7 +58,7 @@ def get(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Wor
     if reader.peek() == 40:
         most, depth = _options(reader)
         reader.sp()
-    name, key = _mailbox(session, reader)
+    place = _mailbox(session, reader)
     reader.sp()
     if reader.peek() == 40 and most < 0 and not depth:
         most, depth, entries = _options_or_entries(reader)
@@ -71,13 +68,13 @@ def get(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Wor
     else:
         entries = read_entries(reader)
     reader.end()
-    found = values(session, key, entries, depth)
+    found = values(session, place, entries, depth)
     longest = max((len(value) for value in found.values()), default=0)
     shown: dict[bytes, bytes | None] = {e: value for e, value in found.items() if most < 0 or len(value) <= most}
     if not depth:
         shown.update(dict.fromkeys(entry for entry in entries if entry not in found))
     if shown:
-        session.conn.write(line(session, name, shown))
+        session.conn.write(line(session, place.shown, shown))
     cut = any(entry not in shown for entry in found)
     code = b"[METADATA LONGENTRIES %d] " % longest if cut else b""
     return session.finish(tag, b"OK " + code + b"GETMETADATA completed")  # type: ignore[no-any-return]
@@ -129,12 +126,19 @@ def _options(reader: Reader) -> tuple[int, int]:
     return most, depth
 
 
-def values(session: "ImapSession", key: bytes, entries: list[bytes], depth: int = 0) -> dict[bytes, bytes]:
+def values(session: "ImapSession", place: places.Place, entries: list[bytes], depth: int = 0) -> dict[bytes, bytes]:
     """Annotations with these names, and below them as far as ``depth`` says."""
-    assert session.account is not None
-    with session.service.store.snapshot(session.account) as snapshot:
-        notes = snapshot.notes(key)
-    if not any(key[8:]) and session.service.admin_contact:
+    assert place.key is not None
+    with session.service.store.snapshot(place.account) as snapshot:
+        notes = snapshot.notes(place.key)
+    mine = _own(session, place)
+    if mine:
+        notes = {
+            name.removeprefix(mine): value
+            for name, value in notes.items()
+            if name.startswith(mine) or not name.startswith(b"/private/")
+        }
+    if not place.shown and session.service.admin_contact:
         notes[b"/shared/admin"] = session.service.admin_contact.encode()
     out: dict[bytes, bytes] = {}
     for entry in entries:
@@ -143,6 +147,12 @@ def values(session: "ImapSession", key: bytes, entries: list[bytes], depth: int 
             if name == entry or (below is not None and (depth == 2 or (depth == 1 and b"/" not in below))):
                 out[name] = value
     return out
+
+
+def _own(session: "ImapSession", place: places.Place) -> bytes:
+    """In front of this account's /private entries of a mailbox that is another's."""
+    assert session.account is not None
+    return b"/of/%d" % session.account.id if place.account != session.account else b""
 
 
 def line(session: "ImapSession", name: str, found: Mapping[bytes, bytes | None]) -> bytes:
@@ -164,7 +174,7 @@ def _string(value: bytes | None) -> bytes:
 def set_(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
     """RFC 5464 4.3."""
     reader.sp()
-    name, key = _mailbox(session, reader)
+    place = _mailbox(session, reader)
     reader.sp()
     reader.open()
     changes: dict[bytes, bytes | None] = {}
@@ -176,23 +186,27 @@ def set_(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Wo
             break
     reader.close()
     reader.end()
-    if not name and any(entry.startswith(b"/shared/") for entry in changes):
-        raise NoPermission("annotations of the server are the administrator's")
+    if any(entry.startswith(b"/shared/") for entry in changes):
+        if not place.shown:
+            raise NoPermission("annotations of the server are the administrator's")
+        places.check(place, "w")
     if any(value is not None and len(value) > LONGEST for value in changes.values()):
         raise EntryTooBig("a value is too long")
-    return _set(session, tag, name, key, changes)
+    return _set(session, tag, place, changes)
 
 
-async def _set(session: "ImapSession", tag: bytes, name: str, key: bytes, changes: dict[bytes, bytes | None]) -> None:
-    assert session.account is not None
+async def _set(session: "ImapSession", tag: bytes, place: places.Place, changes: dict[bytes, bytes | None]) -> None:
+    assert place.key is not None
     store = session.service.store
-    with store.snapshot(session.account) as snapshot:
-        known = snapshot.notes(key)
+    with store.snapshot(place.account) as snapshot:
+        known = snapshot.notes(place.key)
+    mine = _own(session, place)
+    changes = {mine + name if name.startswith(b"/private/") else name: value for name, value in changes.items()}
     if len(known.keys() | {entry for entry, value in changes.items() if value is not None}) > MOST:
         raise TooManyEntries("there are too many annotations")
-    if name and store.find(session.account, name) is None:
+    if place.shown and store.find(place.account, place.name) is None:
         raise CannotDo("mailbox is gone")
-    await store.annotate(session.account, key, changes)
+    await store.annotate(place.account, place.key, changes)
     work = session.finish(tag, b"OK SETMETADATA completed")
     if work is not None:
         await work

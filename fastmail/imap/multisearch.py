@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.uidset import UidSet
+from fastmail.imap import places
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name, wire
 from fastmail.imap.search import Wanted, make_job, narrowed, quoted, read_return
@@ -31,10 +32,10 @@ class Filter:
     kind: bytes
     names: list[str] = field(default_factory=list)
 
-    def has(self, name: str, listing: Listing) -> bool:
-        """Is a mailbox (not the selected one as such) meant?"""
+    def has(self, name: str, own: bool, listing: Listing) -> bool:
+        """Is a mailbox (not the selected one as such) meant? ``own``: it is the account's."""
         if self.kind == b"PERSONAL":
-            return True
+            return own
         if self.kind == b"INBOXES":
             return name == INBOX
         if self.kind == b"SUBSCRIBED":
@@ -102,16 +103,15 @@ async def _run(
     charset: bytes | None,
     tree: tuple[Any, ...],
 ) -> None:
-    account, store = session.account, session.service.store
-    assert account is not None
-    listing = await store.listing(account)
-    for box in listing.mailboxes:
+    listing, found_all = await places.everything(session)
+    for place, box in found_all:
         mine = session.selected is not None and session.selected.key == box.key
-        if not (chosen and mine) and not any(one.has(box.name, listing) for one in filters):
+        named = any(one.has(place.shown, place.account == session.account, listing) for one in filters)
+        if not (chosen and mine) and not (named and "r" in place.rights):
             continue
-        await session.look(box.key)
+        await session.look(place.account, box.key)
         selected = session.selected if mine else None
-        view = selected if selected is not None else _view(session, box)
+        view = selected if selected is not None else _view(session, place, box)
         job = make_job(session, tag, view, charset, tree)
         if job is None:
             return
@@ -124,15 +124,15 @@ async def _run(
         await work
 
 
-def _view(session: "ImapSession", box: Mailbox) -> Selected:
+def _view(session: "ImapSession", place: places.Place, box: Mailbox) -> Selected:
     """A mailbox as it is now, without selecting it."""
-    assert session.account is not None
-    with session.service.store.snapshot(session.account) as snapshot:
+    account = place.account
+    with session.service.store.snapshot(account) as snapshot:
         now = snapshot.mailbox(box.key) or box
         uids, _ = session.service.views.get(snapshot, now)
         words = snapshot.keywords(box.key)
     return Selected(
-        box.key, box.name, now.uidvalidity, True, uids, now.uidnext, now.modseq, now.modseq, UidSet(), words
+        account, box.key, place.shown, now.uidvalidity, True, uids, now.uidnext, now.modseq, now.modseq, UidSet(), words
     )
 
 

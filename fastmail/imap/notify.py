@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.uidset import UidSet
-from fastmail.imap import status
+from fastmail.imap import places, status
 from fastmail.imap.authenticate import Work
 from fastmail.imap.fetch import Job, Plan, make_plan
 from fastmail.imap.mailboxes import quoted, wire
 from fastmail.imap.multisearch import Filter, read_filter
-from fastmail.store.interface import Listing
+from fastmail.store.interface import Account, Listing, Mailbox
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
@@ -126,15 +126,16 @@ class Watcher:
     groups: list[Group]
     known: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
     names: dict[bytes, str] = field(default_factory=dict)
+    foreign: set[str] = field(default_factory=set)
     subscribed: set[str] = field(default_factory=set)
-    watched: dict[bytes, Callable[[], None]] = field(default_factory=dict)
+    watched: dict[bytes, tuple[Account, Callable[[], None]]] = field(default_factory=dict)
     stirred: set[bytes] = field(default_factory=set)
     timer: asyncio.TimerHandle | None = None
 
     def _events(self, name: str, listing: Listing) -> set[bytes]:
         """What is asked for of a mailbox: by the first group that names it (RFC 5465 3.1)."""
         for group in self.groups:
-            if group.filter.kind not in SELECTED and group.filter.has(name, listing):
+            if group.filter.kind not in SELECTED and group.filter.has(name, name not in self.foreign, listing):
                 return group.events
         return set()
 
@@ -150,16 +151,21 @@ class Watcher:
         """Watch everything that is asked for, and tell how it is now where that is asked for too."""
         session = self.session
         assert session.account is not None
-        listing = await session.service.store.listing(session.account)
+        listing, found = await self._look()
         self.subscribed = set(listing.subscribed)
-        self._watch(self._account_key)
-        for box in listing.mailboxes:
-            self.names[box.key] = box.name
-            if self._events(box.name, listing) & MESSAGES:
-                self._watch(box.key)
+        self._watch(session.account, self._account_key)
+        for place, box in found:
+            self.names[box.key] = place.shown
+            if self._events(place.shown, listing) & MESSAGES and "r" in place.rights:
+                self._watch(place.account, box.key)
                 self.known[box.key] = (box.exists, box.uidnext, box.unseen, box.modseq)
                 if with_status and not self._is_selected(box.key):
-                    session.conn.write(status.line(session, box.name, box, self._items()))
+                    session.conn.write(status.line(session, place, box, self._items()))
+
+    async def _look(self) -> tuple[Listing, list[tuple[places.Place, Mailbox]]]:
+        listing, found = await places.everything(self.session)
+        self.foreign = {place.shown for place, _ in found if place.account != self.session.account}
+        return listing, found
 
     def _items(self) -> list[bytes]:
         return [*ITEMS, b"HIGHESTMODSEQ"] if self.session.condstore else ITEMS
@@ -167,22 +173,20 @@ class Watcher:
     def _is_selected(self, key: bytes) -> bool:
         return self.session.selected is not None and self.session.selected.key == key
 
-    def _watch(self, key: bytes) -> None:
+    def _watch(self, account: Account, key: bytes) -> None:
         if key not in self.watched:
-            assert self.session.account is not None
 
             def changed() -> None:
                 self.stir(key)
 
-            self.watched[key] = changed
-            self.session.service.store.watch(self.session.account, key, changed)
+            self.watched[key] = account, changed
+            self.session.service.store.watch(account, key, changed)
 
     def close(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
-        if self.session.account is not None:
-            for key, callback in self.watched.items():
-                self.session.service.store.unwatch(self.session.account, key, callback)
+        for key, (account, callback) in self.watched.items():
+            self.session.service.store.unwatch(account, key, callback)
         self.watched.clear()
 
     def stir(self, key: bytes) -> None:
@@ -203,31 +207,31 @@ class Watcher:
 
     async def _tell(self) -> None:
         session = self.session
-        account, store = session.account, session.service.store
-        if account is None:
+        if session.account is None:
             return
         stirred, self.stirred = self.stirred, set()
-        listing = await store.listing(account)
+        listing, found = await self._look()
         if self._account_key in stirred:
-            self._tell_names(listing)
-        for box in listing.mailboxes:
-            if box.key not in stirred:
+            self._tell_names(listing, found)
+        for place, box in found:
+            if box.key not in stirred or "r" not in place.rights:
                 continue
             if self._is_selected(box.key):
                 await self._tell_selected()
                 continue
             now = (box.exists, box.uidnext, box.unseen, box.modseq)
             before, self.known[box.key] = self.known.get(box.key), now
-            events = self._events(box.name, listing)
+            events = self._events(place.shown, listing)
             came = before is None or now[:2] != before[:2]
             if b"MESSAGENEW" in events and (came or (b"FLAGCHANGE" in events and now != before)):
-                session.conn.write(status.line(session, box.name, box, self._items()))
+                session.conn.write(status.line(session, place, box, self._items()))
 
-    def _tell_names(self, listing: Listing) -> None:
+    def _tell_names(self, listing: Listing, found: list[tuple[places.Place, Mailbox]]) -> None:
         """Mailboxes that were made, removed or renamed, and subscriptions."""
         session = self.session
         sep = quoted(session.service.separator)
-        now = {box.key: box.name for box in listing.mailboxes}
+        now = {box.key: place.shown for place, box in found}
+        owners = {box.key: place.account for place, box in found}
         for key, name in now.items():
             old = self.names.get(key)
             if old == name:
@@ -238,7 +242,7 @@ class Watcher:
                 was = b' ("OLDNAME" (' + wire(session, old) + b"))" if old else b""
                 session.conn.write(b"* LIST (%b) %b %b%b\r\n" % (marks, sep, wire(session, name), was))
             if self._events(name, listing) & MESSAGES:
-                self._watch(key)
+                self._watch(owners[key], key)
         for key, name in self.names.items():
             if key not in now and b"MAILBOXNAME" in self._events(name, listing):
                 session.conn.write(b"* LIST (\\NonExistent) %b %b\r\n" % (sep, wire(session, name)))

@@ -7,9 +7,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from fastmail._core.imap import ParseError, Reader, quote
+from fastmail.imap import places
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name, wire
-from fastmail.model.errors import CannotDo, NoSuchMailbox
+from fastmail.model.errors import CannotDo, NoPermission
 from fastmail.model.quota import Quota
 from fastmail.store.interface import Account
 from fastmail.store.quota import usage
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
 RESOURCES = (b"STORAGE", b"MESSAGE", b"MAILBOX")
-
-
-class NoPermission(CannotDo):
-    """NO [NOPERM]."""
 
 
 class NoSuchRoot(CannotDo):
@@ -42,10 +39,7 @@ def get_quota_root(session: "ImapSession", tag: bytes, reader: Reader, by_uid: b
     reader.sp()
     name = read_name(session, reader)
     reader.end()
-    account = session.account
-    assert account is not None
-    if session.service.store.find(account, name) is None:
-        raise NoSuchMailbox("mailbox does not exist")
+    account = places.check(places.locate(session, name), "", "lrswipkxte").account
     root = b" " + quote(account.address.encode()) if account.quota else b""
     session.conn.write(b"* QUOTAROOT " + wire(session, name) + root + b"\r\n")
     if account.quota:

@@ -285,13 +285,12 @@ class Job:
     def by_index(self, tree: tuple[Any, ...], within: UidSet) -> UidSet:
         """Those of ``within`` for which an index-only tree is true; one pass over the pages."""
         session, selected = self._session, self._selected
-        assert session.account is not None
         program: list[int] = []
         sets: list[UidSet] = []
         self._compile(tree, program, sets)
         code = array("q", program)
         found: list[int] = []
-        with session.service.store.snapshot(session.account) as snapshot:
+        with session.service.store.snapshot(self._selected.account) as snapshot:
             for page in snapshot.pages(selected.key, within):
                 found += pages.search(page, within, code, sets)
         return UidSet.of(found)
@@ -361,8 +360,7 @@ class Job:
     def highest(self, uids: UidSet) -> int:
         """Highest MODSEQ of these messages."""
         session = self._session
-        assert session.account is not None
-        with session.service.store.snapshot(session.account) as snapshot:
+        with session.service.store.snapshot(self._selected.account) as snapshot:
             every = (r for page in snapshot.pages(self._selected.key, uids) for r in pages.records(page))
             return max((record[2] for record in every if record[0] in uids), default=0)
 
@@ -413,9 +411,8 @@ class Job:
     async def _by_sent_day(self, days: tuple[int, int], within: UidSet) -> UidSet:
         found: list[int] = []
         session = self._session
-        assert session.account is not None
         for block in _blocks(within, BLOCK):
-            with session.service.store.snapshot(session.account) as snapshot:
+            with session.service.store.snapshot(self._selected.account) as snapshot:
                 for uid, data in snapshot.summaries(self._selected.key, block).items():
                     day = summary.sent_day(data)
                     if day != summary.NO_DAY and days[0] <= day < days[1]:
@@ -447,9 +444,8 @@ class Job:
         """EMAILID and THREADID (RFC 8474 6)."""
         found: list[int] = []
         session = self._session
-        assert session.account is not None
         for block in _blocks(within, BLOCK):
-            with session.service.store.snapshot(session.account) as snapshot:
+            with session.service.store.snapshot(self._selected.account) as snapshot:
                 for uid, data in snapshot.summaries(self._selected.key, block).items():
                     if message:
                         good = identity.email_id(data) == wanted
@@ -482,8 +478,7 @@ class Job:
 
     def _scan(self, block: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
         session = self._session
-        assert session.account is not None
-        with session.service.store.snapshot(session.account) as snapshot:
+        with session.service.store.snapshot(self._selected.account) as snapshot:
             return snapshot.search_field(self._selected.key, block, name, needle)
 
     async def _whole_header(self, uid: int) -> bytes:
@@ -503,9 +498,8 @@ class Job:
 
     async def _content(self, uid: int) -> bytes | None:
         session = self._session
-        assert session.account is not None
         try:
-            return await session.service.store.content(session.account, self._selected.key, uid)
+            return await session.service.store.content(self._selected.account, self._selected.key, uid)
         except MailError:
             return None
 

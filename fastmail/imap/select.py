@@ -8,16 +8,27 @@ from fastmail._core import fetch, pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
+from fastmail.imap import places
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import quoted, read_name, wire
 from fastmail.imap.views import FLAGS_ITEM, Selected, flags_line
 from fastmail.message.identity import mailbox_id
+from fastmail.model import rights
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import DELETED, MAX_KEYWORDS
 from fastmail.store.interface import Snapshot
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
+
+
+LASTING = (  # the right that changes a flag (RFC 4314 2.1)
+    ("w", rb"\Answered"),
+    ("w", rb"\Flagged"),
+    ("t", rb"\Deleted"),
+    ("s", rb"\Seen"),
+    ("w", rb"\Draft"),
+)
 
 
 @dataclass(slots=True)
@@ -44,7 +55,7 @@ def _select(session: "ImapSession", tag: bytes, reader: Reader, readonly: bool) 
     name = read_name(session, reader)
     resync = _parameters(session, reader) if reader.more() else None
     reader.end()
-    return _open(session, tag, name, readonly, resync)
+    return _open(session, tag, name, b"EXAMINE" if readonly else b"SELECT", resync)
 
 
 def _parameters(session: "ImapSession", reader: Reader) -> Resync | None:
@@ -95,20 +106,17 @@ def _matches(reader: Reader) -> None:
     reader.close()
 
 
-async def _open(session: "ImapSession", tag: bytes, name: str, readonly: bool, resync: Resync | None) -> None:
-    account, store = session.account, session.service.store
-    assert account is not None
+async def _open(session: "ImapSession", tag: bytes, name: str, word: bytes, resync: Resync | None) -> None:
+    store = session.service.store
     if session.selected is not None:
         session.deselect()
         session.conn.write(b"* OK [CLOSED] the mailbox before is closed\r\n")
-    key = store.find(account, name)
-    if key is None:
-        await store.listing(account)  # a folder that another program made
-        key = store.find(account, name)
-    if key is None:
-        raise NoSuchMailbox("mailbox does not exist")
-    await session.look(key)
-    recent = await session.claim_range(key) if not readonly else (0, 0)
+    place = await places.find(session, name, "r")
+    account, key = place.account, place.key
+    assert key is not None
+    readonly = word == b"EXAMINE" or not set(rights.WRITES) & set(place.rights)
+    await session.look(account, key)
+    recent = await session.claim_range(account, key) if not readonly else (0, 0)
     with store.snapshot(account) as snapshot:
         box = snapshot.mailbox(key)
         if box is None:
@@ -120,10 +128,11 @@ async def _open(session: "ImapSession", tag: bytes, name: str, readonly: bool, r
     fresh = UidSet()
     if recent[0] < recent[1] and not session.rev2:
         fresh = uids.both(UidSet.of_ranges((recent[0], recent[1] - 1)))
-    selected = Selected(key, name, box.uidvalidity, readonly, uids, box.uidnext, box.modseq, box.modseq, fresh, words)
-    names = b" ".join([rb"\Answered \Flagged \Deleted \Seen \Draft", *words])
-    more = rb" \*" if len(words) < MAX_KEYWORDS else b""
-    permanent = b"" if readonly else names + more
+    selected = Selected(
+        account, key, name, box.uidvalidity, readonly, uids, box.uidnext, box.modseq, box.modseq, fresh, words
+    )
+    selected.rights = place.rights
+    permanent = b"" if readonly else _permanent(place.rights, words)
     out = [
         flags_line(words),
         b"* OK [PERMANENTFLAGS (%b)] %b\r\n" % (permanent, b"nothing is kept" if readonly else b"kept flags"),
@@ -141,11 +150,20 @@ async def _open(session: "ImapSession", tag: bytes, name: str, readonly: bool, r
     if resync is not None and resync.uidvalidity == box.uidvalidity:
         with store.snapshot(account) as snapshot:
             out.append(_resynced(selected, snapshot, resync, FLAGS_ITEM | session.items(True)))
-    word = b"EXAMINE" if readonly else b"SELECT"
     mode = b"[READ-ONLY]" if readonly else b"[READ-WRITE]"
     out.append(b"%b OK %b %b completed\r\n" % (tag, mode, word))
     session.attach(selected)
     session.conn.write(b"".join(out))
+
+
+def _permanent(held: str, words: list[bytes]) -> bytes:
+    """Flags that this client may change."""
+    names = [name for right, name in LASTING if right in held]
+    if "w" in held:
+        names += words
+        if len(words) < MAX_KEYWORDS:
+            names.append(rb"\*")
+    return b" ".join(names)
 
 
 def _resynced(selected: Selected, snapshot: Snapshot, resync: Resync, items: int) -> bytes:
@@ -170,12 +188,12 @@ def close(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
 
 
 async def _close(session: "ImapSession", tag: bytes) -> None:
-    selected, account = session.selected, session.account
-    assert selected is not None and account is not None
+    selected = session.selected
+    assert selected is not None
     session.deselect()
     code = b""
-    if not selected.readonly:
-        done = await session.service.store.expunge(account, selected.key, None, DELETED)
+    if not selected.readonly and "e" in selected.rights:
+        done = await session.service.store.expunge(selected.account, selected.key, None, DELETED)
         if session.qresync and done.uids:
             code = b"[HIGHESTMODSEQ %d] " % done.modseq
     session.conn.write(tag + b" OK " + code + b"CLOSE completed\r\n")

@@ -17,7 +17,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.auth.verifier import Verifier
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.durable.staging import Staged
-from fastmail.imap import metadata, notify, quota, table
+from fastmail.imap import metadata, notify, places, quota, table
 from fastmail.imap.append import TooBig
 from fastmail.imap.context import Context, refresh, removed
 from fastmail.imap.mailboxes import UseRefused
@@ -30,6 +30,7 @@ from fastmail.model.errors import (
     ClientError,
     MailboxExists,
     MailError,
+    NoPermission,
     NoSuchMailbox,
     OverQuota,
     StorageFull,
@@ -55,7 +56,7 @@ CODES: list[tuple[type[MailError], str]] = [
     (UnknownEncoding, "[UNKNOWN-CTE] "),
     (TooBig, "[TOOBIG] "),
     (OverQuota, "[OVERQUOTA] "),
-    (quota.NoPermission, "[NOPERM] "),
+    (NoPermission, "[NOPERM] "),
     (quota.NoSuchRoot, "[NONEXISTENT] "),
     (metadata.EntryTooBig, f"[METADATA MAXSIZE {metadata.LONGEST}] "),
     (metadata.TooManyEntries, "[METADATA TOOMANY] "),
@@ -78,6 +79,7 @@ class Service:
     staging: str
     directory: Directory
     admins: frozenset[str] = frozenset()
+    shared: tuple[str, ...] = ()
     admin_contact: str = ""
     filler: Filler | None = None
     plaintext: bool | str = False
@@ -446,6 +448,12 @@ class ImapSession:
             self.bad(tag, "[UIDREQUIRED] sequence numbers are off: use UID " + name.decode())
             return
         handler = command.handler
+        if self.selected is not None and self.selected.account is not self.account:
+            try:
+                places.refresh(self)
+            except CannotDo as error:
+                self.fail(tag, error)
+                return
         self._by_uid = by_uid
         self._expunges = by_uid or not command.numbers
         if name != b"FETCH":
@@ -530,17 +538,16 @@ class ImapSession:
         self.deselect()
 
     def deselect(self) -> None:
-        if self.selected is not None and self.account is not None:
-            self.service.store.unwatch(self.account, self.selected.key, self._notified)
+        if self.selected is not None:
+            self.service.store.unwatch(self.selected.account, self.selected.key, self._notified)
         self.selected = None
         self.contexts = []
         self._idle = None
 
     def attach(self, selected: Selected) -> None:
         """This is the selected mailbox now."""
-        assert self.account is not None
         self.selected = selected
-        self.service.store.watch(self.account, selected.key, self._notified)
+        self.service.store.watch(selected.account, selected.key, self._notified)
 
     def _notified(self) -> None:
         """Somebody changed the selected mailbox; only IDLE and NOTIFY tell at once."""
@@ -553,10 +560,10 @@ class ImapSession:
         """Tell what changed in the selected mailbox, as far as the command allows (see imap.table), then the tagged
         reply. May return a coroutine to await."""
         selected = self.selected
-        if selected is None or self.account is None:
+        if selected is None:
             self.conn.write(tag + b" " + text + b"\r\n")
             return None
-        with self.service.store.snapshot(self.account) as snapshot:
+        with self.service.store.snapshot(selected.account) as snapshot:
             box = snapshot.mailbox(selected.key)
         behind = self.contexts and box is not None and box.modseq != self.context_modseq
         if is_quiet(selected, box) and not behind:
@@ -576,14 +583,14 @@ class ImapSession:
     async def tell(self, own: tuple[UidSet, int] | None = None) -> bool:
         """Queue untagged responses for what changed. False when the mailbox is gone and the session was ended."""
         selected = self.selected
-        if selected is None or self.account is None:
+        if selected is None:
             return True
         store = self.service.store
-        with store.snapshot(self.account) as snapshot:
+        with store.snapshot(selected.account) as snapshot:
             box = snapshot.mailbox(selected.key)
         if box is not None and box.uidnext != selected.uidnext and not self.rev2:
             await self.claim(selected)
-        with store.snapshot(self.account) as snapshot:
+        with store.snapshot(selected.account) as snapshot:
             box = snapshot.mailbox(selected.key)
             if box is not None:
                 items, vanished = self.items(self._by_uid), self.qresync or self.uidonly
@@ -600,27 +607,24 @@ class ImapSession:
         self.conn.close()
         return False
 
-    async def claim_range(self, key: bytes) -> tuple[int, int]:
+    async def claim_range(self, account: Account, key: bytes) -> tuple[int, int]:
         """The same for a mailbox by key. Reading goes on when there is no room to write who was told."""
-        assert self.account is not None
         try:
-            return await self.service.store.claim_recent(self.account, key)
+            return await self.service.store.claim_recent(account, key)
         except TemporaryError as error:
             log.event("imap.recent", "warning", error=error)
             return 0, 0
 
-    async def look(self, key: bytes) -> None:
+    async def look(self, account: Account, key: bytes) -> None:
         """Take in what other programs did, as far as there is room to write it down."""
-        assert self.account is not None
         try:
-            await self.service.store.sync(self.account, key)
+            await self.service.store.sync(account, key)
         except TemporaryError as error:
             log.event("imap.sync", "warning", error=error)
 
     async def claim(self, selected: Selected) -> None:
         """Take \\Recent for what is new, unless the mailbox is open for reading only."""
-        assert self.account is not None
         if not selected.readonly:
-            first, end = await self.claim_range(selected.key)
+            first, end = await self.claim_range(selected.account, selected.key)
             if first < end:
                 selected.recent = selected.recent.plus(UidSet.of_ranges((first, end - 1)))

@@ -92,12 +92,11 @@ def _begin(session: "ImapSession", tag: bytes, reader: Reader, run: Callable[[Jo
 
 
 async def _rows(session: "ImapSession", job: Job, found: UidSet, names: tuple[bytes, ...]) -> list[Row]:
-    account, selected = session.account, session.selected
+    selected = session.selected
     assert selected is not None
-    assert account is not None
     out: list[Row] = []
     missing: list[int] = []
-    with session.service.store.snapshot(account) as snapshot:
+    with session.service.store.snapshot(selected.account) as snapshot:
         fields = snapshot.fields(selected.key, found, names)
         for page in snapshot.pages(selected.key, found):
             for record in pages.records(page):

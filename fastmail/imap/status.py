@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastmail._core import pages
 from fastmail._core.imap import ParseError, Reader
+from fastmail.imap import places
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name, wire
 from fastmail.message.identity import mailbox_id
@@ -62,7 +63,7 @@ def read_items(session: "ImapSession", reader: Reader) -> list[bytes]:
     return items
 
 
-def line(session: "ImapSession", name: str, box: Mailbox, items: list[bytes]) -> bytes:
+def line(session: "ImapSession", place: places.Place, box: Mailbox, items: list[bytes]) -> bytes:
     """``* STATUS``."""
     values: dict[bytes, int | bytes] = {
         b"MESSAGES": box.exists,
@@ -75,37 +76,30 @@ def line(session: "ImapSession", name: str, box: Mailbox, items: list[bytes]) ->
         b"HIGHESTMODSEQ": box.modseq,
         b"APPENDLIMIT": session.service.limits.message_size,
         b"MAILBOXID": b"(" + mailbox_id(box.key) + b")",
-        b"DELETED-STORAGE": _deleted_octets(session, box) if b"DELETED-STORAGE" in items else 0,
+        b"DELETED-STORAGE": _deleted_octets(session, place, box) if b"DELETED-STORAGE" in items else 0,
     }
     text = b" ".join(item + b" " + (one if isinstance(one := values[item], bytes) else b"%d" % one) for item in items)
-    return b"* STATUS %b (%b)\r\n" % (wire(session, name), text)
+    return b"* STATUS %b (%b)\r\n" % (wire(session, place.shown), text)
 
 
-def _deleted_octets(session: "ImapSession", box: Mailbox) -> int:
+def _deleted_octets(session: "ImapSession", place: places.Place, box: Mailbox) -> int:
     """What an EXPUNGE would give back (RFC 9208 4.1.4); the only item that looks at messages."""
     if not box.deleted:
         return 0
-    assert session.account is not None
-    with session.service.store.snapshot(session.account) as snapshot:
+    with session.service.store.snapshot(place.account) as snapshot:
         every = (record for page in snapshot.pages(box.key) for record in pages.records(page))
         return sum(record[5] for record in every if record[1] & DELETED)
 
 
 async def _status(session: "ImapSession", tag: bytes, name: str, items: list[bytes]) -> None:
-    account, store = session.account, session.service.store
-    assert account is not None
-    key = store.find(account, name)
-    if key is None:
-        await store.listing(account)
-        key = store.find(account, name)
-    if key is None:
-        raise NoSuchMailbox("mailbox does not exist")
-    await session.look(key)
-    with store.snapshot(account) as snapshot:
-        box = snapshot.mailbox(key)
+    place = await places.find(session, name, "r")
+    assert place.key is not None
+    await session.look(place.account, place.key)
+    with session.service.store.snapshot(place.account) as snapshot:
+        box = snapshot.mailbox(place.key)
     if box is None:
         raise NoSuchMailbox("mailbox does not exist")
-    session.conn.write(line(session, name, box, items))
+    session.conn.write(line(session, place, box, items))
     work = session.finish(tag, b"OK STATUS completed")
     if work is not None:
         await work

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastmail.imap import (
+    acl,
     append,
     authenticate,
     batches,
@@ -83,6 +84,11 @@ COMMANDS: dict[bytes, Command] = {
     b"GETQUOTA": Command(quota.get_quota, AUTH | SELECTED),
     b"GETQUOTAROOT": Command(quota.get_quota_root, AUTH | SELECTED),
     b"SETQUOTA": Command(quota.set_quota, AUTH | SELECTED),
+    b"SETACL": Command(acl.set_acl, AUTH | SELECTED),
+    b"DELETEACL": Command(acl.delete_acl, AUTH | SELECTED),
+    b"GETACL": Command(acl.get_acl, AUTH | SELECTED),
+    b"LISTRIGHTS": Command(acl.list_rights, AUTH | SELECTED),
+    b"MYRIGHTS": Command(acl.my_rights, AUTH | SELECTED),
     b"GETMETADATA": Command(metadata.get, AUTH | SELECTED),
     b"SETMETADATA": Command(metadata.set_, AUTH | SELECTED),
     b"APPEND": Command(append.append, AUTH | SELECTED),

@@ -10,11 +10,12 @@ import time
 from typing import TYPE_CHECKING
 
 from fastmail._core.imap import ParseError, Reader
+from fastmail.imap import places
 from fastmail.imap import url as urls
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
 from fastmail.message import sections, summary
-from fastmail.model.errors import CannotDo, MailError, NoSuchMailbox
+from fastmail.model.errors import CannotDo, MailError, NoPermission, NoSuchMailbox
 from fastmail.model.mailbox_name import canonical
 from fastmail.store.interface import Account
 
@@ -205,10 +206,10 @@ async def _reset(session: "ImapSession", tag: bytes, name: str | None) -> None:
     account, store = session.account, session.service.store
     assert account is not None
     if name is not None:
-        key = store.find(account, name)
-        if key is None:
-            raise NoSuchMailbox("mailbox does not exist")
-        keys = [key]
+        place = await places.find(session, name)
+        if place.account != account or place.key is None:
+            raise NoPermission("the keys of this mailbox are its owner's")
+        keys = [place.key]
     else:
         with store.snapshot(account) as snapshot:
             keys = [box.key for box in snapshot.boxes(account.id)]

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from fastmail._core import fetch, pages
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
-from fastmail.store.interface import Mailbox, Snapshot
+from fastmail.model import rights
+from fastmail.store.interface import Account, Mailbox, Snapshot
 
 EMPTY = UidSet()
 FLAGS_ITEM = 2
@@ -22,8 +23,12 @@ UIDONLY_ITEM = 512
 
 @dataclass(slots=True)
 class Selected:
-    """The selected mailbox. ``modseq``: flag changes up to it were told; ``gone_modseq``: removals up to it."""
+    """The selected mailbox. ``modseq``: flag changes up to it were told; ``gone_modseq``: removals up to it.
 
+    ``account``: whose it is; ``name``: as the client knows it.
+    """
+
+    account: Account
     key: bytes
     name: str
     uidvalidity: int
@@ -35,6 +40,7 @@ class Selected:
     recent: UidSet = field(default_factory=UidSet)
     keywords: list[bytes] = field(default_factory=list)
     saved: UidSet = field(default_factory=UidSet)  # the result of the last SEARCH that was to be saved (RFC 5182)
+    rights: str = rights.ALL
 
     def resolve(self, ranges: tuple[int, ...] | None, by_uid: bool) -> UidSet | None:
         """The UIDs that a sequence set names. None for a sequence number that the client does not have."""

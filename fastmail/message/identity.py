@@ -18,7 +18,9 @@ _ID = re.compile(rb"<[^<>\s]+>")
 
 
 def marked(made: Octets) -> bytes:
-    """A fresh summary with a mark behind it."""
+    """A summary with a mark behind it; one that has a mark keeps it."""
+    if len(summary.rest(made)) == MARK:
+        return bytes(made)
     return bytes(made) + random.getrandbits(64).to_bytes(MARK, "little")
 
 

@@ -38,6 +38,10 @@ class CannotDo(ClientError):
     """Understood and impossible, now and later."""
 
 
+class NoPermission(CannotDo):
+    """The account has no right to do that."""
+
+
 class OverQuota(ClientError):
     """The account holds as much as it may."""
 

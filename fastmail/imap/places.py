@@ -1,0 +1,250 @@
+"""Where a mailbox name leads, and what the session may do there: the one layer that checks rights (RFC 4314 4).
+
+Three namespaces (RFC 2342): the account's own mailboxes without a prefix; ``Other Users/<address>/...`` for what others
+let it see; ``Shared/<name>/...`` for the accounts that the configuration shares with their domain. Everything else of
+a session speaks of a Place: the owner's account, the mailbox's name there, and the rights.
+
+A mailbox that the session may not see does not exist for it: the answer is the same. Which accounts share something
+with whom is noted where the grantee is found by its own row; that note is a hint, the list of rights decides.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastmail.model import rights
+from fastmail.model.errors import CannotDo, NoPermission, NoSuchMailbox
+from fastmail.model.mailbox_name import INBOX, canonical
+from fastmail.store.interface import Account, Listing, Mailbox, Snapshot
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+OTHER = "Other Users"
+SHARED = "Shared"
+ACL = b"/acl"
+FROM = b"/from/"
+
+
+@dataclass(slots=True)
+class Place:
+    """A mailbox as a session sees it: ``name`` in its owner's ``account``, ``shown`` to this client (with "/")."""
+
+    account: Account
+    name: str
+    shown: str
+    rights: str
+    key: bytes | None = None
+
+
+# -------------------------------------------------------------------- names
+
+
+def _dots(session: "ImapSession", level: str) -> str:
+    """An address as one level of a name, or back: where the separator is a dot, its dots are shown as ^."""
+    return level.replace(".", "^") if session.service.separator == "." else level
+
+
+def _plain(session: "ImapSession", level: str) -> str:
+    return level.replace("^", ".") if session.service.separator == "." else level
+
+
+def full_name(session: "ImapSession", text: str) -> str:
+    """A client's name as it is stored and compared, with "/" between levels; CannotDo for one that cannot be."""
+    sep = session.service.separator
+    top, _, rest = text.partition(sep)
+    if top in (OTHER, SHARED) and rest:
+        user, _, below = rest.partition(sep)
+        if below and _owner(session, top, user.lower()) is not None:
+            return f"{top}/{user.lower()}/{canonical(below, sep)}"
+    return canonical(text, sep)
+
+
+def shared(session: "ImapSession") -> Iterator[str]:
+    """Addresses of the shared accounts of this session's domain."""
+    assert session.account is not None
+    domain = rights.domain_of(session.account.address)
+    for address in session.service.shared:
+        if rights.domain_of(address) == domain:
+            yield address
+
+
+def _owner(session: "ImapSession", top: str, level: str) -> Account | None:
+    """Whose mailboxes a prefix names."""
+    name = _plain(session, level)
+    if top == OTHER:
+        address = name if "@" in name else ""
+    else:
+        address = next((one for one in shared(session) if one.partition("@")[0] == name), "")
+    record = session.service.directory.account(address) if address else None
+    return session.service.account(record) if record is not None else None
+
+
+def _prefix(session: "ImapSession", owner: Account) -> str:
+    if owner.address in shared(session):
+        return f"{SHARED}/{_dots(session, owner.address.partition('@')[0])}/"
+    return f"{OTHER}/{_dots(session, owner.address)}/"
+
+
+def split(session: "ImapSession", name: str) -> tuple[Account, str]:
+    """(owner, its name for the mailbox) of a full name."""
+    assert session.account is not None
+    top, _, rest = name.partition("/")
+    if top in (OTHER, SHARED):
+        user, _, below = rest.partition("/")
+        owner = _owner(session, top, user) if below else None
+        if owner is not None:
+            return owner, below
+    return session.account, name
+
+
+# -------------------------------------------------------------------- rights
+
+
+def held(session: "ImapSession", snapshot: Snapshot, owner: Account, key: bytes) -> str:
+    """The session's rights on a mailbox."""
+    assert session.account is not None
+    acl = rights.load(snapshot.notes(key).get(ACL))
+    found = rights.evaluate(acl, owner.address, session.account.address)
+    if session.account.address in session.service.admins:
+        found = rights.union(found, rights.OWNERS)
+    return found
+
+
+def locate(session: "ImapSession", name: str) -> Place:
+    """Where a full name leads now; without a key when there is nothing."""
+    owner, inner = split(session, name)
+    store = session.service.store
+    place = Place(owner, inner, name, "", store.find(owner, inner))
+    if place.key is not None:
+        with store.snapshot(owner) as snapshot:
+            place.rights = held(session, snapshot, owner, place.key)
+    return place
+
+
+async def find(session: "ImapSession", name: str, needs: str = "") -> Place:
+    """The mailbox; NoSuchMailbox where there is none for this session, NoPermission without one of ``needs``."""
+    place = locate(session, name)
+    if place.key is None:
+        await session.service.store.listing(place.account)  # a folder that another program made
+        place = locate(session, name)
+    return check(place, needs)
+
+
+def check(place: Place, needs: str = "", some: str = "") -> Place:
+    """The same for a place that was looked up: all of ``needs``, and one of ``some``."""
+    if place.key is None or not place.rights:
+        raise NoSuchMailbox("mailbox does not exist")
+    if all(one in place.rights for one in needs) and (not some or set(some) & set(place.rights)):
+        return place
+    if "l" not in place.rights:
+        raise NoSuchMailbox("mailbox does not exist")
+    raise NoPermission("this account has no right to do that here")
+
+
+async def may_create(session: "ImapSession", name: str) -> Place:
+    """Where a new mailbox would be: the right to make it is its parent's (RFC 4314 4)."""
+    owner, inner = split(session, name)
+    if owner != session.account:
+        store = session.service.store
+        await store.listing(owner)
+        parent = inner.rpartition("/")[0]
+        while parent and store.find(owner, parent) is None:
+            parent = parent.rpartition("/")[0]
+        prefix = name[: len(name) - len(inner)]
+        check(locate(session, prefix + (parent or INBOX)), "k")
+    return Place(owner, inner, name, rights.ALL)
+
+
+async def inherit(session: "ImapSession", place: Place) -> None:
+    """A new mailbox begins with the list of the one above it (RFC 4314 2)."""
+    store = session.service.store
+    parent = place.name.rpartition("/")[0]
+    above, key = (store.find(place.account, name) if name else None for name in (parent, place.name))
+    if above is not None and key is not None:
+        with store.snapshot(place.account) as snapshot:
+            acl = snapshot.notes(above).get(ACL)
+        if acl:
+            await store.annotate(place.account, key, {ACL: acl})
+
+
+async def set_acl(session: "ImapSession", place: Place, acl: rights.Acl) -> None:
+    """Make it the mailbox's list, and note for whoever is new in it where to look."""
+    assert place.key is not None
+    store = session.service.store
+    for name in acl:
+        hint = _hint_account(session, name, place.account)
+        if hint is not None:
+            key = hint.id.to_bytes(8, "big") + bytes(4)
+            note = FROM + place.account.address.encode()
+            with store.snapshot(hint) as snapshot:
+                known = note in snapshot.notes(key)
+            if not known:
+                await store.annotate(hint, key, {note: b"1"})
+    await store.annotate(place.account, place.key, {ACL: rights.dump(acl)})
+
+
+def _hint_account(session: "ImapSession", name: str, owner: Account) -> Account | None:
+    if name == rights.ANYONE:
+        return _everybody(rights.domain_of(owner.address))
+    record = None if name.startswith("-") or name == owner.address else session.service.directory.account(name)
+    return session.service.account(record) if record is not None else None
+
+
+def _everybody(domain: str) -> Account:
+    """What stands for all accounts of a domain: a number that no account has."""
+    digest = hashlib.blake2b(domain.encode(), digest_size=8).digest()
+    return Account(int.from_bytes(digest, "big") | 1 << 63, f"@{domain}")
+
+
+# -------------------------------------------------------------------- all of them
+
+
+def _givers(session: "ImapSession") -> list[Account]:
+    """Accounts that may share something with this one."""
+    assert session.account is not None
+    service = session.service
+    found = set(shared(session))
+    for one in (session.account, _everybody(rights.domain_of(session.account.address))):
+        with service.store.snapshot(one) as snapshot:
+            for note in snapshot.notes(one.id.to_bytes(8, "big") + bytes(4)):
+                if note.startswith(FROM):
+                    found.add(note.removeprefix(FROM).decode())
+    found.discard(session.account.address)
+    records = (service.directory.account(address) for address in sorted(found))
+    return [service.account(record) for record in records if record is not None and record.enabled]
+
+
+async def foreign(session: "ImapSession") -> list[tuple[Place, Mailbox]]:
+    """Every mailbox of others that the session may see."""
+    out = []
+    store = session.service.store
+    for owner in _givers(session):
+        listing = await store.listing(owner)
+        prefix = _prefix(session, owner)
+        with store.snapshot(owner) as snapshot:
+            for box in listing.mailboxes:
+                letters = held(session, snapshot, owner, box.key)
+                if "l" in letters:
+                    out.append((Place(owner, box.name, prefix + box.name, letters, box.key), box))
+    return out
+
+
+async def everything(session: "ImapSession") -> tuple[Listing, list[tuple[Place, Mailbox]]]:
+    """(the account's own listing, all mailboxes that the session sees)."""
+    assert session.account is not None
+    listing = await session.service.store.listing(session.account)
+    own = [(Place(session.account, box.name, box.name, rights.ALL, box.key), box) for box in listing.mailboxes]
+    return listing, own + await foreign(session)
+
+
+def refresh(session: "ImapSession") -> None:
+    """The rights on the selected mailbox of another account as they are now; CannotDo once it may not be read."""
+    selected = session.selected
+    assert selected is not None
+    with session.service.store.snapshot(selected.account) as snapshot:
+        selected.rights = held(session, snapshot, selected.account, selected.key)
+    if "r" not in selected.rights:
+        session.deselect()
+        raise CannotDo("the right to read the selected mailbox was taken back: it is closed")

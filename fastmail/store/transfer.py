@@ -1,0 +1,45 @@
+"""COPY and MOVE between accounts: read here, kept there, so that each owner's content stays the owner's.
+
+Promise: as within an account. The copies are durable before anything is removed; when not all of them can be made,
+those that were are removed again. EMAILID and THREADID stay, as they are part of the summary.
+"""
+
+from fastmail._core import pages
+from fastmail._core.uidset import UidSet
+from fastmail.store.interface import Account, Appended, Copied, NewMessage, Store
+
+BATCH = 16 << 20  # octets that are kept in one commit
+
+
+async def transfer(
+    store: Store, source: Account, key: bytes, uids: UidSet, target: Account, to: bytes, allowed: int, words: bool
+) -> Copied:
+    """Copy messages to another account's mailbox, with those of the flags that ``allowed`` has, and keywords when
+    ``words``. UIDs in the result correspond in order."""
+    with store.snapshot(source) as snapshot:
+        names = snapshot.keywords(key)
+        rows = [r for page in snapshot.pages(key, uids) for r in pages.records(page) if r[0] in uids]
+        summaries = {uid: bytes(found) for uid, found in snapshot.summaries(key, uids).items()}
+    result = Copied(Appended(to, 0, []), [])
+    batch: list[NewMessage] = []
+    taken: list[int] = []
+    size = 0
+    try:
+        for position, (uid, flags, _, keywords, date, octets, *_) in enumerate(rows):
+            content = await store.content(source, key, uid)
+            if content is not None and uid in summaries:
+                kept = [name for bit, name in enumerate(names) if words and keywords >> bit & 1]
+                batch.append(NewMessage((content,), summaries[uid], octets, date, flags & allowed, kept, dated=True))
+                taken.append(uid)
+                size += len(content)
+            if batch and (size >= BATCH or position == len(rows) - 1):
+                done = await store.append(target, to, batch)
+                result.source += taken
+                result.target.uids += done.uids
+                result.target.uidvalidity, result.target.modseq = done.uidvalidity, done.modseq
+                batch, taken, size = [], [], 0
+    except BaseException:
+        if result.target.uids:
+            await store.expunge(target, to, UidSet.of(result.target.uids), 0)
+        raise
+    return result
