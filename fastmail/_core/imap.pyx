@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint64_t
 
 cdef enum:
     DEPTH = 50
-    SETS = 100000
+    SETS = 1 << 20           # ranges in a set; a line of the usual length cannot have as many
 
 cdef dict FLAGS = {b"\\SEEN": 1, b"\\ANSWERED": 2, b"\\FLAGGED": 4, b"\\DELETED": 8, b"\\DRAFT": 16}
 cdef dict FLAG_KEYS = {
@@ -238,6 +238,7 @@ cdef class Reader:
     def sequence_set(self):
         """Flat (lo, hi, lo, hi, ...); 0 stands for ``*``. None for ``$``, the saved search result (RFC 5182)."""
         cdef list out = []
+        cdef Py_ssize_t n
         if self.pos < self.n and self.p[self.pos] == b'$':
             self.pos += 1
             return None
@@ -247,8 +248,12 @@ cdef class Reader:
             if self.pos < self.n and self.p[self.pos] == b':':
                 self.pos += 1
                 hi = self.seq_number()
-            out.append(lo)
-            out.append(hi)
+            n = len(out)
+            if n and lo and hi >= lo and out[n - 1] == lo - 1 and out[n - 1] >= out[n - 2] > 0:
+                out[n - 1] = hi  # one run, however it is written
+            else:
+                out.append(lo)
+                out.append(hi)
             if len(out) > 2 * SETS:
                 self.fail("a shorter sequence set")
             if self.pos < self.n and self.p[self.pos] == b',':

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from fastmail.auth import oauth
 from fastmail.auth.verifier import Verifier
 from fastmail.config.load import parse_time
 from fastmail.config.settings import Config
@@ -58,7 +59,7 @@ def make_tls(config: Config) -> ServerTls | None:
     """None when no certificate is configured."""
     if not config.tls.certificate:
         return None
-    return ServerTls(config.tls.certificate, config.tls.key, config.tls.minimum_version)
+    return ServerTls(config.tls.certificate, config.tls.key, config.tls.minimum_version, config.tls.client_ca)
 
 
 def read_instance(config: Config) -> str:
@@ -122,7 +123,11 @@ class Assembly:
         )
         self.runner: Runner | None = None
         self.verifier = Verifier(
-            self.directory, max(1, config.auth.threads), config.auth.default_domain, config.auth.mechanisms
+            self.directory,
+            max(1, config.auth.threads),
+            config.auth.default_domain,
+            config.auth.mechanisms,
+            oauth.Tokens(oauth.load(config.oauth, config.base)),
         )
         self.staging = os.path.join(config.server.data_dir, "staging")
 

@@ -1,4 +1,5 @@
-"""SASL exchanges as small machines (RFC 4422, PLAIN RFC 4616, LOGIN draft-murchison-sasl-login, SCRAM RFC 5802).
+"""SASL exchanges as small machines (RFC 4422, PLAIN RFC 4616, LOGIN draft-murchison-sasl-login, SCRAM RFC 5802,
+OAUTHBEARER RFC 7628, XOAUTH2 as Google describes it, EXTERNAL RFC 4422 A).
 
 A protocol feeds decoded responses and gets a challenge to send, or Credentials to check. Anything wrong raises
 SaslError, whose text may be sent; the exchange is over then. Nothing here knows base64 lines or reply codes.
@@ -6,14 +7,15 @@ SaslError, whose text may be sent; the exchange is over then. Nothing here knows
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import scramp
 
 from fastmail.model.errors import ClientError
 
-MAX_RESPONSE = 8192
+MAX_RESPONSE = 32768
 
 
 class SaslError(ClientError):
@@ -124,9 +126,78 @@ class Scram:
         return str(self._server.get_server_final()).encode()
 
 
-Mechanism = Plain | Login | Scram
+@dataclass(frozen=True, slots=True)
+class Token:
+    """The client has a token; ``login`` is whom it says it is, empty for whoever the token is for. One that is refused
+    is told so by ``mechanism.refusal``, and the exchange goes on with that mechanism."""
+
+    login: str
+    token: str
+    mechanism: "Bearer"
+
+
+class Bearer:
+    """OAUTHBEARER and XOAUTH2: one response; behind a refusal the client answers once more and has failed."""
+
+    def __init__(self, name: str, refusal: bytes) -> None:
+        self._name = name
+        self._login = ""
+        self._asked = False
+        self.refusal = refusal
+
+    def step(self, response: bytes | None) -> bytes | Credentials | Token:
+        if self._asked:
+            return Credentials(self._login, b"")  # fails, like any other
+        if response is None:
+            return b""
+        self._asked = True
+        head, _, rest = response.partition(b"\x01")
+        fields = dict(part.partition(b"=")[::2] for part in rest.split(b"\x01") if part)
+        if self._name == "XOAUTH2":
+            if not head.startswith(b"user="):
+                raise SaslError("XOAUTH2 response has not the form user= ^A auth=Bearer token ^A ^A")
+            login = head[5:]
+        else:
+            flag, _, authzid = head.partition(b",")
+            if flag not in (b"n", b"y") or not authzid.endswith(b",") or not response.endswith(b"\x01\x01"):
+                raise SaslError("OAUTHBEARER response has not the form that RFC 7628 gives it")
+            login = authzid[:-1].removeprefix(b"a=").replace(b"=2C", b",").replace(b"=3D", b"=")
+        kind, _, token = fields.get(b"auth", b"").partition(b" ")
+        if kind.lower() != b"bearer" or not token.strip() or not token.isascii():
+            raise SaslError("a Bearer token is expected")
+        self._login = _text(login)
+        return Token(self._login, token.strip().decode(), self)
+
+
+class External:
+    """One response: whom the client acts for, empty for whoever its certificate names."""
+
+    def __init__(self, certified: Sequence[str]) -> None:
+        self._certified = certified
+
+    def step(self, response: bytes | None) -> bytes | Verified | Credentials:
+        if response is None:
+            return b""
+        login = _text(response).lower() or self._certified[0]
+        return Verified(login) if login in self._certified else Credentials(login, b"")
+
+
+class Channel(Protocol):
+    """What a login may lean on: ``end_point`` as in Scram, empty without TLS; ``certified``: addresses in the
+    certificate that the client has shown."""
+
+    @property
+    def end_point(self) -> bytes: ...
+    @property
+    def certified(self) -> Sequence[str]: ...
+
+
+Claim = Credentials | Verified | Token
+Mechanism = Plain | Login | Scram | Bearer | External
+TOKENS = ("OAUTHBEARER", "XOAUTH2")
 PASSWORDS: dict[str, type[Plain] | type[Login]] = {"PLAIN": Plain, "LOGIN": Login}
-NAMES = ("PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS")
+SCRAMS = ("SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS")
+NAMES = (*PASSWORDS, *SCRAMS, *TOKENS, "EXTERNAL")
 
 
 def _text(raw: bytes) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from fastmail.auth import sasl, schemes
+from fastmail.auth.oauth import Settings, Tokens
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.model.errors import TemporaryError
 from fastmail.telemetry.counters import count
@@ -34,7 +35,9 @@ class Verifier:
         threads: int = 2,
         default_domain: str = "",
         mechanisms: Sequence[str] = ("PLAIN", "LOGIN"),
+        tokens: Tokens | None = None,
     ) -> None:
+        self._tokens = tokens or Tokens(Settings())
         self._mechanisms = mechanisms
         self._directory = directory
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="auth")
@@ -46,18 +49,29 @@ class Verifier:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def mechanisms(self, end_point: bytes) -> list[str]:
-        """What a session may use; ``end_point`` as in sasl.Scram, empty without TLS."""
-        return [name for name in self._mechanisms if end_point or not name.endswith("-PLUS")]
+    def mechanisms(self, channel: sasl.Channel) -> list[str]:
+        """What a session may use."""
+        return [name for name in self._mechanisms if self._usable(name, channel)]
 
-    def begin(self, name: str, end_point: bytes) -> sasl.Mechanism | None:
+    def _usable(self, name: str, channel: sasl.Channel) -> bool:
+        if name in sasl.TOKENS:
+            return self._tokens.offered
+        if name == "EXTERNAL":
+            return bool(channel.certified)
+        return bool(channel.end_point) or not name.endswith("-PLUS")
+
+    def begin(self, name: str, channel: sasl.Channel) -> sasl.Mechanism | None:
         """A SASL exchange; None for a mechanism that is not offered."""
-        if name not in self.mechanisms(end_point):
+        if name not in self.mechanisms(channel):
             return None
+        if name in sasl.TOKENS:
+            return sasl.Bearer(name, self._tokens.refusal(name))
+        if name == "EXTERNAL":
+            return sasl.External(channel.certified)
         if name in sasl.PASSWORDS:
             return sasl.PASSWORDS[name]()
         base = name.removesuffix("-PLUS")
-        return sasl.Scram(name, lambda login: self._scram_keys(login, base), end_point)
+        return sasl.Scram(name, lambda login: self._scram_keys(login, base), channel.end_point)
 
     def _address(self, login: str) -> str:
         address = login.lower()
@@ -78,10 +92,16 @@ class Verifier:
         size = hashlib.new(schemes.SCRAM[name]).digest_size
         return salt, os.urandom(size), os.urandom(size), schemes.ITERATIONS
 
-    async def admit(self, claim: sasl.Credentials | sasl.Verified) -> AccountRecord | None:
+    async def admit(self, claim: sasl.Claim) -> AccountRecord | None:
         """The account that a finished exchange leads to."""
         if isinstance(claim, sasl.Credentials):
             return await self.check(claim.login, claim.password)
+        if isinstance(claim, sasl.Token):
+            login = await self._tokens.login(claim.token)
+            if login is None or (claim.login and self._address(claim.login) != self._address(login)):
+                count("auth.failed")
+                return None
+            claim = sasl.Verified(login)
         record = self._directory.account(self._address(claim.login))
         return record if record is not None and record.enabled else None
 

@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import Field, fields
 from typing import Any
 
-from fastmail.auth import sasl
+from fastmail.auth import oauth, sasl
 from fastmail.config.settings import SECTIONS, Config
 from fastmail.model.errors import ConfigError
 from fastmail.net import networks
@@ -149,7 +149,7 @@ def _finish(config: Config, text: str, path: str) -> None:
     base = config.base
     config.server.data_dir = os.path.join(base, config.server.data_dir)
     config.server.run_dir = os.path.join(base, config.server.run_dir or os.path.join(config.server.data_dir, "run"))
-    for key in ("certificate", "key"):
+    for key in ("certificate", "key", "client_ca"):
         value = getattr(config.tls, key)
         if value:
             setattr(config.tls, key, os.path.join(base, value))
@@ -177,6 +177,16 @@ def _finish(config: Config, text: str, path: str) -> None:
     for name in config.auth.mechanisms:
         if name not in sasl.NAMES:
             problem("auth", "mechanisms", f"{name} is not known; known are {', '.join(sasl.NAMES)}")
+    try:
+        tokens = oauth.load(config.oauth, base)
+    except ConfigError as error:
+        problem("oauth", str(error).partition(":")[0].partition(" ")[0], str(error))
+    else:
+        named = [name for name in config.auth.mechanisms if name in sasl.TOKENS]
+        if named and not tokens.jwks and not tokens.introspection:
+            problem("auth", "mechanisms", f"{named[0]} needs jwks or introspection in [oauth]")
+    if "EXTERNAL" in config.auth.mechanisms and not config.tls.client_ca:
+        problem("auth", "mechanisms", "EXTERNAL needs client_ca in [tls]")
     if config.filters.otherwise not in ("tempfail", "accept", "reject"):
         problem("filters", "otherwise", "otherwise must be tempfail, accept or reject")
     if config.relay.tls not in routes.TLS:

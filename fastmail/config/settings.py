@@ -55,6 +55,7 @@ class Tls:
     certificate: str = _s("", "PEM file with the certificate and its chain. Empty: no TLS at all.")
     key: str = _s("", "PEM file with the private key.")
     minimum_version: str = _s("1.2", 'Lowest TLS version: "1.2" or "1.3".')
+    client_ca: str = _s("", "PEM file with the authorities of client certificates, for SASL EXTERNAL. Empty: none.")
 
 
 @dataclass(slots=True)
@@ -67,12 +68,28 @@ class Auth:
     default_domain: str = _s("", "Domain that completes a login name without an @.")
     mechanisms: list[str] = _s(
         ["PLAIN", "LOGIN"],
-        "SASL mechanisms: PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-1 and both with -PLUS. SCRAM needs keys that an "
-        "account gets with a password set here; one that was imported as a hash has none, and programs that prefer "
-        "SCRAM would fail with it.",
+        "SASL mechanisms: PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-1 and both with -PLUS, OAUTHBEARER, XOAUTH2, "
+        "EXTERNAL. SCRAM needs keys that an account gets with a password set here; one that was imported as a hash "
+        "has none, and programs that prefer SCRAM would fail with it. Tokens need [oauth]; EXTERNAL needs [tls] "
+        "client_ca, and certificates with the account's address as an e-mail name.",
     )
     admins: list[str] = _s([], "Accounts that may set quotas and access control lists of others by IMAP.")
     threads: int = _s(2, "Threads that check passwords in each worker.")
+
+
+@dataclass(slots=True)
+class Oauth:
+    """Tokens for OAUTHBEARER and XOAUTH2: who gives them out, and how they are checked."""
+
+    jwks: str = _s("", "Keys of signed tokens (JWT): a file, or an https URL.")
+    introspection: str = _s("", "Or where to ask about tokens (RFC 7662): an https URL; http on this machine.")
+    client: str = _s("", "Name to ask with.")
+    client_secret_file: str = _s("", "File with the password to ask with.")
+    issuer: str = _s("", "Who must have issued a token. Empty: not checked.")
+    audience: str = _s("", "Whom a token must be for. Empty: not checked.")
+    scope: str = _s("", "What a token must allow, names between spaces.")
+    claim: str = _s("email", "What in a token is the account's address.")
+    openid_configuration: str = _s("", "URL told to programs whose token is refused.")
 
 
 @dataclass(slots=True)
@@ -170,6 +187,10 @@ class Limits:
     quota_messages: int = _s(0, "The same in messages.")
     quota_mailboxes: int = _s(0, "The same in mailboxes.")
     command_line: int = _s(65536, "Longest IMAP command, without literals, after login.", "size")
+    background_load: float = _s(
+        2.0,
+        "Load of the machine for each core above which Apple's programs are told that their background work can wait.",
+    )
     errors: int = _s(20, "Bad commands after which a session is ended.")
     auth_failures: int = _s(3, "Failed logins after which a session is ended.")
     auth_failure_delay: float = _s(1.0, "Wait before a failed login is answered.", "time")
@@ -191,6 +212,7 @@ class Config:
     listen: Listen = field(default_factory=Listen)
     tls: Tls = field(default_factory=Tls)
     auth: Auth = field(default_factory=Auth)
+    oauth: Oauth = field(default_factory=Oauth)
     store: Store = field(default_factory=Store)
     relay: Relay = field(default_factory=Relay)
     filters: Filters = field(default_factory=Filters)

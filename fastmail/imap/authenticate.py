@@ -3,6 +3,7 @@ SASL-IR RFC 4959), ID (RFC 2971), ENABLE (RFC 5161).
 """
 
 import asyncio
+import os
 from base64 import b64encode
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
@@ -46,9 +47,7 @@ def capabilities(session: "ImapSession") -> bytes:
         out += b" STARTTLS"
     if not may_login(session):
         return out + b" LOGINDISABLED"
-    return out + b"".join(
-        b" AUTH=" + name.encode() for name in session.service.verifier.mechanisms(session.conn.end_point)
-    )
+    return out + b"".join(b" AUTH=" + name.encode() for name in session.service.verifier.mechanisms(session.conn))
 
 
 def capability(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -94,9 +93,25 @@ def identify(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -
     reader.end()
     shown = " ".join(f"{k.decode('latin-1')}={v.decode('latin-1')}" for k, v in pairs.items() if v)
     log.event("imap.id", "debug", client=shown, account=session.account.address if session.account else None)
+    if _background(pairs) and _loaded(session):
+        count("imap.background_refused")
+        session.conn.write(tag + b" NO [UNAVAILABLE] the server is busy, work in the background can wait\r\n")
+        return None
     version = fastmail.__version__.encode()
     session.conn.write(b'* ID ("name" "fastmail" "version" "' + version + b'")\r\n')
     return session.finish(tag, b"OK ID completed")  # type: ignore[no-any-return]
+
+
+def _background(pairs: dict[bytes, bytes | None]) -> bool:
+    """Does Apple's client say that nobody waits for this connection (TN3189)?"""
+    event = next((value for name, value in pairs.items() if name.lower() == b"event"), None) or b""
+    name = next((value for name, value in pairs.items() if name.lower() == b"name"), None) or b""
+    return name.lower().startswith(b"com.apple.") and any(word in event.lower() for word in (b"back-fill", b"indexer"))
+
+
+def _loaded(session: "ImapSession") -> bool:
+    most = session.service.limits.background_load
+    return bool(most) and os.getloadavg()[0] > most * (os.cpu_count() or 1)
 
 
 def enable(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -161,7 +176,11 @@ def login(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     if not may_login(session):
         session.conn.write(tag + b" NO [PRIVACYREQUIRED] TLS is needed first: STARTTLS\r\n")
         return None
-    return enter(session, tag, sasl.Credentials(name.decode("utf-8", "replace"), password))
+    return _login(session, tag, sasl.Credentials(name.decode("utf-8", "replace"), password))
+
+
+async def _login(session: "ImapSession", tag: bytes, claim: sasl.Credentials) -> None:
+    await enter(session, tag, claim)
 
 
 def authenticate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -173,9 +192,9 @@ def authenticate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: boo
         initial = b"=" if reader.skip(b"=") else reader.astring() if reader.peek() == 34 else _rest(reader)
     reader.end()
     verifier = session.service.verifier
-    mechanism = verifier.begin(name, session.conn.end_point)
+    mechanism = verifier.begin(name, session.conn)
     if mechanism is None:
-        known = ", ".join(verifier.mechanisms(session.conn.end_point)).encode()
+        known = ", ".join(verifier.mechanisms(session.conn)).encode()
         session.conn.write(tag + b" NO [CANNOT] mechanism is not known; known are " + known + b"\r\n")
         return None
     if not may_login(session):
@@ -197,14 +216,14 @@ class Exchange:
 
     def __init__(self, session: "ImapSession", tag: bytes, mechanism: Any) -> None:
         self._session = session
-        self._tag = tag
+        self.tag = tag
         self._mechanism = mechanism
 
     def line(self, line: bytes) -> None:
         """One response from the client."""
         self._session.set_sasl(None)
         if line == b"*":
-            self._session.bad(self._tag, "login cancelled")
+            self._session.bad(self.tag, "login cancelled")
             return
         work = self.step(line)
         if work is not None:
@@ -215,23 +234,32 @@ class Exchange:
         try:
             answer = self._mechanism.step(None if line is None else sasl.decode(line))
         except sasl.SaslError as error:
-            session.bad(self._tag, str(error))
+            session.bad(self.tag, str(error))
             return None
         if isinstance(answer, bytes):
             session.set_sasl(self)
             session.conn.write(b"+ " + b64encode(answer) + b"\r\n")
             return None
-        return enter(session, self._tag, answer)
+        return self._enter(answer)
+
+    async def _enter(self, claim: sasl.Claim) -> None:
+        """A token that is refused is told why before the exchange fails (RFC 7628 3.2.3)."""
+        if not await enter(self._session, self.tag, claim) and isinstance(claim, sasl.Token):
+            self._session.set_sasl(self)
+            self._session.conn.write(b"+ " + b64encode(claim.mechanism.refusal) + b"\r\n")
 
 
-async def enter(session: "ImapSession", tag: bytes, claim: sasl.Credentials | sasl.Verified) -> None:
-    """Check a login and open the account; one text for every failure (RFC 5530 AUTHENTICATIONFAILED)."""
+async def enter(session: "ImapSession", tag: bytes, claim: sasl.Claim) -> bool:
+    """Check a login and open the account; one text for every failure (RFC 5530 AUTHENTICATIONFAILED). False when that
+    is still to be said, of a token."""
     service = session.service
     try:
         record = await service.verifier.admit(claim)
     except TemporaryError:
-        session.conn.write(tag + b" NO [UNAVAILABLE] too many logins wait, try again later\r\n")
-        return
+        session.conn.write(tag + b" NO [UNAVAILABLE] logins cannot be checked now, try again later\r\n")
+        return True
+    if record is None and isinstance(claim, sasl.Token):
+        return False
     if record is None:
         session.failures += 1
         log.event("login.failed", "warning", protocol="imap", login=claim.login, peer=session.conn.host)
@@ -240,7 +268,7 @@ async def enter(session: "ImapSession", tag: bytes, claim: sasl.Credentials | sa
         if session.failures >= service.limits.auth_failures:
             session.conn.write(b"* BYE too many failed logins\r\n")
             session.conn.close()
-        return
+        return True
     account = service.account(record)
     await service.store.open(account)
     session.record, session.account = record, account
@@ -248,3 +276,4 @@ async def enter(session: "ImapSession", tag: bytes, claim: sasl.Credentials | sa
     count("imap.logins")
     log.event("login", "debug", protocol="imap", account=account.address, peer=session.conn.host)
     session.conn.write(tag + b" OK [CAPABILITY " + capabilities(session) + b"] logged in\r\n")
+    return True

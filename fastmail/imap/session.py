@@ -45,7 +45,8 @@ from fastmail.store.quota import check
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-BEFORE_LOGIN = 8192
+BEFORE_LOGIN = 65536  # longest line and literal, for tokens that are logins
+MOST_BETWEEN = 8192  # longest line between two messages of an APPEND
 _TAG = re.compile(rb'[^\x00-\x20(){%*"\\+\x7f-\xff]{1,256}')
 STORES = 256
 APPENDS = 500
@@ -225,6 +226,8 @@ class ImapSession:
             most = self.service.limits.command_line if self.account is not None else BEFORE_LOGIN
             if end < 0:
                 if size - position + len(self._line) > most:
+                    if not self._skipping and not self._line:
+                        self._line = bytes(data[position : position + 300])  # its tag
                     self._skipping = True
                     return size
                 return position
@@ -254,7 +257,7 @@ class ImapSession:
         if len(self.stores) > 1 or len(self.stores[0]) >= STORES:
             return False
         end = find_crlf(data, position, len(data))
-        if end < 0 or end - position > BEFORE_LOGIN:
+        if end < 0 or end - position > MOST_BETWEEN:
             return False
         return _STORE.match(data[position:end]) is not None and bytes(data[end - 2 : end]) != b"}\r"
 
@@ -264,6 +267,8 @@ class ImapSession:
         self._skipping = False
         self._drop()
         tag = match.group(0) if match else b"*"
+        if self._sasl is not None:
+            tag, self._sasl = self._sasl.tag, None
         self.bad(tag, "line is too long")
 
     def _drop(self) -> None:
@@ -311,7 +316,7 @@ class ImapSession:
     def _next_upload(self, upload: Upload, line: bytes, size: int, sync: bool) -> None:
         """One more message of the same APPEND."""
         tag = upload.first.command.partition(b" ")[0]
-        if len(upload.before) >= APPENDS or len(line) > BEFORE_LOGIN:
+        if len(upload.before) >= APPENDS or len(line) > MOST_BETWEEN:
             refusal = f"NO [LIMIT] at most {APPENDS} messages are taken at once"
         else:
             refusal = self._begin_upload(line, size)

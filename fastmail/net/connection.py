@@ -287,6 +287,14 @@ class Connection(asyncio.BufferedProtocol):
         return self._listener.tls.end_point if self.tls and self._listener.tls is not None else b""
 
     @property
+    def certified(self) -> tuple[str, ...]:
+        """Mail addresses in the certificate that the peer has shown, when a known authority signed it."""
+        if not self.tls or self._listener.tls is None or not self._listener.tls.asks:
+            return ()
+        shown = self.transport.get_extra_info("peercert") or {}
+        return tuple(text.lower() for kind, text in shown.get("subjectAltName", ()) if kind == "email")
+
+    @property
     def tls_available(self) -> bool:
         return self._listener.tls is not None
 

@@ -16,10 +16,11 @@ VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class ServerTls:
-    """One context for all listeners of a worker."""
+    """One context for all listeners of a worker. ``client_ca``: authorities whose certificates clients may show."""
 
-    def __init__(self, certificate: str, key: str, minimum: str = "1.2") -> None:
+    def __init__(self, certificate: str, key: str, minimum: str = "1.2", client_ca: str = "") -> None:
         self._files = (certificate, key)
+        self._client_ca = client_ca
         self._minimum = VERSIONS[minimum]
         self.context = self._make()
         self.end_point = self._digest()
@@ -32,7 +33,18 @@ class ServerTls:
             context.load_cert_chain(*self._files)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"cannot use certificate {self._files[0]} with key {self._files[1]}: {error}") from None
+        if self._client_ca:
+            try:
+                context.load_verify_locations(self._client_ca)
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigError(f"cannot use client authorities {self._client_ca}: {error}") from None
+            context.verify_mode = ssl.CERT_OPTIONAL
         return context
+
+    @property
+    def asks(self) -> bool:
+        """Are clients asked for a certificate?"""
+        return bool(self._client_ca)
 
     def _digest(self) -> bytes:
         """What tells this server's end of the channel (RFC 5929 4.1): a digest of its certificate."""

@@ -142,7 +142,7 @@ class Pop3Session:
         return self._conn.tls or allowed is True or (allowed == "loopback" and self._conn.local)
 
     def _mechanisms(self, between: str) -> bytes:
-        return between.join(self._service.verifier.mechanisms(self._conn.end_point)).encode()
+        return between.join(self._service.verifier.mechanisms(self._conn)).encode()
 
     def do_capa(self, rest: bytes) -> None:
         """RFC 2449 5."""
@@ -194,7 +194,7 @@ class Pop3Session:
         name = words[0].decode("ascii", "replace").upper()
         if not self._may_login():
             self._bad("[AUTH] TLS is needed first: STLS")
-        elif len(words) > 2 or (mechanism := self._service.verifier.begin(name, self._conn.end_point)) is None:
+        elif len(words) > 2 or (mechanism := self._service.verifier.begin(name, self._conn)) is None:
             self._bad("mechanism is not known; known are " + self._mechanisms(", ").decode())
         else:
             self._sasl = mechanism
@@ -220,12 +220,16 @@ class Pop3Session:
         self._sasl = None
         self._conn.run(self._login(answer))
 
-    async def _login(self, claim: sasl.Credentials | sasl.Verified) -> None:
+    async def _login(self, claim: sasl.Claim) -> None:
         service = self._service
         try:
             record = await service.verifier.admit(claim)
         except TemporaryError:
-            self._err("[SYS/TEMP] too many logins wait, try again later")
+            self._err("[SYS/TEMP] logins cannot be checked now, try again later")
+            return
+        if record is None and isinstance(claim, sasl.Token):
+            self._sasl = claim.mechanism  # told why, before the exchange fails (RFC 7628 3.2.3)
+            self._conn.write(b"+ " + b64encode(claim.mechanism.refusal) + b"\r\n")
             return
         if record is None:
             self._failures += 1

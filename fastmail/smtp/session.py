@@ -239,7 +239,7 @@ class SmtpSession:
         if self._conn.tls_available and not self._conn.tls:
             lines.append(b"STARTTLS")
         if self._service.kind == SUBMISSION and self._may_authenticate():
-            lines.append(b"AUTH " + " ".join(self._service.verifier.mechanisms(self._conn.end_point)).encode())
+            lines.append(b"AUTH " + " ".join(self._service.verifier.mechanisms(self._conn)).encode())
         self._conn.write(b"".join(b"250-%s\r\n" % x for x in lines[:-1]) + b"250 %s\r\n" % lines[-1])
 
     def do_mail(self, rest: bytes) -> None:
@@ -422,14 +422,14 @@ class SmtpSession:
         elif not 1 <= len(words) <= 2:
             self._bad("501 5.5.4 AUTH mechanism [initial response] is expected")
         elif (mechanism := self._mechanism(words[0])) is None:
-            known = ", ".join(self._service.verifier.mechanisms(self._conn.end_point))
+            known = ", ".join(self._service.verifier.mechanisms(self._conn))
             self._bad(f"504 5.5.4 mechanism is not known; known are {known}")
         else:
             self._sasl = mechanism
             self._sasl_step(words[1] if len(words) == 2 else None)
 
     def _mechanism(self, name: bytes) -> sasl.Mechanism | None:
-        return self._service.verifier.begin(name.decode("ascii", "replace").upper(), self._conn.end_point)
+        return self._service.verifier.begin(name.decode("ascii", "replace").upper(), self._conn)
 
     def _sasl_line(self, line: bytes) -> None:
         text = line.rstrip(b"\r\n")
@@ -452,12 +452,16 @@ class SmtpSession:
         self._sasl = None
         self._conn.run(self._login(answer))
 
-    async def _login(self, claim: sasl.Credentials | sasl.Verified) -> None:
+    async def _login(self, claim: sasl.Claim) -> None:
         limits = self._service.limits
         try:
             record = await self._service.verifier.admit(claim)
         except TemporaryError:
-            self._say("454 4.7.0 too many logins wait, try again later")
+            self._say("454 4.7.0 logins cannot be checked now, try again later")
+            return
+        if record is None and isinstance(claim, sasl.Token):
+            self._sasl = claim.mechanism  # told why, before the exchange fails (RFC 7628 3.2.3)
+            self._conn.write(b"334 " + b64encode(claim.mechanism.refusal) + b"\r\n")
             return
         if record is None:
             self._failures += 1

@@ -67,7 +67,7 @@ def test_plain_and_login() -> None:
         sasl.Credentials("me", b"pw"),
     ]
     assert sasl.decode(b"=") == b""
-    for bad in (b"!", b"a", b"A" * 9000):
+    for bad in (b"!", b"a", b"A" * 40000):
         with pytest.raises(sasl.SaslError):
             sasl.decode(bad)
 

@@ -90,6 +90,7 @@ def test_binding_to_the_channel(tmp_path: Path) -> None:
 
             class Tls:
                 end_point = end
+                asks = False
                 context = None
 
             client.connection.tls = True
