@@ -102,7 +102,10 @@ class Assembly:
         )
         quota = Quota(config.limits.quota_storage, config.limits.quota_messages, config.limits.quota_mailboxes)
         self.filler = Filler(FullText(config.server.data_dir), self.store)
-        self.deliverer = Deliverer(self.directory, self.store, maildir_template(config), config.server.hostname, quota)
+        control = os.path.join(config.server.data_dir, config.store.control) if config.store.control else ""
+        self.deliverer = Deliverer(
+            self.directory, self.store, maildir_template(config), config.server.hostname, quota, control
+        )
         relay = config.relay
         self.routes = routes.parse(relay.routes, relay.tls_policies, config.base)
         self.spool = Spool(config.server.data_dir, relay.map_size, lambda: self.hub.publish([BELL]))
@@ -192,6 +195,7 @@ class Assembly:
             staging=self.staging,
             plaintext=plaintext,
             separator=config.store.separator,
+            prefix=config.store.prefix,
             directory=self.directory,
             admins=frozenset(config.auth.admins),
             shared=tuple(config.store.shared_accounts),

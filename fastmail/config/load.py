@@ -168,6 +168,8 @@ def _finish(config: Config, text: str, path: str) -> None:
         problem("store", "maildir", "the template may use {domain} and {user} only")
     if "{user}" not in template:
         problem("store", "maildir", "the template needs {user}, or accounts would share a Maildir")
+    if config.store.prefix and not config.store.prefix.endswith(config.store.separator):
+        problem("store", "prefix", f'prefix must end with the separator "{config.store.separator}"')
     if config.limits.message_size > 1 << 31:
         problem("limits", "message_size", "message_size must not be above 2 GiB")
     try:

@@ -112,6 +112,16 @@ class Store:
         "Accounts whose mailboxes their domain sees under Shared/, each as its access control lists say (IMAP SETACL); "
         "what others share is under Other Users/.",
     )
+    control: str = _s(
+        "",
+        "Where the server before kept UIDs and subscriptions, if not in the Maildirs: a template as above (Dovecot's "
+        "CONTROL=).",
+    )
+    prefix: str = _s(
+        "",
+        'What the names of all mailboxes but INBOX begin with, as clients see it, such as "INBOX."; for users who come '
+        "from Courier, or from a Dovecot with such a namespace. It ends with the separator.",
+    )
     separator: str = _s("/", 'Between levels of mailbox names, as clients see it: "/" or ".".')
 
 

@@ -83,10 +83,17 @@ def note_accepted(
 
 
 class Deliverer:
-    """One in each worker. ``template`` is the Maildir path with {domain} and {user}."""
+    """One in each worker. ``template`` is the Maildir path with {domain} and {user}; ``control``: the same for the
+    control files of the server before."""
 
     def __init__(
-        self, directory: Directory, store: Store, template: str, hostname: str, quota: Quota = NO_QUOTA
+        self,
+        directory: Directory,
+        store: Store,
+        template: str,
+        hostname: str,
+        quota: Quota = NO_QUOTA,
+        control: str = "",
     ) -> None:
         self.directory = directory
         self.store = store
@@ -94,6 +101,7 @@ class Deliverer:
         self._quota = quota
         self.history: History | None = None
         self._template = template
+        self._control = control
         self._accounts: dict[str, Account] = {}
 
     def account(self, record: AccountRecord) -> Account:
@@ -106,7 +114,11 @@ class Deliverer:
             self._accounts.clear()
         user, _, domain = record.address.rpartition("@")
         self._accounts[record.address] = account = Account(
-            record.id, record.address, self._template.format(domain=domain, user=user), quota
+            record.id,
+            record.address,
+            self._template.format(domain=domain, user=user),
+            quota,
+            self._control.format(domain=domain, user=user),
         )
         return account
 

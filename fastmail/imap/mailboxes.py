@@ -145,7 +145,7 @@ def unsubscribe(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool
 
 async def _subscribe(session: "ImapSession", tag: bytes, name: str, on: bool) -> None:
     assert session.account is not None
-    await session.service.store.subscribe(session.account, name, on)
+    await session.service.store.subscribe(session.account, places.subscription(session, name), on)
     await done(session, tag, b"SUBSCRIBE" if on else b"UNSUBSCRIBE")
 
 
@@ -159,7 +159,8 @@ def namespace(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) 
     sep = quoted(session.service.separator)
     tops = [places.OTHER, places.SHARED] if any(places.shared(session)) else [places.OTHER]
     others = [b'(("%b" %b))' % ((top + session.service.separator).encode(), sep) for top in tops]
-    session.conn.write(b'* NAMESPACE (("" %b)) %b\r\n' % (sep, b" ".join([*others, b"NIL"][:2])))
+    own = session.service.prefix.encode()
+    session.conn.write(b'* NAMESPACE (("%b" %b)) %b\r\n' % (own, sep, b" ".join([*others, b"NIL"][:2])))
     return session.finish(tag, b"OK NAMESPACE completed")  # type: ignore[no-any-return]
 
 

@@ -19,7 +19,7 @@ from fastmail.model.mailbox_name import INBOX, canonical
 from fastmail.store.interface import Account, Listing, Mailbox, Snapshot
 
 if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
+    from fastmail.imap.session import ImapSession, Service
 
 OTHER = "Other Users"
 SHARED = "Shared"
@@ -58,7 +58,28 @@ def full_name(session: "ImapSession", text: str) -> str:
         user, _, below = rest.partition(sep)
         if below and _owner(session, top, user.lower()) is not None:
             return f"{top}/{user.lower()}/{canonical(below, sep)}"
-    return canonical(text, sep)
+    return shown_name(session, personal(session.service, text))
+
+
+def _prefixed(prefix: str, separator: str) -> str:
+    return prefix.replace(separator, "/")
+
+
+def personal(service: "Service", text: str) -> str:
+    """A client's name of the account's own mailbox as the store has it; INBOX needs no prefix."""
+    sep, prefix = service.separator, service.prefix
+    if text.upper() == INBOX:
+        return INBOX
+    if text[: len(prefix)].upper() != prefix.upper():
+        raise CannotDo(f"names of mailboxes begin with {prefix}")
+    return canonical(text[len(prefix) :], sep)
+
+
+def shown_name(session: "ImapSession", name: str) -> str:
+    """The account's own mailbox, or a subscription, as the client knows it, with "/"."""
+    if name == INBOX or name.partition("/")[0] in (OTHER, SHARED):
+        return name
+    return _prefixed(session.service.prefix, session.service.separator) + name
 
 
 def shared(session: "ImapSession") -> Iterator[str]:
@@ -96,7 +117,14 @@ def split(session: "ImapSession", name: str) -> tuple[Account, str]:
         owner = _owner(session, top, user) if below else None
         if owner is not None:
             return owner, below
-    return session.account, name
+    prefix = _prefixed(session.service.prefix, session.service.separator)
+    return session.account, name if name == INBOX else name.removeprefix(prefix)
+
+
+def subscription(session: "ImapSession", name: str) -> str:
+    """A full name as it is kept among the subscriptions."""
+    owner, inner = split(session, name)
+    return inner if owner == session.account else name
 
 
 # -------------------------------------------------------------------- rights
@@ -232,11 +260,15 @@ async def foreign(session: "ImapSession") -> list[tuple[Place, Mailbox]]:
 
 
 async def everything(session: "ImapSession") -> tuple[Listing, list[tuple[Place, Mailbox]]]:
-    """(the account's own listing, all mailboxes that the session sees)."""
+    """(the account's own listing with its subscriptions as shown, all mailboxes that the session sees)."""
     assert session.account is not None
     listing = await session.service.store.listing(session.account)
-    own = [(Place(session.account, box.name, box.name, rights.ALL, box.key), box) for box in listing.mailboxes]
-    return listing, own + await foreign(session)
+    own = [
+        (Place(session.account, box.name, shown_name(session, box.name), rights.ALL, box.key), box)
+        for box in listing.mailboxes
+    ]
+    subscribed = {shown_name(session, name) for name in listing.subscribed}
+    return Listing(listing.mailboxes, subscribed), own + await foreign(session)
 
 
 def refresh(session: "ImapSession") -> None:

@@ -85,6 +85,7 @@ class Service:
     filler: Filler | None = None
     plaintext: bool | str = False
     separator: str = "/"
+    prefix: str = ""
     views: ViewCache = field(default_factory=ViewCache)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from fastmail._core.imap import ParseError, Reader
+from fastmail.imap import places
 from fastmail.message import sections, summary
 from fastmail.model.errors import CannotDo, MailError
-from fastmail.model.mailbox_name import canonical
 from fastmail.store.interface import Account
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def read(service: "Service", account: Account, url: Url, selected: bytes |
     store = service.store
     key = selected
     if url.mailbox:
-        key = store.find(account, canonical(url.mailbox, service.separator))
+        key = store.find(account, places.personal(service, url.mailbox))
     if key is None:
         raise CannotDo("no such mailbox")
     with store.snapshot(account) as snapshot:

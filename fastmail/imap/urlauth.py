@@ -16,7 +16,6 @@ from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
 from fastmail.message import sections, summary
 from fastmail.model.errors import CannotDo, MailError, NoPermission, NoSuchMailbox
-from fastmail.model.mailbox_name import canonical
 from fastmail.store.interface import Account
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def _digest(secret: bytes, text: str) -> str:
 async def _secret(session: "ImapSession", account: Account, url: urls.Url, make: bool) -> bytes | None:
     """The mailbox's key."""
     store = session.service.store
-    key = store.find(account, canonical(url.mailbox, session.service.separator))
+    key = store.find(account, places.personal(session.service, url.mailbox))
     if key is None:
         return None
     with store.snapshot(account) as snapshot:

@@ -7,7 +7,7 @@ come from there download nothing twice.
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,7 @@ class Pop3Session:
         "_service",
         "_sizes",
         "_skipping",
+        "_uidls",
         "_uids",
         "_user",
         "_validity",
@@ -68,7 +69,8 @@ class Pop3Session:
         self._conn = connection
         self._account: Account | None = None
         self._key = b""
-        self._uids = UidSet()
+        self._uids: UidSet | Sequence[int] = []
+        self._uidls: dict[int, bytes] = {}  # other than our own form
         self._sizes: list[int] = []
         self._validity = 0
         self._deleted: set[int] = set()
@@ -251,9 +253,11 @@ class Pop3Session:
                 box = snapshot.mailbox(key)
                 assert box is not None
                 self._validity = box.uidvalidity
-                self._uids = UidSet().plus_pages(snapshot.presence(key), 0)
+                uids = UidSet().plus_pages(snapshot.presence(key), 0)
                 for page in snapshot.pages(key):
-                    self._sizes += pages.sizes(page, self._uids)
+                    self._sizes += pages.sizes(page, uids)
+                self._uids = uids
+                self._take_over(snapshot.pop3(key))
         except (MailError, OSError) as error:
             log.event("pop3.open", "error", account=account.address, error=repr(error))
             self._err("[SYS/TEMP] mailbox is not available, try again later")
@@ -264,6 +268,25 @@ class Pop3Session:
         count("pop3.logins")
         log.event("login", "debug", protocol="pop3", account=account.address, peer=self._conn.host)
         self._ok(f"{len(self._sizes)} messages")
+
+    def _take_over(self, known: dict[int, tuple[int, bytes]]) -> None:
+        """Show messages as the server before did: its order first, and its UIDLs."""
+        if not known:
+            return
+        places = {uid: order for uid, (order, _) in known.items() if order}
+        rows = list(zip(self._uids, self._sizes, strict=True))
+        rows.sort(key=lambda row: (row[0] not in places, places.get(row[0], row[0])))
+        self._uids = [uid for uid, _ in rows]
+        self._sizes = [size for _, size in rows]
+        self._uidls = {uid: uidl for uid, (_, uidl) in known.items() if uidl}
+
+    def _uid(self, number: int) -> int:
+        uids = self._uids
+        return uids.uid(number) if isinstance(uids, UidSet) else uids[number - 1]
+
+    def _uidl(self, uid: int) -> str:
+        known = self._uidls.get(uid) if self._uidls else None
+        return f"{uid:08x}{self._validity:08x}" if known is None else known.decode("ascii", "replace")
 
     # ---------------------------------------------------------------- in the mailbox (RFC 1939 5, 7)
 
@@ -298,11 +321,10 @@ class Pop3Session:
         if rest.strip():
             number = self._number(rest.strip())
             if number:
-                self._ok(f"{number} {self._uids.uid(number):08x}{self._validity:08x}")
+                self._ok(f"{number} {self._uidl(self._uid(number))}")
             return
-        tail = f"{self._validity:08x}"
         gone = self._deleted
-        lines = [f"{n} {uid:08x}{tail}" for n, uid in enumerate(self._uids, 1) if n not in gone]
+        lines = [f"{n} {self._uidl(uid)}" for n, uid in enumerate(self._uids, 1) if n not in gone]
         self._multi("unique ids", lines)
 
     def do_retr(self, rest: bytes) -> None:
@@ -322,7 +344,7 @@ class Pop3Session:
     async def _send(self, number: int, lines: int) -> None:
         assert self._account is not None
         try:
-            content = await self._service.store.content(self._account, self._key, self._uids.uid(number))
+            content = await self._service.store.content(self._account, self._key, self._uid(number))
         except MailError as error:
             log.event("pop3.unreadable", "error", account=self._account.address, error=error)
             self._err("[SYS/TEMP] message can not be read now")
@@ -360,11 +382,11 @@ class Pop3Session:
     async def _update(self, account: Account) -> None:
         store = self._service.store
         try:
-            seen = UidSet.of(sorted(self._uids.uid(n) for n in self._read - self._deleted))
+            seen = UidSet.of(sorted(self._uid(n) for n in self._read - self._deleted))
             if seen:
                 await store.store(account, self._key, seen, 1, SEEN, [])
             if self._deleted:
-                await store.expunge(account, self._key, UidSet.of(sorted(self._uids.uid(n) for n in self._deleted)), 0)
+                await store.expunge(account, self._key, UidSet.of(sorted(self._uid(n) for n in self._deleted)), 0)
             self._ok("bye")
         except (MailError, OSError) as error:
             log.event("pop3.update", "error", account=account.address, error=repr(error))

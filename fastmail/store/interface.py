@@ -23,12 +23,14 @@ Unsure = list[tuple[int, list[bytes] | None]]
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who owns mailboxes. ``root`` is where a backend that keeps files puts them."""
+    """Who owns mailboxes. ``root`` is where a backend that keeps files puts them; ``control``: where another server
+    kept what it knew of them, empty for the same place."""
 
     id: int
     address: str
     root: str = ""
     quota: Quota = NO_QUOTA
+    control: str = ""
 
 
 # attributes of a mailbox (RFC 6154), as bits of Mailbox.special
@@ -171,6 +173,10 @@ class Snapshot(Protocol):
         ...
 
     def keywords(self, key: bytes) -> list[bytes]: ...
+    def pop3(self, key: bytes) -> dict[int, tuple[int, bytes]]:
+        """{uid: (place before all without one, or 0; UIDL, or empty)} of messages that another server had named for
+        POP3 clients; empty for nearly every mailbox."""
+        ...
 
 
 class Store(Protocol):

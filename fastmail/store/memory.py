@@ -129,6 +129,9 @@ class MemorySnapshot:
     def keywords(self, key: bytes) -> list[bytes]:
         return list(self._store.boxes[key].words)
 
+    def pop3(self, key: bytes) -> dict[int, tuple[int, bytes]]:
+        return {}
+
 
 class MemoryStore:
     """See interface.Store."""

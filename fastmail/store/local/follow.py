@@ -105,17 +105,14 @@ class Follower:
         if not plan:
             return not plan.pending
         generation = plan.generation
-        known = None
+        known = foreign.Control()
         if plan.fresh:
-            known = await store.help(foreign.read_uidlist, directory)
-            words = await store.help(foreign.read_keywords, directory)
-            if not await store.submit(
-                account, lambda txn, t: sync.begin_adoption(txn, t, key, generation, known, words)
-            ):
+            place = foreign.control_directory(account.root, account.control, box.name)
+            known = await store.help(foreign.read_control, place)
+            if not await store.submit(account, lambda txn, t: sync.begin_adoption(txn, t, key, generation, known)):
                 return None
             generation = max(generation, 1)
-        uids = known.uids if known is not None else {}
-        floor = known.uidnext if known is not None else 1
+        uids, floor = known.uids, known.uidnext
         if uids:
             plan.new.sort(key=lambda item: uids.get(base_of(item[1]), 1 << 40))
         if plan.new and not plan.fresh:
@@ -123,7 +120,7 @@ class Follower:
         total = len(plan.new)
         for start in range(0, total, sync.ADOPT_BATCH):
             part = plan.new[start : start + sync.ADOPT_BATCH]
-            found = await store.help(sync.examine, directory, part, uids)
+            found = await store.help(sync.examine, directory, part, known)
             if not found:
                 continue
             expected = generation

@@ -1,39 +1,81 @@
-"""Control files that Dovecot and Courier leave in a Maildir: UIDs and keyword names are taken over from them.
+"""Control files that Dovecot and Courier leave in a Maildir: UIDs, keywords, POP3 UIDLs and order, and subscriptions
+are taken over from them, and written for Dovecot where an account goes back to it.
 
-Read only. A file that is damaged is ignored as a whole (new UIDs are better than wrong ones), never repaired.
+Reading: a file that is damaged is ignored as a whole (new UIDs are better than wrong ones), never repaired. Writing:
+each file appears whole or not at all, synced, and belongs to the Maildir's owner.
 """
 
 import os
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+
+from fastmail.durable.replace import replace_file
+from fastmail.model.errors import CannotDo
+from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7, encode_utf7
+
+LARGEST = 256 << 20
+_WORD = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]+")
+_ESCAPES = {b"\x010": b"\0", b"\x011": b"\x01", b"\x01t": b"\t", b"\x01r": b"\r", b"\x01n": b"\n"}
 
 
 @dataclass(slots=True)
-class UidList:
-    """What a control file says: UIDVALIDITY, the next UID, and the UID of each base name."""
+class Control:
+    """What the control files of a mailbox say, by base name: UIDs, keyword bits, and how POP3 shows the message
+    (``order``: its place before those without one; 0 for none). ``words``: names of the keyword bits."""
 
     uidvalidity: int = 0
     uidnext: int = 1
     uids: dict[bytes, int] = field(default_factory=dict)
+    pop3: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
+    keywords: dict[bytes, int] = field(default_factory=dict)
+    words: list[bytes] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.uidvalidity or self.pop3 or self.words)
 
 
-def read_uidlist(directory: str) -> UidList | None:
-    """``dovecot-uidlist`` version 3 or 1, or ``courierimapuiddb`` (which has the form of version 1)."""
+def _read(directory: str, name: str, most: int = LARGEST) -> bytes | None:
+    try:
+        with open(os.path.join(directory, name), "rb") as file:
+            return file.read(most)
+    except OSError:
+        return None
+
+
+def control_directory(root: str, control: str, name: str) -> str:
+    """Where the control files of a mailbox are: in its Maildir, or in a tree of their own (``CONTROL=``), where INBOX
+    has a directory like the others."""
+    inner = encode_utf7(name).decode().replace("/", ".")
+    if control:
+        return os.path.join(control, "." + inner)
+    return root if name == INBOX else os.path.join(root, "." + inner)
+
+
+def read_control(directory: str) -> Control:
+    """Everything that is known of a mailbox; empty when there is nothing, or nothing sound."""
+    found = Control()
     for name in ("dovecot-uidlist", "courierimapuiddb"):
-        try:
-            with open(os.path.join(directory, name), "rb") as file:
-                found = parse_uidlist(file.read(256 << 20))
-        except OSError:
-            continue
-        if found is not None:
-            return found
-    return None
+        data = _read(directory, name)
+        parsed = parse_uidlist(data) if data is not None else None
+        if parsed is not None:
+            found = parsed
+            break
+    found.words = read_keywords(directory)
+    if not found.words:
+        _courier_keywords(directory, found)
+    if not found.pop3:
+        data = _read(directory, "courierpop3dsizelist")
+        found.pop3 = parse_sizelist(data) if data is not None else {}
+    return found
 
 
-def parse_uidlist(data: bytes) -> UidList | None:
-    """None when it is damaged or of a version that nobody has described."""
+def parse_uidlist(data: bytes) -> Control | None:
+    """``dovecot-uidlist`` version 3 or 1, or ``courierimapuiddb`` (which has the form of version 1). None when it is
+    damaged or of a version that nobody has described."""
     lines = data.replace(b"\r", b"").split(b"\n")
     header = lines[0].split(b" ")
-    out = UidList()
+    out = Control()
     try:
         if header[0] == b"3":
             fields = {token[:1]: token[1:] for token in header[1:] if token}
@@ -48,15 +90,19 @@ def parse_uidlist(data: bytes) -> UidList | None:
                 continue
             number, _, rest = line.partition(b" ")
             uid = int(number)
+            more = b""
             if header[0] == b"3":
                 at = 0 if rest.startswith(b":") else rest.find(b" :") + 1
-                name = rest[at + 1 :] if rest[at : at + 1] == b":" else b""
+                more, name = rest[:at], rest[at + 1 :] if rest[at : at + 1] == b":" else b""
             else:
                 name = rest
             if uid <= last or not name:
                 return None
             last = uid
-            out.uids[name.partition(b":")[0]] = uid
+            base = name.partition(b":")[0]
+            out.uids[base] = uid
+            if more:
+                _pop3_fields(out, base, more)
     except (ValueError, IndexError, KeyError):
         return None
     if not 0 < out.uidvalidity <= 0xFFFFFFFF or not 0 < out.uidnext <= 0xFFFFFFFF or last >= 0xFFFFFFFF:
@@ -65,16 +111,159 @@ def parse_uidlist(data: bytes) -> UidList | None:
     return out
 
 
+def _pop3_fields(out: Control, base: bytes, more: bytes) -> None:
+    """``P`` (UIDL; empty for the base name) and ``O`` (order) of a record."""
+    fields = {token[:1]: token[1:] for token in more.split(b" ") if token}
+    uidl = fields.get(b"P")
+    order = int(fields.get(b"O", b"0"))
+    if uidl is not None or order:
+        out.pop3[base] = order, base if uidl == b"" else uidl or b""
+
+
 def read_keywords(directory: str) -> list[bytes]:
     """Names of the letters a, b, ...; from ``dovecot-keywords``; gaps become ``unknown-<n>``."""
     names: dict[int, bytes] = {}
-    try:
-        with open(os.path.join(directory, "dovecot-keywords"), "rb") as file:
-            for line in file.read(65536).split(b"\n"):
-                number, space, word = line.partition(b" ")
-                usable = word and all(32 < c < 127 and c not in b'(){%*"\\]' for c in word)
-                if space and number.isdigit() and int(number) < 26 and usable and int(number) not in names:
-                    names[int(number)] = word
-    except OSError:
-        return []
+    for line in (_read(directory, "dovecot-keywords", 65536) or b"").split(b"\n"):
+        number, space, word = line.partition(b" ")
+        usable = _WORD.fullmatch(word)
+        if space and number.isdigit() and int(number) < 26 and usable and int(number) not in names:
+            names[int(number)] = word
     return [names.get(i, b"unknown-%d" % i) for i in range(max(names, default=-1) + 1)]
+
+
+def _courier_keywords(directory: str, out: Control) -> None:
+    """``courierimapkeywords``: names and, for each base name, which of them it has; then changes, a file each."""
+    place = os.path.join(directory, "courierimapkeywords")
+    head, _, rest = (_read(place, ":list") or b"").partition(b"\n\n")
+    known = {word: bit for bit, word in enumerate(head.split(b"\n")) if _WORD.fullmatch(word)}
+    for line in rest.split(b"\n"):
+        base, colon, numbers = line.rpartition(b":")
+        if colon:
+            bits = [int(number) for number in numbers.split() if number.isdigit() and int(number) < 64]
+            out.keywords[base] = sum(1 << bit for bit in set(bits) if bit in known.values())
+    try:
+        names = sorted(os.listdir(os.fsencode(place)), key=lambda name: (not name.startswith(b"."), name))
+    except OSError:
+        names = []
+    for name in names:
+        if name.startswith(b":"):
+            continue
+        base = re.sub(rb"^\.\d+\.", b"", name)
+        words = (_read(place, os.fsdecode(name), 65536) or b"").split(b"\n")
+        good = [word for word in words if _WORD.fullmatch(word)]
+        for word in good:
+            if word not in known and len(known) < 64:
+                known[word] = len(known)
+        out.keywords[base] = sum(1 << known[word] for word in set(good) if word in known)
+    out.words = [word for word, _ in sorted(known.items(), key=lambda item: item[1])]
+
+
+def parse_sizelist(data: bytes) -> dict[bytes, tuple[int, bytes]]:
+    """``courierpop3dsizelist`` version 0 to 3: order and UIDL of each base name."""
+    lines = data.split(b"\n")
+    version = int(lines[0][1:2]) if lines[0][:1] == b"/" and lines[0][1:2].isdigit() else 0
+    out: dict[bytes, tuple[int, bytes]] = {}
+    for order, line in enumerate(lines[1 if version else 0 :], 1):
+        words = line.split(b" ")
+        if len(words) < 2:
+            continue
+        base = words[0].rpartition(b"/")[2].partition(b":")[0]
+        number, validity = 0, b"0"
+        if version and len(words) > 2:
+            parts = words[2].split(b":")
+            number = int(parts[0]) if parts[0].isdigit() else 0
+            validity = parts[1] if version > 1 and len(parts) > 1 else b"0"
+        if number:
+            uidl = b"UID%d" % number + (b"-" + validity if validity not in (b"0", b"") else b"")
+        else:
+            uidl = b"".join(b"+%02X" % c if c < 0x21 or c > 0x7E or c in b"'\"+" else bytes([c]) for c in base)
+        out[base] = order, uidl
+    return out
+
+
+def read_subscriptions(directory: str) -> list[str] | None:
+    """Subscribed names with "/" between levels, from Dovecot's ``subscriptions`` or Courier's
+    ``courierimapsubscribed``; None when neither is there."""
+    data = _read(directory, "subscriptions", 16 << 20)
+    if data is not None:
+        return parse_subscriptions(data)
+    data = _read(directory, "courierimapsubscribed", 16 << 20)
+    if data is None:
+        return None
+    names = [line if line == b"INBOX" else line.removeprefix(b"INBOX.") for line in data.split(b"\n")]
+    return _usable(name.replace(b".", b"/") for name in names)
+
+
+def parse_subscriptions(data: bytes) -> list[str]:
+    """Version 2 (with a header, levels between tabs) or 1 (levels between dots)."""
+    if not data.startswith(b"V\t2\n"):
+        return _usable(line.replace(b".", b"/") for line in data.split(b"\n"))
+    lines = data.split(b"\n")[1:]
+    parts = [[_ESCAPE.sub(lambda m: _ESCAPES[m.group(0)], part) for part in line.split(b"\t")] for line in lines]
+    return _usable(b"/".join(levels) for levels in parts)
+
+
+_ESCAPE = re.compile(rb"\x01[01trn]")
+
+
+def _usable(names: Iterable[bytes]) -> list[str]:
+    out = []
+    for name in names:
+        if not name:
+            continue
+        try:
+            out.append(canonical(decode_utf7(name), "/"))
+        except CannotDo:
+            continue
+    return out
+
+
+# ---------------------------------------------------------------- for an account that goes back
+
+
+@dataclass(slots=True)
+class Kept:
+    """One message as a uidlist names it."""
+
+    uid: int
+    base: bytes
+    order: int = 0
+    uidl: bytes = b""
+
+
+def uidlist(uidvalidity: int, uidnext: int, guid: bytes, messages: Sequence[Kept]) -> bytes:
+    """``dovecot-uidlist`` version 3; ``guid`` is 32 hex digits, empty where Dovecot shall make one."""
+    out = [b"3 V%d N%d" % (uidvalidity, uidnext) + (b" G" + guid if guid else b"") + b"\n"]
+    for one in messages:
+        fields = b" O%d" % one.order if one.order else b""
+        if one.uidl:
+            fields += b" P" + (b"" if one.uidl == one.base else one.uidl)
+        out.append(b"%d%b :%b\n" % (one.uid, fields, one.base))
+    return b"".join(out)
+
+
+def guid_of(directory: str) -> bytes:
+    """The mailbox's GUID in the uidlist that is there."""
+    head = (_read(directory, "dovecot-uidlist", 4096) or b"").partition(b"\n")[0]
+    found = re.search(rb" G([0-9a-f]{32})(?: |$)", head)
+    return found.group(1) if found else b""
+
+
+def keyword_file(words: Sequence[bytes]) -> bytes:
+    """``dovecot-keywords`` with the names that have a letter."""
+    return b"".join(b"%d %b\n" % (i, word) for i, word in enumerate(words[:26]))
+
+
+def subscription_file(names: Iterable[str]) -> bytes:
+    """``subscriptions`` version 2."""
+    lines = [b"\t".join(_escape(part) for part in encode_utf7(name).split(b"/")) for name in sorted(names)]
+    return b"V\t2\n\n" + b"".join(line + b"\n" for line in lines)
+
+
+def _escape(part: bytes) -> bytes:
+    return re.sub(rb"[\x00\x01\t\r\n]", lambda m: {v: k for k, v in _ESCAPES.items()}[m.group(0)], part)
+
+
+def write(directory: str, name: str, data: bytes) -> None:
+    """Put a control file in place, for the directory's owner."""
+    replace_file(os.path.join(directory, name), data, like=directory)

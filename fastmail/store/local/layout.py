@@ -9,6 +9,7 @@
                                              record(40, as in a page), value for msg; settled into page and msg soon
     name    account(8) name                  mailbox id(4)
     subs    account(8) name                  empty; subscribed names, which need not exist
+    pop     mailbox key(12) uid(4)           order(4), then the UIDL: how POP3 shows a message that was taken over
     note    mailbox key(12) name             an annotation's value; mailbox id 0 is the account
     kw      mailbox key(12)                  keyword names, NUL between them; position = bit
     gone    mailbox key(12) modseq(8)        expunged UIDs as u32 pairs first, last
@@ -30,7 +31,23 @@ from fastmail.store.interface import Mailbox
 from fastmail.store.local.arrivals import Arrivals
 
 LAYOUT = 2
-TABLES = ["page", "msg", "new", "name", "subs", "note", "kw", "gone", "todo", "trash", "ref", "dead", "moved", "seg"]
+TABLES = [
+    "page",
+    "msg",
+    "new",
+    "name",
+    "subs",
+    "pop",
+    "note",
+    "kw",
+    "gone",
+    "todo",
+    "trash",
+    "ref",
+    "dead",
+    "moved",
+    "seg",
+]
 
 # version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
 # created (s since 1970), generation (grows when files of other programs are taken in), settled (arrivals up to this
@@ -53,6 +70,7 @@ class Tables(NamedTuple):
     new: Any
     name: Any
     subs: Any
+    pop: Any
     note: Any
     kw: Any
     gone: Any

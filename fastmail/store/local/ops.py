@@ -415,7 +415,7 @@ def drop(txn: Any, t: Tables, box: Mailbox) -> None:
         content.release(txn, t, record)
     txn.delete(layout.account_key(int.from_bytes(box.key[:8], "big")) + box.name.encode(), db=t.name)
     txn.delete(box.key, db=t.kw)
-    for table in (t.page, t.msg, t.gone, t.todo, t.trash, t.note):
+    for table in (t.page, t.msg, t.gone, t.todo, t.trash, t.note, t.pop):
         cursor = txn.cursor(db=table)
         if cursor.set_range(box.key):
             while cursor.key()[:12] == box.key and cursor.delete():

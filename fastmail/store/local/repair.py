@@ -80,11 +80,11 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
         names.sort(key=lambda item: (known.uids.get(base_of(item[1]), 1 << 40), arrival_order(item[1])))
         found: list[sync.Found] = []
         for start in range(0, len(names), sync.ADOPT_BATCH):
-            found += await store.help(sync.examine, directory, names[start : start + sync.ADOPT_BATCH], known.uids)
+            found += await store.help(sync.examine, directory, names[start : start + sync.ADOPT_BATCH], known)
         key = box.key
 
         def apply(
-            txn: Any, t: Tables, key: bytes = key, found: list[sync.Found] = found, known: foreign.UidList = known
+            txn: Any, t: Tables, key: bytes = key, found: list[sync.Found] = found, known: foreign.Control = known
         ) -> bytes:
             _replace(txn, t, key, found, known)
             return key
@@ -93,18 +93,19 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
     return await check(store, account)
 
 
-def _known_uids(store: LocalStore, account: Account, box: Mailbox, directory: str) -> foreign.UidList:
+def _known_uids(store: LocalStore, account: Account, box: Mailbox, directory: str) -> foreign.Control:
     shard = store.shard(account.id)
     try:
         known, _, _, row = sync.read_index(shard.env.begin, shard.tables, box.key)
         if known:
-            return foreign.UidList(row.uidvalidity, row.uidnext, {base: uid for base, (uid, _) in known.items()})
+            return foreign.Control(row.uidvalidity, row.uidnext, {base: uid for base, (uid, _) in known.items()})
     except (MailError, ValueError):
         pass
-    return foreign.read_uidlist(directory) or foreign.UidList(box.uidvalidity, box.uidnext)
+    found = foreign.read_control(foreign.control_directory(account.root, account.control, box.name))
+    return found if found.uidvalidity else foreign.Control(box.uidvalidity, box.uidnext)
 
 
-def _names_on_disk(store: LocalStore, directory: str, known: foreign.UidList) -> list[tuple[bytes, bytes]]:
+def _names_on_disk(store: LocalStore, directory: str, known: foreign.Control) -> list[tuple[bytes, bytes]]:
     """Marks and names of the files, without what a running server may be delivering right now."""
     return [
         (mark, name)
@@ -116,7 +117,7 @@ def _names_on_disk(store: LocalStore, directory: str, known: foreign.UidList) ->
     ]
 
 
-def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: foreign.UidList) -> None:
+def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: foreign.Control) -> None:
     """All records of a mailbox from what was found; what was delivered since the listing keeps its record."""
     box = ops.load(txn, t, key)
     late: list[tuple[Any, bytes, bytes]] = []

@@ -180,6 +180,12 @@ class LocalSnapshot:
     def keywords(self, key: bytes) -> list[bytes]:
         return ops.keyword_names(self._txn, self._t, key)
 
+    def pop3(self, key: bytes) -> dict[int, tuple[int, bytes]]:
+        return {
+            int.from_bytes(at[12:], "big"): (int.from_bytes(value[:4], "little"), bytes(value[4:]))
+            for at, value in ops.rows(self._txn, self._t.pop, key)
+        }
+
     def record(self, marked: bytes, nowait: bool = False) -> bytes | None:
         """The content of a record in a segment."""
         _, ident, skip, length = MARK.unpack(marked)

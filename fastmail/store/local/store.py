@@ -34,7 +34,7 @@ from fastmail.store.interface import (
     NewMessage,
     Stored,
 )
-from fastmail.store.local import content, housekeeping, layout, ops
+from fastmail.store.local import content, foreign, housekeeping, layout, ops
 from fastmail.store.local.follow import Follower
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, folder, path_of, sizes_in
@@ -166,6 +166,9 @@ class LocalStore:
             return
         if self.find(account, INBOX) is None:
             fresh = await self.help(_make_root, account.root) if self._files(account) else True
+            subscribed = None
+            if not fresh:
+                subscribed = await self.help(foreign.read_subscriptions, account.control or account.root)
             names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh else {})}
             for name in names:
                 if name != INBOX and self._files(account):
@@ -177,7 +180,10 @@ class LocalStore:
                         box = ops.create(txn, t, account.id, name, special)
                         box.generation = 1 if fresh else 0
                         ops.save(txn, t, box)
-                        ops.subscribe(txn, t, account.id, name, True)
+                        if subscribed is None:
+                            ops.subscribe(txn, t, account.id, name, True)
+                for name in subscribed or ():
+                    ops.subscribe(txn, t, account.id, name, True)
 
             await self.submit(account, apply)
             if self._files(account):

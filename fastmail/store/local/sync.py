@@ -177,9 +177,10 @@ class Found:
     saved: int
     summary: bytes
     marked: bytes
+    pop3: tuple[int, bytes] | None = None
 
 
-def examine(directory: str, items: Sequence[tuple[bytes, bytes]], uids: dict[bytes, int]) -> list[Found]:
+def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: foreign.Control) -> list[Found]:
     """Read and scan new files; those that vanished or are no regular files are left out."""
     out = []
     for mark, name in items:
@@ -193,16 +194,18 @@ def examine(directory: str, items: Sequence[tuple[bytes, bytes]], uids: dict[byt
             continue
         summary = mime.scan(data)
         parsed = FileName.parse(name)
+        base = base_of(name)
         out.append(
             Found(
-                uids.get(base_of(name), 0),
+                known.uids.get(base, 0),
                 parsed.flags,
-                parsed.keywords,
+                parsed.keywords | known.keywords.get(base, 0),
                 int(status.st_mtime),
                 int.from_bytes(summary[20:24], "little"),
                 int(status.st_ctime) & 0xFFFFFFFF,
                 summary,
                 mark + name,
+                known.pop3.get(base),
             )
         )
     return out
@@ -211,19 +214,17 @@ def examine(directory: str, items: Sequence[tuple[bytes, bytes]], uids: dict[byt
 # ---------------------------------------------------------------- applied in the writer's transaction
 
 
-def begin_adoption(
-    txn: Any, t: Tables, key: bytes, generation: int, known: foreign.UidList | None, words: list[bytes]
-) -> bool:
+def begin_adoption(txn: Any, t: Tables, key: bytes, generation: int, known: foreign.Control) -> bool:
     """First look at a mailbox: take UIDVALIDITY and keyword names over. False when another worker was first."""
     box = ops.load(txn, t, key)
     if box.generation != generation:
         return False
     if box.generation == 0:
         box.generation = 1
-        if known is not None and box.uidnext == 1:
+        if known.uidvalidity and box.uidnext == 1:
             box.uidvalidity = known.uidvalidity
-        if words and not ops.keyword_names(txn, t, key):
-            txn.put(key, b"\0".join(words), db=t.kw)
+        if known.words and not ops.keyword_names(txn, t, key):
+            txn.put(key, b"\0".join(known.words), db=t.kw)
         ops.save(txn, t, box)
     return True
 
@@ -246,6 +247,8 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
         uid = ops.append_record(txn, t, box, item.flags, item.keywords, item.date, item.size, item.saved)
         at = layout.uid_key(key, uid)
         txn.put(at, layout.pack_message(item.marked, marked(item.summary)), db=t.msg)
+        if item.pop3 is not None:
+            txn.put(at, item.pop3[0].to_bytes(4, "little") + item.pop3[1], db=t.pop)
         if item.marked[:1] == b"c" and box.recent_from == uid:
             box.recent_from = uid + 1
     ops.save(txn, t, box)
