@@ -136,25 +136,31 @@ def test_dovecot_copies_the_whole_account(
         "mail_prefetch_count = 20\n"
     )
     theirs = dovecot.Dovecot(base / "dovecot", base / "mail", extra)
-    (base / "mail" / "copy").mkdir()
-    dovecot.own(base / "mail")
+    (base / "mail" / "copy@example.test").mkdir()
     theirs.start()
     request.addfinalizer(theirs.stop)
-    theirs.doveadm("backup", "-R", "-u", "copy", "imapc:")
+    theirs.doveadm("backup", "-R", "-u", "copy@example.test", "imapc:")
     with imaplib.IMAP4("127.0.0.1", account.server.ports["imap"]) as imap:
         imap.login(account.address, account.server.password)
         for folder, held in account.held.items():
             imap.select(f'"{utf7(folder)}"', readonly=True)
             uids = imap.uid("SEARCH", "ALL")[1][0].decode().split()
             validity = imap.response("UIDVALIDITY")[1][0].decode()
-            shown = theirs.doveadm("-f", "tab", "fetch", "-u", "copy", "uid flags date.received", "mailbox", folder)
+            shown = theirs.doveadm(
+                "-f", "tab", "fetch", "-u", "copy@example.test", "uid flags date.received", "mailbox", folder
+            )
             rows = [line.split("\t") for line in shown.splitlines()[1:]]
             assert [row[0] for row in rows] == uids
             flags = sorted(sorted(set(row[1].split()) - {r"\Recent"}) for row in rows)
             assert flags == sorted(sorted(one) for one in held.values())
             assert all(row[2].startswith("2026-02-01") for row in rows)
-            status = theirs.doveadm("-f", "tab", "mailbox", "status", "-u", "copy", "uidvalidity messages", folder)
+            status = theirs.doveadm(
+                "-f", "tab", "mailbox", "status", "-u", "copy@example.test", "uidvalidity messages", folder
+            )
             assert set(status.splitlines()[1].split("\t")[1:]) == {validity, str(len(held))}
-            texts = [theirs.doveadm("fetch", "-u", "copy", "text", "mailbox", folder, "uid", uid) for uid in uids]
+            texts = [
+                theirs.doveadm("fetch", "-u", "copy@example.test", "text", "mailbox", folder, "uid", uid)
+                for uid in uids
+            ]
             got = {text.removeprefix("text:\n").removesuffix("\n\n").replace("\n", "\r\n").encode() for text in texts}
             assert {one.strip() for one in got} == {one.strip() for one in held}

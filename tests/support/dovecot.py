@@ -62,8 +62,8 @@ mail_uid = {who.pw_uid}
 mail_gid = {who.pw_gid}
 first_valid_uid = 1
 passdb {{
-  driver = static
-  args = password={{PLAIN}}{self.password}
+  driver = passwd-file
+  args = username_format=%u {directory}/users
 }}
 userdb {{
   driver = static
@@ -96,9 +96,15 @@ service pop3-login {{
 }}
 {extra}
 """)
+        users = directory / "users"
+        users.write_text(
+            "".join(f"{name}:{{PLAIN}}{self.password}\n" for name in ("user@example.test", "copy@example.test"))
+        )
+        users.chmod(0o644)
         self.pid = 0
 
     def start(self) -> None:
+        own(self.mail)
         subprocess.run(["dovecot", "-c", str(self.config)], check=True, timeout=20, env=self._env())
         self.pid = int((self.directory / "run" / "master.pid").read_text())
 

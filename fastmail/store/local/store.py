@@ -167,11 +167,13 @@ class LocalStore:
         if self.find(account, INBOX) is None:
             fresh = await self.help(_make_root, account.root) if self._files(account) else True
             subscribed = None
-            if not fresh:
-                subscribed = await self.help(foreign.read_subscriptions, account.control or account.root)
             names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh else {})}
+            if not fresh:  # somebody's Maildir
+                subscribed = await self.help(foreign.read_subscriptions, account.control or account.root)
+                found = await self.help(_folders, account.root)
+                names |= {name: DEFAULT_MAILBOXES.get(name, 0) for name in found or ()}
             for name in names:
-                if name != INBOX and self._files(account):
+                if name != INBOX and fresh and self._files(account):
                     await self.help(make_folder, folder(account.root, name))
 
             def apply(txn: Any, t: Tables) -> None:

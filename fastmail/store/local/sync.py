@@ -240,6 +240,7 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
     box.generation += 1
     box.modseq += 1
     for item in found:
+        none_recent = box.recent_from >= box.uidnext
         if item.uid >= box.uidnext:
             box.uidnext = item.uid
         elif item.uid == 0:
@@ -249,8 +250,8 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
         txn.put(at, layout.pack_message(item.marked, marked(item.summary)), db=t.msg)
         if item.pop3 is not None:
             txn.put(at, item.pop3[0].to_bytes(4, "little") + item.pop3[1], db=t.pop)
-        if item.marked[:1] == b"c" and box.recent_from == uid:
-            box.recent_from = uid + 1
+        if none_recent:
+            box.recent_from = uid + 1 if item.marked[:1] == b"c" else uid
     ops.save(txn, t, box)
     return box.generation
 

@@ -1,0 +1,195 @@
+"""``fastmail migrate``: take over from Dovecot, Courier or a plain Maildir, and go back."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fastmail.app.assembly import beside
+from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, output, read_config, show
+from fastmail.directory.interface import AccountRecord
+from fastmail.migrate import doveconf
+from fastmail.model.errors import MailError
+from fastmail.store.local import goback
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Take over Maildirs from Dovecot, Courier and others, in place, and give them back.\n\n"
+    "In order: [bold]plan[/] (reads the old configuration), [bold]account import[/], stop the old server, "
+    "[bold]switch[/] (reads every mailbox once), [bold]serve[/]. To go back: stop this server, [bold]back[/], "
+    "start the old one. Both ways UIDs, flags, keywords, subscriptions and POP3 ids stay as they are.",
+)
+AccountArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[ACCOUNT]...", help="Some accounts; all if none.")
+]
+
+
+@app.command("plan")
+@command
+def plan(
+    source: Annotated[str, typer.Option("--from", help="dovecot, courier or maildir.")] = "dovecot",
+    conf: Annotated[
+        str, typer.Option(help="What `doveconf -n` printed, or - for standard input. Without it, doveconf is asked.")
+    ] = "",
+    domain: Annotated[str, typer.Option(help="Domain of users whose names have none.")] = "",
+    out: Annotated[str, typer.Option(help="Directory for fastmail.toml and the accounts to import.")] = "",
+    json: JsonOption = False,
+) -> None:
+    """Read the old server's configuration: what maps, what does not, what clients would notice. Changes nothing."""
+    if source == "dovecot":
+        made = doveconf.plan(_doveconf(conf), domain)
+    elif source in ("courier", "maildir"):
+        made = _without_configuration(source)
+    else:
+        fail("--from is dovecot, courier or maildir", 2)
+        return
+    show([asdict(one) for one in made.findings], json)
+    if out:
+        _write(Path(out), made)
+    elif not json:
+        output.print("\n" + made.config.replace("[", "\\["))
+    if any(one.state == doveconf.BLOCKS for one in made.findings):
+        raise typer.Exit(FAILED)
+
+
+def _doveconf(conf: str) -> str:
+    if conf == "-":
+        return sys.stdin.read()
+    if conf:
+        return doveconf.load(conf)
+    program = shutil.which("doveconf") or shutil.which("doveconf", path="/usr/bin:/usr/sbin:/usr/local/bin")
+    if program is None:
+        fail("doveconf is not here: run `doveconf -n > FILE` on the old server, and give --conf FILE")
+    done = subprocess.run([str(program), "-n"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        fail(f"doveconf: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _without_configuration(source: str) -> doveconf.Plan:
+    made = doveconf.Plan()
+    courier = source == "courier"
+    names = 'separator = "."\nprefix = "INBOX."\n' if courier else ""
+    made.config = f'[store]\nmaildir = "/var/vmail/{{domain}}/{{user}}/Maildir"\n{names}'
+    shown = "prefix INBOX. and separator ." if courier else "prefix none and separator /"
+    made.findings = [
+        doveconf.Finding("mail", "Maildirs", "set [store] maildir to where they are", doveconf.NOTICED),
+        doveconf.Finding("folder names", source, shown, doveconf.SAME),
+        doveconf.Finding(
+            "UIDs",
+            "courierimapuiddb" if courier else "none",
+            "kept" if courier else "new ones, in the order of arrival: clients fetch anew",
+            doveconf.SAME if courier else doveconf.NOTICED,
+        ),
+        doveconf.Finding("accounts", source, "make a file for `fastmail account import`", doveconf.NOTICED),
+    ]
+    return made
+
+
+def _write(out: Path, made: doveconf.Plan) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("fastmail.toml", made.config),
+        ("accounts", "".join(line + "\n" for line in made.accounts)),
+        ("domains", "".join(line + "\n" for line in made.domains)),
+    ):
+        path = out / name
+        if path.exists():
+            fail(f"{path} is there already: give another --out, or remove it")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    errors.print(
+        f"written: {out}/fastmail.toml, accounts and domains. Next: fastmail check-config -c {out}/fastmail.toml"
+    )
+
+
+def _accounts(found: list[AccountRecord], wanted: list[str] | None) -> list[AccountRecord]:
+    if not wanted:
+        return found
+    known = {record.address: record for record in found}
+    missing = [name for name in wanted if name.lower() not in known]
+    if missing:
+        fail(f"there is no account {missing[0]}")
+    return [known[name.lower()] for name in wanted]
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+    )
+
+
+@app.command("switch")
+@command
+def switch(accounts: AccountArgument = None, config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+    """Read every mailbox once, so that the first users need not wait: UIDs, flags and all are taken over.
+
+    Stop the old server first. Safe to stop and to run again: what was read is not read again.
+    """
+    rows = []
+
+    async def go() -> None:
+        async with beside(read_config(config)) as assembly:
+            records = _accounts(assembly.directory.accounts(), accounts)
+            with _bar() as progress:
+                task = progress.add_task("accounts", total=len(records))
+                for record in records:
+                    account = assembly.deliverer.account(record)
+                    row = {"account": record.address, "mailboxes": 0, "messages": 0, "problem": ""}
+                    try:
+                        listing = await assembly.store.listing(account)
+                        for box in listing.mailboxes:
+                            await assembly.store.sync(account, box.key)
+                        with assembly.store.snapshot(account) as snapshot:
+                            boxes = snapshot.boxes(account.id)
+                        row |= {"mailboxes": len(boxes), "messages": sum(box.exists for box in boxes)}
+                    except (MailError, OSError) as error:
+                        row["problem"] = str(error)
+                    rows.append(row)
+                    progress.advance(task)
+
+    asyncio.run(go())
+    show(rows, json)
+    if any(row["problem"] for row in rows):
+        raise typer.Exit(FAILED)
+
+
+@app.command("back")
+@command
+def back(accounts: AccountArgument = None, config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+    """Write what Dovecot needs to go on with the same UIDs: uidlists, keywords, subscriptions.
+
+    Stop this server first, so that nothing is delivered behind it. May be run again.
+    """
+    rows: list[goback.Handed] = []
+    problems: list[str] = []
+
+    async def go() -> None:
+        async with beside(read_config(config)) as assembly:
+            records = _accounts(assembly.directory.accounts(), accounts)
+            with _bar() as progress:
+                task = progress.add_task("accounts", total=len(records))
+                for record in records:
+                    try:
+                        rows.extend(await goback.hand_back(assembly.store, assembly.deliverer.account(record)))
+                    except (MailError, OSError) as error:
+                        problems.append(f"{record.address}: {error}")
+                    progress.advance(task)
+
+    asyncio.run(go())
+    show([asdict(row) for row in rows], json)
+    if problems:
+        fail("\n".join(problems))

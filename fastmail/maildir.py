@@ -1,0 +1,291 @@
+"""``fastmail.Maildir``: ``mailbox.Maildir`` of Python's library with an index, for programs that read large Maildirs.
+
+It behaves as the library's class does and may be used beside it, beside a running server, and by several processes.
+The index is a directory beside new/ and cur/ (``fastmail.index``, LMDB): opening a folder, listing keys with flags and
+sizes, and reading headers cost no look at the messages, nor a listing of the folder, while nothing changed. Where no
+index can be written (a Maildir of somebody else) it is kept in memory. Removing it is safe at any time.
+"""
+
+import contextlib
+import email
+import email.message
+import email.policy
+import mailbox
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastmail.durable.env import Environment
+from fastmail.model.errors import MailError
+
+FOLDER = "fastmail.index"
+MAP = 16 << 30
+FRESH = 1_000_000_000  # ns: a directory that changed this recently may change again without a new time
+HEADER = 1 << 20  # octets that a header may have
+TABLES = ["row", "head"]
+STATE = b"state"
+
+
+_environments: dict[str, tuple[Environment, int]] = {}  # LMDB opens a file once in each process
+
+
+def _open(path: str) -> Environment:
+    env, users = _environments.get(path) or (Environment(path, TABLES, 1, MAP), 0)
+    _environments[path] = env, users + 1
+    return env
+
+
+def _close(path: str) -> None:
+    env, users = _environments.pop(path)
+    if users > 1:
+        _environments[path] = env, users - 1
+    else:
+        env.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is known of a message without reading it. ``flags`` as letters; ``size`` in octets on disk; ``date``:
+    when it arrived, s since 1970."""
+
+    key: str
+    subdir: str
+    flags: str
+    size: int
+    date: int
+
+
+class Maildir(mailbox.Maildir):
+    """See the module; and ``mailbox.Maildir`` for everything that is not here."""
+
+    if TYPE_CHECKING:  # of the library's class, though its stubs do not say so
+        _paths: dict[str, str]
+        _toc: dict[str, str]
+
+        def _lookup(self, key: str) -> str: ...
+
+    def __init__(self, dirname: Any, factory: Any = None, create: bool = True) -> None:
+        super().__init__(dirname, factory, create)
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._state = b""
+        self._known: dict[str, bytes] = {}  # headers, where there is no index
+        self._env: Environment | None = None
+        self._place = os.path.join(os.path.realpath(self._path), FOLDER)
+        with contextlib.suppress(OSError, MailError):
+            self._env = _open(self._place)
+
+    def close(self) -> None:
+        """Give the index back."""
+        super().close()
+        if self._env is not None:
+            self._env = None
+            _close(self._place)
+
+    def __del__(self) -> None:
+        if getattr(self, "_env", None) is not None:
+            self.close()
+
+    # ---------------------------------------------------------------- what the library's class asks
+
+    def _refresh(self) -> None:
+        state = self._now()
+        if state and state == self._state:
+            return
+        if not (state and self._load(state)):
+            self._look(state)
+        self._state = state
+
+    def _now(self) -> bytes:
+        """Change times of new/ and cur/; empty while they cannot be relied on."""
+        times = [os.stat(self._paths[sub]).st_mtime_ns for sub in ("new", "cur")]
+        if max(times) > time.time_ns() - FRESH:
+            return b""
+        return b"%d %d" % tuple(times)
+
+    def _load(self, state: bytes) -> bool:
+        """From the index, when it is of this state."""
+        if self._env is None:
+            return False
+        toc: dict[str, str] = {}
+        sizes: dict[str, tuple[int, int]] = {}
+        with self._env.read() as txn:
+            if txn.get(STATE, db=self._env.db["meta"]) != state:
+                return False
+            for key, value in txn.cursor(db=self._env.db["row"]).iternext():
+                place, size, date = bytes(value).rsplit(b" ", 2)
+                name = os.fsdecode(bytes(key))
+                toc[name] = os.fsdecode(place)
+                sizes[name] = int(size), int(date)
+        self._toc, self._sizes = toc, sizes
+        return True
+
+    def _look(self, state: bytes) -> None:
+        """List the directories, and write down what is new or gone."""
+        toc: dict[str, str] = {}
+        for sub in ("new", "cur"):
+            with os.scandir(self._paths[sub]) as entries:
+                for entry in entries:
+                    if not entry.name.startswith(".") and not entry.is_dir(follow_symlinks=False):
+                        toc[entry.name.partition(self.colon)[0]] = f"{sub}/{entry.name}"
+        sizes: dict[str, tuple[int, int]] = {}
+        for key, place in list(toc.items()):
+            known = self._sizes.get(key)
+            if known is None:
+                try:
+                    found = os.stat(os.path.join(self._path, place))
+                except OSError:
+                    del toc[key]
+                    continue
+                known = found.st_size, int(found.st_mtime)
+            sizes[key] = known
+        old = self._toc if self._sizes else {}
+        self._toc, self._sizes = toc, sizes
+        if self._env is not None:
+            self._write(state, old)
+
+    def _write(self, state: bytes, old: dict[str, str]) -> None:
+        env = self._env
+        assert env is not None
+        with contextlib.suppress(MailError):
+            txn = env.begin(write=True)
+            try:
+                rows, heads = env.db["row"], env.db["head"]
+                whole = not old
+                if whole:
+                    txn.drop(rows, delete=False)
+                for key in old.keys() - self._toc.keys():
+                    txn.delete(os.fsencode(key), db=rows)
+                    txn.delete(os.fsencode(key), db=heads)
+                for key, place in self._toc.items():
+                    if whole or old.get(key) != place:
+                        size, date = self._sizes[key]
+                        txn.put(os.fsencode(key), b"%b %d %d" % (os.fsencode(place), size, date), db=rows)
+                txn.put(STATE, state, db=env.db["meta"])
+                txn.commit()
+            finally:
+                txn.abort()
+
+    def iterkeys(self) -> Iterator[str]:
+        self._refresh()
+        yield from tuple(self._toc)
+
+    def remove(self, key: str) -> None:
+        super().remove(key)
+        self._toc.pop(key, None)
+
+    # ---------------------------------------------------------------- what is more
+
+    def rows(self) -> Iterator[Row]:
+        """Every message with its flags, size and date, without reading or listing anything that did not change."""
+        self._refresh()
+        for key, place in self._toc.items():
+            sub, _, name = place.partition("/")
+            _, _, info = name.rpartition(self.colon)
+            flags = info[2:].partition(",")[0] if self.colon in name and info.startswith("2,") else ""
+            yield Row(key, sub, flags, *self._sizes[key])
+
+    def get_flags(self, key: str) -> str:
+        """Its flags as letters."""
+        name = self._lookup(key).rpartition("/")[2]
+        _, _, info = name.rpartition(self.colon)
+        return info[2:].partition(",")[0] if self.colon in name and info.startswith("2,") else ""
+
+    def get_size(self, key: str) -> int:
+        """Octets on disk."""
+        self._lookup(key)
+        known = self._sizes.get(key)
+        return known[0] if known is not None else os.path.getsize(os.path.join(self._path, self._lookup(key)))
+
+    def get_headers(self, key: str) -> email.message.Message:
+        """The message's header fields; read once from the file, then from the index. KeyError when it is not there."""
+        place = self._lookup(key)
+        raw = self._kept_header(key)
+        if raw is None:
+            raw = _read_header(os.path.join(self._path, place))
+            self._keep_header(key, raw)
+        return email.message_from_bytes(raw, policy=email.policy.compat32)
+
+    def _kept_header(self, key: str) -> bytes | None:
+        if self._env is None:
+            return self._known.get(key)
+        with self._env.read() as txn:
+            found = txn.get(os.fsencode(key), db=self._env.db["head"])
+            return zlib.decompress(found) if found is not None else None
+
+    def _keep_header(self, key: str, raw: bytes) -> None:
+        if self._env is None:
+            self._known[key] = raw
+            return
+        with contextlib.suppress(MailError):
+            txn = self._env.begin(write=True)
+            try:
+                txn.put(os.fsencode(key), zlib.compress(raw, 1), db=self._env.db["head"])
+                txn.commit()
+            finally:
+                txn.abort()
+
+    def read_all_headers(self) -> int:
+        """Read the headers that the index has not, in one pass; how many there were."""
+        self._refresh()
+        known = set(self._known)
+        if self._env is not None:
+            with self._env.read() as txn:
+                cursor = txn.cursor(db=self._env.db["head"])
+                known = {os.fsdecode(bytes(key)) for key in cursor.iternext(values=False)}
+        missing = [key for key in self._toc if key not in known]
+        for start in range(0, len(missing), 1000):
+            part: dict[str, bytes] = {}
+            for key in missing[start : start + 1000]:
+                with contextlib.suppress(OSError):
+                    part[key] = _read_header(os.path.join(self._path, self._toc[key]))
+            if self._env is None:
+                self._known |= part
+                continue
+            txn = self._env.begin(write=True)
+            try:
+                for key, raw in part.items():
+                    txn.put(os.fsencode(key), zlib.compress(raw, 1), db=self._env.db["head"])
+                txn.commit()
+            finally:
+                txn.abort()
+        return len(missing)
+
+    def get_folder(self, folder: str) -> "Maildir":
+        return Maildir(os.path.join(self._path, "." + folder), factory=self._factory, create=False)
+
+    def remove_folder(self, folder: str) -> None:
+        _remove_index(os.path.join(self._path, "." + folder))
+        super().remove_folder(folder)
+
+    def add_folder(self, folder: str) -> "Maildir":
+        path = os.path.join(self._path, "." + folder)
+        made = Maildir(path, factory=self._factory)
+        mark = os.path.join(path, "maildirfolder")
+        os.close(os.open(mark, os.O_CREAT | os.O_WRONLY, 0o666))
+        return made
+
+
+def _remove_index(path: str) -> None:
+    """The index of a folder that is about to be removed."""
+    place = os.path.join(os.path.realpath(path), FOLDER)
+    if place not in _environments and os.path.isdir(place):
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _read_header(path: str) -> bytes:
+    """Up to and with the empty line."""
+    with open(path, "rb") as file:
+        data = file.read(8192)
+        while len(data) < HEADER:
+            end = min((at for at in (data.find(b"\n\n"), data.find(b"\r\n\r\n")) if at >= 0), default=-1)
+            if end >= 0:
+                return data[: data.index(b"\n", end + (2 if data[end : end + 1] == b"\r" else 1)) + 1]
+            more = file.read(65536)
+            if not more:
+                break
+            data += more
+    return data

@@ -1,0 +1,1 @@
+"""From another server, and back."""

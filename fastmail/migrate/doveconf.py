@@ -1,0 +1,333 @@
+"""Reads a Dovecot configuration (what ``doveconf -n`` prints, 2.3 and 2.4) and says what becomes of each part of it.
+
+The result is a proposed ``fastmail.toml``, the accounts that a passwd-file holds, and a list of findings: what is taken
+over as it is, what clients would notice, and what stands in the way. Nothing is changed here.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fastmail.model.errors import CannotDo
+
+SAME, NOTICED, MISSING, BLOCKS = "same", "clients notice", "not here", "in the way"
+PORTS = {"imap": 143, "imaps": 993, "pop3": 110, "pop3s": 995, "lmtp": 24}
+_OPEN = re.compile(r"([\w-]+)\s*(.*?)\s*\{")
+_VARIABLES = [
+    (re.compile(r"%\{\s*user\s*\|\s*domain\s*\}|%\{domain\}|%L?d"), "{domain}"),
+    (re.compile(r"%\{\s*user\s*\|\s*username\s*\}|%\{username\}|%L?n"), "{user}"),
+    (re.compile(r"%\{user\}|%L?u"), "{user}@{domain}"),
+]
+
+
+@dataclass(slots=True)
+class Block:
+    """A section: its kind and name, settings, and sections in it."""
+
+    kind: str = ""
+    name: str = ""
+    values: dict[str, str] = field(default_factory=dict)
+    blocks: list["Block"] = field(default_factory=list)
+
+    def get(self, *names: str) -> str:
+        """The first of these settings that is there."""
+        return next((self.values[name] for name in names if self.values.get(name)), "")
+
+    def all(self, kind: str) -> Iterator["Block"]:
+        return (block for block in self.blocks if block.kind == kind)
+
+
+@dataclass(slots=True)
+class Finding:
+    """One part of the configuration."""
+
+    what: str
+    theirs: str
+    ours: str
+    state: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """``accounts``: lines for ``fastmail account import``; ``domains`` that they need."""
+
+    config: str = ""
+    accounts: list[str] = field(default_factory=list)
+    domains: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def parse(text: str) -> Block:
+    """The configuration; CannotDo with the line that makes no sense."""
+    root = Block()
+    stack = [root]
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        if line == "}":
+            if len(stack) == 1:
+                raise CannotDo(f"line {number}: a }} too many")
+            stack.pop()
+            continue
+        opened = _OPEN.fullmatch(line)
+        if opened is not None:
+            block = Block(opened.group(1), opened.group(2).strip('"'))
+            stack[-1].blocks.append(block)
+            stack.append(block)
+            continue
+        name, equals, value = line.partition("=")
+        if not equals:
+            raise CannotDo(f"line {number}: neither a setting nor a section: {line[:60]}")
+        stack[-1].values[name.strip()] = value.strip().strip('"')
+    if len(stack) > 1:
+        raise CannotDo(f"section {stack[-1].kind} is not closed: is the file whole?")
+    return root
+
+
+def plan(text: str, domain: str) -> Plan:
+    """What to do; ``domain`` completes users without one."""
+    conf = parse(text)
+    out = Plan()
+    settings: dict[str, dict[str, str]] = {name: {} for name in ("server", "listen", "tls", "auth", "store", "limits")}
+    _mail(conf, out, settings)
+    _namespaces(conf, out, settings)
+    _listeners(conf, out, settings)
+    _tls(conf, out, settings)
+    _auth(conf, out, settings, domain)
+    _plugins(conf, out, settings)
+    lines = ["# proposed from a Dovecot configuration: see `fastmail config-reference` for the rest"]
+    settings["server"] = {"hostname": _quoted(conf.get("hostname") or "mail." + (domain or "example.org"))} | settings[
+        "server"
+    ]
+    settings["server"]["data_dir"] = _quoted("/var/lib/fastmail")
+    for section, values in settings.items():
+        if values:
+            lines += ["", f"[{section}]", *(f"{key} = {value}" for key, value in values.items())]
+    out.config = "\n".join(lines) + "\n"
+    return out
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def template(path: str, home: str) -> str:
+    """A path of Dovecot's with its variables as ours; CannotDo for those that we have not."""
+    if path.startswith("~"):
+        path = home + path[1:]
+    path = path.replace("%h", home).replace("%{home}", home)
+    for variable, ours in _VARIABLES:
+        path = variable.sub(ours, path)
+    left = re.search(r"%\{[^}]*\}|%\S", path)
+    if left is not None:
+        raise CannotDo(f"{left.group(0)} cannot be said in a path here")
+    return path.rstrip("/")
+
+
+def _home(conf: Block) -> str:
+    """The home directory of users."""
+    for block in conf.all("userdb"):
+        match = re.search(r"(?:^|\s)home=(\S+)", block.get("args"))
+        if match is not None:
+            return match.group(1)
+        for fields in block.all("fields"):
+            if fields.get("home"):
+                return fields.get("home")
+    return conf.get("mail_home")
+
+
+def _mail(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
+    location = conf.get("mail_location")
+    driver, _, rest = location.partition(":")
+    options = dict(part.partition("=")[::2] for part in rest.split(":")[1:])
+    path = rest.split(":")[0]
+    if not location:
+        driver, path = conf.get("mail_driver"), conf.get("mail_path")
+        options = {"LAYOUT": conf.get("mailbox_list_layout"), "CONTROL": conf.get("mail_control_path")}
+    theirs = location or f"{driver}:{path}"
+    if driver != "maildir":
+        out.findings.append(
+            Finding("mail", theirs, "only Maildir is taken over: convert with `doveadm sync` first", BLOCKS)
+        )
+        return
+    home = _home(conf)
+    try:
+        if path.startswith("~") and not home:
+            raise CannotDo("~ is each user's home, which the configuration does not say: look in the user database")
+        settings["store"]["maildir"] = _quoted(template(path, home))
+        out.findings.append(Finding("mail", theirs, template(path, home), SAME))
+        if options.get("CONTROL"):
+            settings["store"]["control"] = _quoted(template(options["CONTROL"], home))
+            out.findings.append(Finding("control files", options["CONTROL"], "read from there, too", SAME))
+    except CannotDo as error:
+        out.findings.append(Finding("mail", theirs, f"set [store] maildir by hand: {error}", BLOCKS))
+    if options.get("LAYOUT", "") not in ("", "maildir++", "Maildir++"):
+        out.findings.append(
+            Finding("folders", "LAYOUT=" + options["LAYOUT"], "only Maildir++ folders are taken over", BLOCKS)
+        )
+    owner = conf.get("mail_uid")
+    if owner:
+        settings["server"]["user"] = _quoted(owner)
+        out.findings.append(Finding("owner of mail", owner, "[server] user: files stay that user's", SAME))
+
+
+def _namespaces(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
+    for block in conf.all("namespace"):
+        kind = block.get("type") or "private"
+        if block.get("inbox") != "yes":
+            what = f"namespace {block.name}".strip()
+            theirs = f"{kind}, prefix {block.get('prefix')!r}"
+            if kind == "shared":
+                out.findings.append(Finding(what, theirs, "Other Users/, by IMAP ACL", NOTICED))
+            elif kind == "public":
+                out.findings.append(Finding(what, theirs, "Shared/: move it to an account of its own", NOTICED))
+            else:
+                out.findings.append(Finding(what, theirs, "a second private namespace is not there", MISSING))
+            continue
+        separator, prefix = block.get("separator") or ".", block.get("prefix")
+        if separator not in "/.":
+            out.findings.append(Finding("separator", separator, 'only "/" and "."', BLOCKS))
+            continue
+        settings["store"]["separator"] = _quoted(separator)
+        if prefix:
+            settings["store"]["prefix"] = _quoted(prefix)
+        out.findings.append(Finding("folder names", f"prefix {prefix!r}, separator {separator!r}", "the same", SAME))
+
+
+def _listeners(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
+    protocols = (conf.get("protocols") or "imap pop3 lmtp").split()
+    hosts = [host.strip() for host in (conf.get("listen") or "*, ::").split(",")]
+    ports = dict(PORTS)
+    for service in conf.all("service"):
+        for listener in service.all("inet_listener"):
+            if listener.name in ports and listener.get("port"):
+                ports[listener.name] = int(listener.get("port"))
+    named = {"*": "0.0.0.0", "::": "[::]"}
+    for name, port in ports.items():
+        if name.removesuffix("s") in protocols and port and name != "lmtp":
+            places = [_quoted(f"{named.get(host, host)}:{port}") for host in hosts]
+            settings["listen"][name] = "[" + ", ".join(places) + "]"
+            out.findings.append(Finding(name, f"port {port}", "the same", SAME))
+    if "lmtp" in protocols:
+        settings["listen"]["lmtp"] = '["unix:/run/fastmail/lmtp"]'
+        out.findings.append(
+            Finding("lmtp", "its own socket", "unix:/run/fastmail/lmtp: name it in your MTA (lmtp:unix:...)", SAME)
+        )
+    for name in protocols:
+        if name in ("sieve", "submission"):
+            ours = {"sieve": "filters are not run yet", "submission": "[listen] submission"}[name]
+            out.findings.append(Finding(name, "on", ours, MISSING if name == "sieve" else SAME))
+
+
+def _tls(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
+    certificate = conf.get("ssl_cert", "ssl_server_cert_file").lstrip("<").strip()
+    key = conf.get("ssl_key", "ssl_server_key_file").lstrip("<").strip()
+    if certificate and key:
+        settings["tls"] = {"certificate": _quoted(certificate), "key": _quoted(key)}
+        out.findings.append(Finding("certificate", certificate, "the same files", SAME))
+    else:
+        out.findings.append(Finding("certificate", "none", "[tls] certificate and key are needed for imaps", NOTICED))
+    if conf.get("ssl_min_protocol") == "TLSv1.3":
+        settings["tls"]["minimum_version"] = '"1.3"'
+    elif conf.get("ssl_min_protocol") in ("TLSv1", "TLSv1.1", "ANY"):
+        out.findings.append(Finding("TLS", conf.get("ssl_min_protocol"), "at least 1.2", NOTICED))
+
+
+def _auth(conf: Block, out: Plan, settings: dict[str, dict[str, str]], domain: str) -> None:
+    if conf.get("disable_plaintext_auth") == "no" or conf.get("auth_allow_cleartext") == "yes":
+        settings["auth"]["plaintext_without_tls"] = "true"
+    realm = conf.get("auth_default_realm", "auth_default_domain") or domain
+    if realm:
+        settings["auth"]["default_domain"] = _quoted(realm)
+    mechanisms = (conf.get("auth_mechanisms") or "plain").upper().split()
+    ours = [one for one in ("PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-1") if one in mechanisms]
+    settings["auth"]["mechanisms"] = "[" + ", ".join(_quoted(one) for one in ours or ["PLAIN"]) + "]"
+    for one in sorted(set(mechanisms) - set(ours)):
+        state = NOTICED if one in ("OAUTHBEARER", "XOAUTH2", "EXTERNAL") else MISSING
+        say = "needs [oauth] or [tls] client_ca" if state == NOTICED else "not offered"
+        out.findings.append(Finding("login by " + one, "on", say, state))
+    for block in conf.all("passdb"):
+        driver = block.get("driver") or block.name
+        path = block.get("passwd_file_path") or next(
+            (word for word in block.get("args").split() if word.startswith("/")), ""
+        )
+        if driver == "passwd-file" and path:
+            _passwd_file(path, out, realm)
+        elif driver not in ("static",):
+            out.findings.append(
+                Finding("accounts", f"{driver} {block.get('args')}".strip(), "make a file for `account import`", BLOCKS)
+            )
+
+
+def _passwd_file(path: str, out: Plan, realm: str) -> None:
+    """``user:{SCHEME}hash:...`` as Dovecot has it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        out.findings.append(Finding("accounts", path, f"cannot be read: {error.strerror}", BLOCKS))
+        return
+    without = 0
+    for line in lines:
+        fields = line.split(":")
+        if not line.strip() or line.startswith("#") or len(fields) < 2:
+            continue
+        user = fields[0].lower()
+        if "@" not in user:
+            if not realm:
+                without += 1
+                continue
+            user = f"{user}@{realm}"
+        secret = fields[1] if fields[1].startswith("{") else "{CRYPT}" + fields[1]
+        out.accounts.append(f"{user}:{secret}")
+        if user.partition("@")[2] not in out.domains:
+            out.domains.append(user.partition("@")[2])
+    out.findings.append(Finding("accounts", path, f"{len(out.accounts)} for `account import`, passwords kept", SAME))
+    if without:
+        out.findings.append(Finding("accounts", f"{without} without a domain", "give --domain", BLOCKS))
+
+
+_QUOTA = re.compile(r"\*:storage=(\d+)([KMGT]?)", re.IGNORECASE)
+
+
+def _plugins(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
+    values = dict(conf.values)
+    for block in conf.all("plugin"):
+        values |= block.values
+    used = set(conf.get("mail_plugins").replace("$mail_plugins", "").split())
+    for protocol in conf.all("protocol"):
+        used |= set(protocol.get("mail_plugins").replace("$mail_plugins", "").split())
+    used |= {block.name for block in conf.blocks if block.kind == "mail_plugins"}
+    if used & {"zlib", "mail_compress"} and (values.get("zlib_save") or values.get("mail_compress_write_method")):
+        out.findings.append(
+            Finding("compression", "on", "compressed files cannot be read: rewrite them with `doveadm`", BLOCKS)
+        )
+    if used & {"mail_crypt"}:
+        out.findings.append(Finding("encryption", "mail_crypt", "encrypted files cannot be read", BLOCKS))
+    rule = _QUOTA.search(values.get("quota_rule", ""))
+    if rule is not None:
+        octets = int(rule.group(1)) * 1024 ** ("KMGT".find((rule.group(2) or "K").upper()) + 1)
+        settings["limits"]["quota_storage"] = str(octets)
+        out.findings.append(Finding("quota", rule.group(0), f"{octets} octets for each account", SAME))
+    if "acl" in used:
+        out.findings.append(Finding("access lists", "dovecot-acl files", "set again by IMAP SETACL", NOTICED))
+    form = values.get("pop3_uidl_format", "")
+    if form and form not in ("%08Xu%08Xv", "%08xu%08xv"):
+        out.findings.append(
+            Finding("POP3 UIDLs", form, "kept where Dovecot saved them (pop3_save_uidl), else new ones", NOTICED)
+        )
+    for name in sorted(used & {"sieve", "imap_sieve", "fts", "virtual", "notify", "push_notification"}):
+        out.findings.append(
+            Finding("plugin", name, "SEARCH has its own index" if name == "fts" else "not here", MISSING)
+        )
+
+
+def load(path: str) -> str:
+    """The text of a file that ``doveconf -n`` wrote; "-" is not handled here."""
+    try:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotDo(f"{path} cannot be read: {error}") from None

@@ -1,0 +1,82 @@
+"""Hands an account's Maildir back to Dovecot: UIDs, UIDVALIDITY, keywords, subscriptions and POP3 UIDLs go into the
+control files that it reads, so that no client notices the change of server.
+
+Promise: nothing is renamed or removed that the running server would not have; a folder whose messages are not all files
+is refused as a whole and said so. Each file is replaced atomically (store.local.foreign). May be run again at any time.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from fastmail.model.errors import CannotDo
+from fastmail.store.interface import Account, Mailbox
+from fastmail.store.local import content, foreign, housekeeping
+from fastmail.store.local.names import base_of
+from fastmail.store.local.store import LocalStore
+
+ROUNDS = 100
+
+
+@dataclass(slots=True)
+class Handed:
+    """One mailbox that Dovecot can continue with."""
+
+    account: str
+    mailbox: str
+    messages: int
+    uidvalidity: int
+    uidnext: int
+    lost_keywords: int  # names beyond the 26 that file names have letters for
+
+
+async def hand_back(store: LocalStore, account: Account) -> list[Handed]:
+    """Write the control files of every mailbox, and the subscriptions. CannotDo when a message is not a file."""
+    listing = await store.listing(account)
+    out = []
+    for box in listing.mailboxes:
+        await store.sync(account, box.key)
+        await _finish_names(store, account, box)
+        out.append(await store.help(_write_one, store, account, box))
+    names = [name for name in listing.subscribed if not name.startswith(("Other Users/", "Shared/"))]
+    place = account.control or account.root
+    await store.help(foreign.write, place, "subscriptions", foreign.subscription_file(names))
+    return out
+
+
+async def _finish_names(store: LocalStore, account: Account, box: Mailbox) -> None:
+    """Until the file names say what the index says."""
+    shard = store.shard(account.id)
+    directory = store.path(account, box.key)
+    for _ in range(ROUNDS):
+        done = await store.help(housekeeping.tidy, shard.env.begin, shard.tables, box.key, directory)
+        if not done.named and not done.unlinked and not done.more:
+            return
+
+        def clear(txn: Any, t: Any, done: housekeeping.Done = done) -> None:
+            housekeeping.clear(txn, t, done)
+
+        await store.submit(account, clear)
+
+
+def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:
+    place = foreign.control_directory(account.root, account.control, box.name)
+    with store.snapshot(account) as snapshot:
+        row: Any = snapshot.mailbox(box.key)
+        words = snapshot.keywords(box.key)
+        pop3 = snapshot.pop3(box.key)
+        kept = []
+        for uid, marked in snapshot.files(box.key):
+            if content.in_segment(marked):
+                raise CannotDo(
+                    f"{account.address}: {box.name} has messages in segments; first: "
+                    f"fastmail content convert --to maildir {account.address}"
+                )
+            kept.append(foreign.Kept(uid, base_of(marked[1:]), *pop3.get(uid, (0, b""))))
+    kept.sort(key=lambda one: one.uid)
+    os.makedirs(place, mode=0o700, exist_ok=True)
+    data = foreign.uidlist(row.uidvalidity, row.uidnext, foreign.guid_of(place), kept)
+    foreign.write(place, "dovecot-uidlist", data)
+    if words:
+        foreign.write(place, "dovecot-keywords", foreign.keyword_file(words))
+    return Handed(account.address, box.name, len(kept), row.uidvalidity, row.uidnext, max(0, len(words) - 26))

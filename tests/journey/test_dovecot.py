@@ -1,0 +1,236 @@
+"""Over to us and back to Dovecot, on the same Maildirs: no client may notice (IMAP, POP3)."""
+
+import hashlib
+import imaplib
+import json
+import poplib
+import random
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmail.store.local import foreign
+from tests.support import dovecot
+from tests.support.server import Server
+
+USER = Server.user
+FOLDERS = ["Work", "Work/2026/Q4", "Entw&APw-rfe", "M&APw-ll &- mehr", "Sent"]
+WORDS = ["$Forwarded", "todo", "NonJunk", "$Label1"]
+
+
+def look(port: int, password: str, prefix: str = "") -> dict[str, Any]:
+    """Everything that an IMAP client can see."""
+    with imaplib.IMAP4("127.0.0.1", port) as imap:
+        imap.login(USER, password)
+        names = sorted(re.sub(rb'^\([^)]*\) "." "?(.*?)"?$', rb"\1", line) for line in imap.list()[1])
+        subscribed = sorted(re.sub(rb'^\([^)]*\) "." "?(.*?)"?$', rb"\1", line) for line in imap.lsub()[1] if line)
+        found: dict[str, Any] = {"subscribed": subscribed, "folders": {}}
+        for name in names:
+            if b"Noselect" in name:
+                continue
+            status, _ = imap.select(b'"' + name + b'"', readonly=True)
+            if status != "OK":
+                continue
+            head = [imap.response(code)[1][0] for code in ("UIDVALIDITY", "UIDNEXT")]
+            rows = []
+            for item in imap.uid("FETCH", "1:*", "(FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])")[1]:
+                if isinstance(item, tuple):
+                    rows.append((item[0], item[1]))
+                elif item is not None and rows and item != b")":
+                    rows[-1] = (rows[-1][0] + item, rows[-1][1])
+            found["folders"][name] = head, [message(text, body) for text, body in rows]
+        return found
+
+
+def message(text: bytes, body: bytes) -> tuple[Any, ...]:
+    uid = re.search(rb"UID (\d+)", text)
+    flags = re.search(rb"FLAGS \(([^)]*)\)", text)
+    date = re.search(rb'INTERNALDATE "([^"]*)"', text)
+    size = re.search(rb"RFC822.SIZE (\d+)", text)
+    assert uid and flags and date and size
+    words = frozenset(flags.group(1).split()) - {rb"\Recent"}
+    return uid.group(1), words, date.group(1).strip(), size.group(1), hashlib.sha256(body).hexdigest()
+
+
+def pop3(port: int, password: str) -> list[tuple[bytes, bytes]]:
+    """UIDLs and sizes in order."""
+    client = poplib.POP3("127.0.0.1", port)
+    client.user(USER)
+    client.pass_(password)
+    rows = list(zip(client.uidl()[1], client.list()[1], strict=True))
+    client.quit()
+    return rows
+
+
+def work(port: int, password: str, seed: int) -> None:
+    """What a user does: folders, messages with flags and keywords, removals, subscriptions."""
+    choice = random.Random(seed)
+    with imaplib.IMAP4("127.0.0.1", port) as imap:
+        imap.login(USER, password)
+        for name in FOLDERS:
+            imap.create(f'"{name}"')
+        for name in choice.sample(FOLDERS, 3):
+            imap.subscribe(f'"{name}"')
+        imap.unsubscribe(f'"{choice.choice(FOLDERS)}"')
+        for name in ["INBOX", *FOLDERS]:
+            for number in range(12):
+                flags = " ".join(
+                    choice.sample([r"\Seen", r"\Answered", r"\Flagged", r"\Draft", *WORDS], choice.randrange(4))
+                )
+                body = f"Subject: {seed} {number}\r\n\r\n" + "text\r\n" * choice.randrange(50)
+                date = f'"{choice.randrange(10, 28)}-Feb-2026 10:{choice.randrange(10, 60)}:00 +0000"'
+                status, why = imap.append(f'"{name}"', f"({flags})" if flags else None, date, body.encode())
+                assert status == "OK", why
+            imap.select(f'"{name}"')
+            count = int(imap.response("EXISTS")[1][0] or 12)
+            for number in choice.sample(range(1, count + 1), 4):
+                imap.store(str(number), choice.choice(["+FLAGS", "-FLAGS", "FLAGS"]), f"({choice.choice(WORDS)})")
+            for number in choice.sample(range(1, count + 1), 2):
+                imap.store(str(number), "+FLAGS", r"(\Deleted)")
+            imap.expunge()
+            imap.copy("1:2", "Sent")
+            imap.close()
+
+
+@pytest.fixture
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dovecot.Dovecot, Server]]:
+    """Both over the same Maildirs; neither runs yet."""
+    dovecot.needed()
+    base = tmp_path_factory.mktemp("both")
+    theirs = dovecot.Dovecot(base / "dovecot", base / "mail", "protocol pop3 {\n  pop3_save_uidl = yes\n}\n")
+    theirs.password = Server.password
+    ours = Server(base / "ours")
+    text = ours.config.read_text()
+    text = re.sub(r"(?m)^maildir = .*$", f'maildir = "{base}/mail/{{user}}@{{domain}}"', text)
+    ours.config.write_text(text)
+    yield theirs, ours
+    theirs.stop()
+    if ours.process is not None:
+        ours.stop()
+
+
+def test_there_and_back_again(pair: tuple[dovecot.Dovecot, Server]) -> None:
+    theirs, ours = pair
+    theirs.start()
+    work(theirs.ports["imap"], ours.password, 1)
+    before, listed = look(theirs.ports["imap"], ours.password), pop3(theirs.ports["pop3"], ours.password)
+    assert len(before["folders"]) >= 6 and len(listed) == 10
+    theirs.stop()
+    # over to us: with the mailboxes read before the first client comes
+    rows = json.loads(ours.cli("migrate", "switch", "--json").stdout)
+    assert rows[0]["messages"] > 50 and not rows[0]["problem"]
+    ours.start()
+    assert look(ours.ports["imap"], ours.password) == before
+    assert pop3(ours.ports["pop3"], ours.password) == listed
+    for seed in (2, 3):
+        work(ours.ports["imap"], ours.password, seed)
+    after, listed = look(ours.ports["imap"], ours.password), pop3(ours.ports["pop3"], ours.password)
+    assert after != before
+    ours.stop()
+    # and back
+    rows = json.loads(ours.cli("migrate", "back", USER, "--json").stdout)
+    assert {row["mailbox"] for row in rows} >= {"INBOX", "Work/2026/Q4"}
+    theirs.start()
+    assert look(theirs.ports["imap"], ours.password) == after
+    assert pop3(theirs.ports["pop3"], ours.password) == listed
+    assert "rror" not in (theirs.directory / "log").read_text()
+    work(theirs.ports["imap"], ours.password, 4)
+    last = look(theirs.ports["imap"], ours.password)
+    theirs.stop()
+    # once more to us: what Dovecot did meanwhile is an ordinary change
+    ours.start()
+    for _ in range(2):
+        now = look(ours.ports["imap"], ours.password)
+    assert strip(now) == strip(last)
+
+
+def strip(found: dict[str, Any]) -> dict[bytes, Any]:
+    """Without UIDs: both servers have given some since they parted."""
+    return {
+        name: sorted((sorted(flags), date, size, body) for _, flags, date, size, body in rows)
+        for name, (_, rows) in found["folders"].items()
+    }
+
+
+def test_a_plan_for_this_dovecot(pair: tuple[dovecot.Dovecot, Server], tmp_path: Path) -> None:
+    theirs, ours = pair
+    conf = subprocess.run(
+        ["doveconf", "-n", "-c", str(theirs.config)], capture_output=True, text=True, check=True
+    ).stdout
+    done = ours.cli("migrate", "plan", "--conf", "-", "--out", str(tmp_path / "new"), stdin=conf, config=False)
+    made = (tmp_path / "new" / "fastmail.toml").read_text()
+    assert f'maildir = "{theirs.mail}/{{user}}@{{domain}}"' in made and 'separator = "/"' in made
+    assert f'imap = ["127.0.0.1:{theirs.ports["imap"]}"]' in made
+    assert "clients notice" in done.stdout
+    ours.cli("check-config", "-c", str(tmp_path / "new" / "fastmail.toml"), config=False)
+
+
+def test_courier_is_taken_over(tmp_path: Path) -> None:
+    """Files in the forms that Courier writes (see foreign.py): UIDs, keywords, subscriptions, POP3 names, prefix."""
+    ours = Server(tmp_path / "ours")
+    text = re.sub(r"(?m)^maildir = .*$", f'maildir = "{tmp_path}/mail/{{user}}"', ours.config.read_text())
+    ours.config.write_text(text.replace("[store]", '[store]\nprefix = "INBOX."\nseparator = "."'))
+    root = tmp_path / "mail" / "user"
+    for place in (root, root / ".Work"):
+        for sub in ("cur", "new", "tmp"):
+            (place / sub).mkdir(parents=True)
+        names = []
+        for number in range(1, 4):
+            base = f"170000000{number}.M1P1V0I{number}_0.host,S=22"
+            (place / "cur" / f"{base}:2,S").write_text(f"Subject: {number}\n\nbody\n")
+            names.append(base)
+        (place / "courierimapuiddb").write_text(
+            "1 1234567 43\n" + "".join(f"{40 + n} {base}\n" for n, base in enumerate(names))
+        )
+        (place / "courierimapkeywords").mkdir()
+        (place / "courierimapkeywords" / ":list").write_text(f"todo\n$Label1\n\n{names[1]}:1\n")
+        (place / "courierimapkeywords" / names[2]).write_text("todo\nlater\n")
+    (root / "courierimapsubscribed").write_text("INBOX\nINBOX.Work\n")
+    first, second, third = names
+    (root / "courierpop3dsizelist").write_text(f"/2 9 77\n{third} 25 8:77\n{first} 25 0:0\n{second} 25 7:77\n")
+    ours.start()
+    try:
+        with imaplib.IMAP4("127.0.0.1", ours.ports["imap"]) as imap:
+            imap.login(USER, ours.password)
+            assert rb'(("INBOX." "."))' in imap.namespace()[1][0]
+            assert sorted(line.rpartition(b" ")[2] for line in imap.lsub()[1]) == [b"INBOX", b"INBOX.Work"]
+            assert {line.rpartition(b" ")[2] for line in imap.list()[1]} == {b"INBOX", b"INBOX.Work"}
+            for name in ("INBOX", "INBOX.Work"):
+                imap.select(name)
+                assert imap.response("UIDVALIDITY")[1] == [b"1234567"] and imap.response("UIDNEXT")[1] == [b"43"]
+                rows = imap.fetch("1:*", "(UID FLAGS)")[1]
+                assert rb"UID 40 FLAGS (\Seen)" in rows[0] and rb"UID 41 FLAGS (\Seen $Label1)" in rows[1]
+                assert rb"UID 42 FLAGS (\Seen todo later)" in rows[2]
+            assert imap.select("Work")[0] == "NO" and imap.create("Other")[0] == "NO"
+            assert imap.create("INBOX.Other")[0] == "OK" and imap.select("inbox.Other")[0] == "OK"
+            assert (root / ".Other" / "cur").is_dir()
+            assert imap.subscribe("INBOX.Other")[0] == "OK"
+            assert b"INBOX.Other" in b" ".join(imap.list('"INBOX."', "%")[1])
+        client = poplib.POP3("127.0.0.1", ours.ports["pop3"])
+        client.user(USER)
+        client.pass_(ours.password)
+        assert client.uidl()[1] == [b"1 UID8-77", b"2 " + first.encode(), b"3 UID7-77"]
+        assert client.retr(1)[1][0] == b"Subject: 3"
+        client.quit()
+    finally:
+        ours.stop()
+
+
+def test_subscription_files() -> None:
+    names = ["INBOX", "Work/2026", "Entwürfe", "a & b"]
+    data = foreign.subscription_file(names)
+    assert data.startswith(b"V\t2\n\n") and b"Work\t2026\n" in data
+    assert sorted(foreign.parse_subscriptions(data)) == sorted(names)
+    assert foreign.parse_subscriptions(b"INBOX\nWork.2026\n../x\n\n") == ["INBOX", "Work/2026"]
+
+
+def test_a_uidlist_that_was_written_is_read_again() -> None:
+    kept = [foreign.Kept(1, b"a"), foreign.Kept(7, b"b,S=1", 3, b"UID7-1"), foreign.Kept(9, b"c", 0, b"c")]
+    again = foreign.parse_uidlist(foreign.uidlist(5, 10, b"0" * 32, kept))
+    assert again is not None and (again.uidvalidity, again.uidnext) == (5, 10)
+    assert again.uids == {b"a": 1, b"b,S=1": 7, b"c": 9}
+    assert again.pop3 == {b"b,S=1": (3, b"UID7-1"), b"c": (0, b"c")}
