@@ -45,7 +45,8 @@ from fastmail.store.quota import check
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-BEFORE_LOGIN = 65536  # longest line and literal, for tokens that are logins
+BEFORE_LOGIN = 65536  # longest line, for tokens that are logins
+LITERALS_BEFORE_LOGIN = 8192
 MOST_BETWEEN = 8192  # longest line between two messages of an APPEND
 _TAG = re.compile(rb'[^\x00-\x20(){%*"\\+\x7f-\xff]{1,256}')
 STORES = 256
@@ -297,7 +298,7 @@ class ImapSession:
             self._dispatch(whole)
             return
         size, sync = literal
-        most = self.service.limits.command_line if self.account is not None else BEFORE_LOGIN
+        most = self.service.limits.command_line if self.account is not None else LITERALS_BEFORE_LOGIN
         match = _TAG.match(whole)
         tag = match.group(0) if match else b"*"
         if self.account is not None and _APPEND.match(whole) and self._is_message(whole):

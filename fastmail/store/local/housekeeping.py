@@ -134,6 +134,19 @@ def _by_base(directory: str) -> dict[bytes, bytes]:
     return {base_of(n): m + n for m, sub in ((b"n", "new"), (b"c", "cur")) for n in listing(directory, sub)}
 
 
+def read_by_base(directory: str, marked: bytes) -> bytes | None:
+    """The content of a message's file, whatever its name is now; None when there is none."""
+    for _ in range(3):
+        found = _by_base(directory).get(base_of(marked[1:]))
+        if found is None:
+            return None
+        try:
+            return files.read_file(path_of(directory, found))
+        except FileNotFoundError:
+            continue  # renamed once more
+    return None
+
+
 def clear(txn: Any, t: Tables, done: Done) -> None:
     """Clear what was done, in the writer's transaction; a flag changed meanwhile keeps its entry."""
     for uid, marked, modseq in done.named:

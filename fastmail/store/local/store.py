@@ -41,6 +41,7 @@ from fastmail.store.local.names import FileName, NameMaker, folder, path_of, siz
 from fastmail.store.local.shard import SEGMENTS, Shard
 from fastmail.store.local.snapshot import LocalSnapshot
 
+COPY_TRIES = 40
 HOUSEKEEPING_DELAY = 0.3
 Placed = tuple[Delivery, FileJob | PieceJob, bytes]
 
@@ -361,18 +362,22 @@ class LocalStore:
                     continue  # moved by compaction
                 except OSError as error:
                     raise translate(error) from error
-            path = path_of(folder(account.root, box.name), marked)
+            directory = folder(account.root, box.name)
+            path = path_of(directory, marked)
             try:
                 data = files.read_file(path, True)
                 if data is None:
                     data = await self.help(files.read_file, path)
                 return data
             except FileNotFoundError:
-                # renamed by housekeeping of another worker, or by another program
-                if attempt:
-                    await self.follower.sync(account, key, force=True)
-                else:
+                # renamed: by another program, or by housekeeping, whose commit of the new name may take a while
+                if not attempt:
                     await asyncio.sleep(0.01)
+                    continue
+                late: bytes | None = await self.help(housekeeping.read_by_base, directory, marked)
+                if late is not None:
+                    return late
+                await self.follower.sync(account, key, force=True)
             except OSError as error:
                 raise translate(error) from error
         return None
@@ -470,12 +475,13 @@ class LocalStore:
         return result
 
     async def copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False) -> Copied:
-        for _ in range(3):
+        for attempt in range(COPY_TRIES):
             try:
                 return await self._copy(account, key, uids, target, move)
-            except SourceMoved:
-                await asyncio.sleep(0.01)
-                await self.follower.sync(account, key, force=True)
+            except SourceMoved:  # by housekeeping, which will commit the new names, or by another program
+                await asyncio.sleep(0.025)
+                if attempt % 8 == 0:
+                    await self.follower.sync(account, key, force=True)
         return await self._copy(account, key, uids, target, move)
 
     async def _copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool) -> Copied:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from fastmail._core import mime
 from fastmail.durable import files
 from fastmail.durable.stage import FileStage
 from fastmail.model.errors import CorruptData
 from fastmail.store.hub import Hub
-from fastmail.store.interface import Mailbox
+from fastmail.store.interface import Account, Mailbox, NewMessage
 from fastmail.store.local import foreign, layout
-from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, folder, sizes_in
+from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, folder, path_of, sizes_in
+from fastmail.store.local.store import LocalStore
 
 
 def test_names() -> None:
@@ -132,3 +134,24 @@ def test_read_file_follows_no_links(tmp_path: Path) -> None:
     for bad in (b"/link", b"/none", b""):
         with pytest.raises(OSError):
             files.read_file(path + bad)
+
+
+def test_a_message_is_found_while_its_new_name_is_not_committed_yet(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = LocalStore(str(tmp_path / "data"))
+        await store.start()
+        account = Account(1, "me@example.test", str(tmp_path / "mail"))
+        await store.open(account)
+        key = store.find(account, "INBOX")
+        assert key is not None
+        content = b"Subject: x\n\nbody\n"
+        await store.append(account, key, [NewMessage((content,), mime.scan(content), len(content), 1)])
+        with store.snapshot(account) as snapshot:
+            uid, marked = next(iter(snapshot.files(key)))
+        # as housekeeping of another worker does it, in the moment before its commit
+        os.rename(path_of(account.root, marked), path_of(account.root, b"c" + marked[1:] + b":2,S"))
+        await store.submit(account, lambda txn, t: txn.put(layout.uid_key(key, uid), b"", db=t.todo))
+        assert await store.content(account, key, uid) == content
+        await store.close()
+
+    asyncio.run(main())
