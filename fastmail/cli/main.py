@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import fastmail
-from fastmail.cli import accounts, bench, content, deliver, index, migrate, queue, server, trace, transfer
+from fastmail.cli import accounts, backup, bench, content, deliver, index, migrate, queue, server, trace, transfer
 
 app = typer.Typer(
     name="fastmail",
@@ -47,6 +47,8 @@ app.add_typer(index.app, name="index")
 app.add_typer(content.app, name="content")
 app.add_typer(queue.app, name="queue")
 app.add_typer(migrate.app, name="migrate")
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(transfer.imports, name="import")
 app.add_typer(transfer.exports, name="export")
 

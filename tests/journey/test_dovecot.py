@@ -184,7 +184,7 @@ def test_courier_is_taken_over(tmp_path: Path) -> None:
             (place / "cur" / f"{base}:2,S").write_text(f"Subject: {number}\n\nbody\n")
             names.append(base)
         (place / "courierimapuiddb").write_text(
-            "1 1234567 43\n" + "".join(f"{40 + n} {base}\n" for n, base in enumerate(names))
+            "1 1234567 50\n" + "".join(f"{40 + n} {base}\n" for n, base in enumerate(names))
         )
         (place / "courierimapkeywords").mkdir()
         (place / "courierimapkeywords" / ":list").write_text(f"todo\n$Label1\n\n{names[1]}:1\n")
@@ -201,7 +201,7 @@ def test_courier_is_taken_over(tmp_path: Path) -> None:
             assert {line.rpartition(b" ")[2] for line in imap.list()[1]} == {b"INBOX", b"INBOX.Work"}
             for name in ("INBOX", "INBOX.Work"):
                 imap.select(name)
-                assert imap.response("UIDVALIDITY")[1] == [b"1234567"] and imap.response("UIDNEXT")[1] == [b"43"]
+                assert imap.response("UIDVALIDITY")[1] == [b"1234567"] and imap.response("UIDNEXT")[1] == [b"50"]
                 rows = imap.fetch("1:*", "(UID FLAGS)")[1]
                 assert rb"UID 40 FLAGS (\Seen)" in rows[0] and rb"UID 41 FLAGS (\Seen $Label1)" in rows[1]
                 assert rb"UID 42 FLAGS (\Seen todo later)" in rows[2]

@@ -134,6 +134,8 @@ class Follower:
             generation = after
             if total > 5000:
                 log.event("store.adopting", mailbox=directory, done=min(start + len(part), total), of=total)
+        if plan.fresh and floor > 1:
+            await store.submit(account, lambda txn, t: sync.end_adoption(txn, t, key, floor))
         if plan.renamed:
             renamed = plan.renamed
             await store.submit(account, lambda txn, t: sync.take_names(txn, t, key, renamed))

@@ -256,6 +256,16 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
     return box.generation
 
 
+def end_adoption(txn: Any, t: Tables, key: bytes, floor: int) -> None:
+    """UIDs of messages that were removed before are not given again."""
+    box = ops.load(txn, t, key)
+    if box.uidnext < floor:
+        if box.recent_from >= box.uidnext:
+            box.recent_from = floor
+        box.uidnext = floor
+        ops.save(txn, t, box)
+
+
 def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes, bytes]]) -> None:
     """Flags that other programs put into file names become ordinary changes."""
     box = ops.load(txn, t, key)

@@ -1,0 +1,211 @@
+"""Brings back what a backup holds: everything, one account, one mailbox, or one message.
+
+A whole account comes back as it was, UIDs and all: its Maildir is written with the control files from which UIDs are
+taken over, and then read. It must be empty or not there: nothing is ever overwritten. A mailbox or a message comes into
+a mailbox of the account as it is now, as new messages.
+"""
+
+import os
+import shutil
+from base64 import b64decode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastmail._core import mime
+from fastmail._core.lines import to_lf
+from fastmail._core.uidset import UidSet
+from fastmail.backup.vault import Vault
+from fastmail.directory.local import LocalDirectory
+from fastmail.model.errors import CannotDo, CorruptData
+from fastmail.model.flags import LETTERED_KEYWORDS, to_info
+from fastmail.model.mailbox_name import INBOX
+from fastmail.model.quota import Quota
+from fastmail.store.interface import Account, NewMessage
+from fastmail.store.local import foreign, ops
+from fastmail.store.local.names import folder
+from fastmail.store.local.store import LocalStore
+
+BATCH = 100
+LETTERS = (1 << LETTERED_KEYWORDS) - 1
+
+
+@dataclass(slots=True)
+class Restored:
+    """One mailbox."""
+
+    account: str
+    mailbox: str
+    messages: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "") -> list[str]:
+    """Domains, accounts and aliases that are not there yet; addresses of the accounts that are in the backup."""
+    found = vault.directory(run)
+    wanted = [row for row in found["accounts"] if not only or row["address"] == only]
+    if only and not wanted:
+        raise CannotDo(f"the backup has no account {only}")
+    for name in found["domains"]:
+        if not into.is_local(name) and (not only or only.endswith("@" + name)):
+            into.add_domain(name)
+    for row in wanted:
+        if into.account(row["address"]) is None:
+            into.add_accounts([(row["address"], row["password"], row["scram"])])
+            quota = Quota(*row["quota"])
+            if quota:
+                into.set_quota(row["address"], quota)
+    if not only:
+        for address, targets in found["aliases"]:
+            if into.alias(address) is None and into.account(address) is None:
+                into.add_alias(address, targets)
+    return [row["address"] for row in wanted]
+
+
+async def account(
+    vault: Vault, store: LocalStore, owner: Account, run: str, told: Callable[[Restored], None]
+) -> list[Restored]:
+    """A whole account, into an empty one."""
+    if store.find(owner, INBOX) is not None:
+        with store.snapshot(owner) as snapshot:
+            if any(box.exists for box in snapshot.boxes(owner.id)):
+                raise CannotDo(f"{owner.address} has mail: restore a mailbox with --into, or empty the account first")
+        await store.forget(owner)
+    if os.path.isdir(owner.root) and any(os.scandir(os.path.join(owner.root, "cur"))):
+        raise CannotDo(f"{owner.root} is not empty")
+    if os.path.isdir(owner.root):
+        aside = f"{owner.root}.before-restore"
+        if os.path.exists(aside):
+            shutil.rmtree(aside)
+        os.rename(owner.root, aside)
+    results: list[Restored] = []
+    later: list[tuple[str, dict[str, Any], dict[int, int]]] = []
+    await store.help(_write, vault, owner, run, results, later, told)
+    await store.help(os.sync)
+    await store.listing(owner)
+    for name, head, keywords in later:
+        key = store.find(owner, name)
+        if key is None:
+            raise CorruptData(f"{owner.address}: {name} could not be made again")
+        await store.sync(owner, key)
+        notes = {note.encode("latin-1"): b64decode(value) for note, value in head["notes"].items()}
+        if notes:
+            await store.annotate(owner, key, dict(notes))
+
+        def apply(txn: Any, t: Any, key: bytes = key, head: dict[str, Any] = head) -> bytes:
+            box = ops.load(txn, t, key)
+            box.special = head["special"]
+            box.uidnext = max(box.uidnext, head["uidnext"])
+            ops.save(txn, t, box)
+            return key
+
+        await store.submit(owner, apply)
+        words = [word.encode("latin-1") for word in head["words"]]
+        for bit in range(LETTERED_KEYWORDS, len(words)):  # those that file names have no letters for
+            uids = UidSet.of(sorted(uid for uid, bits in keywords.items() if bits >> bit & 1))
+            if uids:
+                await store.store(owner, key, uids, 1, 0, [words[bit]])
+    return results
+
+
+def _write(
+    vault: Vault,
+    owner: Account,
+    run: str,
+    results: list[Restored],
+    later: list[tuple[str, dict[str, Any], dict[int, int]]],
+    told: Callable[[Restored], None],
+) -> None:
+    """The Maildir with its control files."""
+    kept: list[foreign.Kept] = []
+    head: dict[str, Any] = {}
+    place = ""
+
+    def finish() -> None:
+        if head:
+            data = foreign.uidlist(head["uidvalidity"], head["uidnext"], b"", kept)
+            foreign.write(place, "dovecot-uidlist", data)
+            words = [word.encode("latin-1") for word in head["words"]]
+            if words:
+                foreign.write(place, "dovecot-keywords", foreign.keyword_file(words))
+            told(results[-1])
+
+    for row in vault.rows(owner.address, run):
+        if "account" in row:
+            for sub in ("tmp", "new", "cur"):
+                os.makedirs(os.path.join(owner.root, sub), mode=0o700, exist_ok=True)
+            foreign.write(owner.root, "subscriptions", foreign.subscription_file(row["subscribed"]))
+        elif "mailbox" in row:
+            finish()
+            kept, head = [], row
+            place = folder(owner.root, row["mailbox"])
+            for sub in ("tmp", "new", "cur"):
+                os.makedirs(os.path.join(place, sub), mode=0o700, exist_ok=True)
+            results.append(Restored(owner.address, row["mailbox"]))
+            later.append((row["mailbox"], row, {}))
+        else:
+            try:
+                content = vault.read(row["object"])
+            except CorruptData as error:
+                results[-1].problems.append(f"UID {row['uid']}: {error}")
+                continue
+            base = f"{row['date']}.M0P0R{row['uid']}.restored,S={len(content)}"
+            name = f"{base}:2,{to_info(row['flags'], row['keywords'] & LETTERS)}"
+            path = os.path.join(place, "cur", name)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            os.utime(path, (row["date"], row["date"]))
+            order, uidl = row.get("pop3", (0, ""))
+            kept.append(foreign.Kept(row["uid"], base.encode(), order, uidl.encode("latin-1")))
+            if row["keywords"] > LETTERS:
+                later[-1][2][row["uid"]] = row["keywords"]
+            results[-1].messages += 1
+    finish()
+
+
+async def mailbox(
+    vault: Vault, store: LocalStore, owner: Account, run: str, name: str, uid: int, into: str
+) -> list[Restored]:
+    """One mailbox, or with ``uid`` one message of it, as new messages of ``into``."""
+    result = Restored(owner.address, into)
+    here = False
+    words: list[bytes] = []
+    key: bytes | None = None
+    batch: list[NewMessage] = []
+    found = False
+
+    async def keep() -> None:
+        assert key is not None
+        if batch:
+            await store.append(owner, key, batch)
+            result.messages += len(batch)
+            batch.clear()
+
+    for row in vault.rows(owner.address, run):
+        if "mailbox" in row:
+            here = row["mailbox"] == name
+            if here:
+                found = True
+                words = [word.encode("latin-1") for word in row["words"]]
+                if store.find(owner, into) is None:
+                    await store.create(owner, into)
+                key = store.find(owner, into)
+        elif here and "uid" in row and uid in (0, row["uid"]):
+            try:
+                content = to_lf(await store.help(vault.read, row["object"]))
+            except CorruptData as error:
+                result.problems.append(f"UID {row['uid']}: {error}")
+                continue
+            summary = mime.scan(content)
+            kept = [word for bit, word in enumerate(words) if row["keywords"] >> bit & 1]
+            size = int.from_bytes(summary[20:24], "little")
+            batch.append(NewMessage((content,), summary, size, row["date"], row["flags"], kept, False, True))
+            if len(batch) >= BATCH:
+                await keep()
+    if not found:
+        raise CannotDo(f"the backup of {owner.address} has no mailbox {name}")
+    await keep()
+    if uid and not result.messages and not result.problems:
+        raise CannotDo(f"the backup of {owner.address} has no message {uid} in {name}")
+    return [result]

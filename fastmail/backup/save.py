@@ -1,0 +1,164 @@
+"""Makes a backup beside a running server: every account in one consistent state, only new messages read.
+
+Promise: a message that was acknowledged before the account's turn came is in the backup, unless it was removed before
+it could be read. Each account is as of one commit. What cannot be read is named in the result and the rest goes on.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fastmail._core import pages
+from fastmail.backup.vault import VERSION, Vault, write_rows
+from fastmail.directory.local import LocalDirectory
+from fastmail.durable.replace import replace_file
+from fastmail.model.errors import CorruptData, MailError
+from fastmail.store.interface import Account, Store
+
+
+@dataclass(slots=True)
+class Saved:
+    """One account."""
+
+    account: str
+    mailboxes: int = 0
+    messages: int = 0
+    new: int = 0
+    octets: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def directory_rows(directory: LocalDirectory) -> dict[str, Any]:
+    """Everything that the built-in directory holds."""
+    accounts = [asdict(record) for record in directory.accounts()]
+    return {
+        "version": VERSION,
+        "domains": directory.domains(),
+        "accounts": accounts,
+        "aliases": [[address, targets] for address, targets in directory.aliases()],
+    }
+
+
+async def save(
+    vault: Vault,
+    directory: LocalDirectory,
+    store: Store,
+    accounts: list[Account],
+    told: Callable[[Saved], None],
+    help: Callable[..., Any],
+) -> tuple[str, list[Saved]]:
+    """One run: its name, and a result for each account. ``help`` runs a function on a helper thread."""
+    place = await help(vault.begin)
+    replace_file(f"{place}/directory.json", json.dumps(directory_rows(directory)).encode())
+    out = []
+    for account in accounts:
+        known = await help(_known, vault, account.address)
+        result = Saved(account.address)
+        try:
+            await _account(vault, store, account, place, known, result, help)
+        except (MailError, OSError) as error:
+            result.problems.append(str(error))
+        out.append(result)
+        told(result)
+    return await help(vault.finish, place), out
+
+
+def _known(vault: Vault, address: str) -> dict[tuple[int, int], str]:
+    """{(UIDVALIDITY, UID): object} of the last run, for mailboxes whose names may have changed since."""
+    known: dict[tuple[int, int], str] = {}
+    if not vault.runs() or address not in vault.accounts():
+        return known
+    validity = 0
+    try:
+        for row in vault.rows(address):
+            if "mailbox" in row:
+                validity = row["uidvalidity"]
+            elif "uid" in row:
+                known[validity, row["uid"]] = row["object"]
+    except CorruptData:
+        return {}
+    return known
+
+
+async def _account(
+    vault: Vault,
+    store: Store,
+    account: Account,
+    place: str,
+    known: dict[tuple[int, int], str],
+    result: Saved,
+    help: Callable[..., Any],
+) -> None:
+    listing = await store.listing(account)
+    for box in listing.mailboxes:
+        await store.sync(account, box.key)
+    rows: list[Any] = []
+    with store.snapshot(account) as snapshot:  # one state of all mailboxes; content never changes, so it can follow
+        for box in snapshot.boxes(account.id):
+            records = [record for page in snapshot.pages(box.key) for record in pages.records(page)]
+            notes = {
+                name.decode("latin-1"): b64encode(value).decode() for name, value in snapshot.notes(box.key).items()
+            }
+            words = [word.decode("latin-1") for word in snapshot.keywords(box.key)]
+            rows.append((box, records, notes, words, snapshot.pop3(box.key)))
+    file = write_rows(f"{place}/accounts/{account.address}.jsonl.gz")
+    try:
+        head = {"account": account.address, "subscribed": sorted(listing.subscribed)}
+        file.write(json.dumps(head) + "\n")
+        for box, records, notes, words, pop3 in rows:
+            result.mailboxes += 1
+            head = {"mailbox": box.name, "uidvalidity": box.uidvalidity, "uidnext": box.uidnext, "special": box.special}
+            file.write(json.dumps(head | {"words": words, "notes": notes}) + "\n")
+            for uid, flags, _, keywords, date, *_ in records:
+                digest = known.get((box.uidvalidity, uid))
+                if digest is None:
+                    content = await _content(store, account, box.key, uid, result, box.name)
+                    if content is None:
+                        continue
+                    digest, fresh = await help(vault.keep, content)
+                    result.new += fresh
+                    result.octets += len(content) * fresh
+                row = {"uid": uid, "flags": flags, "keywords": keywords, "date": date, "object": digest}
+                if uid in pop3:
+                    row["pop3"] = [pop3[uid][0], pop3[uid][1].decode("latin-1")]
+                file.write(json.dumps(row) + "\n")
+                result.messages += 1
+    finally:
+        file.close()
+
+
+async def _content(store: Store, account: Account, key: bytes, uid: int, result: Saved, mailbox: str) -> bytes | None:
+    try:
+        return await store.content(account, key, uid)
+    except MailError as error:
+        result.problems.append(f"{mailbox}: UID {uid}: {error}")
+        return None
+
+
+def verify(vault: Vault, run: str, told: Callable[[int], None]) -> list[str]:
+    """Read every object of a run; what is damaged or missing, by account, mailbox and UID."""
+    bad: list[str] = []
+    checked: dict[str, str] = {}
+    vault.directory(run)
+    for address in vault.accounts(run):
+        mailbox = ""
+        try:
+            for row in vault.rows(address, run):
+                mailbox = row.get("mailbox", mailbox)
+                digest = row.get("object")
+                if digest is None:
+                    continue
+                if digest not in checked:
+                    try:
+                        vault.read(digest)
+                        checked[digest] = ""
+                    except CorruptData as error:
+                        checked[digest] = str(error)
+                    told(len(checked))
+                if checked[digest]:
+                    bad.append(f"{address}: {mailbox}: UID {row['uid']}: {checked[digest]}")
+        except CorruptData as error:
+            bad.append(f"{address}: {error}")
+    return bad

@@ -1,0 +1,177 @@
+"""Where backups are kept: a directory of its own, readable without this program.
+
+    objects/ab/abcd...     a message's octets, named by their BLAKE2b-256; written once, never changed
+    runs/<time>/           one backup: directory.json, and accounts/<address>.jsonl.gz for each account
+    latest                 the newest complete run
+
+An account's file has a line (JSON) for the account, then for each mailbox a line and one for each of its messages. A
+run appears under its name when everything in it is on the disk; what an interrupted one left begins with a dot and is
+removed by the next. Runs share objects, so that each costs what is new.
+"""
+
+import contextlib
+import fcntl
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from typing import IO, Any
+
+from fastmail.durable.replace import replace_file
+from fastmail.model.errors import CannotDo, CorruptData
+
+VERSION = 1
+
+
+class Vault:
+    """One backup directory."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one backup at a time."""
+        os.makedirs(os.path.join(self.path, "objects"), mode=0o700, exist_ok=True)
+        os.makedirs(os.path.join(self.path, "runs"), mode=0o700, exist_ok=True)
+        with open(os.path.join(self.path, "lock"), "a", encoding="ascii") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CannotDo(f"another backup to {self.path} is under way") from None
+            yield
+
+    # ---------------------------------------------------------------- objects
+
+    def object_path(self, digest: str) -> str:
+        return os.path.join(self.path, "objects", digest[:2], digest)
+
+    def keep(self, content: bytes) -> tuple[str, bool]:
+        """(name of the object, was it new); on the disk once the run is finished."""
+        digest = hashlib.blake2b(content, digest_size=32).hexdigest()
+        place = self.object_path(digest)
+        if os.path.exists(place):
+            return digest, False
+        os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+        temporary = f"{place}.{os.getpid()}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.rename(temporary, place)
+        return digest, True
+
+    def read(self, digest: str) -> bytes:
+        """The octets; CorruptData when they are not what the name says."""
+        try:
+            with open(self.object_path(digest), "rb") as file:
+                content = file.read()
+        except OSError as error:
+            raise CorruptData(f"object {digest} cannot be read: {error.strerror}") from None
+        if hashlib.blake2b(content, digest_size=32).hexdigest() != digest:
+            raise CorruptData(f"object {digest} is damaged")
+        return content
+
+    # ---------------------------------------------------------------- runs
+
+    def runs(self) -> list[str]:
+        """Names of complete runs, oldest first."""
+        try:
+            names = os.listdir(os.path.join(self.path, "runs"))
+        except OSError:
+            return []
+        return sorted(name for name in names if not name.startswith("."))
+
+    def run_path(self, name: str = "") -> str:
+        """A run's directory, the newest without a name; CannotDo where there is none."""
+        known = self.runs()
+        if not known or (name and name not in known):
+            raise CannotDo(
+                f"{self.path} has no backup{' ' + name if name else ''}; there are: {', '.join(known) or 'none'}"
+            )
+        return os.path.join(self.path, "runs", name or known[-1])
+
+    def begin(self) -> str:
+        """The directory of a new run; what an interrupted one left is removed."""
+        top = os.path.join(self.path, "runs")
+        for name in os.listdir(top):
+            if name.startswith("."):
+                shutil.rmtree(os.path.join(top, name))
+        place = os.path.join(top, "." + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+        os.makedirs(os.path.join(place, "accounts"), mode=0o700)
+        return place
+
+    def finish(self, place: str) -> str:
+        """Everything to the disk, then its name; the name."""
+        os.sync()
+        name = os.path.basename(place)[1:]
+        final = os.path.join(self.path, "runs", name)
+        if os.path.exists(final):
+            name = f"{name}-{os.getpid()}"
+            final = os.path.join(self.path, "runs", name)
+        os.rename(place, final)
+        descriptor = os.open(os.path.dirname(final), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        replace_file(os.path.join(self.path, "latest"), name.encode() + b"\n")
+        return name
+
+    def prune(self, keep: int) -> tuple[int, int]:
+        """Leave the newest ``keep`` runs, and the objects that they name: (runs, objects) that went."""
+        gone = self.runs()[:-keep]
+        for name in gone:
+            shutil.rmtree(os.path.join(self.path, "runs", name))
+        if not gone:
+            return 0, 0
+        used = {row["object"] for name in self.runs() for row in self._messages(name)}
+        removed = 0
+        for top, _, names in os.walk(os.path.join(self.path, "objects")):
+            for name in names:
+                if name not in used:
+                    os.unlink(os.path.join(top, name))
+                    removed += 1
+        return len(gone), removed
+
+    def _messages(self, run: str) -> Iterator[dict[str, Any]]:
+        for address in self.accounts(run):
+            for row in self.rows(address, run):
+                if "object" in row:
+                    yield row
+
+    def accounts(self, run: str = "") -> list[str]:
+        """Addresses in a run."""
+        names = os.listdir(os.path.join(self.run_path(run), "accounts"))
+        return sorted(name.removesuffix(".jsonl.gz") for name in names if name.endswith(".jsonl.gz"))
+
+    def rows(self, address: str, run: str = "") -> Iterator[dict[str, Any]]:
+        """Lines of an account's file: ``account``, then for each mailbox ``mailbox`` and its messages (``uid``)."""
+        place = os.path.join(self.run_path(run), "accounts", address + ".jsonl.gz")
+        try:
+            with gzip.open(place, "rt", encoding="utf-8") as file:
+                for line in file:
+                    yield json.loads(line)
+        except FileNotFoundError:
+            raise CannotDo(f"the backup has no account {address}") from None
+        except (OSError, EOFError, ValueError) as error:
+            raise CorruptData(f"{place} is damaged: {error}") from None
+
+    def directory(self, run: str = "") -> dict[str, Any]:
+        """Domains, accounts and aliases of a run."""
+        place = os.path.join(self.run_path(run), "directory.json")
+        try:
+            with open(place, encoding="utf-8") as file:
+                found: dict[str, Any] = json.load(file)
+        except (OSError, ValueError) as error:
+            raise CorruptData(f"{place} is damaged: {error}") from None
+        if found.get("version") != VERSION:
+            raise CannotDo(f"{place} was written by another version of fastmail")
+        return found
+
+
+def write_rows(place: str) -> IO[str]:
+    """A compressed file of lines, to be closed by the caller."""
+    return gzip.open(place, "wt", encoding="utf-8", compresslevel=3)
