@@ -19,6 +19,7 @@ from fastmail.imap import session as imap
 from fastmail.model.limits import Limits
 from fastmail.model.quota import Quota
 from fastmail.net import networks
+from fastmail.net.bans import Bans, Rules
 from fastmail.net.connection import Connection, Session
 from fastmail.net.listener import Listener, Registry
 from fastmail.net.tls import ServerTls
@@ -43,6 +44,10 @@ REFUSALS = {
     "imap": b"* BYE too many connections, try again later\r\n",
     "pop3": b"-ERR [SYS/TEMP] too many connections, try again later\r\n",
 }
+BANNED = {
+    "imap": b"* BYE not from your address for a while\r\n",
+    "pop3": b"-ERR [SYS/TEMP] not from your address for a while\r\n",
+}
 NO_INSTANCE = "00000000"
 
 
@@ -53,6 +58,13 @@ def maildir_template(config: Config) -> str:
 
 def limits(config: Config) -> Limits:
     return Limits(**dataclasses.asdict(config.limits))
+
+
+def ban_rules(config: Config) -> Rules:
+    """When somebody is kept out."""
+    own = config.limits
+    exempt = [networks.parse(text) for text in own.ban_exempt]
+    return Rules(own.ban_after, own.ban_window, own.ban_time, exempt)
 
 
 def make_tls(config: Config) -> ServerTls | None:
@@ -125,6 +137,7 @@ class Assembly:
             relay.recipients_per_hour,
         )
         self.runner: Runner | None = None
+        self.bans: Bans | None = None
         self.verifier = Verifier(
             self.directory,
             max(1, config.auth.threads),
@@ -169,6 +182,8 @@ class Assembly:
         await self.history.close()
         await self.store.close()
         self.hub.close()
+        if self.bans is not None:
+            self.bans.close()
         self.verifier.close()
         self.directory.close()
 
@@ -227,11 +242,16 @@ class Assembly:
         makers = self.sessions()
         balancers = [networks.parse(text) for text in self.config.listen.proxy_protocol]
         smtp_refusal = f"421 4.7.0 {self.config.server.hostname} too many connections, try again later\r\n".encode()
+        smtp_banned = f"421 4.7.0 {self.config.server.hostname} not from your address for a while\r\n".encode()
+        self.bans = Bans(self.config.server.data_dir, ban_rules(self.config))
         out = []
         for protocol, sock in sockets:
             refusal = REFUSALS.get(protocol.removesuffix("s"), smtp_refusal)
             implicit = protocol in ("submissions", "imaps", "pop3s")
-            listener = Listener(registry, makers[protocol], limits(self.config), refusal, tls, implicit, balancers)
+            banned = BANNED.get(protocol.removesuffix("s"), smtp_banned)
+            listener = Listener(
+                registry, makers[protocol], limits(self.config), refusal, tls, implicit, balancers, self.bans, banned
+            )
             await listener.start(sock)
             out.append(listener)
         return out

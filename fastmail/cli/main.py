@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import fastmail
-from fastmail.cli import accounts, backup, bench, content, deliver, index, migrate, queue, server, trace, transfer
+from fastmail.cli import accounts, backup, bans, bench, content, deliver, index, migrate, queue, server, trace, transfer
 
 app = typer.Typer(
     name="fastmail",
@@ -46,6 +46,7 @@ app.add_typer(accounts.aliases, name="alias")
 app.add_typer(index.app, name="index")
 app.add_typer(content.app, name="content")
 app.add_typer(queue.app, name="queue")
+app.add_typer(bans.app, name="bans")
 app.add_typer(migrate.app, name="migrate")
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)

@@ -262,6 +262,7 @@ async def enter(session: "ImapSession", tag: bytes, claim: sasl.Claim) -> bool:
         return False
     if record is None:
         session.failures += 1
+        session.conn.blame(1, "failed logins")
         log.event("login.failed", "warning", protocol="imap", login=claim.login, peer=session.conn.host)
         await asyncio.sleep(service.limits.auth_failure_delay)
         session.conn.write(tag + b" NO [AUTHENTICATIONFAILED] login failed\r\n")

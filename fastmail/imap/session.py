@@ -518,6 +518,7 @@ class ImapSession:
         self.errors += 1
         if self.errors >= self.service.limits.errors * (1 if self.account is None else 50):
             count("imap.errors")
+            self.conn.blame(2, "too many errors")
             self.conn.write(b"* BYE too many errors\r\n")
             self.conn.close()
 

@@ -1,6 +1,6 @@
 """The limits that sessions enforce; values come from the configuration, the meaning of each is told there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
@@ -22,3 +22,7 @@ class Limits:
     errors: int = 20
     auth_failures: int = 3
     auth_failure_delay: float = 1.0
+    ban_after: int = 10
+    ban_window: float = 600.0
+    ban_time: float = 600.0
+    ban_exempt: list[str] = field(default_factory=list)

@@ -286,6 +286,10 @@ class Connection(asyncio.BufferedProtocol):
         """A digest of our certificate when the peer has seen it on this channel, empty otherwise."""
         return self._listener.tls.end_point if self.tls and self._listener.tls is not None else b""
 
+    def blame(self, points: float, why: str) -> None:
+        """The peer did something that guessers do: enough of it, and its network is banned."""
+        self._listener.blame(self.host, points, why)
+
     @property
     def certified(self) -> tuple[str, ...]:
         """Mail addresses in the certificate that the peer has shown, when a known authority signed it."""

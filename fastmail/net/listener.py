@@ -14,6 +14,7 @@ from typing import Any
 
 from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
+from fastmail.net.bans import Bans
 from fastmail.net.connection import BUFFER, HANDSHAKE, Connection, Session
 from fastmail.net.networks import Network, address_in
 from fastmail.net.tls import ServerTls
@@ -63,6 +64,8 @@ class Listener:
         tls: ServerTls | None = None,
         implicit_tls: bool = False,
         balancers: Sequence[Network] = (),
+        bans: Bans | None = None,
+        banned: bytes = b"",
     ) -> None:
         self.registry = registry
         self.buffer = registry.buffer
@@ -71,6 +74,8 @@ class Listener:
         self.implicit_tls = implicit_tls
         self.new_session = session
         self._balancers = balancers
+        self._bans = bans
+        self._banned = banned
         self.loop = asyncio.get_running_loop()
         self._refusal = refusal
         self._server: asyncio.Server | None = None
@@ -99,6 +104,9 @@ class Listener:
         registry.connections.add(connection)
         registry.hosts[connection.host] += 1
         count("connections")
+        if self._bans is not None and self._bans.refuses(connection.host):
+            count("connections.banned")
+            return self._banned
         if len(registry.connections) > self.limits.connections:
             count("connections.refused")
             return self._refusal
@@ -106,6 +114,11 @@ class Listener:
             count("connections.refused")
             return self._refusal
         return b""
+
+    def blame(self, host: str, points: float, why: str) -> None:
+        """A peer behaved as those do who are banned for it."""
+        if self._bans is not None:
+            self._bans.blame(host, points, why)
 
     def release(self, connection: Connection) -> None:
         registry = self.registry

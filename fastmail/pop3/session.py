@@ -235,6 +235,7 @@ class Pop3Session:
             return
         if record is None:
             self._failures += 1
+            self._conn.blame(1, "failed logins")
             log.event("login.failed", "warning", protocol="pop3", login=claim.login, peer=self._conn.host)
             await asyncio.sleep(service.limits.auth_failure_delay)
             self._err("[AUTH] login failed")
@@ -407,6 +408,7 @@ class Pop3Session:
         self._err(text)
         if self._errors >= self._service.limits.errors * (1 if self._account is None else 50):
             count("pop3.errors")
+            self._conn.blame(2, "too many errors")
             self._conn.close()
 
     def _multi(self, title: str, lines: list[str]) -> None:

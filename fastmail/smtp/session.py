@@ -465,6 +465,7 @@ class SmtpSession:
             return
         if record is None:
             self._failures += 1
+            self._conn.blame(1, "failed logins")
             log.event("login.failed", "warning", protocol="submission", login=claim.login, peer=self._conn.host)
             await asyncio.sleep(limits.auth_failure_delay)
             self._say("535 5.7.8 login failed")
@@ -640,6 +641,7 @@ class SmtpSession:
         self._say(line)
         if self._errors >= self._service.limits.errors:
             count("smtp.errors")
+            self._conn.blame(2, "too many errors")
             self._say("421 4.7.0 too many errors, closing")
             self._conn.close()
 

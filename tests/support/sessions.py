@@ -95,6 +95,9 @@ class FakeListener:
     def admit(self, connection: Connection) -> bytes:
         return b""
 
+    def blame(self, host: str, points: float, why: str) -> None:
+        pass
+
     def release(self, connection: Connection) -> None:
         pass
 

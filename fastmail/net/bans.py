@@ -1,0 +1,198 @@
+"""Who must stay away for a while: networks that guess passwords or talk nonsense.
+
+Failures of a network (an IPv4 address, an IPv6 /64) make a score that fades over the window; at the limit the network
+is banned, for twice as long each time it comes back within a day. Bans are kept in an environment of their own that
+every worker and the commands share, so a ban holds in all workers at once and after a restart. Scores are each
+worker's own. Nobody is banned from an exempt network, nor through a Unix socket.
+"""
+
+import asyncio
+import ipaddress
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from fastmail.durable.env import Environment
+from fastmail.model.errors import CannotDo, MailError
+from fastmail.net.networks import Network
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+LAYOUT = 1
+MOST = 100_000  # networks with a score that are remembered
+LONGEST = 86400.0
+REMEMBER = 86400.0
+
+
+class BanRow(msgspec.Struct, array_like=True):
+    """version 1: s since 1970 when it ends; when it began; how many there were lately; why."""
+
+    version: int
+    until: float
+    since: float
+    times: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """One ban, as it is listed."""
+
+    network: str
+    until: float
+    since: float
+    times: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """``after``: points within ``window`` seconds that bring a ban of ``seconds``; 0 for never."""
+
+    after: int = 10
+    window: float = 600.0
+    seconds: float = 600.0
+    exempt: Sequence[Network] = ()
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(BanRow).decode
+
+
+def network_of(host: str) -> str:
+    """What is banned for a peer: its address, or its /64; empty for what is no address."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+class Bans:
+    """One in each worker, and one in a command."""
+
+    def __init__(self, data_dir: str, rules: Rules) -> None:
+        self.rules = rules
+        self._env = Environment(os.path.join(data_dir, "bans"), ["ban"], LAYOUT, 1 << 28)
+        self._seen = -1
+        self._banned: dict[str, float] = {}
+        self._wide: list[tuple[Network, float]] = []  # networks that a command banned
+        self._scores: dict[str, tuple[float, float]] = {}
+
+    def close(self) -> None:
+        self._env.close()
+
+    # ---------------------------------------------------------------- asked for each connection
+
+    def refuses(self, host: str) -> bool:
+        """Is the peer's network banned now?"""
+        commit = self._env.last_commit()
+        if commit != self._seen:
+            self._load(commit)
+        if not self._banned and not self._wide:
+            return False
+        now = time.time()
+        name = network_of(host)
+        if self._banned.get(name, 0.0) > now:
+            return not self._exempt(host)
+        if not self._wide or not name:
+            return False
+        address = ipaddress.ip_address(host.partition("%")[0])
+        return any(until > now and address in network for network, until in self._wide) and not self._exempt(host)
+
+    def _load(self, commit: int) -> None:
+        self._banned.clear()
+        self._wide.clear()
+        for ban in self.list():
+            self._banned[ban.network] = ban.until
+            if "/" in ban.network:
+                self._wide.append((ipaddress.ip_network(ban.network), ban.until))
+        self._seen = commit
+
+    def _exempt(self, host: str) -> bool:
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return True
+        return any(address in network for network in self.rules.exempt)
+
+    def blame(self, host: str, points: float, why: str) -> None:
+        """A peer did something that guessers do; at the limit its network is banned. On the loop."""
+        rules, name = self.rules, network_of(host)
+        if not rules.after or not name or self._exempt(host):
+            return
+        now = time.monotonic()
+        score, then = self._scores.pop(name, (0.0, now))
+        score = max(0.0, score - (now - then) * rules.after / rules.window) + points
+        if score < rules.after - 0.5:  # what faded between two of them does not help
+            self._scores[name] = score, now
+            if len(self._scores) > MOST:
+                self._scores.pop(next(iter(self._scores)))
+            return
+        count("bans")
+        self._banned[name] = time.time() + rules.seconds  # here at once; everywhere when it is written
+        asyncio.get_running_loop().run_in_executor(None, self._write, name, why)
+
+    def _write(self, name: str, why: str) -> None:
+        try:
+            ban = self.add(name, 0.0, why)
+            log.event("banned", "warning", network=name, why=why, seconds=int(ban.until - ban.since), times=ban.times)
+        except (MailError, OSError) as error:
+            log.event("banned", "error", network=name, error=error)
+
+    # ---------------------------------------------------------------- for commands
+
+    def list(self) -> list[Ban]:
+        """Bans that hold now."""
+        now = time.time()
+        out = []
+        with self._env.read() as txn:
+            for key, value in txn.cursor(db=self._env.db["ban"]).iternext():
+                row = _decode(value)
+                if row.until > now:
+                    out.append(Ban(str(key, "ascii"), row.until, row.since, row.times, row.why))
+        return out
+
+    def add(self, text: str, seconds: float, why: str) -> Ban:
+        """Ban a network; with 0 seconds for as long as the rules say. CannotDo for what is no network."""
+        try:
+            network = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise CannotDo(f"{text} is neither an address nor a network such as 192.0.2.0/24") from None
+        name = str(network.network_address) if network.num_addresses == 1 else str(network)
+        now = time.time()
+        with self._env.write() as txn:
+            found = txn.get(name.encode(), db=self._env.db["ban"])
+            old = _decode(found) if found is not None else None
+            times = old.times + 1 if old is not None and old.until > now - REMEMBER else 1
+            length = seconds or min(LONGEST, self.rules.seconds * 2 ** (times - 1))
+            txn.put(name.encode(), _encode(BanRow(1, now + length, now, times, why)), db=self._env.db["ban"])
+            self._clean(txn, now)
+        return Ban(name, now + length, now, times, why)
+
+    def _clean(self, txn: object, now: float) -> None:
+        """Forget what ended more than a day ago."""
+        cursor = txn.cursor(db=self._env.db["ban"])  # type: ignore[attr-defined]
+        old = [bytes(key) for key, value in cursor.iternext() if _decode(value).until < now - REMEMBER]
+        for key in old:
+            txn.delete(key, db=self._env.db["ban"])  # type: ignore[attr-defined]
+
+    def remove(self, text: str) -> int:
+        """Lift the ban of a network, or with ``all`` every ban; how many there were."""
+        now = time.time()
+        removed = 0
+        with self._env.write() as txn:
+            cursor = txn.cursor(db=self._env.db["ban"])
+            names = [bytes(key) for key, value in cursor.iternext() if _decode(value).until > now]
+            for key in names:
+                if text == "all" or key.decode() in (text, network_of(text)):
+                    txn.delete(key, db=self._env.db["ban"])
+                    removed += 1
+        return removed
