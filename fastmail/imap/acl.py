@@ -7,7 +7,7 @@ from fastmail.imap import places
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import done, read_name, wire
 from fastmail.model import rights
-from fastmail.model.errors import CannotDo, NoPermission, TooMuch
+from fastmail.model.errors import NoPermission, TooMuch
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
@@ -41,9 +41,6 @@ def set_acl(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) ->
 async def _set(session: "ImapSession", tag: bytes, name: str, who: str, sign: str, letters: str) -> None:
     place = await places.find(session, name, "a")
     acl = _list(session, place)
-    plain = who.removeprefix("-")
-    if plain != rights.ANYONE and plain not in acl and session.service.directory.account(plain) is None:
-        raise CannotDo("there is no such account")
     if who not in acl and len(acl) >= MOST:
         raise TooMuch("there are too many identifiers in the list")
     before = acl.get(who, rights.ALL if who == place.account.address else "")

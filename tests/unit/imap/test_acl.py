@@ -240,7 +240,9 @@ def test_lists_and_answers() -> None:
         assert '* LISTRIGHTS Work bob "" l r s w i p k x t e a' in await two.owner("LISTRIGHTS Work bob")
         assert "a BAD" in await two.owner("SETACL Work anyone lq")
         assert "a BAD" in await two.owner("SETACL Work anyone L")
-        assert "a NO" in await two.owner("SETACL Work nobody@example.test l")
+        assert "a OK" in await two.owner("SETACL Work fred l")  # who may come later
+        await two.owner("DELETEACL Work fred")
+        assert "a NO [CANNOT]" in await two.owner('SETACL Work "x y" l')
         await two.grant("lrswipcd", "anyone")
         assert "anyone lrswipkxtecd" in await two.owner("GETACL Work")
         # negative rights take away what anyone has
