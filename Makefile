@@ -6,7 +6,7 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench test-crash test-queue fuzz wheel clean
+.PHONY: help run test build lint bench test-crash test-faults test-queue fuzz wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench           micro benchmarks (pytest-benchmark), then fastmail bench: a throw-away server under load"
 	@echo "make test-crash      kill -9 at random moments under load (ROUNDS=20 SEED=1)"
 	@echo "make fuzz            damaged sessions of every protocol (SECONDS=3600 SEED=1)"
+	@echo "make test-faults     system calls that fail, one after the other (UPTO=200; needs strace)"
 	@echo "make test-queue      a deep queue with dead destinations (MESSAGES=100000)"
 	@echo "make wheel           a wheel in dist/"
 	@echo "make clean           remove what was built (not mail)"
@@ -55,6 +56,10 @@ test-crash: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.sessions --seconds $(or $(SECONDS),3600) --seed $(or $(SEED),1)
+
+test-faults: $(STAMP)
+	$(BIN)/python -m tests.crash.faults --upto $(or $(UPTO),200) --content maildir
+	$(BIN)/python -m tests.crash.faults --upto $(or $(UPTO),200) --content segments
 
 test-queue: $(STAMP)
 	$(BIN)/python -m tests.crash.queue --messages $(or $(MESSAGES),100000)

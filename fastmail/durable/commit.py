@@ -7,10 +7,13 @@ next batch gathers: batches grow by themselves under load, and a lone operation 
 
 Promise: a future is resolved with a result only after all of that; operations are published in the order in which
 they were committed. An operation that fails gets its own exception, its files are removed, and it harms no other.
-After a failed sync nothing that depended on it is acknowledged.
+After a failed sync nothing that depended on it is acknowledged; and as the kernel then may take for clean what never
+reached the disk, nothing more is written at all: reading goes on, every write is refused until the process is started
+anew, and the log says so. A full disk is no such failure.
 """
 
 import asyncio
+import errno
 import os
 import threading
 from collections import deque
@@ -23,9 +26,11 @@ import lmdb
 from fastmail.durable import files
 from fastmail.durable.env import Environment, translate
 from fastmail.durable.stage import FileStage
-from fastmail.model.errors import MailError
+from fastmail.model.errors import MailError, StorageFailed
+from fastmail.telemetry import log
 
 Octets = bytes | bytearray | memoryview
+IO_ERROR = os.strerror(errno.EIO)
 Job = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int, int]  # as FileStage.submit takes it
 
 
@@ -101,13 +106,16 @@ class CommitQueue:
         self._ready: deque[Operation] = deque()
         self._files = FileStage()
         self._closing = False
+        self._broken = ""
         self._thread = threading.Thread(target=self._run, name=f"commit-{name}", daemon=True)
         self._thread.start()
 
     def submit(self, operation: Operation) -> "asyncio.Future[Any]":
         """Queue an operation; the future has its ``apply`` result once it is durable and published."""
         operation.future = self._loop.create_future()
-        if operation.files:
+        if self._broken:
+            operation.future.set_exception(StorageFailed(self._broken))
+        elif operation.files:
             self._files.submit(operation, [one.job() for one in operation.files])
         else:
             self._ready.append(operation)
@@ -128,6 +136,8 @@ class CommitQueue:
                 for one, code in zip(operation.files, codes, strict=True):
                     if code:
                         operation.error = OSError(code, os.strerror(code), one.path)
+                    if code == errno.EIO:
+                        self._break(f"{os.fsdecode(one.path)}: {os.strerror(code)}")
                 batch.append(operation)
             while self._ready:
                 batch.append(self._ready.popleft())
@@ -142,10 +152,19 @@ class CommitQueue:
         except BaseException as error:  # a bug must not silence a store
             for operation in batch:
                 operation.error = operation.error or error
+        for operation in batch:
+            if isinstance(operation.error, StorageFailed) and IO_ERROR in str(operation.error):
+                self._break(str(operation.error))
         try:
             self._loop.call_soon_threadsafe(self._settle, batch)
         except RuntimeError:
             return  # the loop is gone: nobody waits for an answer
+
+    def _break(self, why: str) -> None:
+        """Something could not be written or synced: trust nothing that is written from now on."""
+        if not self._broken:
+            self._broken = f"nothing is written any more, because of an earlier failure: {why}"
+            log.event("store.readonly", "error", why=why, then="look at the disk, then start the server anew")
 
     def _settle(self, batch: list[Operation]) -> None:
         self._files.settled(sum(1 for operation in batch if operation.files))
