@@ -13,6 +13,7 @@ from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
+from fastmail.directory.external import PasswdFile
 from fastmail.directory.local import LocalDirectory
 from fastmail.dns.resolver import Resolver
 from fastmail.imap import session as imap
@@ -138,6 +139,7 @@ class Assembly:
         )
         self.runner: Runner | None = None
         self.bans: Bans | None = None
+        self.followed: PasswdFile | None = None
         self.verifier = Verifier(
             self.directory,
             max(1, config.auth.threads),
@@ -152,6 +154,13 @@ class Assembly:
 
     async def start(self) -> None:
         await self.store.start()
+
+    def follow_accounts(self) -> None:
+        """Take in the accounts that another program keeps, from this process; only one may."""
+        path = self.config.directory.passwd_file
+        if path:
+            self.followed = PasswdFile(self.directory, path, self.config.auth.default_domain)
+            self.followed.start()
 
     def start_relay(self) -> None:
         """Empty the queue from this process; only one may."""
@@ -175,6 +184,8 @@ class Assembly:
         self.runner.start()
 
     async def close(self) -> None:
+        if self.followed is not None:
+            await self.followed.close()
         await self.filler.close()
         if self.runner is not None:
             await self.runner.close()

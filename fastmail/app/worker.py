@@ -66,6 +66,8 @@ async def _main(
     assembly = Assembly(config, number, instance, recover=number == 0)
     assembly.hub.start(loop, workers)
     await assembly.start()
+    if number == 0:
+        assembly.follow_accounts()
     if number == workers - 1 and config.relay.enabled:
         assembly.start_relay()
     registry = Registry()

@@ -149,6 +149,8 @@ def _finish(config: Config, text: str, path: str) -> None:
     base = config.base
     config.server.data_dir = os.path.join(base, config.server.data_dir)
     config.server.run_dir = os.path.join(base, config.server.run_dir or os.path.join(config.server.data_dir, "run"))
+    if config.directory.passwd_file:
+        config.directory.passwd_file = os.path.join(base, config.directory.passwd_file)
     for key in ("certificate", "key", "client_ca"):
         value = getattr(config.tls, key)
         if value:

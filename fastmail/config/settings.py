@@ -78,6 +78,17 @@ class Auth:
 
 
 @dataclass(slots=True)
+class Directory:
+    """Accounts that another program keeps."""
+
+    passwd_file: str = _s(
+        "",
+        "A passwd-file as Dovecot has it (user:{SCHEME}hash:...), followed while the server runs: its accounts are "
+        "this server's, and one that is gone from it is disabled. Empty: only the accounts of `fastmail account`.",
+    )
+
+
+@dataclass(slots=True)
 class Oauth:
     """Tokens for OAUTHBEARER and XOAUTH2: who gives them out, and how they are checked."""
 
@@ -226,6 +237,7 @@ class Config:
     listen: Listen = field(default_factory=Listen)
     tls: Tls = field(default_factory=Tls)
     auth: Auth = field(default_factory=Auth)
+    directory: Directory = field(default_factory=Directory)
     oauth: Oauth = field(default_factory=Oauth)
     store: Store = field(default_factory=Store)
     relay: Relay = field(default_factory=Relay)

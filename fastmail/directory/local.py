@@ -199,6 +199,11 @@ class LocalDirectory:
         with self._changed(address) as row:
             row.password, row.scram = password, scram
 
+    def enable(self, address: str, on: bool) -> None:
+        """Let an account log in and get mail, or not."""
+        with self._changed(address) as row:
+            row.enabled = on
+
     def set_quota(self, address: str, quota: Quota) -> None:
         with self._changed(address) as row:
             row.quota = (quota.octets, quota.messages, quota.mailboxes)
