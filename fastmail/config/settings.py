@@ -253,6 +253,8 @@ SECTIONS = {
     "listen": Listen,
     "tls": Tls,
     "auth": Auth,
+    "directory": Directory,
+    "oauth": Oauth,
     "store": Store,
     "relay": Relay,
     "filters": Filters,

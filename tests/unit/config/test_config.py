@@ -1,17 +1,18 @@
 """Configuration: everything wrong is told with file, line and what was meant."""
 
 import tomllib
+from dataclasses import fields
 
 import pytest
 
 from fastmail.config.load import load, parse
-from fastmail.config.settings import reference
+from fastmail.config.settings import SECTIONS, Config, reference
 from fastmail.model.errors import ConfigError
 
 
 def test_the_reference_is_a_configuration_that_changes_nothing() -> None:
     text = reference()
-    assert set(tomllib.loads(text)) == {"server", "listen", "tls", "auth", "store", "relay", "filters", "limits", "log"}
+    assert set(tomllib.loads(text)) == {item.name for item in fields(Config)} - {"path", "base"} == set(SECTIONS)
     assert parse(text, "/x/fastmail.toml") == parse("", "/x/fastmail.toml")
 
 
