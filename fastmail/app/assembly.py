@@ -13,7 +13,7 @@ from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
-from fastmail.directory.external import PasswdFile
+from fastmail.directory import external
 from fastmail.directory.local import LocalDirectory
 from fastmail.dns.resolver import Resolver
 from fastmail.imap import session as imap
@@ -139,7 +139,7 @@ class Assembly:
         )
         self.runner: Runner | None = None
         self.bans: Bans | None = None
-        self.followed: PasswdFile | None = None
+        self.followed: external.Follower | None = None
         self.verifier = Verifier(
             self.directory,
             max(1, config.auth.threads),
@@ -157,9 +157,9 @@ class Assembly:
 
     def follow_accounts(self) -> None:
         """Take in the accounts that another program keeps, from this process; only one may."""
-        path = self.config.directory.passwd_file
-        if path:
-            self.followed = PasswdFile(self.directory, path, self.config.auth.default_domain)
+        source = external.source(self.config.directory, self.config.auth.default_domain)
+        if source is not None:
+            self.followed = external.Follower(self.directory, source)
             self.followed.start()
 
     def start_relay(self) -> None:

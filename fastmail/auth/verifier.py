@@ -111,6 +111,8 @@ class Verifier:
         record = self._directory.account(address)
         if record is not None and not record.enabled:
             record = None
+        if record is None and self._directory.uncertain:
+            raise TemporaryError("accounts cannot be looked up now")
         if not password or len(password) > MAX_PASSWORD:
             record = None
         digest = hashlib.blake2b(password[:MAX_PASSWORD], key=self._key, digest_size=32).digest()

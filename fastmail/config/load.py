@@ -9,6 +9,7 @@ from typing import Any
 
 from fastmail.auth import oauth, sasl
 from fastmail.config.settings import SECTIONS, Config
+from fastmail.directory import external
 from fastmail.model.errors import ConfigError
 from fastmail.net import networks
 from fastmail.queue import routes
@@ -149,6 +150,12 @@ def _finish(config: Config, text: str, path: str) -> None:
     base = config.base
     config.server.data_dir = os.path.join(base, config.server.data_dir)
     config.server.run_dir = os.path.join(base, config.server.run_dir or os.path.join(config.server.data_dir, "run"))
+    if config.directory.sql.startswith("sqlite:"):
+        config.directory.sql = "sqlite:" + os.path.join(base, config.directory.sql.removeprefix("sqlite:"))
+    try:
+        external.source(config.directory, config.auth.default_domain)
+    except ConfigError as error:
+        problem("directory", str(error).partition(" ")[0], str(error))
     if config.directory.passwd_file:
         config.directory.passwd_file = os.path.join(base, config.directory.passwd_file)
     for key in ("certificate", "key", "client_ca"):

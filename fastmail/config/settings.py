@@ -86,6 +86,18 @@ class Directory:
         "A passwd-file as Dovecot has it (user:{SCHEME}hash:...), followed while the server runs: its accounts are "
         "this server's, and one that is gone from it is disabled. Empty: only the accounts of `fastmail account`.",
     )
+    sql: str = _s(
+        "",
+        'Or a database: "postgresql://user:password@host/database" (needs asyncpg: pip install "fastmail[postgresql]") '
+        'or "sqlite:file".',
+    )
+    sql_accounts: str = _s(
+        "",
+        "A query for address, password ({SCHEME}hash) and perhaps quota in octets: "
+        "SELECT username, password, quota FROM mailbox WHERE active.",
+    )
+    sql_aliases: str = _s("", "A query for address and targets (commas between several). Empty: aliases are kept here.")
+    sql_every: float = _s(30.0, "Time between two looks.", "time")
 
 
 @dataclass(slots=True)

@@ -1,38 +1,70 @@
-"""Accounts that another program keeps: Dovecot's passwd-file, followed while the server runs.
+"""Accounts that another program keeps: Dovecot's passwd-file, or tables of a database, followed while the server runs.
 
-What the file says is brought into the built-in directory, which every worker reads: new accounts, changed passwords
-and quotas take effect within seconds. An account that is gone from the file is disabled, not removed; its mail stays,
-and it is back when its line is. A file that cannot be read, or has suddenly become empty, changes nothing, and the log
-says so: an outage is never "no such user".
+What the source says is brought into the built-in directory, which every worker reads: new accounts, changed passwords,
+quotas and aliases take effect within seconds (a file) or at the next look (a database). An account that is gone from
+the source is disabled, not removed; its mail stays, and it is back when its row is. A source that cannot be read, or
+has suddenly become empty, changes nothing, the log says so, and until it is back an address that is not known is a
+temporary failure: an outage is never "no such user".
 """
 
 import asyncio
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
-from fastmail.model.errors import ClientError, TemporaryError
+from fastmail.model.errors import ClientError, ConfigError, TemporaryError
 from fastmail.model.quota import Quota
 from fastmail.telemetry import log
 
-LOOK = 2.0  # s between two looks at the file's times
+LOOK = 2.0  # s between two looks at a file's times
+PATIENCE = 20.0  # s that a database may take
 _QUOTA = re.compile(r"(?:userdb_)?quota_rule\d*=\*:(?:.*?)storage=(\d+)([KMGT]?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One account of the file."""
+    """One account of the source."""
 
     address: str
     password: str
     quota: Quota | None = None
 
 
+@dataclass(slots=True)
+class Content:
+    """All that a source says; ``aliases`` None where it says nothing of them."""
+
+    lines: dict[str, Line] = field(default_factory=dict)
+    aliases: dict[str, list[str]] | None = None
+
+
 class Unreadable(TemporaryError):
-    """The file is not there, or not what it should be."""
+    """The source is not there, or not what it should be."""
+
+
+class Source(Protocol):
+    """Where accounts come from; ``every``: s between two looks."""
+
+    every: float
+    name: str
+
+    async def read(self) -> Content | None:
+        """What it says now; None when that is what it said the last time. Unreadable."""
+        ...
+
+
+def _line(user: str, password: str, domain: str, quota: Quota | None) -> Line | None:
+    try:
+        address = str(account_address(user if "@" in user else f"{user}@{domain}"))
+    except ClientError:
+        log.event("directory.line", "warning", user=user, why="no usable address")
+        return None
+    return Line(address, password if password.startswith("{") else "{CRYPT}" + password, quota)
 
 
 def parse(text: str, domain: str) -> Iterator[Line]:
@@ -42,29 +74,118 @@ def parse(text: str, domain: str) -> Iterator[Line]:
         fields = line.split(":", 7)
         if not line.strip() or line.startswith("#") or len(fields) < 2 or not fields[0].strip():
             continue
-        user = fields[0].strip().lower()
-        try:
-            address = str(account_address(user if "@" in user else f"{user}@{domain}"))
-        except ClientError:
-            log.event("directory.line", "warning", user=user, why="no usable address")
-            continue
-        password = fields[1] if fields[1].startswith("{") else "{CRYPT}" + fields[1]
         found = _QUOTA.search(fields[7]) if len(fields) > 7 else None
         quota = None
         if found is not None:
             unit = "KMGT".find((found.group(2) or "K").upper()) + 1
             quota = Quota(int(found.group(1)) * 1024**unit)
-        yield Line(address, password, quota)
+        made = _line(fields[0].strip().lower(), fields[1], domain, quota)
+        if made is not None:
+            yield made
 
 
 class PasswdFile:
-    """One in the first worker."""
+    """A file, read again when it has changed."""
 
-    def __init__(self, directory: LocalDirectory, path: str, domain: str) -> None:
-        self._directory = directory
-        self._path = path
+    every = LOOK
+
+    def __init__(self, path: str, domain: str) -> None:
+        self.name = path
         self._domain = domain
         self._state: tuple[int, int, int] | None = None
+
+    async def read(self) -> Content | None:
+        return await asyncio.get_running_loop().run_in_executor(None, self._read)
+
+    def _read(self) -> Content | None:
+        try:
+            found = os.stat(self.name)
+            state = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if state == self._state:
+                return None
+            with open(self.name, encoding="utf-8") as file:
+                lines = {line.address: line for line in parse(file.read(), self._domain)}
+        except (OSError, UnicodeDecodeError) as error:
+            raise Unreadable(str(error)) from None
+        if lines:
+            self._state = state
+        return Content(lines)
+
+
+class Sql:
+    """Tables of PostgreSQL (asyncpg) or SQLite. ``accounts`` selects address, password and, if there is a third column,
+    quota in octets; ``aliases`` selects address and targets, several rows or commas for several targets."""
+
+    def __init__(self, url: str, accounts: str, aliases: str, domain: str, every: float) -> None:
+        self._url, self._accounts, self._aliases = url, accounts, aliases
+        self._domain = domain
+        self.every = every
+        self.name = re.sub(r"//[^@/]*@", "//", url)
+        self._said: Content | None = None
+        if not url.startswith(("postgresql://", "postgres://", "sqlite:")):
+            raise ConfigError('sql must be "postgresql://user:password@host/database" or "sqlite:file"')
+        if not accounts:
+            raise ConfigError("sql_accounts is needed: a query for address and password")
+
+    async def read(self) -> Content | None:
+        rows, names = await (self._sqlite() if self._url.startswith("sqlite:") else self._postgresql())
+        out = Content()
+        for row in rows:
+            user, password = row[0], row[1]
+            if not user or not password:
+                continue
+            quota = Quota(int(row[2])) if len(row) > 2 and row[2] else None
+            line = _line(str(user).strip().lower(), str(password), self._domain, quota)
+            if line is not None:
+                out.lines[line.address] = line
+        if names is not None:
+            out.aliases = {}
+            for address, targets in names:
+                found = [one.strip().lower() for one in str(targets).split(",") if one.strip()]
+                out.aliases.setdefault(str(address).strip().lower(), []).extend(found)
+        if self._said == out:
+            return None
+        self._said = out
+        return out
+
+    async def _sqlite(self) -> tuple[Sequence[Any], Sequence[Any] | None]:
+        def ask() -> tuple[Sequence[Any], Sequence[Any] | None]:
+            path = self._url.removeprefix("sqlite:")
+            try:
+                base = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)
+                try:
+                    rows = base.execute(self._accounts).fetchall()
+                    return rows, base.execute(self._aliases).fetchall() if self._aliases else None
+                finally:
+                    base.close()
+            except sqlite3.Error as error:
+                raise Unreadable(str(error)) from None
+
+        return await asyncio.get_running_loop().run_in_executor(None, ask)
+
+    async def _postgresql(self) -> tuple[Sequence[Any], Sequence[Any] | None]:
+        try:
+            import asyncpg
+        except ImportError:
+            raise Unreadable("asyncpg is not installed: pip install 'fastmail[postgresql]'") from None
+        try:
+            base = await asyncpg.connect(self._url, timeout=PATIENCE, command_timeout=PATIENCE)
+            try:
+                async with base.transaction(isolation="repeatable_read", readonly=True):
+                    rows = await base.fetch(self._accounts)
+                    return rows, await base.fetch(self._aliases) if self._aliases else None
+            finally:
+                await base.close(timeout=PATIENCE)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            raise Unreadable(f"{type(error).__name__}: {error}") from None
+
+
+class Follower:
+    """Brings the directory up to a source, again and again; one in the first worker."""
+
+    def __init__(self, directory: LocalDirectory, source: Source) -> None:
+        self._directory = directory
+        self._source = source
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -76,57 +197,79 @@ class PasswdFile:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _follow(self) -> None:
-        loop = asyncio.get_running_loop()
-        complained = False
         while True:
             try:
-                await loop.run_in_executor(None, self.take_in)
-                complained = False
-            except (Unreadable, ClientError) as error:
-                if not complained:
-                    log.event(
-                        "directory.unreadable", "error", file=self._path, why=error, then="accounts stay as known"
-                    )
-                complained = True
-            await asyncio.sleep(LOOK)
+                await self.take_in()
+            except Exception as error:  # whatever a source does, the server goes on with what it knows
+                log.event("directory.failed", "error", source=self._source.name, error=repr(error))
+            await asyncio.sleep(self._source.every)
 
-    def take_in(self) -> int:
-        """Bring the directory up to the file; how many accounts changed. Waits for the disk."""
+    async def take_in(self) -> int:
+        """How many accounts and aliases changed; -1 when the source cannot be read."""
+        loop = asyncio.get_running_loop()
         try:
-            found = os.stat(self._path)
-            state = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if state == self._state:
-                return 0
-            with open(self._path, encoding="utf-8") as file:
-                lines = {line.address: line for line in parse(file.read(), self._domain)}
-        except (OSError, UnicodeDecodeError) as error:
-            raise Unreadable(str(error)) from None
-        directory = self._directory
-        known = {record.address: record for record in directory.accounts()}
-        if not lines and any(record.enabled for record in known.values()):
-            raise Unreadable("it has no accounts any more")
-        for domain in {line.address.rpartition("@")[2] for line in lines.values()}:
-            if not directory.is_local(domain):
-                directory.add_domain(domain)
-        changed = [
-            (line.address, line.password)
-            for line in lines.values()
-            if line.address not in known or known[line.address].password != line.password
-        ]
-        directory.add_accounts(changed, replace=True)
-        count = len(changed)
-        for line in lines.values():
-            record = known.get(line.address)
-            if record is not None and not record.enabled:
-                directory.enable(line.address, True)
-                count += 1
-            if line.quota is not None and (record is None or record.quota != line.quota):
-                directory.set_quota(line.address, line.quota)
-        for record in known.values():
-            if record.enabled and record.address not in lines:
-                directory.enable(record.address, False)
-                count += 1
-        self._state = state
+            content = await self._source.read()
+            if content is not None and not content.lines and self._directory.accounts():
+                raise Unreadable("it has no accounts any more")
+        except Unreadable as error:
+            if not self._directory.uncertain:
+                log.event(
+                    "directory.unreadable", "error", source=self._source.name, why=error, then="accounts stay as known"
+                )
+                await loop.run_in_executor(None, self._directory.set_uncertain, True)
+            return -1
+        if self._directory.uncertain:
+            await loop.run_in_executor(None, self._directory.set_uncertain, False)
+            log.event("directory.readable", source=self._source.name)
+        if content is None:
+            return 0
+        count = await loop.run_in_executor(None, apply, self._directory, content)
         if count:
-            log.event("directory.followed", file=self._path, accounts=len(lines), changed=count)
+            log.event("directory.followed", source=self._source.name, accounts=len(content.lines), changed=count)
         return count
+
+
+def apply(directory: LocalDirectory, content: Content) -> int:
+    """Make the directory what the source says; how much changed. Waits for the disk."""
+    lines = content.lines
+    known = {record.address: record for record in directory.accounts()}
+    _add_domains(directory, (*lines, *(content.aliases or ())))
+    changed = [
+        (line.address, line.password)
+        for line in lines.values()
+        if line.address not in known or known[line.address].password != line.password
+    ]
+    directory.add_accounts(changed, replace=True)
+    count = len(changed)
+    for line in lines.values():
+        record = known.get(line.address)
+        if record is not None and not record.enabled:
+            directory.enable(line.address, True)
+            count += 1
+        if line.quota is not None and (record is None or record.quota != line.quota):
+            directory.set_quota(line.address, line.quota)
+            count += 1
+    for record in known.values():
+        if record.enabled and record.address not in lines:
+            directory.enable(record.address, False)
+            count += 1
+    if content.aliases is not None:
+        count += directory.replace_aliases({a: t for a, t in content.aliases.items() if a not in lines})
+    return count
+
+
+def _add_domains(directory: LocalDirectory, addresses: Iterable[str]) -> None:
+    for domain in sorted({address.rpartition("@")[2] for address in addresses}):
+        if domain and not directory.is_local(domain):
+            directory.add_domain(domain)
+
+
+def source(settings: Any, domain: str) -> Source | None:
+    """From the [directory] section; ConfigError for what cannot work."""
+    if settings.passwd_file and settings.sql:
+        raise ConfigError("passwd_file and sql: give one of them")
+    if settings.passwd_file:
+        return PasswdFile(settings.passwd_file, domain)
+    if settings.sql:
+        return Sql(settings.sql, settings.sql_accounts, settings.sql_aliases, domain, settings.sql_every)
+    return None

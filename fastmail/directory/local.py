@@ -53,6 +53,7 @@ class LocalDirectory:
         self._db = self._env.db
         self._txn: Any = None
         self._commit = -1
+        self._uncertain: bool | None = None
         self._local: dict[str, bool] = {}
         self._resolved: dict[str, list[AccountRecord]] = {}
 
@@ -108,6 +109,7 @@ class LocalDirectory:
         if commit != self._commit or len(self._local) + len(self._resolved) > REMEMBERED:
             self._local.clear()
             self._resolved.clear()
+            self._uncertain = None
             self._commit = commit
 
     def may_send_as(self, account: AccountRecord, address: str) -> bool:
@@ -203,6 +205,35 @@ class LocalDirectory:
         """Let an account log in and get mail, or not."""
         with self._changed(address) as row:
             row.enabled = on
+
+    @property
+    def uncertain(self) -> bool:
+        """Is the source of the accounts out of reach, so that an unknown address may be known there?"""
+        self._check_memory()
+        if self._uncertain is None:
+            with self._read() as txn:
+                self._uncertain = txn.get(b"uncertain", db=self._db["meta"]) is not None
+        return self._uncertain
+
+    def set_uncertain(self, on: bool) -> None:
+        with self._env.write() as txn:
+            if on:
+                txn.put(b"uncertain", b"1", db=self._db["meta"])
+            else:
+                txn.delete(b"uncertain", db=self._db["meta"])
+
+    def replace_aliases(self, wanted: dict[str, list[str]]) -> int:
+        """Make these the aliases; how many changed. Targets are not looked up: they may come later."""
+        known = dict(self.aliases())
+        changed = {address: targets for address, targets in wanted.items() if known.get(address) != targets}
+        gone = known.keys() - wanted.keys()
+        if changed or gone:
+            with self._env.write() as txn:
+                for address in gone:
+                    txn.delete(address.encode(), db=self._db["alias"])
+                for address, targets in changed.items():
+                    txn.put(address.encode(), _encode(targets), db=self._db["alias"])
+        return len(changed) + len(gone)
 
     def set_quota(self, address: str, quota: Quota) -> None:
         with self._changed(address) as row:

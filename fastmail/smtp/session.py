@@ -318,6 +318,9 @@ class SmtpSession:
         records = directory.resolve(address)
         if not records:
             count("smtp.unknown")
+            if directory.uncertain:
+                self._say("451 4.3.0 accounts cannot be looked up now, try again later")
+                return
             self._bad("550 5.1.1 no such user here")
             return
         if service.deliverer.full(records, self._announced):

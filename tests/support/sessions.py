@@ -32,6 +32,8 @@ class FakeDirectory:
             "loop@example.test": ["loop@example.test"],
         }
 
+    uncertain = False
+
     def account(self, address: str) -> AccountRecord | None:
         return self.accounts.get(address)
 
