@@ -12,17 +12,20 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 
 import uvloop
 
 from fastmail.app.assembly import Assembly
 from fastmail.config.settings import Config
+from fastmail.durable import env
 from fastmail.model.errors import ConfigError
 from fastmail.net.listener import Registry
 from fastmail.net.tls import ServerTls
 from fastmail.telemetry import counters, log
 
 GRACE = 8.0
+PANIC = 70  # exit status: the index cannot be used by this process any more
 M_ARENA_MAX = -8
 PR_SET_PDEATHSIG = 1
 
@@ -59,6 +62,7 @@ async def _main(
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+    env.panic = partial(os._exit, PANIC)  # the supervisor starts another one
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _reload, tls)

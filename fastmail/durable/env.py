@@ -1,21 +1,25 @@
 """LMDB environments with the settings that keep an acknowledged message: full sync, no WRITEMAP, opened after fork.
 
 Promise: a read transaction sees one commit and blocks nobody; the caller ends it before it awaits. A full map or disk
-raises StorageFull and leaves the environment usable. Each environment carries a layout version in its ``meta`` table;
+raises StorageFull and leaves the environment usable. When the disk fails in the very moment in which LMDB writes its
+meta page, the process can neither write nor read any more: ``panic`` is called, which ends a worker, and the next one
+reads the last good commit. Each environment carries a layout version in its ``meta`` table;
 a higher one is refused with ConfigError rather than guessed at.
 """
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import lmdb
 
 from fastmail.model.errors import ConfigError, CorruptData, StorageFailed, StorageFull
+from fastmail.telemetry import log
 
 LAYOUT = b"layout"
+panic: Callable[[], None] | None = None  # what a process does whose environment is lost
 
 
 class Environment:
@@ -50,6 +54,11 @@ class Environment:
         except lmdb.MapResizedError:
             self.env.set_mapsize(0)
             return begin(write=write, buffers=not write)
+        except lmdb.PanicError as error:
+            log.event("index.panic", "error", path=self.path, error=error)
+            if panic is not None:
+                panic()
+            raise StorageFailed(str(error)) from error
         except lmdb.Error as error:
             raise translate(error) from error
 
