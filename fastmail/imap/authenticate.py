@@ -111,7 +111,10 @@ def _background(pairs: dict[bytes, bytes | None]) -> bool:
 
 def _loaded(session: "ImapSession") -> bool:
     most = session.service.limits.background_load
-    return bool(most) and os.getloadavg()[0] > most * (os.cpu_count() or 1)
+    try:
+        return bool(most) and os.getloadavg()[0] > most * (os.cpu_count() or 1)
+    except OSError:  # a sandbox without /proc/loadavg
+        return False
 
 
 def enable(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
