@@ -1,6 +1,6 @@
-"""Arguments of MAIL and RCPT (RFC 5321 4.1.1.2, 4.1.1.3) and their parameters: SIZE 1870, BODY 6152, SMTPUTF8 6531,
-AUTH 4954, RET, ENVID, NOTIFY and ORCPT 3461, HOLDFOR and HOLDUNTIL 4865, REQUIRETLS 8689. What does not fit raises
-Refused with the whole reply line.
+"""Arguments of MAIL and RCPT (RFC 5321 4.1.1.2, 4.1.1.3) and their parameters: SIZE 1870, BODY 6152 and 3030,
+SMTPUTF8 6531, AUTH 4954, RET, ENVID, NOTIFY and ORCPT 3461, HOLDFOR and HOLDUNTIL 4865, REQUIRETLS 8689. What does not
+fit raises Refused with the whole reply line.
 """
 
 import time
@@ -58,8 +58,8 @@ def _mail_param(params: MailParams, name: bytes, value: bytes, limit: int) -> No
         if params.size > limit:
             raise Refused(f"552 5.3.4 message is too big: {limit} octets is the most")
     elif name == b"BODY":
-        if value.upper() not in (b"7BIT", b"8BITMIME"):
-            raise Refused("501 5.5.4 BODY is 7BIT or 8BITMIME")
+        if value.upper() not in (b"7BIT", b"8BITMIME", b"BINARYMIME"):
+            raise Refused("501 5.5.4 BODY is 7BIT, 8BITMIME or BINARYMIME")
         params.body = value.upper()
     elif name == b"SMTPUTF8":
         if value:

@@ -1,8 +1,8 @@
 """One SMTP, submission or LMTP session (RFC 5321, 6409, 2033).
 
-Extensions: PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), CHUNKING (RFC 3030),
-ENHANCEDSTATUSCODES (RFC 2034), STARTTLS (RFC 3207), AUTH (RFC 4954), DSN (RFC 3461), LIMITS
-(RFC 9422), FUTURERELEASE (RFC 4865), REQUIRETLS (RFC 8689). What users send is completed (RFC 6409 8).
+Extensions: PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), CHUNKING and BINARYMIME
+(RFC 3030), ENHANCEDSTATUSCODES (RFC 2034), STARTTLS (RFC 3207), AUTH (RFC 4954), DSN (RFC 3461), LIMITS (RFC 9422),
+FUTURERELEASE (RFC 4865), REQUIRETLS (RFC 8689). What users send is completed (RFC 6409 8).
 
 Promise: end of data is CRLF "." CRLF and nothing else; 250 comes after the message is durable in every mailbox it
 names (LMTP: one reply for each recipient). No limit is found out after memory was spent. A session that makes
@@ -23,6 +23,7 @@ from fastmail.delivery.outbound import Outbound
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Staged
 from fastmail.message import submitted, trace
+from fastmail.message.recode import without_binary
 from fastmail.model.errors import ClientError, StorageFull, TemporaryError
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
@@ -64,6 +65,7 @@ class SmtpSession:
         "_bdat",
         "_bdat_last",
         "_bdat_refused",
+        "_binary",
         "_chunked",
         "_conn",
         "_envelope",
@@ -71,6 +73,7 @@ class SmtpSession:
         "_failures",
         "_hello",
         "_mail",
+        "_over",
         "_reader",
         "_sasl",
         "_service",
@@ -102,6 +105,8 @@ class SmtpSession:
         self._bdat = 0
         self._bdat_last = False
         self._bdat_refused = False
+        self._binary = False
+        self._over = False
         self._chunked = False
         self._reader = None
         if self._staged is not None:
@@ -279,6 +284,7 @@ class SmtpSession:
             peer=self._conn.host,
         )
         self._utf8 = params.utf8
+        self._binary = params.body == b"BINARYMIME"
         self._envelope.protocol = self._protocol()
         self._announced = params.size
         self._mail = True
@@ -349,6 +355,9 @@ class SmtpSession:
         """RFC 5321 4.1.1.4."""
         if self._reader is not None:
             self._bad("503 5.5.1 BDAT was begun; DATA can not follow")
+            return
+        if self._binary:
+            self._bad("503 5.5.1 BODY=BINARYMIME needs BDAT")
             return
         self._begin_content(dots=True)
         self._say("354 end with CRLF . CRLF")
@@ -496,7 +505,11 @@ class SmtpSession:
             ended = reader.done
         else:
             chunk = data[position : position + self._bdat]
-            if not self._bdat_refused:
+            if self._binary and not self._bdat_refused:
+                self._over = self._over or staged.size + len(chunk) > self._service.limits.message_size
+                if not self._over and staged.add(bytes(chunk)):
+                    self._conn.run(self._spill(staged))
+            elif not self._bdat_refused:
                 reader.feed(chunk)
             self._bdat -= len(chunk)
             position += len(chunk)
@@ -534,7 +547,7 @@ class SmtpSession:
             return
         assert self._reader is not None
         if not self._bdat_last:
-            if self._reader.full:
+            if self._reader.full or self._over:
                 self._refuse_content("full")
             else:
                 self._say("250 2.0.0 chunk taken")
@@ -561,7 +574,7 @@ class SmtpSession:
         reader, staged, envelope = self._reader, self._staged, self._envelope
         assert reader is not None and staged is not None
         for why in ("full", "bare", "nul"):
-            if getattr(reader, why):
+            if getattr(reader, why) or (why == "full" and self._over):
                 self._refuse_content(why)
                 return
         if self._announced < 0:
@@ -570,7 +583,13 @@ class SmtpSession:
             try:
                 if staged.spilled:
                     await staged.spill()
-                outcomes = await self._take(envelope, staged.content())
+                content = staged.content()
+                if self._binary:
+                    content = await asyncio.get_running_loop().run_in_executor(None, without_binary, bytes(content))
+                    if b"\0" in content:
+                        self._refuse_content("nul")
+                        return
+                outcomes = await self._take(envelope, content)
             except (StorageFull, OSError) as error:
                 log.event("smtp.staging", "error", error=error)
                 outcomes = [Outcome(452, "4.3.1", "not enough storage, try again later")] * len(envelope.recipients)

@@ -38,7 +38,10 @@ COMMANDS = {
     b"AUTH": Command("do_auth", frozenset((SUBMISSION,)), hello=True),
 }
 HTTP = frozenset((b"GET", b"POST", b"CONNECT", b"HEAD", b"PUT", b"OPTIONS"))
-EXTENSIONS = (b"PIPELINING", b"8BITMIME", b"SMTPUTF8", b"CHUNKING", b"ENHANCEDSTATUSCODES", b"DSN", b"HELP")
+EXTENSIONS = (
+    *(b"PIPELINING", b"8BITMIME", b"SMTPUTF8", b"CHUNKING", b"BINARYMIME"),
+    *(b"ENHANCEDSTATUSCODES", b"DSN", b"HELP"),
+)
 EOD_REPLIES = {
     "full": (552, "5.3.4", "message is too big"),
     "bare": (550, "5.6.11", "bare CR or LF in the message; lines end in CRLF"),
