@@ -5,10 +5,10 @@ taken over, and then read. It must be empty or not there: nothing is ever overwr
 a mailbox of the account as it is now, as new messages.
 """
 
+import itertools
 import os
-import shutil
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,10 +74,7 @@ async def account(
     if os.path.isdir(owner.root) and any(os.scandir(os.path.join(owner.root, "cur"))):
         raise CannotDo(f"{owner.root} is not empty")
     if os.path.isdir(owner.root):
-        aside = f"{owner.root}.before-restore"
-        if os.path.exists(aside):
-            shutil.rmtree(aside)
-        os.rename(owner.root, aside)
+        os.rename(owner.root, next(aside for aside in _asides(owner.root) if not os.path.exists(aside)))
     results: list[Restored] = []
     later: list[tuple[str, dict[str, Any], dict[int, int]]] = []
     await store.help(_write, vault, owner, run, results, later, told)
@@ -106,6 +103,11 @@ async def account(
             if uids:
                 await store.store(owner, key, uids, 1, 0, [words[bit]])
     return results
+
+
+def _asides(root: str) -> Iterator[str]:
+    """Where what is there goes: other folders may hold something."""
+    return (f"{root}.before-restore{number or ''}" for number in itertools.count())
 
 
 def _write(

@@ -17,6 +17,8 @@ from fastmail.durable.replace import replace_file
 from fastmail.model.errors import CorruptData, MailError
 from fastmail.store.interface import Account, Store
 
+Known = tuple[str, int, int]
+
 
 @dataclass(slots=True)
 class Saved:
@@ -65,18 +67,18 @@ async def save(
     return await help(vault.finish, place), out
 
 
-def _known(vault: Vault, address: str) -> dict[tuple[int, int], str]:
-    """{(UIDVALIDITY, UID): object} of the last run, for mailboxes whose names may have changed since."""
-    known: dict[tuple[int, int], str] = {}
+def _known(vault: Vault, address: str) -> dict[Known, str]:
+    """{(mailbox, UIDVALIDITY, UID): object} of the last run: what need not be read again."""
+    known: dict[Known, str] = {}
     if not vault.runs() or address not in vault.accounts():
         return known
-    validity = 0
+    name, validity = "", 0
     try:
         for row in vault.rows(address):
             if "mailbox" in row:
-                validity = row["uidvalidity"]
+                name, validity = row["mailbox"], row["uidvalidity"]
             elif "uid" in row:
-                known[validity, row["uid"]] = row["object"]
+                known[name, validity, row["uid"]] = row["object"]
     except CorruptData:
         return {}
     return known
@@ -87,7 +89,7 @@ async def _account(
     store: Store,
     account: Account,
     place: str,
-    known: dict[tuple[int, int], str],
+    known: dict[Known, str],
     result: Saved,
     help: Callable[..., Any],
 ) -> None:
@@ -112,7 +114,7 @@ async def _account(
             head = {"mailbox": box.name, "uidvalidity": box.uidvalidity, "uidnext": box.uidnext, "special": box.special}
             file.write(json.dumps(head | {"words": words, "notes": notes}) + "\n")
             for uid, flags, _, keywords, date, *_ in records:
-                digest = known.get((box.uidvalidity, uid))
+                digest = known.get((box.name, box.uidvalidity, uid))
                 if digest is None:
                     content = await _content(store, account, box.key, uid, result, box.name)
                     if content is None:
