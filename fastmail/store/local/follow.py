@@ -2,26 +2,48 @@
 looks by inotify.
 
 Promise: a change of another program is an ordinary commit within a second where a session looks, and before the
-answer to SELECT or STATUS elsewhere. A mailbox whose directories did not change costs two stat calls; one where only
-the running server delivered costs a listing of new/. Without inotify (limits) the checks at commands remain.
+answer to SELECT or STATUS elsewhere. A mailbox whose directories did not change costs two stat calls; one that only
+got mail costs a listing of new/, whoever delivered; what this process renames or removes itself costs nothing while a
+session looks. Anything else is found by comparing cur/ with the index. Without inotify (limits) the checks at commands
+remain.
 """
 
 import asyncio
 import os
+import struct
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastmail.durable import files
+from fastmail.durable.commit import Operation
 from fastmail.model.errors import MailError, NoSuchMailbox
 from fastmail.store.interface import Account
 from fastmail.store.local import foreign, sync
-from fastmail.store.local.names import base_of, folder
+from fastmail.store.local.names import arrival_order, base_of, folder
+from fastmail.store.local.sync import Plan, State
 from fastmail.telemetry import log
 
 if TYPE_CHECKING:
+    from fastmail.store.local.shard import Shard
     from fastmail.store.local.store import LocalStore
 
 SETTLE = 0.2
+LARGE = 2000  # messages from which on a state is written down at the end
+MOST_NEWS = 100
+SEEN = struct.Struct("<QQI")
+Taken = tuple[int, frozenset[bytes]]  # generation, names of others in new/
+AGAIN: Taken = (-1, frozenset())
 MASK = files.IN_MOVED_FROM | files.IN_MOVED_TO | files.IN_DELETE | files.IN_CREATE
+
+
+@dataclass(slots=True)
+class Seen:
+    """A mailbox as it was when all of it was taken in."""
+
+    state: State
+    generation: int
+    news: frozenset[bytes]
 
 
 class Follower:
@@ -29,7 +51,9 @@ class Follower:
 
     def __init__(self, store: "LocalStore") -> None:
         self._store = store
-        self._seen: dict[bytes, sync.State] = {}
+        self._seen: dict[bytes, Seen] = {}
+        self._asked: set[bytes] = set()  # large mailboxes whose remembered state was read
+        self._held: dict[bytes, list[bytes]] = {}  # events of mailboxes that this process works on
         self._locks: dict[bytes, asyncio.Lock] = {}
         self._inotify: files.Inotify | None = None
         self._watches: dict[int, tuple[bytes, bool]] = {}
@@ -50,8 +74,31 @@ class Follower:
             self._store.loop.remove_reader(self._inotify.fd)
             self._inotify.close()
             self._inotify = None
+        self._watched.clear()
         for task in self._tasks:
             task.cancel()
+
+    async def save(self) -> None:
+        """Write down of large mailboxes how they were when all of them was taken in, so that the next start need not
+        compare them with the index."""
+        known: dict[Shard, list[tuple[bytes, bytes]]] = {}
+        for key, seen in self._seen.items():
+            if seen.state[0] and len(seen.news) <= MOST_NEWS:
+                value = SEEN.pack(*seen.state, seen.generation) + b"/".join(seen.news)
+                known.setdefault(self._store.shard(int.from_bytes(key[:8], "big")), []).append((key, value))
+        for shard, rows in known.items():
+            await shard.queue.submit(Operation(partial(sync.keep_seen, t=shard.tables, rows=rows, least=LARGE)))
+
+    def _remembered(self, account: Account, key: bytes) -> Seen | None:
+        """What ``save`` wrote, if it is still true of the index."""
+        with self._store.snapshot(account) as snapshot:
+            value = snapshot.notes(key).get(sync.SEEN_NOTE)
+            box = snapshot.mailbox(key)
+        if value is None or box is None or len(value) < SEEN.size:
+            return None
+        new, cur, generation = SEEN.unpack_from(value)
+        news = frozenset(name for name in value[SEEN.size :].split(b"/") if name)
+        return Seen((new, cur), generation, news) if generation == box.generation else None
 
     # ---------------------------------------------------------------- looking
 
@@ -67,34 +114,61 @@ class Follower:
             return  # content in segments only, or a volume that is not there: nothing of it is gone
         state = sync.directory_state(directory)
         seen = self._seen.get(key)
-        if state is not None and state == seen and not force:
+        if seen is None and box.exists >= LARGE and key not in self._asked:
+            self._asked.add(key)
+            seen = self._remembered(account, key)
+            if seen is not None:
+                self._seen[key] = seen
+        if state is not None and seen is not None and state == seen.state and not force:
             return
         lock = self._locks.setdefault(key, asyncio.Lock())
         try:
             async with lock:
                 state = sync.directory_state(directory)
-                if state is not None and state == self._seen.get(key) and not force:
+                seen = self._seen.get(key)
+                if state is not None and seen is not None and state == seen.state and not force:
                     return
-                same_cur = state is not None and seen is not None and state[1] == seen[1] and box.generation
-                if same_cur and not force and await store.help(sync.only_own_news, directory, store.maker):
-                    if state is not None:
-                        self._seen[key] = state
-                    return
+                taken: Taken | None = None
+                if state is not None and seen is not None and not force and state[1] == seen.state[1]:
+                    taken = await self._only_news(account, key, directory, seen)
                 for _ in range(5):
-                    settled = await self._take_in(account, key, directory)
-                    if settled is not None:
+                    if taken is not None:
                         break
-                if state is not None and settled:
-                    self._seen[key] = state
-                    if len(self._seen) > 100_000:
-                        self._seen.pop(next(iter(self._seen)))
+                    taken = await self._take_in(account, key, directory)
+                if taken is not None and taken != AGAIN and state is not None:
+                    self._note(key, state, taken)
         finally:
             if not lock.locked():
                 self._locks.pop(key, None)
 
-    async def _take_in(self, account: Account, key: bytes, directory: str) -> bool | None:
-        """One look: True when all was taken in, False when something must be looked at again later, None when another
-        worker took something in at the same time and it must be repeated now."""
+    def _note(self, key: bytes, state: State, taken: Taken) -> None:
+        """All that was there when the directories had these times is taken in."""
+        self._seen[key] = Seen(state, *taken)
+        if len(self._seen) > 100_000:
+            self._seen.pop(next(iter(self._seen)))
+
+    async def _only_news(self, account: Account, key: bytes, directory: str, seen: Seen) -> Taken | None:
+        """Take in what came into new/ since; None when it was more than that, and all must be looked at."""
+        store = self._store
+        with store.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+        if box is None or not box.generation or box.generation != seen.generation:
+            return None  # another worker took something in
+        news: frozenset[bytes] = await store.help(sync.foreign_news, directory, store.maker)
+        if not seen.news <= news:
+            return None  # something went elsewhere
+        fresh = [(b"n", name) for name in news - seen.news]
+        if len({base_of(name) for name in news}) != len(news):
+            return None
+        fresh.sort(key=lambda item: arrival_order(item[1]))
+        plan = Plan(box.generation, new=fresh, news=news)
+        if not fresh:
+            return seen.generation, news
+        return await self._apply(account, key, directory, plan, foreign.Control())
+
+    async def _take_in(self, account: Account, key: bytes, directory: str) -> Taken | None:
+        """One look at everything: generation and what of others is in new/ when all was taken in, AGAIN when something
+        must be looked at later, None when another worker took something in meanwhile and it must be repeated now."""
         store = self._store
         shard = store.shard(account.id)
         with store.snapshot(account) as snapshot:
@@ -103,7 +177,7 @@ class Follower:
             raise NoSuchMailbox("mailbox is gone")
         plan = await store.help(sync.look, shard.env.begin, shard.tables, box, directory, store.maker)
         if not plan:
-            return not plan.pending
+            return AGAIN if plan.pending else (plan.generation, plan.news)
         generation = plan.generation
         known = foreign.Control()
         if plan.fresh:
@@ -111,7 +185,15 @@ class Follower:
             known = await store.help(foreign.read_control, place)
             if not await store.submit(account, lambda txn, t: sync.begin_adoption(txn, t, key, generation, known)):
                 return None
-            generation = max(generation, 1)
+            plan.generation = max(generation, 1)
+        return await self._apply(account, key, directory, plan, known)
+
+    async def _apply(
+        self, account: Account, key: bytes, directory: str, plan: Plan, known: foreign.Control
+    ) -> Taken | None:
+        """Take in what a look found; the answer as ``_take_in`` gives it."""
+        store = self._store
+        generation = plan.generation
         uids, floor = known.uids, known.uidnext
         if uids:
             plan.new.sort(key=lambda item: uids.get(base_of(item[1]), 1 << 40))
@@ -146,7 +228,31 @@ class Follower:
             "store.external", "debug", mailbox=directory, new=total, renamed=len(plan.renamed), gone=len(plan.gone)
         )
         store.hub.publish([key])
-        return not plan.pending
+        return AGAIN if plan.pending else (generation, plan.news)
+
+    # ---------------------------------------------------------------- what this process does itself
+
+    def begin_own(self, key: bytes, directory: str) -> None:
+        """Housekeeping begins to rename and remove files of a mailbox; what its events say is looked at behind it."""
+        seen = self._seen.get(key)
+        if key in self._watched and seen is not None and seen.state == sync.directory_state(directory):
+            self._held[key] = []
+
+    def end_own(self, key: bytes, directory: str, touched: set[bytes]) -> None:
+        """It is done: the names that it touched are no news. While a session looks, events tell of everything else, so
+        the mailbox counts as seen."""
+        if key not in self._held:
+            return
+        self._events()
+        held = self._held.pop(key)
+        seen, times = self._seen.get(key), sync.directory_times(directory)
+        if seen is None or times is None:
+            return
+        if set(held) <= touched and key not in self._stirred:
+            self._seen[key] = Seen(times, seen.generation, seen.news - touched)
+        else:
+            self._unsee(key, False)
+            self._stir(key)
 
     # ---------------------------------------------------------------- watching
 
@@ -186,10 +292,20 @@ class Follower:
             if entry is None or mask & files.IN_IGNORED:
                 continue
             key, is_new = entry
+            if key in self._held:
+                self._held[key].append(name)
+                continue
             arrived = mask & (files.IN_MOVED_TO | files.IN_CREATE)
             if is_new and arrived and self._store.maker.under_way(name):
                 continue  # our own delivery; its commit tells the sessions
+            self._unsee(key, is_new)
             self._stir(key)
+
+    def _unsee(self, key: bytes, is_new: bool) -> None:
+        """Times alone do not show a change that came in the same tick as the last one."""
+        seen = self._seen.pop(key, None)
+        if seen is not None and is_new:
+            self._seen[key] = Seen((0, seen.state[1]), seen.generation, seen.news)
 
     def _stir(self, key: bytes) -> None:
         if key in self._stirred:

@@ -30,6 +30,7 @@ class Done:
     named: list[tuple[int, bytes, int]] = field(default_factory=list)  # uid, mark and name, modseq it was made for
     unlinked: list[bytes] = field(default_factory=list)  # keys in the trash table
     more: bool = False
+    touched: set[bytes] = field(default_factory=set)  # names that were given, taken or removed
 
 
 def pending(begin: Callable[[], Any], t: Tables) -> set[bytes]:
@@ -99,6 +100,7 @@ def tidy(begin: Callable[[], Any], t: Tables, key: bytes, directory: str) -> Don
 def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], done: Done) -> None:
     moves = [(uid, old, new, modseq) for uid, old, new, modseq in renames if old != new]
     done.named += [(uid, new, modseq) for uid, old, new, modseq in renames if old == new]
+    done.touched.update(name[1:] for _, old, new, _ in moves for name in (old, new))
     codes = files.rename_batch([(path_of(directory, old), path_of(directory, new)) for _, old, new, _ in moves])
     current: dict[bytes, bytes] | None = None
     for (uid, old, new, modseq), code in zip(moves, codes, strict=True):
@@ -109,6 +111,7 @@ def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], do
             if found is None:
                 done.named.append((uid, old, modseq))  # gone; the next look at the directory expunges it
                 continue
+            done.touched.add(found[1:])
             if files.rename_batch([(path_of(directory, found), path_of(directory, new))])[0]:
                 continue
         done.named.append((uid, new, modseq))
@@ -119,6 +122,7 @@ def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], do
 
 def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) -> None:
     codes = files.unlink_batch([path_of(directory, name) for _, name in unlinks])
+    done.touched.update(name[1:] for _, name in unlinks)
     current: dict[bytes, bytes] | None = None
     for (at, name), code in zip(unlinks, codes, strict=True):
         if code:

@@ -115,6 +115,7 @@ class LocalStore:
             await asyncio.gather(self._tidying, return_exceptions=True)
         if self._untidy:
             await asyncio.gather(self._tidy(0), return_exceptions=True)
+        await asyncio.gather(self.follower.save(), return_exceptions=True)
         for shard in self._shards:
             await shard.close()
         self._helpers.shutdown(wait=True)
@@ -575,7 +576,13 @@ class LocalStore:
     async def _tidy_one(self, account: Account, key: bytes) -> bool:
         shard = self.shard(account.id)
         directory = self.path(account, key)
-        done = await self.help(housekeeping.tidy, shard.env.begin, shard.tables, key, directory)
+        self.follower.begin_own(key, directory)
+        touched: set[bytes] = set()
+        try:
+            done = await self.help(housekeeping.tidy, shard.env.begin, shard.tables, key, directory)
+            touched = done.touched
+        finally:
+            self.follower.end_own(key, directory, touched)
         if done.named or done.unlinked:
             await self.submit(account, lambda txn, t: housekeeping.clear(txn, t, done))
         return bool(done.more)

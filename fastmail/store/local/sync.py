@@ -31,6 +31,7 @@ ADOPT_BATCH = 500
 LETTER_MASK = (1 << LETTERED_KEYWORDS) - 1
 UNDER_WAY = 600.0  # s after which a file of the running instance without a record is no delivery under way any more
 FIRST_LOOK = 5.0  # the same when the mailbox is looked at for the first time: an account that came back
+SEEN_NOTE = b"/seen"
 TICK = 0.05  # a directory changed this recently may change again without a new mtime
 
 State = tuple[int, int]
@@ -45,20 +46,25 @@ class Plan:
     renamed: list[tuple[int, bytes, bytes]] = field(default_factory=list)  # uid, mark, name
     gone: list[int] = field(default_factory=list)
     fresh: bool = False
+    news: frozenset[bytes] = frozenset()  # names of others that new/ had
     pending: bool = False  # files that may be deliveries under way were passed over: look again next time
 
     def __bool__(self) -> bool:
         return bool(self.new or self.renamed or self.gone or self.fresh)
 
 
-def directory_state(directory: str) -> State | None:
-    """Change times of new/ and cur/ in ns, or None when they can not be relied on yet, or are missing."""
+def directory_times(directory: str) -> State | None:
+    """Change times of new/ and cur/ in ns; None when they are missing."""
     try:
-        a = os.stat(directory + "/new").st_mtime_ns
-        b = os.stat(directory + "/cur").st_mtime_ns
+        return os.stat(directory + "/new").st_mtime_ns, os.stat(directory + "/cur").st_mtime_ns
     except OSError:
         return None
-    return None if max(a, b) > time.time_ns() - int(TICK * 1e9) else (a, b)
+
+
+def directory_state(directory: str) -> State | None:
+    """The same, or None when they can not be relied on yet."""
+    times = directory_times(directory)
+    return None if times is None or max(times) > time.time_ns() - int(TICK * 1e9) else times
 
 
 def listing(directory: str, sub: str) -> list[bytes]:
@@ -77,6 +83,7 @@ def look(begin: Callable[[], Any], t: Tables, box: Mailbox, directory: str, make
             found[base_of(name)] = (mark, name)
     known, todo, trash, box = read_index(begin, t, box.key)
     plan = Plan(box.generation, fresh=box.generation == 0)
+    plan.news = frozenset(name for mark, name in found.values() if mark == b"n" and not maker.under_way(name))
     for base, (mark, name) in found.items():
         entry = known.get(base)
         if entry is None:
@@ -92,6 +99,7 @@ def look(begin: Callable[[], Any], t: Tables, box: Mailbox, directory: str, make
     if missing:
         again = {base_of(n) for sub in ("new", "cur") for n in listing(directory, sub)}
         plan.gone = sorted(uid for base, (uid, _) in missing if base not in again)
+        plan.pending = plan.pending or len(plan.gone) < len(missing)  # renamed just now, or taken in by another worker
     plan.new.sort(key=lambda item: arrival_order(item[1]))
     return plan
 
@@ -138,9 +146,9 @@ def age_of(directory: str, marked: bytes) -> float:
         return -1.0
 
 
-def only_own_news(directory: str, maker: NameMaker) -> bool:
-    """Does new/ hold nothing but what the running instance delivered?"""
-    return all(maker.under_way(name) for name in listing(directory, "new"))
+def foreign_news(directory: str, maker: NameMaker) -> frozenset[bytes]:
+    """Names in new/ that the running instance did not give."""
+    return frozenset(name for name in listing(directory, "new") if not maker.under_way(name))
 
 
 def read_index(
@@ -264,6 +272,14 @@ def end_adoption(txn: Any, t: Tables, key: bytes, floor: int) -> None:
             box.recent_from = floor
         box.uidnext = floor
         ops.save(txn, t, box)
+
+
+def keep_seen(txn: Any, t: Tables, rows: Sequence[tuple[bytes, bytes]], least: int) -> None:
+    """Write down the states of mailboxes with at least so many messages; see follow.Follower.save."""
+    for key, value in rows:
+        row = txn.get(layout.row_key(key), db=t.page)
+        if row is not None and layout.unpack_row(key, row).exists >= least:
+            ops.annotate(txn, t, key, {SEEN_NOTE: value})
 
 
 def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes, bytes]]) -> None:

@@ -5,16 +5,20 @@ import errno
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fastmail._core import mime
+from fastmail._core import mime, pages
+from fastmail._core.uidset import UidSet
 from fastmail.durable import files
 from fastmail.durable.stage import FileStage
 from fastmail.model.errors import CorruptData
+from fastmail.model.flags import ANSWERED, FLAGGED, SEEN
 from fastmail.store.hub import Hub
 from fastmail.store.interface import Account, Mailbox, NewMessage
-from fastmail.store.local import foreign, layout
+from fastmail.store.local import foreign, layout, sync
+from fastmail.store.local.follow import Follower
 from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, folder, path_of, sizes_in
 from fastmail.store.local.store import LocalStore
 
@@ -152,6 +156,128 @@ def test_a_message_is_found_while_its_new_name_is_not_committed_yet(tmp_path: Pa
         os.rename(path_of(account.root, marked), path_of(account.root, b"c" + marked[1:] + b":2,S"))
         await store.submit(account, lambda txn, t: txn.put(layout.uid_key(key, uid), b"", db=t.todo))
         assert await store.content(account, key, uid) == content
+        await store.close()
+
+    asyncio.run(main())
+
+
+class Neighbour:
+    """Another program at work on a Maildir, and how often a store compared all of it with the index."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+        self.path = path
+        self.account = Account(1, "me@example.test", str(path / "mail"))
+        self.looks = 0
+        for sub in ("cur", "new", "tmp"):
+            (path / "mail" / sub).mkdir(parents=True)
+        for number in range(count):
+            (path / "mail" / "cur" / f"{number}.M1P1.x:2,S").write_text("Subject: x\n\nbody\n")
+        real = sync.look
+
+        def look(*args: Any) -> sync.Plan:
+            self.looks += 1
+            return real(*args)
+
+        monkeypatch.setattr(sync, "look", look)
+        monkeypatch.setattr("fastmail.store.local.follow.LARGE", 10)
+
+    def deliver(self, name: str) -> None:
+        (self.path / "mail" / "tmp" / name).write_text(f"Subject: {name}\n\nbody\n")
+        os.rename(self.path / "mail" / "tmp" / name, self.path / "mail" / "new" / name)
+
+    async def open(self) -> tuple[LocalStore, bytes]:
+        store = LocalStore(str(self.path / "data"), instance="0a0b0c0d")
+        await store.start()
+        await store.open(self.account)
+        key = store.find(self.account, "INBOX")
+        assert key is not None
+        return store, key
+
+    async def count(self, store: LocalStore, key: bytes) -> int:
+        await asyncio.sleep(0.08)  # until the directories' times can be relied on
+        await store.sync(self.account, key)
+        with store.snapshot(self.account) as snapshot:
+            box = snapshot.mailbox(key)
+            assert box is not None
+            assert len({base_of(marked[1:]) for _, marked in snapshot.files(key)}) == box.exists
+            return box.exists
+
+
+def test_a_delivery_costs_a_look_at_new_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        other = Neighbour(tmp_path, monkeypatch, 30)
+        store, key = await other.open()
+        assert await other.count(store, key) == 30 and other.looks == 1
+        for number in range(3):
+            other.deliver(f"{100 + number}.M1P1.x")
+            assert await other.count(store, key) == 31 + number and other.looks == 1
+        # moved to cur/ by its reader, removed, flagged: all of it is compared
+        for change in (
+            lambda: os.rename(tmp_path / "mail/new/100.M1P1.x", tmp_path / "mail/cur/100.M1P1.x:2,S"),
+            lambda: os.unlink(tmp_path / "mail/new/101.M1P1.x"),
+            lambda: os.rename(tmp_path / "mail/cur/3.M1P1.x:2,S", tmp_path / "mail/cur/3.M1P1.x:2,FS"),
+        ):
+            looks = other.looks
+            change()
+            await other.count(store, key)
+            assert other.looks == looks + 1
+        assert await other.count(store, key) == 32
+        await store.close()
+        # the next start knows, until something changed meanwhile
+        other.looks = 0
+        store, key = await other.open()
+        assert await other.count(store, key) == 32 and other.looks == 0
+        other.deliver("200.M1P1.x")
+        assert await other.count(store, key) == 33 and other.looks == 0
+        await store.close()
+        os.unlink(tmp_path / "mail/cur/5.M1P1.x:2,S")
+        store, key = await other.open()
+        assert await other.count(store, key) == 32 and other.looks == 1
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_two_processes_take_a_delivery_in_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stores over one index, as two workers have them."""
+
+    async def main() -> None:
+        other = Neighbour(tmp_path, monkeypatch, 20)
+        one, key = await other.open()
+        assert await other.count(one, key) == 20
+        first = one.follower
+        second = Follower(one)  # what another worker remembers of the mailbox
+        await second.sync(other.account, key)
+        for number in range(10):
+            other.deliver(f"{300 + number}.M1P1.x")
+            await asyncio.sleep(0.08)
+            await asyncio.gather(first.sync(other.account, key), second.sync(other.account, key))
+            assert await other.count(one, key) == 21 + number
+        await one.close()
+
+    asyncio.run(main())
+
+
+def test_own_names_are_no_news_while_a_session_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        other = Neighbour(tmp_path, monkeypatch, 20)
+        store, key = await other.open()
+        await other.count(store, key)
+        store.watch(other.account, key, lambda: None)
+        looks = other.looks
+        await store.store(other.account, key, UidSet.of([1, 2, 3]), 1, FLAGGED, [])
+        await store.expunge(other.account, key, UidSet.of([4]), 0)
+        await asyncio.sleep(1.5)
+        assert len([name for name in os.listdir(tmp_path / "mail/cur") if name.endswith(":2,FS")]) == 3
+        assert len(os.listdir(tmp_path / "mail/cur")) == 19 and other.looks == looks
+        assert await other.count(store, key) == 19 and other.looks == looks
+        # while it works on names, another program flags a message: that is seen
+        os.rename(tmp_path / "mail/cur/10.M1P1.x:2,S", tmp_path / "mail/cur/10.M1P1.x:2,RS")
+        await store.store(other.account, key, UidSet.of([1, 2, 3]), -1, FLAGGED, [])
+        await asyncio.sleep(1.5)
+        with store.snapshot(other.account) as snapshot:
+            flags = {record[0]: record[1] for page in snapshot.pages(key) for record in pages.records(page)}
+        assert sorted(flags.values()).count(ANSWERED | SEEN) == 1 and other.looks > looks
         await store.close()
 
     asyncio.run(main())
