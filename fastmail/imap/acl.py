@@ -138,7 +138,7 @@ def line(session: "ImapSession", place: places.Place) -> bytes:
 def _list(session: "ImapSession", place: places.Place) -> rights.Acl:
     assert place.key is not None
     with session.service.store.snapshot(place.account) as snapshot:
-        return rights.load(snapshot.notes(place.key).get(places.ACL))
+        return rights.load(snapshot.note(place.key, places.ACL))
 
 
 def _text(text: str) -> bytes:

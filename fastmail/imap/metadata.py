@@ -199,10 +199,10 @@ async def _set(session: "ImapSession", tag: bytes, place: places.Place, changes:
     assert place.key is not None
     store = session.service.store
     with store.snapshot(place.account) as snapshot:
-        known = snapshot.notes(place.key)
+        known = {name for name in snapshot.notes(place.key) if name.startswith((*ROOTS, b"/of/"))}
     mine = _own(session, place)
     changes = {mine + name if name.startswith(b"/private/") else name: value for name, value in changes.items()}
-    if len(known.keys() | {entry for entry, value in changes.items() if value is not None}) > MOST:
+    if len(known | {entry for entry, value in changes.items() if value is not None}) > MOST:
         raise TooManyEntries("there are too many annotations")
     if place.shown and store.find(place.account, place.name) is None:
         raise CannotDo("mailbox is gone")

@@ -133,8 +133,10 @@ def subscription(session: "ImapSession", name: str) -> str:
 def held(session: "ImapSession", snapshot: Snapshot, owner: Account, key: bytes) -> str:
     """The session's rights on a mailbox."""
     assert session.account is not None
-    acl = rights.load(snapshot.notes(key).get(ACL))
-    found = rights.evaluate(acl, owner.address, session.account.address)
+    stored = snapshot.note(key, ACL)
+    if stored is None and owner is session.account:
+        return rights.ALL
+    found = rights.evaluate(rights.load(stored), owner.address, session.account.address)
     if session.account.address in session.service.admins:
         found = rights.union(found, rights.OWNERS)
     return found
@@ -192,7 +194,7 @@ async def inherit(session: "ImapSession", place: Place) -> None:
     above, key = (store.find(place.account, name) if name else None for name in (parent, place.name))
     if above is not None and key is not None:
         with store.snapshot(place.account) as snapshot:
-            acl = snapshot.notes(above).get(ACL)
+            acl = snapshot.note(above, ACL)
         if acl:
             await store.annotate(place.account, key, {ACL: acl})
 
@@ -207,7 +209,7 @@ async def set_acl(session: "ImapSession", place: Place, acl: rights.Acl) -> None
             key = hint.id.to_bytes(8, "big") + bytes(4)
             note = FROM + place.account.address.encode()
             with store.snapshot(hint) as snapshot:
-                known = note in snapshot.notes(key)
+                known = snapshot.note(key, note) is not None
             if not known:
                 await store.annotate(hint, key, {note: b"1"})
     await store.annotate(place.account, place.key, {ACL: rights.dump(acl)})

@@ -83,7 +83,7 @@ async def _secret(session: "ImapSession", account: Account, url: urls.Url, make:
     if key is None:
         return None
     with store.snapshot(account) as snapshot:
-        found = snapshot.notes(key).get(KEY)
+        found = snapshot.note(key, KEY)
     if found is None and make:
         found = os.urandom(32)
         await store.annotate(account, key, {KEY: found})

@@ -146,6 +146,10 @@ class Snapshot(Protocol):
         """Annotations of a mailbox, or of the account (mailbox id 0), by name."""
         ...
 
+    def note(self, key: bytes, name: bytes) -> bytes | None:
+        """One of them."""
+        ...
+
     def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
         """Index pages in UID order; with ``uids`` only those that may hold one of them."""
         ...

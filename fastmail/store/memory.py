@@ -86,6 +86,9 @@ class MemorySnapshot:
     def notes(self, key: bytes) -> dict[bytes, bytes]:
         return dict(self._store.notes.get(key, {}))
 
+    def note(self, key: bytes, name: bytes) -> bytes | None:
+        return self._store.notes.get(key, {}).get(name)
+
     def _pages(self, key: bytes) -> Iterator[tuple[int, bytes]]:
         made: dict[int, bytes | None] = {}
         for m in self._store.boxes[key].messages:

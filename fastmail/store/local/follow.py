@@ -92,7 +92,7 @@ class Follower:
     def _remembered(self, account: Account, key: bytes) -> Seen | None:
         """What ``save`` wrote, if it is still true of the index."""
         with self._store.snapshot(account) as snapshot:
-            value = snapshot.notes(key).get(sync.SEEN_NOTE)
+            value = snapshot.note(key, sync.SEEN_NOTE)
             box = snapshot.mailbox(key)
         if value is None or box is None or len(value) < SEEN.size:
             return None

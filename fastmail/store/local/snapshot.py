@@ -48,6 +48,10 @@ class LocalSnapshot:
     def notes(self, key: bytes) -> dict[bytes, bytes]:
         return ops.notes(self._txn, self._t, key)
 
+    def note(self, key: bytes, name: bytes) -> bytes | None:
+        found = self._txn.get(key + name, db=self._t.note)
+        return bytes(found) if found is not None else None
+
     def _whole(self, box: Mailbox) -> Mailbox:
         _, records = self._t.arrivals.between(box.key, box.settled, self._last)
         if records:
