@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any
 
-from fastmail.durable.replace import replace_file
+from fastmail.durable.replace import replace_file, sync_directory
 from fastmail.model.errors import CannotDo, CorruptData
 
 VERSION = 1
@@ -112,11 +112,7 @@ class Vault:
             name = f"{name}-{os.getpid()}"
             final = os.path.join(self.path, "runs", name)
         os.rename(place, final)
-        descriptor = os.open(os.path.dirname(final), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(os.path.dirname(final))
         replace_file(os.path.join(self.path, "latest"), name.encode() + b"\n")
         return name
 

@@ -6,6 +6,8 @@ new one is on the disk.
 
 import os
 
+from fastmail.durable import files
+
 
 def replace_file(path: str, data: bytes, like: str = "", mode: int = 0o600) -> None:
     """Write ``data`` to ``path``; with ``like`` the file belongs to that path's owner and group."""
@@ -24,8 +26,11 @@ def replace_file(path: str, data: bytes, like: str = "", mode: int = 0o600) -> N
     except BaseException:
         os.unlink(fresh)
         raise
-    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_directory(os.path.dirname(path) or ".")
+
+
+def sync_directory(path: str) -> None:
+    """The names in a directory to the disk; OSError when that fails."""
+    (code,) = files.sync_dirs([os.fsencode(path)])
+    if code:
+        raise OSError(code, os.strerror(code), path)

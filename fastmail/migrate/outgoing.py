@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from fastmail._core import pages
-from fastmail.durable.replace import replace_file
+from fastmail.durable.replace import replace_file, sync_directory
 from fastmail.model.errors import CannotDo, MailError
 from fastmail.model.flags import to_info
 from fastmail.model.mailbox_name import INBOX, encode_utf7
@@ -89,7 +89,7 @@ async def to_maildir(
                 os.fsync(file.fileno())
             os.rename(temporary, name)
             out.messages += 1
-        _sync(os.path.join(place, "cur"))
+        sync_directory(os.path.join(place, "cur"))
         result.append(out)
         told(out)
     return result
@@ -117,7 +117,7 @@ async def to_mbox(
             file.flush()
             os.fsync(file.fileno())
         os.rename(unfinished, place)
-        _sync(os.path.dirname(place))
+        sync_directory(os.path.dirname(place))
         result.append(out)
         told(out)
     return result
@@ -134,11 +134,3 @@ def _write_mbox(file: BinaryIO, content: bytes, record: Any) -> None:
     file.write(head + status + (b"X-Status: " + more + b"\n" if more else b""))
     file.write(_FROM.sub(rb">\1", content))
     file.write(b"\n" if content.endswith(b"\n") else b"\n\n")
-
-
-def _sync(path: str) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
