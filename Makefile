@@ -6,12 +6,13 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench test-crash test-faults test-queue fuzz wheel clean
+.PHONY: help run test build lint bench bench-peers test-crash test-faults test-queue fuzz wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
 	@echo "make test            the whole test suite, lint, types and layers"
 	@echo "make bench           micro benchmarks (pytest-benchmark), then fastmail bench: a throw-away server under load"
+	@echo "make bench-peers     the same on Dovecot, in turn: benchmarks/report.md (needs root and Dovecot; DIR= for a disk)"
 	@echo "make test-crash      kill -9 at random moments under load (ROUNDS=20 SEED=1)"
 	@echo "make fuzz            damaged sessions of every protocol (SECONDS=3600 SEED=1)"
 	@echo "make test-faults     system calls that fail, one after the other (UPTO=200; needs strace)"
@@ -56,6 +57,9 @@ test-crash: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.sessions --seconds $(or $(SECONDS),3600) --seed $(or $(SEED),1)
+
+bench-peers: $(STAMP)
+	$(BIN)/python -m benchmarks.peers --rounds $(or $(ROUNDS),3) --dir "$(DIR)"
 
 test-faults: $(STAMP)
 	$(BIN)/python -m tests.crash.faults --upto $(or $(UPTO),200) --content maildir

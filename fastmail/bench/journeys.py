@@ -47,6 +47,27 @@ class Row:
     p99_ms: float | None = None
 
 
+def everything(one: "Bench", scale: float, say: Callable[[str], None]) -> float:
+    """All journeys, ``scale`` of the usual work; KiB of memory that an idle session takes."""
+    say("a first message for every user ...")
+    one.warm()
+    for sessions, count in ((1, 500), (10, 3000), (64, 6000)):
+        one.deliver("lmtp", sessions, int(count * scale), 4096)
+    one.deliver("lmtp", 10, int(1500 * scale), 51200)
+    one.deliver("lmtp", 10, int(500 * scale), 4096, recipients=10)
+    if "smtp" in one.target.ports:
+        one.deliver("smtp", 10, int(3000 * scale), 4096)
+    messages = int(10_000 * scale)
+    say(f"filling a mailbox with {messages} messages ...")
+    one.fill(messages)
+    one.imap(messages, scale)
+    one.logins(int(1000 * scale))
+    if "pop3" in one.target.ports:
+        one.pop3(int(1000 * scale))
+    idle, _ = one.idle(int(1000 * scale), int(200 * scale))
+    return idle
+
+
 @dataclass(slots=True)
 class Bench:
     """Runs journeys against a target, ``rounds`` times each. ``tell`` is called with each row as it is known."""

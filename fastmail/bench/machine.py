@@ -20,7 +20,7 @@ def children(pid: int) -> list[int]:
 
 
 def cpu(pid: int) -> float:
-    """CPU seconds of all threads of a process and of all below it."""
+    """CPU seconds of all threads of a process and of all below it, those that have ended too."""
     total = 0
     for one in children(pid):
         with contextlib.suppress(OSError):
@@ -30,6 +30,9 @@ def cpu(pid: int) -> float:
                     open(f"/proc/{one}/task/{thread}/schedstat", encoding="ascii") as file,
                 ):
                     total += int(file.read().split()[0])
+        with contextlib.suppress(OSError), open(f"/proc/{one}/stat", encoding="ascii", errors="replace") as file:
+            ended = file.read().rpartition(")")[2].split()[13:15]  # cutime, cstime
+            total += sum(int(ticks) for ticks in ended) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
     return total / 1e9
 
 

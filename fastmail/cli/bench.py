@@ -10,7 +10,7 @@ import typer
 
 import fastmail
 from fastmail.bench import machine, server
-from fastmail.bench.journeys import Bench, Row, Target
+from fastmail.bench.journeys import Bench, Row, Target, everything
 from fastmail.cli.common import command, errors, fail, output
 
 SMALL = 0.1
@@ -89,26 +89,11 @@ def _named(text: str, user: str, big: str, password: str, pid: int) -> Target:
 
 def _run(target: Target, rounds: int, scale: float, say: bool) -> dict[str, Any]:
     one = Bench(target, rounds, _tell if say else lambda row: None)
-    errors.print("a first message for every user ...")
-    one.warm()
     if say:
         output.print(
             f"\n[bold]{'':54}{'a second':>10}  {'lowest to highest':>19}  {'CPU each':>9}  {'p50':>7}  {'p99':>7}[/]"
         )
-    for sessions, count in ((1, 500), (10, 3000), (64, 6000)):
-        one.deliver("lmtp", sessions, int(count * scale), 4096)
-    one.deliver("lmtp", 10, int(1500 * scale), 51200)
-    one.deliver("lmtp", 10, int(500 * scale), 4096, recipients=10)
-    if "smtp" in target.ports:
-        one.deliver("smtp", 10, int(3000 * scale), 4096)
-    messages = int(10_000 * scale)
-    errors.print(f"filling a mailbox with {messages} messages ...")
-    one.fill(messages)
-    one.imap(messages, scale)
-    one.logins(int(1000 * scale))
-    if "pop3" in target.ports:
-        one.pop3(int(1000 * scale))
-    idle, _ = one.idle(int(1000 * scale), int(200 * scale))
+    idle = everything(one, scale, errors.print)
     if target.pid and say:
         output.print(f"{'memory of an idle session':54}{idle:>8.1f} KiB")
     return {"rows": one.rows, "idle": round(idle, 1)}

@@ -106,7 +106,12 @@ service pop3-login {{
     def start(self) -> None:
         own(self.mail)
         subprocess.run(["dovecot", "-c", str(self.config)], check=True, timeout=20, env=self._env())
-        self.pid = int((self.directory / "run" / "master.pid").read_text())
+        path = self.directory / "run" / "master.pid"
+        for _ in range(200):
+            if path.exists() and path.read_text().strip():
+                break
+            time.sleep(0.05)
+        self.pid = int(path.read_text())
 
     def stop(self) -> None:
         if not self.pid:

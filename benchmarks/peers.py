@@ -1,0 +1,330 @@
+"""``make bench-peers``: the journeys of ``fastmail bench`` on this server and on Debian's Dovecot, in turn, on one disk;
+writes benchmarks/report.md with SVG plots.
+
+Honest by construction: the same load generator, messages, users and disk; both answer only when a message is synced
+(Dovecot with ``mail_fsync`` as it comes, which syncs before the reply); rounds alternate, medians count, and the range
+is shown. CPU is that of all processes and threads of a server. Needs root (Dovecot changes users) and
+``apt-get install dovecot-imapd dovecot-pop3d dovecot-lmtpd``.
+"""
+
+import argparse
+import contextlib
+import os
+import platform
+import pwd
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import fastmail
+from fastmail.bench import machine, server
+from fastmail.bench.journeys import USERS, Bench, Row, Target, everything
+
+HERE = Path(__file__).parent
+MAIL_USER = "nobody"
+CONFIG = """
+base_dir = {place}/run
+state_dir = {place}/state
+instance_name = bench
+stats_writer_socket_path =
+protocols = imap pop3 lmtp
+listen = 127.0.0.1
+log_path = {place}/log
+ssl = no
+disable_plaintext_auth = no
+auth_cache_size = 16M
+auth_cache_verify_password_with_worker = no
+first_valid_uid = 1
+mail_location = maildir:~/
+mail_uid = {uid}
+mail_gid = {gid}
+maildir_very_dirty_syncs = yes
+maildir_stat_dirs = no
+mailbox_list_index = yes
+mail_max_userip_connections = 20000
+default_process_limit = 4000
+default_client_limit = 12000
+default_vsz_limit = 2G
+passdb {{
+  driver = passwd-file
+  args = username_format=%u {place}/users
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={gid} home={place}/mail/%u
+}}
+namespace inbox {{
+  inbox = yes
+}}
+service anvil {{
+  client_limit = 12000
+}}
+service auth {{
+  client_limit = 12000
+}}
+service stats {{
+  client_limit = 12000
+}}
+service imap-login {{
+  service_count = 0
+  process_min_avail = 2
+  process_limit = 2
+  client_limit = 6000
+  inet_listener imap {{
+    port = {imap}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+service imap {{
+  process_min_avail = 4
+  process_limit = 4000
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    port = {pop3}
+  }}
+  inet_listener pop3s {{
+    port = 0
+  }}
+}}
+service lmtp {{
+  process_min_avail = 4
+  process_limit = 200
+  client_limit = 1
+  service_count = 0
+  inet_listener lmtp {{
+    address = 127.0.0.1
+    port = {lmtp}
+  }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def dovecot(parent: str) -> Iterator[Target]:
+    """A private Dovecot, ready for much load."""
+    place = tempfile.mkdtemp(prefix="dovecot-bench-", dir=parent or None)
+    os.chmod(place, 0o755)
+    who = pwd.getpwnam(MAIL_USER)
+    ports = dict(zip(("imap", "pop3", "lmtp"), server.free_ports(3), strict=True))
+    names = [f"u{n}@bench.example" for n in range(USERS)] + ["big@bench.example"]
+    Path(place, "users").write_text("".join(f"{name}:{{PLAIN}}secret\n" for name in names))
+    os.chmod(Path(place, "users"), 0o644)
+    Path(place, "mail").mkdir()
+    os.chown(Path(place, "mail"), who.pw_uid, who.pw_gid)
+    config = Path(place, "dovecot.conf")
+    config.write_text(CONFIG.format(place=place, uid=who.pw_uid, gid=who.pw_gid, **ports))
+    pid = 0
+    try:
+        path = os.environ["PATH"] + ":/usr/sbin"
+        subprocess.run(["dovecot", "-c", str(config)], check=True, env=os.environ | {"PATH": path}, timeout=30)
+        pid = _pid(Path(place, "run", "master.pid"))
+        for port in ports.values():
+            _wait(port)
+        yield Target("127.0.0.1", ports, "u%d@bench.example", "secret", "big@bench.example", pid)
+    finally:
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            for _ in range(200):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, 0)
+                    time.sleep(0.05)
+                    continue
+                break
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _pid(path: Path) -> int:
+    """Written soon after the command has returned."""
+    for _ in range(200):
+        with contextlib.suppress(OSError, ValueError):
+            return int(path.read_text())
+        time.sleep(0.05)
+    raise RuntimeError("Dovecot did not start")
+
+
+def _wait(port: int) -> None:
+    for _ in range(200):
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"Dovecot does not listen on {port}")
+
+
+@dataclass
+class Series:
+    """One journey on one server, over the rounds."""
+
+    rates: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        self.rates.append(row.rate)
+        for kept, value in ((self.cpu, row.cpu_ms), (self.p50, row.p50_ms), (self.p99, row.p99_ms)):
+            if value is not None:
+                kept.append(value)
+
+
+Found = dict[str, dict[str, Series]]  # journey: server: series
+
+
+def measure(parent: str, rounds: int, scale: float, content: str) -> tuple[Found, dict[str, list[float]]]:
+    """The journeys on both, in turn; and KiB of an idle session."""
+    found: Found = {}
+    idle: dict[str, list[float]] = {"fastmail": [], "Dovecot": []}
+    for number in range(rounds):
+        for name in ("Dovecot", "fastmail"):
+            print(f"round {number + 1} of {rounds}: {name}", flush=True)
+            with dovecot(parent) if name == "Dovecot" else server.running(parent, content, 0) as target:
+                target.ports = {key: port for key, port in target.ports.items() if key in ("imap", "pop3", "lmtp")}
+                one = Bench(target, 1, lambda row: None)
+                idle[name].append(everything(one, scale, lambda text: None))
+                for row in one.rows:
+                    found.setdefault(row.journey, {}).setdefault(name, Series()).add(row)
+    return found, idle
+
+
+def _median(values: list[float]) -> float:
+    return statistics.median(values) if values else 0.0
+
+
+def _range(values: list[float], form: str) -> str:
+    return f"{min(values):{form}} to {max(values):{form}}" if values else ""
+
+
+def table(found: Found, idle: dict[str, list[float]]) -> str:
+    """Markdown: rates, CPU, ratios, ranges."""
+    lines = [
+        "| journey | Dovecot /s | fastmail /s | rate | Dovecot CPU ms | fastmail CPU ms | CPU |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for journey, servers in found.items():
+        theirs, ours = servers["Dovecot"], servers["fastmail"]
+        if not _median(ours.rates):
+            continue
+        rate = _median(ours.rates) / max(_median(theirs.rates), 1e-9)
+        cpu = _median(theirs.cpu) / max(_median(ours.cpu), 1e-9)
+        lines.append(
+            f"| {journey} | {_median(theirs.rates):,.0f} ({_range(theirs.rates, ',.0f')}) "
+            f"| {_median(ours.rates):,.0f} ({_range(ours.rates, ',.0f')}) | {rate:.1f}x "
+            f"| {_median(theirs.cpu):.3f} ({_range(theirs.cpu, '.3f')}) "
+            f"| {_median(ours.cpu):.3f} ({_range(ours.cpu, '.3f')}) | {cpu:.1f}x less |"
+        )
+    lines += ["", "| | Dovecot | fastmail |", "|---|---|---|"]
+    lines.append(
+        f"| memory of an idle session, KiB | {_median(idle['Dovecot']):,.1f} | {_median(idle['fastmail']):,.1f} |"
+    )
+    for journey, servers in found.items():
+        theirs, ours = servers["Dovecot"], servers["fastmail"]
+        if ours.p50:
+            lines.append(
+                f"| {journey}: p50, p99 in ms | {_median(theirs.p50):.1f}, {_median(theirs.p99):.1f} "
+                f"| {_median(ours.p50):.1f}, {_median(ours.p99):.1f} |"
+            )
+    return "\n".join(lines)
+
+
+def bars(title: str, rows: list[tuple[str, float, float]], unit: str) -> str:
+    """An SVG with two bars for each row: (label, Dovecot, fastmail)."""
+    top = max((max(a, b) for _, a, b in rows), default=1.0) or 1.0
+    height = 60 + 46 * len(rows)
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="860" height="{height}" font-family="sans-serif" font-size="13">',
+        f'<rect width="860" height="{height}" fill="white"/><text x="10" y="22" font-size="16">{title}</text>',
+        '<rect x="560" y="10" width="12" height="12" fill="#b0b8c4"/><text x="578" y="21">Dovecot</text>',
+        '<rect x="660" y="10" width="12" height="12" fill="#2563a8"/><text x="678" y="21">fastmail</text>',
+    ]
+    for number, (label, theirs, ours) in enumerate(rows):
+        y = 46 + 46 * number
+        out.append(f'<text x="10" y="{y + 20}">{label.replace("&", "&amp;").replace("<", "&lt;")}</text>')
+        for offset, value, colour in ((0, theirs, "#b0b8c4"), (17, ours, "#2563a8")):
+            width = max(1.0, value / top * 400)
+            out.append(f'<rect x="330" y="{y + offset}" width="{width:.1f}" height="15" fill="{colour}"/>')
+            out.append(f'<text x="{336 + width:.1f}" y="{y + offset + 12}">{value:,.3g} {unit}</text>')
+    return "\n".join([*out, "</svg>\n"])
+
+
+def report(found: Found, idle: dict[str, list[float]], able: machine.Machine, rounds: int, content: str) -> None:
+    """benchmarks/report.md and the plots beside it."""
+    version = subprocess.run(["dovecot", "--version"], capture_output=True, text=True, check=False).stdout.strip()
+
+    def rows(names: list[str], what: str) -> list[tuple[str, float, float]]:
+        out = []
+        for name in names:
+            both = [getattr(found[name][one], what) for one in ("Dovecot", "fastmail")]
+            if all(both):
+                out.append((name, _median(both[0]), _median(both[1])))
+        return out
+
+    sent = [name for name in found if name.startswith("deliver ")]
+    read = [
+        name for name in found if not name.startswith("deliver ") and name != "delivery to EXISTS at an idling client"
+    ]
+    plots = {
+        "deliveries.svg": bars("Deliveries a second, each synced", rows(sent, "rates"), "/s"),
+        "delivery-cpu.svg": bars("Server CPU of a delivery", rows(sent, "cpu"), "ms"),
+        "reading-cpu.svg": bars("Server CPU of a command", rows(read, "cpu"), "ms"),
+        "memory.svg": bars(
+            "Memory of an idle IMAP session",
+            [("IDLE, 2 KiB messages", _median(idle["Dovecot"]), _median(idle["fastmail"]))],
+            "KiB",
+        ),
+    }
+    (HERE / "plots").mkdir(exist_ok=True)
+    for name, text in plots.items():
+        (HERE / "plots" / name).write_text(text)
+    when = time.strftime("%Y-%m-%d", time.gmtime())
+    (HERE / "report.md").write_text(
+        f"""# Beside Dovecot
+
+Made by `make bench-peers` on {when}: fastmail {fastmail.__version__} (content in {content}, Python
+{platform.python_version()}, one worker a core) and Dovecot {version} (Maildir, maildir_very_dirty_syncs, as many processes
+as it likes), in turn, {rounds} rounds each, on one machine and disk with the load on the same cores: {able.cores} cores,
+Linux {able.kernel}, {able.appends:,.0f} synced appends and {able.files:,.0f} durable files a second by one thread. A figure
+is the median of the rounds, with the lowest and the highest. Both answer a delivery when it is synced; flags that Dovecot
+stores are not synced before its reply, ours are.
+
+{table(found, idle)}
+
+"""
+        + "\n".join(f"![{name}](plots/{name})" for name in plots)
+        + "\n"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the work of `fastmail bench`")
+    parser.add_argument("--dir", default="", help="where both keep their mail: decides which disk is measured")
+    parser.add_argument("--content", default="maildir", choices=["maildir", "segments"])
+    options = parser.parse_args()
+    if shutil.which("dovecot", path=os.environ["PATH"] + ":/usr/sbin") is None or os.geteuid() != 0:
+        print(
+            "this needs Dovecot (apt-get install dovecot-imapd dovecot-pop3d dovecot-lmtpd) and root", file=sys.stderr
+        )
+        return 2
+    with tempfile.TemporaryDirectory(prefix="fastmail-bench-", dir=options.dir or None) as place:
+        able = machine.measure(place)
+    found, idle = measure(options.dir, options.rounds, options.scale, options.content)
+    report(found, idle, able, options.rounds, options.content)
+    print((HERE / "report.md").read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
