@@ -5,7 +5,21 @@ from typing import Annotated
 import typer
 
 import fastmail
-from fastmail.cli import accounts, backup, bans, bench, content, deliver, index, migrate, queue, server, trace, transfer
+from fastmail.cli import (
+    accounts,
+    backup,
+    bans,
+    bench,
+    check,
+    content,
+    deliver,
+    index,
+    migrate,
+    queue,
+    server,
+    trace,
+    transfer,
+)
 
 app = typer.Typer(
     name="fastmail",
@@ -48,6 +62,8 @@ app.add_typer(content.app, name="content")
 app.add_typer(queue.app, name="queue")
 app.add_typer(bans.app, name="bans")
 app.add_typer(migrate.app, name="migrate")
+app.command("check")(check.check)
+app.command("upgrade")(check.upgrade)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.add_typer(transfer.imports, name="import")

@@ -95,6 +95,21 @@ class Environment:
         self.env.close()
 
 
+def layout_of(path: str) -> int:
+    """The layout version of an environment, without changing it; CorruptData and the like when it cannot be read."""
+    try:
+        env = lmdb.open(path, readonly=True, max_dbs=1, lock=False)
+        try:
+            meta = env.open_db(b"meta", create=False)
+            with env.begin() as txn:
+                found = txn.get(LAYOUT, db=meta)
+                return int(found) if found is not None else 0
+        finally:
+            env.close()
+    except lmdb.Error as error:
+        raise translate(error) from error
+
+
 def translate(error: BaseException) -> Exception:
     """What an LMDB or operating-system error means for a peer."""
     if isinstance(error, lmdb.MapFullError):
