@@ -146,6 +146,7 @@ class Assembly:
             config.auth.default_domain,
             config.auth.mechanisms,
             oauth.Tokens(oauth.load(config.oauth, config.base)),
+            config.auth.upgrade_hashes and not (config.directory.passwd_file or config.directory.sql),
         )
         self.staging = os.path.join(config.server.data_dir, "staging")
 

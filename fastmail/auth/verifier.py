@@ -17,11 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from fastmail.auth import sasl, schemes
 from fastmail.auth.oauth import Settings, Tokens
 from fastmail.directory.interface import AccountRecord, Directory
-from fastmail.model.errors import TemporaryError
+from fastmail.model.errors import MailError, TemporaryError
+from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 QUEUE = 256
 REMEMBER = 300.0
+UPGRADE_EVERY = 1.0  # s between two passwords that get a better form
 MAX_REMEMBERED = 100_000
 MAX_PASSWORD = 1024
 
@@ -36,7 +38,10 @@ class Verifier:
         default_domain: str = "",
         mechanisms: Sequence[str] = ("PLAIN", "LOGIN"),
         tokens: Tokens | None = None,
+        upgrade: bool = False,
     ) -> None:
+        self._upgrade = upgrade
+        self._upgraded = -UPGRADE_EVERY
         self._tokens = tokens or Tokens(Settings())
         self._mechanisms = mechanisms
         self._directory = directory
@@ -47,7 +52,7 @@ class Verifier:
         self._default_domain = default_domain
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)
 
     def mechanisms(self, channel: sasl.Channel) -> list[str]:
         """What a session may use."""
@@ -139,7 +144,29 @@ class Verifier:
         self._remembered[(address, digest)] = (record.password, time.monotonic() + REMEMBER)
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
+        if self._upgrade and not (schemes.is_strong(record.password) and record.scram):
+            self._improve(record, password)
         return record
+
+    def _improve(self, record: AccountRecord, password: bytes) -> None:
+        """Keep the password as a new one is kept: argon2id, with keys for SCRAM. At leisure, one now and then, so that
+        the logins of many imported accounts cost what they cost."""
+        now = time.monotonic()
+        if now - self._upgraded < UPGRADE_EVERY or self._waiting:
+            return
+        self._upgraded = now
+        asyncio.get_running_loop().run_in_executor(self._threads, self._rehash, record, password)
+
+    def _rehash(self, record: AccountRecord, password: bytes) -> None:
+        try:
+            text = password.decode("utf-8")
+            strong = schemes.is_strong(record.password)
+            kept = record.password if strong else schemes.hash_password(text)
+            if self._directory.upgrade_password(record, kept, schemes.scram(text)):
+                count("auth.upgraded")
+                log.event("password.upgraded", account=record.address)
+        except (UnicodeDecodeError, MailError) as error:
+            log.event("password.upgrade", "warning", account=record.address, error=repr(error))
 
 
 def _work(stored: str, password: bytes) -> bool:

@@ -73,6 +73,11 @@ class Auth:
         "has none, and programs that prefer SCRAM would fail with it. Tokens need [oauth]; EXTERNAL needs [tls] "
         "client_ca, and certificates with the account's address as an e-mail name.",
     )
+    upgrade_hashes: bool = _s(
+        True,
+        "Keep imported passwords as argon2id, with keys for SCRAM, when their owners log in; not where another program "
+        "keeps the accounts.",
+    )
     admins: list[str] = _s([], "Accounts that may set quotas and access control lists of others by IMAP.")
     threads: int = _s(2, "Threads that check passwords in each worker.")
 

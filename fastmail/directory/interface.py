@@ -48,6 +48,11 @@ class Directory(Protocol):
         """Give an account limits of its own; it waits for the disk."""
         ...
 
+    def upgrade_password(self, record: AccountRecord, password: str, scram: str) -> bool:
+        """Keep a password that was just shown to be right in a better form, unless it was changed meanwhile; it waits
+        for the disk."""
+        ...
+
     def may_send_as(self, account: AccountRecord, address: str) -> bool:
         """Does the sender address belong to the account: its own, with any ``+detail``, or an alias to it?"""
         ...

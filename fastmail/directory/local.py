@@ -206,6 +206,13 @@ class LocalDirectory:
         with self._changed(address) as row:
             row.enabled = on
 
+    def upgrade_password(self, record: AccountRecord, password: str, scram: str) -> bool:
+        with self._changed(record.address) as row:
+            same = (row.id, row.password) == (record.id, record.password)
+            if same:
+                row.password, row.scram = password, scram
+        return same
+
     @property
     def uncertain(self) -> bool:
         """Is the source of the accounts out of reach, so that an unknown address may be known there?"""

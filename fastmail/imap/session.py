@@ -20,7 +20,7 @@ from fastmail.durable.staging import Staged
 from fastmail.imap import metadata, notify, places, quota, table
 from fastmail.imap.append import TooBig
 from fastmail.imap.context import Context, refresh, removed
-from fastmail.imap.mailboxes import UseRefused
+from fastmail.imap.mailboxes import UseRefused, read_name
 from fastmail.imap.messages import StoreJob, last_tag, run_stores
 from fastmail.imap.table import AUTH, NEW, SELECTED
 from fastmail.imap.views import MODSEQ_ITEM, UID_ITEM, UIDONLY_ITEM, Selected, ViewCache, changes, is_quiet
@@ -384,7 +384,7 @@ class ImapSession:
             return "NO message is empty"
         assert self.account is not None
         try:
-            check(self.service.store, self.account, size)
+            check(self.service.store, self._target(whole), size)
         except OverQuota as error:
             return f"NO [OVERQUOTA] {error}"
         command = whole[: whole.rindex(b"{")]
@@ -393,6 +393,18 @@ class ImapSession:
         self.upload = Upload(command.removesuffix(b"~"), size, reader, Staged(self.service.staging), binary)
         self._line = b""
         return ""
+
+    def _target(self, whole: bytes) -> Account:
+        """Whose mailbox an APPEND names; the session's own where that cannot be said yet."""
+        assert self.account is not None
+        reader = Reader(whole[: whole.rindex(b"{")])
+        try:
+            if reader.head()[1] == b"APPEND":
+                reader.sp()
+                return places.split(self, read_name(self, reader))[0]
+        except (ParseError, CannotDo):
+            pass
+        return self.account
 
     def _upload(self, data: memoryview, position: int) -> int:
         upload = self.upload

@@ -52,6 +52,12 @@ class FakeDirectory:
     def set_quota(self, address: str, quota: Quota) -> None:
         self.accounts[address] = replace(self.accounts[address], quota=quota)
 
+    def upgrade_password(self, record: AccountRecord, password: str, scram: str) -> bool:
+        if self.accounts[record.address].password != record.password:
+            return False
+        self.accounts[record.address] = replace(record, password=password, scram=scram)
+        return True
+
     def may_send_as(self, account: AccountRecord, address: str) -> bool:
         return account.address == address
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+from dataclasses import replace
 
 import bcrypt
 import pytest
@@ -12,7 +13,7 @@ from fastmail.auth import sasl, schemes
 from fastmail.auth.verifier import Verifier
 from fastmail.directory.interface import AccountRecord
 from fastmail.model.errors import TemporaryError
-from tests.support.sessions import FakeDirectory
+from tests.support.sessions import USER, FakeDirectory
 
 PASSWORD = "päss"
 RAW = PASSWORD.encode()
@@ -90,6 +91,42 @@ def test_verifier_remembers_only_what_is_still_stored() -> None:
         verifier._waiting = 10_000
         with pytest.raises(TemporaryError):
             await verifier.check(name, b"x")
+        verifier.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "stored", ["{PLAIN}secret", "{SHA256}" + base64.b64encode(hashlib.sha256(b"secret").digest()).decode()]
+)
+def test_a_login_gives_an_imported_password_a_better_form(stored: str) -> None:
+    async def main() -> None:
+        directory = FakeDirectory()
+        directory.accounts[USER] = replace(directory.accounts[USER], password=stored)
+        verifier = Verifier(directory, 1, upgrade=True)
+        assert await verifier.check(USER, b"wrong") is None and directory.accounts[USER].password == stored
+        assert await verifier.check(USER, b"secret")
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if directory.accounts[USER].scram:
+                break
+        kept = directory.accounts[USER]
+        assert kept.password.startswith("{ARGON2ID}") and "{SCRAM-SHA-256}" in kept.scram
+        assert await verifier.check(USER, b"secret") and await verifier.check(USER, b"wrong") is None
+        # one that was changed meanwhile stays
+        assert not directory.upgrade_password(replace(kept, password=stored), "{PLAIN}other", "")
+        verifier.close()
+
+    asyncio.run(main())
+
+
+def test_passwords_stay_as_they_are_unless_told() -> None:
+    async def main() -> None:
+        directory = FakeDirectory()
+        verifier = Verifier(directory, 1)
+        assert await verifier.check(USER, b"secret")
+        await asyncio.sleep(0.1)
+        assert directory.accounts[USER].password == "{PLAIN}secret"
         verifier.close()
 
     asyncio.run(main())
