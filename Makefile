@@ -6,7 +6,7 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench bench-peers test-crash test-faults test-queue fuzz wheel clean
+.PHONY: help run test build lint bench bench-peers test-crash test-arm test-faults test-queue fuzz wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-crash      kill -9 at random moments under load (ROUNDS=20 SEED=1)"
 	@echo "make fuzz            damaged sessions of every protocol (SECONDS=3600 SEED=1)"
 	@echo "make test-faults     system calls that fail, one after the other (UPTO=200; needs strace)"
+	@echo "make test-arm        the compiled core for aarch64, under qemu (Debian 12, root)"
 	@echo "make test-queue      a deep queue with dead destinations (MESSAGES=100000)"
 	@echo "make wheel           a wheel in dist/"
 	@echo "make clean           remove what was built (not mail)"
@@ -60,6 +61,9 @@ fuzz: $(STAMP)
 
 bench-peers: $(STAMP)
 	$(BIN)/python -m benchmarks.peers --rounds $(or $(ROUNDS),3) --dir "$(DIR)"
+
+test-arm: $(STAMP)
+	PYTHON=$(abspath $(BIN))/python tests/arm.sh
 
 test-faults: $(STAMP)
 	$(BIN)/python -m tests.crash.faults --upto $(or $(UPTO),200) --content maildir
