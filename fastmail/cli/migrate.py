@@ -1,6 +1,7 @@
 """``fastmail migrate``: take over from Dovecot, Courier or a plain Maildir, and go back."""
 
 import asyncio
+import csv
 import os
 import shutil
 import subprocess
@@ -15,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fastmail.app.assembly import beside
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, output, read_config, show
 from fastmail.directory.interface import AccountRecord
-from fastmail.migrate import doveconf
-from fastmail.model.errors import MailError
+from fastmail.migrate import compare, doveconf
+from fastmail.migrate.incoming import Remote
+from fastmail.model.errors import CannotDo, MailError
 from fastmail.store.local import goback
 
 app = typer.Typer(
@@ -164,6 +166,51 @@ def switch(accounts: AccountArgument = None, config: ConfigOption = "fastmail.to
     asyncio.run(go())
     show(rows, json)
     if any(row["problem"] for row in rows):
+        raise typer.Exit(FAILED)
+
+
+@app.command("compare")
+@command
+def compare_(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The old server's IMAP, HOST:PORT.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="This server's, on the same Maildirs or a copy.")],
+    accounts: Annotated[str, typer.Option("--csv", help="A CSV file with columns user and password.")],
+    pop3: Annotated[str, typer.Option(help="POP3 ports of both, OLD,NEW: compares UIDLs and their order too.")] = "",
+    tls: Annotated[str, typer.Option(help="implicit, starttls or none, for both.")] = "starttls",
+    insecure: Annotated[bool, typer.Option("--insecure", help="Take any certificate.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Compare what clients see on two servers, account by account: folders, UIDs, flags, dates, sizes, UIDLs.
+
+    Both are only read. Exit code 1 when something differs.
+    """
+    ports = tuple(int(word) for word in pop3.split(",") if word.isdigit())
+    if pop3 and len(ports) != 2:
+        fail("--pop3 is two ports with a comma between", 2)
+    try:
+        with open(accounts, encoding="utf-8", newline="") as file:
+            people = [(row["user"], row["password"]) for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
+        raise CannotDo(f"{accounts} cannot be read, or has no columns user and password: {error}") from None
+    places = []
+    for text in (old, new):
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdigit():
+            fail(f"{text!r} is not HOST:PORT", 2)
+        places.append((host, int(port)))
+    rows = []
+    with _bar() as progress:
+        for user, password in progress.track(people, description="accounts"):
+            both = [Remote(host, user, password, port, tls, not insecure) for host, port in places]
+            rows.append(compare.account(user, both[0], both[1], (ports[0], ports[1]) if ports else (0, 0)))
+    if json:
+        show([asdict(row) for row in rows], True)
+    else:
+        show([asdict(row) | {"differences": len(row.differences)} for row in rows], False)
+        for row in rows:
+            for text in row.differences:
+                errors.print(f"{row.account}: {text}", markup=False)
+    if any(row.differences for row in rows):
         raise typer.Exit(FAILED)
 
 

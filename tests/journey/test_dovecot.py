@@ -148,6 +148,30 @@ def test_there_and_back_again(pair: tuple[dovecot.Dovecot, Server]) -> None:
     assert strip(now) == strip(last)
 
 
+def test_two_servers_are_compared(pair: tuple[dovecot.Dovecot, Server], tmp_path: Path) -> None:
+    theirs, ours = pair
+    theirs.start()
+    work(theirs.ports["imap"], ours.password, 5)
+    ours.cli("migrate", "switch")
+    ours.start()
+    table = tmp_path / "accounts.csv"
+    table.write_text(f"user,password\n{USER},{ours.password}\n")
+    places = [f"127.0.0.1:{theirs.ports['imap']}", f"127.0.0.1:{ours.ports['imap']}"]
+    ports = f"{theirs.ports['pop3']},{ours.ports['pop3']}"
+    args = ["migrate", "compare", *places, "--csv", str(table), "--tls", "none", "--pop3", ports, "--json"]
+    same = ours.cli(*args, config=False, check=False)
+    found = json.loads(same.stdout)
+    assert same.returncode == 0 and found[0]["messages"] > 50 and not found[0]["differences"], found
+    with imaplib.IMAP4("127.0.0.1", ours.ports["imap"]) as imap:
+        imap.login(USER, ours.password)
+        for name in FOLDERS:
+            imap.subscribe(f'"{name}"')
+
+    other = ours.cli(*args, config=False, check=False)
+    differences = json.loads(other.stdout)[0]["differences"]
+    assert other.returncode == 1 and any("subscribed only here" in text for text in differences)
+
+
 def strip(found: dict[str, Any]) -> dict[bytes, Any]:
     """Without UIDs: both servers have given some since they parted."""
     return {
