@@ -25,6 +25,7 @@ from fastmail.model.errors import MailError
 FOLDER = "fastmail.index"
 MAP = 16 << 30
 FRESH = 1_000_000_000  # ns: a directory that changed this recently may change again without a new time
+BATCH = 500  # headers that go into the index together
 HEADER = 1 << 20  # octets that a header may have
 TABLES = ["row", "head"]
 STATE = b"state"
@@ -72,7 +73,7 @@ class Maildir(mailbox.Maildir):
         super().__init__(dirname, factory, create)
         self._sizes: dict[str, tuple[int, int]] = {}
         self._state = b""
-        self._known: dict[str, bytes] = {}  # headers, where there is no index
+        self._known: dict[str, bytes] = {}  # headers that are not in the index yet, or all where there is none
         self._env: Environment | None = None
         self._place = os.path.join(os.path.realpath(self._path), FOLDER)
         with contextlib.suppress(OSError, MailError):
@@ -82,6 +83,7 @@ class Maildir(mailbox.Maildir):
         """Give the index back."""
         super().close()
         if self._env is not None:
+            self._keep_headers()
             self._env = None
             _close(self._place)
 
@@ -150,24 +152,19 @@ class Maildir(mailbox.Maildir):
     def _write(self, state: bytes, old: dict[str, str]) -> None:
         env = self._env
         assert env is not None
-        with contextlib.suppress(MailError):
-            txn = env.begin(write=True)
-            try:
-                rows, heads = env.db["row"], env.db["head"]
-                whole = not old
-                if whole:
-                    txn.drop(rows, delete=False)
-                for key in old.keys() - self._toc.keys():
-                    txn.delete(os.fsencode(key), db=rows)
-                    txn.delete(os.fsencode(key), db=heads)
-                for key, place in self._toc.items():
-                    if whole or old.get(key) != place:
-                        size, date = self._sizes[key]
-                        txn.put(os.fsencode(key), b"%b %d %d" % (os.fsencode(place), size, date), db=rows)
-                txn.put(STATE, state, db=env.db["meta"])
-                txn.commit()
-            finally:
-                txn.abort()
+        rows, heads = env.db["row"], env.db["head"]
+        whole = not old
+        with contextlib.suppress(MailError), env.write() as txn:
+            if whole:
+                txn.drop(rows, delete=False)
+            for key in old.keys() - self._toc.keys():
+                txn.delete(os.fsencode(key), db=rows)
+                txn.delete(os.fsencode(key), db=heads)
+            for key, place in self._toc.items():
+                if whole or old.get(key) != place:
+                    size, date = self._sizes[key]
+                    txn.put(os.fsencode(key), b"%b %d %d" % (os.fsencode(place), size, date), db=rows)
+            txn.put(STATE, state, db=env.db["meta"])
 
     def iterkeys(self) -> Iterator[str]:
         self._refresh()
@@ -184,15 +181,15 @@ class Maildir(mailbox.Maildir):
         self._refresh()
         for key, place in self._toc.items():
             sub, _, name = place.partition("/")
-            _, _, info = name.rpartition(self.colon)
-            flags = info[2:].partition(",")[0] if self.colon in name and info.startswith("2,") else ""
-            yield Row(key, sub, flags, *self._sizes[key])
+            yield Row(key, sub, self._flags_in(name), *self._sizes[key])
+
+    def _flags_in(self, name: str) -> str:
+        _, colon, info = name.rpartition(self.colon)
+        return info[2:].partition(",")[0] if colon and info.startswith("2,") else ""
 
     def get_flags(self, key: str) -> str:
         """Its flags as letters."""
-        name = self._lookup(key).rpartition("/")[2]
-        _, _, info = name.rpartition(self.colon)
-        return info[2:].partition(",")[0] if self.colon in name and info.startswith("2,") else ""
+        return self._flags_in(self._lookup(key).rpartition("/")[2])
 
     def get_size(self, key: str) -> int:
         """Octets on disk."""
@@ -205,28 +202,26 @@ class Maildir(mailbox.Maildir):
         place = self._lookup(key)
         raw = self._kept_header(key)
         if raw is None:
-            raw = _read_header(os.path.join(self._path, place))
-            self._keep_header(key, raw)
+            raw = self._known[key] = _read_header(os.path.join(self._path, place))
+            if len(self._known) >= BATCH:
+                self._keep_headers()
         return email.message_from_bytes(raw, policy=email.policy.compat32)
 
     def _kept_header(self, key: str) -> bytes | None:
-        if self._env is None:
+        if key in self._known or self._env is None:
             return self._known.get(key)
         with self._env.read() as txn:
             found = txn.get(os.fsencode(key), db=self._env.db["head"])
             return zlib.decompress(found) if found is not None else None
 
-    def _keep_header(self, key: str, raw: bytes) -> None:
-        if self._env is None:
-            self._known[key] = raw
+    def _keep_headers(self) -> None:
+        """What was read since the last time goes into the index, in one commit."""
+        if self._env is None or not self._known:
             return
-        with contextlib.suppress(MailError):
-            txn = self._env.begin(write=True)
-            try:
+        known, self._known = self._known, {}
+        with contextlib.suppress(MailError), self._env.write() as txn:
+            for key, raw in known.items():
                 txn.put(os.fsencode(key), zlib.compress(raw, 1), db=self._env.db["head"])
-                txn.commit()
-            finally:
-                txn.abort()
 
     def read_all_headers(self) -> int:
         """Read the headers that the index has not, in one pass; how many there were."""
@@ -235,23 +230,14 @@ class Maildir(mailbox.Maildir):
         if self._env is not None:
             with self._env.read() as txn:
                 cursor = txn.cursor(db=self._env.db["head"])
-                known = {os.fsdecode(bytes(key)) for key in cursor.iternext(values=False)}
+                known |= {os.fsdecode(bytes(key)) for key in cursor.iternext(values=False)}
         missing = [key for key in self._toc if key not in known]
-        for start in range(0, len(missing), 1000):
-            part: dict[str, bytes] = {}
-            for key in missing[start : start + 1000]:
-                with contextlib.suppress(OSError):
-                    part[key] = _read_header(os.path.join(self._path, self._toc[key]))
-            if self._env is None:
-                self._known |= part
-                continue
-            txn = self._env.begin(write=True)
-            try:
-                for key, raw in part.items():
-                    txn.put(os.fsencode(key), zlib.compress(raw, 1), db=self._env.db["head"])
-                txn.commit()
-            finally:
-                txn.abort()
+        for key in missing:
+            with contextlib.suppress(OSError):
+                self._known[key] = _read_header(os.path.join(self._path, self._toc[key]))
+            if len(self._known) >= BATCH:
+                self._keep_headers()
+        self._keep_headers()
         return len(missing)
 
     def get_folder(self, folder: str) -> "Maildir":

@@ -102,7 +102,14 @@ class Verifier:
         if isinstance(claim, sasl.Credentials):
             return await self.check(claim.login, claim.password)
         if isinstance(claim, sasl.Token):
-            login = await self._tokens.login(claim.token)
+            if self._waiting >= QUEUE:
+                count("auth.shed")
+                raise TemporaryError("too many logins wait")
+            self._waiting += 1
+            try:
+                login = await self._tokens.login(claim.token)
+            finally:
+                self._waiting -= 1
             if login is None or (claim.login and self._address(claim.login) != self._address(login)):
                 count("auth.failed")
                 return None

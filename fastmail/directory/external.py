@@ -129,6 +129,10 @@ class Sql:
 
     async def read(self) -> Content | None:
         rows, names = await (self._sqlite() if self._url.startswith("sqlite:") else self._postgresql())
+        return await asyncio.get_running_loop().run_in_executor(None, self._content, rows, names)
+
+    def _content(self, rows: Sequence[Any], names: Sequence[Any] | None) -> Content | None:
+        """Off the loop: there may be a hundred thousand."""
         out = Content()
         for row in rows:
             user, password = row[0], row[1]

@@ -606,6 +606,13 @@ class ImapSession:
         if selected is None:
             return True
         store = self.service.store
+        if selected.account is not self.account:
+            try:
+                places.refresh(self)
+            except CannotDo as error:
+                self.conn.write(b"* BYE " + str(error).encode() + b"\r\n")
+                self.conn.close()
+                return False
         with store.snapshot(selected.account) as snapshot:
             box = snapshot.mailbox(selected.key)
         if box is not None and box.uidnext != selected.uidnext and not self.rev2:

@@ -228,6 +228,25 @@ def test_rights_that_are_taken_back_close_the_mailbox() -> None:
     run(work)
 
 
+def test_an_idling_session_hears_nothing_more_without_the_right() -> None:
+    async def work(two: Two) -> None:
+        await two.grant("lr")
+        await two.ask(f"SELECT {PLACE}")
+        await two.bob.send(b"i IDLE\r\n")
+        await two.owner("SELECT Work")
+        before = len(two.bob.transport.data)
+        await two.owner(f"DELETEACL Work {BOB}")
+        await two.owner(r"STORE 1 +FLAGS (\Flagged)")
+        for _ in range(100):
+            await asyncio.sleep(0.005)
+            if two.bob.transport.closed:
+                break
+        told = two.bob.transport.data[before:]
+        assert two.bob.transport.closed and b"* BYE the right to read" in told and b"Flagged" not in told
+
+    run(work)
+
+
 def test_lists_and_answers() -> None:
     async def work(two: Two) -> None:
         assert f"* ACL Work {ALICE} lrswipkxteacd" in await two.owner("GETACL Work")
