@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fastmail.app.assembly import beside
+from fastmail.app.assembly import Assembly, beside
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, output, read_config, show
 from fastmail.directory.interface import AccountRecord
 from fastmail.migrate import compare, doveconf
@@ -134,6 +135,22 @@ def _bar() -> Progress:
     )
 
 
+async def _each(
+    config: str, wanted: list[str] | None, work: Callable[[Assembly, AccountRecord], Awaitable[None]]
+) -> list[str]:
+    """Work on accounts, one after the other, with a bar; what went wrong, a line each."""
+    problems = []
+    async with beside(read_config(config)) as assembly:
+        records = _accounts(assembly.directory.accounts(), wanted)
+        with _bar() as progress:
+            for record in progress.track(records, description="accounts"):
+                try:
+                    await work(assembly, record)
+                except (MailError, OSError) as error:
+                    problems.append(f"{record.address}: {error}")
+    return problems
+
+
 @app.command("switch")
 @command
 def switch(accounts: AccountArgument = None, config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
@@ -143,30 +160,18 @@ def switch(accounts: AccountArgument = None, config: ConfigOption = "fastmail.to
     """
     rows = []
 
-    async def go() -> None:
-        async with beside(read_config(config)) as assembly:
-            records = _accounts(assembly.directory.accounts(), accounts)
-            with _bar() as progress:
-                task = progress.add_task("accounts", total=len(records))
-                for record in records:
-                    account = assembly.deliverer.account(record)
-                    row = {"account": record.address, "mailboxes": 0, "messages": 0, "problem": ""}
-                    try:
-                        listing = await assembly.store.listing(account)
-                        for box in listing.mailboxes:
-                            await assembly.store.sync(account, box.key)
-                        with assembly.store.snapshot(account) as snapshot:
-                            boxes = snapshot.boxes(account.id)
-                        row |= {"mailboxes": len(boxes), "messages": sum(box.exists for box in boxes)}
-                    except (MailError, OSError) as error:
-                        row["problem"] = str(error)
-                    rows.append(row)
-                    progress.advance(task)
+    async def work(assembly: Assembly, record: AccountRecord) -> None:
+        account = assembly.deliverer.account(record)
+        for box in (await assembly.store.listing(account)).mailboxes:
+            await assembly.store.sync(account, box.key)
+        with assembly.store.snapshot(account) as snapshot:
+            boxes = snapshot.boxes(account.id)
+        rows.append({"account": record.address, "mailboxes": len(boxes), "messages": sum(box.exists for box in boxes)})
 
-    asyncio.run(go())
+    problems = asyncio.run(_each(config, accounts, work))
     show(rows, json)
-    if any(row["problem"] for row in rows):
-        raise typer.Exit(FAILED)
+    if problems:
+        fail("\n".join(problems))
 
 
 @app.command("compare")
@@ -222,21 +227,11 @@ def back(accounts: AccountArgument = None, config: ConfigOption = "fastmail.toml
     Stop this server first, so that nothing is delivered behind it. May be run again.
     """
     rows: list[goback.Handed] = []
-    problems: list[str] = []
 
-    async def go() -> None:
-        async with beside(read_config(config)) as assembly:
-            records = _accounts(assembly.directory.accounts(), accounts)
-            with _bar() as progress:
-                task = progress.add_task("accounts", total=len(records))
-                for record in records:
-                    try:
-                        rows.extend(await goback.hand_back(assembly.store, assembly.deliverer.account(record)))
-                    except (MailError, OSError) as error:
-                        problems.append(f"{record.address}: {error}")
-                    progress.advance(task)
+    async def work(assembly: Assembly, record: AccountRecord) -> None:
+        rows.extend(await goback.hand_back(assembly.store, assembly.deliverer.account(record)))
 
-    asyncio.run(go())
+    problems = asyncio.run(_each(config, accounts, work))
     show([asdict(row) for row in rows], json)
     if problems:
         fail("\n".join(problems))

