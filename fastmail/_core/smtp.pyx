@@ -188,7 +188,7 @@ def reply_line(const unsigned char[::1] line):
 def to_xtext(bytes value not None):
     """Octets as RFC 3461 xtext."""
     cdef bytearray out = bytearray()
-    cdef int c
+    cdef unsigned char c
     for c in value:
         if c < 33 or c > 126 or c == b'+' or c == b'=':
             out += b"+%02X" % c

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 from fastmail.auth import oauth
 from fastmail.auth.verifier import Verifier
-from fastmail.config.load import parse_time
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
@@ -19,6 +18,7 @@ from fastmail.dns.resolver import Resolver
 from fastmail.imap import session as imap
 from fastmail.model.limits import Limits
 from fastmail.model.quota import Quota
+from fastmail.model.units import parse_time
 from fastmail.net import networks
 from fastmail.net.bans import Bans, Rules
 from fastmail.net.connection import Connection, Session
@@ -120,7 +120,7 @@ class Assembly:
             self.directory, self.store, maildir_template(config), config.server.hostname, quota, control
         )
         relay = config.relay
-        self.routes = routes.parse(relay.routes, relay.tls_policies, config.base)
+        self.routes = routes.parse(relay.routes, relay.tls_policies, config.base, relay.pools)
         self.spool = Spool(config.server.data_dir, relay.map_size, lambda: self.hub.publish([BELL]))
         schedule = Schedule([parse_time(one) for one in relay.retry], relay.lifetime, relay.delay_warning)
         self.history = History(config.server.data_dir, relay.trace_days, relay.trace_size)
@@ -136,6 +136,7 @@ class Assembly:
             is_local,
             self.history,
             relay.recipients_per_hour,
+            relay.domain_recipients_per_hour,
         )
         self.runner: Runner | None = None
         self.bans: Bans | None = None
@@ -178,7 +179,12 @@ class Assembly:
         )
         timeouts = Timeouts(relay.connect_timeout, relay.command_timeout, 2 * relay.command_timeout)
         bounds = RelayLimits(
-            relay.connections_per_destination, relay.connections, timeouts, relay.source_ipv4, relay.source_ipv6
+            relay.connections_per_destination,
+            relay.connections,
+            timeouts,
+            relay.source_ipv4,
+            relay.source_ipv6,
+            relay.pipe_timeout,
         )
         self.runner = Runner(self.spool, self.outbound, finder, self.deliverer, hostname, bounds)
         self.hub.watch(BELL, self.runner.wake)

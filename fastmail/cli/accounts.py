@@ -27,13 +27,13 @@ from fastmail.cli.common import (
     read_config,
     show,
 )
-from fastmail.config.load import parse_size
 from fastmail.config.settings import Config
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.local import DirectoryError, LocalDirectory
 from fastmail.model.address import Address, account_address, domain_name
 from fastmail.model.errors import BadAddress
 from fastmail.model.quota import Quota
+from fastmail.model.units import parse_size
 
 domains = typer.Typer(no_args_is_help=True, help="Domains that this server takes mail for.")
 accounts = typer.Typer(no_args_is_help=True, help="Accounts: who can log in and get mail.")

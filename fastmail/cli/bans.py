@@ -9,7 +9,7 @@ import typer
 
 from fastmail.app.assembly import ban_rules
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, fail, output, read_config, show
-from fastmail.config.load import parse_time
+from fastmail.model.units import parse_time
 from fastmail.net.bans import Bans
 
 app = typer.Typer(

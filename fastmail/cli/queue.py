@@ -140,6 +140,7 @@ def _row(item: Item, job: Job) -> dict[str, Any]:
         "size": item.size,
         "attempts": job.attempts,
         "due": job.due,
+        "priority": job.priority,
         "held": job.held,
         "last": job.last,
         "login": item.login,
@@ -289,7 +290,7 @@ def move(
     """Send messages to another destination, now."""
 
     def change(job: Job) -> Job:
-        job.destination = destination.lower()
+        job.destination = destination if ":" in destination else destination.lower()
         return _now(job)
 
     _change(config, _chosen(ids, sender, recipient, domain, older, error), "moved", change)

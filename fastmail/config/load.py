@@ -11,12 +11,10 @@ from fastmail.auth import oauth, sasl
 from fastmail.config.settings import SECTIONS, Config
 from fastmail.directory import external
 from fastmail.model.errors import ConfigError
+from fastmail.model.units import parse_size, parse_time
 from fastmail.net import networks
 from fastmail.queue import routes
 
-_SIZES = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "mib": 1 << 20}
-_SIZES |= {"g": 1 << 30, "gb": 1 << 30, "gib": 1 << 30}
-_TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _CHOICES = {
     "minimum_version": ("1.2", "1.3"),
     "content": ("maildir", "segments"),
@@ -71,22 +69,6 @@ def parse(text: str, path: str = "fastmail.toml") -> Config:
         raise ConfigError("\n".join(problems))
     _finish(config, text, path)
     return config
-
-
-def parse_size(text: str) -> int:
-    """Octets of "25 MiB" and the like; ValueError says what is expected."""
-    match = re.fullmatch(r"(\d+)\s*([A-Za-z]*)", text.strip())
-    if match is None or match.group(2).lower() not in _SIZES:
-        raise ValueError(f'must be a size such as 1048576 or "25 MiB", not "{text}"')
-    return int(match.group(1)) * _SIZES[match.group(2).lower()]
-
-
-def parse_time(value: Any) -> float:
-    """Seconds of "30m" and the like."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(value).strip())
-    if match is None:
-        raise ValueError(f'must be a time such as 90 or "30m", not "{value}"')
-    return float(match.group(1)) * _TIMES[match.group(2) or "s"]
 
 
 def _value(item: "Field[Any]", value: Any) -> Any:
@@ -182,9 +164,9 @@ def _finish(config: Config, text: str, path: str) -> None:
     if config.limits.message_size > 1 << 31:
         problem("limits", "message_size", "message_size must not be above 2 GiB")
     try:
-        routes.parse(config.relay.routes, config.relay.tls_policies, base)
+        routes.parse(config.relay.routes, config.relay.tls_policies, base, config.relay.pools)
     except ConfigError as error:
-        problem("relay", "routes", str(error))
+        problem("relay", "pools" if "[relay] pools" in str(error) else "routes", str(error))
     for name in config.auth.mechanisms:
         if name not in sasl.NAMES:
             problem("auth", "mechanisms", f"{name} is not known; known are {', '.join(sasl.NAMES)}")

@@ -163,8 +163,15 @@ class Relay:
         [],
         'Next hops that the DNS does not decide, as "PATTERN NEXTHOP [option=value ...]": '
         '"* smtp:smarthost.example.net:587 login=me password_file=secret", "example.org lmtp:unix:/run/lmtp", '
-        '"from:@example.org smtp:10.0.0.1", ".internal mx". Options: tls, login, password_file.',
+        '"from:@example.org mx pool=bulk", ".internal mx", "lists.example.org pipe:/usr/local/bin/lists {sender} '
+        '{recipient}". Options: tls, login, password_file, pool, connections (at once), retry (5m,1h), lifetime (2d).',
     )
+    pools: list[str] = _s(
+        [],
+        "Local addresses that routes name, used in turn for their connections: "
+        '"NAME ADDRESS...", such as "bulk 192.0.2.1 192.0.2.2 2001:db8::1".',
+    )
+    pipe_timeout: float = _s(600.0, "Longest time that a program of a pipe may take for a message.", "time")
     tls: str = _s(
         "may",
         'TLS to other servers: "may" (where offered), "encrypt" (always), "verify" (with a certificate) or "none".',
@@ -191,6 +198,7 @@ class Relay:
     lifetime: float = _s(432000.0, "A message is given up after this.", "time")
     delay_warning: float = _s(14400.0, "Its sender is told of the delay after this.", "time")
     recipients_per_hour: int = _s(0, "Recipients elsewhere that one login may have in an hour; 0 for any number.")
+    domain_recipients_per_hour: int = _s(0, "The same for all logins of a domain together.")
     messages: int = _s(1_000_000, "Most messages in the queue; 0 for any number.")
     trace_days: float = _s(30.0, "How long `fastmail trace` knows what became of a message; 0: not at all.")
     trace_size: int = _s(4 << 30, "Most disk for that; the oldest goes first.", "size")

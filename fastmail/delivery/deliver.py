@@ -32,7 +32,7 @@ SCAN_ON_LOOP = 262144
 class Envelope:
     """One mail transaction. ``recipients``: the address as given, and the accounts behind it (none: another host's);
     ``asked``: what the sender wants to hear of each (RFC 3461). ``login``: who sends, when somebody logged in.
-    ``release``: when it may go out, 0 at once."""
+    ``release``: when it may go out, 0 at once; ``by``, ``by_mode``, ``priority``: as in queue.model.Item."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
@@ -42,6 +42,9 @@ class Envelope:
     envid: str = ""
     release: int = 0
     require_tls: bool = False
+    by: int = 0
+    by_mode: str = ""
+    priority: int = 0
     login: str = ""
     helo: str = ""
     peer: str = ""
@@ -157,7 +160,9 @@ class Deliverer:
         owners: list[int] = []
         outcomes = [Outcome(250, "2.0.0", f"{number} delivered") for _ in envelope.recipients]
         single = envelope.recipients[0][0] if len(envelope.recipients) == 1 else ""
-        common = trace.received(envelope.helo, envelope.peer, self.hostname, envelope.protocol, number, single)
+        common = trace.received(
+            envelope.helo, envelope.peer, self.hostname, envelope.protocol, number, single, envelope.priority
+        )
         if traced:
             common = b""
         back = trace.return_path(envelope.sender)

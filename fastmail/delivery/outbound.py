@@ -14,7 +14,7 @@ from fastmail.delivery.history import History
 from fastmail.message import dsn, submitted, trace
 from fastmail.model.errors import MailError, StorageFull, TooMuch
 from fastmail.queue.model import LOCAL, Item, Outgoing, Rcpt, number_of
-from fastmail.queue.routes import Routes
+from fastmail.queue.routes import LAX, STRICT, Routes, marked
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
 from fastmail.telemetry import log
@@ -31,7 +31,8 @@ def _measure(chunks: Sequence[bytes | memoryview]) -> tuple[int, bool]:
 
 class Outbound:
     """One in each worker. ``most``: messages that the queue may hold, 0 for any number; ``is_local``: is a domain
-    of this server? ``rate``: recipients that a login may have in an hour, 0 for any number."""
+    of this server? ``rate``, ``domain_rate``: recipients that a login, or all of its domain, may have in an hour, 0
+    for any number."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Outbound:
         is_local: Callable[[str], bool],
         history: History,
         rate: int = 0,
+        domain_rate: int = 0,
     ) -> None:
         self.spool = spool
         self.routes = routes
@@ -51,7 +53,7 @@ class Outbound:
         self._most = most
         self._is_local = is_local
         self.history = history
-        self._rate = rate
+        self._rates = rate, domain_rate
 
     async def submit(self, envelope: Envelope, content: bytes | memoryview, complete: bool) -> Outcome:
         """Queue a message (LF) for all its recipients. ``complete``: it comes from a user's program, which may have
@@ -63,14 +65,22 @@ class Outbound:
         if self._most and self.spool.depth()[0] >= self._most:
             count("queue.full")
             return Outcome(452, "4.3.1", "the queue is full, try again later")
+        mark = ""
+        if envelope.require_tls and envelope.sender:
+            mark = STRICT
+        elif not envelope.require_tls and submitted.does_without_tls(header):
+            mark = LAX
         groups: dict[str, list[Rcpt]] = {}
         for (address, records), asked in zip(envelope.recipients, envelope.asked, strict=True):
-            where = LOCAL if records else self.routes.destination(address.rpartition("@")[2], envelope.sender)
+            where = self.routes.destination(address.rpartition("@")[2], envelope.sender)
+            where = LOCAL if records else marked(where, mark)
             groups.setdefault(where, []).append(Rcpt(address, asked.orcpt, asked.notify))
         ident = self.spool.new_id()
         number = number_of(ident)
         single = envelope.recipients[0][0] if len(envelope.recipients) == 1 else ""
-        received = trace.received(envelope.helo, envelope.peer, self.hostname, envelope.protocol, number, single)
+        received = trace.received(
+            envelope.helo, envelope.peer, self.hostname, envelope.protocol, number, single, envelope.priority
+        )
         pieces = submitted.complete(content, envelope.sender, self.hostname) if complete else [content]
         chunks: list[bytes | memoryview] = [received, *(memoryview(piece) for piece in pieces)]
         if len(content) > SCAN_ON_LOOP:
@@ -93,9 +103,12 @@ class Outbound:
             protocol=envelope.protocol,
             require_tls=envelope.require_tls,
             release=envelope.release,
+            by=envelope.by,
+            by_mode=envelope.by_mode,
+            priority=envelope.priority,
         )
         try:
-            await self.spool.enqueue(Outgoing(item, groups, chunks), self._rate)
+            await self.spool.enqueue(Outgoing(item, groups, chunks), *self._rates)
         except TooMuch as error:
             count("queue.rate")
             log.event("queue.rate", "warning", login=envelope.login, peer=envelope.peer)
@@ -124,16 +137,19 @@ class Outbound:
         domain = address.rpartition("@")[2].lower()
         return LOCAL if self._is_local(domain) else self.routes.destination(domain)
 
-    def report(self, item: Item, fates: Sequence[dsn.Fate], content: bytes) -> Outgoing | None:
-        """A notification for the sender; None when there is nobody to be told (RFC 3461 6, RFC 5321 6.1)."""
+    def report(self, item: Item, fates: Sequence[dsn.Fate], content: bytes, lifetime: float = 0.0) -> Outgoing | None:
+        """A notification for the sender, of the message's own priority (RFC 6710 4.6); None when there is nobody to be
+        told (RFC 3461 6, RFC 5321 6.1). ``lifetime``: of the message, where its route has one of its own."""
         if not item.sender or not fates:
             return None
-        full = item.ret != "HDRS" and fates[0].action == "failed" and len(content) <= FULL
-        until = item.begun + int(self.schedule.lifetime)
-        about = dsn.About(item.sender, item.envid, item.number, item.arrived, until, content, full, item.utf8)
+        full = item.ret != "HDRS" and not item.require_tls and fates[0].action == "failed" and len(content) <= FULL
+        until = item.begun + int(lifetime or self.schedule.lifetime)
+        about = dsn.About(item.sender, item.envid, item.number, item.arrived, until, content, full, item.utf8, item.by)
         text = dsn.report(about, list(fates), self.hostname)
         report = Item(1, self.spool.new_id(), "", int(time.time()), len(text) + text.count(b"\n"), utf8=item.utf8)
         report.eight = not text.isascii()
+        report.priority = item.priority
+        report.require_tls = item.require_tls  # where it can be had (RFC 8689 5)
         number = report.number
         received = trace.received(self.hostname, "local", self.hostname, "LOCAL", number, item.sender)
         report.size += len(received) + received.count(b"\n")
@@ -158,6 +174,7 @@ class Outbound:
         item = Item(
             1, self.spool.new_id(), envelope.sender, now, len(content), utf8=envelope.utf8, envid=envelope.envid
         )
+        item.priority = envelope.priority
         report = self.report(item, fates, bytes(content[:65536]))
         if report is not None:
             try:

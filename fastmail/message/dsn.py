@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from email.utils import formatdate
 
+from fastmail.message import orcpt
 from fastmail.message.trace import clean
 
 ACTIONS = {
@@ -24,8 +25,8 @@ TEXTS = {
 
 @dataclass(slots=True)
 class Fate:
-    """What became of one recipient. ``action``: failed, delayed, delivered or relayed; ``status``: 5.1.1 and the like;
-    ``words``: the reply of ``remote``, or what stopped us."""
+    """What became of one recipient. ``action``: failed, delayed, delivered or relayed; ``orcpt``: as message.orcpt
+    keeps it; ``status``: 5.1.1 and the like; ``words``: the reply of ``remote``, or what stopped us."""
 
     address: str
     orcpt: str
@@ -37,7 +38,8 @@ class Fate:
 
 @dataclass(slots=True)
 class About:
-    """The message that a report is about. ``content`` is all of it, with LF; ``until``: when it is given up."""
+    """The message that a report is about. ``content`` is all of it, with LF; ``until``: when it is given up; ``by``:
+    when it was to be delivered (RFC 2852), 0 whenever."""
 
     sender: str
     envid: str
@@ -47,6 +49,7 @@ class About:
     content: bytes
     full: bool
     utf8: bool = False
+    by: int = 0
 
 
 def _date(when: float) -> str:
@@ -92,11 +95,12 @@ def report(about: About, fates: list[Fate], hostname: str) -> bytes:
     lines += [f"--{mark}", f"Content-Type: message/{status}", "", f"Reporting-MTA: dns; {hostname}"]
     if about.envid:
         lines.append(f"Original-Envelope-Id: {_line(about.envid)}")
-    lines += [f"Arrival-Date: {_date(about.arrived)}", f"X-Queue-ID: {about.number}", ""]
+    lines += [f"Arrival-Date: {_date(about.arrived)}", f"X-Queue-ID: {about.number}"]
+    lines += [f"Deliver-By-Date: {_date(about.by)}", ""] if about.by else [""]
     for fate in fates:
         if fate.orcpt:
-            lines.append(f"Original-Recipient: {_line(fate.orcpt)}")
-        lines.append(f"Final-Recipient: {'utf-8' if not fate.address.isascii() else 'rfc822'};{clean(fate.address)}")
+            lines.append(f"Original-Recipient: {_line(orcpt.shown(fate.orcpt, about.utf8))}")
+        lines.append(f"Final-Recipient: {orcpt.final(clean(fate.address), about.utf8)}")
         lines += [f"Action: {fate.action}", f"Status: {fate.status}"]
         if fate.remote:
             lines.append(f"Remote-MTA: dns; {_line(fate.remote.partition('[')[0])}")

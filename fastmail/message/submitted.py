@@ -14,6 +14,7 @@ _DATE = re.compile(rb"^Date[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _ID = re.compile(rb"^Message-ID[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _VALUE = re.compile(rb"^Message-ID[ \t]*:\s*<([^<>\s]+)>", re.IGNORECASE | re.MULTILINE)
 _FROM = re.compile(rb"^From[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_NO_TLS = re.compile(rb"^TLS-Required[ \t]*:\s*No\s*$", re.IGNORECASE | re.MULTILINE)
 _RECEIVED = re.compile(rb"^Received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
@@ -29,6 +30,11 @@ def split(content: Octets) -> tuple[bytes, int]:
 def hops(header: bytes) -> int:
     """Received fields."""
     return len(_RECEIVED.findall(header))
+
+
+def does_without_tls(header: bytes) -> bool:
+    """Does it say that it may go without TLS (RFC 8689 3)?"""
+    return _NO_TLS.search(header) is not None
 
 
 def message_id(text: bytes) -> str:

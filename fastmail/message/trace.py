@@ -52,10 +52,14 @@ def _date(second: int) -> str:
     return formatdate(second, localtime=False).replace("-0000", "+0000")
 
 
-def received(helo: str, peer: str, hostname: str, protocol: str, number: str, recipient: str) -> bytes:
-    """``Received:`` with LF."""
+def received(
+    helo: str, peer: str, hostname: str, protocol: str, number: str, recipient: str, priority: int = 0
+) -> bytes:
+    """``Received:`` with LF; ``priority`` as RFC 6710 7 adds it."""
     where = f"[{peer}]" if peer and peer != "local" else "local"
     who = f" for <{clean(recipient)}>" if recipient else ""
+    if priority:
+        who += f"\n\tPRIORITY {priority}"
     name = clean(helo) or "unknown"
     return (
         f"Received: from {name} ({where})\n\tby {hostname} with {protocol} id {number}{who};\n"

@@ -26,8 +26,8 @@ def id_of(number: str) -> int:
 
 
 class Rcpt(msgspec.Struct, array_like=True):
-    """One recipient: its address, and what RFC 3461 lets a sender ask (ORCPT; NOTIFY in capitals, empty for the
-    default)."""
+    """One recipient: its address, and what RFC 3461 lets a sender ask (ORCPT as message.orcpt keeps it; NOTIFY in
+    capitals, empty for the default)."""
 
     address: str
     orcpt: str = ""
@@ -36,7 +36,8 @@ class Rcpt(msgspec.Struct, array_like=True):
 
 class Item(msgspec.Struct, array_like=True):
     """One message. ``id`` grows with time. ``record``, ``skip`` and ``length`` say where its content lies; ``size`` is
-    the number of octets with CRLF; ``release``: when it may go out, 0 at once."""
+    the number of octets with CRLF; ``release``: when it may go out, 0 at once. ``by``: when it is to be delivered, 0
+    whenever, and ``by_mode`` what happens then (RFC 2852); ``priority``: -9 to 9 (RFC 6710)."""
 
     version: int
     id: int
@@ -56,6 +57,9 @@ class Item(msgspec.Struct, array_like=True):
     protocol: str = ""
     require_tls: bool = False
     release: int = 0
+    by: int = 0
+    by_mode: str = ""
+    priority: int = 0
 
     @property
     def number(self) -> str:
@@ -68,7 +72,8 @@ class Item(msgspec.Struct, array_like=True):
 
 
 class Job(msgspec.Struct, array_like=True):
-    """What is left to do for one destination. ``due``: when; ``last``: the last reply or trouble."""
+    """What is left to do for one destination. ``due``: when; ``last``: the last reply or trouble; ``late``: the sender
+    knows that it was not delivered in time."""
 
     version: int
     item: int
@@ -80,6 +85,8 @@ class Job(msgspec.Struct, array_like=True):
     held: bool = False
     warned: bool = False
     last: str = ""
+    priority: int = 0
+    late: bool = False
 
     @property
     def key(self) -> bytes:

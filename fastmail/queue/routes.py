@@ -2,23 +2,33 @@
 
 A line is ``PATTERN NEXTHOP [option=value ...]``. Patterns: ``example.org``, ``.example.org`` (every domain below),
 ``*``, or ``from:user@example.org`` and ``from:@example.org`` for the sender. Next hops: ``mx`` (ask the DNS),
-``smtp:HOST[:PORT]``, ``smtps:HOST[:PORT]``, ``lmtp:HOST:PORT`` and ``lmtp:unix:PATH``. Options: ``tls`` (none, may,
-encrypt, verify), ``login`` and ``password_file``. A sender's route comes before a domain's, a longer pattern before a
-shorter one.
+``smtp:HOST[:PORT]``, ``smtps:HOST[:PORT]``, ``lmtp:HOST:PORT``, ``lmtp:unix:PATH``, and ``pipe:PROGRAM`` with its
+arguments behind it instead of options. Options: ``tls`` (none, may, encrypt, verify), ``login`` and ``password_file``
+of a host; for any: ``pool`` (local addresses), ``connections``, ``retry`` and ``lifetime``. A sender's route comes
+before a domain's, a longer pattern before a shorter one.
 """
 
+import ipaddress
 import os
 from dataclasses import dataclass, field
 
 from fastmail.model.errors import ConfigError
+from fastmail.model.units import parse_time
+from fastmail.queue.model import LOCAL
 
 TLS = ("none", "may", "encrypt", "verify")
 PORTS = {"smtp": 25, "smtps": 465, "lmtp": 24}
+OF_HOSTS = ("tls", "login", "password_file")
+OPTIONS = (*OF_HOSTS, "pool", "connections", "retry", "lifetime")
+LONGEST = 300  # octets of a pipe's command: it is the name of a destination
+POOL = "#"  # between a destination and its pool
+STRICT, LAX = "!", "?"  # behind the destination of mail that must have TLS, or may do without (RFC 8689)
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """Where to connect. ``kind``: smtp, smtps or lmtp; ``host`` is a path for a Unix socket."""
+    """Where to connect. ``kind``: smtp, smtps, lmtp or pipe; ``host`` is a path for a Unix socket; ``command``: a
+    pipe's program and arguments."""
 
     kind: str
     host: str
@@ -26,36 +36,74 @@ class Hop:
     tls: str = ""
     login: str = ""
     password: str = ""
+    command: tuple[str, ...] = ()
 
     @property
     def destination(self) -> str:
         """What jobs call it."""
+        if self.kind == "pipe":
+            return "pipe:" + " ".join(self.command)
         place = f"unix:{self.host}" if self.host.startswith("/") else f"{self.host}:{self.port}"
         return f"{self.kind}:{place}"
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A line of the table. ``hop`` None: the DNS decides. ``pool``: local addresses, ``connections``: most at once,
+    ``retry`` and ``lifetime``: s; what is empty or 0 is as for everything else."""
+
+    hop: Hop | None = None
+    pool: str = ""
+    connections: int = 0
+    retry: tuple[float, ...] = ()
+    lifetime: float = 0.0
+
+    def destination(self, domain: str) -> str:
+        """What the job of a recipient is called: its domain where the DNS decides, else the next hop."""
+        name = self.hop.destination if self.hop is not None else domain.lower()
+        return f"{name}{POOL}{self.pool}" if self.pool else name
+
+
+NO_ROUTE = Route()
+
+
+def marked(destination: str, mark: str) -> str:
+    """The destination for mail with a wish for TLS; what stays on this machine has none."""
+    here = destination == LOCAL or destination.startswith(("pipe:", "lmtp:unix:"))
+    return destination if here else destination + mark
+
+
+def parts(destination: str) -> tuple[str, str, str]:
+    """(domain or next hop, pool, mark) of what jobs call their destination."""
+    if destination.startswith("pipe:"):
+        return destination, "", ""
+    mark = destination[-1:] if destination.endswith((STRICT, LAX)) else ""
+    name, _, pool = destination.removesuffix(mark).partition(POOL)
+    return name, pool, mark
+
+
 @dataclass(slots=True)
 class Routes:
-    """The parsed table. ``policies``: TLS modes of domains."""
+    """The parsed table. ``policies``: TLS modes of domains; ``hops``: routes by their destination; ``pooled``: the
+    routes of senders whose hosts the DNS names, by pool; ``pools``: local addresses."""
 
-    domains: dict[str, Hop | None] = field(default_factory=dict)
-    senders: dict[str, Hop | None] = field(default_factory=dict)
+    domains: dict[str, Route] = field(default_factory=dict)
+    senders: dict[str, Route] = field(default_factory=dict)
     policies: dict[str, str] = field(default_factory=dict)
-    hops: dict[str, Hop] = field(default_factory=dict)
+    hops: dict[str, Route] = field(default_factory=dict)
+    pooled: dict[str, Route] = field(default_factory=dict)
+    pools: dict[str, list[str]] = field(default_factory=dict)
 
     def destination(self, domain: str, sender: str = "") -> str:
-        """What the job of a recipient is called: its domain where the DNS decides, else the next hop."""
+        """What the job of a recipient is called."""
         name = sender.lower()
         for key in (name, "@" + name.rpartition("@")[2]):
             if name and key in self.senders:
-                hop = self.senders[key]
-                break
-        else:
-            hop = self.of_domain(domain)
-        return hop.destination if hop is not None else domain.lower()
+                return self.senders[key].destination(domain)
+        return self.of_domain(domain).destination(domain)
 
-    def of_domain(self, domain: str) -> Hop | None:
-        """The next hop for a domain; None when the DNS decides."""
+    def of_domain(self, domain: str) -> Route:
+        """The route of a domain."""
         name = domain.lower()
         if name in self.domains:
             return self.domains[name]
@@ -64,7 +112,15 @@ class Routes:
             parent = "." + ".".join(labels[start:])
             if parent in self.domains:
                 return self.domains[parent]
-        return self.domains.get("*")
+        return self.domains.get("*", NO_ROUTE)
+
+    def of(self, destination: str) -> Route:
+        """The route of a destination, from what jobs call it."""
+        name, pool, mark = parts(destination)
+        if (hop := destination.removesuffix(mark)) in self.hops:
+            return self.hops[hop]
+        own = self.of_domain(name)
+        return self.pooled.get(pool, NO_ROUTE) if pool and own.pool != pool else own
 
     def policy(self, domain: str, default: str) -> str:
         """How much TLS a domain asks for."""
@@ -76,22 +132,27 @@ class Routes:
         return self.policies.get("*", default)
 
 
-def parse(lines: list[str], policies: list[str], base: str = "") -> Routes:
+def parse(lines: list[str], policies: list[str], base: str = "", pools: list[str] | None = None) -> Routes:
     """The table; ConfigError names the line that is wrong. ``base``: where relative password files lie."""
-    routes = Routes()
+    routes = Routes(pools=_pools(pools or []))
     for line in lines:
         words = line.split()
         if len(words) < 2:
             raise ConfigError(
                 f'[relay] routes: "{line}": PATTERN NEXTHOP is expected, such as "example.org smtp:10.0.0.1"'
             )
-        pattern, hop = words[0].lower(), _hop(line, words[1], words[2:], base)
-        if hop is not None:
-            routes.hops[hop.destination] = hop
+        pattern = words[0].lower()
+        route = _route(line, words[1], words[2:], base, routes.pools)
+        if route.hop is not None:
+            routes.hops[route.destination("")] = route
         if pattern.startswith("from:"):
-            routes.senders[pattern[5:]] = hop
+            routes.senders[pattern[5:]] = route
+            if route.hop is None and route != NO_ROUTE:
+                if not route.pool:
+                    raise ConfigError(f'[relay] routes: "{line}": for a sender these options need a pool')
+                routes.pooled[route.pool] = route
         else:
-            routes.domains[pattern] = hop
+            routes.domains[pattern] = route
     for line in policies:
         domain, _, mode = line.partition(" ")
         if mode.strip() not in TLS:
@@ -100,26 +161,76 @@ def parse(lines: list[str], policies: list[str], base: str = "") -> Routes:
     return routes
 
 
-def _hop(line: str, text: str, options: list[str], base: str) -> Hop | None:
+def _pools(lines: list[str]) -> dict[str, list[str]]:
+    pools = {}
+    for line in lines:
+        name, *addresses = line.split() or [""]
+        try:
+            pools[name] = [str(ipaddress.ip_address(one)) for one in addresses]
+        except ValueError as error:
+            raise ConfigError(f'[relay] pools: "{line}": {error}') from None
+        if not addresses:
+            raise ConfigError(f'[relay] pools: "{line}": NAME ADDRESS... is expected, such as "bulk 192.0.2.1"')
+    return pools
+
+
+def _route(line: str, text: str, options: list[str], base: str, pools: dict[str, list[str]]) -> Route:
+    if text.lower().startswith("pipe:"):
+        return Route(_pipe(line, [text[5:], *options]))
+    values = dict.fromkeys(OPTIONS, "")
+    for option in options:
+        name, equals, value = option.partition("=")
+        if name not in values or not equals or (name == "tls" and value not in TLS):
+            raise ConfigError(
+                f'[relay] routes: "{line}": {option} is none of tls={"|".join(TLS)}, login=NAME, password_file=PATH, '
+                "pool=NAME, connections=N, retry=5m,1h and lifetime=2d"
+            )
+        values[name] = value
+    if values["pool"] and values["pool"] not in pools:
+        raise ConfigError(f'[relay] routes: "{line}": there is no pool {values["pool"]} in [relay] pools')
+    if values["connections"] and not values["connections"].isdigit():
+        raise ConfigError(f'[relay] routes: "{line}": connections needs a number')
+    try:
+        retry = tuple(parse_time(one) for one in values["retry"].split(",") if one)
+        lifetime = parse_time(values["lifetime"] or 0)
+    except ValueError as error:
+        raise ConfigError(f'[relay] routes: "{line}": a time {error}') from None
+    hop = _hop(line, text, values, base)
+    return Route(hop, values["pool"], int(values["connections"] or 0), retry, lifetime)
+
+
+def _pipe(line: str, command: list[str]) -> Hop:
+    if not command[0].startswith("/"):
+        raise ConfigError(f'[relay] routes: "{line}": the program of a pipe needs its whole path, from / on')
+    hop = Hop("pipe", "", 0, command=tuple(command))
+    if len(hop.destination.encode()) > LONGEST or POOL in hop.destination:
+        raise ConfigError(f'[relay] routes: "{line}": the command of a pipe is too long, or has a "{POOL}"')
+    for word in command:
+        try:
+            word.format(sender="", recipient="", user="", domain="", id="")
+        except (KeyError, IndexError, ValueError):
+            raise ConfigError(
+                f'[relay] routes: "{line}": {word} may name {{sender}}, {{recipient}}, {{user}}, {{domain}} and {{id}}'
+            ) from None
+    return hop
+
+
+def _hop(line: str, text: str, values: dict[str, str], base: str) -> Hop | None:
     if text.lower() == "mx":
+        named = [name for name in OF_HOSTS if values[name]]
+        if named:
+            raise ConfigError(f'[relay] routes: "{line}": {named[0]} needs a host; for domains there are tls_policies')
         return None
     kind, _, place = text.partition(":")
     if kind not in PORTS or not place:
         raise ConfigError(
-            f'[relay] routes: "{line}": the next hop is mx, smtp:HOST, smtps:HOST, lmtp:HOST:PORT or lmtp:unix:PATH'
+            f'[relay] routes: "{line}": the next hop is mx, smtp:HOST, smtps:HOST, lmtp:HOST:PORT, lmtp:unix:PATH or '
+            "pipe:PROGRAM"
         )
     if place.startswith("unix:"):
         host, port = place[5:], 0
     else:
         host, port = _host(line, place, PORTS[kind])
-    values = {"tls": "", "login": "", "password_file": ""}
-    for option in options:
-        name, equals, value = option.partition("=")
-        if name not in values or not equals or (name == "tls" and value not in TLS):
-            raise ConfigError(
-                f'[relay] routes: "{line}": {option} is not tls={"|".join(TLS)}, login=NAME or password_file=PATH'
-            )
-        values[name] = value
     password = ""
     if values["password_file"]:
         try:

@@ -2,9 +2,11 @@
 
     item   id(8)                                  Item
     job    id(8) number(2)                        Job
-    ready  destination NUL due(8) id(8) number(2) empty: jobs that are not held, in the order in which they are due
+    line   destination NUL rank(1) due(8) id(8) number(2)  empty: jobs that are not held; rank 0 is the highest
+                                                  priority (RFC 6710), and in each they are in the order in which
+                                                  they are due
     alive  segment(4)                             how many items have their content there
-    rate   login                                  hour and recipients in it: how much a login sends
+    rate   login, or @domain                      hour and recipients in it: how much it sends
     tls    day NUL domain NUL ...                 counts of sessions (relay.tlsreport)
     policy domain                                 what a domain asks of those who send to it (relay.sts)
 
@@ -30,8 +32,8 @@ from fastmail.durable.segments import SegmentReader, SegmentWriter
 from fastmail.model.errors import CorruptData, TooMuch
 from fastmail.queue.model import KEY, Item, Job, Outgoing, Rcpt
 
-LAYOUT = 1
-TABLES = ["item", "job", "ready", "alive", "policy", "rate", "tls"]
+LAYOUT = 2
+TABLES = ["item", "job", "line", "ready", "alive", "policy", "rate", "tls"]  # ready: the line of layout 1
 SEGMENT = 16 << 20
 NUMBER = struct.Struct(">I")
 RATE = struct.Struct(">II")
@@ -45,7 +47,7 @@ Change = Callable[[Job], Job | None]
 
 def ready_key(job: Job) -> bytes:
     """Its place among the jobs of its destination."""
-    return job.destination.encode()[:400] + b"\0" + U64.pack(job.due) + job.key
+    return job.destination.encode()[:400] + b"\0" + bytes([9 - job.priority]) + U64.pack(job.due) + job.key
 
 
 class Spool:
@@ -74,7 +76,20 @@ class Spool:
         if self._env is None:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             self._env = Environment(os.path.join(self._directory, "index"), TABLES, LAYOUT, self._map_size)
+            self._line_up(self._env)
         return self._env
+
+    def _line_up(self, env: Environment) -> None:
+        """Bring the jobs of layout 1 into line."""
+        with env.read() as txn:
+            if not txn.stat(env.db["ready"])["entries"]:
+                return
+        with env.write() as txn:
+            for _, value in txn.cursor(db=env.db["job"]).iternext():
+                job = _job(value)
+                if not job.held:
+                    txn.put(ready_key(job), b"", db=env.db["line"])
+            txn.drop(env.db["ready"], delete=False)
 
     def _commits(self) -> CommitQueue:
         if self._queue is None:
@@ -98,9 +113,10 @@ class Spool:
         self._last = max(self._last + 4096, int(time.time() * 1e6) << 12 | os.getpid() & 0xFFF)
         return self._last
 
-    async def enqueue(self, outgoing: Outgoing, most: int = 0) -> Item:
-        """Keep it; durable when it returns. TooMuch when its login would have more than ``most`` recipients an hour."""
-        jobs, apply = await self._place(outgoing, most)
+    async def enqueue(self, outgoing: Outgoing, most: int = 0, domain_most: int = 0) -> Item:
+        """Keep it; durable when it returns. TooMuch when its login would have more than ``most`` recipients an hour, or
+        all logins of its domain more than ``domain_most``."""
+        jobs, apply = await self._place(outgoing, most, domain_most)
         item: Item = await self._submit(apply, jobs)
         return item
 
@@ -113,7 +129,9 @@ class Spool:
             if not self._under_way and self._writer is not None:
                 self._writer.release()
 
-    async def _place(self, outgoing: Outgoing, most: int = 0) -> tuple[list[PieceJob], Callable[[Any], Item]]:
+    async def _place(
+        self, outgoing: Outgoing, most: int = 0, domain_most: int = 0
+    ) -> tuple[list[PieceJob], Callable[[Any], Item]]:
         """The content's job, and what writes the records."""
         loop = asyncio.get_running_loop()
         if self._writer is None:
@@ -129,8 +147,11 @@ class Spool:
         groups = outgoing.groups
 
         def apply(txn: Any) -> Item:
+            recipients = sum(map(len, groups.values()))
             if most:
-                self._charge(txn, item, sum(map(len, groups.values())), most)
+                self._charge(txn, item.login, item.arrived, recipients, most)
+            if domain_most and item.login:
+                self._charge(txn, "@" + item.login.rpartition("@")[2], item.arrived, recipients, domain_most)
             self._put(txn, item, groups)
             return item
 
@@ -146,22 +167,24 @@ class Spool:
         db = self.env.db
         txn.put(U64.pack(item.id), _encode(item), db=db["item"])
         for number, (destination, recipients) in enumerate(groups.items()):
-            job = Job(1, item.id, number, destination, recipients, item.release or item.arrived)
+            job = Job(1, item.id, number, destination, recipients, item.release or item.arrived, priority=item.priority)
             txn.put(job.key, _encode(job), db=db["job"])
-            txn.put(ready_key(job), b"", db=db["ready"])
+            txn.put(ready_key(job), b"", db=db["line"])
         self._count(txn, item, 1)
 
-    def _charge(self, txn: Any, item: Item, recipients: int, most: int) -> None:
-        """Count what a login sends; the count is the same in every process, because it is in the commit."""
-        key = item.login.encode()[:400]
+    def _charge(self, txn: Any, who: str, now: int, recipients: int, most: int) -> None:
+        """Count what a login or ``@domain`` sends; the count is the same in every process, because it is in the
+        commit."""
+        key = who.encode()[:400]
         if not key:
             return
-        hour = item.arrived // 3600
+        hour = now // 3600
         found = txn.get(key, db=self.env.db["rate"])
         then, sent = RATE.unpack(found) if found else (0, 0)
         sent = sent + recipients if then == hour else recipients
         if sent > most:
-            raise TooMuch(f"at most {most} recipients an hour are allowed")
+            of = f" for {who}" if who.startswith("@") else ""
+            raise TooMuch(f"at most {most} recipients an hour are allowed{of}")
         txn.put(key, RATE.pack(hour, sent), db=self.env.db["rate"])
 
     def _count(self, txn: Any, item: Item, step: int) -> None:
@@ -205,12 +228,12 @@ class Spool:
             return False
         old = _job(found)
         if not old.held:
-            txn.delete(ready_key(old), db=db["ready"])
+            txn.delete(ready_key(old), db=db["line"])
         new = change(old)
         if new is not None:
             txn.put(key, _encode(new), db=db["job"])
             if not new.held:
-                txn.put(ready_key(new), b"", db=db["ready"])
+                txn.put(ready_key(new), b"", db=db["line"])
             return True
         txn.delete(key, db=db["job"])
         item = key[:8]
@@ -227,36 +250,43 @@ class Spool:
         """When the first job of each destination is due."""
         out: dict[str, int] = {}
         with self.env.read() as txn:
-            cursor = txn.cursor(db=self.env.db["ready"])
+            cursor = txn.cursor(db=self.env.db["line"])
             more = cursor.first()
             while more:
                 name, _, rest = bytes(cursor.key()).partition(b"\0")
-                out[name.decode()] = U64.unpack_from(rest)[0]
-                more = cursor.set_range(name + b"\1")
+                text, due = name.decode(), U64.unpack_from(rest, 1)[0]
+                out[text] = min(due, out.get(text, due))
+                more = cursor.set_range(name + b"\0" + bytes([rest[0] + 1]))  # of the next rank, or of the next name
         return out
 
     def due(self, destination: str, now: float, most: int, skip: Callable[[bytes], bool]) -> tuple[list[Job], int]:
         """(up to ``most`` jobs that are due, without those that ``skip`` names; when the first one after them is due,
         0 for none)."""
         out: list[Job] = []
+        later = 0
         prefix = destination.encode()[:400] + b"\0"
         with self.env.read() as txn:
-            cursor = txn.cursor(db=self.env.db["ready"])
-            if not cursor.set_range(prefix):
-                return out, 0
-            for at in cursor.iternext(values=False):
-                if at[: len(prefix)] != prefix:
-                    break
-                key = bytes(at[-KEY.size :])
-                if skip(key):
-                    continue
-                due: int = U64.unpack_from(at, len(prefix))[0]
-                if due > now or len(out) >= most:
-                    return out, due
-                found = txn.get(key, db=self.env.db["job"])
-                if found is not None:
-                    out.append(_job(found))
-        return out, 0
+            cursor = txn.cursor(db=self.env.db["line"])
+            more = cursor.set_range(prefix)
+            while more and cursor.key()[: len(prefix)] == prefix:
+                rank = bytes(cursor.key()[: len(prefix) + 1])
+                for at in cursor.iternext(values=False):
+                    if at[: len(rank)] != rank:
+                        break
+                    key = bytes(at[-KEY.size :])
+                    if skip(key):
+                        continue
+                    due: int = U64.unpack_from(at, len(rank))[0]
+                    if due <= now and len(out) >= most:
+                        return out, due
+                    if due > now:
+                        later = min(due, later or due)
+                        break
+                    found = txn.get(key, db=self.env.db["job"])
+                    if found is not None:
+                        out.append(_job(found))
+                more = cursor.set_range(prefix + bytes([rank[-1] + 1]))
+        return out, later
 
     def item(self, ident: int) -> Item | None:
         with self.env.read() as txn:

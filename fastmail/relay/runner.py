@@ -9,6 +9,7 @@ crash repeats an attempt at most. A job is under way once at a time. No destinat
 """
 
 import asyncio
+import itertools
 import math
 import time
 from collections import Counter, deque
@@ -20,12 +21,15 @@ from fastmail.delivery.deliver import Deliverer, Envelope
 from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import LookupFailed, NoSuchDomain, NullMx
 from fastmail.message import dsn
-from fastmail.model.errors import CorruptData, MailError
+from fastmail.model.errors import ClientError, CorruptData, MailError
 from fastmail.queue.model import LOCAL, Item, Job, Rcpt
+from fastmail.queue.routes import STRICT, Hop, parts
+from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
-from fastmail.relay.targets import Finder, Loops
+from fastmail.relay import pipe
+from fastmail.relay.targets import Finder, Loops, NoTls
 from fastmail.relay.tlsreport import Reporter
-from fastmail.smtp.client import ClientTrouble, ConnectFailed, Reply, Sending, SmtpClient, Timeouts, TlsFailed
+from fastmail.smtp.client import ClientTrouble, ConnectFailed, Reply, Sending, Sent, SmtpClient, Timeouts, TlsFailed
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -35,7 +39,7 @@ SWEEP = 60.0
 DOWN = [60.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0]
 LOOK = 0.02  # s between two looks for new destinations, at least
 PER_CONNECTION = 200  # messages
-GONE = (NoSuchDomain, NullMx, Loops)
+NOTHING_TAKEN = Sent()
 
 
 @dataclass(slots=True)
@@ -47,6 +51,7 @@ class Limits:
     timeouts: Timeouts = field(default_factory=Timeouts)
     source4: str = ""
     source6: str = ""
+    pipe: float = 600.0
 
 
 @dataclass(slots=True)
@@ -62,10 +67,18 @@ class Destination:
     down_until: float = 0.0
     failures: int = 0
     idle: list[tuple[float, SmtpClient]] = field(default_factory=list)
+    most: int = 20
+
+
+class Expired(ClientError):
+    """A message was not delivered in its time (RFC 2852)."""
 
 
 class Down(Exception):
     """No host of a destination can be reached; str() says why."""
+
+
+GONE = {NoSuchDomain: "5.1.2", NullMx: "5.1.10", Loops: "5.4.6", Expired: "5.4.7", NoTls: "5.7.10"}
 
 
 class Runner:
@@ -88,6 +101,7 @@ class Runner:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._sweeping: asyncio.Future[int] | None = None
+        self._turn = itertools.count()
 
     # ---------------------------------------------------------------- life
 
@@ -167,7 +181,8 @@ class Runner:
         for name, due in self._spool.destinations().items():
             destination = self._destinations.get(name)
             if destination is None:
-                destination = self._destinations[name] = Destination(name)
+                most = self._outbound.routes.of(name).connections or self._limits.per_destination
+                destination = self._destinations[name] = Destination(name, limit=min(2.0, most), most=most)
             if not destination.busy:
                 destination.due = due
             elif due < destination.due:
@@ -225,6 +240,8 @@ class Runner:
                 try:
                     if destination.name == LOCAL:
                         await self._deliver(job)
+                    elif (hop := self._outbound.routes.of(destination.name).hop) is not None and hop.kind == "pipe":
+                        await self._pipe(job, hop)
                     else:
                         client = await self._attempt(destination, job, client)
                 except (MailError, OSError) as error:  # our disk: the job stays as it is
@@ -257,12 +274,15 @@ class Runner:
             await self._settle(job, item, [lost] * len(job.recipients), "", b"Subject: (damaged)\n\n", "")
             return client
         try:
+            if item.by_mode.startswith("R") and item.by <= time.time():
+                raise Expired("its time of delivery is over")
             client = client if client is not None and client.usable else await self._client(destination)
             sent = await client.send(_sending(item, job.recipients, content))
-        except GONE as error:
-            code = "5.1.10" if isinstance(error, NullMx) else "5.4.6" if isinstance(error, Loops) else "5.1.2"
-            await self._settle(job, item, [Reply(550, code, str(error))] * len(job.recipients), "", content, "")
-            return None
+        except tuple(GONE) as error:
+            code = "5.7.30" if "REQUIRETLS" in str(error) else GONE[type(error)]
+            reply = Reply(550, code, str(error))
+            await self._settle(job, item, [reply] * len(job.recipients), "", content, "")
+            return client if isinstance(error, Expired) else None
         except Down as down:
             self._set_down(destination, str(down))
             await self._settle(job, item, [Reply(451, "4.4.1", str(down))] * len(job.recipients), "", content, "")
@@ -278,9 +298,9 @@ class Runner:
                 destination.down_until = time.time() + (0.0 if client.sent else 60.0)
             return None
         if any(reply.ok for reply in sent.replies):
-            destination.limit = min(destination.limit + 1 / destination.limit, self._limits.per_destination)
+            destination.limit = min(destination.limit + 1 / destination.limit, destination.most)
             destination.failures = 0
-        await self._settle(job, item, sent.replies, client.target.shown, content, client.tls, sent.dsn)
+        await self._settle(job, item, sent.replies, client.target.shown, content, client.tls, sent)
         if not client.usable or client.sent >= PER_CONNECTION:
             await client.close()
             return None
@@ -298,16 +318,30 @@ class Runner:
         except LookupFailed as error:
             raise Down(str(error)) from None
         trouble: ConnectFailed | None = None
+        pool = self._outbound.routes.pools.get(self._outbound.routes.of(destination.name).pool, [])
+        strict = destination.name.endswith(STRICT)
+        refusals = 0
         for target in targets:
             source = self._limits.source6 if ":" in target.address else self._limits.source4
+            if pool and not target.address.startswith("/"):
+                fitting = [one for one in pool if (":" in one) == (":" in target.address)]
+                if not fitting:
+                    trouble = trouble or ConnectFailed(f"the pool has no address that reaches {target.shown}")
+                    continue
+                source = fitting[next(self._turn) % len(fitting)]
             client = SmtpClient(target, self._hostname, self._limits.timeouts, source)
             try:
                 await client.open()
-                self._reporter.note(destination.name, target, bool(client.tls))
-                return client
+                self._reporter.note(parts(destination.name)[0], target, bool(client.tls))
+                if not strict or client.offers("REQUIRETLS"):
+                    return client
+                await client.close()
+                refusals += 1
+                trouble = ConnectFailed(f"{target.shown} does not offer REQUIRETLS, which this message needs")
             except TlsFailed as error:
                 trouble = error
-                self._reporter.note(destination.name, target, False, str(error))
+                refusals += 1
+                self._reporter.note(parts(destination.name)[0], target, False, str(error))
                 if target.tls == "may":
                     plain = SmtpClient(replace(target, tls="none"), self._hostname, self._limits.timeouts, source)
                     try:
@@ -319,13 +353,15 @@ class Runner:
                 trouble = error
                 if error.reply is not None and error.reply.code // 100 == 5 and len(targets) == 1:
                     break
+        if strict and trouble is not None and refusals == len(targets):
+            raise NoTls(str(trouble))  # every host answered, and none will do (RFC 8689 4.2.1)
         raise Down(str(trouble) if trouble is not None else "no host to connect to")
 
     def _set_down(self, destination: Destination, why: str) -> None:
         pause = DOWN[min(destination.failures, len(DOWN) - 1)]
         destination.failures += 1
-        destination.limit = 2.0
-        destination.down_until = time.time() + min(pause, self._schedule.steps[0])
+        destination.limit = min(2.0, destination.most)
+        destination.down_until = time.time() + min(pause, self._schedule_of(destination.name).steps[0])
         log.event("relay.down", "warning", destination=destination.name, error=why, tries_again_in=pause)
 
     async def _deliver(self, job: Job) -> None:
@@ -337,6 +373,10 @@ class Runner:
         content = await self._spool.content(item)
         envelope = Envelope(item.sender, helo=item.helo, peer=item.peer, protocol=item.protocol)
         replies: dict[str, Reply] = {}
+        if item.by_mode.startswith("R") and item.by <= time.time():
+            expired = Reply(550, GONE[Expired], "its time of delivery is over")
+            await self._settle(job, item, [expired] * len(job.recipients), "", content, "")
+            return
         for rcpt in job.recipients:
             records = self._deliverer.directory.resolve(rcpt.address.lower())
             if records:
@@ -349,36 +389,71 @@ class Runner:
                 replies[address] = Reply(one.code, one.enhanced, one.text)
         await self._settle(job, item, [replies[rcpt.address] for rcpt in job.recipients], "", content, "")
 
+    async def _pipe(self, job: Job, hop: Hop) -> None:
+        """Recipients whose mail goes to a program."""
+        item = self._spool.item(job.item)
+        if item is None:
+            await self._spool.change(job.key, lambda old: None)
+            return
+        content = await self._spool.content(item)
+        replies = [
+            await pipe.run(hop, item.sender, rcpt.address, item.number, content, self._limits.pipe)
+            for rcpt in job.recipients
+        ]
+        await self._settle(job, item, replies, "", content, "")
+
     # ---------------------------------------------------------------- outcomes
 
+    def _schedule_of(self, destination: str) -> Schedule:
+        """Its route's waits, or those of everything else."""
+        route = self._outbound.routes.of(destination)
+        if not route.retry and not route.lifetime:
+            return self._schedule
+        steps = list(route.retry) or self._schedule.steps
+        return replace(self._schedule, steps=steps, lifetime=route.lifetime or self._schedule.lifetime)
+
     async def _settle(
-        self, job: Job, item: Item, replies: list[Reply], remote: str, content: bytes, tls: str, dsn_taken: bool = False
+        self,
+        job: Job,
+        item: Item,
+        replies: list[Reply],
+        remote: str,
+        content: bytes,
+        tls: str,
+        sent: Sent = NOTHING_TAKEN,
     ) -> None:
         """Write down what became of each recipient, with the reports that it makes."""
         now = time.time()
         age = now - item.begun
         left: list[Rcpt] = []
         fates: dict[str, list[dsn.Fate]] = {"failed": [], "delayed": [], "delivered": [], "relayed": []}
-        warn = age > self._schedule.warn_after and not job.warned
+        schedule = self._schedule_of(job.destination)
+        late = bool(item.by) and now >= item.by and not job.late
+        warn = (age > schedule.warn_after and not job.warned) or late
         for rcpt, reply in zip(job.recipients, replies, strict=True):
             words, status = str(reply), reply.enhanced
-            if reply.temporary and age > self._schedule.lifetime:
+            if reply.temporary and item.by_mode.startswith("R") and now >= item.by:
+                words, status = f"not delivered in time; the last reply was: {reply}", "5.4.7"
+            elif reply.temporary and age > schedule.lifetime:
                 words, status = f"given up after {age / 86400:.1f} days; the last reply was: {reply}", "5.4.7"
             elif reply.temporary:
                 left.append(rcpt)
                 if warn and _wants(rcpt, "DELAY"):
+                    status = "4.4.7" if late else status
                     fates["delayed"].append(dsn.Fate(rcpt.address, rcpt.orcpt, "delayed", status, words, remote))
                 continue
             if reply.ok:
                 action = "delivered" if job.destination == LOCAL else "relayed"
-                if "SUCCESS" in rcpt.notify and not dsn_taken:
+                if ("SUCCESS" in rcpt.notify and not sent.dsn) or (action == "relayed" and _traced(item, rcpt, sent)):
                     fates[action].append(dsn.Fate(rcpt.address, rcpt.orcpt, action, "2.0.0", words, remote))
             elif _wants(rcpt, "FAILURE"):
                 fates["failed"].append(dsn.Fate(rcpt.address, rcpt.orcpt, "failed", status, words, remote))
-        reports = [self._outbound.report(item, group, content) for group in fates.values() if group]
+        reports = [self._outbound.report(item, group, content, schedule.lifetime) for group in fates.values() if group]
         last = next((str(reply) for reply in replies if not reply.ok), str(replies[0]) if replies else "")
         await self._spool.change(
-            job.key, self._changed(left, now, last, warn), [report for report in reports if report is not None]
+            job.key,
+            self._changed(left, now, last, warn, item, schedule),
+            [report for report in reports if report is not None],
         )
         for rcpt, reply in zip(job.recipients, replies, strict=True):
             word = "sent" if reply.ok else "deferred" if rcpt in left else "failed"
@@ -405,7 +480,9 @@ class Runner:
                 reply=" ".join(str(reply).split())[:300],
             )
 
-    def _changed(self, left: list[Rcpt], now: float, last: str, warned: bool) -> Callable[[Job], Job | None]:
+    def _changed(
+        self, left: list[Rcpt], now: float, last: str, warned: bool, item: Item, schedule: Schedule
+    ) -> Callable[[Job], Job | None]:
         """How the job goes on: with what is left, later; or not at all."""
 
         def change(old: Job) -> Job | None:
@@ -413,9 +490,12 @@ class Runner:
                 return None
             old.recipients = left
             old.attempts += 1
-            old.due = self._schedule.next(old.attempts, now)
+            old.due = schedule.next(old.attempts, now)
+            if now < item.by:
+                old.due = min(old.due, item.by)  # neither later than its time, nor told too late of that
             old.last = last[:500]
             old.warned = old.warned or warned
+            old.late = old.late or bool(item.by and now >= item.by)
             return old
 
         return change
@@ -433,6 +513,12 @@ def _wants(rcpt: Rcpt, what: str) -> bool:
     return what in rcpt.notify or not rcpt.notify
 
 
+def _traced(item: Item, rcpt: Rcpt, sent: Sent) -> bool:
+    """Is the sender told that a message with a time of delivery was handed on: to a host that does not know of such
+    times, or because it asked (RFC 2852 4)?"""
+    return bool(item.by) and "NEVER" not in rcpt.notify and (not sent.by or item.by_mode.endswith("T"))
+
+
 def _sending(item: Item, recipients: list[Rcpt], content: bytes) -> Sending:
     return Sending(
         item.sender,
@@ -444,4 +530,7 @@ def _sending(item: Item, recipients: list[Rcpt], content: bytes) -> Sending:
         item.ret,
         item.envid,
         item.require_tls,
+        item.by,
+        item.by_mode,
+        item.priority,
     )

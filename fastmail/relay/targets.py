@@ -1,21 +1,27 @@
 """From a destination to the hosts that take its mail, in the order in which they are tried (RFC 5321 5.1), and how
-much TLS each must have: DANE (RFC 7672) before MTA-STS (RFC 8461) before the configuration.
+much TLS each must have: DANE (RFC 7672) before MTA-STS (RFC 8461) before the configuration. Mail that must have TLS
+goes to hosts only whose names DNSSEC or MTA-STS vouches for and whose certificates are good; mail that says that it may
+do without takes no notice of policies (RFC 8689 4.2).
 """
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastmail.dns.resolver import LookupFailed, Mx, NoSuchDomain, Resolver
 from fastmail.model.errors import ClientError
-from fastmail.queue.routes import Hop, Routes
+from fastmail.queue.routes import LAX, STRICT, Hop, Routes, parts
 from fastmail.relay import dane
 from fastmail.relay.dane import Tlsa
-from fastmail.relay.sts import Policies
+from fastmail.relay.sts import Policies, Policy
 from fastmail.smtp.client import Target
 
 HOSTS = 10  # of a domain that are looked up
 ADDRESSES = 20  # that are tried
+
+
+class NoTls(ClientError):
+    """Mail that must have TLS can not have it there."""
 
 
 class Loops(ClientError):
@@ -36,15 +42,18 @@ class Finder:
 
     async def find(self, destination: str) -> list[Target]:
         """Targets of a destination. NoSuchDomain, NullMx and Loops are for good, LookupFailed is for now."""
-        hop = self.routes.hops.get(destination)
-        domain = destination
-        if hop is None and ":" in destination:
-            hop = _parse(destination)
-        elif hop is None:
-            hop = self.routes.of_domain(destination)
+        hop = self.routes.of(destination).hop
+        name, _, mark = parts(destination)
+        if hop is None and ":" in name:
+            hop = _parse(name)
         if hop is not None:
-            return await self._of_hop(hop)
-        return await self._of_domain(domain)
+            found = await self._of_hop(hop)
+        else:
+            found = await self._of_domain(name, mark)
+        if mark == STRICT:
+            weak = ("may", "encrypt", "none")
+            return [replace(one, tls="verify") if one.tls in weak else replace(one, insecure=False) for one in found]
+        return found
 
     async def _of_hop(self, hop: Hop) -> list[Target]:
         if hop.host.startswith("/"):
@@ -58,8 +67,8 @@ class Finder:
             for one in addresses
         ]
 
-    async def _of_domain(self, domain: str) -> list[Target]:
-        mode = self.routes.policy(domain, self.tls)
+    async def _of_domain(self, domain: str, mark: str) -> list[Target]:
+        mode = "may" if mark == LAX else self.routes.policy(domain, self.tls)
         literal = _address(domain)
         if literal:
             return [Target(domain, literal, self.port, False, mode)]
@@ -72,12 +81,15 @@ class Finder:
         if own is not None:  # only hosts that are nearer than we are (RFC 5321 5.1)
             hosts = [one for one in hosts if one.preference < own]
             barred = not hosts
-        policy = await self.policies.find(domain) if self.policies is not None and mode in ("may", "encrypt") else None
+        if self.policies is not None and (mode in ("may", "encrypt") or mark == STRICT) and mark != LAX:
+            policy = await self.policies.find(domain)
+        else:
+            policy = None
         kept_out = ""
         for mx in hosts[:HOSTS]:
             try:
                 how, prove, kind = mode, None, "no-policy-found"
-                records = await self._tlsa(mx) if mode != "none" else []
+                records = await self._tlsa(mx) if mode != "none" and mark != LAX else []
                 if records:
                     kind = "tlsa"
                     how, prove = self._by_records(records, mx.host, domain)
@@ -86,6 +98,9 @@ class Finder:
                         kept_out = f"the MTA-STS policy of {domain} does not name {mx.host}"
                         continue
                     how, kind = "verify", "sts"
+                elif mark == STRICT and not _vouched(mx, policy, domain):
+                    kept_out = f"neither DNSSEC nor MTA-STS says that {mx.host} is a host of {domain}"
+                    continue
                 for address in await self.resolver.addresses(mx.host):
                     if not self.loopback and _is_here(address):
                         barred = True
@@ -100,7 +115,7 @@ class Finder:
         if trouble is not None:
             raise trouble
         if kept_out:
-            raise LookupFailed(kept_out)
+            raise NoTls(kept_out) if mark == STRICT else LookupFailed(kept_out)
         if barred:
             raise Loops(f"the mail hosts of {domain} lead back to this server")
         raise NoSuchDomain(f"no mail host of {domain} has an address")
@@ -118,6 +133,12 @@ class Finder:
         if not good:
             return "encrypt", None
         return "dane", lambda chain: dane.verify(chain, good, [host, domain])
+
+
+def _vouched(mx: Mx, policy: Policy | None, domain: str) -> bool:
+    """Is the host the domain's own word (RFC 8689 4.2.1)?"""
+    named = policy is not None and policy.mode != "none" and policy.allows(mx.host)
+    return mx.secure or named or mx.host.lower().rstrip(".") == domain.lower()
 
 
 def _is_here(address: str) -> bool:
@@ -139,5 +160,7 @@ def _parse(destination: str) -> Hop | None:
     kind, _, place = destination.partition(":")
     if place.startswith("unix:"):
         return Hop(kind, place[5:], 0)
+    if kind == "pipe":  # a program is run when the configuration says so, never because the queue does
+        raise LookupFailed("no route leads to this program any more; `fastmail queue move` sends it elsewhere")
     host, _, port = place.rpartition(":")
     return Hop(kind, host, int(port)) if host and port.isdigit() else None

@@ -1,7 +1,8 @@
 """The sending side of SMTP and LMTP: one connection to one host (RFC 5321 3.3, 4.5.3.2, RFC 2033).
 
 Extensions are used where the host offers them: STARTTLS (RFC 3207), AUTH PLAIN (RFC 4954), PIPELINING (RFC 2920), SIZE
-(RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), CHUNKING (RFC 3030), DSN (RFC 3461), REQUIRETLS (RFC 8689).
+(RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), CHUNKING (RFC 3030), DSN (RFC 3461), REQUIRETLS (RFC 8689),
+DELIVERBY (RFC 2852), MT-PRIORITY (RFC 6710).
 
 Promise: every recipient ends with exactly one Reply, the host's own words in it; a reply without a code, with mixed
 codes, of a megabyte or of ten thousand lines is ProtocolError, and the connection is not used again. Nothing is sent
@@ -13,6 +14,7 @@ import asyncio
 import contextlib
 import re
 import ssl
+import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from typing import Any
 
 from fastmail._core import smtp as grammar
 from fastmail._core.lines import dot_stuffed, to_crlf
+from fastmail.message import orcpt as original
 from fastmail.message.recode import without_eight_bits
 from fastmail.model.errors import TemporaryError
 
@@ -124,14 +127,19 @@ class Sending:
     ret: str = ""
     envid: str = ""
     require_tls: bool = False
+    by: int = 0
+    by_mode: str = ""
+    priority: int = 0
 
 
 @dataclass(slots=True)
 class Sent:
-    """A Reply for each recipient; ``dsn``: did the host take over what was asked about notifications?"""
+    """A Reply for each recipient; ``dsn``, ``by``: did the host take over what was asked about notifications, and
+    about the time of delivery?"""
 
     replies: list[Reply] = field(default_factory=list)
     dsn: bool = False
+    by: bool = False
 
 
 class SmtpClient:
@@ -276,15 +284,22 @@ class SmtpClient:
         addresses = [sending.sender, *(one[0] for one in sending.recipients)]
         if not self.offers("SMTPUTF8") and (sending.utf8 or not all(one.isascii() for one in addresses)):
             return Reply(550, "5.6.7", f"{self.target.shown} does not offer SMTPUTF8, which this message needs")
-        if sending.require_tls and not (self.tls and self.offers("REQUIRETLS")):
+        if sending.require_tls and sending.sender and not (self.tls and self.offers("REQUIRETLS")):
             return Reply(550, "5.7.30", f"{self.target.shown} does not offer REQUIRETLS, which this message needs")
+        if sending.by_mode.startswith("R"):
+            left = sending.by - int(time.time())
+            least = self._extensions.get("DELIVERBY", "")
+            if left <= 0 or (least.isdigit() and left < int(least)):
+                return Reply(550, "5.4.7", "its time of delivery is over")
+            if not self.offers("DELIVERBY"):
+                return Reply(550, "5.3.3", f"{self.target.shown} does not offer DELIVERBY, which this message needs")
         most = self._extensions.get("SIZE", "")
         if most.isdigit() and 0 < int(most) < sending.size:
             return Reply(552, "5.3.4", f"message is too big for {self.target.shown}: {most} octets is its most")
         return None
 
     async def _transaction(self, sending: Sending) -> Sent:
-        lines = [self._mail(sending), *(self._rcpt(one) for one in sending.recipients)]
+        lines = [self._mail(sending), *(self._rcpt(one, sending.utf8) for one in sending.recipients)]
         count = len(sending.recipients)
         chunking = self.offers("CHUNKING")
         downgrade = sending.eight and not self.offers("8BITMIME")
@@ -318,7 +333,7 @@ class SmtpClient:
         elif not mail.ok or not good:
             await self._reset()
         self.usable = self.usable or bool(final)
-        return Sent(list(rcpts), self.offers("DSN"))
+        return Sent(list(rcpts), self.offers("DSN"), self.offers("DELIVERBY"))
 
     async def _content(self, wire: bytes, last: bytes | None, chunking: bool, good: list[int]) -> list[Reply]:
         """Send the content where it was not sent yet; the final replies, empty when nobody took it."""
@@ -362,8 +377,12 @@ class SmtpClient:
             line += " BODY=8BITMIME"
         if sending.utf8 and self.offers("SMTPUTF8"):
             line += " SMTPUTF8"
-        if sending.require_tls:
+        if sending.require_tls and self.tls and self.offers("REQUIRETLS"):
             line += " REQUIRETLS"
+        if sending.by and self.offers("DELIVERBY"):
+            line += f" BY={sending.by - int(time.time())};{sending.by_mode}"
+        if sending.priority and self.offers("MT-PRIORITY"):
+            line += f" MT-PRIORITY={sending.priority}"
         if self.offers("DSN"):
             if sending.ret:
                 line += f" RET={sending.ret}"
@@ -371,14 +390,14 @@ class SmtpClient:
                 line += " ENVID=" + grammar.to_xtext(sending.envid.encode()).decode()
         return line.encode()
 
-    def _rcpt(self, one: tuple[str, str, str]) -> bytes:
+    def _rcpt(self, one: tuple[str, str, str], utf8: bool) -> bytes:
         address, orcpt, notify = one
         line = f"RCPT TO:<{address}>"
         if self.offers("DSN"):
             if notify:
                 line += f" NOTIFY={notify}"
             if orcpt:
-                line += f" ORCPT={orcpt}"
+                line += f" ORCPT={original.wire(orcpt, utf8)}"
         return line.encode()
 
     async def _reset(self) -> None:

@@ -1,15 +1,19 @@
 """Arguments of MAIL and RCPT (RFC 5321 4.1.1.2, 4.1.1.3) and their parameters: SIZE 1870, BODY 6152 and 3030,
-SMTPUTF8 6531, AUTH 4954, RET, ENVID, NOTIFY and ORCPT 3461, HOLDFOR and HOLDUNTIL 4865, REQUIRETLS 8689. What does not
-fit raises Refused with the whole reply line.
+SMTPUTF8 6531, AUTH 4954, RET, ENVID, NOTIFY and ORCPT 3461 and 6533, HOLDFOR and HOLDUNTIL 4865, REQUIRETLS 8689, BY
+2852, MT-PRIORITY 6710. What does not fit raises Refused with the whole reply line.
 """
 
+import re
 import time
 from dataclasses import dataclass
 from datetime import datetime
 
 from fastmail._core import smtp as grammar
+from fastmail.message import orcpt
 
 MOST_HELD = 30 * 86400
+_BY = re.compile(rb"([+-]?\d{1,9});([NR]T?)", re.IGNORECASE)
+_PRIORITY = re.compile(rb"0|-?[1-9]")
 
 
 class Refused(Exception):
@@ -27,6 +31,9 @@ class MailParams:
     envid: bytes = b""
     release: int = 0  # s since 1970 when it may go out; 0 at once
     require_tls: bool = False
+    by: int = 0  # s since 1970 until which it is to be delivered; 0 whenever
+    by_mode: str = ""  # what happens then: N (the sender is told) or R (it is returned), T behind it for a trace
+    priority: int = 0
 
 
 def mail(rest: bytes, limit: int) -> tuple[str, MailParams]:
@@ -37,9 +44,12 @@ def mail(rest: bytes, limit: int) -> tuple[str, MailParams]:
     utf8 = b"SMTPUTF8" in text.upper().split()
     try:
         path, end = grammar.parse_path(text, 0, utf8)
-        pairs = grammar.parse_params(text, end)
     except ValueError as error:
         raise Refused(_syntax(text, utf8, "5.1.7", error)) from None
+    try:
+        pairs = grammar.parse_params(text, end)
+    except ValueError as error:
+        raise Refused(f"501 5.5.4 {error}") from None
     params = MailParams()
     seen: set[bytes] = set()
     for name, value in pairs:
@@ -73,6 +83,12 @@ def _mail_param(params: MailParams, name: bytes, value: bytes, limit: int) -> No
         if params.release:
             raise Refused("501 5.5.4 HOLDFOR and HOLDUNTIL do not go together")
         params.release = _release(name, value)
+    elif name == b"BY":
+        params.by, params.by_mode = _by(value)
+    elif name == b"MT-PRIORITY":
+        if not _PRIORITY.fullmatch(value):
+            raise Refused("501 5.5.2 MT-PRIORITY is a number from -9 to 9")
+        params.priority = int(value)
     elif name == b"RET":
         if value.upper() not in (b"FULL", b"HDRS"):
             raise Refused("501 5.5.4 RET is FULL or HDRS")
@@ -90,6 +106,18 @@ def _mail_param(params: MailParams, name: bytes, value: bytes, limit: int) -> No
             params.envid = text
     else:
         raise Refused(f"555 5.5.4 parameter {name.decode()} is not known")
+
+
+def _by(value: bytes) -> tuple[int, str]:
+    """When it is to be delivered, and what happens when it is not (RFC 2852 4)."""
+    match = _BY.fullmatch(value)
+    if match is None:
+        raise Refused("501 5.5.4 BY is seconds;N or seconds;R, with T behind it for a trace")
+    mode = match.group(2).decode().upper()
+    seconds = int(match.group(1))
+    if seconds <= 0 and mode[0] == "R":
+        raise Refused("501 5.5.4 BY needs a time that is still to come for R")
+    return int(time.time()) + seconds, mode
 
 
 def latest() -> bytes:
@@ -121,7 +149,7 @@ def _release(name: bytes, value: bytes) -> int:
 
 @dataclass(slots=True)
 class RcptParams:
-    """Parameters of RCPT, as RFC 3461 has them on the wire."""
+    """Parameters of RCPT. ``notify`` as on the wire, ``orcpt`` as message.orcpt keeps it."""
 
     notify: str = ""
     orcpt: str = ""
@@ -160,14 +188,7 @@ def _rcpt_param(params: RcptParams, name: bytes, value: bytes) -> None:
             raise ValueError("NOTIFY is NEVER, or SUCCESS, FAILURE, DELAY with commas between")
         params.notify = ",".join(sorted(word.decode() for word in words))
     elif name == b"ORCPT":
-        kind, semicolon, address = value.partition(b";")
-        if not kind or not semicolon or not address or len(value) > 500:
-            raise ValueError("ORCPT is type;address")
-        if kind.lower() != b"utf-8":
-            grammar.xtext(address)
-        if not value.isascii() and not value.decode("utf-8", "replace").isprintable():
-            raise ValueError("ORCPT has a control character")
-        params.orcpt = value.decode("utf-8", "replace")
+        params.orcpt = orcpt.parse(value)
     else:
         raise Refused(f"555 5.5.4 parameter {name.decode()} is not known")
 

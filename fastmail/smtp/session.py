@@ -2,7 +2,8 @@
 
 Extensions: PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), CHUNKING and BINARYMIME
 (RFC 3030), ENHANCEDSTATUSCODES (RFC 2034), STARTTLS (RFC 3207), AUTH (RFC 4954), DSN (RFC 3461), LIMITS (RFC 9422),
-FUTURERELEASE (RFC 4865), REQUIRETLS (RFC 8689). What users send is completed (RFC 6409 8).
+FUTURERELEASE (RFC 4865), REQUIRETLS (RFC 8689), DELIVERBY (RFC 2852), MT-PRIORITY (RFC 6710). What users send is
+completed (RFC 6409 8).
 
 Promise: end of data is CRLF "." CRLF and nothing else; 250 comes after the message is durable in every mailbox it
 names (LMTP: one reply for each recipient). No limit is found out after memory was spent. A session that makes
@@ -240,6 +241,8 @@ class SmtpSession:
             lines.append(b"FUTURERELEASE %d %b" % (grammar.MOST_HELD, grammar.latest()))
         if self._service.outbound is not None and self._service.kind != LMTP and self._conn.tls:
             lines.append(b"REQUIRETLS")
+        if self._service.outbound is not None and self._service.kind != LMTP:
+            lines += [b"DELIVERBY", b"MT-PRIORITY"]
         lines.append(b"LIMITS RCPTMAX=%d" % self._service.limits.recipients)
         if self._conn.tls_available and not self._conn.tls:
             lines.append(b"STARTTLS")
@@ -271,6 +274,10 @@ class SmtpSession:
         if self._user is not None and sender and not service.deliverer.directory.may_send_as(self._user, sender):
             self._bad("553 5.7.1 sender address does not belong to this login")
             return
+        if (params.by or params.priority) and (service.kind == LMTP or service.outbound is None):
+            self._bad("555 5.5.4 parameters BY and MT-PRIORITY are not known here")
+            return
+        lowered = params.priority > 0 and not self._may_relay()
         hello = self._hello.decode("utf-8", "replace")
         self._envelope = Envelope(
             sender=sender,
@@ -279,6 +286,9 @@ class SmtpSession:
             envid=params.envid.decode(),
             release=params.release,
             require_tls=params.require_tls,
+            by=params.by,
+            by_mode=params.by_mode,
+            priority=0 if lowered else params.priority,
             login=self._user.address if self._user is not None else "",
             helo=hello,
             peer=self._conn.host,
@@ -288,7 +298,10 @@ class SmtpSession:
         self._envelope.protocol = self._protocol()
         self._announced = params.size
         self._mail = True
-        self._say("250 2.1.0 sender ok")
+        if lowered:
+            self._say("250 2.3.6 0 is the priority of this message: a higher one is for users")
+        else:
+            self._say("250 2.1.0 sender ok")
 
     def _protocol(self) -> str:
         word = "LMTP" if self._service.kind == LMTP else "UTF8SMTP" if self._utf8 else "ESMTP"

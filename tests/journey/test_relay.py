@@ -41,12 +41,13 @@ class World:
         self.schedule = schedule or Schedule([0.3, 0.3], 3600.0, 3600.0)
         self.lines: list[str] = []
         self.policies: list[str] = []
+        self.pools: list[str] = []
         self.open()
 
     def open(self) -> None:
         self.spool = Spool(str(self.path), 1 << 26, lambda: self.runner.wake() if self.runner is not None else None)
         self.history = History(str(self.path), 30.0, 1 << 24)
-        table = routes.parse(self.lines, self.policies)
+        table = routes.parse(self.lines, self.policies, pools=self.pools)
         self.outbound = Outbound(
             self.spool,
             table,

@@ -3,7 +3,10 @@
 import asyncio
 import gzip
 import hashlib
+import http.server
 import json
+import ssl
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -16,25 +19,28 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fastmail.app.quickstart import write_certificate
+from fastmail.delivery.deliver import Envelope
+from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import Resolver
 from fastmail.net.listener import Listener, Registry, bind
 from fastmail.net.tls import ServerTls
+from fastmail.queue.model import Rcpt
 from fastmail.relay import dane, sts
 from fastmail.relay.dane import Tlsa
 from fastmail.relay.runner import Limits, Runner
 from fastmail.relay.sts import BadPolicy, Policies
 from fastmail.relay.targets import Finder
 from fastmail.smtp.client import Timeouts
-from tests.journey.test_relay import World, world
+from tests.journey.test_relay import World, report, world
 from tests.support.sessions import Bench
 
 
 class Far:
-    """A host with STARTTLS and a certificate of its own making."""
+    """A host with STARTTLS and a certificate of its own making; with ``outbound`` it offers what relays offer."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, outbound: Outbound | None = None) -> None:
         path.mkdir()
-        self.bench = Bench(str(path))
+        self.bench = Bench(str(path), outbound={"outbound": outbound})
         write_certificate(str(path), "mail.far.test")
         self.certificate = x509.load_pem_x509_certificate((path / "cert.pem").read_bytes())
         self.tls = ServerTls(str(path / "cert.pem"), str(path / "key.pem"), "1.2")
@@ -58,10 +64,15 @@ class Far:
         return hashlib.sha256(key).hexdigest()
 
 
-def run(path: Path, scenario: Callable[[World, Far], Awaitable[None]], get: Callable[[str], str] | None = None) -> None:
+def run(
+    path: Path,
+    scenario: Callable[[World, Far], Awaitable[None]],
+    get: Callable[[str], str] | None = None,
+    relays: bool = False,
+) -> None:
     async def main() -> None:
         async with world(path) as w:
-            far = Far(path / "far")
+            far = Far(path / "far", w.outbound if relays else None)
             await far.start()
             w.dns.secure = True
             resolver = Resolver([f"127.0.0.1:{w.dns.port}"], trusted=True)
@@ -277,5 +288,123 @@ def test_a_day_of_sessions_is_reported(tmp_path: Path) -> None:
         assert policy["summary"] == {"total-successful-session-count": 1, "total-failure-session-count": 1}
         (failure,) = policy["failure-details"]
         assert (failure["result-type"], failure["receiving-mx-hostname"]) == ("tlsa-invalid", "mail.far.test")
+
+    run(tmp_path, scenario)
+
+
+class Web(threading.Thread):
+    """A web server with a certificate of its own making, which keeps what it is sent."""
+
+    def __init__(self, path: Path, status: int) -> None:
+        super().__init__(daemon=True)
+        path.mkdir()
+        write_certificate(str(path), "web.far.test")
+        self.posts: list[tuple[str, str, bytes]] = []
+        web = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                web.posts.append((self.path, self.headers["Content-Type"], body))
+                self.send_response(web.status)
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.status = status
+        self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path / "cert.pem", path / "key.pem")
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.port = self.server.server_address[1]
+
+    def run(self) -> None:
+        self.server.serve_forever()
+
+
+def test_a_report_by_https(tmp_path: Path) -> None:
+    async def scenario(w: World, far: Far) -> None:
+        web = Web(tmp_path / "web", 503)
+        web.start()
+        tlsa(w, far, f"3 1 1 {far.digest()}")
+        await w.send("one@far.test")
+        await w.drained()
+        assert w.runner is not None
+        reporter = w.runner._reporter
+        await reporter.write()
+        w.dns.records[("web.far.test", "A")] = ["127.0.0.1"]
+        w.dns.records[("_smtp._tls.far.test", "TXT")] = [f'"v=TLSRPTv1; rua=https://web.far.test:{web.port}/in?x=1"']
+        tomorrow = time.time() + 86400
+        assert await reporter.send(tomorrow) == 0 and web.posts == []  # never to a place inside our network
+        reporter.inside = True
+        assert await reporter.send(tomorrow + 60) == 0 and web.posts == []  # not before an hour
+        assert await reporter.send(tomorrow + 3601) == 0 and len(web.posts) == 1
+        assert w.spool.counts() != {}
+        web.status = 201
+        assert await reporter.send(tomorrow + 7300) == 1
+        path, kind, body = web.posts[1]
+        assert (path, kind) == ("/in?x=1", "application/tlsrpt+gzip")
+        assert json.loads(gzip.decompress(body))["policies"][0]["summary"]["total-successful-session-count"] == 1
+        assert w.spool.counts() == {} and await w.inbox() == []
+        web.server.shutdown()
+
+    run(tmp_path, scenario)
+
+
+# ---------------------------------------------------------------- REQUIRETLS (RFC 8689)
+
+
+async def submit(w: World, mail: str, header: str = "") -> None:
+    """As a session with TLS hands it over."""
+    envelope = Envelope("user@example.test", [("you@far.test", [])], [Rcpt("you@far.test")], require_tls=bool(mail))
+    text = f"From: user@example.test\n{header}Subject: hi\n\nbody\n".encode()
+    assert (await w.outbound.submit(envelope, text, True)).ok
+
+
+def test_mail_that_requires_tls_goes_to_a_proven_host(tmp_path: Path) -> None:
+    async def scenario(w: World, far: Far) -> None:
+        tlsa(w, far, f"3 1 1 {far.digest()}")
+        await submit(w, "REQUIRETLS")
+        await w.drained()
+        assert far.mail() == 1 and await w.inbox() == []
+
+    run(tmp_path, scenario, relays=True)
+
+
+@pytest.mark.parametrize(
+    ("relays", "records", "secure", "status", "words"),
+    [
+        (False, True, True, "5.7.30", "does not offer REQUIRETLS"),
+        (True, False, True, "5.7.10", "certificate"),
+        (True, False, False, "5.7.10", "neither DNSSEC nor MTA-STS"),
+    ],
+)
+def test_mail_that_requires_tls_comes_back(
+    tmp_path: Path, relays: bool, records: bool, secure: bool, status: str, words: str
+) -> None:
+    async def scenario(w: World, far: Far) -> None:
+        w.dns.secure = secure
+        if records:
+            tlsa(w, far, f"3 1 1 {far.digest()}")
+        await submit(w, "REQUIRETLS")
+        await w.drained()
+        (message,) = await w.inbox()
+        assert report(message)["Status"] == status and words in message.as_string()
+        assert far.mail() == 0
+        assert b"body" not in message.get_payload()[2].as_bytes()  # type: ignore[index, union-attr]
+
+    run(tmp_path, scenario, relays=relays)
+
+
+def test_mail_that_does_without_tls_takes_no_notice_of_policies(tmp_path: Path) -> None:
+    async def scenario(w: World, far: Far) -> None:
+        tlsa(w, far, f"3 1 1 {'0' * 64}")
+        await submit(w, "", "TLS-Required: No\n")
+        await w.drained()
+        assert far.mail() == 1
+        await submit(w, "REQUIRETLS", "TLS-Required: No\n")  # the parameter counts
+        await w.drained()
+        assert far.mail() == 1
 
     run(tmp_path, scenario)

@@ -63,14 +63,15 @@ class FakeDirectory:
 
 
 class FakeTransport:
-    """Collects what a connection writes."""
+    """Collects what a connection writes; the peer is ``host``."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.data = b""
         self.closed = False
+        self.host = host
 
     def get_extra_info(self, name: str) -> Any:
-        return ("127.0.0.1", 1)
+        return (self.host, 1)
 
     def write(self, data: bytes) -> None:
         self.data += data
@@ -134,16 +135,16 @@ class Bench:
             service = smtp.service(kind, **mail, **(outbound or {}))
             self.makers[kind] = lambda c, service=service: smtp.SmtpSession(service, c)
 
-    def open(self, protocol: str) -> "Client":
-        return Client(FakeListener(self.makers[protocol], self.limits))
+    def open(self, protocol: str, host: str = "127.0.0.1") -> "Client":
+        return Client(FakeListener(self.makers[protocol], self.limits), host)
 
 
 class Client:
     """One end of a session in this process."""
 
-    def __init__(self, listener: FakeListener) -> None:
+    def __init__(self, listener: FakeListener, host: str = "127.0.0.1") -> None:
         self.listener = listener
-        self.transport = FakeTransport()
+        self.transport = FakeTransport(host)
         self.connection = Connection(listener)  # type: ignore[arg-type]
         self.connection.connection_made(self.transport)  # type: ignore[arg-type]
 

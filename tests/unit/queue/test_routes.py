@@ -2,6 +2,7 @@
 
 import pytest
 
+from fastmail.model.errors import ConfigError
 from fastmail.queue.routes import parse
 
 TABLE = parse(
@@ -13,8 +14,13 @@ TABLE = parse(
         "* smtps:relay.test",
         "from:@tenant.test smtp:tenant-out.test:587 tls=verify login=me",
         "from:boss@tenant.test mx",
+        "from:@bulk.test mx pool=bulk connections=3 retry=1m,1h lifetime=1d",
+        "slow.test mx connections=1 lifetime=2d",
+        "host.test smtp:10.0.0.2 pool=bulk",
+        "lists.test pipe:/usr/bin/lists --from {sender} {user}",
     ],
     ["example.org verify", ".example.org encrypt", "* may"],
+    pools=["bulk 127.0.0.2 127.0.0.3 ::1"],
 )
 
 
@@ -29,6 +35,10 @@ TABLE = parse(
         ("elsewhere.test", "", "smtps:relay.test:465"),
         ("example.org", "x@tenant.test", "smtp:tenant-out.test:587"),
         ("example.org", "boss@tenant.test", "example.org"),
+        ("far.test", "news@bulk.test", "far.test#bulk"),
+        ("slow.test", "", "slow.test"),
+        ("host.test", "", "smtp:10.0.0.2:25#bulk"),
+        ("lists.test", "", "pipe:/usr/bin/lists --from {sender} {user}"),
     ],
 )
 def test_destination(domain: str, sender: str, destination: str) -> None:
@@ -36,8 +46,18 @@ def test_destination(domain: str, sender: str, destination: str) -> None:
 
 
 def test_options_of_a_hop() -> None:
-    hop = TABLE.hops["smtp:tenant-out.test:587"]
-    assert (hop.tls, hop.login) == ("verify", "me")
+    hop = TABLE.hops["smtp:tenant-out.test:587"].hop
+    assert hop is not None and (hop.tls, hop.login) == ("verify", "me")
+
+
+def test_options_of_a_route() -> None:
+    """They are found again from what a job calls its destination."""
+    bulk = TABLE.of("far.test#bulk")
+    assert (bulk.pool, bulk.connections, bulk.retry, bulk.lifetime) == ("bulk", 3, (60.0, 3600.0), 86400.0)
+    assert (TABLE.of("slow.test").connections, TABLE.of("slow.test").lifetime) == (1, 172800.0)
+    assert TABLE.of("smtp:10.0.0.2:25#bulk").pool == "bulk"
+    assert TABLE.of("pipe:/usr/bin/lists --from {sender} {user}").hop == TABLE.domains["lists.test"].hop
+    assert TABLE.of("example.org").hop == TABLE.domains["example.org"].hop
 
 
 @pytest.mark.parametrize(
@@ -45,3 +65,31 @@ def test_options_of_a_hop() -> None:
 )
 def test_policy(domain: str, mode: str) -> None:
     assert TABLE.policy(domain, "none") == mode
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("example.org", "PATTERN NEXTHOP is expected"),
+        ("example.org ftp:host", "the next hop is mx"),
+        ("example.org smtp:host colour=red", "colour=red is none of"),
+        ("example.org smtp:host pool=none", "there is no pool none"),
+        ("example.org smtp:host connections=many", "connections needs a number"),
+        ("example.org smtp:host retry=soon", "must be a time"),
+        ("example.org mx tls=verify", "tls needs a host"),
+        ("from:@example.org mx lifetime=1d", "need a pool"),
+        ("example.org pipe:prog", "whole path"),
+        ("example.org pipe:/bin/prog {password}", "{password} may name"),
+        ("example.org pipe:/bin/prog " + "x" * 300, "too long"),
+    ],
+)
+def test_what_is_wrong_is_told(line: str, words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse([line], [])
+    assert line in str(error.value) and words in str(error.value)
+
+
+@pytest.mark.parametrize("line", ["bulk", "bulk example.org", ""])
+def test_pools_need_addresses(line: str) -> None:
+    with pytest.raises(ConfigError, match="pools"):
+        parse([], [], pools=[line])

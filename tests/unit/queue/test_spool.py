@@ -162,3 +162,62 @@ def test_a_crowd_at_the_start_makes_one_segment(tmp_path: Path) -> None:
         assert len(segments.numbers(str(tmp_path / "queue" / "segments"))) == 1
 
     run(tmp_path, scenario)
+
+
+def test_higher_priorities_go_first(tmp_path: Path) -> None:
+    """RFC 6710 5.1: what is due, the highest priority first; a low one that is due hides no time of a high one."""
+
+    async def scenario(spool: Spool) -> None:
+        now = int(time.time())
+        for priority in (0, -9, 4, 9, 0):
+            one = outgoing(spool, {"far.test": [f"p{priority}@far.test"]})
+            one.item.priority = priority
+            await spool.enqueue(one)
+        later = outgoing(spool, {"far.test": ["later@far.test"], "other.test": ["x@other.test"]})
+        later.item.priority, later.item.release = 6, now + 50
+        await spool.enqueue(later)
+        assert spool.destinations() == {"far.test": spool.destinations()["far.test"], "other.test": now + 50}
+        assert spool.destinations()["far.test"] <= now + 1
+        jobs, due = spool.due("far.test", now + 1, 10, lambda key: False)
+        assert [job.recipients[0].address[1:-9] for job in jobs] == ["9", "4", "0", "0", "-9"]
+        assert due == now + 50
+        jobs, due = spool.due("far.test", now + 1, 2, lambda key: False)
+        assert len(jobs) == 2 and due <= now + 1
+
+    run(tmp_path, scenario)
+
+
+def test_the_line_of_an_older_layout_is_kept(tmp_path: Path) -> None:
+    async def scenario(spool: Spool) -> None:
+        await spool.enqueue(outgoing(spool, {"far.test": ["a@far.test"], "near.test": ["b@near.test"]}))
+        before = spool.destinations()
+        with spool.env.write() as txn:
+            for _, job in list(spool.jobs()):
+                old = job.destination.encode() + b"\0" + module.U64.pack(job.due) + job.key
+                txn.put(old, b"", db=spool.env.db["ready"])
+            txn.drop(spool.env.db["line"], delete=False)
+        assert spool.destinations() == {}
+        await spool.close()
+        again = Spool(str(tmp_path), 1 << 26)
+        assert again.destinations() == before
+        await again.close()
+
+    run(tmp_path, scenario)
+
+
+def test_what_a_domain_may_send_in_an_hour(tmp_path: Path) -> None:
+    async def scenario(spool: Spool) -> None:
+        def by(login: str) -> Outgoing:
+            one = outgoing(spool, {"far.test": ["a@far.test", "b@far.test"]})
+            one.item.login = login
+            return one
+
+        await spool.enqueue(by("one@example.test"), 100, 4)
+        await spool.enqueue(by("two@example.test"), 100, 4)
+        with pytest.raises(TooMuch, match="at most 4 recipients an hour are allowed for @example.test"):
+            await spool.enqueue(by("three@example.test"), 100, 4)
+        await spool.enqueue(by("three@else.test"), 100, 4)
+        await spool.enqueue(by(""), 100, 4)
+        assert spool.depth()[0] == 4
+
+    run(tmp_path, scenario)

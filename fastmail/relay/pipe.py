@@ -1,0 +1,105 @@
+"""Recipients whose mail goes to a program: one run for each, the message (LF) on standard input, no shell.
+
+The exit status says what became of it, as sysexits.h has it: 0 taken, 75 (and 69, 71, 74) try again later, 67 no such
+user, any other a refusal; a program that is killed, is missing or takes too long is tried again. Output that begins
+with a status such as ``5.7.1`` decides by itself; its first line is the reply that the sender and the trace see.
+
+Promise: addresses get into arguments as they are, each argument one word; one that a program could take for an option
+is refused. The program sees PATH, SENDER, RECIPIENT and MESSAGE_ID of the environment and nothing else of ours. A
+server that runs as root runs it as nobody.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+from asyncio.subprocess import PIPE, STDOUT
+from typing import Any
+
+from fastmail.message import trace
+from fastmail.queue.routes import Hop
+from fastmail.smtp.client import Reply
+
+TEMPORARY = (69, 71, 74, 75)
+STATUS = {65: "5.6.0", 67: "5.1.1", 68: "5.1.2", 73: "5.2.0", 76: "5.5.0", 77: "5.7.0", 78: "5.3.5"}
+OUTPUT = 4096  # octets of what a program prints that are looked at
+NOBODY = 65534
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)")
+
+
+def arguments(hop: Hop, sender: str, recipient: str, number: str) -> list[str]:
+    """The command of a recipient; ValueError when an address would be taken for an option."""
+    user, _, domain = recipient.rpartition("@")
+    values = {"sender": sender, "recipient": recipient, "user": user, "domain": domain, "id": number}
+    out = []
+    for word in hop.command:
+        filled = word.format(**values)
+        if filled.startswith("-") and not word.startswith("-"):
+            raise ValueError("an address may not begin with a hyphen here")
+        out.append(filled)
+    return out
+
+
+async def run(hop: Hop, sender: str, recipient: str, number: str, content: bytes, seconds: float) -> Reply:
+    """Give a message to a program; what came of it."""
+    try:
+        command = arguments(hop, sender, recipient, number)
+    except ValueError as error:
+        return Reply(550, "5.1.3", str(error))
+    name = os.path.basename(command[0])
+    options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    env = {"PATH": PATH, "SENDER": sender, "RECIPIENT": recipient, "MESSAGE_ID": number}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=PIPE, stderr=STDOUT, env=env, cwd="/", start_new_session=True, **options
+        )
+    except (OSError, ValueError) as error:
+        return Reply(451, "4.3.5", f"{name} can not be run: {getattr(error, 'strerror', None) or error}")
+    try:
+        async with asyncio.timeout(seconds):
+            message = trace.return_path(sender) + trace.delivered_to(recipient) + content
+            _, said = await asyncio.gather(_feed(process, message), _listen(process))
+            status = await process.wait()
+    except TimeoutError:
+        return Reply(451, "4.3.0", f"{name} took longer than {seconds:.0f} seconds")
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    return reply(name, status, said)
+
+
+async def _feed(process: asyncio.subprocess.Process, message: bytes) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(ConnectionError):  # a program need not read everything
+        process.stdin.write(message)
+        await process.stdin.drain()
+    process.stdin.close()
+
+
+async def _listen(process: asyncio.subprocess.Process) -> bytes:
+    """The beginning of what it prints; the rest is read and forgotten."""
+    assert process.stdout is not None
+    kept = b""
+    while piece := await process.stdout.read(65536):
+        kept += piece[: OUTPUT - len(kept)]
+    return kept
+
+
+def reply(name: str, status: int, said: bytes) -> Reply:
+    """The Reply for an exit status (negative: a signal) and what was printed."""
+    text = " ".join(said.decode("utf-8", "replace").strip().partition("\n")[0].split())[:300]
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    own = _STATUS.match(text)
+    if status == 0:
+        return Reply(250, "2.0.0", text or f"{name} took it")
+    if own is not None and own.group(1) != "2":
+        return Reply(550 if own.group(1) == "5" else 451, own.group(0).strip(), text[own.end() :] or f"{name} refused")
+    if status < 0:
+        return Reply(451, "4.3.0", f"{name} was ended by signal {-status}" + (f": {text}" if text else ""))
+    if status in TEMPORARY:
+        return Reply(451, "4.3.0", text or f"{name} ended with status {status}")
+    return Reply(550, STATUS.get(status, "5.3.0"), text or f"{name} ended with status {status}")
