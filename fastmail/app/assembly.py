@@ -211,6 +211,7 @@ class Assembly:
         shared = {"hostname": config.server.hostname, "limits": limits(config), "verifier": self.verifier}
         plaintext = config.auth.plaintext_without_tls
         mail = {"deliverer": self.deliverer, "staging": self.staging, "plaintext": plaintext, **shared}
+        mail["xclient"] = [networks.parse(text) for text in config.listen.xclient]
         if config.relay.enabled:
             mail["outbound"] = self.outbound
             mail["networks"] = [networks.parse(text) for text in config.relay.networks]

@@ -184,7 +184,12 @@ def _finish(config: Config, text: str, path: str) -> None:
         problem("filters", "otherwise", "otherwise must be tempfail, accept or reject")
     if config.relay.tls not in routes.TLS:
         problem("relay", "tls", "tls must be none, may, encrypt or verify")
-    for section, key in (("relay", "networks"), ("listen", "proxy_protocol"), ("limits", "ban_exempt")):
+    for section, key in (
+        ("relay", "networks"),
+        ("listen", "proxy_protocol"),
+        ("listen", "xclient"),
+        ("limits", "ban_exempt"),
+    ):
         for text in getattr(getattr(config, section), key):
             try:
                 networks.parse(text)

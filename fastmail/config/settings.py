@@ -46,6 +46,9 @@ class Listen:
     proxy_protocol: list[str] = _s(
         [], "Networks of load balancers: every connection from there must begin with a PROXY header (version 1 or 2)."
     )
+    xclient: list[str] = _s(
+        [], "Networks that may say by XCLIENT for whom they speak by SMTP, login and all; for tests and proxies."
+    )
 
 
 @dataclass(slots=True)
@@ -207,12 +210,12 @@ class Relay:
 
 @dataclass(slots=True)
 class Filters:
-    """Milters, such as rspamd, OpenDKIM or ClamAV: they see each message before it is taken."""
+    """Milters, such as rspamd, OpenDKIM or ClamAV: they see each connection, command and message before the answer."""
 
     smtp: list[str] = _s([], 'For mail from other servers: "host:port" or "unix:path", asked in this order.', "places")
     submission: list[str] = _s([], "For mail from users.", "places")
     lmtp: list[str] = _s([], "For mail by LMTP.", "places")
-    timeout: float = _s(30.0, "Longest time that one filter may take for a message.", "time")
+    timeout: float = _s(30.0, "Longest time that one filter may take for an answer.", "time")
     otherwise: str = _s("tempfail", 'What happens when a filter is away: "tempfail", "accept" or "reject".')
 
 

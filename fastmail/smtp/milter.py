@@ -1,16 +1,19 @@
 """Mail filters by the milter protocol (version 6, as Sendmail and Postfix speak it; it has no RFC 5321 of its own):
-rspamd, OpenDKIM, ClamAV and others see each message before it is taken, and may refuse, drop or change it.
+rspamd, OpenDKIM, ClamAV and others see each connection, command and message when it comes, and may refuse, drop or
+change it.
 
-The whole conversation takes place when the message is complete and before it is answered, filter after filter, so a
-sender hears the verdict and nothing has to be sent back. A recipient that a filter refuses refuses the message, as one
-reply stands for all. A filter that is away, slow or talks nonsense is answered for as the configuration says.
+A filter is asked at every stage (connection, EHLO, MAIL, RCPT, DATA, the message) before the client is answered, filter
+after filter, each seeing what those before it made of the message; so a sender hears the verdict and nothing has to be
+sent back. A filter that is away, slow or talks nonsense is answered for as the configuration says, from MAIL on, and
+tried anew with the next MAIL.
 """
 
 import asyncio
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastmail._core.lines import to_crlf, to_lf
 from fastmail.delivery.deliver import Envelope, Outcome
@@ -25,6 +28,7 @@ NO_DATA, SKIP, LEADING_SPACE = 0x200, 0x400, 0x100000
 # commands that a filter may leave unanswered
 NO_REPLY = {"L": 0x80, "C": 0x1000, "H": 0x2000, "M": 0x4000, "R": 0x8000, "T": 0x10000, "N": 0x40000} | {"B": 0x80000}
 CHUNK = 65535
+BIG = 262144  # octets of a message above which it is taken apart by another thread
 LARGEST = 64 << 20
 _REPLY = re.compile(r"([45]\d\d) (?:([45]\.\d{1,3}\.\d{1,3}) )?(.*)", re.DOTALL)
 _FIELD = re.compile(rb"([^:\s]+)[ \t]*:(.*?)(?:\n(?![ \t])|\Z)", re.DOTALL)
@@ -57,76 +61,202 @@ class Verdict:
     sender: str | None = None
 
 
-@dataclass(slots=True)
-class About:
-    """What filters are told of the session."""
+class Filters:
+    """The filters of one SMTP session; the methods are its stages, in the order of the protocol. Each tells the reply
+    that refuses the stage, or None."""
 
-    envelope: Envelope
-    hostname: str
-    tls: bool
-    number: str
+    def __init__(self, milters: Sequence[Milter], hostname: str, peer: str) -> None:
+        self._talks = [_Talk(milter, hostname, peer) for milter in milters]
+        self._asked_data = False
 
+    async def connect(self) -> Outcome | None:
+        return await self._each(lambda talk: talk.connect(), early=True)
 
-async def ask(milters: Sequence[Milter], about: About, content: bytes) -> Verdict:
-    """Show a message (LF) to every filter, each seeing what those before it made of it."""
-    verdict = Verdict(content)
-    for milter in milters:
-        try:
-            async with asyncio.timeout(milter.timeout):
-                await _Talk(about, verdict).run(milter)
-        except (MilterTrouble, OSError, TimeoutError, asyncio.IncompleteReadError, ValueError, struct.error) as error:
-            count("milter.failed")
-            log.event(
-                "milter.failed", "warning", milter=milter.address, error=error or "timeout", then=milter.otherwise
-            )
-            if milter.otherwise == "reject":
-                verdict.refusal = Outcome(550, "5.7.1", "the message can not be checked")
-            elif milter.otherwise != "accept":
-                verdict.refusal = Outcome(451, "4.7.1", "the message can not be checked now, try again later")
-        if verdict.refusal is not None or verdict.discard:
-            break
-    return verdict
+    async def hello(self, name: str, cipher: Sequence[object]) -> Outcome | None:
+        """``cipher``: (name, version of TLS, bits) of the session, empty without TLS."""
+        return await self._each(lambda talk: talk.hello(name, cipher), early=True)
+
+    async def mail(self, number: str, envelope: Envelope, words: Sequence[bytes]) -> Outcome | None:
+        """``number``: how logs call the message; ``words``: the parameters of the command."""
+        self._asked_data = False
+        return await self._each(lambda talk: talk.mail(number, envelope, words))
+
+    async def rcpt(self, address: str, words: Sequence[bytes]) -> Outcome | None:
+        return await self._each(lambda talk: talk.rcpt(address, words))
+
+    async def data(self) -> Outcome | None:
+        self._asked_data = True
+        return await self._each(lambda talk: talk.data())
+
+    async def message(self, content: bytes) -> Verdict:
+        """Show the message (LF). With BDAT it is the first that filters hear of its content."""
+        verdict = Verdict(content)
+        if not self._asked_data:
+            verdict.refusal = await self.data()
+        for talk in self._talks:
+            if verdict.refusal is None and not verdict.discard:
+                verdict.refusal = await talk.guarded(talk.message(verdict))
+                verdict.discard = verdict.discard or talk.discards
+        for talk in self._talks:
+            talk.ended()
+        return verdict
+
+    async def _each(self, ask: Callable[["_Talk"], Awaitable[None]], early: bool = False) -> Outcome | None:
+        for talk in self._talks:
+            refusal = await talk.guarded(ask(talk), early)
+            if refusal is not None:
+                return refusal
+        return None
+
+    def abort(self) -> None:
+        """The transaction ended without a message."""
+        for talk in self._talks:
+            talk.abort()
+
+    def close(self) -> None:
+        """The session is over."""
+        for talk in self._talks:
+            talk.close(True)
 
 
 class _Talk:
-    """One filter and one message."""
+    """One filter and one session."""
 
-    def __init__(self, about: About, verdict: Verdict) -> None:
-        self._about = about
-        self._verdict = verdict
+    def __init__(self, milter: Milter, hostname: str, peer: str) -> None:
+        self._milter = milter
+        self._hostname = hostname
+        self._peer = peer
+        self._hello = ""
+        self._cipher: Sequence[object] = ()
+        self._writer: asyncio.StreamWriter | None = None
+        self._reader: asyncio.StreamReader
         self._protocol = 0
-        self._done = False
-        head, _, body = verdict.content.partition(b"\n\n")
-        if verdict.content.startswith(b"\n"):
-            head, body = b"", verdict.content[1:]
-        self._fields = [(name, value) for name, value in _FIELD.findall(head + b"\n")]
-        self._body = body
+        self._content = False  # between MAIL and the end of its message
+        self._silent = False  # it accepted all that may come in this session
+        self._done = False  # it has decided about this message
+        self._away = False
+        self._refusal: Outcome | None = None
+        self.discards = False
+        self._number = ""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._body = b""
         self._changed = False
 
-    async def run(self, milter: Milter) -> None:
-        if milter.address.startswith("unix:"):
-            self._reader, self._writer = await asyncio.open_unix_connection(milter.address[5:])
-        else:
-            host, _, port = milter.address.rpartition(":")
-            self._reader, self._writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    async def guarded(self, stage: Awaitable[None], early: bool = False) -> Outcome | None:
+        """Run a stage; the reply that refuses it, or stands in for the filter when that fails. Before MAIL (``early``)
+        nothing stands in: it may be back by then."""
+        self._refusal = None
         try:
-            await self._negotiate()
-            await self._envelope()
-            if not self._done:
-                await self._message()
-            if self._changed and self._verdict.refusal is None:
-                head = b"".join(name + b":" + value + b"\n" for name, value in self._fields)
-                self._verdict.content = head + b"\n" + self._body
-            self._write("Q", b"")
-        finally:
-            self._writer.close()
+            async with asyncio.timeout(self._milter.timeout):
+                await stage
+        except (MilterTrouble, OSError, TimeoutError, asyncio.IncompleteReadError, ValueError, struct.error) as error:
+            count("milter.failed")
+            otherwise = self._milter.otherwise
+            log.event("milter.failed", "warning", milter=self._milter.address, error=error or "timeout", then=otherwise)
+            self._away = True
+            self.close()
+            if early:
+                return None
+            if otherwise == "reject":
+                return Outcome(550, "5.7.1", "the message can not be checked")
+            if otherwise != "accept":
+                return Outcome(451, "4.7.1", "the message can not be checked now, try again later")
+        return self._refusal
+
+    @property
+    def _idle(self) -> bool:
+        return self._silent or self._done or self._away
+
+    # ---------------------------------------------------------------- stages
+
+    async def connect(self) -> None:
+        """Open the conversation, and tell who has come."""
+        place = self._milter.address
+        if place.startswith("unix:"):
+            self._reader, self._writer = await asyncio.open_unix_connection(place[5:])
+        else:
+            host, _, port = place.rpartition(":")
+            self._reader, self._writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        self._away = False
+        await self._negotiate()
+        address = self._peer if self._peer != "local" else ""
+        kind = b"U" if not address else b"6" if ":" in address else b"4"
+        shown = f"[{address}]" if address else "localhost"
+        rest = kind if kind == b"U" else kind + struct.pack(">H", 0) + address.encode() + b"\0"
+        self._macros("C", j=self._hostname, daemon_name="fastmail", v="fastmail")
+        await self._step("C", shown.encode() + b"\0" + rest, NO_CONNECT)
+        self._silent, self._done = self._done, False
+
+    async def hello(self, name: str, cipher: Sequence[object]) -> None:
+        self._hello, self._cipher = name, cipher
+        if self._idle:
+            return
+        if cipher:
+            self._macros("H", tls_version=str(cipher[1]), cipher=str(cipher[0]), cipher_bits=str(cipher[2]))
+        await self._step("H", (name or "unknown").encode() + b"\0", NO_HELO)
+        self._silent, self._done = self._done, False
+
+    async def mail(self, number: str, envelope: Envelope, words: Sequence[bytes]) -> None:
+        self._done = self.discards = False
+        self._number = number
+        if self._away or self._writer is None:
+            await self.connect()
+            if self._refusal is None:
+                await self.hello(self._hello, self._cipher)
+            if self._refusal is not None:
+                return
+        self._content = True
+        if self._idle:
+            return
+        self._macros(
+            "M",
+            i=number,
+            auth_authen=envelope.login,
+            auth_type="PLAIN" if envelope.login else "",
+            mail_addr=envelope.sender,
+            tls_version=str(self._cipher[1]) if self._cipher else "",
+        )
+        await self._step("M", b"\0".join([b"<" + envelope.sender.encode() + b">", *words, b""]), NO_MAIL)
+
+    async def rcpt(self, address: str, words: Sequence[bytes]) -> None:
+        if self._idle:
+            return
+        self._macros("R", rcpt_addr=address)
+        await self._step("R", b"\0".join([b"<" + address.encode() + b">", *words, b""]), NO_RCPT)
+        if self._refusal is not None:
+            self._done = False  # only this recipient is refused
+
+    async def data(self) -> None:
+        if not self._idle:
+            await self._step("T", b"", NO_DATA)
+
+    def ended(self) -> None:
+        """The message was answered for."""
+        self._content = self._done = False
+        self._fields, self._body = [], b""
+
+    def abort(self) -> None:
+        if self._content and self._writer is not None:
+            self._write("A", b"")
+        self.ended()
+
+    def close(self, quit: bool = False) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            if quit:
+                writer.write(struct.pack(">I", 1) + b"Q")
+            writer.close()
 
     # ---------------------------------------------------------------- packets
 
     def _write(self, command: str, data: bytes) -> None:
+        if self._writer is None:
+            raise MilterTrouble("the conversation is over")
         self._writer.write(struct.pack(">I", len(data) + 1) + command.encode() + data)
 
     async def _read(self) -> tuple[str, bytes]:
+        if self._writer is None:
+            raise MilterTrouble("the conversation is over")
         await self._writer.drain()
         (length,) = struct.unpack(">I", await self._reader.readexactly(4))
         if not 0 < length <= LARGEST:
@@ -135,8 +265,8 @@ class _Talk:
         return chr(packet[0]), packet[1:]
 
     async def _negotiate(self) -> None:
-        offer = 0x7F | NO_DATA | SKIP | LEADING_SPACE | sum(NO_REPLY.values()) | 0x100 | 0x800 | 0x20000
-        self._write("O", struct.pack(">III", VERSION, ACTIONS, offer & ~0x100))
+        offer = 0x7F | NO_DATA | SKIP | LEADING_SPACE | sum(NO_REPLY.values()) | 0x20000
+        self._write("O", struct.pack(">III", VERSION, ACTIONS, offer))
         answer, data = await self._read()
         if answer != "O" or len(data) < 12:
             raise MilterTrouble("no answer to the negotiation")
@@ -171,53 +301,47 @@ class _Talk:
             self._done = True
         elif answer in "rty":
             self._done = True
-            self._verdict.refusal = _refusal(answer, value)
+            self._refusal = _refusal(answer, value)
         elif answer == "d":
-            self._done = self._verdict.discard = True
+            self._done = self.discards = True
         elif answer not in "cs":
             raise MilterTrouble(f"answer {answer!r} is not known")
 
-    # ---------------------------------------------------------------- what is told
+    # ---------------------------------------------------------------- the message
 
-    async def _envelope(self) -> None:
-        about, envelope = self._about, self._about.envelope
-        address = envelope.peer if envelope.peer != "local" else ""
-        kind = b"U" if not address else b"6" if ":" in address else b"4"
-        shown = f"[{address}]" if address else "localhost"
-        place = kind if kind == b"U" else kind + struct.pack(">H", 0) + address.encode() + b"\0"
-        self._macros("C", j=about.hostname, daemon_name="fastmail", v="fastmail")
-        steps = [("C", shown.encode() + b"\0" + place, NO_CONNECT)]
-        steps.append(("H", (envelope.helo or "unknown").encode() + b"\0", NO_HELO))
-        for command, data, off in steps:
-            await self._step(command, data, off)
-            if self._done:
-                return
-        self._macros(
-            "M",
-            i=about.number,
-            auth_authen=envelope.login,
-            auth_type="PLAIN" if envelope.login else "",
-            mail_addr=envelope.sender,
-            tls_version="TLS" if about.tls else "",
-        )
-        await self._step("M", b"<" + envelope.sender.encode() + b">\0", NO_MAIL)
-        for address, _ in envelope.recipients:
-            if self._done:
-                return
-            self._macros("R", rcpt_addr=address)
-            await self._step("R", b"<" + address.encode() + b">\0", NO_RCPT)
-        if not self._done:
-            await self._step("T", b"", NO_DATA)
+    async def message(self, verdict: Verdict) -> None:
+        """Show it, and take what the filter makes of it into the verdict."""
+        if self._idle:
+            return
+        loop = asyncio.get_running_loop()
+        big = len(verdict.content) > BIG
+        self._changed = False
+        await (loop.run_in_executor(None, self._split, verdict.content) if big else _now(self._split, verdict.content))
+        await self._show(verdict, loop if big else None)
+        if self._changed and self._refusal is None:
+            verdict.content = await (loop.run_in_executor(None, self._joined) if big else _now(self._joined))
 
-    async def _message(self) -> None:
-        self._macros("L", i=self._about.number)
+    def _split(self, content: bytes) -> None:
+        head, _, body = content.partition(b"\n\n")
+        if content.startswith(b"\n"):
+            head, body = b"", content[1:]
+        self._fields = [(name, value) for name, value in _FIELD.findall(head + b"\n")]
+        self._body = body
+
+    def _joined(self) -> bytes:
+        return b"".join(name + b":" + value + b"\n" for name, value in self._fields) + b"\n" + self._body
+
+    async def _show(self, verdict: Verdict, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._macros("L", i=self._number)
         for name, value in list(self._fields):
             text = value if self._protocol & LEADING_SPACE else value.removeprefix(b" ")
             await self._step("L", name + b"\0" + text + b"\0", NO_HEADERS)
             if self._done:
                 return
         await self._step("N", b"", NO_EOH)
-        body = to_crlf(self._body) if self._body and not self._protocol & NO_BODY else b""
+        body = b""
+        if self._body and not self._protocol & NO_BODY:
+            body = await (loop.run_in_executor(None, to_crlf, self._body) if loop else _now(to_crlf, self._body))
         for start in range(0, len(body), CHUNK):
             if self._done:
                 return
@@ -225,7 +349,7 @@ class _Talk:
                 break
         if self._done:
             return
-        self._macros("E", i=self._about.number)
+        self._macros("E", i=self._number)
         self._write("E", b"")
         fresh: list[bytes] = []
         while True:
@@ -233,7 +357,7 @@ class _Talk:
             if answer == "b":
                 fresh.append(value)
             elif answer in "hime+2-eqp":
-                self._change(answer, value)
+                self._change(verdict, answer, value)
             else:
                 self._judge(answer, value)
                 break
@@ -243,7 +367,7 @@ class _Talk:
 
     # ---------------------------------------------------------------- what is changed
 
-    def _change(self, answer: str, value: bytes) -> None:
+    def _change(self, verdict: Verdict, answer: str, value: bytes) -> None:
         if answer in "him":
             index = -1
             if answer != "h":
@@ -252,13 +376,13 @@ class _Talk:
             name, text = value.split(b"\0")[:2]
             self._header(answer, index, name, to_lf(text))
         elif answer in "+2":
-            self._verdict.added.append(_path(value))
+            verdict.added.append(_path(value))
         elif answer == "-":
-            self._verdict.removed.append(_path(value))
+            verdict.removed.append(_path(value))
         elif answer == "e":
-            self._verdict.sender = _path(value)
+            verdict.sender = _path(value)
         elif answer == "q":
-            self._verdict.quarantine = value.rstrip(b"\0").decode("utf-8", "replace")[:200] or "quarantined"
+            verdict.quarantine = value.rstrip(b"\0").decode("utf-8", "replace")[:200] or "quarantined"
 
     def _header(self, answer: str, index: int, name: bytes, text: bytes) -> None:
         if not name or any(c <= 32 or c == 58 or c > 126 for c in name) or b"\0" in text:
@@ -294,3 +418,7 @@ def _refusal(answer: str, value: bytes) -> Outcome:
             text = " ".join(found.group(3).split()) or "refused"
             return Outcome(int(found.group(1)), found.group(2) or f"{found.group(1)[0]}.7.1", text[:400])
     return Outcome(550, "5.7.1", "the message was refused")
+
+
+async def _now(work: Callable[..., Any], *args: Any) -> Any:
+    return work(*args)

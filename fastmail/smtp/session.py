@@ -12,7 +12,7 @@ names (LMTP: one reply for each recipient). No limit is found out after memory w
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,8 @@ from fastmail.net.connection import Connection
 from fastmail.net.networks import Network, address_in
 from fastmail.queue.model import Rcpt
 from fastmail.smtp import envelope as grammar
-from fastmail.smtp import milter
-from fastmail.smtp.milter import Milter, Verdict
+from fastmail.smtp import xclient
+from fastmail.smtp.milter import Filters, Milter, Verdict
 from fastmail.smtp.table import COMMANDS, EOD_REPLIES, EXTENSIONS, HTTP, LMTP, MX, SUBMISSION
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -56,6 +56,7 @@ class Service:
     outbound: Outbound | None = None
     networks: Sequence[Network] = ()
     milters: Sequence[Milter] = ()
+    xclient: Sequence[Network] = ()
 
 
 class SmtpSession:
@@ -72,7 +73,9 @@ class SmtpSession:
         "_envelope",
         "_errors",
         "_failures",
+        "_filters",
         "_hello",
+        "_host",
         "_mail",
         "_over",
         "_reader",
@@ -88,6 +91,8 @@ class SmtpSession:
         self._service = service
         self._conn = connection
         self._hello = b""
+        self._host = connection.host  # who the peer is; XCLIENT may tell of another
+        self._filters: Filters | None = None
         self._errors = 0
         self._failures = 0
         self._user: AccountRecord | None = None
@@ -99,6 +104,8 @@ class SmtpSession:
 
     def _reset(self) -> None:
         """No mail transaction."""
+        if self._filters is not None:
+            self._filters.abort()
         self._envelope = Envelope()
         self._mail = False
         self._utf8 = False
@@ -117,9 +124,42 @@ class SmtpSession:
     # ---------------------------------------------------------------- connection's calls
 
     def connected(self) -> None:
+        self._conn.touch(self._service.limits.command_timeout)
+        if self._service.milters:
+            self._conn.run(self._greeting())
+        else:
+            self._welcome()
+
+    def _welcome(self) -> None:
         word = "LMTP" if self._service.kind == LMTP else "ESMTP"
         self._say(f"220 {self._service.hostname} {word} fastmail")
-        self._conn.touch(self._service.limits.command_timeout)
+
+    async def _greeting(self) -> None:
+        """Greet whom the filters let in (RFC 5321 3.1)."""
+        if self._filters is not None:
+            self._filters.close()
+        self._filters = Filters(self._service.milters, self._service.hostname, self._host)
+        refusal = await self._filters.connect()
+        if refusal is None:
+            self._welcome()
+            return
+        count("milter.refused")
+        code = 554 if refusal.code // 100 == 5 else 421
+        self._say(f"{code} {refusal.enhanced} {refusal.text}")
+        self._conn.close()
+
+    async def _consult(
+        self, question: Awaitable[Outcome | None], then: Callable[[], None], otherwise: Callable[[], None] | None = None
+    ) -> None:
+        """Ask the filters, and go on, or refuse."""
+        refusal = await question
+        if refusal is None:
+            then()
+            return
+        count("milter.refused")
+        if otherwise is not None:
+            otherwise()
+        self._bad(f"{refusal.code} {refusal.enhanced} {refusal.text}")
 
     def tls_started(self) -> None:
         self._hello = b""
@@ -138,6 +178,9 @@ class SmtpSession:
 
     def lost(self) -> None:
         self._reset()
+        if self._filters is not None:
+            self._filters.close()
+            self._filters = None
 
     def feed(self, data: memoryview) -> int:
         position = 0
@@ -230,12 +273,25 @@ class SmtpSession:
         """RFC 5321 4.1.1.1."""
         if self._greet(rest):
             self._envelope.protocol = "SMTP"
-            self._say(f"250 {self._service.hostname}")
+            self._greeted(lambda: self._say(f"250 {self._service.hostname}"))
+
+    def _greeted(self, then: Callable[[], None]) -> None:
+        if self._filters is None:
+            then()
+            return
+        cipher = self._conn.transport.get_extra_info("cipher") if self._conn.tls else None
+        self._conn.run(self._consult(self._filters.hello(self._envelope.helo, cipher or ()), then, self._forget_hello))
+
+    def _forget_hello(self) -> None:
+        self._hello = b""
 
     def do_ehlo(self, rest: bytes) -> None:
         """EHLO, and LMTP's LHLO."""
-        if not self._greet(rest):
-            return
+        if self._greet(rest):
+            self._greeted(self._offer)
+
+    def _offer(self) -> None:
+        """What this server can do, here and now."""
         lines = [self._service.hostname.encode(), *EXTENSIONS, b"SIZE %d" % self._service.limits.message_size]
         if self._service.outbound is not None and self._service.kind == SUBMISSION:
             lines.append(b"FUTURERELEASE %d %b" % (grammar.MOST_HELD, grammar.latest()))
@@ -248,7 +304,41 @@ class SmtpSession:
             lines.append(b"STARTTLS")
         if self._service.kind == SUBMISSION and self._may_authenticate():
             lines.append(b"AUTH " + " ".join(self._service.verifier.mechanisms(self._conn)).encode())
+        if self._may_xclient():
+            lines.append(xclient.OFFER)
         self._conn.write(b"".join(b"250-%s\r\n" % x for x in lines[:-1]) + b"250 %s\r\n" % lines[-1])
+
+    def _may_xclient(self) -> bool:
+        return any(address_in(self._conn.host, network) for network in self._service.xclient)
+
+    def do_xclient(self, rest: bytes) -> None:
+        """A test, or a proxy in front of us, says who the client is."""
+        if not self._may_xclient():
+            self._bad("550 5.7.1 XCLIENT is not allowed from your address")
+            return
+        if self._mail:
+            self._bad("503 5.5.1 a mail transaction is under way; RSET ends it")
+            return
+        try:
+            said = xclient.parse(rest)
+        except ValueError as error:
+            self._bad(f"501 5.5.4 {error}")
+            return
+        account = None
+        if said.login and self._service.kind == SUBMISSION:
+            account = self._service.deliverer.directory.account(said.login.lower())
+            if account is None:
+                self._bad("501 5.5.4 LOGIN names no account")
+                return
+        self._host = said.address or self._host
+        self._user = account
+        self._hello = b""
+        self._reset()
+        log.event("smtp.xclient", peer=self._conn.host, client=self._host, login=said.login)
+        if self._service.milters:
+            self._conn.run(self._greeting())
+        else:
+            self._welcome()
 
     def do_mail(self, rest: bytes) -> None:
         """RFC 5321 4.1.1.2, with the parameters of smtp.envelope."""
@@ -291,12 +381,20 @@ class SmtpSession:
             priority=0 if lowered else params.priority,
             login=self._user.address if self._user is not None else "",
             helo=hello,
-            peer=self._conn.host,
+            peer=self._host,
         )
         self._utf8 = params.utf8
         self._binary = params.body == b"BINARYMIME"
         self._envelope.protocol = self._protocol()
         self._announced = params.size
+        if self._filters is None:
+            self._begin_mail(lowered)
+            return
+        words = rest.rpartition(b">")[2].split()
+        question = self._filters.mail(trace.new_id(), self._envelope, words)
+        self._conn.run(self._consult(question, lambda: self._begin_mail(lowered), self._reset))
+
+    def _begin_mail(self, lowered: bool) -> None:
         self._mail = True
         if lowered:
             self._say("250 2.3.6 0 is the priority of this message: a higher one is for users")
@@ -330,9 +428,7 @@ class SmtpSession:
                 else:
                     self._bad("550 5.7.1 relaying denied: the domain is not of this server")
                 return
-            self._envelope.recipients.append((address, []))
-            self._envelope.asked.append(asked)
-            self._say("250 2.1.5 recipient ok")
+            self._add_rcpt(rest, asked, [])
             return
         records = directory.resolve(address)
         if not records:
@@ -345,7 +441,17 @@ class SmtpSession:
         if service.deliverer.full(records, self._announced):
             self._bad("552 5.2.2 mailbox is full")
             return
-        self._envelope.recipients.append((address, records))
+        self._add_rcpt(rest, asked, records)
+
+    def _add_rcpt(self, rest: bytes, asked: Rcpt, records: list[AccountRecord]) -> None:
+        if self._filters is None:
+            self._take_rcpt(asked, records)
+            return
+        question = self._filters.rcpt(asked.address, rest.rpartition(b">")[2].split())
+        self._conn.run(self._consult(question, lambda: self._take_rcpt(asked, records)))
+
+    def _take_rcpt(self, asked: Rcpt, records: list[AccountRecord]) -> None:
+        self._envelope.recipients.append((asked.address, records))
         self._envelope.asked.append(asked)
         self._say("250 2.1.5 recipient ok")
 
@@ -356,7 +462,7 @@ class SmtpSession:
             return False
         if service.kind == SUBMISSION:
             return self._user is not None
-        return any(address_in(self._conn.host, network) for network in service.networks)
+        return any(address_in(self._host, network) for network in service.networks)
 
     def _own_domain(self) -> str:
         """For ``<postmaster>`` without a domain (RFC 5321 4.5.1): the host's name, or the nearest domain above it."""
@@ -372,6 +478,12 @@ class SmtpSession:
         if self._binary:
             self._bad("503 5.5.1 BODY=BINARYMIME needs BDAT")
             return
+        if self._filters is None:
+            self._begin_data()
+        else:
+            self._conn.run(self._consult(self._filters.data(), self._begin_data, self._reset))
+
+    def _begin_data(self) -> None:
         self._begin_content(dots=True)
         self._say("354 end with CRLF . CRLF")
 
@@ -414,7 +526,8 @@ class SmtpSession:
 
     def do_help(self, rest: bytes) -> None:
         """RFC 5321 4.1.1.8."""
-        verbs = " ".join(v.decode() for v, c in COMMANDS.items() if self._service.kind in c.services)
+        known = [v.decode() for v, c in COMMANDS.items() if self._service.kind in c.services]
+        verbs = " ".join(verb for verb in known if verb != "XCLIENT" or self._may_xclient())
         self._say(f"214 2.0.0 {verbs}")
 
     def do_starttls(self, rest: bytes) -> None:
@@ -433,7 +546,8 @@ class SmtpSession:
 
     def _may_authenticate(self) -> bool:
         allowed = self._service.plaintext
-        return self._conn.tls or allowed is True or (allowed == "loopback" and self._conn.local)
+        near = self._conn.local and self._host == self._conn.host
+        return self._conn.tls or allowed is True or (allowed == "loopback" and near)
 
     def do_auth(self, rest: bytes) -> None:
         """RFC 4954 4."""
@@ -490,8 +604,8 @@ class SmtpSession:
             return
         if record is None:
             self._failures += 1
-            self._conn.blame(1, "failed logins")
-            log.event("login.failed", "warning", protocol="submission", login=claim.login, peer=self._conn.host)
+            self._blame(1, "failed logins")
+            log.event("login.failed", "warning", protocol="submission", login=claim.login, peer=self._host)
             await asyncio.sleep(limits.auth_failure_delay)
             self._say("535 5.7.8 login failed")
             if self._failures >= limits.auth_failures:
@@ -499,7 +613,7 @@ class SmtpSession:
                 self._conn.close()
             return
         self._user = record
-        log.event("login", protocol="submission", account=record.address, peer=self._conn.host)
+        log.event("login", protocol="submission", account=record.address, peer=self._host)
         self._say("235 2.7.0 logged in")
 
     # ---------------------------------------------------------------- content
@@ -623,19 +737,17 @@ class SmtpSession:
         service = self._service
         submitted_here = service.kind == SUBMISSION
         mailbox = "INBOX"
-        if service.milters:
-            about = milter.About(envelope, service.hostname, self._conn.tls, trace.new_id())
-            verdict = await milter.ask(service.milters, about, bytes(content))
+        if self._filters is not None:
+            verdict = await self._filters.message(bytes(content))
+            taken = Outcome(250, "2.0.0", "message taken")
             if verdict.refusal is not None or verdict.discard:
-                outcome = verdict.refusal or Outcome(250, "2.0.0", f"{about.number} taken")
-                log.event(
-                    "milter.verdict", id=about.number, sender=envelope.sender, reply=f"{outcome.code} {outcome.text}"
-                )
+                outcome = verdict.refusal or taken
+                log.event("milter.verdict", sender=envelope.sender, reply=f"{outcome.code} {outcome.text}")
                 return [outcome] * len(envelope.recipients)
             content = verdict.content
             self._apply(envelope, verdict)
             if not envelope.recipients:
-                return [Outcome(250, "2.0.0", f"{about.number} taken")]
+                return [taken]
             mailbox = "Junk" if verdict.quarantine else mailbox
         elsewhere = not all(records for _, records in envelope.recipients)
         if service.outbound is not None and (elsewhere or envelope.release):
@@ -665,6 +777,11 @@ class SmtpSession:
                 envelope.recipients.append((address, records))
                 envelope.asked.append(Rcpt(address))
 
+    def _blame(self, points: float, why: str) -> None:
+        """The peer's mistakes; not those of a host that speaks for many."""
+        if self._host == self._conn.host:
+            self._conn.blame(points, why)
+
     # ---------------------------------------------------------------- replies
 
     def _say(self, line: str) -> None:
@@ -676,7 +793,7 @@ class SmtpSession:
         self._say(line)
         if self._errors >= self._service.limits.errors:
             count("smtp.errors")
-            self._conn.blame(2, "too many errors")
+            self._blame(2, "too many errors")
             self._say("421 4.7.0 too many errors, closing")
             self._conn.close()
 

@@ -35,6 +35,7 @@ COMMANDS = {
     b"VRFY": Command("do_vrfy"),
     b"HELP": Command("do_help"),
     b"STARTTLS": Command("do_starttls", hello=True, args=False),
+    b"XCLIENT": Command("do_xclient", frozenset((MX, SUBMISSION))),
     b"AUTH": Command("do_auth", frozenset((SUBMISSION,)), hello=True),
 }
 HTTP = frozenset((b"GET", b"POST", b"CONNECT", b"HEAD", b"PUT", b"OPTIONS"))

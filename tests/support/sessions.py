@@ -132,7 +132,7 @@ class Bench:
             "pop3": lambda c: pop3.Pop3Session(pop3_service, c),
         }
         for kind in ("smtp", "submission", "lmtp"):
-            service = smtp.service(kind, **mail, **(outbound or {}))
+            service = smtp.service(kind, **{**mail, **(outbound or {})})
             self.makers[kind] = lambda c, service=service: smtp.SmtpSession(service, c)
 
     def open(self, protocol: str, host: str = "127.0.0.1") -> "Client":

@@ -21,6 +21,7 @@ class Filter:
         self.answers = answers
         self.protocol = protocol
         self.heard: list[tuple[str, bytes]] = []
+        self.judge: Callable[[bytes], bytes] | None = None  # of a recipient
         self.port = 0
 
     async def start(self) -> "Filter":
@@ -38,6 +39,12 @@ class Filter:
                 if command == "Q":
                     break
                 if command == "D":
+                    continue
+                if command == "A":
+                    continue
+                if command == "R" and self.judge is not None:
+                    answer = self.judge(data)
+                    writer.write(struct.pack(">I", len(answer)) + answer)
                     continue
                 default = [b"O" + struct.pack(">III", 6, 0x7F, self.protocol)] if command == "O" else [b"c"]
                 for answer in self.answers.get(command, default):
@@ -65,13 +72,17 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 async def deliver(path: Path, milters: list[Milter], *rcpts: str, kind: str = "smtp") -> tuple[bytes, list[bytes]]:
-    """(the reply to the message, messages of the user's INBOX and Junk)."""
+    """(the reply to the message, or the first that refuses; messages of the user's INBOX and Junk)."""
     bench = Bench(str(path), outbound={"milters": milters})
     client = bench.open(kind)
     hello = b"LHLO" if kind == "lmtp" else b"EHLO"
     to = b"".join(b"RCPT TO:<%b>\r\n" % one.encode() for one in rcpts or [USER])
-    await client.send(hello + b" me.test\r\nMAIL FROM:<a@b.test>\r\n" + to + b"DATA\r\n")
-    reply = await client.send(MESSAGE)
+    reply = await client.send(hello + b" me.test\r\nMAIL FROM:<a@b.test> SIZE=100\r\n" + to + b"DATA\r\n")
+    if reply.endswith(b"354 end with CRLF . CRLF\r\n"):
+        reply = await client.send(MESSAGE)
+    else:
+        reply = next(line + b"\r\n" for line in reply.splitlines() if line[:1] in b"45")
+    client.connection.connection_lost(None)
     boxes = bench.store.boxes.values()  # type: ignore[attr-defined]
     return reply, [bytes(m.content) for box in boxes for m in box.messages]
 
@@ -89,7 +100,7 @@ def test_what_a_filter_is_told(tmp_path: Path) -> None:
         assert [command for command, _ in one.heard if command != "D"] == list("OCHMRTLLLNBEQ")
         assert one.said("C") == [b"[127.0.0.1]\x004\x00\x00127.0.0.1\x00"]
         assert one.said("H") == [b"me.test\x00"]
-        assert one.said("M") == [b"<a@b.test>\x00"] and one.said("R") == [b"<user@example.test>\x00"]
+        assert one.said("M") == [b"<a@b.test>\x00SIZE=100\x00"] and one.said("R") == [b"<user@example.test>\x00"]
         assert one.said("L") == [b"Subject\x00hello\x00", b"X-Old\x00one\x00", b"X-Old\x00two\x00"]
         assert one.said("B") == [b"first line\r\n.second\r\n"]
         assert b"j\x00mx.example.test\x00" in one.said("D")[0]
@@ -104,12 +115,11 @@ def test_what_a_filter_is_told(tmp_path: Path) -> None:
         ("E", b"t", b"451 4.7.1 "),
         ("E", b"y550 5.7.9 spam, we think\x00", b"550 5.7.9 spam, we think"),
         ("E", b"y451 greylisted\x00", b"451 4.7.1 greylisted"),
-        ("R", b"t", b"451 4.7.1 "),
-        ("M", b"r", b"550 5.7.1 "),
-        ("C", b"r", b"550 5.7.1 "),
         ("B", b"r", b"550 5.7.1 "),
         ("L", b"y554 5.7.1 bad\r\nheader\x00", b"554 5.7.1 bad header"),
         ("E", b"d", b"250 2.0.0 "),
+        ("M", b"d", b"250 2.0.0 "),
+        ("R", b"d", b"250 2.0.0 "),
     ],
 )
 def test_verdicts(tmp_path: Path, stage: str, answer: bytes, reply: bytes) -> None:
@@ -118,6 +128,144 @@ def test_verdicts(tmp_path: Path, stage: str, answer: bytes, reply: bytes) -> No
         got, kept = await deliver(tmp_path, [milter(one)])
         assert got.startswith(reply) and got.count(b"\r\n") == 1
         assert kept == []
+
+    run(scenario)
+
+
+STAGES = [
+    ("C", b"", b"554 5.7.1 ", b""),
+    ("H", b"EHLO me.test\r\n", b"550 5.7.1 ", b"MAIL FROM:<a@b.test>\r\n"),
+    ("M", b"MAIL FROM:<a@b.test>\r\n", b"550 5.7.1 ", b"RCPT TO:<user@example.test>\r\n"),
+    ("R", b"RCPT TO:<user@example.test>\r\n", b"550 5.7.1 ", b"DATA\r\n"),
+    ("T", b"DATA\r\n", b"550 5.7.1 ", b"DATA\r\n"),
+]
+DIALOGUE = {
+    b"EHLO me.test\r\n": b"250",
+    b"MAIL FROM:<a@b.test>\r\n": b"250 2.1.0",
+    b"RCPT TO:<user@example.test>\r\n": b"250 2.1.5",
+    b"DATA\r\n": b"354",
+}
+
+
+@pytest.mark.parametrize(("stage", "command", "reply", "after"), STAGES)
+def test_a_filter_is_asked_at_every_stage(
+    tmp_path: Path, stage: str, command: bytes, reply: bytes, after: bytes
+) -> None:
+    """The command that a filter refuses gets its refusal, at once; and the session goes on without it."""
+
+    async def scenario() -> None:
+        one = await Filter({stage: [b"r"]}).start()
+        client = Bench(str(tmp_path), outbound={"milters": [milter(one)]}).open("smtp")
+        await client.settle()
+        if not command:
+            assert client.transport.data.startswith(reply) and client.transport.closed
+            return
+        assert client.transport.data.startswith(b"220 ")
+        for line, good in DIALOGUE.items():
+            got = await client.send(line)
+            if line == command:
+                assert got.startswith(reply) and got.count(b"\r\n") == 1
+                break
+            assert got.startswith(good)
+        assert (await client.send(after)).startswith((b"503 5.5.1", b"554 5.5.1"))
+        one.answers.clear()
+        for line, good in DIALOGUE.items():
+            assert (await client.send(line)).startswith(good) or line == b"MAIL FROM:<a@b.test>\r\n"
+        assert (await client.send(MESSAGE)).startswith(b"250 2.0.0")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("answer", "greeting"), [(b"t", b"421 4.7.1"), (b"y450 4.7.2 slow down\x00", b"421 4.7.2 slow down")]
+)
+def test_a_connection_may_be_put_off(tmp_path: Path, answer: bytes, greeting: bytes) -> None:
+    async def scenario() -> None:
+        one = await Filter({"C": [answer]}).start()
+        client = Bench(str(tmp_path), outbound={"milters": [milter(one)]}).open("smtp")
+        await client.settle()
+        assert client.transport.data.startswith(greeting) and client.transport.closed
+
+    run(scenario)
+
+
+def test_one_recipient_may_be_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one = await Filter({}).start()
+
+        def judge(data: bytes) -> bytes:
+            return b"y550 5.7.8 not for him\x00" if b"other" in data else b"c"
+
+        one.judge = judge
+        client = Bench(str(tmp_path), outbound={"milters": [milter(one)]}).open("smtp")
+        got = await client.send(
+            b"EHLO me\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\nRCPT TO:<other@example.test>\r\nDATA\r\n"
+        )
+        assert got.splitlines()[-3:] == [
+            b"250 2.1.5 recipient ok",
+            b"550 5.7.8 not for him",
+            b"354 end with CRLF . CRLF",
+        ]
+        assert (await client.send(MESSAGE)).startswith(b"250 2.0.0")
+
+    run(scenario)
+
+
+def test_a_session_is_one_conversation(tmp_path: Path) -> None:
+    """Several messages, RSET between them: the filter hears of the connection once, and of what was given up."""
+
+    async def scenario() -> None:
+        one = await Filter({}).start()
+        client = Bench(str(tmp_path), outbound={"milters": [milter(one)]}).open("smtp")
+        mail = b"MAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\n"
+        await client.send(b"EHLO me.test\r\n" + mail + b"RSET\r\n" + mail + b"DATA\r\n")
+        assert (await client.send(MESSAGE)).startswith(b"250")
+        await client.send(mail + b"DATA\r\n")
+        assert (await client.send(MESSAGE)).startswith(b"250")
+        await client.send(b"QUIT\r\n")
+        client.connection.connection_lost(None)
+        await one.ended()
+        commands = "".join(command for command, _ in one.heard if command != "D")
+        assert commands == "OCH" + "MRA" + "MRTLLLNBE" + "MRTLLLNBE" + "Q"
+
+    run(scenario)
+
+
+def test_chunks_are_shown_as_a_message(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one = await Filter({"T": [b"r"]}).start()
+        client = Bench(str(tmp_path), outbound={"milters": [milter(one)]}).open("smtp")
+        await client.send(b"EHLO me.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\n")
+        got = await client.send(b"BDAT 9\r\nA: b\r\n\r\nxBDAT 3 LAST\r\ny\r\n")
+        assert got.startswith(b"250 2.0.0 chunk") and got.splitlines()[-1].startswith(b"550 5.7.1")
+
+    run(scenario)
+
+
+def test_a_filter_that_was_away_is_asked_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one = await Filter({"M": []}).start()
+        client = Bench(str(tmp_path), outbound={"milters": [milter(one, timeout=0.2)]}).open("smtp")
+        await client.send(b"EHLO me.test\r\n")
+        assert (await client.send(b"MAIL FROM:<a@b.test>\r\n")).startswith(b"451 4.7.1")
+        one.answers.clear()
+        assert (await client.send(b"MAIL FROM:<a@b.test>\r\n")).startswith(b"250")
+        assert one.said("H") == [b"me.test\x00"] * 2
+
+    run(scenario)
+
+
+def test_a_large_message_is_changed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one = await Filter({"E": [b"hX-Seen\x00yes\x00", b"c"]}).start()
+        bench = Bench(str(tmp_path), outbound={"milters": [milter(one)]})
+        client = bench.open("smtp")
+        await client.send(b"EHLO me\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\nDATA\r\n")
+        body = b"x" * 70 + b"\r\n"
+        assert (await client.send(b"Subject: big\r\n\r\n" + body * 10000 + b".\r\n")).startswith(b"250")
+        (kept,) = [bytes(m.content) for box in bench.store.boxes.values() for m in box.messages]  # type: ignore[attr-defined]
+        assert b"Subject: big\nX-Seen: yes\n\n" in kept and kept.count(b"x\n") == 10000
+        assert b"".join(one.said("B")) == body * 10000
 
     run(scenario)
 
