@@ -13,9 +13,11 @@ from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
 from fastmail.directory import external
+from fastmail.directory.interface import AccountRecord
 from fastmail.directory.local import LocalDirectory
 from fastmail.dns.resolver import Resolver
 from fastmail.imap import session as imap
+from fastmail.imap import urlauth
 from fastmail.model.limits import Limits
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_time
@@ -220,9 +222,6 @@ class Assembly:
         def milters(addresses: list[str]) -> list[Milter]:
             return [Milter(address, filters.timeout, filters.otherwise) for address in addresses]
 
-        mx = smtp.service("smtp", milters=milters(filters.smtp), **mail)
-        submission = smtp.service("submission", milters=milters(filters.submission), **mail)
-        lmtp = smtp.service("lmtp", milters=milters(filters.lmtp), **mail)
         imap_service = imap.Service(
             store=self.store,
             account=self.deliverer.account,
@@ -237,6 +236,14 @@ class Assembly:
             filler=self.filler if config.store.search_index else None,
             **shared,  # type: ignore[arg-type]
         )
+
+        async def resolve_url(record: AccountRecord, url: str) -> bytes:
+            return await urlauth.submit(imap_service, self.deliverer.account(record), url)
+
+        mail["resolve_url"] = resolve_url
+        mx = smtp.service("smtp", milters=milters(filters.smtp), **mail)
+        submission = smtp.service("submission", milters=milters(filters.submission), **mail)
+        lmtp = smtp.service("lmtp", milters=milters(filters.lmtp), **mail)
         pop3_service = pop3.Service(
             store=self.store,
             account=self.deliverer.account,

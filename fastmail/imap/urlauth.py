@@ -1,5 +1,6 @@
-"""URLAUTH (RFC 4467) with URLAUTH=BINARY (RFC 5524): URLs that let others fetch a message or a part without a login of
-its owner. The mechanism is INTERNAL: a keyed digest, with a key for each mailbox that RESETKEY throws away.
+"""URLAUTH (RFC 4467) with URLAUTH=BINARY (RFC 5524), and what BURL (RFC 4468) asks of it: URLs that let others fetch a
+message or a part without a login of its owner. The mechanism is INTERNAL: a keyed digest, with a key for each mailbox
+that RESETKEY throws away.
 """
 
 import calendar
@@ -19,7 +20,7 @@ from fastmail.model.errors import CannotDo, MailError, NoPermission, NoSuchMailb
 from fastmail.store.interface import Account
 
 if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
+    from fastmail.imap.session import ImapSession, Service
 
 KEY = b"/urlauth"
 MOST = 100
@@ -38,7 +39,7 @@ def generate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -
         url = urls.parse(text)
         if url is None or not url.mailbox or not _ACCESS.search(text) or _TOKEN.fullmatch(text):
             raise ParseError("the URL of a message that ends in ;URLAUTH=access", at)
-        if _owner(session, url) != session.account:
+        if _owner(session.service, session.account, url) != session.account:
             raise CannotDo("the URL is not of this account")
         reader.sp()
         at = reader.pos
@@ -57,7 +58,7 @@ async def _generate(session: "ImapSession", tag: bytes, wanted: list[tuple[str, 
     assert session.account is not None
     made = []
     for text, url in wanted:
-        secret = await _secret(session, session.account, url, True)
+        secret = await _secret(session.service, session.account, url, True)
         if secret is None:
             raise NoSuchMailbox("mailbox does not exist")
         made.append(quote_always(f"{text}:internal:{_digest(secret, text)}".encode()))
@@ -76,10 +77,10 @@ def _digest(secret: bytes, text: str) -> str:
     return "01" + hmac.digest(secret, text.encode(), "sha256").hex()
 
 
-async def _secret(session: "ImapSession", account: Account, url: urls.Url, make: bool) -> bytes | None:
+async def _secret(service: "Service", account: Account, url: urls.Url, make: bool) -> bytes | None:
     """The mailbox's key."""
-    store = session.service.store
-    key = store.find(account, places.personal(session.service, url.mailbox))
+    store = service.store
+    key = store.find(account, places.personal(service, url.mailbox))
     if key is None:
         return None
     with store.snapshot(account) as snapshot:
@@ -90,13 +91,12 @@ async def _secret(session: "ImapSession", account: Account, url: urls.Url, make:
     return found
 
 
-def _owner(session: "ImapSession", url: urls.Url) -> Account | None:
-    directory = session.service.directory
+def _owner(service: "Service", own: Account | None, url: urls.Url) -> Account | None:
+    directory = service.directory
     for name in (url.user, f"{url.user}@{url.host}"):
         record = directory.account(name.lower()) if "@" in name else None
         if record is not None and record.enabled:
-            return session.service.account(record)
-    own = session.account
+            return service.account(record)
     return own if own is not None and own.address.partition("@")[0] == url.user.lower() else None
 
 
@@ -131,7 +131,7 @@ async def _fetch(session: "ImapSession", tag: bytes, wanted: list[tuple[str, lis
     for text, items in wanted:
         session.conn.write(b"* URLFETCH " + quote_always(text.encode()))
         try:
-            account, url = await _allowed(session, text)
+            account, url = await _allowed(session.service, session.account, text)
             if not items:
                 found = await urls.read(session.service, account, url, None)
                 session.conn.write(b" {%d}\r\n%b" % (len(found), found))
@@ -159,14 +159,24 @@ async def _item(session: "ImapSession", account: Account, url: urls.Url, item: b
     return b" (" + item + b" " + tilde + b"{%d}\r\n%b)" % (len(octets), octets)
 
 
-async def _allowed(session: "ImapSession", text: str) -> tuple[Account, urls.Url]:
-    """Whose message it is, when the URL is good for this session; CannotDo otherwise."""
+async def submit(service: "Service", login: Account, text: str) -> bytes:
+    """What a URL names, with CRLF, for a login of the submission service (RFC 4468 3.3); CannotDo when it is not for
+    it."""
+    account, url = await _allowed(service, login, text, True)
+    await service.store.open(account)
+    return await urls.read(service, account, url, None)
+
+
+async def _allowed(
+    service: "Service", who: Account | None, text: str, submits: bool = False
+) -> tuple[Account, urls.Url]:
+    """Whose message it is, when the URL is good for this login; CannotDo otherwise. ``submits``: it is to be sent."""
     token = _TOKEN.fullmatch(text)
     url = urls.parse(token.group(1)) if token is not None else None
-    account = _owner(session, url) if url is not None else None
-    if token is None or url is None or account is None or session.account is None:
+    account = _owner(service, who, url) if url is not None else None
+    if token is None or url is None or account is None or who is None:
         raise CannotDo("not an authorized URL")
-    secret = await _secret(session, account, url, False)
+    secret = await _secret(service, account, url, False)
     if secret is None or not hmac.compare_digest(_digest(secret, token.group(1)), token.group(2).lower()):
         raise CannotDo("the URL is not authorized")
     expire = _EXPIRE.search(text)
@@ -174,8 +184,8 @@ async def _allowed(session: "ImapSession", text: str) -> tuple[Account, urls.Url
         raise CannotDo("the URL has expired")
     access = _ACCESS.search(text)
     kind, _, user = access.group(1).lower().partition("+") if access is not None else ("", "", "")
-    mine = session.account.address
-    if kind in ("anonymous", "authuser") or (kind == "user" and user in (mine, mine.partition("@")[0])):
+    own = user in (who.address, who.address.partition("@")[0])
+    if kind in ("anonymous", "authuser") or (own and (kind == "user" or (submits and kind == "submit"))):
         return account, url
     raise CannotDo("the URL is for somebody else")
 

@@ -29,6 +29,7 @@ COMMANDS = {
     b"RCPT": Command("do_rcpt", hello=True, mail=True),
     b"DATA": Command("do_data", hello=True, mail=True, rcpt=True, args=False),
     b"BDAT": Command("do_bdat", hello=True, mail=True),
+    b"BURL": Command("do_burl", frozenset((SUBMISSION,)), hello=True, mail=True),
     b"RSET": Command("do_rset", args=False),
     b"NOOP": Command("do_noop"),
     b"QUIT": Command("do_quit", args=False),

@@ -475,8 +475,7 @@ def test_only_users_and_trusted_networks_relay(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with world(tmp_path) as w:
             for service in ("smtp", "submission"):
-                client = w.bench.open(service)
-                client.connection.host = "192.0.2.1"
+                client = w.bench.open(service, host="192.0.2.1")
                 got = await client.send(b"EHLO a\r\nMAIL FROM:<x@y.test>\r\nRCPT TO:<you@far.test>\r\n")
                 assert b"550 5.7.1 relaying denied" in got or b"530" in got
             trusted = w.bench.open("smtp")

@@ -8,6 +8,7 @@ from fastmail.auth.verifier import Verifier
 from fastmail.delivery.deliver import Deliverer
 from fastmail.directory.interface import AccountRecord, lookup
 from fastmail.imap import session as imap
+from fastmail.imap import urlauth
 from fastmail.model.limits import Limits
 from fastmail.model.quota import Quota
 from fastmail.net.connection import Connection
@@ -131,6 +132,11 @@ class Bench:
             "imap": lambda c: imap.ImapSession(imap_service, c),
             "pop3": lambda c: pop3.Pop3Session(pop3_service, c),
         }
+
+        async def resolve_url(record: AccountRecord, url: str) -> bytes:
+            return await urlauth.submit(imap_service, self.deliverer.account(record), url)
+
+        mail["resolve_url"] = resolve_url
         for kind in ("smtp", "submission", "lmtp"):
             service = smtp.service(kind, **{**mail, **(outbound or {})})
             self.makers[kind] = lambda c, service=service: smtp.SmtpSession(service, c)
