@@ -20,7 +20,8 @@ SETTLE = 3.0
 
 @dataclass(slots=True)
 class Target:
-    """A server under load. ``ports`` by protocol; ``pattern``: its users, with a %d; ``big``: the user for IMAP."""
+    """A server under load. ``ports`` by protocol; ``pattern``: its users, with a %d; ``big``: the user for IMAP;
+    ``directory``: where it lies, when it is ours."""
 
     host: str
     ports: dict[str, int]
@@ -29,6 +30,7 @@ class Target:
     big: str
     pid: int = 0
     users: int = USERS
+    directory: str = ""
 
     @property
     def everybody(self) -> list[str]:

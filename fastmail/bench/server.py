@@ -29,8 +29,8 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def running(parent: str, content: str, workers: int) -> Iterator[Target]:
-    """A server on the disk that ``parent`` lies on."""
+def running(parent: str, content: str, workers: int, extra: str = "") -> Iterator[Target]:
+    """A server on the disk that ``parent`` lies on; ``extra``: more of its configuration."""
     directory = tempfile.mkdtemp(prefix="fastmail-bench-", dir=parent or None)
     process: subprocess.Popen[bytes] | None = None
     try:
@@ -46,7 +46,7 @@ def running(parent: str, content: str, workers: int) -> Iterator[Target]:
         text = "\n".join(lines).replace('content = "maildir"', f'content = "{content}"')
         text = text.replace("[server]", f"[server]\nworkers = {workers}")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(text + '\n[log]\nlevel = "warning"\n')
+            file.write(text + '\n[log]\nlevel = "warning"\n' + extra)
         users = LocalDirectory(os.path.join(directory, "data"))
         names = [f"u{n}@bench.example" for n in range(USERS)]
         users.add_accounts([(name, "{PLAIN}secret") for name in [*names, "big@bench.example"]], replace=True)
@@ -55,7 +55,9 @@ def running(parent: str, content: str, workers: int) -> Iterator[Target]:
         with open(os.path.join(directory, "log"), "wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
         _wait(process, list(ports.values()), os.path.join(directory, "log"))
-        yield Target("127.0.0.1", ports, "u%d@bench.example", "secret", "big@bench.example", process.pid)
+        yield Target(
+            "127.0.0.1", ports, "u%d@bench.example", "secret", "big@bench.example", process.pid, directory=directory
+        )
     finally:
         if process is not None:
             process.terminate()

@@ -1,10 +1,9 @@
-"""Two servers, a queue between them: commands, crashes, and Postfix as the other side where it is installed."""
+"""Two servers, a queue between them: commands, crashes, and Postfix, Exim and OpenSMTPD as the other side where they are
+installed."""
 
+import email
 import json
-import os
-import shutil
 import smtplib
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.journey.test_clients import letter, unverified
+from tests.support import mtas
 from tests.support.hosts import dead_port
-from tests.support.server import Server, free_ports
+from tests.support.server import Server
 
 
 @pytest.fixture(scope="module")
@@ -133,48 +133,31 @@ def test_a_kill_loses_nothing_that_was_queued(near: Server, far: Server) -> None
     assert len(arrived) - len(told) <= 4 * 20
 
 
-@pytest.fixture
-def postfix(tmp_path: Path, far: Server) -> Iterator[int]:
-    """A private Postfix that takes mail for example.test, and hands it to the far server: its port."""
-    if shutil.which("postfix", path=os.environ.get("PATH", "") + ":/usr/sbin") is None or os.geteuid() != 0:
-        pytest.skip("Postfix (Debian package postfix) is not installed here, or this is not root")
-    (port,) = free_ports(1)
-    base = tmp_path / "pf"
-    for name in ("etc", "spool", "data"):
-        (base / name).mkdir(parents=True)
-    shutil.chown(base / "data", "postfix")
-    os.chmod(tmp_path, 0o755)
-    for parent in tmp_path.parents:
-        if str(parent).startswith("/tmp/") and parent.stat().st_uid == os.geteuid():
-            os.chmod(parent, parent.stat().st_mode | 0o011)
-    (base / "etc" / "main.cf").write_text(
-        f"compatibility_level = 3.6\nmyhostname = pf.test\nmydestination =\ninet_interfaces = 127.0.0.1\n"
-        f"queue_directory = {base}/spool\ndata_directory = {base}/data\nmail_owner = postfix\nsetgid_group = postdrop\n"
-        f"command_directory = /usr/sbin\ndaemon_directory = /usr/lib/postfix/sbin\nmynetworks = 127.0.0.0/8\n"
-        f"relayhost =\ntransport_maps = inline:{{ example.test=smtp:[127.0.0.1]:{far.ports['smtp']} }}\n"
-        f"relay_domains = example.test\nsmtputf8_enable = no\nmaillog_file = {base}/log\n"
-        f"maillog_file_prefixes = {base}\nsmtp_tls_security_level = may\n"
-    )
-    master = Path("/etc/postfix/master.cf")
-    source = master if master.exists() else Path("/usr/share/postfix/master.cf.dist")
-    lines = [line for line in source.read_text().splitlines() if not line.startswith("smtp      inet")]
-    (base / "etc" / "master.cf").write_text(
-        f"127.0.0.1:{port} inet n - n - - smtpd\n" + "\n".join(lines).replace(" y ", " n ") + "\n"
-    )
-    command = ["/usr/sbin/postfix", "-c", str(base / "etc")]
-    done = subprocess.run([*command, "start"], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"this Postfix does not start privately: {done.stderr[-200:]}")
-    yield port
-    subprocess.run([*command, "stop"], capture_output=True)
-
-
-def test_by_way_of_postfix(tmp_path: Path, near: Server, far: Server, postfix: int) -> None:
-    text = near.config.read_text()
-    near.config.write_text(text.replace(f"smtp:127.0.0.1:{far.ports['smtp']}", f"smtp:127.0.0.1:{postfix}"))
-    near.stop()
-    near.start()
-    for n in range(5):
-        send(near, far.user, subject=f"postfix {n}")
-    until(lambda: {f"postfix {n}" for n in range(5)} <= set(subjects(far)), 30.0)
-    assert queued(near) == []
+@pytest.mark.parametrize("mta", [mtas.postfix, mtas.exim, mtas.opensmtpd])
+def test_by_way_of_another_mta(tmp_path: Path, near: Server, far: Server, mta: mtas.Mta) -> None:
+    """Both directions: it takes mail from us, and hands it to us, all that we hand over, once, as it was."""
+    with mta(tmp_path / "mta", far.ports["smtp"]) as port:
+        text = near.config.read_text()
+        near.config.write_text(text.replace(f"smtp:127.0.0.1:{far.ports['smtp']}", f"smtp:127.0.0.1:{port}"))
+        near.stop()
+        near.start()
+        before = subjects(far)
+        for n in range(5):
+            send(near, far.user, subject=f"{mta.__name__} {n}")
+        wanted = [f"{mta.__name__} {n}" for n in range(5)]
+        until(lambda: set(wanted) <= set(subjects(far)), 40.0)
+        assert [one for one in subjects(far) if one not in before] == wanted
+        assert queued(near) == []
+        with smtplib.SMTP("127.0.0.1", near.ports["submission"], timeout=20) as smtp:  # 8 bits, dots, a long line
+            smtp.starttls(context=unverified())
+            smtp.login("me@near.test", near.password)
+            body = ".\r\n..two\r\nna\u00efve \u20ac\r\n" + "x" * 900 + "\r\n"
+            head = f"From: me@near.test\r\nTo: {far.user}\r\nSubject: odd {mta.__name__}\r\nMIME-Version: 1.0\r\n"
+            kind = "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+            options = ["BODY=8BITMIME"]
+            smtp.sendmail("me@near.test", [far.user], (head + kind + body).encode(), options)
+        until(lambda: f"odd {mta.__name__}" in subjects(far), 40.0)
+        (path,) = [p for p in far.maildir().glob("[nc]*/*") if f"Subject: odd {mta.__name__}\n" in p.read_text()]
+        message = email.message_from_bytes(path.read_bytes())
+        assert message.get_payload(decode=True) == body.replace("\r\n", "\n").encode()
+        assert len(message.get_all("Received") or []) == 3
