@@ -184,7 +184,9 @@ def main() -> int:
         return 2
     os.environ["PATH"] = path
     found = measure(options.dir, options.rounds, options.messages, options.content)
-    version = subprocess.run(["postconf", "-h", "mail_version"], capture_output=True, text=True, check=False).stdout
+    version = subprocess.run(
+        ["postconf", "-d", "-h", "mail_version"], capture_output=True, text=True, check=False
+    ).stdout
     (HERE / "relay.md").write_text(
         f"""# Beside Postfix
 

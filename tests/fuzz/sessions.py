@@ -16,6 +16,7 @@ from pathlib import Path
 
 from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
+from fastmail.net import networks
 from fastmail.queue import routes
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
@@ -86,6 +87,16 @@ SPICE = [
         b"TO:<",
         b"SIZE=",
         b"BDAT 3 LAST\r\nabc",
+    ),
+    *(
+        b" BY=120;RT",
+        b" BY=-999999999;N",
+        b" MT-PRIORITY=-9",
+        b" REQUIRETLS",
+        rb" ORCPT=utf-8;a\x{10FFFF}",
+        b" ORCPT=rfc822;+41",
+        b"BURL imap://user%40example.test@mx.example.test/INBOX/;UID=1;URLAUTH=anonymous:internal:01 LAST\r\n",
+        b"XCLIENT ADDR=192.0.2.1 LOGIN=user@example.test HELO=+41\r\n",
     ),
 ]
 
@@ -167,7 +178,8 @@ async def main(options: argparse.Namespace) -> int:
             outbound = Outbound(
                 spool, table, Schedule(), "mx.example.test", 100, lambda d: d == "example.test", history
             )
-            bench = Bench(place, outbound={"outbound": outbound}, errors=1000, message_size=100_000)
+            relay = {"outbound": outbound, "xclient": [networks.parse("127.0.0.0/8")]}
+            bench = Bench(place, outbound=relay, errors=1000, message_size=100_000)
             bench.imap.filler = Filler(FullText(place), bench.store)
             until = min(deadline, time.monotonic() + 10)
             while time.monotonic() < until:
