@@ -79,7 +79,7 @@ class Filters:
     async def mail(self, number: str, envelope: Envelope, words: Sequence[bytes]) -> Outcome | None:
         """``number``: how logs call the message; ``words``: the parameters of the command."""
         self._asked_data = False
-        return await self._each(lambda talk: talk.mail(number, envelope, words))
+        return await self._each(lambda talk: talk.mail(number, envelope, words), again=True)
 
     async def rcpt(self, address: str, words: Sequence[bytes]) -> Outcome | None:
         return await self._each(lambda talk: talk.rcpt(address, words))
@@ -95,15 +95,16 @@ class Filters:
             verdict.refusal = await self.data()
         for talk in self._talks:
             if verdict.refusal is None and not verdict.discard:
-                verdict.refusal = await talk.guarded(talk.message(verdict))
+                verdict.refusal = await talk.guarded(lambda talk: talk.message(verdict))
                 verdict.discard = verdict.discard or talk.discards
-        for talk in self._talks:
-            talk.ended()
+        self.abort()  # for those that were not shown all of it
         return verdict
 
-    async def _each(self, ask: Callable[["_Talk"], Awaitable[None]], early: bool = False) -> Outcome | None:
+    async def _each(
+        self, ask: Callable[["_Talk"], Awaitable[None]], early: bool = False, again: bool = False
+    ) -> Outcome | None:
         for talk in self._talks:
-            refusal = await talk.guarded(ask(talk), early)
+            refusal = await talk.guarded(ask, early, again)
             if refusal is not None:
                 return refusal
         return None
@@ -142,30 +143,37 @@ class _Talk:
         self._body = b""
         self._changed = False
 
-    async def guarded(self, stage: Awaitable[None], early: bool = False) -> Outcome | None:
-        """Run a stage; the reply that refuses it, or stands in for the filter when that fails. Before MAIL (``early``)
-        nothing stands in: it may be back by then."""
+    async def guarded(
+        self, stage: Callable[["_Talk"], Awaitable[None]], early: bool = False, again: bool = False
+    ) -> Outcome | None:
+        """Run a stage; the reply that refuses it, or stands in for the filter when that fails, and from then on until
+        it is asked ``again``. Before MAIL (``early``) nothing stands in: it may be back by then."""
         self._refusal = None
+        if self._away and not again:
+            return None if early else self._stand_in()
         try:
             async with asyncio.timeout(self._milter.timeout):
-                await stage
+                await stage(self)
         except (MilterTrouble, OSError, TimeoutError, asyncio.IncompleteReadError, ValueError, struct.error) as error:
             count("milter.failed")
             otherwise = self._milter.otherwise
             log.event("milter.failed", "warning", milter=self._milter.address, error=error or "timeout", then=otherwise)
             self._away = True
             self.close()
-            if early:
-                return None
-            if otherwise == "reject":
-                return Outcome(550, "5.7.1", "the message can not be checked")
-            if otherwise != "accept":
-                return Outcome(451, "4.7.1", "the message can not be checked now, try again later")
+            return None if early else self._stand_in()
         return self._refusal
+
+    def _stand_in(self) -> Outcome | None:
+        """The reply for a filter that is away."""
+        if self._milter.otherwise == "reject":
+            return Outcome(550, "5.7.1", "the message can not be checked")
+        if self._milter.otherwise != "accept":
+            return Outcome(451, "4.7.1", "the message can not be checked now, try again later")
+        return None
 
     @property
     def _idle(self) -> bool:
-        return self._silent or self._done or self._away
+        return self._silent or self._done
 
     # ---------------------------------------------------------------- stages
 
@@ -217,6 +225,7 @@ class _Talk:
             tls_version=str(self._cipher[1]) if self._cipher else "",
         )
         await self._step("M", b"\0".join([b"<" + envelope.sender.encode() + b">", *words, b""]), NO_MAIL)
+        self._content = self._refusal is None
 
     async def rcpt(self, address: str, words: Sequence[bytes]) -> None:
         if self._idle:
@@ -230,15 +239,12 @@ class _Talk:
         if not self._idle:
             await self._step("T", b"", NO_DATA)
 
-    def ended(self) -> None:
-        """The message was answered for."""
-        self._content = self._done = False
-        self._fields, self._body = [], b""
-
     def abort(self) -> None:
+        """The transaction is over; the filter is told when it has not seen its end."""
         if self._content and self._writer is not None:
             self._write("A", b"")
-        self.ended()
+        self._content = self._done = False
+        self._fields, self._body = [], b""
 
     def close(self, quit: bool = False) -> None:
         writer, self._writer = self._writer, None
@@ -318,6 +324,7 @@ class _Talk:
         self._changed = False
         await (loop.run_in_executor(None, self._split, verdict.content) if big else _now(self._split, verdict.content))
         await self._show(verdict, loop if big else None)
+        self._content = False
         if self._changed and self._refusal is None:
             verdict.content = await (loop.run_in_executor(None, self._joined) if big else _now(self._joined))
 

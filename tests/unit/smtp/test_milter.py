@@ -255,6 +255,22 @@ def test_a_filter_that_was_away_is_asked_again(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_a_filter_that_dies_lets_nothing_pass(tmp_path: Path) -> None:
+    """Between two recipients: from there on everything of this message is answered for it."""
+
+    async def scenario() -> None:
+        one = await Filter({}).start()
+        one.judge = lambda data: b"c" if b"user" in data else b"?"
+        client = Bench(str(tmp_path), outbound={"milters": [milter(one)]}).open("smtp")
+        got = await client.send(
+            b"EHLO me\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\nRCPT TO:<other@example.test>\r\n"
+            b"RCPT TO:<user@any.test>\r\nDATA\r\n"
+        )
+        assert [line[:9] for line in got.splitlines()[-4:]] == [b"250 2.1.5"] + [b"451 4.7.1"] * 3
+
+    run(scenario)
+
+
 def test_a_large_message_is_changed(tmp_path: Path) -> None:
     async def scenario() -> None:
         one = await Filter({"E": [b"hX-Seen\x00yes\x00", b"c"]}).start()
