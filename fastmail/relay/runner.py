@@ -78,7 +78,13 @@ class Down(Exception):
     """No host of a destination can be reached; str() says why."""
 
 
-GONE = {NoSuchDomain: "5.1.2", NullMx: "5.1.10", Loops: "5.4.6", Expired: "5.4.7", NoTls: "5.7.10"}
+GONE = {  # code (556: RFC 7505 4.2) and status
+    NoSuchDomain: (550, "5.1.2"),
+    NullMx: (556, "5.1.10"),
+    Loops: (550, "5.4.6"),
+    Expired: (550, "5.4.7"),
+    NoTls: (550, "5.7.10"),
+}
 
 
 class Runner:
@@ -279,8 +285,8 @@ class Runner:
             client = client if client is not None and client.usable else await self._client(destination)
             sent = await client.send(_sending(item, job.recipients, content))
         except tuple(GONE) as error:
-            code = "5.7.30" if "REQUIRETLS" in str(error) else GONE[type(error)]
-            reply = Reply(550, code, str(error))
+            code, status = GONE[type(error)]
+            reply = Reply(code, "5.7.30" if "REQUIRETLS" in str(error) else status, str(error))
             await self._settle(job, item, [reply] * len(job.recipients), "", content, "")
             return client if isinstance(error, Expired) else None
         except Down as down:
@@ -374,7 +380,7 @@ class Runner:
         envelope = Envelope(item.sender, helo=item.helo, peer=item.peer, protocol=item.protocol)
         replies: dict[str, Reply] = {}
         if item.by_mode.startswith("R") and item.by <= time.time():
-            expired = Reply(550, GONE[Expired], "its time of delivery is over")
+            expired = Reply(*GONE[Expired], "its time of delivery is over")
             await self._settle(job, item, [expired] * len(job.recipients), "", content, "")
             return
         for rcpt in job.recipients:

@@ -244,6 +244,7 @@ def test_what_the_dns_says_for_good(tmp_path: Path, domain: str, status: str, wo
             await w.drained()
             (bounce,) = await w.inbox()
             assert report(bounce)["Status"] == status
+            assert (" 556 " in bounce.as_string()) == (domain == "null.test")
             assert words in bounce.as_string()
 
     run(scenario)

@@ -1,0 +1,125 @@
+"""A name server that lies, babbles or loops: every question ends soon, with an answer or as trouble that only defers."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+import pytest
+
+from fastmail.dns.resolver import LookupFailed, NoSuchDomain, NullMx, Resolver
+
+Answer = Callable[[dns.message.Message], bytes]
+
+
+class Liar(asyncio.DatagramProtocol):
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
+        self.transport.sendto(self.answer(dns.message.from_wire(data)), peer)  # type: ignore[attr-defined]
+
+
+def reply(query: dns.message.Message, *records: tuple[str, str, str]) -> dns.message.Message:
+    made = dns.message.make_response(query)
+    made.flags |= dns.flags.RA
+    for name, kind, text in records:
+        made.answer.append(dns.rrset.from_text(name, 60, "IN", kind, text))
+    return made
+
+
+def cname_loop(query: dns.message.Message) -> bytes:
+    return reply(query, ("far.test.", "CNAME", "b.test."), ("b.test.", "CNAME", "far.test.")).to_wire()
+
+
+def long_chain(query: dns.message.Message) -> bytes:
+    names = ["far.test."] + [f"c{n}.test." for n in range(40)]
+    return reply(query, *((a, "CNAME", b) for a, b in itertools.pairwise(names))).to_wire()
+
+
+def noise(query: dns.message.Message) -> bytes:
+    return random.Random(1).randbytes(400)
+
+
+def half(query: dns.message.Message) -> bytes:
+    return reply(query, ("far.test.", "MX", "10 mail.far.test.")).to_wire()[:-5]
+
+
+def another_id(query: dns.message.Message) -> bytes:
+    query.id ^= 1
+    return reply(query, ("far.test.", "MX", "10 evil.test.")).to_wire()
+
+
+def another_question(query: dns.message.Message) -> bytes:
+    other = dns.message.make_query("evil.test.", "MX", id=query.id)
+    return reply(other, ("evil.test.", "MX", "10 evil.test.")).to_wire()
+
+
+def other_records(query: dns.message.Message) -> bytes:
+    return reply(query, ("evil.test.", "MX", "10 evil.test.")).to_wire()
+
+
+def refused(query: dns.message.Message) -> bytes:
+    made = reply(query)
+    made.set_rcode(dns.rcode.REFUSED)
+    return made.to_wire()
+
+
+def cut_short(query: dns.message.Message) -> bytes:
+    made = reply(query)
+    made.flags |= dns.flags.TC  # and nobody listens by TCP
+    return made.to_wire()
+
+
+async def asked(answer: Answer) -> list[str]:
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: Liar(answer), local_addr=("127.0.0.1", 0)
+    )
+    resolver = Resolver([f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"])
+    resolver._resolver.lifetime = 0.7
+    try:
+        async with asyncio.timeout(5):
+            return [one.host for one in await resolver.mx("far.test")]
+    finally:
+        transport.close()
+
+
+@pytest.mark.parametrize(
+    "answer", [cname_loop, long_chain, noise, half, another_id, another_question, refused, cut_short]
+)
+def test_trouble_defers(answer: Answer) -> None:
+    with pytest.raises(LookupFailed):
+        asyncio.run(asked(answer))
+
+
+def test_records_that_nobody_asked_for_do_not_count() -> None:
+    assert asyncio.run(asked(other_records)) == ["far.test"]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"), [("0 .", NullMx), ("10 " + ".".join(["a" * 60] * 4) + ".", None), (r"10 a\000b.test.", None)]
+)
+def test_odd_hosts(text: str, error: type[Exception] | None) -> None:
+    def answer(query: dns.message.Message) -> bytes:
+        return reply(query, ("far.test.", "MX", text)).to_wire()
+
+    if error is not None:
+        with pytest.raises(error):
+            asyncio.run(asked(answer))
+        return
+    (host,) = asyncio.run(asked(answer))
+    assert "\0" not in host
+
+
+def test_names_that_are_none() -> None:
+    for name in ("a..b", "x" * 70 + ".test", ".".join(["a" * 60] * 6), "\ud800.test"):
+        with pytest.raises(NoSuchDomain):
+            asyncio.run(Resolver(["127.0.0.1:1"]).mx(name))
