@@ -10,6 +10,9 @@ IN_IGNORED: int
 def rename_batch(pairs: list[tuple[bytes, bytes]]) -> list[int]: ...
 def sync_dirs(paths: list[bytes]) -> list[int]: ...
 def unlink_batch(paths: list[bytes]) -> list[int]: ...
+def touch_batch(paths: list[bytes]) -> None:
+    """Bring files into memory, as many as are some megabytes."""
+
 def read_file(path: bytes, nowait: bool = False) -> bytes | None:
     """A regular file's octets; with ``nowait`` None when the page cache does not hold them. OSError otherwise."""
 

@@ -154,7 +154,11 @@ async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked
         messages.append(await _message(content, one))
     if old is None:
         check(store, account, sum(message.size for message in messages), len(messages))
-    kept = await store.append(account, key, messages)
+    selected = session.selected
+    claim = selected is not None and key == selected.key and not selected.readonly and not session.rev2
+    kept = await store.append(account, key, messages, claim)
+    if selected is not None and kept.recent[0] < kept.recent[1] and session.selected is selected:
+        selected.recent = selected.recent.plus(UidSet.of_ranges((kept.recent[0], kept.recent[1] - 1)))
     code = b"[APPENDUID %d %b]" % (kept.uidvalidity, UidSet.of(kept.uids).octets())
     text = b"OK " + code + b" APPEND completed"
     if old is not None:

@@ -171,7 +171,7 @@ def _changed(
 class Job:
     """One FETCH under way."""
 
-    __slots__ = ("gone", "missing", "plan", "selected", "session", "uids", "unknown", "unreadable")
+    __slots__ = ("ahead", "gone", "missing", "plan", "selected", "session", "uids", "unknown", "unreadable")
 
     def __init__(self, session: "ImapSession", selected: Selected, plan: Plan, uids: UidSet) -> None:
         self.session = session
@@ -182,6 +182,7 @@ class Job:
         self.gone = 0
         self.unreadable = 0
         self.unknown = 0
+        self.ahead = 0  # the first message for which contents were fetched ahead
 
     def block(self, uids: UidSet) -> UidSet:
         """Render from the index about one block of the responses for ``uids``; returns those that are left."""
@@ -245,15 +246,25 @@ class Job:
         self.gone += len(tried) - count
         return uids.minus(tried), stuck
 
+    async def _some(self, uids: UidSet, seen: UidSet | None) -> UidSet:
+        """Some messages with their content; those that are left. What lies on the disk is brought into memory for many
+        messages at once."""
+        rest, stuck = self.ready(uids, seen)
+        if not stuck:
+            return rest
+        if self.plan.needs_content and len(rest) > 1 and rest.first != self.ahead:
+            self.ahead = rest.first
+            await self.session.service.store.fetch_ahead(self.selected.account, self.selected.key, rest)
+            return rest
+        await self._one(rest.first, seen)
+        return rest.minus(UidSet.of_ranges((1, rest.first)))
+
     async def render(self) -> None:
         """All responses, without setting \\Seen and without a tagged reply."""
         rest = self.uids
         while rest:
             if self.plan.one_by_one:
-                rest, stuck = self.ready(rest, None)
-                if stuck:
-                    await self._one(rest.first, None)
-                    rest = rest.minus(UidSet.of_ranges((1, rest.first)))
+                rest = await self._some(rest, None)
             else:
                 rest = self.block(rest)
             await self.session.conn.drain()
@@ -288,10 +299,7 @@ class Job:
         if plan.one_by_one:
             rest = self.uids
             while rest:
-                rest, stuck = self.ready(rest, seen)
-                if stuck:
-                    await self._one(rest.first, seen)
-                    rest = rest.minus(UidSet.of_ranges((1, rest.first)))
+                rest = await self._some(rest, seen)
                 if rest:
                     await session.conn.drain()
         else:

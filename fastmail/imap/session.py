@@ -487,7 +487,7 @@ class ImapSession:
             self.fail(tag, error)
             return
         if work is not None:
-            self.conn.run(self._guarded(tag, work))
+            self.conn.run_now(self._guarded(tag, work))
 
     async def _guarded(self, tag: bytes, work: Any) -> None:
         try:

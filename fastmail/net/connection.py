@@ -11,8 +11,9 @@ before TLS starts is dropped and never seen by the session (RFC 3207 4.2, RFC 90
 import asyncio
 import contextlib
 import time
+import types
 import zlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastmail.model.errors import MailError
@@ -264,6 +265,22 @@ class Connection(asyncio.BufferedProtocol):
         self.busy = True
         self._task = self._listener.loop.create_task(self._run(work))
 
+    def run_now(self, work: Coroutine[Any, Any, None]) -> None:
+        """The same for a command that often has nothing to wait for: it begins at once, and only what is left of it
+        when it waits becomes a task. ``work`` must not ask which task it runs in."""
+        self.busy = True
+        try:
+            first = work.send(None)
+        except StopIteration:
+            self.busy = False
+        except ConnectionError:
+            self.busy, self.closing = False, True
+        except Exception as error:
+            self.busy = False
+            self._bug(error)
+        else:
+            self._task = self._listener.loop.create_task(self._run(_rest_of(work, first)))
+
     def close(self) -> None:
         """Send what is queued, then close."""
         self.flush()
@@ -406,3 +423,19 @@ class Connection(asyncio.BufferedProtocol):
         log.event("bug", level, error=repr(error), where=where, peer=self.host)
         if self.session is not None and self.transport is not None:
             self.session.failed()
+
+
+@types.coroutine
+def _rest_of(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    """A coroutine that has begun already, and waits for something."""
+    while True:
+        thrown: BaseException | None = None
+        sent = None
+        try:
+            sent = yield waits_for
+        except BaseException as error:
+            thrown = error
+        try:
+            waits_for = work.send(sent) if thrown is None else work.throw(thrown)
+        except StopIteration:
+            return

@@ -331,7 +331,7 @@ class Pop3Session:
     def do_retr(self, rest: bytes) -> None:
         number = self._number(rest.strip())
         if number:
-            self._conn.run(self._send(number, -1))
+            self._conn.run_now(self._send(number, -1))
 
     def do_top(self, rest: bytes) -> None:
         words = rest.split()
@@ -340,7 +340,7 @@ class Pop3Session:
             return
         number = self._number(words[0])
         if number:
-            self._conn.run(self._send(number, int(words[1])))
+            self._conn.run_now(self._send(number, int(words[1])))
 
     async def _send(self, number: int, lines: int) -> None:
         assert self._account is not None

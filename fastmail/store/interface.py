@@ -87,12 +87,14 @@ class Delivery:
 
 @dataclass(slots=True)
 class Appended:
-    """Where messages went: UIDs in the order in which they were given."""
+    """Where messages went: UIDs in the order in which they were given. ``recent``: first and past-last UID that are
+    \\Recent for the caller, when it asked for that."""
 
     key: bytes
     uidvalidity: int
     uids: list[int]
     modseq: int = 0
+    recent: tuple[int, int] = (0, 0)
 
 
 @dataclass(slots=True)
@@ -211,8 +213,15 @@ class Store(Protocol):
         """The message as it lies in the store, with LF or CRLF; None when it is gone."""
         ...
 
-    async def append(self, account: Account, key: bytes, messages: Sequence[NewMessage]) -> Appended:
-        """Keep messages; durable, all or none, when it returns."""
+    async def fetch_ahead(self, account: Account, key: bytes, uids: UidSet) -> None:
+        """Their contents will be asked for: have the first of them where ``Snapshot.content`` finds them at once, as
+        far as that is good for anything."""
+        ...
+
+    async def append(
+        self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
+    ) -> Appended:
+        """Keep messages; durable, all or none, when it returns. ``claim``: and ``claim_recent`` in the same commit."""
         ...
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:

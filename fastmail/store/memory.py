@@ -253,6 +253,9 @@ class MemoryStore:
         box = self.boxes.get(key)
         return next((m.content for m in box.messages if m.uid == uid), None) if box is not None else None
 
+    async def fetch_ahead(self, account: Account, key: bytes, uids: UidSet) -> None:
+        pass  # they are there
+
     def _bits(self, box: Box, words: Sequence[bytes], create: bool) -> int:
         bits = 0
         for word in words:
@@ -267,7 +270,9 @@ class MemoryStore:
             bits |= 1 << known.index(word.lower())
         return bits
 
-    async def append(self, account: Account, key: bytes, messages: Sequence[NewMessage]) -> Appended:
+    async def append(
+        self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
+    ) -> Appended:
         await asyncio.sleep(0)
         box = self._box(key)
         box.row.modseq += 1
@@ -277,8 +282,9 @@ class MemoryStore:
             content = b"".join(bytes(chunk) for chunk in m.content)
             self._add(box, m.flags, bits, m.date, m.size, content, marked(m.summary))
             uids.append(box.row.uidnext - 1)
+        recent = await self.claim_recent(account, key) if claim else (0, 0)
         self.hub.publish([key])
-        return Appended(key, box.row.uidvalidity, uids, box.row.modseq)
+        return Appended(key, box.row.uidvalidity, uids, box.row.modseq, recent)
 
     def _add(self, box: Box, flags: int, bits: int, date: int, size: int, content: bytes, summary: bytes) -> None:
         row = box.row

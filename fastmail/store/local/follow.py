@@ -110,10 +110,12 @@ class Follower:
         if box is None:
             raise NoSuchMailbox("mailbox is gone")
         directory = folder(account.root, box.name)
-        if not os.path.isdir(directory + "/cur"):
-            return  # content in segments only, or a volume that is not there: nothing of it is gone
         state = sync.directory_state(directory)
         seen = self._seen.get(key)
+        if state is not None and seen is not None and state == seen.state and not force:
+            return
+        if not os.path.isdir(directory + "/cur"):
+            return  # content in segments only, or a volume that is not there: nothing of it is gone
         if seen is None and box.exists >= LARGE and key not in self._asked:
             self._asked.add(key)
             seen = self._remembered(account, key)

@@ -165,10 +165,17 @@ def append_record(
 
 
 def append(
-    txn: Any, t: Tables, key: bytes, messages: Sequence[NewMessage], names: Sequence[bytes], saved: int
+    txn: Any,
+    t: Tables,
+    key: bytes,
+    messages: Sequence[NewMessage],
+    names: Sequence[bytes],
+    saved: int,
+    claim: bool = False,
 ) -> Appended:
-    """Records for messages whose files (``n`` or ``c``, then the name) are in place."""
-    if len(messages) <= FEW and not any(message.keywords for message in messages):
+    """Records for messages whose files (``n`` or ``c``, then the name) are in place; ``claim``: \\Recent is taken with
+    them."""
+    if len(messages) <= FEW and not claim and not any(message.keywords for message in messages):
         return _arrive(txn, t, key, messages, names, saved)
     box = load(txn, t, key)
     box.modseq += 1
@@ -182,7 +189,8 @@ def append(
             txn.put(at, b"", db=t.todo)
         uids.append(uid)
     save(txn, t, box)
-    return Appended(key, box.uidvalidity, uids, box.modseq)
+    recent = claim_recent(txn, t, key) if claim else (0, 0)
+    return Appended(key, box.uidvalidity, uids, box.modseq, recent)
 
 
 def _arrive(

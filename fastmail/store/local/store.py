@@ -6,6 +6,7 @@ cache cannot serve, directory scans and renames run on helper threads. Errors ar
 """
 
 import asyncio
+import itertools
 import os
 import shutil
 import time
@@ -42,6 +43,7 @@ from fastmail.store.local.shard import SEGMENTS, Shard
 from fastmail.store.local.snapshot import LocalSnapshot
 
 COPY_TRIES = 40
+AHEAD = 64  # messages that are read ahead at once
 HOUSEKEEPING_DELAY = 0.3
 Placed = tuple[Delivery, FileJob | PieceJob, bytes]
 
@@ -348,6 +350,17 @@ class LocalStore:
     async def sync(self, account: Account, key: bytes) -> None:
         await self.follower.sync(account, key)
 
+    async def fetch_ahead(self, account: Account, key: bytes, uids: UidSet) -> None:
+        with self.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+            if box is None:
+                return
+            directory = folder(account.root, box.name)
+            marks = [snapshot.file(key, uid) for uid in itertools.islice(uids, AHEAD)]
+        paths = [path_of(directory, one) for one in marks if one is not None and not content.in_segment(one)]
+        if len(paths) > 1:
+            await self.help(files.touch_batch, paths)
+
     async def content(self, account: Account, key: bytes, uid: int) -> bytes | None:
         for attempt in range(3):
             with self.snapshot(account) as snapshot:
@@ -395,12 +408,14 @@ class LocalStore:
         with self.snapshot(account) as snapshot:
             return snapshot.record(marked)
 
-    async def append(self, account: Account, key: bytes, messages: Sequence[NewMessage]) -> Appended:
+    async def append(
+        self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
+    ) -> Appended:
         now = int(time.time())
-        placed = [await self._place(account, key, message) for message in messages]
+        placed = [await self._place(account, key, message, claim) for message in messages]
         names = [name for _, name in placed]
         result: Appended = await self._submit_files(
-            account, lambda txn, t: ops.append(txn, t, key, messages, names, now), [job for job, _ in placed]
+            account, lambda txn, t: ops.append(txn, t, key, messages, names, now, claim), [job for job, _ in placed]
         )
         self.shard(account.id).arrived([key])
         if any(message.keywords for message in messages):
@@ -432,8 +447,11 @@ class LocalStore:
         parts = dict(zip(groups, map(iter, results), strict=True))
         return [next(parts[item.account.id % self._count]) for item in items]
 
-    async def _place(self, account: Account, key: bytes, message: NewMessage) -> tuple[FileJob | PieceJob, bytes]:
-        """Where a message's content goes, and what its row will call it."""
+    async def _place(
+        self, account: Account, key: bytes, message: NewMessage, claimed: bool = False
+    ) -> tuple[FileJob | PieceJob, bytes]:
+        """Where a message's content goes, and what its row will call it. ``claimed``: a session is told of it at once,
+        so it is nothing new any more."""
         shard = self.shard(account.id)
         if shard.writer is not None:
             box = INBOX if self._opened.get(account.id) == key else self._name(account, key)
@@ -442,7 +460,7 @@ class LocalStore:
         root = os.fsencode(self.path(account, key))
         base = self.maker.make(sum(len(chunk) for chunk in message.content), message.size)
         mtime = message.date if message.dated else -1
-        if message.flags or message.keywords or not message.recent:
+        if message.flags or message.keywords or not message.recent or claimed:
             name = base + b":2," + to_info(message.flags, 0).encode()
             return FileJob(root + b"/cur", name, root + b"/tmp/" + base, message.content, mtime), b"c" + name
         return FileJob(root + b"/new", base, root + b"/tmp/" + base, message.content, mtime), b"n" + base
