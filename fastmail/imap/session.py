@@ -23,7 +23,7 @@ from fastmail.imap.context import Context, refresh, removed
 from fastmail.imap.mailboxes import UseRefused, read_name
 from fastmail.imap.messages import StoreJob, last_tag, run_stores
 from fastmail.imap.table import AUTH, NEW, SELECTED
-from fastmail.imap.views import MODSEQ_ITEM, UID_ITEM, UIDONLY_ITEM, Selected, ViewCache, changes, is_quiet
+from fastmail.imap.views import MODSEQ_ITEM, UID_ITEM, UIDONLY_ITEM, Answers, Selected, ViewCache, changes, is_quiet
 from fastmail.message.sections import UnknownEncoding
 from fastmail.model.errors import (
     CannotDo,
@@ -88,6 +88,7 @@ class Service:
     separator: str = "/"
     prefix: str = ""
     views: ViewCache = field(default_factory=ViewCache)
+    answers: Answers = field(default_factory=Answers)
 
 
 @dataclass(slots=True)

@@ -5,6 +5,8 @@ message itself only where its header is not cached.
 """
 
 import asyncio
+import hashlib
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,33 +16,41 @@ from fastmail._core.uidset import UidSet
 from fastmail.imap import context
 from fastmail.imap.authenticate import Work
 from fastmail.imap.search import Job, Wanted, make_job, narrowed, quoted, read_return
+from fastmail.imap.views import Selected
 from fastmail.message import order
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
-FIELDS = (b"date", b"subject", b"from", b"to", b"cc")
 THREADING = (b"date", b"subject", b"message-id", b"references", b"in-reply-to")
 ON_LOOP = 2000  # messages that are compared without a helper thread
 Row = tuple[int, int, int, tuple[bytes | None, ...]]  # uid, internal date, size, fields
-Key = Callable[[Row], Any]
+Value = bytes | None
+Criterion = tuple[bytes, bool]  # name, reverse
 
 
-def _sent(row: Row) -> int:
-    found = order.sent_date(row[3][0])
+def _mark(selected: Selected, *parts: bytes) -> bytes:
+    """Of which messages an answer is, and to what."""
+    whole = b"\0".join((selected.key, b"%d" % selected.uidvalidity, *parts))
+    return hashlib.blake2b(whole, digest_size=24).digest()
+
+
+def _sent(row: Row, value: Value) -> int:
+    found = order.sent_date(value)
     return row[1] if found is None else found
 
 
-KEYS: dict[bytes, Key] = {
-    b"ARRIVAL": lambda row: row[1],
-    b"CC": lambda row: order.address(row[3][4], False),
-    b"DATE": _sent,
-    b"DISPLAYFROM": lambda row: order.address(row[3][2], True),
-    b"DISPLAYTO": lambda row: order.address(row[3][3], True),
-    b"FROM": lambda row: order.address(row[3][2], False),
-    b"SIZE": lambda row: row[2],
-    b"SUBJECT": lambda row: order.base_subject(row[3][1])[0],
-    b"TO": lambda row: order.address(row[3][3], False),
+# criterion: the field that it compares, and how
+KEYS: dict[bytes, tuple[bytes, Callable[[Row, Value], Any]]] = {
+    b"ARRIVAL": (b"", lambda row, _: row[1]),
+    b"CC": (b"cc", lambda _, value: order.address(value, False)),
+    b"DATE": (b"date", _sent),
+    b"DISPLAYFROM": (b"from", lambda _, value: order.address(value, True)),
+    b"DISPLAYTO": (b"to", lambda _, value: order.address(value, True)),
+    b"FROM": (b"from", lambda _, value: order.address(value, False)),
+    b"SIZE": (b"", lambda row, _: row[2]),
+    b"SUBJECT": (b"subject", lambda _, value: order.base_subject(value)[0]),
+    b"TO": (b"to", lambda _, value: order.address(value, False)),
 }
 
 
@@ -49,14 +59,14 @@ def sort(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Wo
     reader.sp()
     wanted = read_return(reader)
     reader.open()
-    criteria: list[tuple[Key, bool]] = []
+    criteria: list[Criterion] = []
     while True:
         at = reader.pos
         reverse = reader.skip(b"REVERSE ")
-        key = KEYS.get(reader.atom().upper())
-        if key is None:
+        name = reader.atom().upper()
+        if name not in KEYS:
             raise ParseError(b", ".join(KEYS).decode() + ", with or without REVERSE", at)
-        criteria.append((key, reverse))
+        criteria.append((name, reverse))
         if len(criteria) > 50:
             raise ParseError("fewer sort criteria", at)
         if not reader.more():
@@ -97,13 +107,13 @@ async def _rows(session: "ImapSession", job: Job, found: UidSet, names: tuple[by
     out: list[Row] = []
     missing: list[int] = []
     with session.service.store.snapshot(selected.account) as snapshot:
-        fields = snapshot.fields(selected.key, found, names)
+        fields = snapshot.fields(selected.key, found, names) if names else {}
         for page in snapshot.pages(selected.key, found):
             for record in pages.records(page):
                 if record[0] not in found:
                     continue
                 row = fields.get(record[0])
-                if row is None:
+                if row is None and names:
                     missing.append(len(out))
                 out.append((record[0], record[4], record[5], row or (None,) * len(names)))
     for position in missing:
@@ -119,16 +129,27 @@ async def _compare(count: int, work: Callable[[], Any]) -> Any:
     return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
-async def _ordered(session: "ImapSession", job: Job, found: UidSet, criteria: list[tuple[Key, bool]]) -> list[int]:
+async def _ordered(session: "ImapSession", job: Job, found: UidSet, criteria: list[Criterion]) -> list[int]:
     """UIDs in the order that the criteria ask for."""
-    rows = await _rows(session, job, found, FIELDS)
+    selected = session.selected
+    assert selected is not None
+    asked = b" ".join(b"-" + name if reverse else name for name, reverse in criteria)
+    mark = _mark(selected, b"sort", asked, found.octets())
+    known = session.service.answers.get(mark)
+    if known is not None:
+        return array("I", known).tolist()
+    names = tuple(dict.fromkeys(field for name, _ in criteria if (field := KEYS[name][0])))
+    rows = await _rows(session, job, found, names)
 
     def work() -> list[int]:
-        for key, reverse in reversed(criteria):
-            rows.sort(key=key, reverse=reverse)
+        for name, reverse in reversed(criteria):
+            field, compared = KEYS[name]
+            at = names.index(field) if field else -1
+            rows.sort(key=lambda row: compared(row, row[3][at] if at >= 0 else None), reverse=reverse)
         return [row[0] for row in rows]
 
     uids: list[int] = await _compare(len(rows), work)
+    session.service.answers.keep(mark, array("I", uids).tobytes())
     return uids
 
 
@@ -137,7 +158,7 @@ async def _sort(
     tag: bytes,
     job: Job,
     tree: tuple[Any, ...],
-    criteria: list[tuple[Key, bool]],
+    criteria: list[Criterion],
     wanted: Wanted,
     by_uid: bool,
 ) -> None:
@@ -187,6 +208,21 @@ async def _thread(
     selected = session.selected
     assert selected is not None
     found = await job.evaluate(tree, selected.uids)
+    mark = _mark(selected, b"thread", name, found.octets(), b"" if by_uid else selected.uids.octets())
+    text = session.service.answers.get(mark)
+    if text is None:
+        text = await _threaded(session, job, found, name, by_uid)
+        session.service.answers.keep(mark, text)
+    session.conn.write(b"* THREAD" + (b" " + text if text else b"") + b"\r\n")
+    work_left = session.finish(tag, b"OK THREAD completed")
+    if work_left is not None:
+        await work_left
+
+
+async def _threaded(session: "ImapSession", job: Job, found: UidSet, name: bytes, by_uid: bool) -> bytes:
+    """The threads, as they are told."""
+    selected = session.selected
+    assert selected is not None
     rows = await _rows(session, job, found, THREADING)
 
     def work() -> bytes:
@@ -207,7 +243,4 @@ async def _thread(
         return order.render(roots, number)
 
     text: bytes = await _compare(len(rows), work)
-    session.conn.write(b"* THREAD" + (b" " + text if text else b"") + b"\r\n")
-    work_left = session.finish(tag, b"OK THREAD completed")
-    if work_left is not None:
-        await work_left
+    return text

@@ -6,6 +6,7 @@ A view is frozen: sequence numbers are positions in ``uids``, whatever others do
 what is withheld stays a part of the view until it may be told. An unchanged mailbox costs one row to look at.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from fastmail._core import fetch, pages
@@ -167,6 +168,28 @@ class ViewCache:
         if len(self._views) > self._most:
             del self._views[next(iter(self._views))]
         return uids, unseen
+
+
+class Answers:
+    """What messages were last sorted and threaded to: it stays true, as what is compared of a message never changes.
+    A webmail asks for the same order with each click. ``most``: octets that are kept."""
+
+    def __init__(self, most: int = 8 << 20) -> None:
+        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
+        self._most = most
+        self._size = 0
+
+    def get(self, mark: bytes) -> bytes | None:
+        found = self._kept.get(mark)
+        if found is not None:
+            self._kept.move_to_end(mark)
+        return found
+
+    def keep(self, mark: bytes, answer: bytes) -> None:
+        self._size += len(answer) - len(self._kept.pop(mark, b""))
+        self._kept[mark] = answer
+        while self._size > self._most:
+            self._size -= len(self._kept.popitem(last=False)[1])
 
 
 def first_unseen(snapshot: Snapshot, box: Mailbox) -> int:
