@@ -252,63 +252,85 @@ cdef enum:
     STACK = 128
 
 
+cdef uint32_t matches(const uint8_t* r, Py_ssize_t count, Py_ssize_t step, int64_t op, int64_t a, int64_t b) noexcept nogil:
+    """A bit for each record of which a comparison is true."""
+    cdef uint32_t out = 0
+    cdef Py_ssize_t i
+    if op == OP_ALL:
+        return <uint32_t>(((<uint64_t>1) << count) - 1)
+    for i in range(count):
+        if op == OP_FLAGS:
+            out |= <uint32_t>((get32(r + 4) & <uint32_t>a) == <uint32_t>b) << i
+        elif op == OP_KEYWORD:
+            out |= <uint32_t>((get64(r + 16) >> a) & 1) << i
+        elif op == OP_LARGER:
+            out |= <uint32_t>(get32(r + 32) > a) << i
+        elif op == OP_SMALLER:
+            out |= <uint32_t>(get32(r + 32) < a) << i
+        elif op == OP_DATE:
+            out |= <uint32_t>(a <= <int64_t>get64(r + 24) < b) << i
+        elif op == OP_SAVED:
+            out |= <uint32_t>(a <= get32(r + 36) < b) << i
+        else:
+            out |= <uint32_t>(get64(r + 8) >= <uint64_t>a) << i
+        r += step
+    return out
+
+
+cdef uint32_t members(const uint8_t* r, Py_ssize_t count, Py_ssize_t step, UidSet uids) noexcept nogil:
+    """A bit for each record whose UID is in the set."""
+    cdef uint32_t out = 0, first, last
+    cdef Py_ssize_t i
+    if not count:
+        return 0
+    first, last = get32(r), get32(r + (count - 1) * step)
+    i = uids.find(first)
+    if i >= 0 and last - uids.start[i] < uids.count[i]:
+        return <uint32_t>(((<uint64_t>1) << count) - 1)
+    for i in range(count):
+        out |= <uint32_t>uids.has(get32(r)) << i
+        r += step
+    return out
+
+
 def search(const unsigned char[::1] page, UidSet within not None, const int64_t[::1] program, list sets not None):
     cdef Py_ssize_t count, step, i, k, n = program.shape[0] // 3
     cdef const uint8_t* p = open_page(page, &count, &step)
-    cdef const uint8_t* r
-    cdef uint8_t stack[STACK]
-    cdef int sp
-    cdef int64_t op, a, b
-    cdef uint32_t uid
+    cdef const uint8_t* r = p + HEAD
+    cdef uint32_t stack[STACK]
+    cdef uint32_t found
+    cdef int sp = 0
+    cdef int64_t op, a
     cdef list out = []
     cdef UidSet one
-    for i in range(count):
-        r = p + HEAD + i * step
-        uid = get32(r)
-        if not within.has(uid):
-            continue
-        sp = 0
-        for k in range(n):
-            op = program[3 * k]
-            a = program[3 * k + 1]
-            b = program[3 * k + 2]
-            if op < OP_NOT or op == OP_SAVED:
-                if sp == STACK:
-                    raise ValueError("search program is nested too deeply")
-                if op == OP_ALL:
-                    stack[sp] = 1
-                elif op == OP_FLAGS:
-                    stack[sp] = (get32(r + 4) & <uint32_t>a) == <uint32_t>b
-                elif op == OP_KEYWORD:
-                    stack[sp] = (get64(r + 16) >> a) & 1
-                elif op == OP_LARGER:
-                    stack[sp] = get32(r + 32) > a
-                elif op == OP_SMALLER:
-                    stack[sp] = get32(r + 32) < a
-                elif op == OP_DATE:
-                    stack[sp] = a <= <int64_t>get64(r + 24) < b
-                elif op == OP_SAVED:
-                    stack[sp] = a <= get32(r + 36) < b
-                elif op == OP_UIDS:
-                    one = <UidSet?>sets[a]
-                    stack[sp] = one.has(uid)
-                else:
-                    stack[sp] = get64(r + 8) >= <uint64_t>a
-                sp += 1
-            elif op == OP_NOT:
-                if sp < 1:
-                    raise ValueError("search program lacks an operand")
-                stack[sp - 1] = not stack[sp - 1]
+    for k in range(n):
+        op = program[3 * k]
+        a = program[3 * k + 1]
+        if op < OP_NOT or op == OP_SAVED:
+            if sp == STACK:
+                raise ValueError("search program is nested too deeply")
+            if op == OP_UIDS:
+                one = <UidSet?>sets[a]
+                stack[sp] = members(r, count, step, one)
             else:
-                if sp < 2:
-                    raise ValueError("search program lacks an operand")
-                sp -= 1
-                if op == OP_AND:
-                    stack[sp - 1] &= stack[sp]
-                else:
-                    stack[sp - 1] |= stack[sp]
-        if sp != 1:
-            raise ValueError("search program leaves no single answer")
-        if stack[0]:
-            out.append(uid)
+                stack[sp] = matches(r, count, step, op, a, program[3 * k + 2])
+            sp += 1
+        elif op == OP_NOT:
+            if sp < 1:
+                raise ValueError("search program lacks an operand")
+            stack[sp - 1] = ~stack[sp - 1]
+        else:
+            if sp < 2:
+                raise ValueError("search program lacks an operand")
+            sp -= 1
+            if op == OP_AND:
+                stack[sp - 1] &= stack[sp]
+            else:
+                stack[sp - 1] |= stack[sp]
+    if sp != 1:
+        raise ValueError("search program leaves no single answer")
+    found = stack[0] & members(r, count, step, within)
+    for i in range(count):
+        if found >> i & 1:
+            out.append(get32(r + i * step))
     return out

@@ -5,6 +5,9 @@ from fastmail._core.uidset import UidSet
 
 Octets = bytes | bytearray | memoryview
 
+def up_to(rows: Iterable[tuple[Octets, Octets]], prefix: Octets, last: int, most: int) -> tuple[list[Any], int, bool]:
+    """(values up to the key of ``last``, ``most`` of them; the UID of the last key; are there more?)."""
+
 def summaries(rows: Iterable[tuple[Octets, Octets]], prefix: Octets, uids: UidSet) -> dict[int, Any]:
     """{uid: summary} of rows in key order, up to the last of ``uids`` or the end of the mailbox; the summaries are
     slices of the values."""

@@ -38,6 +38,19 @@ cdef int uid_of(key, const unsigned char[::1] prefix, uint32_t* uid) except -1:
     return mine
 
 
+def up_to(rows, const unsigned char[::1] prefix, uint32_t last, int most):
+    cdef list out = []
+    cdef uint32_t uid = 0, end = 0
+    for key, value in rows:
+        if not uid_of(key, prefix, &uid) or uid > last:
+            return out, end, False
+        out.append(value)
+        end = uid
+        if len(out) >= most:
+            return out, end, True
+    return out, end, False
+
+
 def summaries(rows, const unsigned char[::1] prefix, UidSet uids not None):
     cdef dict out = {}
     cdef uint32_t uid = 0, last = uids.last

@@ -17,14 +17,17 @@ from fastmail.store.local.content import MARK, in_segment, locate
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import folder, path_of
 
+PAGES = 64  # that are looked up at once
+
 
 class LocalSnapshot:
     """See interface.Snapshot. Used with ``with``, it ends its transaction."""
 
-    __slots__ = ("_last", "_root", "_t", "_txn")
+    __slots__ = ("_folder", "_last", "_root", "_t", "_txn")
 
     def __init__(self, txn: Any, tables: Tables, root: str = "") -> None:
         self._root = root
+        self._folder: tuple[bytes, str] | None = None  # of the mailbox whose contents were read last
         self._txn = txn
         self._t = tables
         self._last = tables.arrivals.catch_up(txn)
@@ -82,13 +85,21 @@ class LocalSnapshot:
             stop = layout.uid_key(key, hi)
             if start > stop or not cursor.set_range(start):
                 continue
+            if not arrived:
+                walk, more = cursor.iternext(), True
+                while more:
+                    found, end, more = rows.up_to(walk, key, hi, PAGES)
+                    if found:
+                        last = layout.uid_key(key, end)
+                    yield from found
+                continue
             for at, page in cursor.iternext():
                 at = bytes(at)
                 if at > stop or at[:12] != key or at[12:] == layout.TOP:
                     break
                 last = at
-                more = arrived.pop(int.from_bytes(at[12:], "big"), None) if arrived else None
-                yield page if more is None else page_format.extend(page, more)
+                new = arrived.pop(int.from_bytes(at[12:], "big"), None)
+                yield page if new is None else page_format.extend(page, new)
         for first, packed in arrived.items():
             if uids is None or uids.meets(first, first + 31):
                 page = self._txn.get(layout.page_key(key, first), db=self._t.page)
@@ -159,14 +170,18 @@ class LocalSnapshot:
                 yield memoryview(at), value
 
     def content(self, key: bytes, uid: int) -> Octets | None:
-        row = self._txn.get(layout.row_key(key), db=self._t.page)
         marked = self.file(key, uid)
-        if row is None or marked is None:
+        if marked is None:
             return None
         try:
             if in_segment(marked):
                 return self.record(marked, nowait=True)
-            return files.read_file(path_of(folder(self._root, layout.unpack_row(key, row).name), marked), True)
+            if self._folder is None or self._folder[0] != key:
+                row = self._txn.get(layout.row_key(key), db=self._t.page)
+                if row is None:
+                    return None
+                self._folder = key, folder(self._root, layout.unpack_row(key, row).name)
+            return files.read_file(path_of(self._folder[1], marked), True)
         except (OSError, CorruptData):
             return None  # renamed, gone or damaged: the store's own ``content`` finds out
 
