@@ -92,7 +92,7 @@ def test_fetch_envelope_1000(benchmark: Any) -> None:
 
 def test_search_unseen_10000(benchmark: Any) -> None:
     program = array("q", [1, 1, 0])
-    assert benchmark(lambda: sum(len(pages.search(page, VIEW, program, [])) for page in BOX)) > 1000
+    assert len(benchmark(lambda: pages.search(BOX, VIEW, program, []))) > 1000
 
 
 def test_page_append(benchmark: Any) -> None:

@@ -4,6 +4,8 @@ A record as a tuple: (uid, flags, modseq, keywords, internal date, RFC822.SIZE, 
 since 1970 UTC. A page covers UIDs base .. base+31 with base a multiple of 32.
 """
 
+from collections.abc import Iterable
+
 from fastmail._core.uidset import UidSet
 
 Octets = bytes | bytearray | memoryview
@@ -44,8 +46,8 @@ def changed_since(page: Octets, within: UidSet, modseq: int) -> list[int]:
 def sizes(page: Octets, within: UidSet) -> list[int]:
     """RFC822.SIZE of those of ``within`` that the page holds, in UID order."""
 
-def search(page: Octets, within: UidSet, program: object, sets: list[UidSet]) -> list[int]:
-    """UIDs for which the postfix ``program`` (int64 triples: operation, a, b) is true.
+def search(pages: Iterable[Octets], within: UidSet, program: object, sets: list[UidSet]) -> list[int]:
+    """UIDs of all pages for which the postfix ``program`` (int64 triples: operation, a, b) is true.
 
     Operations: 0 all; 1 flags & a == b; 2 keyword bit a; 3 larger than a; 4 smaller than a; 5 a <= internal date
     < b; 6 in sets[a]; 7 modseq >= a; 8 not; 9 and; 10 or; 11 a <= save date < b. ValueError for a program that

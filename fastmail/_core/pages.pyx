@@ -293,7 +293,16 @@ cdef uint32_t members(const uint8_t* r, Py_ssize_t count, Py_ssize_t step, UidSe
     return out
 
 
-def search(const unsigned char[::1] page, UidSet within not None, const int64_t[::1] program, list sets not None):
+def search(found_pages, UidSet within not None, const int64_t[::1] program, list sets not None):
+    cdef list out = []
+    cdef const unsigned char[::1] page
+    for page in found_pages:
+        search_one(page, within, program, sets, out)
+    return out
+
+
+cdef int search_one(const unsigned char[::1] page, UidSet within, const int64_t[::1] program, list sets,
+                    list out) except -1:
     cdef Py_ssize_t count, step, i, k, n = program.shape[0] // 3
     cdef const uint8_t* p = open_page(page, &count, &step)
     cdef const uint8_t* r = p + HEAD
@@ -301,7 +310,6 @@ def search(const unsigned char[::1] page, UidSet within not None, const int64_t[
     cdef uint32_t found
     cdef int sp = 0
     cdef int64_t op, a
-    cdef list out = []
     cdef UidSet one
     for k in range(n):
         op = program[3 * k]
@@ -333,4 +341,4 @@ def search(const unsigned char[::1] page, UidSet within not None, const int64_t[
     for i in range(count):
         if found >> i & 1:
             out.append(get32(r + i * step))
-    return out
+    return 0

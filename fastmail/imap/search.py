@@ -289,10 +289,8 @@ class Job:
         sets: list[UidSet] = []
         self._compile(tree, program, sets)
         code = array("q", program)
-        found: list[int] = []
         with session.service.store.snapshot(self._selected.account) as snapshot:
-            for page in snapshot.pages(selected.key, within):
-                found += pages.search(page, within, code, sets)
+            found = pages.search(snapshot.pages(selected.key, within), within, code, sets)
         return UidSet.of(found)
 
     def _compile(self, tree: tuple[Any, ...], out: list[int], sets: list[UidSet]) -> None:

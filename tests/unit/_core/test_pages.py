@@ -56,7 +56,7 @@ def test_search_programs() -> None:
     within = UidSet.of_ranges((1, 100))
 
     def run(*program: int, sets: tuple[UidSet, ...] = ()) -> list[int]:
-        return pages.search(page(), within, array("q", program), list(sets))
+        return pages.search([page()], within, array("q", program), list(sets))
 
     assert run(0, 0, 0) == [32, 33, 34]
     assert run(1, 1, 1) == [33]
