@@ -6,13 +6,14 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench bench-peers bench-relay test-crash test-arm test-faults test-queue fuzz wheel clean
+.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay test-crash test-arm test-faults test-queue fuzz wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
 	@echo "make test            the whole test suite, lint, types and layers"
 	@echo "make bench           micro benchmarks (pytest-benchmark), then fastmail bench: a throw-away server under load"
 	@echo "make bench-peers     the same on Dovecot, in turn: benchmarks/report.md (needs root and Dovecot; DIR= for a disk)"
+	@echo "make bench-mailbox   IMAP commands in 10,000 and 250,000 messages, beside Dovecot: benchmarks/mailbox.md"
 	@echo "make bench-relay     relaying and MX beside Postfix: benchmarks/relay.md (needs root, Postfix and Dovecot)"
 	@echo "make test-crash      kill -9 at random moments under load (ROUNDS=20 SEED=1)"
 	@echo "make fuzz            damaged sessions of every protocol (SECONDS=3600 SEED=1)"
@@ -62,6 +63,9 @@ fuzz: $(STAMP)
 
 bench-relay: $(STAMP)
 	$(BIN)/python -m benchmarks.relay --rounds $(or $(ROUNDS),3) --dir "$(DIR)"
+
+bench-mailbox: $(STAMP)
+	$(BIN)/python -m benchmarks.mailbox --dir "$(DIR)"
 
 bench-peers: $(STAMP)
 	$(BIN)/python -m benchmarks.peers --rounds $(or $(ROUNDS),3) --dir "$(DIR)"

@@ -131,7 +131,7 @@ def dovecot(parent: str) -> Iterator[Target]:
         pid = _pid(Path(place, "run", "master.pid"))
         for port in ports.values():
             _wait(port)
-        yield Target("127.0.0.1", ports, "u%d@bench.example", "secret", "big@bench.example", pid)
+        yield Target("127.0.0.1", ports, "u%d@bench.example", "secret", "big@bench.example", pid, directory=place)
     finally:
         if pid:
             with contextlib.suppress(ProcessLookupError):

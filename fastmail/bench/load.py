@@ -6,6 +6,7 @@ generator some 15 us. AssertionError with the server's words for any answer that
 
 import asyncio
 import random
+import re
 import socket
 import time
 from dataclasses import dataclass, field
@@ -143,6 +144,15 @@ class Client:
                 return size
             if line.endswith(b"}\r\n") and b"{" in line:
                 size += len(self.file.read(int(line[line.rindex(b"{") + 1 : -3])))
+
+    def number(self, command: bytes, behind: bytes, tag: bytes = b"n") -> int:
+        """The number that stands behind a word in the answer."""
+        self.sock.sendall(tag + b" " + command + b"\r\n")
+        found = 0
+        while not (line := self.line()).startswith(tag + b" "):
+            digits = re.match(rb"\d+", line.partition(behind)[2])
+            found = int(digits.group()) if digits else found
+        return found
 
     def imap_pipelined(self, commands: list[bytes]) -> None:
         """All at once, in pieces that fit in the socket's buffers, and all answers."""
