@@ -20,7 +20,11 @@ from fastmail.directory.interface import AccountRecord
 from fastmail.migrate import compare, doveconf
 from fastmail.migrate.incoming import Remote
 from fastmail.model.errors import CannotDo, MailError
-from fastmail.store.local import goback
+from fastmail.model.mailbox_name import INBOX
+from fastmail.model.quota import Quota
+from fastmail.store import sharing
+from fastmail.store.interface import Account, Mailbox
+from fastmail.store.local import foreign, goback
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -154,24 +158,55 @@ async def _each(
 @app.command("switch")
 @command
 def switch(accounts: AccountArgument = None, config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
-    """Read every mailbox once, so that the first users need not wait: UIDs, flags and all are taken over.
+    """Read every mailbox once, so that the first users need not wait: UIDs, flags and all are taken over, and with them
+    the access control lists and quotas of the old server.
 
     Stop the old server first. Safe to stop and to run again: what was read is not read again.
     """
     rows = []
+    left: list[str] = []
 
     async def work(assembly: Assembly, record: AccountRecord) -> None:
         account = assembly.deliverer.account(record)
         for box in (await assembly.store.listing(account)).mailboxes:
             await assembly.store.sync(account, box.key)
+            left.extend(await _take_rights(assembly, account, box))
+        _take_quota(assembly, account, record)
         with assembly.store.snapshot(account) as snapshot:
             boxes = snapshot.boxes(account.id)
         rows.append({"account": record.address, "mailboxes": len(boxes), "messages": sum(box.exists for box in boxes)})
 
     problems = asyncio.run(_each(config, accounts, work))
     show(rows, json)
+    for text in left:
+        output.print(f"left out: {text}", markup=False)
     if problems:
         fail("\n".join(problems))
+
+
+async def _take_rights(assembly: Assembly, account: Account, box: Mailbox) -> list[str]:
+    """The list of a mailbox, unless it has one already; entries that could not be kept."""
+    store = assembly.store
+    with store.snapshot(account) as snapshot:
+        if snapshot.note(box.key, sharing.ACL) is not None:
+            return []
+    acl, left = foreign.read_acl(store.path(account, box.key), account.address)
+
+    def find(name: str) -> Account | None:
+        record = assembly.directory.account(name)
+        return assembly.deliverer.account(record) if record is not None else None
+
+    if acl:
+        await sharing.set_list(store, find, account, box.key, acl)
+    return [f"{account.address}, {box.name}: access for {text}" for text in left]
+
+
+def _take_quota(assembly: Assembly, account: Account, record: AccountRecord) -> None:
+    """The limits of a Maildir, for an account that has none of its own."""
+    place = foreign.control_directory(account.root, account.control, INBOX)
+    octets, messages = foreign.read_limits(place)
+    if record.quota == Quota() and (octets or messages):
+        assembly.directory.set_quota(record.address, Quota(octets, messages))
 
 
 @app.command("compare")

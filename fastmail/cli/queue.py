@@ -14,6 +14,7 @@ from fastmail.app.assembly import Assembly, beside
 from fastmail.cli.common import ConfigOption, JsonOption, command, fail, output, read_config, show
 from fastmail.message import dsn
 from fastmail.queue.model import Item, Job, id_of
+from fastmail.queue.routes import parts
 from fastmail.queue.spool import BELL
 
 app = typer.Typer(no_args_is_help=True, help="The queue of mail for other servers.")
@@ -45,7 +46,11 @@ class Chosen:
         return (
             (not self.sender or fnmatch(item.sender.lower(), self.sender.lower()))
             and (not self.recipient or any(fnmatch(r.address.lower(), self.recipient.lower()) for r in job.recipients))
-            and (not self.domain or fnmatch(job.destination, self.domain.lower()))
+            and (
+                not self.domain
+                or fnmatch(job.destination, self.domain)
+                or fnmatch(parts(job.destination)[0], self.domain.lower())
+            )
             and (not self.older or now - item.arrived > self.older * 3600)
             and (not self.error or self.error.lower() in job.last.lower())
         )

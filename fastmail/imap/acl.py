@@ -8,6 +8,7 @@ from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import done, read_name, wire
 from fastmail.model import rights
 from fastmail.model.errors import NoPermission, TooMuch
+from fastmail.store import sharing
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
@@ -138,7 +139,7 @@ def line(session: "ImapSession", place: places.Place) -> bytes:
 def _list(session: "ImapSession", place: places.Place) -> rights.Acl:
     assert place.key is not None
     with session.service.store.snapshot(place.account) as snapshot:
-        return rights.load(snapshot.note(place.key, places.ACL))
+        return rights.load(snapshot.note(place.key, sharing.ACL))
 
 
 def _text(text: str) -> bytes:

@@ -8,7 +8,6 @@ A mailbox that the session may not see does not exist for it: the answer is the 
 with whom is noted where the grantee is found by its own row; that note is a hint, the list of rights decides.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo, NoPermission, NoSuchMailbox
 from fastmail.model.mailbox_name import INBOX, canonical
+from fastmail.store import sharing
 from fastmail.store.interface import Account, Listing, Mailbox, Snapshot
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 OTHER = "Other Users"
 SHARED = "Shared"
-ACL = b"/acl"
-FROM = b"/from/"
 
 
 @dataclass(slots=True)
@@ -133,7 +131,7 @@ def subscription(session: "ImapSession", name: str) -> str:
 def held(session: "ImapSession", snapshot: Snapshot, owner: Account, key: bytes) -> str:
     """The session's rights on a mailbox."""
     assert session.account is not None
-    stored = snapshot.note(key, ACL)
+    stored = snapshot.note(key, sharing.ACL)
     if stored is None and owner is session.account:
         return rights.ALL
     found = rights.evaluate(rights.load(stored), owner.address, session.account.address)
@@ -194,38 +192,21 @@ async def inherit(session: "ImapSession", place: Place) -> None:
     above, key = (store.find(place.account, name) if name else None for name in (parent, place.name))
     if above is not None and key is not None:
         with store.snapshot(place.account) as snapshot:
-            acl = snapshot.note(above, ACL)
+            acl = snapshot.note(above, sharing.ACL)
         if acl:
-            await store.annotate(place.account, key, {ACL: acl})
+            await store.annotate(place.account, key, {sharing.ACL: acl})
 
 
 async def set_acl(session: "ImapSession", place: Place, acl: rights.Acl) -> None:
-    """Make it the mailbox's list, and note for whoever is new in it where to look."""
+    """Make it the mailbox's list."""
     assert place.key is not None
-    store = session.service.store
-    for name in acl:
-        hint = _hint_account(session, name, place.account)
-        if hint is not None:
-            key = hint.id.to_bytes(8, "big") + bytes(4)
-            note = FROM + place.account.address.encode()
-            with store.snapshot(hint) as snapshot:
-                known = snapshot.note(key, note) is not None
-            if not known:
-                await store.annotate(hint, key, {note: b"1"})
-    await store.annotate(place.account, place.key, {ACL: rights.dump(acl)})
+    service = session.service
 
+    def find(name: str) -> Account | None:
+        record = service.directory.account(name)
+        return service.account(record) if record is not None else None
 
-def _hint_account(session: "ImapSession", name: str, owner: Account) -> Account | None:
-    if name == rights.ANYONE:
-        return _everybody(rights.domain_of(owner.address))
-    record = None if name.startswith("-") or name == owner.address else session.service.directory.account(name)
-    return session.service.account(record) if record is not None else None
-
-
-def _everybody(domain: str) -> Account:
-    """What stands for all accounts of a domain: a number that no account has."""
-    digest = hashlib.blake2b(domain.encode(), digest_size=8).digest()
-    return Account(int.from_bytes(digest, "big") | 1 << 63, f"@{domain}")
+    await sharing.set_list(service.store, find, place.account, place.key, acl)
 
 
 # -------------------------------------------------------------------- all of them
@@ -235,12 +216,7 @@ def _givers(session: "ImapSession") -> list[Account]:
     """Accounts that may share something with this one."""
     assert session.account is not None
     service = session.service
-    found = set(shared(session))
-    for one in (session.account, _everybody(rights.domain_of(session.account.address))):
-        with service.store.snapshot(one) as snapshot:
-            for note in snapshot.notes(one.id.to_bytes(8, "big") + bytes(4)):
-                if note.startswith(FROM):
-                    found.add(note.removeprefix(FROM).decode())
+    found = set(shared(session)) | sharing.givers(service.store, session.account)
     found.discard(session.account.address)
     records = (service.directory.account(address) for address in sorted(found))
     return [service.account(record) for record in records if record is not None and record.enabled]

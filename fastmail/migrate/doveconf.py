@@ -312,7 +312,9 @@ def _plugins(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> Non
         settings["limits"]["quota_storage"] = str(octets)
         out.findings.append(Finding("quota", rule.group(0), f"{octets} octets for each account", SAME))
     if "acl" in used:
-        out.findings.append(Finding("access lists", "dovecot-acl files", "set again by IMAP SETACL", NOTICED))
+        out.findings.append(
+            Finding("access lists", "dovecot-acl files", "taken over by `migrate switch`, but for groups", SAME)
+        )
     form = values.get("pop3_uidl_format", "")
     if form and form not in ("%08Xu%08Xv", "%08xu%08xv"):
         out.findings.append(

@@ -148,6 +148,75 @@ def test_there_and_back_again(pair: tuple[dovecot.Dovecot, Server]) -> None:
     assert strip(now) == strip(last)
 
 
+ACL = """
+mail_plugins = acl
+protocol imap {
+  mail_plugins = acl imap_acl
+}
+plugin {
+  acl = vfile
+  acl_anyone = allow
+}
+"""
+
+
+def lists(port: int, password: str, folders: list[str]) -> dict[str, dict[str, str]]:
+    """The access control lists of folders: rights by identifier, without the owner's."""
+    found = {}
+    with imaplib.IMAP4("127.0.0.1", port) as imap:
+        imap.login(USER, password)
+        for name in folders:
+            (line,) = imap.getacl(f'"{name}"')[1]
+            words = [one.strip('"').replace("user=", "") for one in line.decode().split()][1:]
+            pairs = dict(zip(words[::2], words[1::2], strict=True))
+            found[name] = {k: "".join(sorted(set(v) - set("cd"))) for k, v in pairs.items() if k not in ("owner", USER)}
+    return found
+
+
+def test_rights_and_limits_are_taken_over(pair: tuple[dovecot.Dovecot, Server]) -> None:
+    theirs, ours = pair
+    theirs.config.write_text(theirs.config.read_text() + ACL)
+    folders = ["INBOX", "Team", "Team/Plans"]
+    theirs.start()
+    with imaplib.IMAP4("127.0.0.1", theirs.ports["imap"]) as imap:
+        imap.login(USER, ours.password)
+        for name in folders[1:]:
+            imap.create(f'"{name}"')
+        assert imap.setacl("Team", "user=copy@example.test", "lrswit")[0] == "OK"
+        assert imap.setacl("Team/Plans", "anyone", "lr")[0] == "OK"
+        assert imap.setacl("Team/Plans", "user=copy@example.test", "lrwsa")[0] == "OK"
+    before = lists(theirs.ports["imap"], ours.password, folders)
+    assert before["Team"] == {"copy@example.test": "ilrstw"} and before["Team/Plans"]["anyone"] == "lr"
+    theirs.stop()
+    root = theirs.mail / USER
+    with open(root / ".Team" / "dovecot-acl", "a") as file:
+        file.write("group=staff lr\n")
+    (root / "maildirsize").write_bytes(b"5000000S,900C\n1234 5\n")
+    ours.cli("account", "add", "copy@example.test", "--password-stdin", stdin=ours.password + "\n")
+    told = ours.cli("migrate", "switch", USER).stdout
+    assert "left out: user@example.test, Team: access for group=staff lr" in told
+    ours.start()
+    assert lists(ours.ports["imap"], ours.password, folders) == before
+    with imaplib.IMAP4("127.0.0.1", ours.ports["imap"]) as imap:
+        imap.login("copy@example.test", ours.password)
+        assert any(b"Other Users/user@example.test/Team" in line for line in imap.list()[1])
+        imap.logout()
+    with imaplib.IMAP4("127.0.0.1", ours.ports["imap"]) as imap:
+        imap.login(USER, ours.password)
+        assert imap.getquotaroot("INBOX")[1][1][0].endswith(b"(STORAGE 0 4883 MESSAGE 0 900)")
+        assert imap.setacl("Team", "copy@example.test", "lr")[0] == "OK"
+        assert imap.deleteacl("Team/Plans", "anyone")[0] == "OK"
+        assert imap.setacl("INBOX", "copy@example.test", "l")[0] == "OK"
+    after = lists(ours.ports["imap"], ours.password, folders)
+    ours.cli("migrate", "switch", USER)  # twice: what was changed meanwhile stays
+    assert lists(ours.ports["imap"], ours.password, folders) == after
+    ours.stop()
+    ours.cli("migrate", "back", USER)
+    assert not (root / "maildirsize").exists()
+    theirs.start()
+    assert lists(theirs.ports["imap"], ours.password, folders) == after
+
+
 def test_two_servers_are_compared(pair: tuple[dovecot.Dovecot, Server], tmp_path: Path) -> None:
     theirs, ours = pair
     theirs.start()

@@ -1,5 +1,5 @@
-"""Control files that Dovecot and Courier leave in a Maildir: UIDs, keywords, POP3 UIDLs and order, and subscriptions
-are taken over from them, and written for Dovecot where an account goes back to it.
+"""Control files that Dovecot and Courier leave in a Maildir: UIDs, keywords, POP3 UIDLs and order, subscriptions,
+access control lists and quotas are taken over from them, and written for Dovecot where an account goes back to it.
 
 Reading: a file that is damaged is ignored as a whole (new UIDs are better than wrong ones), never repaired. Writing:
 each file appears whole or not at all, synced, and belongs to the Maildir's owner.
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from fastmail.durable.replace import replace_file
+from fastmail.model import rights
 from fastmail.model.errors import CannotDo
 from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7, encode_utf7
 
@@ -267,3 +268,59 @@ def _escape(part: bytes) -> bytes:
 def write(directory: str, name: str, data: bytes) -> None:
     """Put a control file in place, for the directory's owner."""
     replace_file(os.path.join(directory, name), data, like=directory)
+
+
+# -------------------------------------------------------------------- access control lists and quotas
+
+
+def read_acl(directory: str, owner: str) -> tuple[rights.Acl, list[str]]:
+    """(the list in ``dovecot-acl`` or ``courierimapacl``; entries that can not be kept: groups and the like)."""
+    acl: rights.Acl = {}
+    left: list[str] = []
+    data = _read(directory, "dovecot-acl", 1 << 20) or _read(directory, "courierimapacl", 1 << 20) or b""
+    for line in data.decode("utf-8", "replace").splitlines():
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        who, _, letters = text.partition(" ")
+        sign = "-" if who.startswith("-") else ""
+        name = who.removeprefix("-").strip('"')
+        if name == "owner":
+            name = owner
+        elif name in ("anyone", "authenticated"):
+            name = rights.ANYONE
+        elif name.startswith("user="):
+            name = name[5:].strip('"')
+        else:
+            left.append(text)
+            continue
+        try:
+            key = rights.identifier(sign + name, rights.domain_of(owner))
+            held = rights.parse(letters.partition(":")[0].strip())
+        except CannotDo:
+            left.append(text)
+            continue
+        acl[key] = rights.union(acl.get(key, ""), held)
+    return acl, left
+
+
+def acl_file(acl: rights.Acl, owner: str) -> bytes:
+    """The same for Dovecot."""
+    lines = []
+    for key, letters in sorted(acl.items()):
+        sign, name = ("-", key[1:]) if key.startswith("-") else ("", key)
+        who = "anyone" if name == rights.ANYONE else "owner" if name == owner else f"user={name}"
+        lines.append(f"{sign}{who} {letters}\n")
+    return "".join(lines).encode()
+
+
+def read_limits(directory: str) -> tuple[int, int]:
+    """(octets, messages) that the first line of ``maildirsize`` allows; 0 for no limit, and where there is none."""
+    data = _read(directory, "maildirsize", 65536)
+    octets = messages = 0
+    for word in (data or b"").split(b"\n")[0].split(b","):
+        number, kind = word[:-1], word[-1:]
+        if number.isdigit() and len(number) < 19:
+            octets = int(number) if kind == b"S" else octets
+            messages = int(number) if kind == b"C" else messages
+    return octets, messages

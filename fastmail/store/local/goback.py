@@ -9,7 +9,10 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from fastmail.model import rights
 from fastmail.model.errors import CannotDo
+from fastmail.model.mailbox_name import INBOX
+from fastmail.store import sharing
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local import content, foreign, housekeeping
 from fastmail.store.local.names import base_of
@@ -65,6 +68,7 @@ def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:
         row: Any = snapshot.mailbox(box.key)
         words = snapshot.keywords(box.key)
         pop3 = snapshot.pop3(box.key)
+        acl = snapshot.note(box.key, sharing.ACL)
         kept = []
         for uid, marked in snapshot.files(box.key):
             if content.in_segment(marked):
@@ -79,4 +83,11 @@ def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:
     foreign.write(place, "dovecot-uidlist", data)
     if words:
         foreign.write(place, "dovecot-keywords", foreign.keyword_file(words))
+    directory = store.path(account, box.key)
+    if acl is not None:
+        foreign.write(directory, "dovecot-acl", foreign.acl_file(rights.load(acl), account.address))
+    elif os.path.exists(os.path.join(directory, "dovecot-acl")):
+        os.unlink(os.path.join(directory, "dovecot-acl"))  # the list was taken away meanwhile
+    if box.name == INBOX and os.path.exists(os.path.join(place, "maildirsize")):
+        os.unlink(os.path.join(place, "maildirsize"))  # Dovecot counts anew
     return Handed(account.address, box.name, len(kept), row.uidvalidity, row.uidnext, max(0, len(words) - 26))

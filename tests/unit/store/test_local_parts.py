@@ -281,3 +281,36 @@ def test_own_names_are_no_news_while_a_session_looks(tmp_path: Path, monkeypatch
         await store.close()
 
     asyncio.run(main())
+
+
+def test_access_lists_of_other_servers(tmp_path: Path) -> None:
+    (tmp_path / "courierimapacl").write_bytes(
+        b"owner aceilrstwx\nuser=a@b.test lr\n-user=c lrs\nanyone l\nadministrators lr\n"
+    )
+    acl, left = foreign.read_acl(str(tmp_path), "me@b.test")
+    assert acl == {"me@b.test": "lrswikxtea", "a@b.test": "lr", "-c@b.test": "lrs", "anyone": "l"}
+    assert left == ["administrators lr"]
+    written = foreign.acl_file(acl, "me@b.test")
+    (tmp_path / "dovecot-acl").write_bytes(
+        b"# ours\n" + written + b"user=x@y.test lr :named\ngroup=g l\nuser=z q\n\xff\n"
+    )
+    again, left = foreign.read_acl(str(tmp_path), "me@b.test")
+    assert again == acl | {"x@y.test": "lr"} and len(left) == 3
+    assert foreign.read_acl(str(tmp_path / "none"), "me@b.test") == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("data", "limits"),
+    [
+        (b"1000S,50C\n12 1\n", (1000, 50)),
+        (b"50C,1000S\n", (1000, 50)),
+        (b"0S\n5 5\n", (0, 0)),
+        (b"", (0, 0)),
+        (b"\0\0\0", (0, 0)),
+        (b"x\n1000S\n", (0, 0)),
+        (b"-5S\n", (0, 0)),
+    ],
+)
+def test_limits_of_a_maildir(tmp_path: Path, data: bytes, limits: tuple[int, int]) -> None:
+    (tmp_path / "maildirsize").write_bytes(data)
+    assert foreign.read_limits(str(tmp_path)) == limits

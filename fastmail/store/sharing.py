@@ -1,0 +1,51 @@
+"""Access control lists as the store keeps them: the list of a mailbox is a note of it, and whoever is named in one has
+a note of who shares something with them, so that nobody has to look through all accounts.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+from fastmail.model import rights
+from fastmail.store.interface import Account, Store
+
+ACL = b"/acl"
+FROM = b"/from/"
+Find = Callable[[str], Account | None]  # an account by its address
+
+
+async def set_list(store: Store, find: Find, owner: Account, key: bytes, acl: rights.Acl) -> None:
+    """Make it the mailbox's list, and note for whoever is new in it where to look."""
+    for name in acl:
+        hint = _hint_account(find, name, owner)
+        if hint is None:
+            continue
+        place = hint.id.to_bytes(8, "big") + bytes(4)
+        note = FROM + owner.address.encode()
+        with store.snapshot(hint) as snapshot:
+            known = snapshot.note(place, note) is not None
+        if not known:
+            await store.annotate(hint, place, {note: b"1"})
+    await store.annotate(owner, key, {ACL: rights.dump(acl)})
+
+
+def _hint_account(find: Find, name: str, owner: Account) -> Account | None:
+    if name == rights.ANYONE:
+        return everybody(rights.domain_of(owner.address))
+    return None if name.startswith("-") or name == owner.address else find(name)
+
+
+def everybody(domain: str) -> Account:
+    """What stands for all accounts of a domain: a number that no account has."""
+    digest = hashlib.blake2b(domain.encode(), digest_size=8).digest()
+    return Account(int.from_bytes(digest, "big") | 1 << 63, f"@{domain}")
+
+
+def givers(store: Store, account: Account) -> set[str]:
+    """Addresses of those who may share something with an account."""
+    found = set()
+    for one in (account, everybody(rights.domain_of(account.address))):
+        with store.snapshot(one) as snapshot:
+            for note in snapshot.notes(one.id.to_bytes(8, "big") + bytes(4)):
+                if note.startswith(FROM):
+                    found.add(note.removeprefix(FROM).decode())
+    return found
