@@ -28,6 +28,7 @@ GRACE = 8.0
 PANIC = 70  # exit status: the index cannot be used by this process any more
 M_ARENA_MAX = -8
 M_MMAP_THRESHOLD = -3
+M_TRIM_THRESHOLD = -1
 PR_SET_PDEATHSIG = 1
 
 
@@ -44,7 +45,8 @@ def run(
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(M_ARENA_MAX, 2)  # many short threads must not each keep an arena
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)  # what a password hash takes goes back at once
+        libc.mallopt(M_MMAP_THRESHOLD, 4 << 20)  # what a password hash takes goes back at once
+        libc.mallopt(M_TRIM_THRESHOLD, 8 << 20)  # what a search takes again and again does not
         libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))  # no worker outlives its supervisor
     if os.getppid() != supervisor:
         return
