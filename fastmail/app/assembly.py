@@ -12,7 +12,7 @@ from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
-from fastmail.directory import external
+from fastmail.directory import external, sources
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.local import LocalDirectory
 from fastmail.dns.resolver import Resolver
@@ -149,7 +149,8 @@ class Assembly:
             config.auth.default_domain,
             config.auth.mechanisms,
             oauth.Tokens(oauth.load(config.oauth, config.base)),
-            config.auth.upgrade_hashes and not (config.directory.passwd_file or config.directory.sql),
+            config.auth.upgrade_hashes
+            and not (config.directory.passwd_file or config.directory.sql or config.directory.ldap),
         )
         self.staging = os.path.join(config.server.data_dir, "staging")
 
@@ -161,7 +162,7 @@ class Assembly:
 
     def follow_accounts(self) -> None:
         """Take in the accounts that another program keeps, from this process; only one may."""
-        source = external.source(self.config.directory, self.config.auth.default_domain)
+        source = sources.source(self.config.directory, self.config.auth.default_domain, self.config.base)
         if source is not None:
             self.followed = external.Follower(self.directory, source)
             self.followed.start()

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastmail.auth import oauth, sasl
 from fastmail.config.settings import SECTIONS, Config
-from fastmail.directory import external
+from fastmail.directory import sources
 from fastmail.model.errors import ConfigError
 from fastmail.model.units import parse_size, parse_time
 from fastmail.net import networks
@@ -135,7 +135,7 @@ def _finish(config: Config, text: str, path: str) -> None:
     if config.directory.sql.startswith("sqlite:"):
         config.directory.sql = "sqlite:" + os.path.join(base, config.directory.sql.removeprefix("sqlite:"))
     try:
-        external.source(config.directory, config.auth.default_domain)
+        sources.source(config.directory, config.auth.default_domain, base)
     except ConfigError as error:
         problem("directory", str(error).partition(" ")[0], str(error))
     if config.directory.passwd_file:

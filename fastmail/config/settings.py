@@ -97,7 +97,7 @@ class Directory:
     sql: str = _s(
         "",
         'Or a database: "postgresql://user:password@host/database" (needs asyncpg: pip install "fastmail[postgresql]") '
-        'or "sqlite:file".',
+        '"mysql://user:password@host/database" (pip install "fastmail[mysql]") or "sqlite:file".',
     )
     sql_accounts: str = _s(
         "",
@@ -105,7 +105,17 @@ class Directory:
         "SELECT username, password, quota FROM mailbox WHERE active.",
     )
     sql_aliases: str = _s("", "A query for address and targets (commas between several). Empty: aliases are kept here.")
-    sql_every: float = _s(30.0, "Time between two looks.", "time")
+    sql_every: float = _s(30.0, "Time between two looks, at a database or by LDAP.", "time")
+    ldap: str = _s(
+        "", 'Or an LDAP directory: "ldaps://host" or "ldap://host" with STARTTLS (pip install "fastmail[ldap]").'
+    )
+    ldap_bind: str = _s("", "DN that asks; it must be allowed to read the password attribute.")
+    ldap_password_file: str = _s("", "File with its password.")
+    ldap_base: str = _s("", 'Where the accounts are, such as "ou=people,dc=example,dc=org".')
+    ldap_filter: str = _s("(mail=*)", "Which entries are accounts.")
+    ldap_address: str = _s("mail", "Attribute with the address; further values become aliases.")
+    ldap_password: str = _s("userPassword", "Attribute with {SCHEME}hash.")
+    ldap_quota: str = _s("", "Attribute with the quota in octets. Empty: quotas are kept here.")
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
@@ -58,7 +59,8 @@ class Source(Protocol):
         ...
 
 
-def _line(user: str, password: str, domain: str, quota: Quota | None) -> Line | None:
+def make_line(user: str, password: str, domain: str, quota: Quota | None) -> Line | None:
+    """One account; None for what is no address, and ``domain`` where there is none."""
     try:
         address = str(account_address(user if "@" in user else f"{user}@{domain}"))
     except ClientError:
@@ -79,7 +81,7 @@ def parse(text: str, domain: str) -> Iterator[Line]:
         if found is not None:
             unit = "KMGT".find((found.group(2) or "K").upper()) + 1
             quota = Quota(int(found.group(1)) * 1024**unit)
-        made = _line(fields[0].strip().lower(), fields[1], domain, quota)
+        made = make_line(fields[0].strip().lower(), fields[1], domain, quota)
         if made is not None:
             yield made
 
@@ -113,8 +115,9 @@ class PasswdFile:
 
 
 class Sql:
-    """Tables of PostgreSQL (asyncpg) or SQLite. ``accounts`` selects address, password and, if there is a third column,
-    quota in octets; ``aliases`` selects address and targets, several rows or commas for several targets."""
+    """Tables of PostgreSQL (asyncpg), MySQL and MariaDB (PyMySQL) or SQLite. ``accounts`` selects address, password and,
+    if there is a third column, quota in octets; ``aliases`` selects address and targets, several rows or commas for
+    several targets."""
 
     def __init__(self, url: str, accounts: str, aliases: str, domain: str, every: float) -> None:
         self._url, self._accounts, self._aliases = url, accounts, aliases
@@ -122,14 +125,21 @@ class Sql:
         self.every = every
         self.name = re.sub(r"//[^@/]*@", "//", url)
         self._said: Content | None = None
-        if not url.startswith(("postgresql://", "postgres://", "sqlite:")):
-            raise ConfigError('sql must be "postgresql://user:password@host/database" or "sqlite:file"')
+        if not url.startswith(("postgresql://", "postgres://", "mysql://", "sqlite:")):
+            raise ConfigError(
+                'sql must be "postgresql://user:password@host/database", "mysql://user:password@host/database" or '
+                '"sqlite:file"'
+            )
         if not accounts:
             raise ConfigError("sql_accounts is needed: a query for address and password")
 
     async def read(self) -> Content | None:
-        rows, names = await (self._sqlite() if self._url.startswith("sqlite:") else self._postgresql())
-        return await asyncio.get_running_loop().run_in_executor(None, self._content, rows, names)
+        loop = asyncio.get_running_loop()
+        if self._url.startswith("mysql:"):
+            rows, names = await loop.run_in_executor(None, self._mysql)
+        else:
+            rows, names = await (self._sqlite() if self._url.startswith("sqlite:") else self._postgresql())
+        return await loop.run_in_executor(None, self._content, rows, names)
 
     def _content(self, rows: Sequence[Any], names: Sequence[Any] | None) -> Content | None:
         """Off the loop: there may be a hundred thousand."""
@@ -139,7 +149,7 @@ class Sql:
             if not user or not password:
                 continue
             quota = Quota(int(row[2])) if len(row) > 2 and row[2] else None
-            line = _line(str(user).strip().lower(), str(password), self._domain, quota)
+            line = make_line(str(user).strip().lower(), str(password), self._domain, quota)
             if line is not None:
                 out.lines[line.address] = line
         if names is not None:
@@ -166,6 +176,39 @@ class Sql:
                 raise Unreadable(str(error)) from None
 
         return await asyncio.get_running_loop().run_in_executor(None, ask)
+
+    def _mysql(self) -> tuple[Sequence[Any], Sequence[Any] | None]:
+        try:
+            import pymysql
+        except ImportError:
+            raise Unreadable("PyMySQL is not installed: pip install 'fastmail[mysql]'") from None
+        place = urlsplit(self._url)
+        socket = parse_qs(place.query).get("unix_socket", [""])[0]
+        try:
+            base = pymysql.connect(
+                host=place.hostname or "localhost",
+                port=place.port or 3306,
+                unix_socket=socket or None,
+                user=unquote(place.username or ""),
+                password=unquote(place.password or ""),
+                database=place.path.lstrip("/"),
+                charset="utf8mb4",
+                connect_timeout=int(PATIENCE),
+                read_timeout=PATIENCE,
+            )
+            try:
+                with base.cursor() as cursor:
+                    cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                    cursor.execute(self._accounts)
+                    rows = cursor.fetchall()
+                    if not self._aliases:
+                        return rows, None
+                    cursor.execute(self._aliases)
+                    return rows, cursor.fetchall()
+            finally:
+                base.close()
+        except (OSError, pymysql.Error, ValueError) as error:
+            raise Unreadable(f"{type(error).__name__}: {error}") from None
 
     async def _postgresql(self) -> tuple[Sequence[Any], Sequence[Any] | None]:
         try:
@@ -266,14 +309,3 @@ def _add_domains(directory: LocalDirectory, addresses: Iterable[str]) -> None:
     for domain in sorted({address.rpartition("@")[2] for address in addresses}):
         if domain and not directory.is_local(domain):
             directory.add_domain(domain)
-
-
-def source(settings: Any, domain: str) -> Source | None:
-    """From the [directory] section; ConfigError for what cannot work."""
-    if settings.passwd_file and settings.sql:
-        raise ConfigError("passwd_file and sql: give one of them")
-    if settings.passwd_file:
-        return PasswdFile(settings.passwd_file, domain)
-    if settings.sql:
-        return Sql(settings.sql, settings.sql_accounts, settings.sql_aliases, domain, settings.sql_every)
-    return None

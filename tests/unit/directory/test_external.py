@@ -8,14 +8,19 @@ import pwd
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastmail.auth.verifier import Verifier
+from fastmail.config.settings import Directory
+from fastmail.directory import ldap
 from fastmail.directory.external import Follower, PasswdFile, Source, Sql, parse
 from fastmail.directory.local import LocalDirectory
+from fastmail.directory.sources import source
 from fastmail.model.errors import ConfigError, TemporaryError
 from fastmail.model.quota import Quota
 from tests.support.server import free_ports
@@ -89,12 +94,7 @@ def _postgresql(tmp_path: Path) -> Iterator[Kept]:
         pytest.skip("PostgreSQL is not installed, or this is not root: apt-get install postgresql")
     asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed: pip install asyncpg")
     tools, place = found[-1].parent, tmp_path / "pg"
-    for parent in (tmp_path, *tmp_path.parents):
-        if str(parent).startswith("/tmp/"):
-            parent.chmod(parent.stat().st_mode | 0o755)
-    place.mkdir()
-    who = pwd.getpwnam("postgres")
-    os.chown(place, who.pw_uid, who.pw_gid)
+    _open_up(tmp_path, place, "postgres")
     (port,) = free_ports(1)
 
     def run(*command: str) -> None:
@@ -138,10 +138,163 @@ def _postgresql(tmp_path: Path) -> Iterator[Kept]:
         stop()
 
 
-@pytest.fixture(params=["file", "sqlite", "postgresql"])
+def _open_up(tmp_path: Path, place: Path, user: str) -> None:
+    """A directory for a server that runs as another user."""
+    for parent in (tmp_path, *tmp_path.parents):
+        if str(parent).startswith("/tmp/"):
+            parent.chmod(parent.stat().st_mode | 0o755)
+    place.mkdir()
+    who = pwd.getpwnam(user)
+    os.chown(place, who.pw_uid, who.pw_gid)
+
+
+def _until(process: "subprocess.Popen[bytes]", reached: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not reached():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+def _mysql(tmp_path: Path) -> Iterator[Kept]:
+    program = shutil.which("mariadbd", path=os.environ["PATH"] + ":/usr/sbin")
+    if program is None or shutil.which("my_print_defaults") is None or os.geteuid() != 0:
+        pytest.skip(
+            "MariaDB is not installed, or this is not root: apt-get install mariadb-server-core mariadb-client-core"
+        )
+    pymysql = pytest.importorskip("pymysql", reason="PyMySQL is not installed: pip install pymysql")
+    place = tmp_path / "my"
+    _open_up(tmp_path, place, "nobody")
+    (port,) = free_ports(1)
+    common = ["--no-defaults", f"--datadir={place}/data", "--user=nobody"]
+    subprocess.run(
+        ["mariadb-install-db", *common, "--auth-root-authentication-method=normal", "--skip-test-db"],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    log = tmp_path / "my.log"
+    command = [program, *common, f"--port={port}", "--bind-address=127.0.0.1", f"--socket={place}/sock"]
+    with open(log, "wb") as out:
+        process = subprocess.Popen([*command, f"--pid-file={place}/pid"], stdout=out, stderr=out)
+
+    def connect(**more: str) -> Any:
+        return pymysql.connect(host="127.0.0.1", port=port, user="root", autocommit=True, **more)
+
+    def up() -> bool:
+        try:
+            connect().close()
+            return True
+        except pymysql.Error:
+            return False
+
+    def write(rows: list[tuple[str, str, int]], aliases: list[tuple[str, str]]) -> None:
+        base = connect(database="mail")
+        with base.cursor() as cursor:
+            cursor.execute("DELETE FROM users")
+            cursor.execute("DELETE FROM aliases")
+            if rows:
+                cursor.executemany("INSERT INTO users VALUES (%s, %s, %s)", rows)
+            if aliases:
+                cursor.executemany("INSERT INTO aliases VALUES (%s, %s)", aliases)
+        base.close()
+
+    def stop() -> None:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(20)
+
+    try:
+        _until(process, up, log)
+        base = connect()
+        with base.cursor() as cursor:
+            for one in ("CREATE DATABASE mail", "USE mail", *TABLES.split(";")):
+                cursor.execute(one)
+        base.close()
+        kept = Kept(Sql(f"mysql://root@127.0.0.1:{port}/mail", ACCOUNTS, ALIASES, "two.test", 30.0), write)
+        kept.damage = [lambda: write([], []), stop]
+        yield kept
+    finally:
+        stop()
+
+
+SLAPD = """include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/inetorgperson.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+pidfile {place}/pid
+database mdb
+suffix "dc=test"
+rootdn "cn=root,dc=test"
+rootpw secret
+directory {place}/data
+"""
+
+
+def _ldap(tmp_path: Path) -> Iterator[Kept]:
+    program = shutil.which("slapd", path=os.environ["PATH"] + ":/usr/sbin")
+    if program is None:
+        pytest.skip("OpenLDAP is not installed: apt-get install slapd")
+    ldap3 = pytest.importorskip("ldap3", reason="ldap3 is not installed: pip install ldap3")
+    place = tmp_path / "ldap"
+    (place / "data").mkdir(parents=True)
+    (place / "slapd.conf").write_text(SLAPD.format(place=place))
+    (port,) = free_ports(1)
+    log = tmp_path / "ldap.log"
+    with open(log, "wb") as out:
+        command = [program, "-f", str(place / "slapd.conf"), "-h", f"ldap://127.0.0.1:{port}", "-d", "0"]
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+
+    def connect() -> Any:
+        return ldap3.Connection(f"127.0.0.1:{port}", "cn=root,dc=test", "secret", auto_bind=True)
+
+    def up() -> bool:
+        try:
+            connect().unbind()
+            return True
+        except ldap3.core.exceptions.LDAPException:
+            return False
+
+    def write(rows: list[tuple[str, str, int]], aliases: list[tuple[str, str]]) -> None:
+        base = connect()
+        base.search("ou=people,dc=test", "(objectClass=inetOrgPerson)")
+        for entry in list(base.response):
+            base.delete(entry["dn"])
+        for number, (address, password, quota) in enumerate(rows):
+            others = [one for one, targets in aliases if address.lower() in targets or f"{address}@two.test" in targets]
+            values: dict[str, Any] = {"cn": "x", "sn": "x", "mail": [address, *others], "userPassword": password}
+            if quota:
+                values["employeeNumber"] = str(quota * 1024)
+            assert base.add(f"uid=u{number},ou=people,dc=test", "inetOrgPerson", {"uid": f"u{number}", **values})
+        base.unbind()
+
+    def stop() -> None:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(20)
+
+    try:
+        _until(process, up, log)
+        base = connect()
+        assert base.add("dc=test", ["dcObject", "organization"], {"dc": "test", "o": "test"})
+        assert base.add("ou=people,dc=test", "organizationalUnit")
+        base.unbind()
+        settings = ldap.Settings(
+            f"ldap://127.0.0.1:{port}", "cn=root,dc=test", "secret", "ou=people,dc=test", quota="employeeNumber"
+        )
+        kept = Kept(ldap.Ldap(settings, "two.test", 30.0), write)
+        kept.damage = [lambda: write([], []), stop]
+        yield kept
+    finally:
+        stop()
+
+
+SOURCES = {"file": _file, "sqlite": _sqlite, "postgresql": _postgresql, "mysql": _mysql, "ldap": _ldap}
+
+
+@pytest.fixture(params=list(SOURCES))
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
-    make = contextlib.contextmanager({"file": _file, "sqlite": _sqlite, "postgresql": _postgresql}[request.param])
-    with make(tmp_path) as one:
+    with contextlib.contextmanager(SOURCES[request.param])(tmp_path) as one:
         yield one
 
 
@@ -198,6 +351,14 @@ def test_it_is_over_when_the_source_is_back(tmp_path: Path) -> None:
 
 
 def test_what_cannot_work_is_said() -> None:
-    for url, accounts in (("mysql://x/y", "SELECT"), ("sqlite:x", "")):
+    for url, accounts in (("oracle://x/y", "SELECT"), ("sqlite:x", "")):
         with pytest.raises(ConfigError):
             Sql(url, accounts, "", "", 1.0)
+    for url, base in (("http://x", "dc=x"), ("ldap://", "dc=x"), ("ldap://x", "")):
+        with pytest.raises(ConfigError):
+            ldap.Ldap(ldap.Settings(url, base=base), "", 1.0)
+    both = Directory(passwd_file="users", ldap="ldap://x")
+    with pytest.raises(ConfigError, match="passwd_file and ldap: give one of them"):
+        source(both, "")
+    with pytest.raises(ConfigError, match="cannot read it"):
+        source(Directory(ldap="ldap://x", ldap_base="dc=x", ldap_password_file="nowhere"), "")
