@@ -115,9 +115,9 @@ class PasswdFile:
 
 
 class Sql:
-    """Tables of PostgreSQL (asyncpg), MySQL and MariaDB (PyMySQL) or SQLite. ``accounts`` selects address, password and,
-    if there is a third column, quota in octets; ``aliases`` selects address and targets, several rows or commas for
-    several targets."""
+    """Tables of PostgreSQL (asyncpg), MySQL and MariaDB (PyMySQL) or SQLite. ``accounts`` selects address, password
+    and, if there is a third column, quota in octets; ``aliases`` selects address and targets, several rows or commas
+    for several targets."""
 
     def __init__(self, url: str, accounts: str, aliases: str, domain: str, every: float) -> None:
         self._url, self._accounts, self._aliases = url, accounts, aliases

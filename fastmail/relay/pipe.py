@@ -13,8 +13,13 @@ import asyncio
 import contextlib
 import os
 import re
+import selectors
 import signal
-from asyncio.subprocess import PIPE, STDOUT
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from subprocess import PIPE, STDOUT
 from typing import Any
 
 from fastmail.message import trace
@@ -26,6 +31,8 @@ STATUS = {65: "5.6.0", 67: "5.1.1", 68: "5.1.2", 73: "5.2.0", 76: "5.5.0", 77: "
 OUTPUT = 4096  # octets of what a program prints that are looked at
 NOBODY = 65534
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+AT_ONCE = 20  # programs
+_threads = ThreadPoolExecutor(AT_ONCE, "pipe")
 _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)")
 
 
@@ -48,45 +55,52 @@ async def run(hop: Hop, sender: str, recipient: str, number: str, content: bytes
         command = arguments(hop, sender, recipient, number)
     except ValueError as error:
         return Reply(550, "5.1.3", str(error))
-    name = os.path.basename(command[0])
-    options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     env = {"PATH": PATH, "SENDER": sender, "RECIPIENT": recipient, "MESSAGE_ID": number}
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, stderr=STDOUT, env=env, cwd="/", start_new_session=True, **options
-        )
-    except (OSError, ValueError) as error:
-        return Reply(451, "4.3.5", f"{name} can not be run: {getattr(error, 'strerror', None) or error}")
-    try:
-        async with asyncio.timeout(seconds):
-            message = trace.return_path(sender) + trace.delivered_to(recipient) + content
-            _, said = await asyncio.gather(_feed(process, message), _listen(process))
-            status = await process.wait()
-    except TimeoutError:
-        return Reply(451, "4.3.0", f"{name} took longer than {seconds:.0f} seconds")
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+    message = trace.return_path(sender) + trace.delivered_to(recipient) + content
+    return await asyncio.get_running_loop().run_in_executor(_threads, _wait_for, command, env, message, seconds)
+
+
+def _wait_for(command: list[str], env: dict[str, str], message: bytes, seconds: float) -> Reply:
+    """Run a program to its end, or to the end of its time; on a thread of its own."""
+    name = os.path.basename(command[0])
+    deadline = time.monotonic() + seconds
+    other: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    with tempfile.TemporaryFile() as file:
+        try:
+            file.write(message)
+            file.seek(0)
+            process = subprocess.Popen(
+                command, stdin=file, stdout=PIPE, stderr=STDOUT, env=env, cwd="/", start_new_session=True, **other
+            )
+        except (OSError, ValueError) as error:
+            return Reply(451, "4.3.5", f"{name} can not be run: {getattr(error, 'strerror', None) or error}")
+    with process:
+        try:
+            said = _listen(process, deadline)
+            status = process.wait(max(0.0, deadline - time.monotonic()))
+        except (TimeoutError, subprocess.TimeoutExpired):
+            return Reply(451, "4.3.0", f"{name} took longer than {seconds:.0f} seconds")
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
     return reply(name, status, said)
 
 
-async def _feed(process: asyncio.subprocess.Process, message: bytes) -> None:
-    assert process.stdin is not None
-    with contextlib.suppress(ConnectionError):  # a program need not read everything
-        process.stdin.write(message)
-        await process.stdin.drain()
-    process.stdin.close()
-
-
-async def _listen(process: asyncio.subprocess.Process) -> bytes:
-    """The beginning of what it prints; the rest is read and forgotten."""
+def _listen(process: "subprocess.Popen[bytes]", deadline: float) -> bytes:
+    """The beginning of what it prints; the rest is read and forgotten. TimeoutError when it has no end."""
     assert process.stdout is not None
     kept = b""
-    while piece := await process.stdout.read(65536):
-        kept += piece[: OUTPUT - len(kept)]
-    return kept
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.select(left):
+                raise TimeoutError
+            piece = os.read(process.stdout.fileno(), 65536)
+            if not piece:
+                return kept
+            kept += piece[: OUTPUT - len(kept)]
 
 
 def reply(name: str, status: int, said: bytes) -> Reply:

@@ -3,6 +3,7 @@ installed."""
 
 import email
 import json
+import os
 import smtplib
 import time
 from collections.abc import Iterator
@@ -161,3 +162,24 @@ def test_by_way_of_another_mta(tmp_path: Path, near: Server, far: Server, mta: m
         message = email.message_from_bytes(path.read_bytes())
         assert message.get_payload(decode=True) == body.replace("\r\n", "\n").encode()
         assert len(message.get_all("Received") or []) == 3
+
+
+def test_a_program_takes_mail(tmp_path: Path, near: Server) -> None:
+    """From a whole server, on its own event loop, with its own rights."""
+    for one in (tmp_path, *tmp_path.parents):
+        if str(one).startswith("/tmp/"):
+            one.chmod(one.stat().st_mode | 0o011)
+    box = tmp_path / "box"
+    box.mkdir()
+    box.chmod(0o777)
+    script = box / "take"
+    script.write_text(f"#!/bin/sh\nid -u > {box}/who\ncat > {box}/mail.$1\n")
+    script.chmod(0o755)
+    near.stop()
+    text = near.config.read_text()
+    near.config.write_text(text.replace("routes = [", f'routes = ["lists.test pipe:{script} {{user}}", '))
+    near.start()
+    send(near, "one@lists.test", "two@lists.test", subject="to a program")
+    until(lambda: (box / "mail.one").exists() and (box / "mail.two").exists() and queued(near) == [])
+    assert "Subject: to a program\n" in (box / "mail.two").read_text()
+    assert int((box / "who").read_text()) == (65534 if os.geteuid() == 0 else os.geteuid())
