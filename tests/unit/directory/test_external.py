@@ -155,6 +155,12 @@ def _until(process: "subprocess.Popen[bytes]", reached: Callable[[], bool], log:
         time.sleep(0.1)
 
 
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        process.terminate()
+        process.wait(20)
+
+
 def _mysql(tmp_path: Path) -> Iterator[Kept]:
     program = shutil.which("mariadbd", path=os.environ["PATH"] + ":/usr/sbin")
     if program is None or shutil.which("my_print_defaults") is None or os.geteuid() != 0:
@@ -198,11 +204,6 @@ def _mysql(tmp_path: Path) -> Iterator[Kept]:
                 cursor.executemany("INSERT INTO aliases VALUES (%s, %s)", aliases)
         base.close()
 
-    def stop() -> None:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(20)
-
     try:
         _until(process, up, log)
         base = connect()
@@ -211,10 +212,10 @@ def _mysql(tmp_path: Path) -> Iterator[Kept]:
                 cursor.execute(one)
         base.close()
         kept = Kept(Sql(f"mysql://root@127.0.0.1:{port}/mail", ACCOUNTS, ALIASES, "two.test", 30.0), write)
-        kept.damage = [lambda: write([], []), stop]
+        kept.damage = [lambda: write([], []), lambda: _end(process)]
         yield kept
     finally:
-        stop()
+        _end(process)
 
 
 SLAPD = """include /etc/ldap/schema/core.schema
@@ -268,11 +269,6 @@ def _ldap(tmp_path: Path) -> Iterator[Kept]:
             assert base.add(f"uid=u{number},ou=people,dc=test", "inetOrgPerson", {"uid": f"u{number}", **values})
         base.unbind()
 
-    def stop() -> None:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(20)
-
     try:
         _until(process, up, log)
         base = connect()
@@ -283,10 +279,10 @@ def _ldap(tmp_path: Path) -> Iterator[Kept]:
             f"ldap://127.0.0.1:{port}", "cn=root,dc=test", "secret", "ou=people,dc=test", quota="employeeNumber"
         )
         kept = Kept(ldap.Ldap(settings, "two.test", 30.0), write)
-        kept.damage = [lambda: write([], []), stop]
+        kept.damage = [lambda: write([], []), lambda: _end(process)]
         yield kept
     finally:
-        stop()
+        _end(process)
 
 
 SOURCES = {"file": _file, "sqlite": _sqlite, "postgresql": _postgresql, "mysql": _mysql, "ldap": _ldap}
