@@ -1,0 +1,433 @@
+"""Classes of attack on mail servers, each with its number (SECURITY.md has the table), against a whole server."""
+
+import base64
+import contextlib
+import imaplib
+import itertools
+import poplib
+import re
+import smtplib
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Server
+
+OTHER = "other@example.test"
+EXTRA = "\n[limits]\nauth_failure_delay = 0.05\nauth_failures = 50\nerrors = 10000\n"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("attacked"), EXTRA)
+    for name in (OTHER, "gone@example.test"):
+        server.cli("account", "add", name, "--password-stdin", stdin=server.password + "\n")
+    server.start()
+    yield server
+    server.stop()
+
+
+class Wire:
+    """A session by the line."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.sock = server.connect(name)
+        self.file = self.sock.makefile("rb")
+        self.file.readline()
+
+    def say(self, line: bytes) -> bytes:
+        """The last line of the reply."""
+        self.sock.sendall(line + b"\r\n")
+        while True:
+            got = self.file.readline()
+            if got[3:4] != b"-":
+                return got
+
+    def imap(self, line: bytes) -> bytes:
+        self.sock.sendall(b"t " + line + b"\r\n")
+        out = b""
+        while not (got := self.file.readline()).startswith((b"t ", b"+")) and got:
+            out += got
+        return out + got
+
+    def close(self) -> None:
+        self.file.close()
+        self.sock.close()
+
+
+@contextlib.contextmanager
+def wire(server: Server, name: str) -> Iterator[Wire]:
+    one = Wire(server, name)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+@contextlib.contextmanager
+def mailbox(server: Server, user: str) -> Iterator[Wire]:
+    with wire(server, "imap") as one:
+        assert b"t OK" in one.imap(f'LOGIN {user} "{server.password}"'.encode())
+        yield one
+
+
+@contextlib.contextmanager
+def sender(server: Server, user: str) -> Iterator[smtplib.SMTP]:
+    with smtplib.SMTP("127.0.0.1", server.ports["submission"], timeout=20) as smtp:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        smtp.starttls(context=context)
+        smtp.login(user, server.password)
+        yield smtp
+
+
+def kept(server: Server, user: str = "") -> list[Path]:
+    return [path for path in server.maildir(user).rglob("*") if path.parent.name in ("new", "cur")]
+
+
+# ---------------------------------------------------------------- envelopes and headers
+
+
+@pytest.mark.parametrize("octet", [*range(0x20), 0x7F, 0x80, 0xFF])
+def test_s45_odd_octets_in_every_field(server: Server, octet: int) -> None:
+    """None gets into an address, a header field or the log; each gets an error, or is harmless where it is allowed."""
+    if octet == 10:
+        return  # ends the line
+    raw = bytes([octet])
+    before = len(kept(server))
+    with wire(server, "smtp") as one:
+        assert one.say(b"EHLO me.test")[:3] == b"250"
+        for line in (
+            b"MAIL FROM:<a%bb@c.test>" % raw,
+            b"MAIL FROM:<ab@c%b.test>" % raw,
+            b"MAIL FROM:<ab@c.test> ENVID=a%bb" % raw,
+            b"MAIL FROM:<ab@c.test> AUTH=a%bb" % raw,
+            b"VRFY" + raw + b"x",
+        ):
+            assert one.say(line)[:1] == b"5", line
+        assert one.say(b"MAIL FROM:<a@b.test>")[:3] == b"250"
+        assert one.say(b"RCPT TO:<us%ber@example.test>" % raw)[:1] == b"5"
+        assert one.say(b"RCPT TO:<user@example.test> ORCPT=rfc822;a%bb" % raw)[:1] == b"5"
+    assert len(kept(server)) == before
+
+
+def test_s10_nothing_of_a_peer_begins_a_field(server: Server) -> None:
+    with wire(server, "smtp") as one:
+        assert one.say(b"EHLO evil\tX-Injected:.yes")[:3] in (b"501", b"250")
+        assert one.say(b"EHLO (evil)\\<me>")[:3] == b"250"
+        one.say(b"MAIL FROM:<a@b.test>")
+        one.say(b"RCPT TO:<user@example.test>")
+        assert one.say(b"DATA")[:3] == b"354"
+        assert one.say(b"Subject: s10\r\n\r\nx\r\n.")[:3] == b"250"
+    (path,) = [path for path in kept(server) if b"Subject: s10\n" in path.read_bytes()]
+    head = path.read_bytes().partition(b"\n\n")[0]
+    assert b"\nX-Injected" not in head and head.count(b"Received:") == 1 and b"from ?evil??<me> ([127.0.0.1])" in head
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        b'""@example.test',
+        b"user@example.test@evil.test",
+        b"user@example.test\\",
+        b'"user"@example.test',
+        b"user@[127.0.0.1]x",
+        b"us er@example.test",
+        b"user@example..test",
+        b"user@.example.test",
+        b"user@example.test.",
+        b"<user@example.test>",
+        b"user@-example.test",
+        b"\xc3\x28@example.test",
+        b"user@" + b"a" * 300,
+    ],
+)
+def test_s11_addresses_that_others_read_otherwise(server: Server, address: bytes) -> None:
+    """Refused, or read as the one account that the grammar names; never as somebody else's."""
+    with wire(server, "smtp") as one:
+        one.say(b"EHLO me.test")
+        one.say(b"MAIL FROM:<a@b.test>")
+        got = one.say(b"RCPT TO:<" + address + b">")
+        assert got[:1] == b"5" or (address == b'"user"@example.test' and got[:3] == b"250"), got
+
+
+INJECTIONS = [b"*)(uid=*", b"' or 1=1 --", b"user%00", b"user@example.test' --", b"*", b"user@example.test)(|(a=*"]
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_s13_names_are_no_queries(server: Server, name: bytes) -> None:
+    with wire(server, "imap") as one:
+        assert b"t NO" in one.imap(b'LOGIN "%b" "x"' % name)
+    with wire(server, "pop3") as one:
+        one.say(b"USER " + name)
+        assert one.say(b"PASS x").startswith(b"-ERR")
+    with wire(server, "smtp") as one:
+        one.say(b"EHLO me.test")
+        one.say(b"MAIL FROM:<a@b.test>")
+        assert one.say(b"RCPT TO:<" + name + b"@example.test>")[:1] == b"5"
+
+
+# ---------------------------------------------------------------- relaying and spoofing
+
+RELAYS = [
+    b"<you@far.test>",
+    b"<you%far.test@example.test>",
+    b"<you%far.test>",
+    b"<far.test!you>",
+    b"<far.test!you@example.test>",
+    b"<@example.test:you@far.test>",
+    b"<@far.test,@example.test:you@far.test>",
+    b'<"you@far.test">',
+    b'<"you@far.test"@example.test>',
+    b'<"you%far.test"@example.test>',
+    b"<you@[198.51.100.1]>",
+    b"<you@[127.0.0.1]>",
+    b"<you@[IPv6:::1]>",
+    b"<you@127.0.0.1>",
+    b"<you@far.test@example.test>",
+    b"<you@far.test@[127.0.0.1]>",
+    b"<you@example.test.far.test>",
+    b"<you@localhost>",
+    b"<you@far.test.>",
+    b"<you@FAR.TEST>",
+    b"<user@example.test@far.test>",
+    b"<you@far.test:25>",
+    b"you@far.test",
+    b"<you@far.test> ORCPT=rfc822;user@example.test",
+    b"<you@mx.example.test.>",
+    b"<@mx.example.test:you@far.test>",
+]
+SENDERS = [b"<a@b.test>", b"<>", b"<user@example.test>", b"<postmaster@example.test>", b"<a@mx.example.test>"]
+
+
+@pytest.mark.parametrize(("mail", "service"), itertools.product(SENDERS, ["smtp", "lmtp"]))
+def test_s17_no_open_relay(server: Server, mail: bytes, service: str) -> None:
+    with wire(server, service) as one:
+        one.say(b"EHLO me.test" if service == "smtp" else b"LHLO me.test")
+        for rcpt in RELAYS:
+            assert one.say(b"MAIL FROM:" + mail)[:3] == b"250"
+            assert one.say(b"RCPT TO:" + rcpt)[:1] == b"5", rcpt
+            one.say(b"RSET")
+    with wire(server, "submission") as one:
+        one.say(b"EHLO me.test")
+        assert one.say(b"MAIL FROM:" + mail)[:3] == b"530"
+
+
+def test_s18_a_login_sends_as_itself(server: Server) -> None:
+    with sender(server, server.user) as smtp:
+        for address in (OTHER, "user@far.test", "USER@example.test.evil.test", "user+x@far.test"):
+            assert smtp.mail(address)[0] == 553
+            smtp.rset()
+        assert smtp.mail(server.user)[0] == 250
+
+
+def test_s19_no_backscatter(server: Server) -> None:
+    """A thousand forged senders to users that are not there: refused while they are connected, and nobody is written to."""
+    with wire(server, "smtp") as one:
+        one.say(b"EHLO me.test")
+        for n in range(1000):
+            one.say(b"MAIL FROM:<victim%d@far.test>" % n)
+            assert one.say(b"RCPT TO:<nobody%d@example.test>" % n)[:3] == b"550"
+            one.say(b"RSET")
+    assert "far.test" not in server.cli("queue", "summary").stdout
+
+
+# ---------------------------------------------------------------- logins
+
+
+def test_s21_unknown_users_look_like_wrong_passwords(server: Server) -> None:
+    answers: dict[str, set[bytes]] = {}
+    for user in (server.user, "nobody@example.test", "user@far.test", "no such"):
+        with wire(server, "imap") as one:
+            answers.setdefault("imap", set()).add(one.imap(f'LOGIN "{user}" wrong'.encode()))
+        with wire(server, "pop3") as one:
+            answers.setdefault("user", set()).add(one.say(f"USER {user}".encode()))
+            answers.setdefault("pop3", set()).add(one.say(b"PASS wrong"))
+        with wire(server, "submission") as one:
+            one.say(b"EHLO me.test")
+            token = base64.b64encode(f"\0{user}\0wrong".encode())
+            answers.setdefault("smtp", set()).add(one.say(b"AUTH PLAIN " + token))
+    assert {name: len(said) for name, said in answers.items()} == dict.fromkeys(answers, 1), answers
+    with wire(server, "smtp") as one:
+        one.say(b"EHLO me.test")
+        assert one.say(b"VRFY user") == one.say(b"VRFY nobody")
+
+
+BAD_SASL = [b"", b"=", b"====", b"AA", b"AAAA", b"A" * 9000, b"!!!!", b"AHVzZXI=", b"AAA=AAA=", b"*", b"\xff"]
+
+
+@pytest.mark.parametrize("mechanism", [b"PLAIN", b"LOGIN", b"CRAM-MD5", b"NTLM", b"SCRAM-SHA-256", b"X" * 100])
+def test_s25_exchanges_that_are_none(server: Server, mechanism: bytes) -> None:
+    """Each ends in a refusal, and the session is of use."""
+    for bad in BAD_SASL:
+        with wire(server, "submission") as one:
+            one.say(b"EHLO me.test")
+            got = one.say(b"AUTH " + mechanism)
+            for _ in range(3):
+                if got[:3] != b"334":
+                    break
+                got = one.say(bad)
+            assert got[:1] == b"5", (mechanism, bad, got)
+            assert one.say(b"NOOP")[:3] == b"250"
+        with wire(server, "imap") as one:
+            got = one.imap(b"AUTHENTICATE " + mechanism)
+            for _ in range(3):
+                if not got.startswith(b"+"):
+                    break
+                one.sock.sendall(bad + b"\r\n")
+                got = one.file.readline()
+            assert got.startswith((b"t NO", b"t BAD")), (mechanism, bad, got)
+            assert b"t OK" in one.imap(b"NOOP")
+
+
+def test_s47_an_account_that_is_gone_logs_in_nowhere(server: Server) -> None:
+    user = "gone@example.test"
+    with mailbox(server, user):
+        pass
+    server.cli("account", "remove", user)
+    listed = server.cli("account", "list").stdout
+    assert user not in listed
+    with wire(server, "imap") as one:
+        assert b"t NO" in one.imap(f'LOGIN {user} "{server.password}"'.encode())
+    client = poplib.POP3("127.0.0.1", server.ports["pop3"])
+    client.user(user)
+    with pytest.raises(poplib.error_proto):
+        client.pass_(server.password)
+    client.close()
+    with pytest.raises(smtplib.SMTPAuthenticationError), sender(server, user):
+        pass
+
+
+def test_s34_sessions_never_mix(server: Server) -> None:
+    """Logins of two users, again and again, interleaved: each sees its own mail."""
+    for user in (server.user, OTHER):
+        with mailbox(server, user) as one:
+            one.imap(b"CREATE Mine")
+            text = f"Subject: of {user}\r\n\r\nx\r\n".encode()
+            one.sock.sendall(b"t APPEND Mine {%d+}\r\n%b\r\n" % (len(text), text))
+            while not (got := one.file.readline()).startswith(b"t "):
+                pass
+            assert got.startswith(b"t OK")
+    for _ in range(30):
+        with mailbox(server, server.user) as one, mailbox(server, OTHER) as two:
+            for session, user in ((one, server.user), (two, OTHER), (one, server.user)):
+                session.imap(b"SELECT Mine")
+                got = session.imap(b"FETCH 1 (BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
+                assert f"Subject: of {user}".encode() in got
+            one.imap(b"UNAUTHENTICATE")
+            assert b"t OK" in one.imap(f'LOGIN {OTHER} "{server.password}"'.encode())
+            one.imap(b"SELECT Mine")
+            assert f"Subject: of {OTHER}".encode() in one.imap(b"FETCH 1 (BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
+
+
+# ---------------------------------------------------------------- names and verbs
+
+NAMES = [
+    *(b"../other", b"a/../../b", b"/etc/passwd", b"..", b".", b"a//b", b"&AC8-etc", b"&-&", b"a&", b"&AAA-x"),
+    *(b"a/.", b"..&AC8-..&AC8-x", b"~root", b"#shared", b"con", b"a" * 1000, b"Other Users/other@example.test/INBOX"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_s32_names_are_not_paths(server: Server, name: bytes) -> None:
+    """Whatever is created lies inside the user's own Maildir, and nothing of others is touched."""
+    root = server.directory / "data" / "mail"
+
+    def outside() -> set[Path]:
+        return {
+            path for path in root.parent.rglob("*") if server.maildir() not in path.parents and "mail" in path.parts
+        }
+
+    before = outside()
+    with mailbox(server, server.user) as one:
+        for command in (b"CREATE", b"SELECT", b"STATUS", b"DELETE", b"SUBSCRIBE"):
+            rest = b" (MESSAGES)" if command == b"STATUS" else b""
+            assert re.search(rb"(?m)^t (OK|NO|BAD)", one.imap(b'%b "%b"%b' % (command, name, rest)))
+        assert b"t OK" in one.imap(b"NOOP")
+    assert outside() == before
+
+
+VERBS = [
+    *(b"SELECT %b", b"EXAMINE %b", b"STATUS %b (MESSAGES)", b"DELETE %b", b"RENAME %b Mine2", b"RENAME INBOX %b"),
+    *(b"CREATE %b/x", b"SETACL %b other@example.test lrswipkxtea", b"GETACL %b", b"DELETEACL %b user@example.test"),
+    *(b"LISTRIGHTS %b other@example.test", b"MYRIGHTS %b", b"GETMETADATA %b /private/comment", b"GETQUOTAROOT %b"),
+    *(b'SETMETADATA %b (/private/comment "x")', b"UID COPY 1 %b", b"UID MOVE 1 %b", b"APPEND %b {3+}\r\nA: "),
+    b"ESEARCH IN (mailboxes %b) RETURN (ALL) ALL",
+]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda v: v.split(b" ")[0].decode() + str(len(v)))
+def test_s33_no_verb_reaches_others_mailboxes(server: Server, verb: bytes) -> None:
+    with mailbox(server, server.user) as one:
+        one.imap(b"CREATE Secret")
+    with mailbox(server, OTHER) as one:
+        one.imap(b"SELECT INBOX")
+        for name in (b'"Other Users/user@example.test/Secret"', b'"Other Users/user@example.test"'):
+            got = one.imap(verb % name)
+            last = got.splitlines()[-1]
+            assert last.startswith((b"t NO", b"t BAD")) or verb.startswith((b"ESEARCH", b"UID")), (verb, got)
+            assert b"Secret" not in got
+        assert b"Secret" not in one.imap(b'LIST "" *')
+    with mailbox(server, server.user) as one:
+        assert b"t OK" in one.imap(b"STATUS Secret (MESSAGES)")
+
+
+# ---------------------------------------------------------------- other protocols, logs, defaults
+
+
+@pytest.mark.parametrize("verb", [b"GET / HTTP/1.1", b"POST /x HTTP/1.1", b"CONNECT a:25 HTTP/1.1"])
+def test_s37_a_browser_is_sent_away(server: Server, verb: bytes) -> None:
+    inner = b"Host: x\r\n\r\nEHLO me\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\nDATA\r\n"
+    for name in ("smtp", "submission"):
+        with wire(server, name) as one:
+            one.sock.sendall(verb + b"\r\n" + inner)
+            assert one.file.readline().startswith(b"421")
+            assert one.file.read() == b""
+
+
+def test_s42_the_log_is_one_line_an_event(server: Server) -> None:
+    evil = "\x1b[31mred level=error event=forged"
+    with wire(server, "imap") as one:
+        one.imap(b'LOGIN "%b" x' % evil.encode().replace(b"\x1b", b""))
+    with wire(server, "pop3") as one:
+        one.say(b"USER " + evil.encode())
+        one.say(b"PASS x")
+    with wire(server, "smtp") as one:
+        one.say(b"EHLO " + b"x" * 250)
+    text = server.log.read_bytes()
+    assert b"\x1b" not in text and not re.search(rb"(?m)^(?!time=)", text.rstrip(b"\n"))
+    assert not re.search(rb"(?m) event=forged( |$)", re.sub(rb'"[^"]*"', b"", text))
+
+
+def test_s46_names_that_collide_cost_no_more(server: Server) -> None:
+    """A hundred thousand distinct words in one message's header and in searches: answered, in one piece."""
+    words = "\r\n".join(f"X-{n:x}: {n}" for n in range(20_000))
+    text = f"Subject: s46\r\n{words}\r\n\r\nbody\r\n".encode()
+    with mailbox(server, server.user) as one:
+        one.sock.sendall(b"t APPEND INBOX {%d+}\r\n%b\r\n" % (len(text), text))
+        while not (got := one.file.readline()).startswith(b"t "):
+            pass
+        assert got.startswith(b"t OK")
+        one.imap(b"SELECT INBOX")
+        assert b"t OK" in one.imap(b"SEARCH HEADER X-4e1f 19999")
+
+
+def test_s48_a_fresh_server_is_closed(tmp_path: Path, server: Server) -> None:
+    """No account but the one that was asked for, no plain login from afar, old TLS refused."""
+    text = (server.directory / "fastmail.toml").read_text()
+    assert 'plaintext_without_tls = "loopback"' in text
+    assert oct((server.directory / "key.pem").stat().st_mode)[-3:] == "600"
+    assert oct((server.directory / "data").stat().st_mode)[-3:] in ("700", "750")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        context.wrap_socket(socket.create_connection(("127.0.0.1", server.ports["imaps"]), 5))
+    with imaplib.IMAP4("127.0.0.1", server.ports["imap"]) as imap:
+        assert "STARTTLS" in imap.capabilities
