@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fastmail.smtp.client import Timeouts
 from tests.journey.test_relay import World, report, run, world
 
 PROGRAM = """#!/bin/sh
@@ -351,3 +352,45 @@ def test_an_original_recipient_is_told_as_it_was(tmp_path: Path) -> None:
         assert report(message)["Original-Recipient"] == "rfc822;first+last@old.test"
 
     routed(tmp_path, scenario, [])
+
+
+# ---------------------------------------------------------------- fairness
+
+
+def test_dead_destinations_leave_room_for_live_ones(tmp_path: Path) -> None:
+    """Every connection but one in five may hang on hosts that never answer: who took mail before is served at once, and
+    of the others the newest is tried first."""
+
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
+            port = silent.sockets[0].getsockname()[1]
+            await w.spool.close()
+            await w.history.close()
+            w.lines = [f"dead{n}.test smtp:127.0.0.{n + 2}:{port}" for n in range(30)]
+            others = [
+                await asyncio.start_server(lambda r, x: asyncio.sleep(60), f"127.0.0.{n + 2}", port) for n in range(30)
+            ]
+            w.open()
+            runner = w.run()
+            runner._limits.all = 5
+            runner._limits.timeouts = Timeouts(3.0, 3.0, 3.0)
+            await w.send("first@far.test")
+            await w.drained()
+            for n in range(30):
+                await w.send(f"you@dead{n}.test")
+            await w.until(lambda: len(runner._streams) == 4)
+            await asyncio.sleep(3.5)  # until far.test is forgotten, but for what is remembered
+            begun = time.monotonic()
+            await w.send("again@far.test")
+            await w.until(lambda: len(w.sink.taken) == 2)
+            assert time.monotonic() - begun < 1.5
+            assert len(runner._streams) <= 5
+            await w.send("new@implicit.test")  # never seen: it waits for the next of the four, and for no other
+            begun = time.monotonic()
+            await w.until(lambda: len(w.sink.taken) == 3)
+            assert time.monotonic() - begun < 6.0
+            for one in (silent, *others):
+                one.close()
+
+    run(scenario)
