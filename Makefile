@@ -11,7 +11,7 @@ SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
 	@echo "make test            the whole test suite, lint, types and layers"
-	@echo "make bench           micro benchmarks (pytest-benchmark), then fastmail bench: a throw-away server under load"
+	@echo "make bench           micro benchmarks, saved and compared with the last ones (pytest-benchmark), then fastmail bench: a throw-away server under load"
 	@echo "make bench-peers     the same on Dovecot, in turn: benchmarks/report.md (needs root and Dovecot; DIR= for a disk)"
 	@echo "make bench-mailbox   IMAP commands in 10,000 and 250,000 messages, beside Dovecot: benchmarks/mailbox.md"
 	@echo "make bench-relay     relaying and MX beside Postfix: benchmarks/relay.md (needs root, Postfix and Dovecot)"
@@ -51,7 +51,9 @@ test: lint
 	$(BIN)/python -m pytest
 
 bench: $(STAMP)
-	$(BIN)/python -m pytest benchmarks/micro --benchmark-only -q -o addopts=
+	$(BIN)/python -m pytest benchmarks/micro --benchmark-only -q -o addopts= --benchmark-columns=min,median,iqr,ops \
+	  --benchmark-storage=file://benchmarks/results --benchmark-autosave \
+	  $(if $(wildcard benchmarks/results/*/*.json),--benchmark-compare)
 	$(BIN)/fastmail bench --dir . --json benchmarks/last.json
 
 test-crash: $(STAMP)
