@@ -4,7 +4,9 @@ installed."""
 import email
 import json
 import os
+import shutil
 import smtplib
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from tests.journey.test_clients import letter, unverified
 from tests.support import mtas
 from tests.support.hosts import dead_port
-from tests.support.server import Server
+from tests.support.server import Server, free_ports
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +185,56 @@ def test_a_program_takes_mail(tmp_path: Path, near: Server) -> None:
     until(lambda: (box / "mail.one").exists() and (box / "mail.two").exists() and queued(near) == [])
     assert "Subject: to a program\n" in (box / "mail.two").read_text()
     assert int((box / "who").read_text()) == (65534 if os.geteuid() == 0 else os.geteuid())
+
+
+def test_postfix_tools_as_source_and_sink(tmp_path: Path, near: Server, far: Server) -> None:
+    """smtp-source sends many at once, over many sessions; what is for elsewhere reaches smtp-sink, all of it."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin"
+    source, sink = shutil.which("smtp-source", path=path), shutil.which("smtp-sink", path=path)
+    if source is None or sink is None:
+        pytest.skip("smtp-source and smtp-sink (Debian package postfix) are not installed here")
+    (port,) = free_ports(1)
+    dumps = tmp_path / "dumps"
+    dumps.mkdir(mode=0o777)
+    dumps.chmod(0o777)
+    for one in (tmp_path, *tmp_path.parents):
+        if str(one).startswith("/tmp/"):
+            one.chmod(one.stat().st_mode | 0o011)
+    near.stop()
+    text = near.config.read_text()
+    near.config.write_text(
+        text.replace("\nroutes = [", f'\nnetworks = ["127.0.0.0/8"]\nroutes = ["sink.test smtp:127.0.0.1:{port}", ')
+    )
+    near.start()
+    command = [sink, "-d", str(dumps / "m."), f"127.0.0.1:{port}", "100"]
+    if os.geteuid() == 0:
+        command[1:1] = ["-u", "nobody"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for to in ("me@near.test", "you@sink.test"):
+            done = subprocess.run(
+                [
+                    source,
+                    "-l",
+                    "4000",
+                    "-m",
+                    "200",
+                    "-s",
+                    "10",
+                    "-f",
+                    "a@b.test",
+                    "-t",
+                    to,
+                    f"127.0.0.1:{near.ports['smtp']}",
+                ],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert done.returncode == 0 and not done.stderr, done.stderr
+        assert len(list(near.maildir("me@near.test").glob("[nc]*/*"))) == 200
+        until(lambda: queued(near) == [], 30.0)
+        until(lambda: len(list(dumps.iterdir())) == 200, 10.0)
+    finally:
+        process.terminate()
+        process.wait(10)
