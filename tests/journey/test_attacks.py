@@ -204,7 +204,7 @@ RELAYS = [
 SENDERS = [b"<a@b.test>", b"<>", b"<user@example.test>", b"<postmaster@example.test>", b"<a@mx.example.test>"]
 
 
-@pytest.mark.parametrize(("mail", "service"), itertools.product(SENDERS, ["smtp", "lmtp"]))
+@pytest.mark.parametrize(("mail", "service"), list(itertools.product(SENDERS, ["smtp", "lmtp"])))
 def test_s17_no_open_relay(server: Server, mail: bytes, service: str) -> None:
     with wire(server, service) as one:
         one.say(b"EHLO me.test" if service == "smtp" else b"LHLO me.test")
