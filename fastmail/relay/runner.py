@@ -273,12 +273,16 @@ class Runner:
         try:
             while (job := self._next(destination)) is not None:
                 try:
+                    found = await self._found(job)
+                    if found is None:
+                        continue
+                    item, content = found
                     if destination.name == LOCAL:
-                        await self._deliver(job)
+                        await self._deliver(job, item, content)
                     elif (hop := self._outbound.routes.of(destination.name).hop) is not None and hop.kind == "pipe":
-                        await self._pipe(job, hop)
+                        await self._pipe(job, item, content, hop)
                     else:
-                        client = await self._attempt(destination, job, client)
+                        client = await self._attempt(destination, job, item, content, client)
                 except (MailError, OSError) as error:  # our disk: the job stays as it is
                     log.event("queue.settle", "error", id=job.item, error=repr(error))
                     destination.down_until = time.time() + 10.0
@@ -296,18 +300,23 @@ class Runner:
                 await client.close()
             self.wake()
 
-    async def _attempt(self, destination: Destination, job: Job, client: SmtpClient | None) -> SmtpClient | None:
+    async def _found(self, job: Job) -> tuple[Item, bytes] | None:
+        """The job's message and its content; None when there is none, or it is damaged, and the job is settled."""
         item = self._spool.item(job.item)
         if item is None:
             await self._spool.change(job.key, lambda old: None)
-            return client
+            return None
         try:
-            content = await self._spool.content(item)
+            return item, await self._spool.content(item)
         except CorruptData as error:
             log.event("queue.damaged", "error", id=item.number, error=error)
             lost = Reply(554, "5.3.0", "the message was damaged on this server")
             await self._settle(job, item, [lost] * len(job.recipients), "", b"Subject: (damaged)\n\n", "")
-            return client
+            return None
+
+    async def _attempt(
+        self, destination: Destination, job: Job, item: Item, content: bytes, client: SmtpClient | None
+    ) -> SmtpClient | None:
         try:
             if item.by_mode.startswith("R") and item.by <= time.time():
                 raise Expired("its time of delivery is over")
@@ -402,13 +411,8 @@ class Runner:
         destination.down_until = time.time() + min(pause, self._schedule_of(destination.name).steps[0])
         log.event("relay.down", "warning", destination=destination.name, error=why, tries_again_in=pause)
 
-    async def _deliver(self, job: Job) -> None:
+    async def _deliver(self, job: Job, item: Item, content: bytes) -> None:
         """Recipients of this server."""
-        item = self._spool.item(job.item)
-        if item is None:
-            await self._spool.change(job.key, lambda old: None)
-            return
-        content = await self._spool.content(item)
         envelope = Envelope(item.sender, helo=item.helo, peer=item.peer, protocol=item.protocol)
         replies: dict[str, Reply] = {}
         if item.by_mode.startswith("R") and item.by <= time.time():
@@ -427,13 +431,8 @@ class Runner:
                 replies[address] = Reply(one.code, one.enhanced, one.text)
         await self._settle(job, item, [replies[rcpt.address] for rcpt in job.recipients], "", content, "")
 
-    async def _pipe(self, job: Job, hop: Hop) -> None:
+    async def _pipe(self, job: Job, item: Item, content: bytes, hop: Hop) -> None:
         """Recipients whose mail goes to a program."""
-        item = self._spool.item(job.item)
-        if item is None:
-            await self._spool.change(job.key, lambda old: None)
-            return
-        content = await self._spool.content(item)
         replies = [
             await pipe.run(hop, item.sender, rcpt.address, item.number, content, self._limits.pipe)
             for rcpt in job.recipients

@@ -1,7 +1,7 @@
 """From a destination to the hosts that take its mail, in the order in which they are tried (RFC 5321 5.1), and how
 much TLS each must have: DANE (RFC 7672) before MTA-STS (RFC 8461) before the configuration. Mail that must have TLS
 goes to hosts only whose names DNSSEC or MTA-STS vouches for and whose certificates are good; mail that says that it may
-do without takes no notice of policies (RFC 8689 4.2).
+do without takes no notice of what the domain publishes (RFC 8689 4.2); the configuration holds for all.
 """
 
 import ipaddress
@@ -68,7 +68,7 @@ class Finder:
         ]
 
     async def _of_domain(self, domain: str, mark: str) -> list[Target]:
-        mode = "may" if mark == LAX else self.routes.policy(domain, self.tls)
+        mode = self.routes.policy(domain, self.tls)
         literal = _address(domain)
         if literal:
             return [Target(domain, literal, self.port, False, mode)]

@@ -207,6 +207,28 @@ def test_a_route_has_its_own_waits_and_connections(tmp_path: Path) -> None:
     routed(tmp_path, scenario, ["far.test mx connections=1 retry=15m,1h lifetime=1d"])
 
 
+def test_a_damaged_message_is_given_up_wherever_it_goes(tmp_path: Path) -> None:
+    """To a host, to a mailbox here, to a program: its sender is told, and nothing waits behind it."""
+
+    async def scenario(w: World, box: Path) -> None:
+        assert w.runner is not None
+        await w.runner.close()
+        await w.send("you@far.test", "me@implicit.test", "other@example.test")
+        (path,) = (w.path / "queue" / "segments").glob("*")
+        data = bytearray(path.read_bytes())
+        at = data.index(b"body")
+        data[at : at + 4] = b"BODY"
+        path.write_bytes(data)
+        w.run()
+        await w.drained()
+        told = "".join(one.as_string() for one in await w.inbox())
+        for address in ("you@far.test", "me@implicit.test", "other@example.test"):
+            assert f"Final-Recipient: rfc822;{address}" in told
+        assert not (box / "mail").exists() and w.sink.taken == []
+
+    piped(tmp_path, scenario)
+
+
 # ---------------------------------------------------------------- DELIVERBY (RFC 2852)
 
 

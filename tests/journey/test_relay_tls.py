@@ -408,3 +408,13 @@ def test_mail_that_does_without_tls_takes_no_notice_of_policies(tmp_path: Path) 
         assert far.mail() == 1
 
     run(tmp_path, scenario)
+
+
+def test_a_header_field_does_not_undo_the_configuration(tmp_path: Path) -> None:
+    async def scenario(w: World, far: Far) -> None:
+        w.outbound.routes.policies["far.test"] = "verify"
+        await submit(w, "", "TLS-Required: No\n")
+        await deferred(w, "certificate")
+        assert far.mail() == 0
+
+    run(tmp_path, scenario)
