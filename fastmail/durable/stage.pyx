@@ -1,20 +1,26 @@
 """The first stage of a group commit: a native thread that puts files in place without ever taking the GIL.
 
 A task is the files of one operation; a file is written to its temporary path, or linked to its place. The thread works
-in rounds. A round writes and syncs the contents of what waits, renames, and syncs the directories, each once; the first
-sync of each kind commits most of what the others need. Few files are synced by themselves, more by one syncfs for each
-file system (see benchmarks/notes.md). Under load a round waits a moment for all who lately came together, and writes
-their files while it waits; a lone operation is never held back. A job may also be a piece of a file that is open
-already (a segment): it is written at its offset, and the file synced once for all its pieces of a round.
+in rounds. A round writes what waits, syncs each file, and syncs each directory once. The files of a round are synced by
+several threads at the same moment, so that they wait for one commit of the file system's journal together. Under load a
+round waits a moment for all who lately came together, and writes their files while it waits; a lone operation is never
+held back. A job may also be a piece of a file that is open already (a segment): it is written at its offset, and the
+file synced once for all its pieces of a round.
 
-Promise: a file reported as 0 is synced, content and size first, then its name. Each file has its own errno; the
-temporary file of one that failed is removed. Made after a fork; ``close`` finishes what was submitted.
+Where the file system's journal keeps the order of what is done (ext4, XFS), a file gets its name as soon as its content
+has been written out to the device, and before the syncs: whatever commits the name also flushes the content before it,
+so no crash leaves a name without its content, and one commit makes both durable. Elsewhere the content is synced before
+the file gets its name, and the name after that: two commits (see benchmarks/notes.md).
+
+Promise: a file reported as 0 is synced, content and name; a name never is on disk before its content. Each file has its
+own errno; the temporary file of one that failed is removed, and whoever submitted it removes the final one. Made after a
+fork; ``close`` finishes what was submitted.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.errno cimport EINTR, EIO, errno
+from libc.errno cimport EINTR, EIO, ENOSYS, EPERM, errno
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport strcmp
 
 cdef extern from *:
@@ -29,9 +35,17 @@ cdef extern from *:
     #include <time.h>
     #include <stdio.h>
     #include <sys/stat.h>
-    #include <sys/syscall.h>
+    #include <sys/vfs.h>
     #include <unistd.h>
-    static void fm_writeback(int fd) { sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); }
+    static void fm_start_writing(int fd) { sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); }
+    static int fm_finish_writing(int fd) {
+        return sync_file_range(fd, 0, 0,
+            SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    }
+    static int fm_keeps_order(int fd) {
+        struct statfs fs;
+        return fstatfs(fd, &fs) == 0 && (fs.f_type == 0xEF53 || fs.f_type == 0x58465342);
+    }
     static void fm_cond_init(pthread_cond_t *c) {
         pthread_condattr_t a;
         pthread_condattr_init(&a);
@@ -48,11 +62,6 @@ cdef extern from *:
         clock_gettime(CLOCK_MONOTONIC, &t);
         return t.tv_sec * 1000000000LL + t.tv_nsec;
     }
-    static unsigned long long fm_device(int fd) {
-        struct stat st;
-        return fstat(fd, &st) ? 1 : (unsigned long long)st.st_dev + 2;
-    }
-    static int fm_sync_all(int fd) { return (int)syscall(SYS_syncfs, fd); }
     static int fm_set_mtime(int fd, long long s) {
         struct timespec t[2] = {{ s, 0 }, { s, 0 }};
         return futimens(fd, t);
@@ -78,6 +87,7 @@ cdef extern from *:
     ctypedef struct pthread_cond_t:
         pass
     int pthread_mutex_init(pthread_mutex_t* m, void* attr) nogil
+    int pthread_cond_init(pthread_cond_t* c, void* attr) nogil
     int pthread_mutex_lock(pthread_mutex_t* m) nogil
     int pthread_mutex_unlock(pthread_mutex_t* m) nogil
     void fm_cond_init(pthread_cond_t* c) nogil
@@ -86,9 +96,9 @@ cdef extern from *:
     int pthread_cond_wait(pthread_cond_t* c, pthread_mutex_t* m) nogil
     int pthread_cond_signal(pthread_cond_t* c) nogil
     int pthread_join(pthread_t t, void** result) nogil
-    uint64_t fm_device(int fd) nogil
-    void fm_writeback(int fd) nogil
-    int fm_sync_all(int fd) nogil
+    void fm_start_writing(int fd) nogil
+    int fm_finish_writing(int fd) nogil
+    int fm_keeps_order(int fd) nogil
     int fm_set_mtime(int fd, int64_t s) nogil
     int fm_spawn(pthread_t* t, void* (*run)(void*) noexcept nogil, void* arg) nogil
     int c_open "open"(const char* path, int flags, int mode) nogil
@@ -103,11 +113,11 @@ cdef extern from *:
     enum: O_WRONLY, O_RDONLY, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY
 
 cdef enum:
-    ALONE = 8            # files in a round up to which each is synced by itself
+    HELPERS = 15         # threads beside the first that sync the files of a round
     DIRECTORIES = 64     # directories of a round that are remembered as synced
     CHUNKS = 8           # buffers a file may have
     GATHER = 700000      # ns that a round waits at most for operations that the last rounds had
-    DEVICES = 16         # file systems of a round that get a syncfs of their own
+    SEGMENTS = 16        # files with pieces of a round that are remembered
     MOST = 64            # tasks that may wait behind a round; it takes what is beyond
 
 cdef struct File:
@@ -118,6 +128,7 @@ cdef struct File:
     Py_buffer chunk[CHUNKS]
     int64_t mtime            # of a piece: its offset
     bint piece               # fd was given, and stays open
+    bint named               # it has its name
     int fd
     int error
 
@@ -128,7 +139,21 @@ cdef struct Task:
     Py_ssize_t files
     File* file
 
+cdef struct Helped:          # the files that a round syncs, by whoever has time
+    pthread_mutex_t mutex
+    pthread_cond_t work
+    pthread_cond_t done
+    File** file
+    int room
+    int files
+    int next
+    int left
+    int helpers              # that were started
+    bint closing
+    pthread_t thread[HELPERS]
+
 cdef struct Shared:
+    Helped helped
     pthread_mutex_t mutex
     pthread_cond_t work
     pthread_cond_t done
@@ -177,10 +202,27 @@ cdef void write_one(File* f) noexcept nogil:
 
 cdef void name_one(File* f) noexcept nogil:
     """Give the file its name."""
-    if f.piece:
+    if f.piece or f.named:
         return
+    f.named = True
     if (c_rename(f.source, f.final) if f.chunks >= 0 else c_link(f.source, f.final)):
         f.error = errno
+
+
+cdef void name_early(Task* task) noexcept nogil:
+    """Name what may have its name before its sync: content that has reached the device, where the journal keeps order."""
+    cdef Py_ssize_t i
+    cdef File* f
+    while task != NULL:
+        for i in range(task.files):
+            f = &task.file[i]
+            if f.error or f.piece or f.chunks < 0 or not fm_keeps_order(f.fd):
+                continue
+            if fm_finish_writing(f.fd) == 0:
+                name_one(f)
+            elif errno != ENOSYS and errno != EPERM:  # told once for each descriptor: the sync would not tell it again
+                f.error = errno
+        task = task.next
 
 
 cdef int sync_dir(const char* path) noexcept nogil:
@@ -194,51 +236,102 @@ cdef int sync_dir(const char* path) noexcept nogil:
     return error
 
 
-cdef int count_files(Task* task) noexcept nogil:
-    cdef int n = 0
-    cdef Py_ssize_t i
-    while task != NULL:
-        for i in range(task.files):
-            n += not task.file[i].piece
-        task = task.next
-    return n
+cdef void sync_one(File* f) noexcept nogil:
+    f.error = errno if (c_fsync(f.fd) if not f.piece and f.mtime >= 0 else c_fdatasync(f.fd)) else 0
 
 
-cdef void sync_contents(Task* task) noexcept nogil:
-    """Each file by itself; all were started before, so that they are under way together."""
-    cdef Py_ssize_t i
+cdef void sync_some(Helped* h) noexcept nogil:
+    """Sync what nobody has begun; called and left with the mutex held."""
     cdef File* f
+    while h.next < h.files:
+        f = h.file[h.next]
+        h.next += 1
+        pthread_mutex_unlock(&h.mutex)
+        sync_one(f)
+        pthread_mutex_lock(&h.mutex)
+        h.left -= 1
+
+
+cdef void* help_syncing(void* argument) noexcept nogil:
+    cdef Helped* h = <Helped*>argument
+    pthread_mutex_lock(&h.mutex)
+    while not h.closing:
+        if h.next < h.files:
+            sync_some(h)
+            if h.left == 0:
+                pthread_cond_signal(&h.done)
+        else:
+            pthread_cond_wait(&h.work, &h.mutex)
+    pthread_mutex_unlock(&h.mutex)
+    return NULL
+
+
+cdef bint make_room(Helped* h, Task* task) noexcept nogil:
+    cdef int files = 0
+    while task != NULL:
+        files += <int>task.files
+        task = task.next
+    if files > h.room:
+        free(h.file)
+        h.room = 0
+        h.file = <File**>malloc(2 * files * sizeof(File*))
+        if h.file == NULL:
+            return False
+        h.room = 2 * files
+    return True
+
+
+cdef void sync_contents(Helped* h, Task* first) noexcept nogil:
+    """Sync every file once, all at the same time."""
+    cdef File* segment[SEGMENTS]
+    cdef int segments = 0, files = 0, k
+    cdef Py_ssize_t i
+    cdef Task* task = first
+    cdef File* f
+    cdef bint room = make_room(h, first)
     while task != NULL:
         for i in range(task.files):
             f = &task.file[i]
-            if not f.error and not f.piece and f.chunks >= 0 and (c_fsync(f.fd) if f.mtime >= 0 else c_fdatasync(f.fd)):
-                f.error = errno
+            if f.error or (f.chunks < 0 and not f.piece):
+                continue
+            if f.piece:
+                k = 0
+                while k < segments and segment[k].fd != f.fd:
+                    k += 1
+                if k < segments:
+                    continue
+                if segments < SEGMENTS:
+                    segment[segments] = f
+                    segments += 1
+            if room:
+                h.file[files] = f
+                files += 1
+            else:
+                sync_one(f)
         task = task.next
-
-
-cdef void sync_pieces(Task* task) noexcept nogil:
-    """Each file that pieces were written to once."""
-    cdef int fds[DEVICES]
-    cdef int result[DEVICES]
-    cdef int known = 0, k
-    cdef Py_ssize_t i
-    cdef File* f
-    while task != NULL:
+    if files == 1:
+        sync_one(h.file[0])
+    elif files:
+        pthread_mutex_lock(&h.mutex)
+        h.files = h.left = files
+        h.next = 0
+        while h.helpers < HELPERS and h.helpers < files - 1 and fm_spawn(&h.thread[h.helpers], help_syncing, h) == 0:
+            h.helpers += 1
+        for k in range(files - 1 if files - 1 < h.helpers else h.helpers):
+            pthread_cond_signal(&h.work)
+        sync_some(h)
+        while h.left:
+            pthread_cond_wait(&h.done, &h.mutex)
+        h.files = h.next = 0
+        pthread_mutex_unlock(&h.mutex)
+    task = first
+    while task != NULL and segments:
         for i in range(task.files):
             f = &task.file[i]
-            if not f.piece or f.error:
-                continue
-            k = 0
-            while k < known and fds[k] != f.fd:
-                k += 1
-            if k < known:
-                f.error = result[k]
-                continue
-            f.error = errno if c_fdatasync(f.fd) else 0
-            if known < DEVICES:
-                fds[known] = f.fd
-                result[known] = f.error
-                known += 1
+            if f.piece and not f.error:
+                for k in range(segments):
+                    if segment[k].fd == f.fd:
+                        f.error = segment[k].error
         task = task.next
 
 
@@ -263,34 +356,6 @@ cdef void sync_names(Task* task) noexcept nogil:
             f.error = sync_dir(f.directory)
             if known < DIRECTORIES:
                 path[known] = f.directory
-                result[known] = f.error
-                known += 1
-        task = task.next
-
-
-cdef void sync_devices(Task* task) noexcept nogil:
-    """One syncfs for each file system that a written file lies on."""
-    cdef uint64_t device[DEVICES]
-    cdef uint64_t mine
-    cdef int result[DEVICES]
-    cdef int known = 0, k
-    cdef Py_ssize_t i
-    cdef File* f
-    while task != NULL:
-        for i in range(task.files):
-            f = &task.file[i]
-            if f.error or f.chunks < 0 or f.piece:
-                continue
-            mine = fm_device(f.fd)
-            k = 0
-            while k < known and device[k] != mine:
-                k += 1
-            if k < known:
-                f.error = result[k]
-                continue
-            f.error = errno if fm_sync_all(f.fd) else 0
-            if known < DEVICES:
-                device[known] = mine
                 result[known] = f.error
                 known += 1
         task = task.next
@@ -323,7 +388,7 @@ cdef void write_task(Task* task) noexcept nogil:
         if f.chunks >= 0:
             write_one(f)
             if not f.error and not f.piece:
-                fm_writeback(f.fd)
+                fm_start_writing(f.fd)
     task.written = True
 
 
@@ -400,11 +465,8 @@ cdef void* serve(void* argument) noexcept nogil:
             if not one.written:
                 write_task(one)
             one = one.next
-        if count_files(tasks) > ALONE:
-            sync_devices(tasks)
-        else:
-            sync_contents(tasks)
-        sync_pieces(tasks)
+        name_early(tasks)
+        sync_contents(&s.helped, tasks)
         # 2. names, synced
         name_all(tasks)
         sync_names(tasks)
@@ -433,6 +495,9 @@ cdef class FileStage:
         pthread_mutex_init(&self.shared.mutex, NULL)
         fm_cond_init(&self.shared.work)
         fm_cond_init(&self.shared.done)
+        pthread_mutex_init(&self.shared.helped.mutex, NULL)
+        pthread_cond_init(&self.shared.helped.work, NULL)
+        pthread_cond_init(&self.shared.helped.done, NULL)
         self.held = {}
 
     def submit(self, token, list jobs not None):
@@ -536,6 +601,8 @@ cdef class FileStage:
     def close(self):
         """Finish what was submitted and end the thread; ``wait`` once more for the results."""
         cdef Shared* s = self.shared
+        cdef Helped* h = &s.helped
+        cdef int k
         with nogil:
             pthread_mutex_lock(&s.mutex)
             s.closing = True
@@ -544,8 +611,17 @@ cdef class FileStage:
             if s.started:
                 pthread_join(s.thread, NULL)
                 s.started = False
+            pthread_mutex_lock(&h.mutex)
+            h.closing = True
+            for k in range(h.helpers):
+                pthread_cond_signal(&h.work)
+            pthread_mutex_unlock(&h.mutex)
+            for k in range(h.helpers):
+                pthread_join(h.thread[k], NULL)
+            h.helpers = 0
         self.ping()
 
     def __dealloc__(self):
         if self.shared != NULL and not self.shared.started:
+            free(self.shared.helped.file)
             free(self.shared)

@@ -25,7 +25,7 @@ from tests.support.server import Server
 KINDS = [
     ("fdatasync", "EIO"),
     ("fsync", "EIO"),
-    ("syncfs", "EIO"),
+    ("sync_file_range", "EIO"),
     ("pwrite64", "ENOSPC"),
     ("write", "ENOSPC"),
     ("pwrite64", "EIO"),

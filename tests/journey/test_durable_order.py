@@ -18,7 +18,8 @@ import pytest
 from tests.support.server import CLI, Server
 
 CALLS = (
-    "openat,close,write,writev,pwrite64,pwritev,fsync,fdatasync,syncfs,rename,renameat,renameat2,unlink,sendto,sendmsg"
+    "openat,close,write,writev,pwrite64,pwritev,fsync,fdatasync,sync_file_range,rename,renameat,renameat2,unlink,"
+    "sendto,sendmsg"
 )
 LINE = re.compile(r"^\d+ +(?:\d+\.\d+ )?(\w+)\((.*)$")
 
@@ -108,19 +109,22 @@ def position(calls: list[Call], name: str, pattern: str, start: int = 0) -> int:
 
 
 WRITES = "write|writev|sendto|sendmsg"
-SYNC = "fsync|fdatasync|syncfs"
+SYNC = "fsync|fdatasync"
 
 
 def check(calls: list[Call], content: str, marker: str, reply: str) -> None:
-    """Content written, synced, named, the name synced, the index synced; then the reply, and not before."""
+    """Content written and on the device before it has its name; content, name and index synced; then the reply, and not
+    before."""
     if content == "maildir":
         written = position(calls, "write|pwrite64", rf"/tmp/.*{marker}")
         found = re.search(r"/tmp/([^/>\"]+)>", calls[written].text)
         assert found is not None
         base = re.escape(found.group(1))
-        synced = position(calls, SYNC, rf"/tmp/{base}|<", written)
-        named = position(calls, "rename|renameat|renameat2", rf"/tmp/{base}\".*/(?:new|cur)/", synced)
-        name_synced = position(calls, SYNC, r"/(?:new|cur)>|<[^>]*/data>", named)
+        named = position(calls, "rename|renameat|renameat2", rf"/tmp/{base}\".*/(?:new|cur)/", written)
+        reached = position(calls, f"{SYNC}|sync_file_range", rf"/tmp/{base}>(?:.*WAIT_AFTER)?\)", written)
+        assert reached < named
+        synced = position(calls, SYNC, rf"/(?:tmp|new|cur)/{base}", written)
+        name_synced = position(calls, SYNC, r"/(?:new|cur)>", max(named, synced))
     else:
         written = position(calls, "pwrite64|pwritev|write", rf"/segments[^>]*>.*{marker}")
         name_synced = position(calls, SYNC, "/segments", written)
