@@ -68,6 +68,9 @@ service anvil {{
   client_limit = 12000
 }}
 service auth {{
+  unix_listener auth-smtp {{
+    mode = 0666
+  }}
   client_limit = 12000
 }}
 service stats {{

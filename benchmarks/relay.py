@@ -1,9 +1,10 @@
 """``make bench-relay``: mail that is handed on, on this server and on Debian's Postfix, in turn, on one disk; writes
 benchmarks/relay.md.
 
-Two journeys. Relay: SMTP in, queue, SMTP out to one sink (Postfix's smtp-sink, with this server's domain as its one
+Three journeys. Relay: SMTP in, queue, SMTP out to one sink (Postfix's smtp-sink, with this server's domain as its one
 destination); a message counts as accepted when it is answered, which both do when it is synced, and as through when the
-queue is empty. MX: SMTP in until the message is in a mailbox; Postfix hands it to Dovecot by LMTP, this server keeps it
+queue is empty. Submission: the same over TLS from users who log in (Postfix asks a Dovecot who they are, by passwords in
+the clear on both sides), each session once. MX: SMTP in until the message is in a mailbox; Postfix hands it to Dovecot by LMTP, this server keeps it
 itself. Rounds alternate, medians count, the range is shown; CPU is that of all processes of all servers of a side. Needs
 root and ``apt-get install postfix dovecot-imapd dovecot-pop3d dovecot-lmtpd``.
 """
@@ -27,12 +28,14 @@ import uvloop
 
 import fastmail
 from benchmarks.peers import dovecot
+from fastmail.app.quickstart import write_certificate
 from fastmail.bench import load, machine, server
 from fastmail.queue.spool import Spool
 from tests.support import mtas
 
 HERE = Path(__file__).parent
 CONNECTIONS = (10, 30, 64)
+SUBMISSION = (64,)
 DOMAIN = "bench.example"
 TUNED = (
     "in_flow_delay = 0\ndefault_process_limit = 100\ninitial_destination_concurrency = 20\n"
@@ -41,15 +44,22 @@ TUNED = (
     "smtp_dns_support_level = disabled\nsmtp_host_lookup = native\nsmtp_tls_security_level = none\n"
     "smtpd_recipient_restrictions =\nsmtpd_relay_restrictions = permit_mynetworks, reject\n"
 )
+USERS = (
+    "smtpd_tls_wrappermode = yes\nsmtpd_tls_security_level = encrypt\nsmtpd_sasl_auth_enable = yes\n"
+    "smtpd_tls_cert_file = {place}/cert.pem\nsmtpd_tls_key_file = {place}/key.pem\n"
+    "smtpd_sasl_type = dovecot\nsmtpd_sasl_path = {accounts}/auth-smtp\nsmtpd_sasl_security_options = noanonymous\n"
+)
 
 
 @dataclass
 class Side:
-    """A server, or two, under load. ``left``: messages that are still on their way."""
+    """A server, or two, under load. ``left``: messages that are still on their way; ``users``: it takes mail over TLS from
+    users who log in."""
 
     port: int
     pids: list[int]
     left: Callable[[], int]
+    users: bool = False
 
 
 @dataclass
@@ -76,11 +86,18 @@ def sink() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def postfix(parent: str, hop: str, hop_port: int, more: list[int]) -> Iterator[Side]:
+def postfix(parent: str, hop: str, hop_port: int, more: list[int], accounts: str = "") -> Iterator[Side]:
+    """``accounts``: where a Dovecot that knows them keeps its sockets."""
     place = Path(tempfile.mkdtemp(prefix="postfix-bench-", dir=parent or None))
     place.chmod(0o755)
+    tuned = TUNED
+    if accounts:
+        write_certificate(str(place), "localhost")
+        tuned = TUNED.replace("permit_mynetworks", "permit_sasl_authenticated") + USERS.format(
+            place=place, accounts=accounts
+        )
     try:
-        with mtas.postfix(place / "pf", hop_port, DOMAIN, hop, TUNED) as port:
+        with mtas.postfix(place / "pf", hop_port, DOMAIN, hop, tuned) as port:
             spool = place / "pf" / "spool"
 
             def left() -> int:
@@ -88,13 +105,13 @@ def postfix(parent: str, hop: str, hop_port: int, more: list[int]) -> Iterator[S
                     len(files) for part in ("incoming", "active", "deferred") for _, _, files in os.walk(spool / part)
                 )
 
-            yield Side(port, [int((spool / "pid" / "master.pid").read_text()), *more], left)
+            yield Side(port, [int((spool / "pid" / "master.pid").read_text()), *more], left, bool(accounts))
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def ours(parent: str, content: str, sink_port: int) -> Iterator[Side]:
+def ours(parent: str, content: str, sink_port: int, users: bool = False) -> Iterator[Side]:
     """With a sink everything goes there; without one into mailboxes."""
     extra = ""
     if sink_port:
@@ -102,7 +119,8 @@ def ours(parent: str, content: str, sink_port: int) -> Iterator[Side]:
     with server.running(parent, content, 0, extra) as target:
         spool = Spool(os.path.join(target.directory, "data"), 1 << 30)
         try:
-            yield Side(target.ports["smtp"], [target.pid], lambda: spool.depth()[0] if sink_port else 0)
+            port = target.ports["submissions" if users else "smtp"]
+            yield Side(port, [target.pid], lambda: spool.depth()[0] if sink_port else 0, users)
         finally:
             uvloop.run(spool.close())
 
@@ -111,8 +129,10 @@ def once(side: Side, found: Series, sessions: int, count: int, domain: str) -> N
     """One run: ``count`` messages of 4 KB, then wait until the last is through."""
     text = load.message(4096).replace(b"\r\n.", b"\r\n..") + b".\r\n"
     job = load.Work(b"EHLO bench.example\r\n", count, text, [f"u{n}@{domain}" for n in range(100)])
+    if side.users:
+        job.logins = [(f"u{n}@bench.example", "secret") for n in range(50)]
     cpu, start = sum(machine.cpu(pid) for pid in side.pids), time.perf_counter()
-    uvloop.run(load.deliver("127.0.0.1", side.port, job, sessions))
+    uvloop.run(load.deliver("127.0.0.1", side.port, job, sessions, side.users))
     accepted = time.perf_counter() - start
     while side.left():
         time.sleep(0.01)
@@ -126,9 +146,9 @@ def once(side: Side, found: Series, sessions: int, count: int, domain: str) -> N
 def measure(parent: str, rounds: int, count: int, content: str) -> dict[tuple[str, int], dict[str, Series]]:
     found: dict[tuple[str, int], dict[str, Series]] = {}
 
-    def run(journey: str, name: str, side: Side, domain: str) -> None:
+    def run(journey: str, name: str, side: Side, domain: str, connections: tuple[int, ...] = CONNECTIONS) -> None:
         once(side, Series(), 10, 400, domain)  # what a new account or connection costs is not measured
-        for sessions in CONNECTIONS:
+        for sessions in connections:
             series = found.setdefault((journey, sessions), {}).setdefault(name, Series())
             once(side, series, sessions, count, domain)
 
@@ -139,6 +159,13 @@ def measure(parent: str, rounds: int, count: int, content: str) -> dict[tuple[st
                 run("relay", "Postfix", side, DOMAIN)
             with ours(parent, content, port) as side:
                 run("relay", "fastmail", side, "far.example")
+            with (
+                dovecot(parent) as known,
+                postfix(parent, "smtp", port, [known.pid], f"{known.directory}/run") as side,
+            ):
+                run("submission", "Postfix", side, DOMAIN, SUBMISSION)
+            with ours(parent, content, port, True) as side:
+                run("submission", "fastmail", side, "far.example", SUBMISSION)
         with dovecot(parent) as mailboxes, postfix(parent, "lmtp", mailboxes.ports["lmtp"], [mailboxes.pid]) as side:
             run("MX", "Postfix", side, DOMAIN)
         with ours(parent, content, 0) as side:
@@ -193,8 +220,8 @@ def main() -> int:
 Made by `make bench-relay` on {time.strftime("%Y-%m-%d", time.gmtime())}: fastmail {fastmail.__version__} (content in
 {options.content}, Python {platform.python_version()}) and Postfix {version.strip()}, in turn, {options.rounds} rounds each of
 {options.messages} messages of 4 KB, on one machine ({os.cpu_count()} cores) and disk, with the load and the sink on the same
-cores. Relay: SMTP in, queue, SMTP out to Postfix's smtp-sink. MX: SMTP in until the message is in a mailbox (Postfix hands it
-to Dovecot by LMTP). Both answer when a message is synced.
+cores. Relay: SMTP in, queue, SMTP out to Postfix's smtp-sink. Submission: the same over TLS, every session logged in. MX:
+SMTP in until the message is in a mailbox (Postfix hands it to Dovecot by LMTP). Both answer when a message is synced.
 
 {table(found)}
 """

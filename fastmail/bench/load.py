@@ -5,11 +5,14 @@ generator some 15 us. AssertionError with the server's words for any answer that
 """
 
 import asyncio
+import base64
 import random
 import re
 import socket
+import ssl
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 BODY = b"The quick brown fox jumps over the lazy dog, and then it does so once more.\r\n"
 
@@ -24,9 +27,18 @@ def message(size: int, subject: str = "benchmark") -> bytes:
     return head + BODY * max(1, (size - len(head)) // len(BODY))
 
 
+def unverified() -> ssl.SSLContext:
+    """For a server whose certificate nobody knows."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 @dataclass(slots=True)
 class Work:
-    """What the sessions of one run share: messages that are left, and who gets them."""
+    """What the sessions of one run share: messages that are left, and who gets them. ``logins``: (user, password) of
+    the sessions in turn, where they are to log in; a user sends from its own address."""
 
     hello: bytes
     left: int
@@ -35,13 +47,16 @@ class Work:
     recipients: int = 1
     rng: random.Random = field(default_factory=lambda: random.Random(1))
     latencies: list[float] = field(default_factory=list)
+    logins: list[tuple[str, str]] = field(default_factory=list)
 
 
 class Delivery(asyncio.Protocol):
     """One session; takes messages from ``work`` until none is left."""
 
-    def __init__(self, work: Work, done: asyncio.Future[None]) -> None:
+    def __init__(self, work: Work, done: asyncio.Future[None], number: int = 0) -> None:
         self._work = work
+        self._login = work.logins[number % len(work.logins)] if work.logins else None
+        self._mail = b"MAIL FROM:<%b>\r\n" % (self._login[0] if self._login else "a@b.example").encode()
         self._done = done
         self._step = self._greeted
         self._wanted = 1
@@ -82,7 +97,12 @@ class Delivery(asyncio.Protocol):
         self._transport.write(data)
 
     def _greeted(self) -> None:
-        self._send(self._work.hello, 1, self._next)
+        self._send(self._work.hello, 1, self._log_in if self._login else self._next)
+
+    def _log_in(self) -> None:
+        assert self._login is not None
+        response = base64.b64encode("\0{}\0{}".format(*self._login).encode())
+        self._send(b"AUTH PLAIN " + response + b"\r\n", 1, self._next)
 
     def _next(self) -> None:
         work = self._work
@@ -97,20 +117,23 @@ class Delivery(asyncio.Protocol):
         first = work.rng.randrange(len(work.addresses))
         to = [work.addresses[(first + n) % len(work.addresses)] for n in range(work.recipients)]
         rcpt = b"".join(b"RCPT TO:<%b>\r\n" % address.encode() for address in to)
-        self._send(b"MAIL FROM:<a@b.example>\r\n" + rcpt + b"DATA\r\n", 2 + work.recipients, self._data)
+        self._send(self._mail + rcpt + b"DATA\r\n", 2 + work.recipients, self._data)
 
     def _data(self) -> None:
         self._since = time.perf_counter()
         self._send(self._work.text, self._work.recipients if self._lmtp else 1, self._next)
 
 
-async def deliver(host: str, port: int, work: Work, sessions: int) -> None:
-    """Deliver ``work.left`` messages over so many sessions."""
+async def deliver(host: str, port: int, work: Work, sessions: int, tls: bool = False) -> None:
+    """Deliver ``work.left`` messages over so many sessions; with ``tls`` from the first octet, whatever the
+    certificate."""
     loop = asyncio.get_running_loop()
     waits = []
-    for _ in range(sessions):
+    context = unverified() if tls else None
+    for number in range(sessions):
         done: asyncio.Future[None] = loop.create_future()
-        await loop.create_connection(lambda done=done: Delivery(work, done), host, port)  # type: ignore[misc]
+        make = partial(Delivery, work, done, number)
+        await loop.create_connection(make, host, port, ssl=context)
         waits.append(done)
     await asyncio.gather(*waits)
 

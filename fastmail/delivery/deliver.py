@@ -52,6 +52,17 @@ class Envelope:
 
 
 @dataclass(slots=True)
+class Held:
+    """Content that the store has already, behind the ``skip`` octets that are put in front of it for ``address``.
+    ``arrived``: when it came."""
+
+    hold: bytes
+    address: str
+    skip: int
+    arrived: int
+
+
+@dataclass(slots=True)
 class Outcome:
     """What became of one recipient: an SMTP reply."""
 
@@ -141,10 +152,15 @@ class Deliverer:
         return False
 
     async def deliver(
-        self, envelope: Envelope, content: bytes | memoryview, mailbox: str = "INBOX", number: str = ""
+        self,
+        envelope: Envelope,
+        content: bytes | memoryview,
+        mailbox: str = "INBOX",
+        number: str = "",
+        there: Held | None = None,
     ) -> list[Outcome]:
         """Deliver content (with LF) to each recipient; one Outcome for each, in order. ``number``: its id when it
-        was in the queue, and has our Received field already."""
+        was in the queue, and has our Received field already; ``there``: the store may have it."""
         traced = bool(number)
         number = number or trace.new_id()
         if len(content) > SCAN_ON_LOOP:
@@ -191,7 +207,10 @@ class Deliverer:
                     outcomes[position] = self._failure(number, error)
                     continue
                 message = NewMessage((prefix, content), mime.with_prefix(summary, prefix), whole, date)
-                items.append(Delivery(account, key, message))
+                item = Delivery(account, key, message, trace.undigits(number) if traced else 0)
+                if there is not None and there.address == record.address and there.skip == len(prefix):
+                    item.hold, message.date = there.hold, there.arrived
+                items.append(item)
                 owners.append(position)
         if items:
             places = await self._store(number, items, owners, outcomes)
@@ -210,6 +229,21 @@ class Deliverer:
             protocol=envelope.protocol,
         )
         return outcomes
+
+    async def hold(
+        self, envelope: Envelope, content: Sequence[bytes | memoryview], size: int, ident: int, now: int
+    ) -> Held | None:
+        """Keep the content of a message that goes into the queue in the form in which the first of its recipients here
+        will have it, so that queue and mailbox share it. None where there is no such recipient."""
+        record = next((records[0] for _, records in envelope.recipients if records), None)
+        if record is None:
+            return None
+        account = self.account(record)
+        await self.store.open(account)
+        prefix = trace.return_path(envelope.sender) + trace.delivered_to(record.address)
+        whole = size + len(prefix) + prefix.count(b"\n")
+        hold = await self.store.hold(account, NewMessage((prefix, *content), b"", whole, now), ident)
+        return Held(hold, record.address, len(prefix), now)
 
     def _remember(
         self,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from fastmail._core import mime
-from fastmail.delivery.deliver import MAX_HOPS, SCAN_ON_LOOP, Envelope, Outcome, note_accepted
+from fastmail.delivery.deliver import MAX_HOPS, SCAN_ON_LOOP, Deliverer, Envelope, Outcome, note_accepted
 from fastmail.delivery.history import History
 from fastmail.message import dsn, submitted, trace
 from fastmail.model.errors import MailError, StorageFull, TooMuch
@@ -32,7 +32,7 @@ def _measure(chunks: Sequence[bytes | memoryview]) -> tuple[int, bool]:
 class Outbound:
     """One in each worker. ``most``: messages that the queue may hold, 0 for any number; ``is_local``: is a domain
     of this server? ``rate``, ``domain_rate``: recipients that a login, or all of its domain, may have in an hour, 0
-    for any number."""
+    for any number. ``deliverer``: who keeps content that a mailbox of this server will have too."""
 
     def __init__(
         self,
@@ -45,7 +45,9 @@ class Outbound:
         history: History,
         rate: int = 0,
         domain_rate: int = 0,
+        deliverer: Deliverer | None = None,
     ) -> None:
+        self._deliverer = deliverer
         self.spool = spool
         self.routes = routes
         self.schedule = schedule
@@ -108,7 +110,7 @@ class Outbound:
             priority=envelope.priority,
         )
         try:
-            await self.spool.enqueue(Outgoing(item, groups, chunks), *self._rates)
+            await self._keep(envelope, Outgoing(item, groups, chunks))
         except TooMuch as error:
             count("queue.rate")
             log.event("queue.rate", "warning", login=envelope.login, peer=envelope.peer)
@@ -131,6 +133,24 @@ class Outbound:
         found = submitted.message_id(b"".join(bytes(piece[:8192]) for piece in chunks[1:3]))
         note_accepted(self.history, number, envelope, found, item.size)
         return Outcome(250, "2.0.0", f"{number} queued")
+
+    async def _keep(self, envelope: Envelope, outgoing: Outgoing) -> None:
+        """Into the queue; what a mailbox of this server will have too is kept once."""
+        item = outgoing.item
+        deliverer = self._deliverer
+        if deliverer is None or LOCAL not in outgoing.groups or envelope.release:
+            await self.spool.enqueue(outgoing, *self._rates)
+            return
+        held = await deliverer.hold(envelope, outgoing.content, item.size, item.id, item.arrived)
+        if held is not None:
+            item.hold, item.shared_with, item.skip = held.hold, held.address, held.skip
+            item.length = sum(map(len, outgoing.content))
+        try:
+            await self.spool.enqueue(outgoing, *self._rates)
+        except BaseException:
+            if held is not None:
+                await deliverer.store.let_go([item.id])
+            raise
 
     def destination(self, address: str) -> str:
         """Where a message of our own goes."""

@@ -37,7 +37,8 @@ class Rcpt(msgspec.Struct, array_like=True):
 class Item(msgspec.Struct, array_like=True):
     """One message. ``id`` grows with time. ``record``, ``skip`` and ``length`` say where its content lies; ``size`` is
     the number of octets with CRLF; ``release``: when it may go out, 0 at once. ``by``: when it is to be delivered, 0
-    whenever, and ``by_mode`` what happens then (RFC 2852); ``priority``: -9 to 9 (RFC 6710)."""
+    whenever, and ``by_mode`` what happens then (RFC 2852); ``priority``: -9 to 9 (RFC 6710). ``hold``: what the store
+    calls the content where it is shared with the mailbox of ``shared_with``."""
 
     version: int
     id: int
@@ -60,6 +61,8 @@ class Item(msgspec.Struct, array_like=True):
     by: int = 0
     by_mode: str = ""
     priority: int = 0
+    hold: bytes = b""
+    shared_with: str = ""
 
     @property
     def number(self) -> str:

@@ -5,7 +5,8 @@
     line   destination NUL rank(1) due(8) id(8) number(2)  empty: jobs that are not held; rank 0 is the highest
                                                   priority (RFC 6710), and in each they are in the order in which
                                                   they are due
-    alive  segment(4)                             how many items have their content there
+    alive  segment(4)                             how many items have their content there (one that is shared with a
+                                                  mailbox lies in the mail store)
     rate   login, or @domain                      hour and recipients in it: how much it sends
     tls    day NUL domain NUL ...                 counts of sessions (relay.tlsreport)
     policy domain                                 what a domain asks of those who send to it (relay.sts)
@@ -21,7 +22,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -35,6 +36,7 @@ from fastmail.queue.model import KEY, Item, Job, Outgoing, Rcpt
 LAYOUT = 2
 TABLES = ["item", "job", "line", "ready", "alive", "policy", "rate", "tls"]  # ready: the line of layout 1
 SEGMENT = 16 << 20
+YOUNG = 60.0  # s until what is held for a message that is not in the queue is left over
 NUMBER = struct.Struct(">I")
 RATE = struct.Struct(">II")
 U64 = struct.Struct(">Q")
@@ -50,10 +52,25 @@ def ready_key(job: Job) -> bytes:
     return job.destination.encode()[:400] + b"\0" + bytes([9 - job.priority]) + U64.pack(job.due) + job.key
 
 
+class Shared(Protocol):
+    """What the queue needs of the mail store for content that both have (store.interface.Store)."""
+
+    async def held(self, hold: bytes) -> bytes: ...
+    async def let_go(self, holders: Sequence[int]) -> None: ...
+    def holders(self) -> set[int]: ...
+
+
 class Spool:
     """One in each process that queues; all over the same directory. Opened when it is first used."""
 
-    def __init__(self, data_dir: str, map_size: int, published: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        data_dir: str,
+        map_size: int,
+        published: Callable[[], None] = lambda: None,
+        store: Shared | None = None,
+    ) -> None:
+        self._store = store
         self._directory = os.path.join(data_dir, "queue")
         self._map_size = map_size
         self._published = published
@@ -132,19 +149,9 @@ class Spool:
     async def _place(
         self, outgoing: Outgoing, most: int = 0, domain_most: int = 0
     ) -> tuple[list[PieceJob], Callable[[Any], Item]]:
-        """The content's job, and what writes the records."""
-        loop = asyncio.get_running_loop()
-        if self._writer is None:
-            self._writer = SegmentWriter(self._segments, SEGMENT)
-        writer = self._writer
-        async with self._preparing:
-            while not writer.has_room:
-                await loop.run_in_executor(None, self._prepare, writer)
-        item = outgoing.item
-        name = item.sender[:200]
-        piece, record = writer.append(item.id.to_bytes(12, "big"), name, item.arrived, item.size, outgoing.content)
-        item.record, item.skip, item.length = record.id, record.skip, record.length
-        groups = outgoing.groups
+        """The content's job, unless the store has it, and what writes the records."""
+        item, groups = outgoing.item, outgoing.groups
+        pieces = [] if item.hold else [await self._write(outgoing)]
 
         def apply(txn: Any) -> Item:
             recipients = sum(map(len, groups.values()))
@@ -155,7 +162,21 @@ class Spool:
             self._put(txn, item, groups)
             return item
 
-        return [piece], apply
+        return pieces, apply
+
+    async def _write(self, outgoing: Outgoing) -> PieceJob:
+        """Where the content goes."""
+        if self._writer is None:
+            self._writer = SegmentWriter(self._segments, SEGMENT)
+        writer = self._writer
+        async with self._preparing:
+            while not writer.has_room:
+                await asyncio.get_running_loop().run_in_executor(None, self._prepare, writer)
+        item = outgoing.item
+        name = item.sender[:200]
+        piece, record = writer.append(item.id.to_bytes(12, "big"), name, item.arrived, item.size, outgoing.content)
+        item.record, item.skip, item.length = record.id, record.skip, record.length
+        return piece
 
     def _prepare(self, writer: SegmentWriter) -> None:
         try:
@@ -189,6 +210,8 @@ class Spool:
 
     def _count(self, txn: Any, item: Item, step: int) -> None:
         """One more or one less item in a segment."""
+        if item.hold:
+            return
         at = NUMBER.pack(segments.split_id(item.record)[0])
         found = txn.get(at, db=self.env.db["alive"])
         alive = (NUMBER.unpack(found)[0] if found else 0) + step
@@ -359,6 +382,13 @@ class Spool:
 
     async def content(self, item: Item) -> bytes:
         """The message with LF, checked. CorruptData when it is damaged or gone."""
+        if item.hold:
+            if self._store is None:
+                raise CorruptData(f"message {item.number}: its content is in a mail store that is not open")
+            shared = await self._store.held(item.hold)
+            if len(shared) != item.skip + item.length:
+                raise CorruptData(f"message {item.number}: its content has changed")
+            return shared[item.skip :]
         read = self._reader.read
         try:
             data = read(item.record, item.skip, item.length, True)
@@ -374,6 +404,20 @@ class Spool:
         return data
 
     # ---------------------------------------------------------------- order
+
+    async def let_go(self) -> int:
+        """Let the store forget messages that are not in the queue any more; how many. One that is just being queued has
+        its hold first, so young ones stay."""
+        if self._store is None:
+            return 0
+        over = await asyncio.get_running_loop().run_in_executor(None, self._left_over, self._store)
+        if over:
+            await self._store.let_go(over)
+        return len(over)
+
+    def _left_over(self, store: Shared) -> list[int]:
+        young = int((time.time() - YOUNG) * 1e6) << 12
+        return [ident for ident in store.holders() if ident < young and self.item(ident) is None]
 
     def sweep(self) -> int:
         """Remove segments that nothing refers to and nobody writes to; how many."""

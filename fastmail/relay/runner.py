@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fastmail.delivery.deliver import Deliverer, Envelope
+from fastmail.delivery.deliver import Deliverer, Envelope, Held
 from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import LookupFailed, NoSuchDomain, NullMx
 from fastmail.message import dsn
@@ -186,6 +186,7 @@ class Runner:
                     await self._reporter.send()
                     self._sweeping = loop.run_in_executor(None, self._spool.sweep)
                     await asyncio.shield(self._sweeping)
+                    await self._spool.let_go()
                 except (MailError, OSError) as error:
                     log.event("queue.sweep", "warning", error=error)
 
@@ -426,7 +427,8 @@ class Runner:
             else:
                 replies[rcpt.address] = Reply(550, "5.1.1", "no such user here")
         if envelope.recipients:
-            outcomes = await self._deliverer.deliver(envelope, content, number=item.number)
+            there = Held(item.hold, item.shared_with, item.skip, item.arrived) if item.hold else None
+            outcomes = await self._deliverer.deliver(envelope, content, number=item.number, there=there)
             for (address, _), one in zip(envelope.recipients, outcomes, strict=True):
                 replies[address] = Reply(one.code, one.enhanced, one.text)
         await self._settle(job, item, [replies[rcpt.address] for rcpt in job.recipients], "", content, "")

@@ -78,11 +78,14 @@ class NewMessage:
 
 @dataclass(slots=True)
 class Delivery:
-    """One message for one mailbox."""
+    """One message for one mailbox. ``number``: what it has in the queue, or 0; repeated, such a delivery is not kept
+    again. ``hold``: what its content is called where the store has it already."""
 
     account: Account
     key: bytes
     message: NewMessage
+    number: int = 0
+    hold: bytes = b""
 
 
 @dataclass(slots=True)
@@ -227,6 +230,24 @@ class Store(Protocol):
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
         """Keep each message in its mailbox, and say where, in order; durable when it returns, all or none where they
         share a shard."""
+        ...
+
+    async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
+        """Keep content that a mailbox of the account will get later, by ``Delivery.hold``, and that others may read
+        until ``let_go``: what it is called. Durable when it returns."""
+        ...
+
+    async def held(self, hold: bytes) -> bytes:
+        """Its content, with LF; CorruptData when it is damaged or gone."""
+        ...
+
+    async def let_go(self, holders: Sequence[int]) -> None:
+        """Nobody needs what they hold any more but the mailboxes that have it, and no delivery with their numbers is
+        repeated. A second time nothing happens."""
+        ...
+
+    def holders(self) -> set[int]:
+        """Who holds content, and the numbers of deliveries that would not be kept again."""
         ...
 
     async def store(

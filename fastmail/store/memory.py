@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from fastmail._core import pages, rows
 from fastmail._core.uidset import UidSet
 from fastmail.message.identity import marked
-from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, TooMuch
+from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
 from fastmail.store.hub import Hub
 from fastmail.store.interface import (
@@ -147,6 +147,8 @@ class MemoryStore:
         self._subscribed: dict[int, set[str]] = {}
         self._next: dict[int, int] = {}
         self._validity: dict[int, int] = {}
+        self._holds: dict[bytes, tuple[bytes, int]] = {}
+        self._done: dict[tuple[int, bytes], Appended] = {}
 
     async def start(self) -> None:
         """Nothing to open."""
@@ -292,10 +294,35 @@ class MemoryStore:
         box.messages.append(message)
         row.uidnext += 1
 
+    async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
+        name = b"%d" % len(self._holds)
+        self._holds[name] = b"".join(message.content), holder
+        return name
+
+    async def held(self, hold: bytes) -> bytes:
+        if not self._holds[hold][1]:
+            raise CorruptData("content that was held is gone")
+        return self._holds[hold][0]
+
+    async def let_go(self, holders: Sequence[int]) -> None:
+        self._holds = {name: (b"", 0) if who in holders else (text, who) for name, (text, who) in self._holds.items()}
+        self._done = {at: placed for at, placed in self._done.items() if at[0] not in holders}
+
+    def holders(self) -> set[int]:
+        return {holder for _, holder in self._holds.values() if holder} | {number for number, _ in self._done}
+
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
         for item in items:
             self._box(item.key)
-        return [await self.append(item.account, item.key, [item.message]) for item in items]
+        out = []
+        for item in items:
+            placed = self._done.get((item.number, item.key)) if item.number else None
+            if placed is None:
+                placed = await self.append(item.account, item.key, [item.message])
+                if item.number:
+                    self._done[item.number, item.key] = placed
+            out.append(placed)
+        return out
 
     async def store(
         self,

@@ -1,6 +1,7 @@
 """One suite for every store: what interface.Store promises, over the memory and the local backend."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
 from fastmail.message.identity import email_id
-from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, TooMuch
+from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, FLAGGED, SEEN
 from fastmail.store.interface import Account, Delivery, NewMessage, Store
+from fastmail.store.local import sync
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
 
@@ -334,3 +336,126 @@ def test_presence_above_a_uid(run) -> None:
             assert UidSet().plus_pages(snapshot.presence(key, 50), 50).octets() == b"51:69"
 
     run(scenario)
+
+
+def test_content_is_held_for_mailboxes_and_others(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        hold = await store.hold(account, message(), 77)
+        other = await store.hold(account, message(b"Subject: other\n\n\n"), 78)
+        assert store.holders() == {77, 78}
+        assert await store.held(hold) == TEXT
+        (placed,) = await store.deliver([Delivery(account, key, message(), 77, hold)])
+        assert await store.content(account, key, placed.uids[0]) == TEXT
+        await store.let_go([77])
+        await store.let_go([77])
+        assert store.holders() == {78}
+        assert await store.content(account, key, placed.uids[0]) == TEXT, "the mailbox keeps what it shared"
+        if not isinstance(store, LocalStore) or store.shards()[0].writer is None:
+            with pytest.raises(CorruptData):
+                await store.held(hold)
+        (placed,) = await store.deliver([Delivery(account, key, message(), 78, other)])
+        await store.expunge(account, key, UidSet.of(placed.uids), 0)
+        assert await store.held(other) == b"Subject: other\n\n\n", "the holder keeps what the mailbox lost"
+        await store.let_go([78, 79])
+        assert store.holders() == set()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_delivery_with_a_number_happens_once(run, shared: bool) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key, trash = inbox(store, account), store.find(account, "Trash")
+        assert trash is not None
+        number = 1_700_000_000_000_000 << 12
+        hold = await store.hold(account, message(), number) if shared else b""
+        (first,) = await store.deliver([Delivery(account, key, message(), number, hold)])
+        both = [Delivery(account, trash, message(), number, hold), Delivery(account, key, message(), number, hold)]
+        there, again = await store.deliver(both)
+        assert again.uids == first.uids == [1] and there.uids == [1], "once in each mailbox"
+        assert (uids(store, account, key), uids(store, account, trash)) == ([1], [1])
+        await store.expunge(account, key, UidSet.of([1]), 0)
+        (after,) = await store.deliver([Delivery(account, key, message(), number, hold)])
+        assert after.uids == [1] and uids(store, account, key) == [], "what its owner removed does not come back"
+        await store.deliver([Delivery(account, key, message(), number + 1)])
+        assert uids(store, account, key) == [2]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_a_crash_left_of_a_numbered_delivery_is_taken_up(tmp_path: Path, shared: bool) -> None:
+    number = 1_700_000_000_123_456 << 12 | 7
+
+    async def main(left: bool) -> None:
+        account = Account(1, "a@example.test", str(tmp_path / "mail" / "a"))
+        async with opened("maildir", tmp_path) as store:
+            assert isinstance(store, LocalStore)
+            await store.open(account)
+            key = inbox(store, account)
+            new = tmp_path / "mail" / "a" / "new"
+            place = new / os.fsdecode(store.maker.numbered(number, len(TEXT), mime.served_size(TEXT)))
+            if left:  # the file had its place, the index had no record
+                place.write_bytes(TEXT)
+            hold = await store.hold(account, message(), number) if shared else b""
+            await store.sync(account, key)
+            assert uids(store, account, key) == [] if left else [1], "a young one may be under way"
+            (placed,) = await store.deliver([Delivery(account, key, message(), number, hold)])
+            assert placed.uids == [1] and uids(store, account, key) == [1]
+            await store.sync(account, key)
+            assert uids(store, account, key) == [1] and os.listdir(new) == [place.name]
+            assert await store.content(account, key, 1) == TEXT
+
+    asyncio.run(main(True))
+    asyncio.run(main(False))
+
+
+def test_a_numbered_delivery_that_was_taken_in_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = 1_700_000_000_123_456 << 12 | 7
+
+    async def main() -> None:
+        account = Account(1, "a@example.test", str(tmp_path / "mail" / "a"))
+        async with opened("maildir", tmp_path) as store:
+            assert isinstance(store, LocalStore)
+            await store.open(account)
+            key = inbox(store, account)
+            name = os.fsdecode(store.maker.numbered(number, len(TEXT), mime.served_size(TEXT)))
+            (tmp_path / "mail" / "a" / "new" / name).write_bytes(TEXT)
+            monkeypatch.setattr(sync, "UNDER_WAY", 0.0)
+            monkeypatch.setattr(sync, "FIRST_LOOK", 0.0)
+            await store.sync(account, key)
+            assert uids(store, account, key) == [1]
+            (placed,) = await store.deliver([Delivery(account, key, message(), number)])
+            assert placed.uids == [1] and uids(store, account, key) == [1]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["maildir", "segments"])
+def test_held_content_is_there_once(tmp_path: Path, kind: str) -> None:
+    text = b"Subject: once\n\n" + b"x" * 70 * 1000 + b"\n"
+
+    def octets() -> int:
+        files = [path.stat() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".mdb"]
+        return sum({status.st_ino: status.st_size for status in files}.values())
+
+    async def main() -> None:
+        account = Account(1, "a@example.test", str(tmp_path / "mail" / "a"))
+        async with opened(kind, tmp_path) as store:
+            await store.open(account)
+            key = inbox(store, account)
+            hold = await store.hold(account, message(text), 5)
+            before = octets()
+            await store.deliver([Delivery(account, key, message(text), 5, hold)])
+            assert octets() - before < len(text) / 2
+        async with opened(kind, tmp_path) as store:
+            await store.open(account)
+            assert store.holders() == {5}, "a hold outlives the process"
+            assert await store.held(hold) == text
+            assert await store.content(account, key, 1) == text
+            await store.let_go([5])
+            assert await store.content(account, key, 1) == text
+        assert not list(tmp_path.glob("data/held-0/*"))
+
+    asyncio.run(main())

@@ -1,14 +1,16 @@
 """kill -9 while mail is queued and sent: part of `make test-crash`, or `python -m tests.crash.relay --rounds 20 --seed 1`.
 
-Sessions hand over messages for one other host, each with a recipient of its own; the server is killed at random moments
-and started again. A ledger keeps what was answered with 250. At the end everything in it must have arrived. A message
-may arrive twice only where the server was killed between the other host's answer and writing it down: at most as many
-times a kill as there were connections; the figure is printed.
+Sessions hand over messages for one other host, each with a recipient of its own, and every fourth for a mailbox here as
+well; the server is killed at random moments and started again. A ledger keeps what was answered with 250. At the end
+everything in it must have arrived. At the other host a message may arrive twice only where the server was killed between
+that host's answer and writing it down: at most as many times a kill as there were connections; the figure is printed.
+In the mailbox nothing may be there twice.
 """
 
 import argparse
 import asyncio
 import contextlib
+import imaplib
 import json
 import random
 import smtplib
@@ -16,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 from tests.crash.queue import Counting
@@ -31,6 +34,7 @@ class Ledger:
         self.lock = threading.Lock()
         self.count = 0
         self.taken: set[str] = set()
+        self.mine: set[str] = set()  # those that are for the mailbox too
 
     def name(self) -> str:
         with self.lock:
@@ -40,7 +44,7 @@ class Ledger:
 
 def load(server: Server, ledger: Ledger, stop: threading.Event, big: bool) -> None:
     """One handing-over session after the other."""
-    body = b"Subject: x\r\n\r\n" + b"line of a message that is not short\r\n" * (3000 if big else 60)
+    body = b"\r\n" + b"line of a message that is not short\r\n" * (3000 if big else 60)
     while not stop.is_set():
         with (
             contextlib.suppress(OSError, smtplib.SMTPException),
@@ -48,9 +52,22 @@ def load(server: Server, ledger: Ledger, stop: threading.Event, big: bool) -> No
         ):
             while not stop.is_set():
                 name = ledger.name()
-                client.sendmail("a@example.test", [name], body)
+                both = name[7] in "048"
+                to = [name, server.user] if both else [name]
+                client.sendmail("a@example.test", to, b"Subject: %b\r\n" % name.encode() + body)
                 with ledger.lock:
                     ledger.taken.add(name)
+                    if both:
+                        ledger.mine.add(name)
+
+
+def mailbox(server: Server) -> Counter[str]:
+    """How often each message is in the mailbox."""
+    with imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=60) as imap:
+        imap.login(server.user, server.password)
+        imap.select("INBOX", readonly=True)
+        rows = imap.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]
+    return Counter(row[1].decode().strip().removeprefix("Subject: ") for row in rows if isinstance(row, tuple))
 
 
 def sink(ready: threading.Event, ports: list[int]) -> None:
@@ -68,6 +85,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dir", default=None)
+    parser.add_argument("--content", default="maildir", choices=["maildir", "segments"])
     options = parser.parse_args()
     rng = random.Random(options.seed)
     ready, ports, ledger = threading.Event(), [], Ledger()  # type: ignore[var-annotated]
@@ -78,7 +96,7 @@ def main() -> int:
             f'\n[relay]\nroutes = ["* smtp:127.0.0.1:{ports[0]} tls=none"]\nnetworks = ["127.0.0.0/8"]\n'
             'retry = ["1s"]\n[log]\nlevel = "error"\n'
         )
-        server = Server(Path(place) / "s", extra)
+        server = Server(Path(place) / "s", extra, content=options.content)
         server.start()
         for round_ in range(options.rounds):
             stop = threading.Event()
@@ -101,15 +119,21 @@ def main() -> int:
             if not json.loads(server.cli("queue", "list", "--json").stdout):
                 break
             time.sleep(0.5)
+        found = mailbox(server)
         server.stop()
     lost = ledger.taken - Counting.got.keys()
+    gone = ledger.mine - found.keys()
+    twice = sorted(name for name, count in found.items() if count > 1)
     doubled = sum(count - 1 for count in Counting.got.values())
     print(
-        f"{len(ledger.taken)} acknowledged, lost {len(lost)}, arrived again {doubled} times in {options.rounds} kills"
+        f"{len(ledger.taken)} acknowledged, lost {len(lost)}, arrived again {doubled} times in {options.rounds} kills; "
+        f"{len(ledger.mine)} of them for the mailbox here too: {len(gone)} lost, {len(twice)} twice"
     )
-    for name in sorted(lost)[:10]:
+    for name in sorted(lost | gone)[:10]:
         print(f"lost {name}")
-    return 1 if lost or doubled > options.rounds * CONNECTIONS else 0
+    for name in twice[:10]:
+        print(f"twice {name}")
+    return 1 if lost or gone or twice or doubled > options.rounds * CONNECTIONS else 0
 
 
 if __name__ == "__main__":

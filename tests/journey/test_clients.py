@@ -6,7 +6,6 @@ import json
 import poplib
 import shutil
 import smtplib
-import ssl
 import subprocess
 import time
 from email.message import EmailMessage
@@ -14,14 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from fastmail.bench.load import unverified
 from tests.support.server import Server
-
-
-def unverified() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def account(server: Server, name: str) -> str:

@@ -2,6 +2,7 @@
 installed."""
 
 import email
+import imaplib
 import json
 import os
 import shutil
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.journey.test_clients import letter, unverified
+from fastmail.bench.load import unverified
+from tests.journey.test_clients import letter
 from tests.support import mtas
 from tests.support.hosts import dead_port
 from tests.support.server import Server, free_ports
@@ -134,6 +136,46 @@ def test_a_kill_loses_nothing_that_was_queued(near: Server, far: Server) -> None
     assert set(arrived) == set(told)
     # an attempt whose answer was not written down yet may be repeated: one for each kill and connection at most
     assert len(arrived) - len(told) <= 4 * 20
+
+
+@pytest.mark.parametrize("content", ["maildir", "segments"])
+def test_queue_and_mailbox_share_one_copy(tmp_path: Path, content: str) -> None:
+    dead = f'\n[relay]\nroutes = ["dead.test smtp:127.0.0.1:{dead_port()}"]\n'
+    server = Server(tmp_path / "one", dead, content=content)
+    server.start()
+    body = "needle" + "x" * 500 + "\n"
+
+    def copies() -> int:
+        found = {}
+        for path in (tmp_path / "one" / "data").rglob("*"):
+            if path.is_file() and path.suffix != ".mdb" and "trace" not in path.parts:
+                found[path.stat().st_ino] = path.read_bytes().count(b"needle")
+        return sum(found.values())
+
+    try:
+        with smtplib.SMTP("127.0.0.1", server.ports["submission"], timeout=20) as smtp:
+            smtp.starttls(context=unverified())
+            smtp.login(server.user, server.password)
+            smtp.sendmail(
+                server.user, [server.user, "a@dead.test"], f"From: {server.user}\r\nSubject: both\r\n\r\n{body}"
+            )
+        until(lambda: len(queued(server)) == 1)  # the mailbox has it
+        assert copies() == 1
+        server.kill()
+        server.start()
+        with imaplib.IMAP4("127.0.0.1", server.ports["imap"]) as imap:
+            imap.login(server.user, server.password)
+            imap.select()
+            (_, mine), _ = imap.fetch("1", "(BODY[])")[1]
+            assert mine.startswith(b"Return-Path: ") and b"needle" in mine
+            imap.store("1", "+FLAGS", r"(\Deleted)")
+            imap.expunge()
+        (row,) = queued(server)
+        shown = server.cli("queue", "show", str(row["id"]), "--content").stdout
+        assert shown.startswith("Received: ") and mine.decode().replace("\r\n", "\n").endswith(shown)
+        assert server.cli("queue", "drop", str(row["id"])).returncode == 0
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("mta", [mtas.postfix, mtas.exim, mtas.opensmtpd])

@@ -13,18 +13,20 @@ from typing import Any
 
 import pytest
 
+from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import Resolver
 from fastmail.net import networks
-from fastmail.queue import routes
+from fastmail.queue import routes, spool
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
 from fastmail.relay.runner import Limits, Runner
 from fastmail.relay.targets import Finder
 from fastmail.smtp.client import Timeouts
+from fastmail.store.memory import MemoryStore
 from tests.support.hosts import NameServer, Sink, dead_port, name_server
-from tests.support.sessions import USER, Bench, Client
+from tests.support.sessions import USER, Bench, Client, FakeDirectory
 
 LOGIN = b"EHLO me.test\r\nAUTH PLAIN AHVzZXJAZXhhbXBsZS50ZXN0AHNlY3JldA==\r\n"
 BODY = b"From: user@example.test\r\nTo: you@far.test\r\nBcc: secret@far.test\r\nSubject: hi\r\n\r\n.dot\r\nbody\r\n"
@@ -45,7 +47,10 @@ class World:
         self.open()
 
     def open(self) -> None:
-        self.spool = Spool(str(self.path), 1 << 26, lambda: self.runner.wake() if self.runner is not None else None)
+        store = MemoryStore()
+        keeper = Deliverer(FakeDirectory(), store, "mail/{domain}/{user}", "mx.example.test")
+        wake = lambda: self.runner.wake() if self.runner is not None else None  # noqa: E731
+        self.spool = Spool(str(self.path), 1 << 26, wake, store)
         self.history = History(str(self.path), 30.0, 1 << 24)
         table = routes.parse(self.lines, self.policies, pools=self.pools)
         self.outbound = Outbound(
@@ -56,9 +61,10 @@ class World:
             1000,
             lambda domain: domain == "example.test",
             self.history,
+            deliverer=keeper,
         )
         trusted = {"outbound": self.outbound, "networks": [networks.parse("127.0.0.0/8")]}
-        self.bench = Bench(str(self.path), outbound=trusted)
+        self.bench = Bench(str(self.path), store, outbound=trusted)
         self.bench.deliverer.history = self.history
 
     def run(self) -> Runner:
@@ -170,6 +176,36 @@ def test_local_and_remote_recipients_are_one_message(tmp_path: Path) -> None:
             assert mine["Delivered-To"] == USER and mine["Subject"] == "hi" and mine["Bcc"] is None
             assert len(mine.get_all("Received")) == 1
             assert [one.rcpts for one in w.sink.taken] == [["RCPT TO:<you@far.test>"]]
+            (theirs,) = w.sink.taken
+            assert b"Delivered-To" not in theirs.content and b"Subject: hi\r\n" in theirs.content
+
+    run(scenario)
+
+
+def test_what_queue_and_mailbox_share_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            store = w.bench.store
+            assert (await w.send("you@far.test", USER)).startswith(b"250")
+            assert (await w.send("you@far.test")).startswith(b"250")
+            (ident,) = store.holders()
+            item = w.spool.item(ident)
+            assert item is not None and item.shared_with == USER
+            hold = item.hold
+            content = await w.spool.content(item)
+            assert content.startswith(b"Received: ") and (await store.held(hold)).endswith(content)
+            monkeypatch.setattr(spool, "YOUNG", 0.0)
+            assert await w.spool.let_go() == 0, "the queue still needs it"
+            w.run()
+            await w.drained()
+            assert await w.spool.let_go() == 1 and store.holders() == set()
+            assert len(await w.inbox()) == 1
+            # what cannot be queued holds nothing
+            assert (await w.send(*(f"{n}@far.test" for n in range(3)), USER)).startswith(b"250")
+            w.outbound._rates = 1, 0
+            assert (await w.send("one@far.test", "two@far.test", USER)).startswith(b"450 4.7.1")
+            await w.drained()
+            assert await w.spool.let_go() == 1 and store.holders() == set()
 
     run(scenario)
 

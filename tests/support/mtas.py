@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmail.bench.load import unverified
 from tests.support.server import free_ports
 
 UNPACKED = Path(__file__).parents[2] / "build" / "mtas"
@@ -46,10 +47,14 @@ def _open_up(base: Path) -> None:
             path.chmod(path.stat().st_mode | 0o011)
 
 
-def _wait(port: int, log: Path) -> None:
+def _wait(port: int, log: Path, tls: bool = False) -> None:
     deadline = time.monotonic() + 15
     while True:
-        with suppress(OSError, smtplib.SMTPException), smtplib.SMTP("127.0.0.1", port, timeout=5):
+        with suppress(OSError, smtplib.SMTPException):
+            if tls:
+                smtplib.SMTP_SSL("127.0.0.1", port, timeout=5, context=unverified()).close()
+            else:
+                smtplib.SMTP("127.0.0.1", port, timeout=5).close()
             return
         assert time.monotonic() < deadline, log.read_text() if log.exists() else "it does not answer"
         time.sleep(0.1)
@@ -84,7 +89,7 @@ def postfix(base: Path, far: int, domain: str = "example.test", hop: str = "smtp
     if done.returncode:
         pytest.skip(f"this Postfix does not start privately: {done.stderr[-200:]}")
     try:
-        _wait(port, base / "log")
+        _wait(port, base / "log", "smtpd_tls_wrappermode = yes" in extra)
         yield port
     finally:
         subprocess.run([*command, "stop"], capture_output=True)

@@ -50,6 +50,11 @@ def span(marked: bytes) -> int:
     return -(-(int(skip) + int(length)) // 8) * 8
 
 
+def place_of(marked: bytes) -> tuple[int, int]:
+    """(id, octets) of a record that nothing refers to yet."""
+    return MARK.unpack(marked)[1], span(marked)
+
+
 def share(txn: Any, t: "Tables", marked: bytes) -> None:
     """One more reference."""
     at = U64.pack(MARK.unpack(marked)[1])

@@ -16,6 +16,8 @@
     todo    mailbox key(12) uid(4)           empty; the file's name must still follow the flags
     trash   mailbox key(12) base name        path of a file to be unlinked, relative to the account's root
     ref, dead, moved, seg                    records in segments: see content.py
+    held    holder(8) ...                    content that a message in the queue holds, and where it was delivered
+                                             (holds.py)
     meta    b"layout", b"next" account(8)    layout version; next mailbox id and last UIDVALIDITY of the account
 
 Numbers in keys are big-endian, so that they sort; in rows little-endian. A reader of this version ignores octets
@@ -47,6 +49,7 @@ TABLES = [
     "dead",
     "moved",
     "seg",
+    "held",
 ]
 
 # version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
@@ -80,6 +83,7 @@ class Tables(NamedTuple):
     dead: Any
     moved: Any
     seg: Any
+    held: Any
     meta: Any
     arrivals: Arrivals
     reader: SegmentReader

@@ -4,6 +4,8 @@
 8 hex digits, chosen at each start of the server: a file with the running instance's mark and no index record is
 a delivery under way, any other file with no record is somebody's mail and is taken in. ``C`` marks a link that COPY or
 MOVE made: with no record, and with the message it was made from still there, it is left of one that a crash cut short.
+``<sec>.M<usec>N<number>.<host>...`` is a delivery of a message that was in the queue, whatever instance made it: it has
+the same name when it is repeated.
 """
 
 import itertools
@@ -19,6 +21,7 @@ from fastmail.model.mailbox_name import INBOX, encode_utf7
 _SIZE = re.compile(r",S=(\d+)(?=[:,]|$)")
 _SERVED = re.compile(r",W=(\d+)(?=[:,]|$)")
 _OWN = re.compile(rb"\d+\.M\d+P\d+I([0-9a-f]{8})Q\d+(C?)\.")
+_NUMBERED = re.compile(rb"\d+\.M\d+N([0-9a-f]+)\.")
 _ORDER = re.compile(r"(\d+)(?:\.M(\d+))?")
 
 
@@ -40,6 +43,17 @@ class NameMaker:
             f"{self._tail},S={octets},W={served}"
         ).encode()
 
+    def numbered(self, number: int, octets: int, served: int) -> bytes:
+        """The name of a delivery; ``number`` is us since 1970 times 4096, and more."""
+        seconds, rest = divmod(number >> 12, 1_000_000)
+        return f"{seconds}.M{rest:06d}N{number:x}{self._tail},S={octets},W={served}".encode()
+
+    @staticmethod
+    def number_in(name: bytes) -> int:
+        """The number in such a name, 0 for any other."""
+        match = _NUMBERED.match(name)
+        return int(match.group(1), 16) if match is not None else 0
+
     @staticmethod
     def is_copy(name: bytes) -> bool:
         """Was this link made by COPY or MOVE?"""
@@ -47,9 +61,9 @@ class NameMaker:
         return match is not None and match.group(2) == b"C"
 
     def under_way(self, name: bytes) -> bool:
-        """Was this name made by the running instance?"""
+        """Was this name made by the running instance, or for a delivery that may be repeated?"""
         match = _OWN.match(name)
-        return match is not None and match.group(1) == self.instance
+        return match.group(1) == self.instance if match is not None else _NUMBERED.match(name) is not None
 
 
 @dataclass(slots=True)

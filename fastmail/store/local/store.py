@@ -35,8 +35,9 @@ from fastmail.store.interface import (
     NewMessage,
     Stored,
 )
-from fastmail.store.local import content, foreign, housekeeping, layout, ops
+from fastmail.store.local import content, foreign, holds, housekeeping, layout, ops
 from fastmail.store.local.follow import Follower
+from fastmail.store.local.holds import Holds
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, folder, path_of, sizes_in
 from fastmail.store.local.shard import SEGMENTS, Shard
@@ -45,7 +46,7 @@ from fastmail.store.local.snapshot import LocalSnapshot
 COPY_TRIES = 40
 AHEAD = 64  # messages that are read ahead at once
 HOUSEKEEPING_DELAY = 0.3
-Placed = tuple[Delivery, FileJob | PieceJob, bytes]
+Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
 
 
 class SourceMoved(StorageFailed):
@@ -83,6 +84,7 @@ class LocalStore:
         self._maintaining: list[asyncio.Task[None]] = []
         self._helpers = ThreadPoolExecutor(4, thread_name_prefix="store")
         self.follower = Follower(self)
+        self._holds = Holds(self)
 
     # ---------------------------------------------------------------- life
 
@@ -425,27 +427,48 @@ class LocalStore:
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
         now = int(time.time())
         groups: dict[int, list[Placed]] = {}
-        for item in items:
-            job, name = await self._place(item.account, item.key, item.message)
+        before: dict[int, Appended] = {}
+        for position, item in enumerate(items):
+            if item.number and (there := self._holds.done(item)) is not None:
+                before[position] = there
+                continue
+            job, name = await self._place_delivery(item)
             groups.setdefault(item.account.id % self._count, []).append((item, job, name))
 
-        def apply_to(
-            group: list[tuple[Delivery, FileJob | PieceJob, bytes]],
-        ) -> Callable[[Any, Tables], list[Appended]]:
-            return lambda txn, t: [ops.append(txn, t, item.key, [item.message], [name], now) for item, _, name in group]
+        def apply_to(group: list[Placed]) -> Callable[[Any, Tables], list[Appended]]:
+            return lambda txn, t: [holds.deliver(txn, t, item, name, now) for item, _, name in group]
 
         waits = [
-            self._submit_files(group[0][0].account, apply_to(group), [job for _, job, _ in group])
+            self._submit_files(group[0][0].account, apply_to(group), [job for _, job, _ in group if job is not None])
             for group in groups.values()
         ]
         results = [await waits[0]] if len(waits) == 1 else await asyncio.gather(*waits)
         for n, group in groups.items():
             self._shards[n].arrived([item.key for item, _, _ in group])
-        if len(results) == 1:
+        if len(results) == 1 and not before:
             only: list[Appended] = results[0]
             return only
         parts = dict(zip(groups, map(iter, results), strict=True))
-        return [next(parts[item.account.id % self._count]) for item in items]
+        return [before.get(n) or next(parts[item.account.id % self._count]) for n, item in enumerate(items)]
+
+    async def _place_delivery(self, item: Delivery) -> tuple[FileJob | PieceJob | None, bytes]:
+        if item.number:
+            found = await self._holds.place(item, os.fsencode(self.path(item.account, item.key)))
+            if found is not None:
+                return found
+        return await self._place(item.account, item.key, item.message)
+
+    async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
+        return await self._holds.keep(account, message, holder)
+
+    async def held(self, hold: bytes) -> bytes:
+        return await self._holds.read(hold)
+
+    async def let_go(self, holders: Sequence[int]) -> None:
+        await self._holds.let_go(holders)
+
+    def holders(self) -> set[int]:
+        return self._holds.holders()
 
     async def _place(
         self, account: Account, key: bytes, message: NewMessage, claimed: bool = False

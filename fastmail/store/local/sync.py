@@ -20,8 +20,8 @@ from fastmail.durable import files
 from fastmail.message.identity import marked
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import LETTERED_KEYWORDS, SEEN
-from fastmail.store.interface import Mailbox
-from fastmail.store.local import foreign, layout, ops
+from fastmail.store.interface import Appended, Mailbox
+from fastmail.store.local import foreign, holds, layout, ops
 from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of
@@ -248,12 +248,17 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
     box.generation += 1
     box.modseq += 1
     for item in found:
+        number = NameMaker.number_in(item.marked[1:])
+        if number and holds.done(txn, t, number, key) is not None:
+            continue  # delivered while it was looked at
         none_recent = box.recent_from >= box.uidnext
         if item.uid >= box.uidnext:
             box.uidnext = item.uid
         elif item.uid == 0:
             box.uidnext = max(box.uidnext, floor)
         uid = ops.append_record(txn, t, box, item.flags, item.keywords, item.date, item.size, item.saved)
+        if number:
+            holds.note_done(txn, t, number, Appended(key, box.uidvalidity, [uid]))
         at = layout.uid_key(key, uid)
         txn.put(at, layout.pack_message(item.marked, marked(item.summary)), db=t.msg)
         if item.pop3 is not None:

@@ -1,0 +1,224 @@
+"""Messages on their way from the queue: content that queue and mailbox share, and deliveries that happen once.
+
+The table ``held`` has two kinds of rows, all under the number of who holds them (a message in the queue):
+
+    holder(8) mark                  a hold: content that no mailbox need have yet
+    holder(8) b"d" mailbox key(12)  UIDVALIDITY(4) UID(4): what was delivered there
+
+A hold is a file in ``held-<shard>``, or a record in a segment. A mailbox gets the content by a link of the file, or a
+reference to the record, as COPY does. A hold is called by the number of its shard, the holder, and the mark by which
+a message's row names its content, with ``h`` for a held file.
+
+Promise: a hold is durable, content, name and row, when ``keep`` returns, and stays until ``let_go``, whatever becomes
+of the messages that share it; a mailbox on another file system gets a copy. A delivery with a number is kept once in
+each mailbox, however often it is repeated and wherever a crash cut it short: its row is of the same commit as the
+message's, and its file has the same name each time.
+"""
+
+import os
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastmail.durable import files
+from fastmail.durable.commit import FileJob, Operation, PieceJob
+from fastmail.durable.env import translate
+from fastmail.model.errors import CorruptData
+from fastmail.store.interface import Account, Appended, Delivery, NewMessage
+from fastmail.store.local import content, layout, ops
+from fastmail.store.local.layout import U64, Tables
+from fastmail.store.local.names import base_of
+
+if TYPE_CHECKING:
+    from fastmail.store.local.shard import Shard
+    from fastmail.store.local.store import LocalStore
+
+TRIES = 3
+BATCH = 500  # holders that one commit forgets
+DONE = struct.Struct(">II")
+HOLDER = 8
+Placed = tuple[FileJob | PieceJob | None, bytes]
+
+
+def _done_key(number: int, key: bytes) -> bytes:
+    return U64.pack(number) + b"d" + key
+
+
+def done(txn: Any, t: Tables, number: int, key: bytes) -> Appended | None:
+    """Where a delivery with this number went, when it was in the mailbox before."""
+    found = txn.get(_done_key(number, key), db=t.held)
+    if found is None:
+        return None
+    uidvalidity, uid = DONE.unpack(found)
+    return Appended(key, uidvalidity, [uid])
+
+
+def note_done(txn: Any, t: Tables, number: int, placed: Appended) -> None:
+    """It is in the mailbox."""
+    txn.put(_done_key(number, placed.key), DONE.pack(placed.uidvalidity, placed.uids[0]), db=t.held)
+
+
+def deliver(txn: Any, t: Tables, item: Delivery, name: bytes, now: int) -> Appended:
+    """A record for a message that is in place as ``name``; one whose number the mailbox had is not kept again."""
+    if not item.number:
+        return ops.append(txn, t, item.key, [item.message], [name], now)
+    before = done(txn, t, item.number, item.key)
+    if before is not None:
+        if not content.in_segment(name):
+            row = txn.get(layout.uid_key(item.key, before.uids[0]), db=t.msg)
+            if row is not None and layout.marked_of(row) != name:
+                txn.put(item.key + base_of(name[1:])[:480], name, db=t.trash)
+        elif not item.hold:
+            content.bury(txn, t, [content.place_of(name)])
+        return before
+    if item.hold and content.in_segment(name):
+        content.share(txn, t, name)
+    placed = ops.append(txn, t, item.key, [item.message], [name], now)
+    note_done(txn, t, item.number, placed)
+    return placed
+
+
+class Holds:
+    """The holds and numbered deliveries of a store."""
+
+    def __init__(self, store: "LocalStore") -> None:
+        self._store = store
+
+    def _directory(self, number: int) -> bytes:
+        return os.fsencode(os.path.join(self._store.directory, f"held-{number}"))
+
+    def _split(self, hold: bytes) -> "tuple[int, Shard, bytes]":
+        """(number of the shard, shard, mark)."""
+        return hold[0], self._store.shards()[hold[0]], hold[1 + HOLDER :]
+
+    async def keep(self, account: Account, message: NewMessage, holder: int) -> bytes:
+        """Keep the content; what the hold is called."""
+        store = self._store
+        number = account.id % len(store.shards())
+        shard = store.shards()[number]
+        job: FileJob | PieceJob
+        if shard.writer is not None:
+            inbox = store.find(account, "INBOX") or bytes(12)
+            job, record = await shard.place(inbox, "INBOX", message.date, message.size, message.content)
+            marked = content.mark(record)
+        else:
+            record = None
+            directory = self._directory(number)
+            if not os.path.isdir(directory):
+                await store.help(_make, directory)
+            name = store.maker.make(sum(map(len, message.content)), message.size)
+            job = FileJob(directory, name, directory + b"/." + name, message.content, message.date)
+            marked = b"h" + name
+        at = U64.pack(holder) + marked
+
+        def apply(txn: Any) -> None:
+            if record is not None:
+                content.keep(txn, shard.tables, record)
+            txn.put(at, b"", db=shard.tables.held)
+
+        await shard.queue.submit(Operation(apply, [job]))
+        return bytes([number]) + at
+
+    async def read(self, hold: bytes) -> bytes:
+        """The content. CorruptData when it is damaged or gone."""
+        number, shard, marked = self._split(hold)
+        for _ in range(TRIES):
+            try:
+                if content.in_segment(marked):
+                    _, ident, skip, length = content.MARK.unpack(marked)
+                    with shard.env.read() as txn:
+                        at = content.locate(txn, shard.tables, ident)
+                    data = await self._store.help(shard.tables.reader.read, at, skip, length)
+                else:
+                    data = await self._store.help(files.read_file, self._directory(number) + b"/" + marked[1:])
+                return bytes(data)
+            except FileNotFoundError:
+                continue  # moved by compaction
+            except OSError as error:
+                raise translate(error) from error
+        raise CorruptData("content that was held is gone")
+
+    def holders(self) -> set[int]:
+        """Who holds anything."""
+        out = set()
+        for shard in self._store.shards():
+            with shard.env.read() as txn:
+                cursor = txn.cursor(db=shard.tables.held)
+                more = cursor.first()
+                while more:
+                    holder = U64.unpack(cursor.key()[:HOLDER])[0]
+                    out.add(holder)
+                    more = cursor.set_range(U64.pack(holder + 1))
+        return out
+
+    async def let_go(self, holders: Sequence[int]) -> None:
+        """Let go of what they hold, and of the deliveries with their numbers. A second time nothing happens."""
+        for start in range(0, len(holders), BATCH):
+            await self._let_go([U64.pack(one) for one in holders[start : start + BATCH]])
+
+    async def _let_go(self, prefixes: list[bytes]) -> None:
+        for number, shard in enumerate(self._store.shards()):
+            tables = shard.tables
+
+            def apply(txn: Any, tables: Tables = tables) -> tuple[bytes, ...]:
+                gone = []
+                cursor = txn.cursor(db=tables.held)
+                for prefix in prefixes:
+                    while cursor.set_range(prefix) and cursor.key()[:HOLDER] == prefix:
+                        marked = bytes(cursor.key()[HOLDER:])
+                        cursor.delete()
+                        if content.in_segment(marked):
+                            content.release(txn, tables, marked)
+                        elif marked[:1] == b"h":
+                            gone.append(marked[1:])
+                return tuple(gone)
+
+            gone: tuple[bytes, ...] = await shard.queue.submit(Operation(apply))
+            if gone:
+                directory = self._directory(number)
+                await self._store.help(files.unlink_batch, [directory + b"/" + name for name in gone])
+
+    def done(self, item: Delivery) -> Appended | None:
+        """Where it went, when it was there before."""
+        shard = self._store.shard(item.account.id)
+        with shard.env.read() as txn:
+            return done(txn, shard.tables, item.number, item.key)
+
+    async def place(self, item: Delivery, root: bytes) -> Placed | None:
+        """How the mailbox at ``root`` gets a delivery that has a number: the job, if one is needed, and what its row
+        calls it. None where it is placed as any other: a segment of its own."""
+        shard = self._store.shard(item.account.id)
+        number, lent, marked = self._split(item.hold) if item.hold else (0, None, b"")
+        if lent is not shard:
+            item.hold = b""
+        if item.hold and content.in_segment(marked):
+            return None, marked
+        if shard.writer is not None:
+            item.hold = b""
+            return None
+        maker, message = self._store.maker, item.message
+        octets = sum(map(len, message.content))
+        name = maker.numbered(item.number, octets, message.size)
+        if item.hold:
+            source = self._directory(number) + b"/" + marked[1:]
+            if await self._store.help(_ready, source, root + b"/new/" + name):
+                return FileJob(root + b"/new", name, source=source), b"n" + name
+            item.hold = b""
+        temporary = root + b"/tmp/" + maker.make(octets, message.size)
+        return FileJob(root + b"/new", name, temporary, message.content, message.date), b"n" + name
+
+
+def _ready(source: bytes, place: bytes) -> bool:
+    """Can the source be linked to that place? What a try before this one left there is removed."""
+    try:
+        if os.stat(source).st_dev != os.stat(os.path.dirname(place)).st_dev:
+            return False
+    except OSError:
+        return False
+    files.unlink_batch([place])
+    return True
+
+
+def _make(directory: bytes) -> None:
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    files.sync_dirs([os.path.dirname(directory)])
