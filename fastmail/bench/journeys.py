@@ -8,7 +8,9 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import uvloop
 
@@ -50,12 +52,14 @@ class Row:
     p99_ms: float | None = None
 
 
-def everything(one: "Bench", scale: float, say: Callable[[str], None]) -> float:
-    """All journeys, ``scale`` of the usual work; KiB of memory that an idle session takes."""
+def everything(one: "Bench", scale: float, say: Callable[[str], None]) -> dict[str, float]:
+    """All journeys, ``scale`` of the usual work; KiB of memory that an idle session takes, by kind."""
     say("a first message for every user ...")
     one.warm()
-    idle, _ = one.idle(int(1000 * scale), int(200 * scale))  # first: a heap that has served much has room for sessions
-    for sessions, count in ((1, 500), (10, 3000), (64, 6000)):
+    idle = {"plain": one.idle(int(1000 * scale), int(200 * scale))}  # first: a heap that has served much has room
+    if "imaps" in one.target.ports:
+        idle["TLS"] = one.idle(int(1000 * scale), 0, True)
+    for sessions, count in ((1, 500), (10, 3000), (30, 4000), (64, 6000)):
         one.deliver("lmtp", sessions, int(count * scale), 4096)
     one.deliver("lmtp", 10, int(1500 * scale), 51200)
     one.deliver("lmtp", 10, int(500 * scale), 4096, recipients=10)
@@ -65,7 +69,8 @@ def everything(one: "Bench", scale: float, say: Callable[[str], None]) -> float:
     say(f"filling a mailbox with {messages} messages ...")
     one.fill(messages)
     one.imap(messages, scale)
-    one.logins(int(1000 * scale))
+    one.logins(int(1000 * scale), 1)
+    one.logins(int(2000 * scale), 10)
     if "pop3" in one.target.ports:
         one.pop3(int(1000 * scale))
     return idle
@@ -80,11 +85,13 @@ class Bench:
     tell: Callable[[Row], None]
     rows: list[Row] = field(default_factory=list)
 
-    def measure(self, name: str, count: int, work: Callable[[], list[float] | None]) -> None:
+    def measure(self, name: str, count: int, work: Callable[[], object], rounds: int = 0) -> None:
+        """``work`` does ``count`` of it, and may return how long each took, in s."""
         rates, spent, latencies = [], [], []
-        for _ in range(self.rounds):
+        for _ in range(rounds or self.rounds):
             cpu, start = machine.cpu(self.target.pid) if self.target.pid else 0.0, time.perf_counter()
-            latencies += work() or []
+            took = work()
+            latencies += took if isinstance(took, list) else []
             rates.append(count / (time.perf_counter() - start))
             if self.target.pid:
                 spent.append((machine.cpu(self.target.pid) - cpu) / count * 1000)
@@ -148,29 +155,86 @@ class Bench:
         rng = random.Random(1)
 
         def commands(name: str, each: list[bytes]) -> None:
-            self.measure(name, len(each), lambda: [client.imap(one) and 0.0 for one in each] and None)
+            def work() -> None:
+                for one in each:
+                    client.imap(one)
+
+            self.measure(name, len(each), work)
 
         few, many = max(2, int(10 * scale)), max(20, int(1000 * scale))
         some = [rng.randrange(1, count) for _ in range(many)]
+        fields = b"FETCH 1:* (BODY.PEEK[HEADER.FIELDS (FROM SUBJECT DATE)])"
+        for name, one in (
+            ("ENVELOPE", b"FETCH 1:* (ENVELOPE)"),
+            ("BODYSTRUCTURE", b"FETCH 1:* (BODYSTRUCTURE)"),
+            ("header fields", fields),
+        ):
+            self.measure(f"FETCH 1:* ({name}), asked first", 1, partial(client.imap, one), 1)
         commands(f"SELECT of {count} messages", [b"SELECT INBOX"] * few)
         commands("FETCH 1:* (UID FLAGS)", [b"FETCH 1:* (UID FLAGS)"] * few)
         commands("FETCH 1:* (ENVELOPE)", [b"FETCH 1:* (ENVELOPE)"] * few)
         commands("FETCH 1:* (BODYSTRUCTURE)", [b"FETCH 1:* (BODYSTRUCTURE)"] * few)
+        commands("FETCH 1:* header fields", [fields] * few)
         commands("FETCH n (BODY.PEEK[])", [b"FETCH %d (BODY.PEEK[])" % n for n in some])
+        all_at_once = min(count, 2 * many)
+        fetch = b"FETCH 1:%d (BODY.PEEK[])" % all_at_once
+        self.measure("FETCH 1:n (BODY.PEEK[]), each message", all_at_once, partial(client.imap, fetch))
         commands("STORE n +FLAGS", [b"STORE %d +FLAGS (\\Flagged k%d)" % (n, n % 20) for n in some])
         flips = [b"STORE %d -FLAGS.SILENT (\\Flagged)" % n for n in some]
         self.measure("STORE n -FLAGS, pipelined", len(flips), lambda: client.imap_pipelined(flips))
         commands("SEARCH UNSEEN", [b"SEARCH UNSEEN"] * few)
+        commands("SEARCH SINCE", [b"SEARCH SINCE 1-Jan-2001"] * few)
         commands("SEARCH SUBJECT", [b"SEARCH SUBJECT fox"] * few)
         commands("STATUS", [b"STATUS INBOX (MESSAGES UNSEEN)"] * many)
+        commands("NOOP", [b"NOOP"] * many)
+        self._moves(client, max(20, many // 2))
         client.close()
 
-    def logins(self, count: int) -> None:
+    def _moves(self, client: load.Client, count: int) -> None:
+        """Messages come into a mailbox, are copied, moved and removed."""
+        text = load.message(4096)
+        first, second = b"bench-one", b"bench-two"
+        for name in (first, second):
+            client.imap(b"CREATE " + name)
+
+        def append() -> None:
+            for _ in range(count):
+                client.append(first, text)
+
+        self.measure("APPEND", count, append)
+        self.measure("COPY, each message", 2 * count, partial(client.imap, b"COPY 1:%d %b" % (2 * count, second)))
+        client.imap(b"SELECT " + first)
+        self.measure("MOVE, each message", count, partial(client.imap, b"MOVE 1:%d %b" % (count, second)))
+        client.imap(b"SELECT " + second)
+        client.imap(b"STORE 1:%d +FLAGS.SILENT (\\Deleted)" % (2 * count))
+        self.measure("EXPUNGE, each message", 2 * count, partial(client.imap, b"EXPUNGE"), 1)
+        for name in (first, second):
+            client.imap(b"DELETE " + name)
+
+    def mix(self, sessions: int, count: int) -> None:
+        """What readers do, on the big user's mailbox."""
+        target = self.target
+        commands = [
+            b"a FETCH 1:50 (UID FLAGS)\r\n",
+            b"a NOOP\r\n",
+            b"a FETCH 100:120 (ENVELOPE)\r\n",
+            b"a STATUS INBOX (MESSAGES UNSEEN)\r\n",
+            b"a SEARCH UNSEEN\r\n",
+            b"a FETCH 7 (BODY.PEEK[])\r\n",
+        ]
+
+        def work() -> None:
+            job = load.Mix((target.big.encode(), target.password.encode()), commands, count)
+            uvloop.run(load.read(target.host, target.ports["imap"], job, sessions))
+
+        self.measure(f"IMAP commands of a mix, {sessions} sessions", count, work)
+
+    def logins(self, count: int, sessions: int) -> None:
         """Connection, LOGIN, SELECT, LOGOUT."""
         target = self.target
 
-        def work() -> None:
-            for n in range(count):
+        def work(numbers: range) -> None:
+            for n in numbers:
                 client = load.Client(target.host, target.ports["imap"])
                 user = (target.pattern % (n % target.users)).encode()
                 client.imap(b"LOGIN %b %b" % (user, target.password.encode()))
@@ -178,27 +242,39 @@ class Bench:
                 client.imap(b"LOGOUT")
                 client.close()
 
-        self.measure("login, SELECT, LOGOUT", count, work)
+        def all_of_them() -> None:
+            with ThreadPoolExecutor(sessions) as pool:
+                list(pool.map(work, [range(n, count, sessions) for n in range(sessions)]))
+
+        plural = "session" if sessions == 1 else "sessions"
+        self.measure(f"login, SELECT, LOGOUT, {sessions} {plural}", count, all_of_them)
 
     def pop3(self, count: int) -> None:
-        """Messages read from the big user's mailbox."""
+        """The big user's mailbox, as a program empties it: some messages are read, a tenth of them removed."""
         target = self.target
-        client = load.Client(target.host, target.ports["pop3"])
-        client.pop3(b"USER " + target.big.encode())
-        client.pop3(b"PASS " + target.password.encode())
-        client.pop3(b"UIDL", True)
-        wanted = [b"RETR %d" % n for n in range(1, count + 1)]
-        self.measure("POP3 RETR", count, lambda: [client.pop3(one, True) and 0.0 for one in wanted] and None)
-        client.pop3(b"QUIT")
-        client.close()
 
-    def idle(self, sessions: int, watched: int) -> tuple[float, Row]:
-        """Open IDLE sessions: (KiB of memory each, time from a delivery to EXISTS at them)."""
+        def work() -> None:
+            client = load.Client(target.host, target.ports["pop3"])
+            client.pop3(b"USER " + target.big.encode())
+            client.pop3(b"PASS " + target.password.encode())
+            client.pop3(b"UIDL", True)
+            for n in range(1, count + 1):
+                client.pop3(b"RETR %d" % n, True)
+            for n in range(1, count // 10 + 1):
+                client.pop3(b"DELE %d" % n)
+            client.pop3(b"QUIT")
+            client.close()
+
+        self.measure("POP3 session, each RETR", count, work)
+
+    def idle(self, sessions: int, watched: int, tls: bool = False) -> float:
+        """Open IDLE sessions: KiB of memory each. ``watched``: deliveries whose time to EXISTS at them is measured."""
         target = self.target
+        context = load.unverified() if tls else None
         before = machine.pss(target.pid) if target.pid else 0
         clients = []
         for n in range(sessions):
-            client = load.Client(target.host, target.ports["imap"])
+            client = load.Client(target.host, target.ports["imaps" if tls else "imap"], context)
             user = (target.pattern % (n % target.users)).encode()
             client.imap(b"LOGIN %b %b" % (user, target.password.encode()))
             client.imap(b"SELECT INBOX")
@@ -219,9 +295,11 @@ class Bench:
             delays.append(time.perf_counter() - started)
         for client in clients:
             client.close()
+        if not delays:
+            return each
         delays.sort()
         p50, p99 = delays[len(delays) // 2] * 1000, delays[int(len(delays) * 0.99)] * 1000
         row = Row("delivery to EXISTS at an idling client", 0.0, 0.0, 0.0, None, p50, p99)
         self.rows.append(row)
         self.tell(row)
-        return each, row
+        return each

@@ -138,12 +138,72 @@ async def deliver(host: str, port: int, work: Work, sessions: int, tls: bool = F
     await asyncio.gather(*waits)
 
 
-class Client:
-    """A blocking connection for IMAP and POP3."""
+class Reader(asyncio.Protocol):
+    """One IMAP session of a mix: sends its commands one after the other until ``left`` of the mix is used up."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, mix: "Mix", done: asyncio.Future[None]) -> None:
+        self._mix = mix
+        self._done = done
+        self._at = 0
+        self._buffer = b""
+        self._before = [b"a LOGIN %b %b\r\n" % mix.login, b"a SELECT INBOX\r\n"]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_exception(exc or AssertionError("the server closed the connection"))
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer = (self._buffer + data)[-4096:]
+        line = self._buffer[self._buffer.rfind(b"\n", 0, -1) + 1 :]
+        if not line.endswith(b"\r\n") or not line.startswith((b"a ", b"* OK")):
+            return
+        self._buffer = b""
+        mix = self._mix
+        if not line[2:].lstrip().startswith(b"OK"):
+            self._done.set_exception(AssertionError(line.decode("utf-8", "replace")))
+            self._transport.abort()
+        elif self._before:
+            self._transport.write(self._before.pop(0))
+        elif mix.left <= 0:
+            self._done.set_result(None)
+            self._transport.abort()
+        else:
+            mix.left -= 1
+            self._at += 1
+            self._transport.write(mix.commands[self._at % len(mix.commands)])
+
+
+@dataclass(slots=True)
+class Mix:
+    """What the sessions of an IMAP mix share. ``login``: (user, password); commands are tagged ``a``."""
+
+    login: tuple[bytes, bytes]
+    commands: list[bytes]
+    left: int
+
+
+async def read(host: str, port: int, mix: Mix, sessions: int) -> None:
+    """Run the mix over so many sessions."""
+    loop = asyncio.get_running_loop()
+    waits = []
+    for _ in range(sessions):
+        done: asyncio.Future[None] = loop.create_future()
+        await loop.create_connection(partial(Reader, mix, done), host, port)
+        waits.append(done)
+    await asyncio.gather(*waits)
+
+
+class Client:
+    """A blocking connection for IMAP and POP3; with ``tls`` encrypted from the first octet."""
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.sock = socket.create_connection((host, port), 60)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.sock = tls.wrap_socket(self.sock)
         self.file = self.sock.makefile("rb", 1 << 20)
         self.line()
 
@@ -176,6 +236,10 @@ class Client:
             digits = re.match(rb"\d+", line.partition(behind)[2])
             found = int(digits.group()) if digits else found
         return found
+
+    def append(self, mailbox: bytes, text: bytes) -> None:
+        self.sock.sendall(b"a APPEND %b {%d+}\r\n%b\r\n" % (mailbox, len(text), text))
+        self.answer(b"a")
 
     def imap_pipelined(self, commands: list[bytes]) -> None:
         """All at once, in pieces that fit in the socket's buffers, and all answers."""

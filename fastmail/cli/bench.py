@@ -95,8 +95,9 @@ def _run(target: Target, rounds: int, scale: float, say: bool) -> dict[str, Any]
         )
     idle = everything(one, scale, errors.print)
     if target.pid and say:
-        output.print(f"{'memory of an idle session':54}{idle:>8.1f} KiB")
-    return {"rows": one.rows, "idle": round(idle, 1)}
+        for kind, each in idle.items():
+            output.print(f"{f'memory of an idle session, {kind}':54}{each:>8.1f} KiB")
+    return {"rows": one.rows, "idle": {kind: round(each, 1) for kind, each in idle.items()}}
 
 
 def _tell(row: Row) -> None:
