@@ -6,7 +6,7 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay test-crash test-arm test-faults test-queue fuzz wheel clean
+.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay test-crash test-power test-load test-arm test-faults test-queue fuzz wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
@@ -16,6 +16,8 @@ help:
 	@echo "make bench-mailbox   IMAP commands in 10,000 and 250,000 messages, beside Dovecot: benchmarks/mailbox.md"
 	@echo "make bench-relay     relaying and MX beside Postfix: benchmarks/relay.md (needs root, Postfix and Dovecot)"
 	@echo "make test-crash      kill -9 at random moments under load (ROUNDS=20 SEED=1)"
+	@echo "make test-power      disks as power loss leaves them (IMAGES=1000 SEED=1; needs strace)"
+	@echo "make test-load       loads and floods, each with its figure (SCALE=1)"
 	@echo "make fuzz            damaged sessions of every protocol (SECONDS=3600 SEED=1)"
 	@echo "make test-faults     system calls that fail, one after the other (UPTO=200; needs strace)"
 	@echo "make test-arm        the compiled core for aarch64, under qemu (Debian 12, root)"
@@ -59,6 +61,13 @@ bench: $(STAMP)
 test-crash: $(STAMP)
 	$(BIN)/python -m tests.crash.kill --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1)
 	$(BIN)/python -m tests.crash.relay --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1)
+
+test-power: $(STAMP)
+	$(BIN)/python -m tests.crash.power --images $(or $(IMAGES),1000) --seed $(or $(SEED),1) --content maildir
+	$(BIN)/python -m tests.crash.power --images $(or $(IMAGES),1000) --seed $(or $(SEED),1) --content segments
+
+test-load: $(STAMP)
+	$(BIN)/python -m tests.load.gates --scale $(or $(SCALE),1)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.sessions --seconds $(or $(SECONDS),3600) --seed $(or $(SEED),1)

@@ -16,7 +16,8 @@ from functools import partial
 
 import uvloop
 
-from fastmail.app.assembly import Assembly
+from fastmail.app.assembly import Assembly, maildir_template
+from fastmail.app.confine import confine
 from fastmail.config.settings import Config
 from fastmail.durable import env
 from fastmail.model.errors import ConfigError
@@ -50,10 +51,29 @@ def run(
         libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))  # no worker outlives its supervisor
     if os.getppid() != supervisor:
         return
+    _confine(config, number, workers)
     sys.setswitchinterval(0.001)
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     uvloop.run(_main(config, number, workers, instance, sockets, tls))
+
+
+def _confine(config: Config, number: int, workers: int) -> None:
+    """Keep this worker to its directories. One that runs other programs is left alone: they have files of their own."""
+    if not config.server.confine:
+        return
+    programs = number == workers - 1 and any(" pipe:" in route.lower() for route in config.relay.routes)
+    why = "it runs programs ([relay] routes)" if programs else ""
+    if not why:
+        control = os.path.join(config.server.data_dir, config.store.control) if config.store.control else ""
+        mail = [template.partition("{")[0] for template in (maildir_template(config), control) if template]
+        mail = [path if os.path.isdir(path) else os.path.dirname(path) for path in mail]
+        places = [config.server.data_dir, config.server.run_dir]
+        places += [path for path in mail if not path.startswith(config.server.data_dir + "/")]
+        for path in places:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        why = confine(places)
+    log.event("worker.confined" if not why else "worker.unconfined", worker=number, **({"why": why} if why else {}))
 
 
 async def _main(

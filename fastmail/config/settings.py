@@ -29,6 +29,9 @@ class Server:
     admin_contact: str = _s("", "Whom users may turn to: a URL such as mailto:postmaster@example.org, shown by IMAP.")
     user: str = _s("", "Drop root to this user after the ports are bound. Empty: stay who we are.")
     group: str = _s("", "Group for the same; empty: the user's own.")
+    confine: bool = _s(
+        True, "Workers may write to data, run and mail directories only, where the kernel can see to that (Landlock)."
+    )
 
 
 @dataclass(slots=True)

@@ -1,0 +1,12 @@
+"""R11 to R13, R19, R20, R22 to R25, short: the whole of it is `make test-load`."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.load.gates import GATES
+
+
+@pytest.mark.parametrize("gate", list(GATES))
+def test_a_gate_is_kept(tmp_path: Path, gate: str) -> None:
+    assert GATES[gate](tmp_path / "s", 0.02)

@@ -1,0 +1,268 @@
+"""R7, R8, R10, R14: inodes, file sizes, the index's map, descriptors, memory and the clock run out or go astray. What was
+acknowledged stays, reading goes on, and delivery comes back by itself."""
+
+import contextlib
+import imaplib
+import os
+import resource
+import shutil
+import smtplib
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Server
+
+
+def send(server: Server, subject: str, size: int = 10) -> bool:
+    """Was it acknowledged? Anything but a temporary refusal is an error."""
+    try:
+        with smtplib.LMTP("127.0.0.1", server.ports["lmtp"], timeout=20) as lmtp:
+            lmtp.sendmail("a@b.example", [server.user], f"Subject: {subject}\r\n\r\n{'x' * size}\r\n")
+        return True
+    except smtplib.SMTPDataError as error:
+        assert error.smtp_code == 452, error
+    except smtplib.SMTPRecipientsRefused as error:
+        assert all(code == 452 for code, _ in error.recipients.values()), error
+    return False
+
+
+def subjects(server: Server) -> list[str]:
+    with imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=20) as imap:
+        imap.login(server.user, server.password)
+        imap.select("INBOX", readonly=True)
+        rows = imap.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]
+        return [row[1].decode().strip().removeprefix("Subject: ") for row in rows if isinstance(row, tuple)]
+
+
+def until_refused(server: Server, most: int, size: int = 10) -> set[str]:
+    """Deliver until there is no more room: what was acknowledged."""
+    told = set()
+    for number in range(most):
+        if not send(server, f"n{number}", size):
+            return told
+        told.add(f"n{number}")
+    raise AssertionError("there was room for everything")
+
+
+def test_r7_no_inode_is_left(tmp_path: Path) -> None:
+    image, place = tmp_path / "image", tmp_path / "disk"
+    place.mkdir()
+    mkfs = shutil.which("mkfs.ext4", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    if os.geteuid() or mkfs is None:
+        pytest.skip("needs root and mkfs.ext4 to make a disk with few inodes")
+    with open(image, "wb") as file:
+        file.truncate(48 << 20)
+    subprocess.run([mkfs, "-q", "-N", "160", str(image)], check=True)
+    if subprocess.run(["mount", "-o", "loop", str(image), str(place)], capture_output=True).returncode:
+        pytest.skip("mounting a file is not allowed here")
+    server = None
+    try:
+        server = Server(place / "s", workers=1)
+        server.start()
+        told = until_refused(server, 400)
+        assert told and told <= set(subjects(server))
+        for path in sorted(place.glob("s/data/mail/**/[cn]*/*"))[:20]:  # somebody makes room
+            path.unlink()
+        assert send(server, "after")
+        found = subjects(server)
+        assert "after" in found and len(found) == len(set(found))
+    finally:
+        if server is not None:
+            server.stop()
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("content", ["maildir", "segments"])
+def test_r7_a_file_may_not_grow(tmp_path: Path, content: str) -> None:
+    server = Server(tmp_path / "s", workers=1, content=content)
+    server.start()
+    try:
+        assert send(server, "before")
+        (worker,) = server.workers()
+        old = resource.prlimit(worker, resource.RLIMIT_FSIZE, (2 << 20, resource.RLIM_INFINITY))
+        assert not send(server, "big", 5 << 20)
+        assert subjects(server) == ["before"]
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, old)
+        assert send(server, "after", 5 << 20)
+        assert subjects(server) == ["before", "after"]
+    finally:
+        server.stop()
+    assert "event=bug" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("content", ["maildir", "segments"])
+def test_r8_the_map_of_the_index_is_full(tmp_path: Path, content: str) -> None:
+    server = Server(tmp_path / "s", workers=1, content=content)
+    text = server.config.read_text()
+    server.config.write_text(text.replace("[store]", '[store]\nindex_map_size = "600k"'))
+    server.start()
+    told = until_refused(server, 3000)
+    assert told and told <= set(subjects(server))
+    server.stop()
+    assert "event=bug" not in server.log.read_text()
+    server.config.write_text(text)
+    server.start()
+    try:
+        assert send(server, "after")
+        found = subjects(server)
+        assert told | {"after"} <= set(found) and len(found) == len(set(found))
+        assert "ok" in server.cli("index", "check").stdout
+    finally:
+        server.stop()
+
+
+def cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_r10_no_descriptor_is_left(tmp_path: Path) -> None:
+    server = Server(tmp_path / "s", "\n[limits]\nconnections_per_ip = 5000\nauth_failure_delay = 0.05\n", workers=1)
+    server.start()
+    crowd: list[socket.socket] = []
+    try:
+        living = imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=20)
+        living.login(server.user, server.password)
+        assert send(server, "before")
+        (worker,) = server.workers()
+        open_now = len(os.listdir(f"/proc/{worker}/fd"))
+        old = resource.prlimit(worker, resource.RLIMIT_NOFILE, (open_now + 40, open_now + 40))
+        for _ in range(400):
+            with contextlib.suppress(OSError):
+                crowd.append(socket.create_connection(("127.0.0.1", server.ports["imap"]), 2))
+        spent = cpu(worker)
+        time.sleep(2.0)
+        assert cpu(worker) - spent < 0.5, "it spins"
+        assert living.noop()[0] == "OK" and living.select()[0] == "OK"
+        assert living.store("1", "+FLAGS", r"(\Seen)")[0] == "OK"
+        for sock in crowd:
+            sock.close()
+        assert eventually(lambda: send_or_none(server, "after"))
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, old)
+        assert {"before", "after"} <= set(subjects(server))
+        living.logout()
+    finally:
+        for sock in crowd:
+            sock.close()
+        server.stop()
+    assert "event=bug" not in server.log.read_text()
+
+
+def send_or_none(server: Server, subject: str) -> bool:
+    try:
+        return send(server, subject)
+    except (OSError, smtplib.SMTPException):
+        return False
+
+
+def eventually(done: Callable[[], bool], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if done():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_r10_no_memory_is_left(tmp_path: Path) -> None:
+    server = Server(tmp_path / "s", workers=1)
+    server.start()
+    try:
+        assert send(server, "before")
+        (worker,) = server.workers()
+        size = int(
+            next(line for line in Path(f"/proc/{worker}/status").read_text().splitlines() if "VmSize" in line).split()[
+                1
+            ]
+        )
+        old = resource.prlimit(worker, resource.RLIMIT_AS, ((size + 8192) << 10, resource.RLIM_INFINITY))
+        for number in range(3):
+            with contextlib.suppress(OSError, smtplib.SMTPException, AssertionError):
+                send(server, f"big{number}", 20 << 20)
+        resource.prlimit(worker, resource.RLIMIT_AS, old) if worker in server.workers() else None
+        assert eventually(lambda: send_or_none(server, "after"), 20.0)
+        found = subjects(server)
+        assert {"before", "after"} <= set(found) and len(found) == len(set(found))
+    finally:
+        server.stop()
+
+
+CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+static long ahead(void) {
+    const char *path = getenv("CLOCK_OFFSET_FILE");
+    long value = 0;
+    FILE *file = path ? fopen(path, "r") : 0;
+    if (file) { if (fscanf(file, "%ld", &value) != 1) value = 0; fclose(file); }
+    return value;
+}
+int clock_gettime(clockid_t which, struct timespec *t) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int done = real(which, t);
+    if (!done && which == CLOCK_REALTIME) t->tv_sec += ahead();
+    return done;
+}
+time_t time(time_t *t) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (t) *t = now.tv_sec;
+    return now.tv_sec;
+}
+"""
+
+
+def test_r14_the_clock_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler for a clock that can be moved")
+    (tmp_path / "clock.c").write_text(CLOCK)
+    library, offset = tmp_path / "clock.so", tmp_path / "offset"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "clock.c", "-ldl"], check=True)
+    offset.write_text("0")
+    monkeypatch.setenv("CLOCK_OFFSET_FILE", str(offset))
+    server = Server(tmp_path / "s", workers=1)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    server.start()
+    told = []
+
+    def validity_and_uids() -> tuple[bytes, list[int]]:
+        with imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=20) as imap:
+            imap.login(server.user, server.password)
+            imap.select("INBOX", readonly=True)
+            uids = imap.uid("SEARCH", "ALL")[1][0].split()
+            return imap.response("UIDVALIDITY")[1][0], [int(uid) for uid in uids]
+
+    try:
+        living = imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=20)
+        living.login(server.user, server.password)
+        first: bytes | None = None
+        for number, seconds in enumerate((0, 40 * 86400, -400 * 86400, 5, -86400)):
+            offset.write_text(str(seconds))
+            if number == 3:
+                server.stop()  # also across a start
+                server.start()
+            for n in range(3):
+                subject = f"at {seconds} {n}"
+                assert send(server, subject)
+                told.append(subject)
+            validity, uids = validity_and_uids()
+            first = first or validity
+            assert validity == first and uids == list(range(1, len(told) + 1))
+            assert subjects(server) == told
+            if number < 3:
+                assert living.noop()[0] == "OK", "a session does not end because the clock jumped"
+        assert "ok" in server.cli("index", "check").stdout
+    finally:
+        server.stop()
+    assert "event=bug" not in server.log.read_text()
