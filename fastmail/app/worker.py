@@ -70,9 +70,13 @@ def _confine(config: Config, number: int, workers: int) -> None:
         mail = [path if os.path.isdir(path) else os.path.dirname(path) for path in mail]
         places = [config.server.data_dir, config.server.run_dir]
         places += [path for path in mail if not path.startswith(config.server.data_dir + "/")]
-        for path in places:
+        if config.directory.sql.startswith("sqlite:"):  # readers of a database write beside it
+            places.append(os.path.dirname(os.path.join(config.base, config.directory.sql.removeprefix("sqlite:"))))
+        staging = os.path.join(config.server.data_dir, "staging")
+        for path in [*places, staging]:
             os.makedirs(path, mode=0o700, exist_ok=True)
         why = confine(places)
+        os.environ["TMPDIR"] = staging
     log.event("worker.confined" if not why else "worker.unconfined", worker=number, **({"why": why} if why else {}))
 
 

@@ -11,30 +11,34 @@ import os
 from typing import BinaryIO
 
 SPILL = 262144
+STREAM = 65536  # octets that one that is in a file already keeps in memory
 _numbers = itertools.count(1)
 
 
 class Staged:
     """One message's content with LF."""
 
-    __slots__ = ("_chunks", "_directory", "_file", "_path", "size")
+    __slots__ = ("_chunks", "_directory", "_file", "_held", "_path", "size")
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._chunks: list[bytes] = []
         self._file: BinaryIO | None = None
         self._path = ""
+        self._held = 0  # octets in memory
         self.size = 0
 
     def add(self, data: bytes) -> bool:
         """Keep more content in memory; True when ``spill`` should be awaited before more is taken."""
         self._chunks.append(data)
+        self._held += len(data)
         self.size += len(data)
-        return sum(map(len, self._chunks)) > SPILL
+        return self._held > (SPILL if self._file is None else STREAM)
 
     async def spill(self) -> None:
         """Move what is in memory to the file, on a helper thread."""
         chunks, self._chunks = self._chunks, []
+        self._held = 0
         await asyncio.get_running_loop().run_in_executor(None, self._write, chunks)
 
     def _write(self, chunks: list[bytes]) -> None:

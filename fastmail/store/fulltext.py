@@ -66,6 +66,7 @@ class FullText:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         base = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
         base.execute("PRAGMA page_size=65536")  # for a new database: a chunk is few pages
+        base.execute("PRAGMA temp_store=MEMORY")  # nothing of anybody's mail in other directories
         base.execute("PRAGMA journal_mode=WAL")
         base.execute("PRAGMA synchronous=NORMAL")
         version = base.execute("PRAGMA user_version").fetchone()[0]
@@ -141,6 +142,8 @@ class FullText:
                     base.execute("COMMIT")
                     count("fulltext.messages", len(fresh))
                 finally:
+                    if base.in_transaction:  # what failed must not keep others out
+                        base.execute("ROLLBACK")
                     base.close()
             except sqlite3.Error as error:
                 self._broken(account, error)
