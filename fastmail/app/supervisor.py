@@ -23,6 +23,7 @@ from fastmail.app import worker
 from fastmail.app.assembly import PROTOCOLS, make_tls
 from fastmail.config.settings import Config
 from fastmail.durable import staging
+from fastmail.durable.replace import make_directories
 from fastmail.model.errors import ConfigError
 from fastmail.net.listener import bind
 from fastmail.telemetry import log
@@ -88,7 +89,7 @@ class Supervisor:
         server = self._config.server
         os.umask(0o077)
         try:
-            os.makedirs(server.data_dir, mode=0o700, exist_ok=True)
+            make_directories(server.data_dir)
             os.makedirs(server.run_dir, mode=0o700, exist_ok=True)
             self._lock = os.open(os.path.join(server.run_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,6 +15,7 @@ from typing import Any
 
 import lmdb
 
+from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.model.errors import ConfigError, CorruptData, StorageFailed, StorageFull
 from fastmail.telemetry import log
 
@@ -26,13 +27,16 @@ class Environment:
     """One LMDB environment and its named tables, as attributes of ``db`` by name."""
 
     def __init__(self, path: str, tables: list[str], layout: int, map_size: int = 64 << 30) -> None:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        make_directories(path)
+        fresh = not os.path.exists(os.path.join(path, "data.mdb"))
         try:
             self.env = lmdb.open(
                 path, map_size=map_size, max_dbs=len(tables) + 1, max_readers=2048, mode=0o600, max_spare_txns=4
             )
         except lmdb.Error as error:
             raise translate(error) from error
+        if fresh:
+            sync_directory(path)
         self.path = path
         self.env.reader_check()
         self.db: dict[str, Any] = {name: self.env.open_db(name.encode()) for name in [*tables, "meta"]}

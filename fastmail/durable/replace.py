@@ -1,4 +1,4 @@
-"""Small files that are replaced as a whole.
+"""Small files that are replaced as a whole, and directories that are there to stay.
 
 Promise: a reader, and a machine that lost its power, finds the old content or the new one; when the call returns, the
 new one is on the disk.
@@ -27,6 +27,16 @@ def replace_file(path: str, data: bytes, like: str = "", mode: int = 0o600) -> N
         os.unlink(fresh)
         raise
     sync_directory(os.path.dirname(path) or ".")
+
+
+def make_directories(path: str, mode: int = 0o700) -> None:
+    """As os.makedirs; the names of all that it made are on the disk when it returns."""
+    made: list[str] = []
+    while not os.path.isdir(path if not made else os.path.dirname(made[-1])):
+        made.append(path if not made else os.path.dirname(made[-1]))
+    os.makedirs(path, mode=mode, exist_ok=True)
+    for one in made:
+        sync_directory(os.path.dirname(one) or ".")
 
 
 def sync_directory(path: str) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from fastmail.durable import files
 from fastmail.durable.commit import PieceJob
+from fastmail.durable.replace import make_directories
 from fastmail.model.errors import CorruptData, MailError
 
 Octets = bytes | bytearray | memoryview
@@ -136,7 +137,7 @@ class SegmentWriter:
 
     def prepare(self) -> None:
         """Make the next file; on a helper thread, because it is synced."""
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        make_directories(self._directory)
         number = max(numbers(self._directory), default=0)
         while True:
             number += 1

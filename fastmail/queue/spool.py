@@ -91,7 +91,6 @@ class Spool:
     @property
     def env(self) -> Environment:
         if self._env is None:
-            os.makedirs(self._directory, mode=0o700, exist_ok=True)
             self._env = Environment(os.path.join(self._directory, "index"), TABLES, LAYOUT, self._map_size)
             self._line_up(self._env)
         return self._env

@@ -459,3 +459,19 @@ def test_held_content_is_there_once(tmp_path: Path, kind: str) -> None:
         assert not list(tmp_path.glob("data/held-0/*"))
 
     asyncio.run(main())
+
+
+def test_an_account_is_opened_whole_by_several_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        account = Account(1, "a@example.test", str(tmp_path / "mail" / "a"))
+        async with opened("maildir", tmp_path) as store:
+
+            async def one(late: float) -> bytes | None:
+                await asyncio.sleep(late)
+                await store.open(account)
+                return store.find(account, "Archive")
+
+            found = await asyncio.gather(*(one(n / 2000) for n in range(20)))
+            assert None not in found and len(set(found)) == 1
+
+    asyncio.run(main())

@@ -19,7 +19,7 @@ from pathlib import Path
 
 PAGE = 4096
 CALLS = (
-    "openat,write,pwrite64,writev,pwritev,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,"
+    "openat,lseek,write,pwrite64,writev,pwritev,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,"
     "mkdirat,rmdir,fsync,fdatasync,syncfs,sendto,sendmsg"
 )
 LINE = re.compile(rb"^(\d+) +(.*)$", re.S)
@@ -135,6 +135,10 @@ class Disk:
         paths = self._paths(call)
         if name == "openat":
             self._open(paths[0], call)
+        elif name == "lseek":
+            inode = self._by_descriptor(call)
+            if inode is not None:
+                inode.at = call.result
         elif name in ("write", "pwrite64", "writev", "pwritev"):
             self._write(call)
         elif name in ("ftruncate", "fallocate"):
@@ -285,6 +289,7 @@ class Disk:
             whole = id(one) in chosen if one.gives is None else id(one.gives) in chosen or one.gives not in self.pending
             if whole:
                 _name(kept.setdefault(id(one.parent), dict(one.parent.names)), one)
+        self._places: dict[int, Path] = {}
         self._write_out(self.top, where, kept, rng, share)
 
     def _write_out(
@@ -295,6 +300,10 @@ class Disk:
             for name, one in kept.get(id(inode), inode.names).items():
                 self._write_out(one, where / name, kept, rng, share)
             return
+        if id(inode) in self._places:
+            os.link(self._places[id(inode)], where)
+            return
+        self._places[id(inode)] = where
         data = bytearray(inode.data)
         for write in inode.writes:
             if write.size >= 0:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from fastmail.durable import files
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.env import translate
+from fastmail.durable.replace import make_directories
 from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage
 from fastmail.store.local import content, layout, ops
@@ -105,7 +106,7 @@ class Holds:
             record = None
             directory = self._directory(number)
             if not os.path.isdir(directory):
-                await store.help(_make, directory)
+                await store.help(make_directories, os.fsdecode(directory))
             name = store.maker.make(sum(map(len, message.content)), message.size)
             job = FileJob(directory, name, directory + b"/." + name, message.content, message.date)
             marked = b"h" + name
@@ -217,8 +218,3 @@ def _ready(source: bytes, place: bytes) -> bool:
         return False
     files.unlink_batch([place])
     return True
-
-
-def _make(directory: bytes) -> None:
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    files.sync_dirs([os.path.dirname(directory)])

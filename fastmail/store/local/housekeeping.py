@@ -124,6 +124,7 @@ def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) 
     codes = files.unlink_batch([path_of(directory, name) for _, name in unlinks])
     done.touched.update(name[1:] for _, name in unlinks)
     current: dict[bytes, bytes] | None = None
+    gone = []
     for (at, name), code in zip(unlinks, codes, strict=True):
         if code:
             if current is None:
@@ -131,7 +132,10 @@ def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) 
             found = current.get(base_of(name[1:]))
             if found is not None and files.unlink_batch([path_of(directory, found)])[0]:
                 continue
-        done.unlinked.append(at)
+        gone.append(at)
+    root = os.fsencode(directory)
+    if not any(files.sync_dirs([root + b"/cur", root + b"/new"])):
+        done.unlinked += gone  # else a loss of power could bring back a file that nothing is known of
 
 
 def _by_base(directory: str) -> dict[bytes, bytes]:

@@ -19,6 +19,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.durable import files
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.env import translate
+from fastmail.durable.replace import make_directories
 from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFailed
 from fastmail.model.flags import to_info
 from fastmail.model.mailbox_name import INBOX, decode_utf7
@@ -77,6 +78,7 @@ class LocalStore:
         self._kind = kind
         self._shards: list[Shard] = []
         self._opened: dict[int, bytes] = {}  # account: key of its INBOX, which is never removed or renamed
+        self._opening: dict[int, asyncio.Task[None]] = {}
         self._roots: dict[int, int] = {}
         self._untidy: dict[bytes, Account] = {}
         self._tidying: asyncio.Task[None] | None = None
@@ -170,6 +172,13 @@ class LocalStore:
     async def open(self, account: Account) -> None:
         if account.id in self._opened:
             return
+        task = self._opening.get(account.id)
+        if task is None:  # others who come meanwhile wait, or they would find an account half made
+            task = self._opening[account.id] = self.loop.create_task(self._open(account))
+            task.add_done_callback(lambda _: self._opening.pop(account.id, None))
+        await asyncio.shield(task)
+
+    async def _open(self, account: Account) -> None:
         if self.find(account, INBOX) is None:
             fresh = await self.help(_make_root, account.root) if self._files(account) else True
             subscribed = None
@@ -638,7 +647,7 @@ def _make_root(root: str) -> bool:
     """Make an account's Maildir; True when there was none."""
     fresh = not os.path.isdir(os.path.join(root, "cur"))
     for sub in ("tmp", "new", "cur"):
-        os.makedirs(os.path.join(root, sub), mode=0o700, exist_ok=True)
+        make_directories(os.path.join(root, sub))
     files.sync_dirs([os.fsencode(root), os.fsencode(os.path.dirname(root))])
     return fresh
 
@@ -646,7 +655,7 @@ def _make_root(root: str) -> bool:
 def make_folder(path: str) -> None:
     """Make a folder's directories and its ``maildirfolder`` mark."""
     for sub in ("tmp", "new", "cur"):
-        os.makedirs(os.path.join(path, sub), mode=0o700, exist_ok=True)
+        make_directories(os.path.join(path, sub))
     if os.path.basename(path).startswith("."):
         with open(os.path.join(path, "maildirfolder"), "a", encoding="ascii"):
             pass
