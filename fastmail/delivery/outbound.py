@@ -6,6 +6,7 @@ either the client hears 250 for a message that is on disk with all of them, or n
 
 import asyncio
 import time
+import zlib
 from collections.abc import Callable, Sequence
 
 from fastmail._core import mime
@@ -141,13 +142,19 @@ class Outbound:
         if deliverer is None or LOCAL not in outgoing.groups or envelope.release:
             await self.spool.enqueue(outgoing, *self._rates)
             return
-        held = await deliverer.hold(envelope, outgoing.content, item.size, item.id, item.arrived)
+        try:
+            held = await deliverer.hold(envelope, outgoing.content, item.size, item.id, item.arrived)
+        except (MailError, OSError) as error:  # trouble of that mailbox: the queue keeps the message by itself
+            log.event("queue.unshared", "warning", id=item.number, error=repr(error))
+            held = None
         if held is not None:
             item.hold, item.shared_with, item.skip = held.hold, held.address, held.skip
             item.length = sum(map(len, outgoing.content))
+            for piece in outgoing.content:
+                item.checksum = zlib.crc32(piece, item.checksum)
         try:
             await self.spool.enqueue(outgoing, *self._rates)
-        except BaseException:
+        except TooMuch:  # after anything else it may be in the queue all the same: Spool.let_go finds out
             if held is not None:
                 await deliverer.store.let_go([item.id])
             raise

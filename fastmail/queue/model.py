@@ -38,7 +38,7 @@ class Item(msgspec.Struct, array_like=True):
     """One message. ``id`` grows with time. ``record``, ``skip`` and ``length`` say where its content lies; ``size`` is
     the number of octets with CRLF; ``release``: when it may go out, 0 at once. ``by``: when it is to be delivered, 0
     whenever, and ``by_mode`` what happens then (RFC 2852); ``priority``: -9 to 9 (RFC 6710). ``hold``: what the store
-    calls the content where it is shared with the mailbox of ``shared_with``."""
+    calls the content where it is shared with the mailbox of ``shared_with``, and ``checksum`` its CRC-32 there."""
 
     version: int
     id: int
@@ -63,6 +63,7 @@ class Item(msgspec.Struct, array_like=True):
     priority: int = 0
     hold: bytes = b""
     shared_with: str = ""
+    checksum: int = 0
 
     @property
     def number(self) -> str:

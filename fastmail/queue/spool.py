@@ -21,6 +21,7 @@ import asyncio
 import os
 import struct
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -36,7 +37,7 @@ from fastmail.queue.model import KEY, Item, Job, Outgoing, Rcpt
 LAYOUT = 2
 TABLES = ["item", "job", "line", "ready", "alive", "policy", "rate", "tls"]  # ready: the line of layout 1
 SEGMENT = 16 << 20
-YOUNG = 60.0  # s until what is held for a message that is not in the queue is left over
+YOUNG = 900.0  # s until what is held for a message that is not in the queue is left over
 NUMBER = struct.Struct(">I")
 RATE = struct.Struct(">II")
 U64 = struct.Struct(">Q")
@@ -385,9 +386,10 @@ class Spool:
             if self._store is None:
                 raise CorruptData(f"message {item.number}: its content is in a mail store that is not open")
             shared = await self._store.held(item.hold)
-            if len(shared) != item.skip + item.length:
+            content = shared[item.skip :]
+            if len(content) != item.length or zlib.crc32(content) != item.checksum:
                 raise CorruptData(f"message {item.number}: its content has changed")
-            return shared[item.skip :]
+            return content
         read = self._reader.read
         try:
             data = read(item.record, item.skip, item.length, True)

@@ -17,6 +17,7 @@ from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import Resolver
+from fastmail.model.errors import StorageFull
 from fastmail.net import networks
 from fastmail.queue import routes, spool
 from fastmail.queue.schedule import Schedule
@@ -178,6 +179,24 @@ def test_local_and_remote_recipients_are_one_message(tmp_path: Path) -> None:
             assert [one.rcpts for one in w.sink.taken] == [["RCPT TO:<you@far.test>"]]
             (theirs,) = w.sink.taken
             assert b"Delivered-To" not in theirs.content and b"Subject: hi\r\n" in theirs.content
+
+    run(scenario)
+
+
+def test_a_mailbox_in_trouble_does_not_keep_mail_out_of_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+
+            async def full(*_: Any) -> bytes:
+                raise StorageFull("no room")
+
+            monkeypatch.setattr(w.bench.store, "hold", full)
+            assert (await w.send("you@far.test", USER)).startswith(b"250")
+            w.run()
+            await w.drained()
+            assert len(await w.inbox()) == 1 and len(w.sink.taken) == 1
 
     run(scenario)
 

@@ -207,18 +207,24 @@ def test_a_route_has_its_own_waits_and_connections(tmp_path: Path) -> None:
     routed(tmp_path, scenario, ["far.test mx connections=1 retry=15m,1h lifetime=1d"])
 
 
-def test_a_damaged_message_is_given_up_wherever_it_goes(tmp_path: Path) -> None:
-    """To a host, to a mailbox here, to a program: its sender is told, and nothing waits behind it."""
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_damaged_message_is_given_up_wherever_it_goes(tmp_path: Path, shared: bool) -> None:
+    """To a host, to a mailbox here, to a program: its sender is told, and nothing waits behind it, whether the queue
+    has it by itself or shares it with a mailbox."""
 
     async def scenario(w: World, box: Path) -> None:
         assert w.runner is not None
         await w.runner.close()
+        if not shared:
+            w.outbound._deliverer = None
         await w.send("you@far.test", "me@implicit.test", "other@example.test")
-        (path,) = (w.path / "queue" / "segments").glob("*")
-        data = bytearray(path.read_bytes())
-        at = data.index(b"body")
-        data[at : at + 4] = b"BODY"
-        path.write_bytes(data)
+        holds = w.bench.store._holds  # type: ignore[attr-defined]
+        paths = list((w.path / "queue" / "segments").glob("*"))
+        assert len(holds) == shared and len(paths) == (not shared)
+        for path in paths:
+            path.write_bytes(path.read_bytes().replace(b"body", b"BODY"))
+        for name, (text, holder) in holds.items():
+            holds[name] = text.replace(b"body", b"BODY"), holder
         w.run()
         await w.drained()
         told = "".join(one.as_string() for one in await w.inbox())

@@ -113,7 +113,7 @@ def _names_on_disk(store: LocalStore, directory: str, known: foreign.Control) ->
         for name in sync.listing(directory, sub)
         if base_of(name) in known.uids
         or not store.maker.under_way(name)
-        or sync.age_of(directory, mark + name) > sync.UNDER_WAY
+        or sync.age_of(directory, mark + name) > (sync.FIRST_LOOK if store.maker.number_in(name) else sync.UNDER_WAY)
     ]
 
 
