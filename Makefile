@@ -6,7 +6,7 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay test-crash test-power test-load test-arm test-faults test-queue fuzz wheel clean
+.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay test-crash test-power test-load test-arm test-damage test-faults test-queue fuzz fuzz-every wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
@@ -19,6 +19,8 @@ help:
 	@echo "make test-power      disks as power loss leaves them (IMAGES=1000 SEED=1; needs strace)"
 	@echo "make test-load       loads and floods, each with its figure (SCALE=1)"
 	@echo "make fuzz            damaged sessions of every protocol (SECONDS=3600 SEED=1)"
+	@echo "make fuzz-every      each parser of the core and each protocol, with sanitizers built in (SECONDS=60 SEED=1)"
+	@echo "make test-damage     files of index, queue and mail, damaged at random (ROUNDS=1000 SEED=1)"
 	@echo "make test-faults     system calls that fail, one after the other (UPTO=200; needs strace)"
 	@echo "make test-arm        the compiled core for aarch64, under qemu (Debian 12, root)"
 	@echo "make test-queue      a deep queue with dead destinations (MESSAGES=100000)"
@@ -71,6 +73,18 @@ test-load: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.sessions --seconds $(or $(SECONDS),3600) --seed $(or $(SEED),1)
+
+SANITIZED := build/sanitized/lib
+fuzz-every: $(STAMP)
+	FASTMAIL_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitized --build-lib $(SANITIZED)
+	PYTHONPATH="$(CURDIR)/$(SANITIZED):$(CURDIR)" PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	  $(BIN)/python -P -m tests.fuzz.every --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
+
+test-damage: $(STAMP)
+	$(BIN)/python -m tests.crash.damage --rounds $(or $(ROUNDS),1000) --seed $(or $(SEED),1) --content maildir
+	$(BIN)/python -m tests.crash.damage --rounds $(or $(ROUNDS),1000) --seed $(or $(SEED),1) --content segments
 
 bench-relay: $(STAMP)
 	$(BIN)/python -m benchmarks.relay --rounds $(or $(ROUNDS),3) --dir "$(DIR)"

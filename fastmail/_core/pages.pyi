@@ -51,5 +51,5 @@ def search(pages: Iterable[Octets], within: UidSet, program: object, sets: list[
 
     Operations: 0 all; 1 flags & a == b; 2 keyword bit a; 3 larger than a; 4 smaller than a; 5 a <= internal date
     < b; 6 in sets[a]; 7 modseq >= a; 8 not; 9 and; 10 or; 11 a <= save date < b. ValueError for a program that
-    lacks operands, leaves not exactly one answer, or nests more than 128 deep.
+    lacks operands, names a bit or a set that there is not, leaves not exactly one answer, or nests more than 128 deep.
     """

@@ -317,6 +317,8 @@ cdef int search_one(const unsigned char[::1] page, UidSet within, const int64_t[
         if op < OP_NOT or op == OP_SAVED:
             if sp == STACK:
                 raise ValueError("search program is nested too deeply")
+            if op < 0 or (op == OP_KEYWORD and not 0 <= a < 64) or (op == OP_UIDS and not 0 <= a < len(sets)):
+                raise ValueError("search program has an operation that there is not")
             if op == OP_UIDS:
                 one = <UidSet?>sets[a]
                 stack[sp] = members(r, count, step, one)

@@ -1,6 +1,7 @@
 """Puts a server together from its configuration: directory, store, verifier, deliverer, services, listeners."""
 
 import dataclasses
+import fcntl
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -84,6 +85,18 @@ def read_instance(config: Config) -> str:
             return file.read().strip()[:8] or NO_INSTANCE
     except OSError:
         return NO_INSTANCE
+
+
+def running(config: Config) -> bool:
+    """Does a server run on this data directory?"""
+    try:
+        with open(os.path.join(config.server.run_dir, "lock"), "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 @asynccontextmanager

@@ -4,7 +4,8 @@ Each TCP port has one SO_REUSEPORT socket for each worker, kept open here: what 
 died is served by its successor. Mail from other servers is taken by few workers: one that gets ten messages at once
 syncs them together, two that get five each wait for each other's syncs. One server to a data directory, by a lock that
 dies with the process. A worker that dies at once is restarted more and more slowly, so a broken machine is not kept
-busy.
+busy. Where what it read may have ended it, a process looks through the index files beside the others; a damaged one is
+made anew (app.heal) while no worker runs, and then all start again.
 """
 
 import contextlib
@@ -18,8 +19,9 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 
-from fastmail.app import worker
+from fastmail.app import heal, worker
 from fastmail.app.assembly import PROTOCOLS, make_tls
 from fastmail.config.settings import Config
 from fastmail.durable import staging
@@ -29,6 +31,9 @@ from fastmail.net.listener import bind
 from fastmail.telemetry import log
 
 STOP_AFTER = 12.0
+LOOK_AGAIN = 300.0  # s after which index files that were sound are looked at again
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
+SOUND, DAMAGED, HOPELESS = 0, 3, 4  # how a process ends that looked at index files
 DELIVERY = ("smtp", "lmtp")
 
 
@@ -46,6 +51,10 @@ class Supervisor:
         self._due: dict[int, float] = {}
         self._stopping = False
         self._lock = -1
+        self._doctor = 0  # the process that looks at index files, or mends them
+        self._looked = -LOOK_AGAIN
+        self._pausing = False  # workers are to end, so that an index file can be made anew
+        self._failed = 0
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT."""
@@ -59,7 +68,7 @@ class Supervisor:
             self._spawn(number, tls)
         log.event("ready", workers=self._count, hostname=self._config.server.hostname, pid_of="supervisor")
         deadline = 0.0
-        while self._children or (self._due and not self._stopping):
+        while self._children or self._doctor or ((self._due or self._pausing) and not self._stopping):
             found = signal.sigtimedwait(signals, 0.2)
             if found is not None and found.si_signo in (signal.SIGTERM, signal.SIGINT):
                 if not self._stopping:
@@ -72,9 +81,17 @@ class Supervisor:
                     with contextlib.suppress(ConfigError, OSError):
                         tls.reload()
                 self._send(signal.Signals(found.si_signo))
+            was_pausing = self._pausing
             self._reap()
-            if self._stopping and time.monotonic() > deadline:
+            if self._pausing and not was_pausing:
+                deadline = time.monotonic() + STOP_AFTER
+                self._send(signal.SIGTERM)
+            if (self._stopping or self._pausing) and time.monotonic() > deadline:
                 self._send(signal.SIGKILL)
+            if self._pausing and not self._children and not self._doctor and not self._stopping:
+                self._begin(self._restore)
+            if self._pausing:
+                continue
             for number in [n for n, at in self._due.items() if at <= time.monotonic()]:
                 del self._due[number]
                 if not self._stopping:
@@ -83,7 +100,7 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self._config.server.run_dir, name))
         log.event("stopped")
-        return 0
+        return self._failed
 
     def _prepare(self) -> None:
         server = self._config.server
@@ -166,17 +183,77 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, which)
 
+    # ---------------------------------------------------------------- index files
+
+    def _begin(self, what: Callable[[], int]) -> None:
+        """Run it in a process of its own."""
+        self._looked = time.monotonic()
+        self._doctor = os.fork()
+        if self._doctor:
+            return
+        code = 1
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for _, sock in [pair for mine in self._sockets for pair in mine]:
+                if sock.fileno() >= 0:
+                    os.close(sock.detach())
+            code = what()
+        except ConfigError as error:
+            log.event("index.lost", "error", why=error)
+            code = HOPELESS
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _look(self) -> int:
+        found = heal.damaged(self._config)
+        for place, one in found:
+            log.event("index.damaged", "error", path=place.path, damage=one.damage[:5], rows=one.rows)
+        return DAMAGED if found else SOUND
+
+    def _restore(self) -> int:
+        for place, one in heal.restore(self._config):
+            log.event("index.salvaged", "warning", path=place.path, rows=one.rows, hurt=sorted(one.hurt))
+        return SOUND
+
+    def _finish(self) -> int:
+        heal.finish_in_background(self._config)
+        return SOUND
+
+    def _hear(self, code: int) -> None:
+        """What that process found, by its exit code."""
+        if self._pausing and code == HOPELESS:
+            self._stopping, self._failed = True, 1
+        elif self._pausing:  # made anew, or as far as that went
+            self._pausing = False
+            self._due = dict.fromkeys(range(self._count), 0.0)
+            if code == SOUND:
+                self._begin(self._finish)
+        elif code != SOUND and (code == DAMAGED or -code in CRASHES):
+            self._pausing = True
+
     def _reap(self) -> None:
-        while self._children:
+        while self._children or self._doctor:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
+            if pid == self._doctor:
+                self._doctor = 0
+                self._hear(os.waitstatus_to_exitcode(status))
+                continue
             number, started = self._children.pop(pid, (-1, 0.0))
             if number < 0 or self._stopping:
                 continue
+            code = os.waitstatus_to_exitcode(status)
+            suspect = -code in CRASHES or code == worker.PANIC
+            if suspect and not self._doctor and not self._pausing and time.monotonic() - self._looked > LOOK_AGAIN:
+                self._begin(self._look)
             lived = time.monotonic() - started
             delay = 0.0 if lived > 10 else min(10.0, max(0.1, self._delays.get(number, 0.05) * 2))
             self._delays[number] = delay

@@ -20,13 +20,13 @@ from fastmail.app.assembly import Assembly, maildir_template
 from fastmail.app.confine import confine
 from fastmail.config.settings import Config
 from fastmail.durable import env
-from fastmail.model.errors import ConfigError
+from fastmail.model.errors import ConfigError, CorruptData
 from fastmail.net.listener import Registry
 from fastmail.net.tls import ServerTls
 from fastmail.telemetry import counters, log
 
 GRACE = 8.0
-PANIC = 70  # exit status: the index cannot be used by this process any more
+PANIC = 70  # exit status: an index file cannot be used by this process any more
 M_ARENA_MAX = -8
 M_MMAP_THRESHOLD = -3
 M_TRIM_THRESHOLD = -1
@@ -55,7 +55,11 @@ def run(
     sys.setswitchinterval(0.001)
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    uvloop.run(_main(config, number, workers, instance, sockets, tls))
+    try:
+        uvloop.run(_main(config, number, workers, instance, sockets, tls))
+    except CorruptData as error:
+        log.event("worker.corrupt", "error", worker=number, error=error)
+        os._exit(PANIC)
 
 
 def _confine(config: Config, number: int, workers: int) -> None:

@@ -1,7 +1,8 @@
 """Password schemes in Dovecot's notation, ``{SCHEME}hash`` (also ``.b64`` and ``.hex``); argon2id for new ones.
 
 Promise: a comparison takes the same time wherever the first difference is. An unknown scheme or a damaged hash is
-"no match" with a log line by the caller, never an exception to a session.
+"no match" with a log line by the caller, never an exception to a session; TemporaryError where there was no memory to
+compare.
 """
 
 import base64
@@ -12,8 +13,11 @@ import os
 import re
 
 import argon2
+import argon2.low_level
 import bcrypt
 from passlib.hash import md5_crypt, sha256_crypt, sha512_crypt
+
+from fastmail.model.errors import TemporaryError
 
 _hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 _FORM = re.compile(r"\{([A-Za-z0-9._-]+)\}(.*)", re.DOTALL)
@@ -35,6 +39,7 @@ SCHEMES = frozenset(
         *SCRAM,
     ]
 )
+_NO_MEANS = {argon2.low_level.error_to_str(code) for code in (-22, -33)}  # no memory, no thread: it was not compared
 DUMMY = _hasher.hash("a password that nobody has")
 
 
@@ -105,7 +110,9 @@ def _verify(scheme: str, value: str, password: bytes) -> bool:
     if scheme in ("ARGON2ID", "ARGON2I"):
         try:
             return _hasher.verify(value, password)
-        except argon2.exceptions.VerificationError:
+        except argon2.exceptions.VerificationError as error:
+            if str(error) in _NO_MEANS:
+                raise TemporaryError(f"a password could not be checked: {error}") from error
             return False
     if scheme in ("PLAIN", "CLEARTEXT"):
         return hmac.compare_digest(value.encode("utf-8", "surrogateescape"), password)

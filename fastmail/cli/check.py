@@ -9,15 +9,19 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from fastmail.app.assembly import Assembly, beside
-from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, output, read_config, show
+from fastmail.app import heal
+from fastmail.app.assembly import Assembly, beside, running
+from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, output, read_config, show
+from fastmail.config.settings import Config
 from fastmail.directory.local import LAYOUT as DIRECTORY
 from fastmail.durable.env import layout_of
 from fastmail.model.errors import MailError
 from fastmail.net.bans import LAYOUT as BANS
 from fastmail.queue.spool import LAYOUT as QUEUE
+from fastmail.store.interface import Account
 from fastmail.store.local import convert, repair
 from fastmail.store.local.layout import LAYOUT as INDEX
+from fastmail.store.local.mend import find_again
 
 
 @dataclass(slots=True)
@@ -37,7 +41,7 @@ def check(
 ) -> None:
     """Compare the index with the Maildirs, verify every segment, look at accounts and aliases. Changes nothing, unless
     told to. Exit code 1 while something is wrong. May run beside the server."""
-    found = asyncio.run(_check(config, repair_too))
+    found = asyncio.run(_check(config, repair_too, json))
     show([asdict(one) for one in found], json)
     if not json and not found:
         output.print("all is well")
@@ -45,9 +49,13 @@ def check(
         raise typer.Exit(FAILED)
 
 
-async def _check(config: str, mend: bool) -> list[Problem]:
-    out: list[Problem] = []
-    async with beside(read_config(config)) as assembly:
+async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
+    settings = read_config(config)
+    out: list[Problem] = _files(settings, mend, json)
+    if mend:
+        await heal.finish(settings, lambda text: out.append(Problem("index", text, "rebuilt from what is there")))
+    anew: list[Account] = []
+    async with beside(settings) as assembly:
         out += _aliases(assembly)
         with Progress(console=errors, transient=True) as progress:
             for record in progress.track(assembly.directory.accounts(), description="accounts"):
@@ -61,6 +69,7 @@ async def _check(config: str, mend: bool) -> list[Problem]:
                     continue
                 after = bad
                 if mend:
+                    anew.append(place)
                     after = [one for one in await repair.rebuild(assembly.store, place) if one.problems]
                 for one in bad:
                     left = [again for again in after if again.mailbox == one.mailbox]
@@ -69,6 +78,11 @@ async def _check(config: str, mend: bool) -> list[Problem]:
                         done = f"still: {left[0].detail}"
                     out.append(Problem(f"{one.account} {one.mailbox}", one.detail, done))
             for shard in assembly.store.shards():
+                mine = [place for place in anew if assembly.store.shard(place.id) is shard]
+                given = await find_again(assembly.store, shard, mine) if mine else 0
+                if given:
+                    say = "rebuilt: given to their mailboxes"
+                    out.append(Problem("segments", f"{given} messages that nothing named", say))
                 task = progress.add_task("segments", total=None)
 
                 def told(done: int, total: int, task: object = task) -> None:
@@ -80,9 +94,29 @@ async def _check(config: str, mend: bool) -> list[Problem]:
     return out
 
 
+def _files(settings: Config, mend: bool, json: bool) -> list[Problem]:
+    """The environments themselves, before anything opens them."""
+    found = heal.damaged(settings)
+    if not found:
+        return []
+    if mend and running(settings):
+        done = "stop the server first, and run this again"
+    elif mend:
+        heal.restore(settings)
+        done = "rebuilt; the old one is kept beside it"
+    else:
+        done = "stop the server and run with --repair"
+    out = [Problem(place.path, "; ".join(sound.damage[:3]), done) for place, sound in found]
+    if not mend or "stop" in done:
+        show([asdict(one) for one in out], json)
+        fail("damaged files are not opened; nothing else was checked")
+    return out
+
+
 def _aliases(assembly: Assembly) -> list[Problem]:
-    """Aliases that lead nowhere."""
-    out = []
+    """Damaged rows of the directory; aliases that lead nowhere."""
+    say = "`fastmail account remove` and `add`, or restore it from a backup"
+    out = [Problem(address, problem, say) for address, problem in assembly.directory.faults()]
     for address, targets in assembly.directory.aliases():
         lost = [target for target in targets if not assembly.directory.resolve(target)]
         if lost:

@@ -24,6 +24,7 @@ from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 LAYOUT = 1
+TABLES = ["event", "word"]
 PAUSE = 1.0
 MOST = 50_000  # notes that wait for the disk
 WORDS = 50  # of one note
@@ -101,7 +102,7 @@ class History:
     def env(self) -> Environment:
         if self._env is None:
             os.makedirs(self._path, mode=0o700, exist_ok=True)
-            self._env = Environment(self._path, ["event", "word"], LAYOUT, self._size + (64 << 20))
+            self._env = Environment(self._path, TABLES, LAYOUT, self._size + (64 << 20))
         return self._env
 
     def _write(self, notes: list[tuple[int, str, str, dict[str, Any], tuple[str, ...]]]) -> None:

@@ -8,8 +8,7 @@ remembered until the next commit.
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -19,6 +18,9 @@ from fastmail.model.errors import ClientError, CorruptData
 from fastmail.model.quota import Quota
 
 LAYOUT = 1
+TABLES = ["domain", "account", "id", "alias"]
+MAP = 8 << 30
+NEXT = b"next-id"
 REMEMBERED = 50_000
 
 
@@ -43,15 +45,31 @@ _account = msgspec.msgpack.Decoder(AccountRow).decode
 _names = msgspec.msgpack.Decoder(list[str]).decode
 
 
+def mend(data_dir: str) -> None:
+    """Behind damage: numbers lead to their accounts again, and none is given out twice. Nobody may have it open."""
+    directory = LocalDirectory(data_dir)
+    try:
+        accounts = directory.accounts()
+        with directory._env.write() as txn:
+            table = directory._db["id"]
+            for key in [key for key, _ in txn.cursor(db=table).iternext()]:
+                txn.delete(key, db=table)
+            for record in accounts:
+                txn.put(str(record.id).encode(), record.address.encode(), db=table)
+            counter = txn.get(NEXT, db=directory._db["meta"])
+            known = int(counter) if counter and counter.isdigit() else 1
+            number = max([known, *(record.id + 1 for record in accounts)])
+            txn.put(NEXT, str(number).encode(), db=directory._db["meta"])
+    finally:
+        directory.close()
+
+
 class LocalDirectory:
     """See interface.Directory for what readers use; the rest is for the commands."""
 
     def __init__(self, data_dir: str) -> None:
-        self._env = Environment(
-            os.path.join(data_dir, "directory"), ["domain", "account", "id", "alias"], LAYOUT, 8 << 30
-        )
+        self._env = Environment(os.path.join(data_dir, "directory"), TABLES, LAYOUT, MAP)
         self._db = self._env.db
-        self._txn: Any = None
         self._commit = -1
         self._uncertain: bool | None = None
         self._local: dict[str, bool] = {}
@@ -60,21 +78,13 @@ class LocalDirectory:
     def close(self) -> None:
         self._env.close()
 
-    @contextmanager
-    def _read(self) -> Iterator[Any]:
-        if self._txn is not None:
-            yield self._txn
-            return
-        with self._env.read() as txn:
-            yield txn
-
     # ---------------------------------------------------------------- reading
 
     def _get(self, table: str, key: str) -> bytes | None:
         raw = key.encode("utf-8", "replace")
         if not raw or len(raw) > 500:
             return None
-        with self._read() as txn:
+        with self._env.read() as txn:
             found = txn.get(raw, db=self._db[table])
             return bytes(found) if found is not None else None
 
@@ -88,7 +98,7 @@ class LocalDirectory:
 
     def alias(self, address: str) -> list[str] | None:
         found = self._get("alias", address)
-        return _names(found) if found is not None else None
+        return _targets(address, found) if found is not None else None
 
     def is_local(self, domain: str) -> bool:
         self._check_memory()
@@ -123,17 +133,45 @@ class LocalDirectory:
         )
 
     def _items(self, table: str) -> list[tuple[str, bytes]]:
-        with self._read() as txn:
-            return [(str(k, "utf-8"), bytes(v)) for k, v in txn.cursor(db=self._db[table]).iternext()]
+        with self._env.read() as txn:
+            return [(str(k, "utf-8", "replace"), bytes(v)) for k, v in txn.cursor(db=self._db[table]).iternext()]
 
     def domains(self) -> list[str]:
         return [name for name, _ in self._items("domain")]
 
     def accounts(self) -> list[AccountRecord]:
-        return [_record(address, row) for address, row in self._items("account")]
+        """All whose rows can be read."""
+        out = []
+        for address, row in self._items("account"):
+            with suppress(CorruptData):
+                out.append(_record(address, row))
+        return out
 
     def aliases(self) -> list[tuple[str, list[str]]]:
-        return [(address, _names(row)) for address, row in self._items("alias")]
+        out = []
+        for address, row in self._items("alias"):
+            with suppress(CorruptData):
+                out.append((address, _targets(address, row)))
+        return out
+
+    def faults(self) -> list[tuple[str, str]]:
+        """(address, what is wrong with it) of rows that are damaged."""
+        out = []
+        for table, read in (("account", _record), ("alias", _targets)):
+            for address, row in self._items(table):
+                try:
+                    read(address, row)
+                except CorruptData as error:
+                    out.append((address, str(error)))
+        known = {str(record.id): record.address for record in self.accounts()}
+        numbers = {number: str(address, "utf-8", "replace") for number, address in self._items("id")}
+        out += [(known[number], f"number {number} does not lead to it") for number in known.keys() - numbers.keys()]
+        out += [
+            (address, f"number {number} leads to no such account")
+            for number, address in numbers.items()
+            if known.get(number) != address
+        ]
+        return out
 
     # ---------------------------------------------------------------- writing, for commands
 
@@ -158,7 +196,7 @@ class LocalDirectory:
         new."""
         new = 0
         with self._env.write() as txn:
-            counter = txn.get(b"next-id", db=self._db["meta"])
+            counter = txn.get(NEXT, db=self._db["meta"])
             number = int(counter) if counter else 1
             for address, password, *keys in accounts:
                 scram = keys[0] if keys else ""
@@ -183,7 +221,7 @@ class LocalDirectory:
                     number += 1
                     new += 1
                 txn.put(address.encode(), _encode(row), db=self._db["account"])
-            txn.put(b"next-id", str(number).encode(), db=self._db["meta"])
+            txn.put(NEXT, str(number).encode(), db=self._db["meta"])
         return new
 
     @contextmanager
@@ -218,7 +256,7 @@ class LocalDirectory:
         """Is the source of the accounts out of reach, so that an unknown address may be known there?"""
         self._check_memory()
         if self._uncertain is None:
-            with self._read() as txn:
+            with self._env.read() as txn:
                 self._uncertain = txn.get(b"uncertain", db=self._db["meta"]) is not None
         return self._uncertain
 
@@ -276,10 +314,19 @@ class LocalDirectory:
             txn.delete(address.encode(), db=self._db["alias"])
 
 
+def _targets(address: str, row: bytes) -> list[str]:
+    try:
+        return _names(row)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptData(f"alias {address}: {error}") from None
+
+
 def _record(address: str, row: bytes) -> AccountRecord:
+    if "\ufffd" in address:
+        raise CorruptData(f"account {address}: its address is damaged")
     try:
         found = _account(row)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptData(f"account {address}: {error}") from None
     if found.version != 1:
         raise CorruptData(f"account {address} has layout {found.version}")

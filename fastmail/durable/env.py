@@ -3,14 +3,16 @@
 Promise: a read transaction sees one commit and blocks nobody; the caller ends it before it awaits. A full map or disk
 raises StorageFull and leaves the environment usable. When the disk fails in the very moment in which LMDB writes its
 meta page, the process can neither write nor read any more: ``panic`` is called, which ends a worker, and the next one
-reads the last good commit. Each environment carries a layout version in its ``meta`` table;
+reads the last good commit. A file that is damaged, or gone where one was, is CorruptData, and ``panic`` too: whoever
+starts workers looks at it before the next one does. Each environment carries a layout version in its ``meta`` table;
 a higher one is refused with ConfigError rather than guessed at.
 """
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import lmdb
@@ -20,6 +22,10 @@ from fastmail.model.errors import ConfigError, CorruptData, StorageFailed, Stora
 from fastmail.telemetry import log
 
 LAYOUT = b"layout"
+FIRST_TRIES = 50
+Read = Callable[[], AbstractContextManager[Any]]  # Environment.read
+# BadTxnError: what an earlier one of these leaves behind; transactions within transactions are not used here
+DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.BadChecksumError, lmdb.BadTxnError)
 panic: Callable[[], None] | None = None  # what a process does whose environment is lost
 
 
@@ -28,21 +34,24 @@ class Environment:
 
     def __init__(self, path: str, tables: list[str], layout: int, map_size: int = 64 << 30) -> None:
         make_directories(path)
-        fresh = not os.path.exists(os.path.join(path, "data.mdb"))
+        fresh = _is_fresh(path)
         try:
             self.env = lmdb.open(
                 path, map_size=map_size, max_dbs=len(tables) + 1, max_readers=2048, mode=0o600, max_spare_txns=4
             )
+            if fresh:
+                sync_directory(path)
+            self.path = path
+            self.env.reader_check()
+            self.db: dict[str, Any] = {name: self.env.open_db(name.encode()) for name in [*tables, "meta"]}
         except lmdb.Error as error:
             raise translate(error) from error
-        if fresh:
-            sync_directory(path)
-        self.path = path
-        self.env.reader_check()
-        self.db: dict[str, Any] = {name: self.env.open_db(name.encode()) for name in [*tables, "meta"]}
         with self.read() as txn:
             found = txn.get(LAYOUT, db=self.db["meta"])
+        try:
             version = int(bytes(found)) if found is not None else 0
+        except ValueError:
+            raise CorruptData(f"{path}: its layout cannot be read") from None
         if version > layout:
             self.env.close()
             raise ConfigError(f"{path} was written by a newer fastmail (layout {version}, this one reads {layout})")
@@ -59,9 +68,7 @@ class Environment:
             self.env.set_mapsize(0)
             return begin(write=write, buffers=not write)
         except lmdb.PanicError as error:
-            log.event("index.panic", "error", path=self.path, error=error)
-            if panic is not None:
-                panic()
+            _give_up("index.panic", f"{self.path}: {error}")
             raise StorageFailed(str(error)) from error
         except lmdb.Error as error:
             raise translate(error) from error
@@ -99,6 +106,18 @@ class Environment:
         self.env.close()
 
 
+def _is_fresh(path: str) -> bool:
+    """Is there no environment yet? CorruptData when there was one, and its data are gone."""
+    data, lock = os.path.join(path, "data.mdb"), os.path.join(path, "lock.mdb")
+    for _ in range(FIRST_TRIES):
+        if os.path.exists(data) and os.path.getsize(data):
+            return False
+        if not os.path.exists(data) and not os.path.exists(lock):
+            return True
+        time.sleep(0.02)  # another process may be making it right now
+    raise CorruptData(f"{data} is gone or empty")
+
+
 def layout_of(path: str) -> int:
     """The layout version of an environment, without changing it; CorruptData and the like when it cannot be read."""
     try:
@@ -114,12 +133,19 @@ def layout_of(path: str) -> int:
         raise translate(error) from error
 
 
+def _give_up(event: str, why: str) -> None:
+    log.event(event, "error", why=why)
+    if panic is not None:
+        panic()
+
+
 def translate(error: BaseException) -> Exception:
     """What an LMDB or operating-system error means for a peer."""
     if isinstance(error, lmdb.MapFullError):
         return StorageFull("index map is full")
-    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError | lmdb.BadChecksumError):
-        return CorruptData(str(error))
+    if isinstance(error, DAMAGE):
+        _give_up("index.damaged", str(error))
+        return CorruptData(f"{error}; stop the server and run `fastmail check --repair`")
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMLINK)
         return StorageFull(str(error)) if full else StorageFailed(str(error))

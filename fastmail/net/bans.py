@@ -22,6 +22,8 @@ from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 LAYOUT = 1
+TABLES = ["ban"]
+MAP = 1 << 28
 MOST = 100_000  # networks with a score that are remembered
 LONGEST = 86400.0
 REMEMBER = 86400.0
@@ -80,7 +82,7 @@ class Bans:
 
     def __init__(self, data_dir: str, rules: Rules) -> None:
         self.rules = rules
-        self._env = Environment(os.path.join(data_dir, "bans"), ["ban"], LAYOUT, 1 << 28)
+        self._env = Environment(os.path.join(data_dir, "bans"), TABLES, LAYOUT, MAP)
         self._seen = -1
         self._banned: dict[str, float] = {}
         self._wide: list[tuple[Network, float]] = []  # networks that a command banned

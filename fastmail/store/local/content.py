@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastmail.durable import segments
+from fastmail.durable.env import Read
 from fastmail.durable.segments import Record
 from fastmail.store.local.layout import U64
 
@@ -189,13 +190,10 @@ def survey(txn: Any, t: "Tables", directory: str, number: int) -> Survey:
     return out
 
 
-def live(begin: Any, t: "Tables", directory: str, number: int) -> tuple[list[Record], bool]:
+def live(read: Read, t: "Tables", directory: str, number: int) -> tuple[list[Record], bool]:
     """(records of a sealed segment that are not dead, whether all of it is sound)."""
-    txn = begin()
-    try:
+    with read() as txn:
         dead = dead_in(txn, t, number)
-    finally:
-        txn.abort()
     out = []
     for record, start, end in segments.scan(directory, number):
         if record is None:

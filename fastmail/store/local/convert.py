@@ -164,8 +164,7 @@ def check(store: LocalStore, shard: Shard, progress: Callable[[int, int], None])
                 sound.add(segments.make_id(number, start))
             elif not content.covered(dead, start, end) and not segments.in_use(shard.directory, number):
                 out.append(Finding(f"segment {number:06x}", f"{end - start} octets at {start} hold no sound record"))
-    txn = shard.env.begin()
-    try:
+    with shard.env.read() as txn:
         t = shard.tables
         for at, value in txn.cursor(db=t.msg).iternext():
             if value[2:3] == b"s" and content.locate(txn, t, content.MARK.unpack_from(value, 2)[1]) not in sound:
@@ -174,24 +173,22 @@ def check(store: LocalStore, shard: Shard, progress: Callable[[int, int], None])
                 row = txn.get(layout.row_key(bytes(at[:12])), db=t.page)
                 name = layout.unpack_row(bytes(at[:12]), row).name if row is not None else box.hex()
                 out.append(Finding(f"{owner} {name} UID {uid}", "the content is missing or damaged"))
-    finally:
-        txn.abort()
     return out
 
 
 # ---------------------------------------------------------------- a lost index
 
 
-async def recover(store: LocalStore, accounts: Sequence[Account]) -> int:
-    """Give messages to mailboxes from segments that this index does not know: how many. That is all there is in them,
-    what was expunged and not compacted yet included."""
+async def recover(store: LocalStore, accounts: Sequence[Account], every: bool = False) -> int:
+    """Give messages to mailboxes from segments that this index does not know, or from ``every`` one: how many. That is
+    all there is in them, what was expunged and not compacted yet included."""
     by_id = {account.id: account for account in accounts}
     given = 0
     for shard in {store.shard(account.id) for account in accounts}:
         with shard.env.read() as txn:
-            every = content.usage(txn, shard.tables, shard.directory)
-        for one in every:
-            if one.state == "unknown":
+            found = content.usage(txn, shard.tables, shard.directory)
+        for one in found:
+            if one.state == "unknown" or (every and one.state not in ("open", "compacted")):
                 given += await _recover_one(store, shard, int(one.segment, 16), by_id)
     return given
 
@@ -229,12 +226,9 @@ def _give(txn: Any, t: Tables, key: bytes, message: NewMessage, record: Record) 
 
 
 def _unnamed(shard: Shard, number: int) -> list[Record]:
-    txn = shard.env.begin()
-    try:
+    with shard.env.read() as txn:
         found = content.survey(txn, shard.tables, shard.directory, number)
         orphans = {where for where, _ in found.orphans}
-    finally:
-        txn.abort()
     return [
         record
         for record, start, _ in segments.scan(shard.directory, number)

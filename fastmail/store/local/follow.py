@@ -177,7 +177,7 @@ class Follower:
             box = snapshot.mailbox(key)
         if box is None:
             raise NoSuchMailbox("mailbox is gone")
-        plan = await store.help(sync.look, shard.env.begin, shard.tables, box, directory, store.maker)
+        plan = await store.help(sync.look, shard.env.read, shard.tables, box, directory, store.maker)
         if not plan:
             return AGAIN if plan.pending else (plan.generation, plan.news)
         generation = plan.generation

@@ -52,7 +52,7 @@ async def _finish_names(store: LocalStore, account: Account, box: Mailbox) -> No
     shard = store.shard(account.id)
     directory = store.path(account, box.key)
     for _ in range(ROUNDS):
-        done = await store.help(housekeeping.tidy, shard.env.begin, shard.tables, box.key, directory)
+        done = await store.help(housekeeping.tidy, shard.env.read, shard.tables, box.key, directory)
         if not done.named and not done.unlinked and not done.more:
             return
 

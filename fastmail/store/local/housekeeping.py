@@ -7,12 +7,13 @@ are late. Other programs that changed a name meanwhile are found by base name; t
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastmail._core import pages
 from fastmail.durable import files
+from fastmail.durable.env import Read
 from fastmail.store.local import layout
 from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
@@ -33,11 +34,10 @@ class Done:
     touched: set[bytes] = field(default_factory=set)  # names that were given, taken or removed
 
 
-def pending(begin: Callable[[], Any], t: Tables) -> set[bytes]:
+def pending(read: Read, t: Tables) -> set[bytes]:
     """Mailboxes with work left, over the whole environment."""
     out: set[bytes] = set()
-    txn = begin()
-    try:
+    with read() as txn:
         for table in (t.todo, t.trash):
             cursor = txn.cursor(db=table)
             found = cursor.first()
@@ -45,18 +45,15 @@ def pending(begin: Callable[[], Any], t: Tables) -> set[bytes]:
                 key = bytes(cursor.key()[:12])
                 out.add(key)
                 found = cursor.set_range(key + b"\xff" * 500)
-    finally:
-        txn.abort()
     return out
 
 
-def tidy(begin: Callable[[], Any], t: Tables, key: bytes, directory: str) -> Done:
+def tidy(read: Read, t: Tables, key: bytes, directory: str) -> Done:
     """Do the disk's part for one mailbox, on a helper thread."""
     done = Done(key)
     renames: list[tuple[int, bytes, bytes, int]] = []
     unlinks: list[tuple[bytes, bytes]] = []
-    txn = begin()
-    try:
+    with read() as txn:
         cursor = txn.cursor(db=t.todo)
         records: dict[int, Any] = {}
         if cursor.set_range(key):
@@ -88,8 +85,6 @@ def tidy(begin: Callable[[], Any], t: Tables, key: bytes, directory: str) -> Don
                     done.more = done.more or at[:12] == key
                     break
                 unlinks.append((bytes(at), bytes(name)))
-    finally:
-        txn.abort()
     if renames:
         _rename(directory, renames, done)
     if unlinks:

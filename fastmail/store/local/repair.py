@@ -6,6 +6,7 @@ touched; mail that a running server delivers meanwhile is left to it.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastmail._core import pages
@@ -42,8 +43,11 @@ def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
     directory = folder(account.root, box.name)
     found: list[str] = []
     try:
-        known, _, _, row = sync.read_index(shard.env.begin, shard.tables, box.key)
+        known, _, _, row = sync.read_index(shard.env.read, shard.tables, box.key)
         records = []
+        with shard.env.read() as txn:
+            if ops.find(txn, shard.tables, account.id, box.name) != box.key:
+                found.append("its name does not lead to it")
         with store.snapshot(account) as snapshot:
             for page in snapshot.pages(box.key):
                 records += pages.records(page)
@@ -60,7 +64,7 @@ def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
             found.append("records and names of their content differ")
         if missing_summary:
             found.append(f"{missing_summary} summaries are missing")
-        plan = sync.look(shard.env.begin, shard.tables, row, directory, store.maker)
+        plan = sync.look(shard.env.read, shard.tables, row, directory, store.maker)
         if plan.new and row.generation:
             found.append(f"{len(plan.new)} files without a record")
         if plan.gone:
@@ -72,6 +76,7 @@ def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
 
 async def rebuild(store: LocalStore, account: Account) -> list[Report]:
     """The same after the work."""
+    await store.submit(account, partial(_name, account=account.id))
     listing = await store.listing(account)
     for box in listing.mailboxes:
         directory = folder(account.root, box.name)
@@ -93,10 +98,21 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
     return await check(store, account)
 
 
+def _name(txn: Any, t: Tables, account: int) -> None:
+    """Names lead to the mailboxes that have them."""
+    prefix = layout.account_key(account)
+    wanted = {prefix + box.name.encode()[:480]: box.key[8:] for box in reversed(ops.boxes(txn, t, account))}
+    for at in [bytes(at) for at, _ in ops.rows(txn, t.name, prefix)]:
+        if at not in wanted:
+            txn.delete(at, db=t.name)
+    for at, key in wanted.items():
+        txn.put(at, key, db=t.name)
+
+
 def _known_uids(store: LocalStore, account: Account, box: Mailbox, directory: str) -> foreign.Control:
     shard = store.shard(account.id)
     try:
-        known, _, _, row = sync.read_index(shard.env.begin, shard.tables, box.key)
+        known, _, _, row = sync.read_index(shard.env.read, shard.tables, box.key)
         if known:
             return foreign.Control(row.uidvalidity, row.uidnext, {base: uid for base, (uid, _) in known.items()})
     except (MailError, ValueError):

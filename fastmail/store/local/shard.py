@@ -14,6 +14,7 @@ from typing import Any
 from fastmail.durable import segments
 from fastmail.durable.commit import CommitQueue, Operation, PieceJob
 from fastmail.durable.env import Environment, translate
+from fastmail.durable.salvage import MARK
 from fastmail.durable.segments import Record, SegmentReader, SegmentWriter
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Octets
@@ -117,6 +118,13 @@ class Shard:
         self.tables.reader.close()
         self.env.close()
 
+    @property
+    def salvaged(self) -> bool:
+        """Was the index saved from a damaged file, and what it lacks not found again yet? Then what nothing refers to
+        is not dead (store.local.mend)."""
+        with self.env.read() as txn:
+            return txn.get(MARK, db=self.tables.meta) is not None
+
     # ---------------------------------------------------------------- segments
 
     async def place(
@@ -141,14 +149,13 @@ class Shard:
 
     async def survey(self) -> None:
         """Look at segments whose process died: what nothing refers to in them is dead."""
-        begin, tables = self.env.begin, self.tables
+        if self.salvaged:
+            return
+        read, tables = self.env.read, self.tables
 
         def usage() -> list[content.Usage]:
-            txn = begin()
-            try:
+            with read() as txn:
                 return content.usage(txn, tables, self.directory)
-            finally:
-                txn.abort()
 
         every = await self._loop.run_in_executor(None, usage)
         strange = [one.segment for one in every if one.state == "unknown"]
@@ -159,11 +166,8 @@ class Shard:
                 await self._remove(int(one.segment, 16))
 
         def look(number: int) -> content.Survey:
-            txn = begin()
-            try:
+            with read() as txn:
                 return content.survey(txn, tables, self.directory, number)
-            finally:
-                txn.abort()
 
         for number in [int(one.segment, 16) for one in every if one.state == "unchecked"]:
             found = await self._loop.run_in_executor(None, look, number)
@@ -183,6 +187,8 @@ class Shard:
         while True:
             await asyncio.sleep(MAINTENANCE)
             try:
+                if self.salvaged:
+                    continue
                 with self.env.read() as txn:
                     every = content.usage(txn, self.tables, self.directory)
                 for one in every:
@@ -209,7 +215,7 @@ class Shard:
 
     async def _compact(self, number: int) -> int:
         tables, loop = self.tables, self._loop
-        records, sound = await loop.run_in_executor(None, content.live, self.env.begin, tables, self.directory, number)
+        records, sound = await loop.run_in_executor(None, content.live, self.env.read, tables, self.directory, number)
         if not sound:
             return -1
         size = os.path.getsize(segments.path_of(self.directory, number))

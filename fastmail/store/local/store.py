@@ -104,7 +104,7 @@ class LocalStore:
                 self._maintaining.append(self.loop.create_task(shard.maintain()))
         if self._recover and self._resolve is not None:
             for shard in self._shards:
-                for key in housekeeping.pending(shard.env.begin, shard.tables):
+                for key in housekeeping.pending(shard.env.read, shard.tables):
                     account = self._resolve(int.from_bytes(key[:8], "big"))
                     if account is not None:
                         self.touch(account, key)
@@ -629,7 +629,7 @@ class LocalStore:
         self.follower.begin_own(key, directory)
         touched: set[bytes] = set()
         try:
-            done = await self.help(housekeeping.tidy, shard.env.begin, shard.tables, key, directory)
+            done = await self.help(housekeeping.tidy, shard.env.read, shard.tables, key, directory)
             touched = done.touched
         finally:
             self.follower.end_own(key, directory, touched)

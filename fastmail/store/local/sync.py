@@ -10,13 +10,14 @@ that their names state, or a control file of Dovecot or Courier when the mailbox
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
+from fastmail.durable.env import Read
 from fastmail.message.identity import marked
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import LETTERED_KEYWORDS, SEEN
@@ -75,13 +76,13 @@ def listing(directory: str, sub: str) -> list[bytes]:
         return []
 
 
-def look(begin: Callable[[], Any], t: Tables, box: Mailbox, directory: str, maker: NameMaker) -> Plan:
+def look(read: Read, t: Tables, box: Mailbox, directory: str, maker: NameMaker) -> Plan:
     """Compare the directories with the index; costs nothing more than a listing of new/ when cur/ did not change."""
     found: dict[bytes, tuple[bytes, bytes]] = {}
     for mark, sub in ((b"n", "new"), (b"c", "cur")):
         for name in listing(directory, sub):
             found[base_of(name)] = (mark, name)
-    known, todo, trash, box = read_index(begin, t, box.key)
+    known, todo, trash, box = read_index(read, t, box.key)
     plan = Plan(box.generation, fresh=box.generation == 0)
     plan.news = frozenset(name for mark, name in found.values() if mark == b"n" and not maker.under_way(name))
     for base, (mark, name) in found.items():
@@ -152,12 +153,11 @@ def foreign_news(directory: str, maker: NameMaker) -> frozenset[bytes]:
 
 
 def read_index(
-    begin: Callable[[], Any], t: Tables, key: bytes
+    read: Read, t: Tables, key: bytes
 ) -> tuple[dict[bytes, tuple[int, bytes]], set[int], set[bytes], Mailbox]:
     """({base: (uid, mark and name)}, UIDs whose name is to follow, bases to be unlinked, row) of one commit."""
     known: dict[bytes, tuple[int, bytes]] = {}
-    txn = begin()
-    try:
+    with read() as txn:
         snapshot = LocalSnapshot(txn, t)
         box = snapshot.mailbox(key)
         if box is None:
@@ -168,8 +168,6 @@ def read_index(
             known[base_of(marked[1:])] = (uid, marked)
         todo = {int.from_bytes(at[12:], "big") for at, _ in ops.rows(txn, t.todo, key)}
         trash = {bytes(at[12:]) for at, _ in ops.rows(txn, t.trash, key)}
-    finally:
-        txn.abort()
     return known, todo, trash, box
 
 

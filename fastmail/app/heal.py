@@ -1,0 +1,94 @@
+"""What is done when a worker was ended by what it read: every environment is walked (durable.salvage), a damaged one is
+made anew from what can be read while no worker runs, and what is missing then is found again beside the server.
+
+Promise: a sound environment is not touched; the damaged file stays beside the new one. An empty directory of accounts
+is never put in the place of one that had some.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastmail.app.assembly import beside
+from fastmail.config.settings import Config
+from fastmail.delivery import history
+from fastmail.directory import local
+from fastmail.durable import salvage
+from fastmail.model.errors import ConfigError
+from fastmail.net import bans
+from fastmail.queue import spool
+from fastmail.store.local import layout, mend
+from fastmail.telemetry import log
+
+
+@dataclass(slots=True)
+class Place:
+    """An environment: its directory, tables and largest size; ``index``: of messages; ``needed``: not to be replaced by
+    an empty one."""
+
+    path: str
+    tables: list[str]
+    map_size: int
+    index: bool = False
+    needed: bool = False
+
+
+def places(config: Config) -> list[Place]:
+    """The environments that are there."""
+    data, size = config.server.data_dir, config.store.index_map_size
+    every = [
+        Place(os.path.join(data, "directory"), local.TABLES, local.MAP, needed=True),
+        Place(os.path.join(data, "queue", "index"), spool.TABLES, size),
+        Place(os.path.join(data, "bans"), bans.TABLES, bans.MAP),
+        Place(os.path.join(data, "trace"), history.TABLES, size),
+    ]
+    every += [
+        Place(os.path.join(data, f"index-{n}"), layout.TABLES, size, index=True) for n in range(config.store.shards)
+    ]
+    return [place for place in every if os.path.isdir(place.path) and os.listdir(place.path)]
+
+
+def damaged(config: Config) -> list[tuple[Place, salvage.Soundness]]:
+    """Environments that are not sound, looked at beside whoever uses them."""
+    out = []
+    for place in places(config):
+        found = salvage.sound(place.path, place.map_size)
+        if found.damage:
+            out.append((place, found))
+    return out
+
+
+def restore(config: Config) -> list[tuple[Place, salvage.Soundness]]:
+    """Make damaged environments anew; nobody may use any. ConfigError when nothing can be saved of the accounts."""
+    out = []
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for place in places(config):
+        if not salvage.examine(place.path).damage:
+            continue
+        found = salvage.salvage(place.path, place.tables, place.map_size, stamp, empty=not place.needed)
+        if place.needed and not found.rows:
+            raise ConfigError(
+                f"no account can be read from {place.path}: restore it (`fastmail restore`), or remove that directory "
+                "to begin without accounts"
+            )
+        if place.needed:
+            local.mend(config.server.data_dir)
+        if place.index:
+            mend.shape(place.path, place.map_size)
+        out.append((place, found))
+    return out
+
+
+async def finish(config: Config, told: Callable[[str], None]) -> None:
+    """Find again what salvaged indexes lack; beside a running server or without one."""
+    async with beside(config) as assembly:
+        if mend.salvaged(assembly.store):
+            accounts = [assembly.deliverer.account(record) for record in assembly.directory.accounts()]
+            await mend.mend(assembly.store, accounts, told)
+
+
+def finish_in_background(config: Config) -> None:
+    """The same for a process of the server's."""
+    asyncio.run(finish(config, lambda text: log.event("index.mended", "warning", what=text)))

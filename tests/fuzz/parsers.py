@@ -1,0 +1,289 @@
+"""Fuzzes one parser of the compiled core by itself: `python -m tests.fuzz.parsers mime --seconds 60 --seed 1`; all of
+them, with sanitizers too: `tests.fuzz.every`.
+
+Each parser gets what it might get, damaged: commands, addresses, messages, pages, rows and summaries that were cut,
+mixed and flipped. A finding is anything but a result or the error that the parser's interface names, a try that takes a
+second of CPU, or a process that ends (a sanitizer's report): the file `.<parser>.<process>` in `tests/fuzz/cases` then has
+its seed. Seeds of what was found are kept there, and tried again by the tests.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import sys
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+
+from fastmail._core import fetch, imap, lines, mime, pages, rows, smtp, texts
+from fastmail._core.octets import Out
+from fastmail._core.uidset import UidSet
+from tests.fuzz.sessions import SPICE, corpus, damaged
+
+CASES = Path(__file__).parent / "cases"
+SLOW = 1.0  # s of CPU
+NEEDS_SUMMARY = 32 | 64 | 128
+KEY = b"\0\0\0\0\0\0\0\1\0\0\0\1"
+MESSAGES = [
+    b"From: A <a@b.test>\nTo: b@c.test, G: d@e.test, \"x\\\"y\" <f@g.test>;\nSubject: =?utf-8?q?a=e4?= b\n"
+    b"Date: Tue, 24 Nov 2026 10:11:12 +0100\nMessage-ID: <1@b.test>\nIn-Reply-To: <0@b.test>\n\nbody\n",
+    b"Content-Type: multipart/mixed; boundary=\"b b\"\n\n--b b\nContent-Type: text/plain; charset*0*=utf-8'';\n"
+    b" charset*1=x; name=\"a\\\"b\"\nContent-Disposition: attachment; filename*=utf-8'en'%e4\n\npart\n--b b\n"
+    b"Content-Type: message/rfc822\n\nSubject: inner\n\ninner\n--b b--\nepilogue\n",
+    b"Content-Type: multipart/alternative; boundary=a\nContent-Language: de, en\nContent-MD5: eA==\n\n--a\n\n1\n--a\n"
+    b"Content-Type: multipart/related; boundary=aa\n\n--aa\nContent-Id: <x>\nContent-Transfer-Encoding: base64\n\neA==\n"
+    b"--aa--\n--a--\n",
+    b"Received: by x; Tue, 24 Nov 2026 10:11:12\n\tfolded\nReferences: <a@b> <c@d>\n <e@f>\nSender: (c) x@y (d)\n\n\n",
+    b"\n", b"", b"no header at all", b":\n:\n\n", b"Subject:" + b"\n " * 500 + b"x\n\ny",
+]  # fmt: skip
+ADDRESSES = [
+    b"<a@b.test>", b"<>", b'<"a b"@c.test>', b"<@x,@y:a@b.test>", b"<a@[127.0.0.1]>", b"<a@[IPv6:::1]>",
+    "<\u00e4@\u00e4.test>".encode(), b"<a.b@c> SIZE=10 BODY=8BITMIME AUTH=a+2Bb", b"<a@b> NOTIFY=NEVER ORCPT=rfc822;x",
+    b"+41x+2B", b"250-ok", b"250 ok", b"421", b"99 x", b"5555 y",
+]  # fmt: skip
+NAMES = (b"subject", b"from", b"to", b"date", b"message-id", b"x", b"")
+
+
+def spoil(rng: random.Random, data: bytes) -> bytes:
+    """What a hostile peer, or a disk, makes of it."""
+    for _ in range(rng.choice([0, 1, 1, 2, 3, 8])):
+        at = rng.randint(0, len(data))
+        what = rng.randrange(6)
+        if what == 0:
+            data = data[:at] + rng.choice(SPICE) + data[at:]
+        elif what == 1:
+            data = data[:at] + data[at + rng.randint(1, 20) :]
+        elif what == 2 and data:
+            at = min(at, len(data) - 1)
+            data = data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+        elif what == 3:
+            data = data[:at]
+        elif what == 4:
+            part = data[at : at + rng.randint(1, 60)]
+            data = data[:at] + part * rng.choice([2, 3, 50]) + data[at:]
+        else:
+            data = data[:at] + rng.randbytes(rng.randint(1, 12)) + data[at:]
+    return data
+
+
+def some(rng: random.Random, data: bytes) -> "bytes | bytearray | memoryview":
+    """As whoever calls may have it; each is a block of memory of its own, so that a step beyond is seen."""
+    return rng.choice([bytes, bytearray, memoryview])(bytearray(data))  # type: ignore[no-any-return, operator]
+
+
+def uids(rng: random.Random) -> UidSet:
+    top = rng.choice([3, 40, 200, 0xFFFFFFFF])
+    flat = [rng.choice([0, 1, top, rng.randint(1, top)]) for _ in range(2 * rng.randint(0, 6))]
+    return UidSet.of_ranges(flat, rng.randint(0, top))
+
+
+def page(rng: random.Random) -> bytes:
+    base = rng.choice([0, 32, 4096])
+    packed = b"".join(
+        pages.pack(base + n, rng.randrange(64), rng.randrange(1 << 40), rng.getrandbits(64), rng.randrange(-9, 1 << 34),
+                   rng.getrandbits(32), rng.getrandbits(32))
+        for n in range(1, 32) if rng.random() < 0.6
+    )  # fmt: skip
+    return pages.extend(None, packed)
+
+
+def summary(rng: random.Random) -> bytes:
+    return mime.scan(some(rng, spoil(rng, rng.choice(MESSAGES))))
+
+
+def fuzz_imap(rng: random.Random) -> None:
+    line = spoil(rng, damaged(rng, LINES)[:-2])
+    reader = imap.Reader(line)
+    calls = [
+        reader.head, reader.sp, reader.end, reader.more, reader.peek, reader.open, reader.close, reader.atom,
+        reader.number, reader.string, reader.astring, reader.nstring, reader.list_mailbox, reader.sequence_set,
+        reader.flag, reader.flag_list, reader.date, reader.date_time, reader.fetch_items, reader.search, reader.store,
+        lambda: reader.skip(rng.choice(SPICE)), lambda: reader.data_at(rng.choice([0, 1, 5, 1 << 40, -1])),
+    ]  # fmt: skip
+    reader.head()
+    for _ in range(rng.randint(1, 6)):
+        with contextlib.suppress(imap.ParseError):
+            rng.choice(calls)()
+    imap.literal_at_end(some(rng, line))
+    imap.quote(line)
+
+
+def fuzz_lines(rng: random.Random) -> None:
+    data = spoil(rng, rng.choice(MESSAGES)) + rng.choice([b"", b".\n", b"\r\n.\r\n", b"."])
+    reader = lines.ContentReader(rng.random() < 0.5, rng.choice([0, 10, 100, 1 << 30]), rng.random() < 0.5)
+    at = 0
+    while at < len(data) and not reader.done:
+        part = some(rng, data[at : at + rng.choice([1, 2, 7, 500])])
+        at += max(1, reader.feed(part, 0))
+        if rng.random() < 0.3:
+            assert len(reader.take()) >= 0
+    if not reader.done and rng.random() < 0.5:
+        reader.finish()
+    reader.take()
+    assert lines.to_lf(lines.to_crlf(some(rng, data))) is not None
+    lines.dot_stuffed(some(rng, data), rng.choice([-1, 0, 1, 5, 1 << 40]))
+    start = rng.randint(0, len(data))
+    lines.find_crlf(some(rng, data), start, rng.randint(start, len(data)))
+
+
+def fuzz_mime(rng: random.Random) -> None:
+    data = spoil(rng, rng.choice(MESSAGES) + rng.choice(MESSAGES))
+    made = mime.scan(some(rng, data))
+    mime.with_prefix(made, spoil(rng, b"Received: x\n y\n"))
+    with contextlib.suppress(ValueError):
+        mime.with_prefix(spoil(rng, made), b"A: b\n")
+    mime.served_size(some(rng, data))
+    mime.is_bulk(data[:20])
+
+
+def fuzz_fetch(rng: random.Random) -> None:
+    one = page(rng)
+    known = [record[0] for record in pages.records(one)]
+    made = {uid: some(rng, spoil(rng, summary(rng)) if rng.random() < 0.6 else summary(rng)) for uid in known}
+    whole = UidSet.of(known)
+    if rng.random() < 0.3:
+        one = spoil(rng, one)
+    items = rng.randrange(1024)
+    if rng.random() < 0.2:
+        items &= ~NEEDS_SUMMARY
+    asked = [(b"BODY[HEADER.FIELDS (X)]", tuple(rng.sample(NAMES, 2)))]
+    args = (some(rng, one), whole, uids(rng) if rng.random() < 0.3 else whole, items)
+    keywords = [b"k%d" % n for n in range(rng.choice([0, 3, 64]))]
+    fetch.page(
+        Out(),
+        *args,
+        keywords,
+        rng.choice([None, whole]),
+        made if items & NEEDS_SUMMARY else None,
+        asked,
+        rng.random() < 0.5,
+    )
+    fetch.header_fields(some(rng, spoil(rng, rng.choice(MESSAGES))), tuple(rng.sample(NAMES, 3)), rng.random() < 0.5)
+
+
+def fuzz_pages(rng: random.Random) -> None:
+    one = some(rng, spoil(rng, page(rng)))
+    which = uids(rng)
+    program = array(
+        "q", [rng.choice([rng.randrange(-2, 14), rng.randrange(1 << 33)]) for _ in range(3 * rng.randint(1, 9))]
+    )
+    calls = [
+        lambda: pages.head(one), lambda: pages.span(one), lambda: pages.presence(one), lambda: pages.records(one),
+        lambda: pages.extend(one, spoil(rng, pages.pack(5, 1, 2, 3, 4, 5, 6))), lambda: pages.tally(some(rng, bytes(one))),
+        lambda: pages.update(one, which, rng.choice([-1, 0, 1]), 9, 1, 1 << 41, rng.choice([5, (1 << 64) - 1])),
+        lambda: pages.remove(one, which, rng.randrange(16)), lambda: pages.changed_since(one, which, 7),
+        lambda: pages.sizes(one, which), lambda: pages.search([one, page(rng)], which, program, [which]),
+    ]  # fmt: skip
+    for call in rng.sample(calls, 4):
+        with contextlib.suppress(ValueError):
+            call()
+
+
+def fuzz_rows(rng: random.Random) -> None:
+    made = []
+    for uid in range(1, 8):
+        value = (5).to_bytes(2, "little") + b"nabcd" + summary(rng)
+        key = KEY + uid.to_bytes(4, "big")
+        if rng.random() < 0.4:
+            value = spoil(rng, value)
+        if rng.random() < 0.1:
+            key = spoil(rng, key)
+        made.append((some(rng, key), some(rng, value)))
+    which = uids(rng)
+    name = rng.choice(NAMES)
+    for call in (
+        lambda: rows.up_to(iter(made), KEY, rng.randint(0, 9), rng.randint(0, 9)),
+        lambda: rows.summaries(iter(made), KEY, which),
+        lambda: rows.search_field(iter(made), KEY, which, name, rng.choice([b"", b"a", b"x" * 300])),
+        lambda: rows.values(iter(made), KEY, which, tuple(rng.sample(NAMES, 2))),
+    ):
+        with contextlib.suppress(ValueError):
+            call()
+
+
+def fuzz_smtp(rng: random.Random) -> None:
+    data = spoil(rng, rng.choice(ADDRESSES))
+    start, utf8 = rng.randint(0, len(data)), rng.random() < 0.5
+    for call in (
+        lambda: smtp.parse_mailbox(some(rng, data), start, utf8), lambda: smtp.parse_path(some(rng, data), start, utf8),
+        lambda: smtp.parse_params(some(rng, data), start), lambda: smtp.reply_line(some(rng, data)),
+        lambda: smtp.xtext(smtp.to_xtext(data)), lambda: smtp.xtext(data),
+    ):  # fmt: skip
+        with contextlib.suppress(ValueError):
+            call()
+
+
+def fuzz_texts(rng: random.Random) -> None:
+    data = spoil(rng, b"a word and a word" * rng.randint(0, 5))
+    ends = array("I", sorted(rng.randint(0, len(data) + 3) for _ in range(rng.randint(0, 12))))
+    if rng.random() < 0.5 and len(ends) > 1:
+        ends[rng.randrange(len(ends))] = rng.getrandbits(32)
+    with contextlib.suppress(ValueError):
+        texts.find(ends, data, spoil(rng, b"a word"), rng.random() < 0.5)
+
+
+def fuzz_uidset(rng: random.Random) -> None:
+    a, b = uids(rng), uids(rng)
+    for call in (
+        lambda: a.minus(b), lambda: a.both(b), lambda: a.plus(b), lambda: a.at(b), lambda: a.seqs(b),
+        lambda: a.seq(rng.getrandbits(32)), lambda: a.uid(rng.getrandbits(32)), lambda: a.octets(), lambda: a.ranges(),
+        lambda: a.meets(rng.getrandbits(32), rng.getrandbits(32)), lambda: (a.first, a.last, len(a), a.total),
+        lambda: a.plus_pages([(32 * n, rng.getrandbits(32)) for n in sorted(rng.sample(range(99), 4))], rng.randrange(999)),
+        lambda: UidSet.of(rng.choices(range(1, 9), k=4)), lambda: a.numbers() if len(a) < 10000 else b"",
+    ):  # fmt: skip
+        with contextlib.suppress(ValueError, OverflowError):
+            call()
+
+
+LINES = corpus("imap")
+PARSERS: dict[str, Callable[[random.Random], None]] = {
+    name.removeprefix("fuzz_"): function for name, function in sorted(globals().items()) if name.startswith("fuzz_")
+}
+EXPECTED = (ValueError, OverflowError)
+
+
+def once(parser: str, seed: int) -> str:
+    """One try; what went wrong, or nothing."""
+    started = time.process_time()
+    try:
+        PARSERS[parser](random.Random(f"{parser} {seed}"))
+    except EXPECTED:
+        pass
+    except Exception as error:
+        return repr(error)
+    took = time.process_time() - started
+    return f"took {took:.1f} s" if took > SLOW else ""
+
+
+def run(parser: str, seconds: float, seed: int) -> int:
+    """Try until the time is up or something was found; the seed is written down before each try."""
+    CASES.mkdir(exist_ok=True)
+    note = CASES / f".{parser}.{os.getpid()}"
+    with open(note, "wb", buffering=0) as file:
+        deadline = time.monotonic() + seconds
+        first = seed
+        while time.monotonic() < deadline:
+            os.pwrite(file.fileno(), b"%020d" % seed, 0)
+            found = once(parser, seed)
+            if found:
+                print(f"{parser} {seed}: {found}", flush=True)
+                return 1
+            seed += 1
+    note.unlink()
+    print(f"{parser}: {seed - first} tries, no finding", flush=True)
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parser", choices=list(PARSERS))
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    return run(options.parser, options.seconds, options.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

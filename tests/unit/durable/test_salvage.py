@@ -1,0 +1,160 @@
+"""An LMDB file is walked without LMDB, and saved where it is damaged."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+
+from fastmail.durable import salvage
+from fastmail.durable.env import Environment
+from fastmail.model.errors import CorruptData
+
+TABLES = ["a", "b", "c"]
+MAP = 1 << 28
+Rows = dict[str, dict[bytes, bytes]]
+
+
+def make(path: Path) -> Rows:
+    """Rows that came and went: free pages, branches, values on pages of their own."""
+    env = Environment(str(path), TABLES, 1, MAP)
+    rng = random.Random(1)
+    rows: Rows = {name: {} for name in TABLES}
+    for _ in range(12):
+        with env.write() as txn:
+            for _ in range(300):
+                name, key = rng.choice(TABLES), b"%08d" % rng.randrange(9000)
+                if rng.random() < 0.3:
+                    txn.delete(key, db=env.db[name])
+                    rows[name].pop(key, None)
+                else:
+                    value = rng.randbytes(rng.choice([3, 50, 300, 5000, 20000]))
+                    txn.put(key, value, db=env.db[name])
+                    rows[name][key] = value
+    env.close()
+    assert salvage.sound(env.path, MAP).damage == []
+    return rows
+
+
+def read(path: Path) -> Rows:
+    env = lmdb.open(str(path), max_dbs=9, map_size=MAP, readonly=True, lock=False)
+    try:
+        out: Rows = {}
+        for name in TABLES:
+            table = env.open_db(name.encode(), create=False)
+            with env.begin() as txn:
+                out[name] = {bytes(k): bytes(v) for k, v in txn.cursor(db=table).iternext()}
+        return out
+    finally:
+        env.close()
+
+
+def harm(path: Path, change: Any) -> None:
+    data = path / "data.mdb"
+    raw = bytearray(data.read_bytes())
+    change(raw)
+    data.write_bytes(raw)
+
+
+def save(path: Path) -> salvage.Soundness:
+    assert salvage.examine(str(path)).damage
+    return salvage.salvage(str(path), TABLES, MAP, "then")
+
+
+def pages(raw: bytes, kind: int) -> list[int]:
+    """Pages of a kind whose number is their own, as the newest commit may see them."""
+    return [
+        n for n in range(2, len(raw) // 4096)
+        if salvage.HEAD.unpack_from(raw, n * 4096)[:3:2] == (n, kind)
+    ]  # fmt: skip
+
+
+def test_a_sound_file(tmp_path: Path) -> None:
+    rows = make(tmp_path / "x")
+    found = salvage.examine(str(tmp_path / "x"))
+    assert (found.damage, found.hurt) == ([], set())
+    assert found.rows == sum(map(len, rows.values())) + 1
+
+
+def test_every_row_outside_the_damage_is_saved(tmp_path: Path) -> None:
+    rows = make(tmp_path / "x")
+    rng = random.Random(2)
+    raw = (tmp_path / "x" / "data.mdb").read_bytes()
+    leaf = rng.choice(pages(raw, salvage.LEAF)[-40:])
+
+    def flip(raw: bytearray) -> None:
+        raw[leaf * 4096 + 10] ^= 0x40  # flags of the page
+
+    harm(tmp_path / "x", flip)
+    if salvage.examine(str(tmp_path / "x")).damage:
+        found = save(tmp_path / "x")
+        saved = read(tmp_path / "x")
+        lost = sum(len(rows[name]) - len(saved[name]) for name in TABLES)
+        assert 0 < lost < 200 and len(found.hurt) == 1
+        assert all(rows[name][key] == value for name in TABLES for key, value in saved[name].items())
+    assert not salvage.examine(str(tmp_path / "x")).damage
+
+
+def test_below_a_damaged_branch_everything_is_found(tmp_path: Path) -> None:
+    rows = make(tmp_path / "x")
+    walk = salvage.Walk(str(tmp_path / "x"))
+    root = salvage.TREE.unpack(dict(walk.tables())["b"])[-1]
+    walk.close()
+
+    def wipe(raw: bytearray) -> None:
+        raw[root * 4096 : root * 4096 + 4096] = bytes(4096)
+
+    harm(tmp_path / "x", wipe)
+    assert save(tmp_path / "x").hurt == {"b"}
+    assert read(tmp_path / "x") == rows
+    assert (tmp_path / "x.damaged-then" / "data.mdb").exists()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_of_the_meta_pages_is_enough(tmp_path: Path, number: int) -> None:
+    rows = make(tmp_path / "x")
+
+    def wipe(raw: bytearray) -> None:
+        raw[number * 4096 + 16] ^= 1
+
+    harm(tmp_path / "x", wipe)
+    save(tmp_path / "x")
+    saved = read(tmp_path / "x")
+    older = sum(len(rows[name].keys() ^ saved[name].keys()) for name in TABLES)
+    assert older < 300, "at most the last commit is missing"
+
+
+def test_a_file_that_ends_early(tmp_path: Path) -> None:
+    rows = make(tmp_path / "x")
+    data = tmp_path / "x" / "data.mdb"
+    size = data.stat().st_size
+    data.write_bytes(data.read_bytes()[: size // 2])
+    save(tmp_path / "x")
+    saved = read(tmp_path / "x")
+    assert 0 < sum(map(len, saved.values())) < sum(map(len, rows.values()))
+
+
+def test_no_damage_ends_the_process_that_looks(tmp_path: Path) -> None:
+    make(tmp_path / "x")
+    raw = (tmp_path / "x" / "data.mdb").read_bytes()
+    rng = random.Random(4)
+    for _ in range(60):
+        changed = bytearray(raw)
+        for page in rng.sample(pages(raw, salvage.LEAF) + pages(raw, salvage.BRANCH), 3):
+            for _ in range(8):
+                changed[page * 4096 + rng.randrange(64)] ^= 1 << rng.randrange(8)
+        changed[rng.randrange(8192)] ^= 1 << rng.randrange(8)
+        (tmp_path / "x" / "data.mdb").write_bytes(changed)
+        salvage.examine(str(tmp_path / "x"))
+
+
+def test_what_had_data_is_not_taken_for_new(tmp_path: Path) -> None:
+    make(tmp_path / "x")
+    (tmp_path / "x" / "data.mdb").unlink()
+    with pytest.raises(CorruptData, match="gone or empty"):
+        Environment(str(tmp_path / "x"), TABLES, 1, MAP)
+    assert salvage.salvage(str(tmp_path / "x"), TABLES, MAP, "then", empty=False).rows == 0
+    assert not (tmp_path / "x.damaged-then").exists()
+    salvage.salvage(str(tmp_path / "x"), TABLES, MAP, "then")
+    assert read(tmp_path / "x") == {name: {} for name in TABLES}
