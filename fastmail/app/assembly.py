@@ -3,8 +3,9 @@
 import dataclasses
 import fcntl
 import os
+import pwd
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from fastmail.auth import oauth
@@ -19,6 +20,7 @@ from fastmail.directory.local import LocalDirectory
 from fastmail.dns.resolver import Resolver
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
+from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_time
@@ -69,6 +71,14 @@ def ban_rules(config: Config) -> Rules:
     own = config.limits
     exempt = [networks.parse(text) for text in own.ban_exempt]
     return Rules(own.ban_after, own.ban_window, own.ban_time, exempt)
+
+
+def _users(names: Sequence[str]) -> frozenset[int]:
+    """Numbers of users of this machine."""
+    try:
+        return frozenset(pwd.getpwnam(name).pw_uid for name in names)
+    except KeyError as error:
+        raise ConfigError(f"[listen] unix_users: {error}") from None
 
 
 def make_tls(config: Config) -> ServerTls | None:
@@ -285,13 +295,24 @@ class Assembly:
         smtp_refusal = f"421 4.7.0 {self.config.server.hostname} too many connections, try again later\r\n".encode()
         smtp_banned = f"421 4.7.0 {self.config.server.hostname} not from your address for a while\r\n".encode()
         self.bans = Bans(self.config.server.data_dir, ban_rules(self.config))
+        users = _users(self.config.listen.unix_users)
         out = []
         for protocol, sock in sockets:
             refusal = REFUSALS.get(protocol.removesuffix("s"), smtp_refusal)
             implicit = protocol in ("submissions", "imaps", "pop3s")
             banned = BANNED.get(protocol.removesuffix("s"), smtp_banned)
             listener = Listener(
-                registry, makers[protocol], limits(self.config), refusal, tls, implicit, balancers, self.bans, banned
+                registry,
+                makers[protocol],
+                limits(self.config),
+                refusal,
+                tls,
+                implicit,
+                balancers,
+                self.bans,
+                banned,
+                alpn=protocol.removesuffix("s") if protocol.startswith(("imap", "pop3")) else "smtp",
+                users=users,
             )
             await listener.start(sock)
             out.append(listener)

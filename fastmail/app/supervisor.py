@@ -121,10 +121,11 @@ class Supervisor:
 
     def _bind(self) -> None:
         any_port = False
+        mode = 0o666 if self._config.listen.unix_users else 0o660  # peers are asked who they are
         for protocol in PROTOCOLS:
             for address in getattr(self._config.listen, protocol):
                 any_port = True
-                shared = bind(address) if address.startswith("unix:") else None
+                shared = bind(address, mode=mode) if address.startswith("unix:") else None
                 if shared is None:
                     bind(address, reuse_port=False).close()  # sharing a port with a stranger would lose half the mail
                 for number in range(self._delivering if protocol in DELIVERY else self._count):

@@ -49,6 +49,11 @@ class Listen:
     proxy_protocol: list[str] = _s(
         [], "Networks of load balancers: every connection from there must begin with a PROXY header (version 1 or 2)."
     )
+    unix_users: list[str] = _s(
+        [],
+        'Users of this machine who may use the "unix:" sockets, such as "postfix"; root and the server\'s own user '
+        "always may. Empty: whoever the mode of the socket lets in, its owner and group.",
+    )
     xclient: list[str] = _s(
         [], "Networks that may say by XCLIENT for whom they speak by SMTP, login and all; for tests and proxies."
     )

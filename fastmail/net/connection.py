@@ -123,6 +123,11 @@ class Connection(asyncio.BufferedProtocol):
             self._listener.registry.hosts[self.host] += 1
             self.touch(HANDSHAKE)
             return
+        if self.tls and not self._is_wanted():
+            self._listener.registry.connections.add(self)
+            self._listener.registry.hosts[self.host] += 1
+            self.abort()
+            return
         self._begin()
 
     def _begin(self) -> None:
@@ -136,6 +141,15 @@ class Connection(asyncio.BufferedProtocol):
         self.session = self._listener.new_session(self)
         self.session.connected()
         self.flush()
+
+    def _is_wanted(self) -> bool:
+        """False when the client asked in its TLS handshake for a protocol that is not spoken here."""
+        chosen = self.transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        if chosen is None or chosen == self._listener.alpn:
+            return True
+        count("tls.other_protocol")
+        log.event("tls.other_protocol", "warning", peer=self.host, asked=chosen, spoken=self._listener.alpn)
+        return False
 
     def _introduced(self, data: bytes) -> None:
         """Octets of a PROXY header."""
@@ -407,6 +421,8 @@ class Connection(asyncio.BufferedProtocol):
             raise ConnectionResetError("TLS failed")
         self.tls = True
         self._reading = True
+        if not self._is_wanted():
+            raise ConnectionResetError("another protocol was asked for")
         if first:
             self._begin()
         else:

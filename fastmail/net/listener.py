@@ -7,6 +7,7 @@ serves all deadlines, so an idle connection has no timer of its own; deadlines a
 import asyncio
 import os
 import socket
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,8 +19,10 @@ from fastmail.net.bans import Bans
 from fastmail.net.connection import BUFFER, HANDSHAKE, Connection, Session
 from fastmail.net.networks import Network, address_in
 from fastmail.net.tls import ServerTls
+from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
+PEER = struct.Struct("=iII")  # process, user, group (unix(7))
 SWEEP = 1.0
 REST = 30  # sweeps between two that give back buffers
 BACKLOG = 1024
@@ -66,6 +69,8 @@ class Listener:
         balancers: Sequence[Network] = (),
         bans: Bans | None = None,
         banned: bytes = b"",
+        alpn: str = "",
+        users: frozenset[int] = frozenset(),
     ) -> None:
         self.registry = registry
         self.buffer = registry.buffer
@@ -76,6 +81,9 @@ class Listener:
         self._balancers = balancers
         self._bans = bans
         self._banned = banned
+        self.alpn = alpn
+        self._users = users
+        self._unix = False
         self.loop = asyncio.get_running_loop()
         self._refusal = refusal
         self._server: asyncio.Server | None = None
@@ -86,6 +94,7 @@ class Listener:
         own = self.implicit_tls and self.tls is not None and not self._balancers
         context = self.tls.context if own and self.tls is not None else None
         arguments: dict[str, Any] = {"ssl": context, "ssl_handshake_timeout": HANDSHAKE} if context is not None else {}
+        self._unix = sock.family == socket.AF_UNIX
         make: Any = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
         self._server = await make(lambda: Connection(self), sock=sock, backlog=BACKLOG, **arguments)
 
@@ -104,6 +113,8 @@ class Listener:
         registry.connections.add(connection)
         registry.hosts[connection.host] += 1
         count("connections")
+        if self._unix and self._users and not self._may_use(connection):
+            return self._refusal
         if self._bans is not None and self._bans.refuses(connection.host):
             count("connections.banned")
             return self._banned
@@ -114,6 +125,16 @@ class Listener:
             count("connections.refused")
             return self._refusal
         return b""
+
+    def _may_use(self, connection: Connection) -> bool:
+        """Is the process at the other end of a local socket one of those that may use it?"""
+        with socket.socket(fileno=os.dup(connection.transport.get_extra_info("socket").fileno())) as sock:
+            pid, user, _ = PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
+        if user in (0, os.geteuid()) or user in self._users:
+            return True
+        count("connections.refused")
+        log.event("local.refused", "warning", user=user, process=pid, then="[listen] unix_users says who may")
+        return False
 
     def blame(self, host: str, points: float, why: str) -> None:
         """A peer behaved as those do who are banned for it."""
@@ -128,8 +149,8 @@ class Listener:
             del registry.hosts[connection.host]
 
 
-def bind(address: str, reuse_port: bool = True) -> socket.socket:
-    """A bound, listening socket for "host:port" or "unix:path"; ConfigError says why not."""
+def bind(address: str, reuse_port: bool = True, mode: int = 0o660) -> socket.socket:
+    """A bound, listening socket for "host:port" or "unix:path" (which gets ``mode``); ConfigError says why not."""
     try:
         if address.startswith("unix:"):
             path = address[5:]
@@ -137,7 +158,7 @@ def bind(address: str, reuse_port: bool = True) -> socket.socket:
                 os.unlink(path)
             sock = socket.socket(socket.AF_UNIX)
             sock.bind(path)
-            os.chmod(path, 0o660)
+            os.chmod(path, mode)
         else:
             host, _, port = address.rpartition(":")
             host = host.strip("[]")

@@ -1,5 +1,8 @@
 """The server's TLS context (RFC 8314): TLS 1.2 and up, certificate reread without a restart.
 
+A client that asks for another protocol is talking to the wrong server, perhaps because somebody led it here: Python's
+TLS cannot refuse it in the handshake, so the protocol is chosen, and the connection ends before anything is read.
+
 ``reload`` tries the new files in a context of their own first; when they are bad the old certificate stays in use
 and ConfigError says what is wrong.
 """
@@ -12,6 +15,21 @@ from cryptography.hazmat.primitives import serialization
 
 from fastmail.model.errors import ConfigError
 
+# what a client may ask for by ALPN (RFC 7301): our protocols, then those of others, chosen only to end the connection
+OWN = ("imap", "pop3", "smtp")
+FOREIGN = (
+    "http/1.1",
+    "h2",
+    "http/1.0",
+    "ftp",
+    "managesieve",
+    "xmpp-client",
+    "xmpp-server",
+    "irc",
+    "nntp",
+    "mqtt",
+    "dot",
+)
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -29,6 +47,7 @@ class ServerTls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = self._minimum
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION
+        context.set_alpn_protocols([*OWN, *FOREIGN])
         try:
             context.load_cert_chain(*self._files)
         except (OSError, ssl.SSLError) as error:

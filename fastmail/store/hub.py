@@ -5,6 +5,8 @@ datagram with the keys of a whole commit, on a Unix socket of each worker that m
 of what they watch, a bit for each mailbox by the hash of its key. A lost datagram (a full socket buffer) is made good
 by the next one or by the client's next command, because sessions always read the index itself.
 
+What others put into it is not heard: the kernel says who sent a datagram.
+
 Rule: commit, then publish, then reply, in that order.
 """
 
@@ -12,13 +14,22 @@ import asyncio
 import mmap
 import os
 import socket
+import struct
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
 KEY = 12
+PEER = struct.Struct("=iII")  # process, user, group (unix(7))
 MAX_KEYS = 4000
 MAP = 8192  # octets of a watch map: 65,536 bits
+
+
+def _is_ours(level: int, kind: int, data: bytes) -> bool:
+    """Are these the credentials of a sender who is root, or the server's own user?"""
+    if (level, kind) != (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) or len(data) < PEER.size:
+        return False
+    return PEER.unpack_from(data)[1] in (0, os.geteuid())
 
 
 class WatchMap:
@@ -74,6 +85,7 @@ class Hub:
             os.unlink(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind(path)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         os.chmod(path, 0o600)
         own = int(self._name.rpartition(".")[2])
         self._map = WatchMap(os.path.join(self._directory, f"watched.{own}"), own=True)
@@ -148,7 +160,9 @@ class Hub:
         assert self._socket is not None
         for _ in range(64):
             try:
-                datagram = self._socket.recv(KEY * MAX_KEYS)
+                datagram, rest, *_ = self._socket.recvmsg(KEY * MAX_KEYS, socket.CMSG_SPACE(PEER.size))
             except (BlockingIOError, InterruptedError):
                 return
+            if not any(_is_ours(*one) for one in rest):
+                continue
             self.tell({datagram[i : i + KEY] for i in range(0, len(datagram) - KEY + 1, KEY)})

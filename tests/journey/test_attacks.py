@@ -1,19 +1,26 @@
 """Classes of attack on mail servers, each with its number (SECURITY.md has the table), against a whole server."""
 
+import asyncio
 import base64
 import contextlib
 import imaplib
 import itertools
+import os
 import poplib
+import pwd
 import re
 import smtplib
 import socket
 import ssl
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fastmail.store.hub import Hub
 from tests.support.server import Server
 
 OTHER = "other@example.test"
@@ -379,6 +386,62 @@ def test_s33_no_verb_reaches_others_mailboxes(server: Server, verb: bytes) -> No
 # ---------------------------------------------------------------- other protocols, logs, defaults
 
 
+def hello(server: Server, name: str, asked: list[str]) -> tuple[str | None, bytes]:
+    """TLS from the first octet, or behind STARTTLS: (protocol that was chosen, first octets of the answer to CAPA)."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if asked:
+        context.set_alpn_protocols(asked)
+    sock = server.connect(name)
+    begin = {"imap": b"a STARTTLS\r\n", "pop3": b"STLS\r\n", "smtp": b"EHLO me\r\nSTARTTLS\r\n"}.get(name)
+    if begin is not None:
+        sock.recv(1000)
+        sock.sendall(begin)
+        heard = b""
+        while not any(mark in heard for mark in (b"a OK", b"+OK", b"220 2.0.0")):
+            heard += sock.recv(4000)
+    with context.wrap_socket(sock, server_hostname="x") as tls:
+        try:
+            tls.sendall({"imap": b"b NOOP\r\n", "pop3": b"CAPA\r\n", "smtp": b"EHLO me\r\n"}.get(name, b""))
+            return tls.selected_alpn_protocol(), tls.recv(20)
+        except (OSError, ssl.SSLError):
+            return tls.selected_alpn_protocol(), b""
+
+
+@pytest.mark.parametrize("name", ["imaps", "pop3s", "submissions", "imap", "pop3", "smtp"])
+def test_s36_tls_for_another_protocol_is_ended(server: Server, name: str) -> None:
+    own = {"imap": "imap", "pop3": "pop3"}.get(name.removesuffix("s"), "smtp")
+    for good in ([], [own], ["h2", own], ["something-new"]):
+        chosen, said = hello(server, name, good)
+        assert said and chosen == (own if own in good else None), good
+    for foreign in (["h2", "http/1.1"], ["http/1.1"], ["ftp"], ["pop3" if own == "imap" else "imap"]):
+        assert hello(server, name, foreign)[1] == b"", foreign
+    with pytest.raises(ssl.SSLError):
+        hello(server, name, ["x" * 255 for _ in range(300)])
+
+
+def test_s36_names_in_the_handshake_cost_nothing(server: Server) -> None:
+    """SNI with a thousand names: one certificate for all, nothing is kept."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    def memory() -> int:
+        return sum(
+            int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])  # type: ignore[index]
+            for pid in server.workers()
+        )
+
+    def knock(first: int) -> None:
+        for number in range(first, first + 500):
+            with context.wrap_socket(server.connect("imaps"), server_hostname=f"n{number}.example.test") as tls:
+                assert tls.recv(4) == b"* OK"
+
+    knock(0)
+    before = memory()
+    knock(500)
+    assert memory() - before < 2000, "KiB"
+
+
 @pytest.mark.parametrize("verb", [b"GET / HTTP/1.1", b"POST /x HTTP/1.1", b"CONNECT a:25 HTTP/1.1"])
 def test_s37_a_browser_is_sent_away(server: Server, verb: bytes) -> None:
     inner = b"Host: x\r\n\r\nEHLO me\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\nDATA\r\n"
@@ -387,6 +450,66 @@ def test_s37_a_browser_is_sent_away(server: Server, verb: bytes) -> None:
             one.sock.sendall(verb + b"\r\n" + inner)
             assert one.file.readline().startswith(b"421")
             assert one.file.read() == b""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_s40_local_sockets_know_who_speaks(tmp_path: Path) -> None:
+    """LMTP on a socket in a directory: the users who were named, nobody else; and garbage harms nothing."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        os.chmod(place, 0o755)
+        path = f"{place}/lmtp"
+        server = Server(tmp_path / "s")
+        text = server.config.read_text()
+        lines = [line for line in text.splitlines() if line.startswith("lmtp = ")]
+        both = f'lmtp = ["127.0.0.1:{server.ports["lmtp"]}", "unix:{path}"]\nunix_users = ["daemon"]'
+        server.config.write_text(text.replace(lines[0], both))
+        server.start()
+        knock = (
+            "import os, socket, sys; os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2])); "
+            "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); "
+            "s.settimeout(5); print(s.recv(400)[:3].decode()); s.sendall(b'LHLO me\\r\\n\\0\\xff garbage\\r\\n')"
+        )
+        try:
+            said = {
+                user: subprocess.run(
+                    [sys.executable, "-c", knock, path, str(number)], capture_output=True, text=True, timeout=20
+                ).stdout.strip()
+                for user, number in (("root", 0), ("daemon", pwd.getpwnam("daemon").pw_uid), ("nobody", 65534))
+            }
+            assert said == {"root": "220", "daemon": "220", "nobody": "421"}
+            assert "event=local.refused" in server.log.read_text()
+            with smtplib.LMTP(path) as client:
+                client.sendmail("a@b.test", [server.user], "Subject: x\r\n\r\nx\r\n")
+        finally:
+            server.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_s40_nobody_else_rings_the_doorbell(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+
+        async def main() -> list[str]:
+            heard: list[str] = []
+            hub = Hub(place)
+            hub.start(asyncio.get_running_loop(), 1)
+            os.chmod(place, 0o755)
+            os.chmod(f"{place}/doorbell.0", 0o666)
+            ring = (
+                "import os, socket, sys; os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2])); "
+                "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.sendto(b'k' * 12, sys.argv[1]); "
+                "s.sendto(b'', sys.argv[1])"
+            )
+            for name, number in (("nobody", "65534"), ("root", "0")):
+                hub.watch(b"k" * 12, lambda name=name: heard.append(name))  # type: ignore[misc]
+                done = await asyncio.create_subprocess_exec(sys.executable, "-c", ring, f"{place}/doorbell.0", number)
+                assert await done.wait() == 0
+                await asyncio.sleep(0.1)
+                if name == "nobody":
+                    assert heard == []
+            hub.close()
+            return heard
+
+        assert sorted(asyncio.run(main())) == ["nobody", "root"], "both callbacks, once, for root's datagram"
 
 
 def test_s42_the_log_is_one_line_an_event(server: Server) -> None:
