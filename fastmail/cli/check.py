@@ -2,6 +2,7 @@
 ``fastmail upgrade``: layouts of what is kept, and what this version makes of them."""
 
 import asyncio
+import dataclasses
 import os
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -55,22 +56,26 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
     if mend:
         await heal.finish(settings, lambda text: out.append(Problem("index", text, "rebuilt from what is there")))
     anew: list[Account] = []
+    every: list[Account] = []
     async with beside(settings) as assembly:
         out += _aliases(assembly)
         with Progress(console=errors, transient=True) as progress:
             for record in progress.track(assembly.directory.accounts(), description="accounts"):
                 place = assembly.deliverer.account(record)
+                every.append(place)
                 try:
                     bad = [one for one in await repair.check(assembly.store, place) if one.problems]
                 except (MailError, OSError, ValueError) as error:
-                    out.append(Problem(record.address, str(error), "fastmail index rebuild"))
-                    continue
+                    bad = [repair.Report(record.address, "", 0, 1, str(error))]
                 if not bad:
                     continue
                 after = bad
                 if mend:
                     anew.append(place)
-                    after = [one for one in await repair.rebuild(assembly.store, place) if one.problems]
+                    try:
+                        after = [one for one in await repair.rebuild(assembly.store, place) if one.problems]
+                    except (MailError, OSError, ValueError) as error:
+                        after = [dataclasses.replace(one, detail=str(error)) for one in bad]
                 for one in bad:
                     left = [again for again in after if again.mailbox == one.mailbox]
                     done = "rebuilt from the files" if mend and not left else "run with --repair"
@@ -78,17 +83,21 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
                         done = f"still: {left[0].detail}"
                     out.append(Problem(f"{one.account} {one.mailbox}", one.detail, done))
             for shard in assembly.store.shards():
-                mine = [place for place in anew if assembly.store.shard(place.id) is shard]
-                given = await find_again(assembly.store, shard, mine) if mine else 0
-                if given:
-                    say = "rebuilt: given to their mailboxes"
-                    out.append(Problem("segments", f"{given} messages that nothing named", say))
                 task = progress.add_task("segments", total=None)
 
                 def told(done: int, total: int, task: object = task) -> None:
                     progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
-                for hit in await assembly.store.help(convert.check, assembly.store, shard, told):
+                hits = await assembly.store.help(convert.check, assembly.store, shard, told)
+                if mend and (hits or any(assembly.store.shard(account.id) is shard for account in anew)):
+                    given = await find_again(
+                        assembly.store, shard, [one for one in every if assembly.store.shard(one.id) is shard]
+                    )
+                    if given:
+                        say = "rebuilt: given to their mailboxes"
+                        out.append(Problem("segments", f"{given} messages that nothing named", say))
+                    hits = await assembly.store.help(convert.check, assembly.store, shard, told)
+                for hit in hits:
                     say = "restore it from a backup; `export --skip-bad` leaves it out"
                     out.append(Problem(hit.where, hit.problem, say))
     return out

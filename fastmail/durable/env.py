@@ -143,7 +143,7 @@ def translate(error: BaseException) -> Exception:
     """What an LMDB or operating-system error means for a peer."""
     if isinstance(error, lmdb.MapFullError):
         return StorageFull("index map is full")
-    if isinstance(error, DAMAGE):
+    if isinstance(error, DAMAGE) or (isinstance(error, lmdb.Error) and "data format" in str(error)):
         _give_up("index.damaged", str(error))
         return CorruptData(f"{error}; stop the server and run `fastmail check --repair`")
     if isinstance(error, OSError):

@@ -59,6 +59,7 @@ class Walk:
     def __init__(self, path: str, txn: int | None = None) -> None:
         self.found = Soundness()
         self._seen: set[int] = set()
+        self._kinds = [0, 0, 0]  # pages of the table that is walked: branches, leaves, overflow
         self._data: mmap.mmap | bytes = b""
         try:
             with open(os.path.join(path, "data.mdb"), "rb") as file:
@@ -107,6 +108,7 @@ class Walk:
         if own != number or flags != kind or lower < 16 or lower & 1 or not lower <= upper <= self.size:
             return None
         self._seen.add(number)
+        self._kinds[kind == LEAF] += 1
         return page
 
     def _long(self, number: int, size: int) -> bytes | None:
@@ -122,6 +124,7 @@ class Walk:
         if not self._seen.isdisjoint(run):
             return None
         self._seen.update(run)
+        self._kinds[2] += pages
         return self._data[at + 16 : at + 16 + size]
 
     def _leaf(self, page: bytes, table: str) -> Iterator[tuple[bytes, bytes, int]]:
@@ -160,16 +163,19 @@ class Walk:
 
     def tree(self, raw: bytes, table: str) -> Iterator[tuple[bytes, bytes, int]]:
         """All rows of a table that can be read."""
-        _, flags, depth, _, _, _, entries, root = TREE.unpack(raw)
+        padding, flags, depth, branches, leaves, overflow, entries, root = TREE.unpack(raw)
         count = 0
+        self._kinds = [0, 0, 0]
+        if (padding, flags) != ((0, 0) if table else (self.size, INTEGERS)) or depth > DEPTH:
+            self.found.note("its root is damaged", table)
         if root != NONE:
-            if flags != (0 if table else INTEGERS) or not 0 < depth <= DEPTH:
-                self.found.note("its root is damaged", table)
             for row in self._below(root, min(depth, DEPTH), table):
                 count += 1
                 yield row
         if count != entries and table not in self.found.hurt:
             self.found.note(f"{entries} rows are counted, {count} are there", table)
+        elif self._kinds != [branches, leaves, overflow] and table not in self.found.hurt:
+            self.found.note("its pages are not counted right", table)
 
     def _below(self, number: int, depth: int, table: str) -> Iterator[tuple[bytes, bytes, int]]:
         page = self._page(number, LEAF if depth <= 1 else BRANCH)

@@ -220,6 +220,8 @@ def round_(server: Server, base: Path, before: Shown, rng: random.Random, tally:
     server.log.write_bytes(b"")
     kind, way, path, what = harm(rng, data)
     said = f"{kind} {way} {path.relative_to(data)} {what}"
+    if path.exists():
+        shutil.copy(path, server.directory / "harmed")
     try:
         refused = begin(server)
         if not refused:

@@ -169,9 +169,13 @@ def unpack_row(key: bytes, row: bytes | memoryview) -> Mailbox:
         settled,
         changed,
     ) = ROW.unpack_from(fixed)
+    try:
+        name = str(row[at:], "utf-8")
+    except UnicodeDecodeError:
+        raise CorruptData(f"the name in mailbox row {key.hex()} is damaged") from None
     return Mailbox(
         bytes(key),
-        str(row[at:], "utf-8"),
+        name,
         validity,
         uidnext,
         exists,

@@ -13,13 +13,14 @@ from typing import Any
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.message.identity import marked
-from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, TooMuch
+from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
 from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Mailbox, NewMessage, Stored
 from fastmail.store.local import content, layout
 from fastmail.store.local.arrivals import HEAD, NUMBER
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, base_of
+from fastmail.telemetry import log
 
 PAIR = struct.Struct("<II")
 TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
@@ -28,18 +29,19 @@ FEW = 8  # messages that one operation may leave as arrivals
 
 def load(txn: Any, t: Tables, key: bytes) -> Mailbox:
     """The mailbox row, for changing it: arrivals are settled. NoSuchMailbox when it was deleted meanwhile."""
-    box = _row(txn, t, key)
+    box = row(txn, t, key)
     numbers, records = t.arrivals.unsettled(key, box.settled)
     if numbers:
         _settle(txn, t, box, numbers, records)
     return box
 
 
-def _row(txn: Any, t: Tables, key: bytes) -> Mailbox:
-    row = txn.get(layout.row_key(key), db=t.page)
-    if row is None:
+def row(txn: Any, t: Tables, key: bytes) -> Mailbox:
+    """The mailbox row as it lies there, without arrivals."""
+    found = txn.get(layout.row_key(key), db=t.page)
+    if found is None:
         raise NoSuchMailbox("mailbox is gone")
-    return layout.unpack_row(key, row)
+    return layout.unpack_row(key, found)
 
 
 def save(txn: Any, t: Tables, box: Mailbox) -> None:
@@ -197,7 +199,7 @@ def _arrive(
     txn: Any, t: Tables, key: bytes, messages: Sequence[NewMessage], names: Sequence[bytes], saved: int
 ) -> Appended:
     """The same as arrivals: pages follow later."""
-    box = _row(txn, t, key)
+    box = row(txn, t, key)
     newest = t.arrivals.newest(key, box.settled)
     uid, modseq = box.uidnext, box.modseq
     if newest is not None:
@@ -391,7 +393,10 @@ def boxes(txn: Any, t: Tables, account: int) -> list[Mailbox]:
         key = bytes(cursor.key()[:12])
         if not cursor.set_key(layout.row_key(key)):
             break
-        out.append(layout.unpack_row(key, cursor.value()))
+        try:
+            out.append(layout.unpack_row(key, cursor.value()))
+        except CorruptData as error:  # the others are not harmed
+            log.event("mailbox.damaged", "error", why=error, then="fastmail check --repair")
         at = layout.row_key(key) + b"\0"
     return out
 
@@ -463,7 +468,7 @@ def subscriptions(txn: Any, t: Tables, account: int) -> set[str]:
         for key in cursor.iternext(values=False):
             if key[:8] != prefix:
                 break
-            out.add(str(key[8:], "utf-8"))
+            out.add(str(key[8:], "utf-8", "replace"))
     return out
 
 

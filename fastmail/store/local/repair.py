@@ -15,7 +15,7 @@ from fastmail.message import summary
 from fastmail.message.identity import marked
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import content, foreign, layout, ops, sync
+from fastmail.store.local import agree, content, foreign, layout, ops, sync
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import arrival_order, base_of, folder
 from fastmail.store.local.store import LocalStore
@@ -35,7 +35,23 @@ class Report:
 async def check(store: LocalStore, account: Account) -> list[Report]:
     """A report for each mailbox."""
     listing = await store.listing(account)
-    return [await store.help(_check_one, store, account, box) for box in listing.mailboxes]
+    every = [await store.help(_check_one, store, account, box) for box in listing.mailboxes]
+    every += await store.help(_lost, store, account, {box.key for box in listing.mailboxes})
+    return every
+
+
+def _lost(store: LocalStore, account: Account, boxes: set[bytes]) -> list[Report]:
+    """Names without a mailbox, and subscriptions that cannot be read."""
+    prefix = layout.account_key(account.id)
+    shard = store.shard(account.id)
+    with shard.env.read() as txn:
+        names = [str(at[8:], "utf-8", "replace") for at, key in ops.rows(txn, shard.tables.name, prefix)
+                 if prefix + bytes(key) not in boxes]  # fmt: skip
+        bad = sum("\ufffd" in name for name in ops.subscriptions(txn, shard.tables, account.id))
+    out = [Report(account.address, name, 0, 1, "there is a name, and no mailbox that can be read") for name in names]
+    if bad:
+        out.append(Report(account.address, "", 0, 1, f"{bad} subscriptions cannot be read"))
+    return out
 
 
 def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
@@ -76,7 +92,7 @@ def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
 
 async def rebuild(store: LocalStore, account: Account) -> list[Report]:
     """The same after the work."""
-    await store.submit(account, partial(_name, account=account.id))
+    await store.submit(account, partial(agree.agree, prefix=layout.account_key(account.id)))
     listing = await store.listing(account)
     for box in listing.mailboxes:
         directory = folder(account.root, box.name)
@@ -96,17 +112,6 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
 
         await store.submit(account, apply)
     return await check(store, account)
-
-
-def _name(txn: Any, t: Tables, account: int) -> None:
-    """Names lead to the mailboxes that have them."""
-    prefix = layout.account_key(account)
-    wanted = {prefix + box.name.encode()[:480]: box.key[8:] for box in reversed(ops.boxes(txn, t, account))}
-    for at in [bytes(at) for at, _ in ops.rows(txn, t.name, prefix)]:
-        if at not in wanted:
-            txn.delete(at, db=t.name)
-    for at, key in wanted.items():
-        txn.put(at, key, db=t.name)
 
 
 def _known_uids(store: LocalStore, account: Account, box: Mailbox, directory: str) -> foreign.Control:
@@ -135,7 +140,7 @@ def _names_on_disk(store: LocalStore, directory: str, known: foreign.Control) ->
 
 def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: foreign.Control) -> None:
     """All records of a mailbox from what was found; what was delivered since the listing keeps its record."""
-    box = ops.load(txn, t, key)
+    box = agree.sound(txn, t, key)
     late: list[tuple[Any, bytes, bytes]] = []
     have = {base_of(item.marked[1:]) for item in found}
     records = {r[0]: r for _, page in ops.pages_of(txn, t, key, None) for r in pages.records(page)}

@@ -108,7 +108,7 @@ def test_numbers_are_not_given_twice_when_all_is_settled(shard: Shard) -> None:
 
 def test_arrivals_of_a_dropped_mailbox_are_trimmed(shard: Shard) -> None:
     shard.arrive()
-    shard.do(lambda txn, t: ops.drop(txn, t, ops._row(txn, t, shard.key)))
+    shard.do(lambda txn, t: ops.drop(txn, t, ops.row(txn, t, shard.key)))
     shard.do(lambda txn, t: ops.create(txn, t, 1, "INBOX", 0))
     shard.do(lambda txn, t: ops.settle(txn, t, []))
     with LocalSnapshot(shard.env.begin(), shard.tables) as snapshot:
