@@ -16,22 +16,25 @@ from fastmail.config.settings import Config
 from fastmail.delivery import history
 from fastmail.directory import local
 from fastmail.durable import salvage
+from fastmail.durable.env import Environment
 from fastmail.model.errors import ConfigError
 from fastmail.net import bans
 from fastmail.queue import spool
+from fastmail.queue.mend import mend as mend_queue
 from fastmail.store.local import layout, mend
 from fastmail.telemetry import log
 
 
 @dataclass(slots=True)
 class Place:
-    """An environment: its directory, tables and largest size; ``index``: of messages; ``needed``: not to be replaced by
-    an empty one."""
+    """An environment: its directory, tables and largest size; ``index``: of messages; ``queue``: of what waits;
+    ``needed``: not to be replaced by an empty one."""
 
     path: str
     tables: list[str]
     map_size: int
     index: bool = False
+    queue: bool = False
     needed: bool = False
 
 
@@ -40,7 +43,7 @@ def places(config: Config) -> list[Place]:
     data, size = config.server.data_dir, config.store.index_map_size
     every = [
         Place(os.path.join(data, "directory"), local.TABLES, local.MAP, needed=True),
-        Place(os.path.join(data, "queue", "index"), spool.TABLES, size),
+        Place(os.path.join(data, "queue", "index"), spool.TABLES, config.relay.map_size, queue=True),
         Place(os.path.join(data, "bans"), bans.TABLES, bans.MAP),
         Place(os.path.join(data, "trace"), history.TABLES, size),
     ]
@@ -74,7 +77,13 @@ def restore(config: Config) -> list[tuple[Place, salvage.Soundness]]:
                 "to begin without accounts"
             )
         if place.needed:
-            local.mend(config.server.data_dir)
+            directory = local.LocalDirectory(config.server.data_dir)
+            directory.mend()
+            directory.close()
+        if place.queue:
+            env = Environment(place.path, place.tables, spool.LAYOUT, place.map_size)
+            mend_queue(env)
+            env.close()
         if place.index:
             mend.shape(place.path, place.map_size)
         out.append((place, found))

@@ -18,6 +18,8 @@ from fastmail.directory.local import LAYOUT as DIRECTORY
 from fastmail.durable.env import layout_of
 from fastmail.model.errors import MailError
 from fastmail.net.bans import LAYOUT as BANS
+from fastmail.queue.mend import faults as queue_faults
+from fastmail.queue.mend import mend as mend_queue
 from fastmail.queue.spool import LAYOUT as QUEUE
 from fastmail.store.interface import Account
 from fastmail.store.local import convert, repair
@@ -58,7 +60,8 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
     anew: list[Account] = []
     every: list[Account] = []
     async with beside(settings) as assembly:
-        out += _aliases(assembly)
+        out += _aliases(assembly, mend)
+        out += _queue(assembly, mend)
         with Progress(console=errors, transient=True) as progress:
             for record in progress.track(assembly.directory.accounts(), description="accounts"):
                 place = assembly.deliverer.account(record)
@@ -103,6 +106,18 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
     return out
 
 
+def _queue(assembly: Assembly, mend: bool) -> list[Problem]:
+    """Messages that wait and cannot be read, and their order."""
+    if not os.path.isdir(os.path.join(assembly.config.server.data_dir, "queue", "index")):
+        return []
+    found = queue_faults(assembly.spool.env)
+    done = "stop the server and run with --repair: what cannot be read is dropped"
+    if found and mend and not running(assembly.config):
+        mend_queue(assembly.spool.env)
+        done = "rebuilt without what cannot be read"
+    return [Problem(f"queue {ident}".strip(), problem, done) for ident, problem in found]
+
+
 def _files(settings: Config, mend: bool, json: bool) -> list[Problem]:
     """The environments themselves, before anything opens them."""
     found = heal.damaged(settings)
@@ -122,10 +137,14 @@ def _files(settings: Config, mend: bool, json: bool) -> list[Problem]:
     return out
 
 
-def _aliases(assembly: Assembly) -> list[Problem]:
+def _aliases(assembly: Assembly, mend: bool) -> list[Problem]:
     """Damaged rows of the directory; aliases that lead nowhere."""
     say = "`fastmail account remove` and `add`, or restore it from a backup"
-    out = [Problem(address, problem, say) for address, problem in assembly.directory.faults()]
+    faults = assembly.directory.faults()
+    if faults and mend:
+        assembly.directory.mend()
+    left = assembly.directory.faults()
+    out = [Problem(*one, say if one in left and mend else "rebuilt" if mend else "run with --repair") for one in faults]
     for address, targets in assembly.directory.aliases():
         lost = [target for target in targets if not assembly.directory.resolve(target)]
         if lost:

@@ -30,7 +30,14 @@ MOST = 50_000  # notes that wait for the disk
 WORDS = 50  # of one note
 AT = struct.Struct(">QI")
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[str, str, dict[str, Any]]).decode
+_decoded = msgspec.msgpack.Decoder(tuple[str, str, dict[str, Any]]).decode
+
+
+def _decode(raw: bytes) -> tuple[str, str, dict[str, Any]]:
+    try:
+        return _decoded(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return "", "damaged", {}
 
 
 @dataclass(slots=True)

@@ -45,25 +45,6 @@ _account = msgspec.msgpack.Decoder(AccountRow).decode
 _names = msgspec.msgpack.Decoder(list[str]).decode
 
 
-def mend(data_dir: str) -> None:
-    """Behind damage: numbers lead to their accounts again, and none is given out twice. Nobody may have it open."""
-    directory = LocalDirectory(data_dir)
-    try:
-        accounts = directory.accounts()
-        with directory._env.write() as txn:
-            table = directory._db["id"]
-            for key in [key for key, _ in txn.cursor(db=table).iternext()]:
-                txn.delete(key, db=table)
-            for record in accounts:
-                txn.put(str(record.id).encode(), record.address.encode(), db=table)
-            counter = txn.get(NEXT, db=directory._db["meta"])
-            known = int(counter) if counter and counter.isdigit() else 1
-            number = max([known, *(record.id + 1 for record in accounts)])
-            txn.put(NEXT, str(number).encode(), db=directory._db["meta"])
-    finally:
-        directory.close()
-
-
 class LocalDirectory:
     """See interface.Directory for what readers use; the rest is for the commands."""
 
@@ -164,6 +145,12 @@ class LocalDirectory:
                 except CorruptData as error:
                     out.append((address, str(error)))
         known = {str(record.id): record.address for record in self.accounts()}
+        domains = set(self.domains())
+        out += [
+            (address, "its domain is not one of this server's")
+            for address in known.values()
+            if address.rpartition("@")[2] not in domains
+        ]
         numbers = {number: str(address, "utf-8", "replace") for number, address in self._items("id")}
         out += [(known[number], f"number {number} does not lead to it") for number in known.keys() - numbers.keys()]
         out += [
@@ -234,6 +221,22 @@ class LocalDirectory:
             row = _account(old)
             yield row
             txn.put(address.encode(), _encode(row), db=self._db["account"])
+
+    def mend(self) -> None:
+        """Behind damage: numbers lead to their accounts again, none is given out twice, and the domains of accounts are
+        there."""
+        accounts = self.accounts()
+        db = self._db
+        with self._env.write() as txn:
+            for key in [key for key, _ in txn.cursor(db=db["id"]).iternext()]:
+                txn.delete(key, db=db["id"])
+            for record in accounts:
+                txn.put(str(record.id).encode(), record.address.encode(), db=db["id"])
+                txn.put(record.address.rpartition("@")[2].encode(), b"", db=db["domain"])
+            counter = txn.get(NEXT, db=db["meta"])
+            known = int(counter) if counter and counter.isdigit() else 1
+            number = max([known, *(record.id + 1 for record in accounts)])
+            txn.put(NEXT, str(number).encode(), db=db["meta"])
 
     def set_password(self, address: str, password: str, scram: str = "") -> None:
         with self._changed(address) as row:

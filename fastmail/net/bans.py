@@ -39,6 +39,9 @@ class BanRow(msgspec.Struct, array_like=True):
     why: str
 
 
+NO_BAN = BanRow(1, 0.0, 0.0, 0, "")
+
+
 @dataclass(frozen=True, slots=True)
 class Ban:
     """One ban, as it is listed."""
@@ -62,6 +65,14 @@ class Rules:
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(BanRow).decode
+
+
+def _row(raw: bytes) -> BanRow:
+    """One that cannot be read is over."""
+    try:
+        return _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return NO_BAN
 
 
 def network_of(host: str) -> str:
@@ -157,7 +168,7 @@ class Bans:
         out = []
         with self._env.read() as txn:
             for key, value in txn.cursor(db=self._env.db["ban"]).iternext():
-                row = _decode(value)
+                row = _row(value)
                 if row.until > now:
                     out.append(Ban(str(key, "ascii"), row.until, row.since, row.times, row.why))
         return out
@@ -172,7 +183,7 @@ class Bans:
         now = time.time()
         with self._env.write() as txn:
             found = txn.get(name.encode(), db=self._env.db["ban"])
-            old = _decode(found) if found is not None else None
+            old = _row(found) if found is not None else None
             times = old.times + 1 if old is not None and old.until > now - REMEMBER else 1
             length = seconds or min(LONGEST, self.rules.seconds * 2 ** (times - 1))
             txn.put(name.encode(), _encode(BanRow(1, now + length, now, times, why)), db=self._env.db["ban"])
@@ -182,7 +193,7 @@ class Bans:
     def _clean(self, txn: object, now: float) -> None:
         """Forget what ended more than a day ago."""
         cursor = txn.cursor(db=self._env.db["ban"])  # type: ignore[attr-defined]
-        old = [bytes(key) for key, value in cursor.iternext() if _decode(value).until < now - REMEMBER]
+        old = [bytes(key) for key, value in cursor.iternext() if _row(value).until < now - REMEMBER]
         for key in old:
             txn.delete(key, db=self._env.db["ban"])  # type: ignore[attr-defined]
 
@@ -192,7 +203,7 @@ class Bans:
         removed = 0
         with self._env.write() as txn:
             cursor = txn.cursor(db=self._env.db["ban"])
-            names = [bytes(key) for key, value in cursor.iternext() if _decode(value).until > now]
+            names = [bytes(key) for key, value in cursor.iternext() if _row(value).until > now]
             for key in names:
                 if text == "all" or key.decode() in (text, network_of(text)):
                     txn.delete(key, db=self._env.db["ban"])

@@ -23,6 +23,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -32,19 +33,21 @@ from fastmail.durable.commit import CommitQueue, Operation, PieceJob
 from fastmail.durable.env import Environment, translate
 from fastmail.durable.segments import SegmentReader, SegmentWriter
 from fastmail.model.errors import CorruptData, TooMuch
-from fastmail.queue.model import KEY, Item, Job, Outgoing, Rcpt
+from fastmail.queue.model import KEY, Item, Job, Outgoing, Rcpt, number_of
+from fastmail.telemetry import log
 
 LAYOUT = 2
 TABLES = ["item", "job", "line", "ready", "alive", "policy", "rate", "tls"]  # ready: the line of layout 1
 SEGMENT = 16 << 20
+LEAST = 1 + 8 + KEY.size  # octets of a place in line behind its destination
 YOUNG = 900.0  # s until what is held for a message that is not in the queue is left over
 NUMBER = struct.Struct(">I")
 RATE = struct.Struct(">II")
 U64 = struct.Struct(">Q")
 BELL = b"fastmail/que"  # what the hub tells watchers of the queue; as long as a mailbox key
 _encode = msgspec.msgpack.Encoder().encode
-_item = msgspec.msgpack.Decoder(Item).decode
-_job = msgspec.msgpack.Decoder(Job).decode
+_decode_item = msgspec.msgpack.Decoder(Item).decode
+_decode_job = msgspec.msgpack.Decoder(Job).decode
 Change = Callable[[Job], Job | None]
 
 
@@ -59,6 +62,22 @@ class Shared(Protocol):
     async def held(self, hold: bytes) -> bytes: ...
     async def let_go(self, holders: Sequence[int]) -> None: ...
     def holders(self) -> set[int]: ...
+
+
+def read_item(raw: bytes) -> Item:
+    """CorruptData for what is none."""
+    try:
+        return _decode_item(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptData(f"a message's record in the queue is damaged: {error}") from None
+
+
+def read_job(raw: bytes) -> Job:
+    """CorruptData for what is none."""
+    try:
+        return _decode_job(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptData(f"a job's record in the queue is damaged: {error}") from None
 
 
 class Spool:
@@ -103,7 +122,7 @@ class Spool:
                 return
         with env.write() as txn:
             for _, value in txn.cursor(db=env.db["job"]).iternext():
-                job = _job(value)
+                job = read_job(value)
                 if not job.held:
                     txn.put(ready_key(job), b"", db=env.db["line"])
             txn.drop(env.db["ready"], delete=False)
@@ -249,7 +268,7 @@ class Spool:
         found = txn.get(key, db=db["job"])
         if found is None:
             return False
-        old = _job(found)
+        old = read_job(found)
         if not old.held:
             txn.delete(ready_key(old), db=db["line"])
         new = change(old)
@@ -264,7 +283,7 @@ class Spool:
         if not (cursor.set_range(item) and cursor.key()[:8] == item):
             row = txn.pop(item, db=db["item"])
             if row is not None:
-                self._count(txn, _item(row), -1)
+                self._count(txn, read_item(row), -1)
         return True
 
     # ---------------------------------------------------------------- looking
@@ -277,7 +296,10 @@ class Spool:
             more = cursor.first()
             while more:
                 name, _, rest = bytes(cursor.key()).partition(b"\0")
-                text, due = name.decode(), U64.unpack_from(rest, 1)[0]
+                if len(rest) < LEAST:  # damaged: `fastmail check --repair` puts the line in order
+                    more = cursor.set_range(bytes(cursor.key()) + b"\0")
+                    continue
+                text, due = name.decode("utf-8", "surrogateescape"), U64.unpack_from(rest, 1)[0]
                 out[text] = min(due, out.get(text, due))
                 more = cursor.set_range(name + b"\0" + bytes([rest[0] + 1]))  # of the next rank, or of the next name
         return out
@@ -287,7 +309,7 @@ class Spool:
         0 for none)."""
         out: list[Job] = []
         later = 0
-        prefix = destination.encode()[:400] + b"\0"
+        prefix = destination.encode("utf-8", "surrogateescape")[:400] + b"\0"
         with self.env.read() as txn:
             cursor = txn.cursor(db=self.env.db["line"])
             more = cursor.set_range(prefix)
@@ -297,7 +319,7 @@ class Spool:
                     if at[: len(rank)] != rank:
                         break
                     key = bytes(at[-KEY.size :])
-                    if skip(key):
+                    if len(at) != len(rank) + 8 + KEY.size or skip(key):
                         continue
                     due: int = U64.unpack_from(at, len(rank))[0]
                     if due <= now and len(out) >= most:
@@ -306,26 +328,36 @@ class Spool:
                         later = min(due, later or due)
                         break
                     found = txn.get(key, db=self.env.db["job"])
-                    if found is not None:
-                        out.append(_job(found))
+                    try:
+                        out.append(read_job(found or b""))
+                    except CorruptData as error:
+                        self._set_aside(bytes(at), key, error)
                 more = cursor.set_range(prefix + bytes([rank[-1] + 1]))
         return out, later
+
+    def _set_aside(self, at: bytes, key: bytes, error: CorruptData) -> None:
+        """A job that cannot be read is due no more: `fastmail check --repair` looks after it."""
+        log.event("queue.damaged", "error", id=number_of(KEY.unpack(key)[0]), error=error)
+        line = self.env.db["line"]
+        task = asyncio.ensure_future(self._submit(lambda txn: txn.delete(at, db=line), []))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def item(self, ident: int) -> Item | None:
         with self.env.read() as txn:
             found = txn.get(U64.pack(ident), db=self.env.db["item"])
-            return _item(found) if found is not None else None
+            return read_item(found) if found is not None else None
 
     def job(self, key: bytes) -> Job | None:
         with self.env.read() as txn:
             found = txn.get(key, db=self.env.db["job"])
-            return _job(found) if found is not None else None
+            return read_job(found) if found is not None else None
 
     def jobs(self, ident: int | None = None) -> Iterator[tuple[Item, Job]]:
         """Every job with its message, or those of one message; a window at a time."""
         at = U64.pack(ident) if ident is not None else b""
         while True:
             window: list[tuple[Item, Job]] = []
+            more = False
             with self.env.read() as txn:
                 cursor = txn.cursor(db=self.env.db["job"])
                 if cursor.set_range(at):
@@ -333,11 +365,12 @@ class Spool:
                         if len(window) >= 500 or (ident is not None and key[:8] != U64.pack(ident)):
                             break
                         row = txn.get(bytes(key[:8]), db=self.env.db["item"])
-                        if row is not None:
-                            window.append((_item(row), _job(value)))
+                        with suppress(CorruptData):
+                            window.append((read_item(row or b""), read_job(value)))
                         at = bytes(key) + b"\0"
+                        more = True
             yield from window
-            if len(window) < 500:
+            if not more:
                 return
 
     def depth(self) -> tuple[int, int]:

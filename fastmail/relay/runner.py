@@ -24,7 +24,7 @@ from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import LookupFailed, NoSuchDomain, NullMx
 from fastmail.message import dsn
 from fastmail.model.errors import ClientError, CorruptData, MailError
-from fastmail.queue.model import LOCAL, Item, Job, Rcpt
+from fastmail.queue.model import LOCAL, Item, Job, Rcpt, number_of
 from fastmail.queue.routes import STRICT, Hop, parts
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
@@ -303,7 +303,12 @@ class Runner:
 
     async def _found(self, job: Job) -> tuple[Item, bytes] | None:
         """The job's message and its content; None when there is none, or it is damaged, and the job is settled."""
-        item = self._spool.item(job.item)
+        try:
+            item = self._spool.item(job.item)
+        except CorruptData as error:
+            addresses = [one.address for one in job.recipients]
+            log.event("queue.damaged", "error", id=number_of(job.item), error=error, recipients=addresses)
+            item = None
         if item is None:
             await self._spool.change(job.key, lambda old: None)
             return None

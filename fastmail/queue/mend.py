@@ -1,0 +1,82 @@
+"""What is damaged in the queue's index, and the queue without it.
+
+Damaged is a message or a job whose row cannot be read or that lacks the other, and the line (the order of what is
+due), which follows from the jobs. ``mend`` drops what cannot be read: nobody knows to whom it was to go, or from whom.
+"""
+
+from collections import Counter
+from contextlib import suppress
+
+import msgspec
+
+from fastmail.durable import segments
+from fastmail.durable.env import Environment
+from fastmail.model.errors import CorruptData
+from fastmail.queue.model import KEY, Item, Job, number_of
+from fastmail.queue.spool import NUMBER, read_item, read_job, ready_key
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def _name(key: bytes) -> str:
+    return number_of(int.from_bytes(key[:8], "big")) if len(key) in (8, KEY.size) else key.hex()
+
+
+def faults(env: Environment) -> list[tuple[str, str]]:
+    """(id of a message, what is wrong) of what is damaged; beside a running server too."""
+    out = []
+    ready: set[bytes] = set()
+    db = env.db
+    with env.read() as txn:
+        for key, value in txn.cursor(db=db["item"]).iternext():
+            try:
+                read_item(value)
+            except CorruptData as error:
+                out.append((_name(bytes(key)), str(error)))
+        for key, value in txn.cursor(db=db["job"]).iternext():
+            try:
+                job = read_job(value)
+            except CorruptData as error:
+                out.append((_name(bytes(key)), str(error)))
+                continue
+            if job.key != key or txn.get(bytes(key[:8]), db=db["item"]) is None:
+                out.append((_name(bytes(key)), "a job without its message"))
+            elif not job.held:
+                ready.add(ready_key(job))
+                if txn.get(ready_key(job), db=db["line"]) is None:
+                    out.append((_name(bytes(key)), "it is not in line"))
+        strays = sum(1 for key in txn.cursor(db=db["line"]).iternext(values=False) if bytes(key) not in ready)
+    if strays:
+        out.append(("", f"{strays} places in line belong to nobody"))
+    return out
+
+
+def mend(env: Environment) -> None:
+    """Drop what cannot be read, and put the rest in line. No server may run on this queue."""
+    db = env.db
+    items: dict[bytes, Item] = {}
+    jobs: dict[bytes, Job] = {}
+    with env.write() as txn:
+        for key, value in txn.cursor(db=db["item"]).iternext():
+            with suppress(CorruptData):
+                items[key] = read_item(value)
+        for key, value in txn.cursor(db=db["job"]).iternext():
+            with suppress(CorruptData):
+                job = read_job(value)
+                if job.key == key and key[:8] in items:
+                    jobs[key] = job
+        waiting = {key[:8] for key in jobs}
+        alive: Counter[int] = Counter()
+        for name in ("item", "job", "line", "alive"):
+            txn.drop(db[name], delete=False)
+        for key, item in items.items():
+            if key in waiting:
+                txn.put(key, _encode(item), db=db["item"])
+                if not item.hold:
+                    alive[segments.split_id(item.record)[0]] += 1
+        for key, job in jobs.items():
+            txn.put(key, _encode(job), db=db["job"])
+            if not job.held:
+                txn.put(ready_key(job), b"", db=db["line"])
+        for number, count in alive.items():
+            txn.put(NUMBER.pack(number), NUMBER.pack(count), db=db["alive"])
