@@ -10,6 +10,8 @@ from libc.string cimport memchr, memcpy
 
 from fastmail._core.octets cimport Out
 
+cdef enum:
+    ROOM = 16384  # octets that a reader keeps between two takes
 
 cdef class ContentReader:
     """Takes content off the wire; ``dots`` tells DATA (dot-stuffed, ends itself) from BDAT and literals (neither)."""
@@ -114,7 +116,9 @@ cdef class ContentReader:
         return self.out.len
 
     def take(self):
-        return self.out.take()
+        cdef bytes result = self.out.take()
+        self.out.shrink(ROOM)
+        return result
 
 
 def to_crlf(const unsigned char[::1] data):

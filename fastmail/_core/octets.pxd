@@ -8,6 +8,7 @@ cdef class Out:
     cdef Py_ssize_t len
     cdef Py_ssize_t cap
     cdef int grow(self, Py_ssize_t more) except -1 nogil
+    cdef void shrink(self, Py_ssize_t most) noexcept
     cdef int number(self, uint64_t value) except -1 nogil
 
     cdef inline int put(self, const char* p, Py_ssize_t n) except -1 nogil:

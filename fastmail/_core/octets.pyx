@@ -35,6 +35,15 @@ cdef class Out:
         self.cap = cap
         return 0
 
+    cdef void shrink(self, Py_ssize_t most) noexcept:
+        """Give back what an empty buffer has beyond ``most``."""
+        cdef char* p
+        if self.len == 0 and self.cap > most:
+            p = <char*>realloc(self.buf, most)
+            if p != NULL:
+                self.buf = p
+                self.cap = most
+
     cdef int number(self, uint64_t value) except -1 nogil:
         cdef char tmp[24]
         cdef int i = 24

@@ -232,8 +232,10 @@ class SegmentReader:
         """The content of a record at ``ident``, checked; with ``nowait`` None when the page cache does not have it.
         FileNotFoundError when the segment is gone."""
         number, offset = split_id(ident)
-        data = bytearray(skip + length)
         fd, seed = self._file(number)
+        if length > ROOM and offset + skip + length > os.fstat(fd).st_size:
+            raise CorruptData(f"segment {number:06x}: no record at {offset}")  # no memory for what cannot be there
+        data = bytearray(skip + length)
         try:
             got = os.preadv(fd, [data], offset, os.RWF_NOWAIT if nowait else 0)
         except BlockingIOError:

@@ -10,7 +10,7 @@ import mmap
 import os
 from typing import BinaryIO
 
-SPILL = 262144
+SPILL = 131072
 STREAM = 65536  # octets that one that is in a file already keeps in memory
 _numbers = itertools.count(1)
 

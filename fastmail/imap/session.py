@@ -414,13 +414,13 @@ class ImapSession:
         upload.left -= step
         if upload.binary:  # every octet counts
             if upload.staged.add(bytes(data[position : position + step])):
-                self.conn.run(upload.staged.spill())
+                self.conn.run_aside(upload.staged.spill())
             return position + step
         upload.reader.feed(data[position : position + step])
         if not upload.left:
             upload.reader.finish()
         if upload.reader.pending() and upload.staged.add(upload.reader.take()):
-            self.conn.run(upload.staged.spill())
+            self.conn.run_aside(upload.staged.spill())
         return position + step
 
     def _run_append(self, upload: Upload, rest: bytes) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PENDING = 65536
 HANDSHAKE = 30.0
 LINGER = 30.0
-BUFFER = 262144
+BUFFER = 65536  # octets that are read at once
 WINDOW = 12  # of the compressor, as a power of two: 32 KB for a connection that is not idle
 
 
@@ -278,6 +278,13 @@ class Connection(asyncio.BufferedProtocol):
         """Run a command that waits; input waits too until it is done."""
         self.busy = True
         self._task = self._listener.loop.create_task(self._run(work))
+
+    def run_aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """The same for a step of a long upload: nothing is read meanwhile, so that many of them at once cost little."""
+        if self._reading and self.transport is not None:
+            self._reading = False
+            self.transport.pause_reading()
+        self.run(work)
 
     def run_now(self, work: Coroutine[Any, Any, None]) -> None:
         """The same for a command that often has nothing to wait for: it begins at once, and only what is left of it

@@ -610,7 +610,7 @@ class SmtpSession:
         else:
             chunk = data[position : position + self._bdat]
             if not self._bdat_refused and self._add_chunk(chunk):
-                self.conn.run(self._spill(staged))
+                self.conn.run_aside(self._spill(staged))
             self._bdat -= len(chunk)
             position += len(chunk)
             ended = not self._bdat
@@ -621,7 +621,7 @@ class SmtpSession:
             elif ended:
                 self._end_chunk()
             elif spill:
-                self.conn.run(self._spill(staged))
+                self.conn.run_aside(self._spill(staged))
         return position
 
     def _add_chunk(self, chunk: memoryview) -> bool:

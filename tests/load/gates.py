@@ -94,7 +94,7 @@ def r11(place: Path, scale: float) -> str:
         for sock in socks:
             sock.close()
         deliver(server, "after")
-        assert each < 1536, f"{each:.0f} KiB for each message under way"
+        assert each < 512, f"{each:.0f} KiB for each message under way"
         deadline = time.monotonic() + 10
         while list((server.directory / "data" / "staging").iterdir()):
             assert time.monotonic() < deadline, "spilled files stay"
