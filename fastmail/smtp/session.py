@@ -11,6 +11,7 @@ names (LMTP: one reply for each recipient). No limit is found out after memory w
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,7 @@ from fastmail.telemetry.counters import count
 LINE = 4096  # RFC 5321 4.5.3.1.4 asks for 512, extensions add to it
 AUTH_LINE = 12288  # RFC 4954 4.3
 TAKE = 65536
+SLOWEST = 128  # octets a second that a message has to come with, on average
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ class SmtpSession:
         "_bdat",
         "_bdat_last",
         "_bdat_refused",
+        "_begun",
         "_binary",
         "_chunked",
         "_envelope",
@@ -75,6 +78,7 @@ class SmtpSession:
         "_mail",
         "_over",
         "_reader",
+        "_received",
         "_skipping",
         "_staged",
         "_utf8",
@@ -99,6 +103,8 @@ class SmtpSession:
         self._skipping = False
         self._reader: ContentReader | None = None
         self._staged: Staged | None = None
+        self._begun = 0.0  # when content began to come, and how much of it came
+        self._received = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -185,10 +191,11 @@ class SmtpSession:
         position = 0
         size = len(data)
         conn = self.conn
-        self.conn.touch(self.service.limits.command_timeout)
         while position < size and not conn.busy and not conn.closing:
             if self._reader is not None and (self._bdat or not self._chunked):
+                before = position
                 position = self._content(data, position)
+                self._progress(position - before)
                 continue
             end = find_crlf(data, position, size)
             if end < 0:
@@ -204,6 +211,7 @@ class SmtpSession:
                 continue
             line = bytes(data[position : end + 1])
             position = end + 1
+            conn.touch(self.service.limits.command_timeout)
             if self.sasl is not None:
                 authenticate.line(self, line)
             else:
@@ -599,6 +607,14 @@ class SmtpSession:
         self._reader = ContentReader(dots, self.service.limits.message_size)
         self._chunked = not dots
         self._staged = Staged(self.service.staging)
+        self._begun = time.monotonic()
+        self._received = 0
+
+    def _progress(self, octets: int) -> None:
+        """Content came: there is more time, but a client that only drips gets no more than what it sent is worth."""
+        self._received += octets
+        limit = self.service.limits.command_timeout
+        self.conn.deadline = min(time.monotonic(), self._begun + self._received / SLOWEST) + limit
 
     def _content(self, data: memoryview, position: int) -> int:
         """Take content; switches back to commands at its end."""

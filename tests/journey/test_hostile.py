@@ -1,5 +1,6 @@
 """Bad input over real sockets: smuggling (S1), injection at STARTTLS (S4), limits (S28), slow and rude clients."""
 
+import contextlib
 import smtplib
 import socket
 import ssl
@@ -166,6 +167,19 @@ def test_slow_and_wrong_clients_are_ended(tmp_path: Path) -> None:
             talk(sock, b"")
             assert talk(sock, b"").startswith(word)
             assert sock.recv(10) == b""
+        for begin in (b"", b"EHLO me\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\nDATA\r\n"):
+            sock = server.connect("smtp")  # one that drips: each octet is in time, a line or a message never is
+            talk(sock, b"")
+            sock.sendall(begin)
+            sock.settimeout(0.2)
+            said = b""
+            deadline = time.monotonic() + 6
+            while b"421" not in said:
+                assert time.monotonic() < deadline, said
+                with contextlib.suppress(TimeoutError):
+                    said += sock.recv(1000)
+                with contextlib.suppress(ConnectionError):
+                    sock.sendall(b"x")
         smtp = smtplib.SMTP("127.0.0.1", server.ports["smtp"], timeout=20)
         smtp.ehlo()
         assert smtp.mail("a@b.example", ["SIZE=2000"])[0] == 552

@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -120,11 +121,10 @@ def r12(place: Path, scale: float) -> str:
     seconds = max(4.0, 20.0 * scale)
     with running(place, OPEN + f"command_timeout = {seconds}\nlogin_timeout = {seconds}\n") as server:
         quiet = [deliver(server, f"q{n}") for n in range(150)]
-        ended = 0
+        late: Counter[str] = Counter()  # phases in which a client was still served behind the limit
         busy: list[float] = []
 
         async def slow(number: int, phase: str) -> None:
-            nonlocal ended
             protocol, first = PHASES[phase]
             local = f"127.0.{number >> 8 & 255}.{number & 255 or 1}"
             with contextlib.suppress(OSError):
@@ -132,15 +132,17 @@ def r12(place: Path, scale: float) -> str:
                     "127.0.0.1", server.ports[protocol], local_addr=(local, 0)
                 )
                 writer.write(first.replace(b"%b", server.user.encode()))
-                for _ in range(int(seconds * 3)):
+                until = time.monotonic() + seconds + 3.0 + seconds / 4  # swept every second; and the machine is busy
+                while time.monotonic() < until:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(1.0):
                             while await reader.read(4096):
                                 pass
                             break
                     writer.write(b"x")
+                else:
+                    late[phase] += 1
                 writer.close()
-            ended += 1
 
         def legitimate(stop: threading.Event) -> None:
             n = 0
@@ -163,7 +165,7 @@ def r12(place: Path, scale: float) -> str:
         started = time.monotonic()
         asyncio.run(main())
         took = time.monotonic() - started
-        assert took < seconds * 2.5 + 10, f"they were ended after {took:.0f} s"
+        assert not late, f"still served behind the limit: {dict(late)}"
         found = subjects(server)
         assert len(found) == len(quiet) + len(busy)
         ratio = statistics.median(busy) / statistics.median(quiet)
@@ -329,11 +331,14 @@ def r22(place: Path, scale: float) -> str:
         def message(text: bytes) -> bytes:
             with socket.create_connection(("127.0.0.1", server.ports["lmtp"]), 60) as sock:
                 file = sock.makefile("rb")
-                sock.sendall(b"LHLO x\r\n" + to + text + b"\r\n.\r\nQUIT\r\n")
+                sock.sendall(b"LHLO x\r\n" + to)
                 line = said = b""
-                with contextlib.suppress(OSError):
-                    while line := file.readline():
-                        said = line if line[:3] not in (b"354", b"221") else said
+                while line[:3] != b"354":
+                    line = file.readline()
+                    assert line[:1] in b"23", line
+                sock.sendall(text + b"\r\n.\r\nQUIT\r\n")
+                while line := file.readline():
+                    said = line if line[:3] != b"221" else said
                 return said
 
         big = int((10 << 20) * max(0.1, scale))
