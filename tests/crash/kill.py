@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import imaplib
 import os
+import poplib
 import random
 import re
 import signal
@@ -19,11 +20,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.server import Server
 
-ACCOUNTS = 6
+ACCOUNTS = 7  # the last one is read by POP3
 
 
 class Ledger:
@@ -127,6 +129,33 @@ def change(server: Server, ledger: Ledger, rng: random.Random, stop: threading.E
                         ledger.touched -= names
 
 
+def collect(server: Server, ledger: Ledger, rng: random.Random, stop: threading.Event, user: int) -> None:
+    """A POP3 client that deletes some of what it finds; nobody else changes its mailbox."""
+    while not stop.is_set():
+        with contextlib.suppress(OSError, poplib.error_proto, EOFError):
+            client = poplib.POP3("127.0.0.1", server.ports["pop3"], timeout=5)
+            client.user(f"u{user}@example.test")
+            client.pass_(server.password)
+            count = client.stat()[0]
+            some = rng.sample(range(1, count + 1), min(count, rng.randint(0, 3)))
+            names = {
+                line.decode().split("Subject: ")[1]
+                for number in some
+                for line in client.top(number, 0)[1]
+                if line.startswith(b"Subject: ")
+            }
+            with ledger.lock:
+                ledger.touched |= names
+            for number in some:
+                client.dele(number)
+            done = client.quit().startswith(b"+OK")
+            with ledger.lock:
+                if done:
+                    ledger.gone |= names
+                    ledger.touched -= names
+            stop.wait(rng.uniform(0.0, 0.1))
+
+
 def verify(server: Server, ledger: Ledger, tops: dict[tuple[int, str], int]) -> int:
     """AssertionError for anything that was acknowledged and is not so; returns the number of messages."""
     found: dict[str, bytes] = {}
@@ -168,7 +197,8 @@ def run(rounds: int, seed: int, content: str) -> None:
         server.start()
         for turn in range(rounds):
             stop = threading.Event()
-            work = [(deliver, (n < 4,)) for n in range(6)] + [(change, (n,)) for n in range(ACCOUNTS)]
+            work: list[tuple[Callable[..., None], tuple[int]]] = [(deliver, (n < 4,)) for n in range(6)]
+            work += [(change, (n,)) for n in range(ACCOUNTS - 1)] + [(collect, (ACCOUNTS - 1,))]
             threads = [
                 threading.Thread(target=what, args=(server, ledger, random.Random(rng.random()), stop, *more))
                 for what, more in work
