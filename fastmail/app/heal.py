@@ -9,7 +9,9 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from fastmail.app.assembly import beside
 from fastmail.config.settings import Config
@@ -23,6 +25,8 @@ from fastmail.queue import spool
 from fastmail.queue.mend import mend as mend_queue
 from fastmail.store.local import layout, mend
 from fastmail.telemetry import log
+
+UNFINISHED = "unfinished"
 
 
 @dataclass(slots=True)
@@ -70,7 +74,8 @@ def restore(config: Config) -> list[tuple[Place, salvage.Soundness]]:
     for place in places(config):
         if not salvage.examine(place.path).damage:
             continue
-        found = salvage.salvage(place.path, place.tables, place.map_size, stamp, empty=not place.needed)
+        shape = partial(_shape, place)
+        found = salvage.salvage(place.path, place.tables, place.map_size, stamp, not place.needed, shape)
         if place.needed and not found.rows:
             raise ConfigError(
                 f"no account can be read from {place.path}: restore it (`fastmail restore`), or remove that directory "
@@ -80,14 +85,25 @@ def restore(config: Config) -> list[tuple[Place, salvage.Soundness]]:
             directory = local.LocalDirectory(config.server.data_dir)
             directory.mend()
             directory.close()
-        if place.queue:
-            env = Environment(place.path, place.tables, spool.LAYOUT, place.map_size)
-            mend_queue(env)
-            env.close()
-        if place.index:
-            mend.shape(place.path, place.map_size)
         out.append((place, found))
     return out
+
+
+def _shape(place: Place, path: str) -> None:
+    """What is made of the rows before they are used."""
+    if place.queue:
+        env = Environment(path, place.tables, spool.LAYOUT, place.map_size)
+        mend_queue(env)
+        env.close()
+    if place.index:
+        mend.shape(path, place.map_size)
+        with open(os.path.join(path, UNFINISHED), "w", encoding="ascii"):
+            pass
+
+
+def unfinished(config: Config) -> bool:
+    """Was an index made anew, and not compared with the mail yet?"""
+    return any(os.path.exists(os.path.join(place.path, UNFINISHED)) for place in places(config))
 
 
 async def finish(config: Config, told: Callable[[str], None]) -> None:
@@ -96,6 +112,9 @@ async def finish(config: Config, told: Callable[[str], None]) -> None:
         if mend.salvaged(assembly.store):
             accounts = [assembly.deliverer.account(record) for record in assembly.directory.accounts()]
             await mend.mend(assembly.store, accounts, told)
+    for place in places(config):
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(place.path, UNFINISHED))
 
 
 def finish_in_background(config: Config) -> None:

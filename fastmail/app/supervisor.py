@@ -32,6 +32,7 @@ from fastmail.telemetry import log
 
 STOP_AFTER = 12.0
 LOOK_AGAIN = 300.0  # s after which index files that were sound are looked at again
+STOPS = (signal.SIGTERM, signal.SIGKILL)
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 SOUND, DAMAGED, HOPELESS = 0, 3, 4  # how a process ends that looked at index files
 DELIVERY = ("smtp", "lmtp")
@@ -67,6 +68,8 @@ class Supervisor:
         for number in range(self._count):
             self._spawn(number, tls)
         log.event("ready", workers=self._count, hostname=self._config.server.hostname, pid_of="supervisor")
+        if heal.unfinished(self._config):
+            self._begin(self._finish)
         deadline = 0.0
         while self._children or self._doctor or ((self._due or self._pausing) and not self._stopping):
             found = signal.sigtimedwait(signals, 0.2)
@@ -180,7 +183,8 @@ class Supervisor:
             os._exit(code)
 
     def _send(self, which: signal.Signals) -> None:
-        for pid in self._children:
+        doctor = [self._doctor] if self._doctor and self._stopping and which in STOPS else []
+        for pid in [*self._children, *doctor]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, which)
 

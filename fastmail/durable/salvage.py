@@ -12,7 +12,7 @@ octets changed without harm to its page is not recognised here. Costs about a se
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -257,9 +257,17 @@ def sound(path: str, map_size: int) -> Soundness:
         env.close()
 
 
-def salvage(path: str, tables: list[str], map_size: int, stamp: str, empty: bool = True) -> Soundness:
+def salvage(
+    path: str,
+    tables: list[str],
+    map_size: int,
+    stamp: str,
+    empty: bool = True,
+    shape: Callable[[str], None] = lambda path: None,
+) -> Soundness:
     """Make the environment anew from its rows, with the row MARK in ``meta``. Nobody may have it open. The old one
-    stays as ``<path>.damaged-<stamp>``. Not ``empty``: without a row it stays as it is."""
+    stays as ``<path>.damaged-<stamp>``. Not ``empty``: without a row it stays as it is. ``shape`` is called with the
+    path of the new one before it takes the place of the old."""
     walk = Walk(path)
     fresh = path + ".salvaged"
     for name in ("data.mdb", "lock.mdb"):
@@ -292,6 +300,7 @@ def salvage(path: str, tables: list[str], map_size: int, stamp: str, empty: bool
         walk.close()
     if not walk.found.rows and not empty:
         return walk.found
+    shape(fresh)
     sync_directory(fresh)
     os.rename(path, f"{path}.damaged-{stamp}")
     os.rename(fresh, path)

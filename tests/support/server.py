@@ -90,9 +90,10 @@ class Server:
     def kill(self) -> None:
         """kill -9 of the supervisor and every worker at once."""
         assert self.process is not None
-        workers = self.workers()
-        for pid in [*workers, self.process.pid]:
-            os.kill(pid, signal.SIGKILL)
+        self.process.send_signal(signal.SIGSTOP)  # it starts no more
+        for pid in [*self.workers(), self.process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
         self.process = None
         deadline = time.monotonic() + 10
