@@ -68,7 +68,7 @@ def _bad_row(table: str, key: bytes, value: bytes) -> bool:
     if not least <= len(key) <= most or len(value) != VALUES.get(table, len(value)):
         return True
     if table == "page":
-        return _bad_page(key, value)
+        return bad_page(key, value)
     if table in ("name", "subs"):
         return not _is_text(key[8:])
     if table == "trash":
@@ -89,10 +89,12 @@ def _is_text(raw: bytes) -> bool:
         return False
 
 
-def _bad_page(key: bytes, value: bytes) -> bool:
+def bad_page(key: bytes, value: bytes) -> bool:
+    """Is a row of ``page`` not what its key says?"""
     try:
         if key[12:] == layout.TOP:
-            return not layout.unpack_row(key[:12], value).name
+            name = layout.unpack_row(key[:12], value).name
+            return not name or any(c < " " or c == "\x7f" for c in name)
         first = int.from_bytes(key[12:], "big")
         uids = [record[0] for record in pages.records(value)]
         return first % 32 != 0 or sorted(set(uids)) != uids or any(not first <= uid < first + 32 for uid in uids)

@@ -8,6 +8,7 @@ every operation that changes something.
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from fastmail._core import pages
@@ -423,7 +424,8 @@ def create(
 
 def drop(txn: Any, t: Tables, box: Mailbox) -> None:
     """Forget a mailbox and everything in it; its directory is the caller's."""
-    load(txn, t, box.key)
+    with suppress(ValueError):  # damaged arrivals go with it all the same
+        load(txn, t, box.key)
     for record in [layout.marked_of(value) for _, value in rows(txn, t.msg, box.key) if value[2:3] == b"s"]:
         content.release(txn, t, record)
     txn.delete(layout.account_key(int.from_bytes(box.key[:8], "big")) + box.name.encode(), db=t.name)

@@ -36,19 +36,22 @@ async def check(store: LocalStore, account: Account) -> list[Report]:
     """A report for each mailbox."""
     listing = await store.listing(account)
     every = [await store.help(_check_one, store, account, box) for box in listing.mailboxes]
-    every += await store.help(_lost, store, account, {box.key for box in listing.mailboxes})
+    every += await store.help(_lost, store, account, {box.key: box.name for box in listing.mailboxes})
     return every
 
 
-def _lost(store: LocalStore, account: Account, boxes: set[bytes]) -> list[Report]:
+def _lost(store: LocalStore, account: Account, boxes: dict[bytes, str]) -> list[Report]:
     """Names without a mailbox, and subscriptions that cannot be read."""
     prefix = layout.account_key(account.id)
     shard = store.shard(account.id)
     with shard.env.read() as txn:
-        names = [str(at[8:], "utf-8", "replace") for at, key in ops.rows(txn, shard.tables.name, prefix)
-                 if prefix + bytes(key) not in boxes]  # fmt: skip
+        names = {
+            str(at[8:], "utf-8", "replace"): boxes.get(prefix + bytes(key))
+            for at, key in ops.rows(txn, shard.tables.name, prefix)
+        }
         bad = sum("\ufffd" in name for name in ops.subscriptions(txn, shard.tables, account.id))
-    out = [Report(account.address, name, 0, 1, "there is a name, and no mailbox that can be read") for name in names]
+    out = [Report(account.address, name, 0, 1, "there is a name, and no mailbox that has it")
+           for name, found in names.items() if found != name]  # fmt: skip
     if bad:
         out.append(Report(account.address, "", 0, 1, f"{bad} subscriptions cannot be read"))
     return out
@@ -64,6 +67,9 @@ def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
         with shard.env.read() as txn:
             if ops.find(txn, shard.tables, account.id, box.name) != box.key:
                 found.append("its name does not lead to it")
+            bad = sum(agree.bad_page(bytes(at), bytes(v)) for at, v in ops.rows(txn, shard.tables.page, box.key))
+        if bad:
+            found.append(f"{bad} index pages are damaged")
         with store.snapshot(account) as snapshot:
             for page in snapshot.pages(box.key):
                 records += pages.records(page)
