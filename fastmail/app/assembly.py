@@ -73,7 +73,7 @@ def ban_rules(config: Config) -> Rules:
     return Rules(own.ban_after, own.ban_window, own.ban_time, exempt)
 
 
-def _users(names: Sequence[str]) -> frozenset[int]:
+def users_of(names: Sequence[str]) -> frozenset[int]:
     """Numbers of users of this machine."""
     try:
         return frozenset(pwd.getpwnam(name).pw_uid for name in names)
@@ -295,7 +295,7 @@ class Assembly:
         smtp_refusal = f"421 4.7.0 {self.config.server.hostname} too many connections, try again later\r\n".encode()
         smtp_banned = f"421 4.7.0 {self.config.server.hostname} not from your address for a while\r\n".encode()
         self.bans = Bans(self.config.server.data_dir, ban_rules(self.config))
-        users = _users(self.config.listen.unix_users)
+        users = users_of(self.config.listen.unix_users)
         out = []
         for protocol, sock in sockets:
             refusal = REFUSALS.get(protocol.removesuffix("s"), smtp_refusal)

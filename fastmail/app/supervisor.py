@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Callable
 
 from fastmail.app import heal, worker
-from fastmail.app.assembly import PROTOCOLS, make_tls
+from fastmail.app.assembly import PROTOCOLS, make_tls, users_of
 from fastmail.config.settings import Config
 from fastmail.durable import staging
 from fastmail.durable.replace import make_directories
@@ -124,6 +124,7 @@ class Supervisor:
 
     def _bind(self) -> None:
         any_port = False
+        users_of(self._config.listen.unix_users)
         mode = 0o666 if self._config.listen.unix_users else 0o660  # peers are asked who they are
         for protocol in PROTOCOLS:
             for address in getattr(self._config.listen, protocol):

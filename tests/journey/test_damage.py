@@ -2,6 +2,8 @@
 
 import imaplib
 import re
+import smtplib
+import threading
 import time
 from pathlib import Path
 
@@ -84,6 +86,35 @@ def test_a_damaged_index_is_made_anew_while_the_server_runs(tmp_path: Path, cont
         assert done.returncode == 0, done.stdout + done.stderr
         assert list((tmp_path / "s" / "data").glob("index-0.damaged-*"))
     finally:
+        server.stop()
+
+
+def test_what_is_sound_looks_sound_while_it_is_written_to(tmp_path: Path) -> None:
+    server = Server(tmp_path / "s")
+    server.start()
+    stop = threading.Event()
+
+    def load() -> None:
+        with smtplib.LMTP("127.0.0.1", server.ports["lmtp"]) as client:
+            while not stop.is_set():
+                client.sendmail("a@b.test", [server.user], "Subject: x\r\n\r\nx\r\n")
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        index = str(tmp_path / "s" / "data" / "index-0")
+        rows = 0
+        deadline = time.monotonic() + 30
+        while rows < 300:
+            assert time.monotonic() < deadline
+            found = salvage.sound(index, 1 << 30)
+            assert not found.damage
+            rows = found.rows
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
         server.stop()
 
 
