@@ -28,6 +28,7 @@ PENDING = 65536
 HANDSHAKE = 30.0
 LINGER = 30.0
 BUFFER = 65536  # octets that are read at once
+SLOWEST = 128  # octets a second that a message has to come with, on average
 WINDOW = 12  # of the compressor, as a power of two: 32 KB for a connection that is not idle
 
 
@@ -273,6 +274,11 @@ class Connection(asyncio.BufferedProtocol):
     def touch(self, seconds: float) -> None:
         """The session's ``timed_out`` is called after this long without another ``touch``."""
         self.deadline = time.monotonic() + seconds
+
+    def progress(self, begun: float, octets: int, seconds: float) -> None:
+        """So much of a message came since ``begun``: the next ``touch``, but a client that drips gets no more time than
+        what it sent is worth."""
+        self.deadline = min(time.monotonic(), begun + octets / SLOWEST) + seconds
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a command that waits; input waits too until it is done."""

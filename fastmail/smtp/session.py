@@ -39,7 +39,6 @@ from fastmail.telemetry.counters import count
 LINE = 4096  # RFC 5321 4.5.3.1.4 asks for 512, extensions add to it
 AUTH_LINE = 12288  # RFC 4954 4.3
 TAKE = 65536
-SLOWEST = 128  # octets a second that a message has to come with, on average
 
 
 @dataclass(slots=True)
@@ -103,8 +102,7 @@ class SmtpSession:
         self._skipping = False
         self._reader: ContentReader | None = None
         self._staged: Staged | None = None
-        self._begun = 0.0  # when content began to come, and how much of it came
-        self._received = 0
+        self._begun, self._received = 0.0, 0  # when content began to come, and how much of it came
         self._reset()
 
     def _reset(self) -> None:
@@ -195,7 +193,8 @@ class SmtpSession:
             if self._reader is not None and (self._bdat or not self._chunked):
                 before = position
                 position = self._content(data, position)
-                self._progress(position - before)
+                self._received += position - before
+                conn.progress(self._begun, self._received, self.service.limits.command_timeout)
                 continue
             end = find_crlf(data, position, size)
             if end < 0:
@@ -607,14 +606,7 @@ class SmtpSession:
         self._reader = ContentReader(dots, self.service.limits.message_size)
         self._chunked = not dots
         self._staged = Staged(self.service.staging)
-        self._begun = time.monotonic()
-        self._received = 0
-
-    def _progress(self, octets: int) -> None:
-        """Content came: there is more time, but a client that only drips gets no more than what it sent is worth."""
-        self._received += octets
-        limit = self.service.limits.command_timeout
-        self.conn.deadline = min(time.monotonic(), self._begun + self._received / SLOWEST) + limit
+        self._begun, self._received = time.monotonic(), 0
 
     def _content(self, data: memoryview, position: int) -> int:
         """Take content; switches back to commands at its end."""
