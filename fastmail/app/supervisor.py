@@ -204,6 +204,8 @@ class Supervisor:
             for _, sock in [pair for mine in self._sockets for pair in mine]:
                 if sock.fileno() >= 0:
                     os.close(sock.detach())
+            if what != self._restore:  # that one keeps the next server out until it is done, whatever becomes of us
+                os.close(self._lock)
             code = what()
         except ConfigError as error:
             log.event("index.lost", "error", why=error)

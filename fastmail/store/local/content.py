@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fastmail.durable import segments
 from fastmail.durable.env import Read
 from fastmail.durable.segments import Record
-from fastmail.store.local.layout import U64
+from fastmail.store.local.layout import U64, row_key, unpack_row
 
 if TYPE_CHECKING:
     from fastmail.store.local.layout import Tables
@@ -126,9 +126,10 @@ def referred(txn: Any, t: "Tables", key: bytes) -> set[int]:
                 break
             if value[2:3] == b"s":
                 out.add(MARK.unpack_from(value, 2)[1])
-    cursor = txn.cursor(db=t.new)
-    for _, value in cursor.iternext():
-        if value[:12] == key and value[54:55] == b"s":
+    row = txn.get(row_key(key), db=t.page)
+    settled = unpack_row(key, row).settled if row is not None else 0
+    for at, value in txn.cursor(db=t.new).iternext():
+        if value[:12] == key and value[54:55] == b"s" and U64.unpack(at)[0] > settled:
             out.add(MARK.unpack_from(value, 54)[1])
     return out
 

@@ -53,13 +53,19 @@ def _count(txn: Any, t: Tables, boxes: dict[bytes, Mailbox]) -> None:
         ops.save(txn, t, box)
 
 
+def _settled(txn: Any, t: Tables, key: bytes) -> int:
+    """Up to which number a mailbox's arrivals have their place in ``msg``."""
+    row = txn.get(layout.row_key(key), db=t.page)
+    return layout.unpack_row(key, row).settled if row is not None else 0
+
+
 def _marks(txn: Any, t: Tables) -> Iterator[bytes]:
     """What rows say of records in segments."""
     for _, value in txn.cursor(db=t.msg).iternext():
         if value[2:3] == b"s":
             yield value[2:]
-    for _, value in txn.cursor(db=t.new).iternext():
-        if value[HEAD + 2 : HEAD + 3] == b"s":
+    for at, value in txn.cursor(db=t.new).iternext():
+        if value[HEAD + 2 : HEAD + 3] == b"s" and layout.U64.unpack(at)[0] > _settled(txn, t, value[:12]):
             yield value[HEAD + 2 :]
     for key, _ in txn.cursor(db=t.held).iternext():
         if key[8:9] == b"s":

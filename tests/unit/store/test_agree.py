@@ -60,6 +60,7 @@ HARMS: dict[str, Harm] = {
     ),
     "a message's row cannot be read": put("msg", uid(7), b"\xff\xff"),
     "a message's row is gone": put("msg", uid(7), None),
+    "the newest message's row is gone": put("msg", uid(COUNT), None),
     "a message's row is another's": move("msg", uid(7), uid(70000)),
     "a subscription is no text": put("subs", lambda box: box[:8] + b"\xc3", b""),
     "the next number is gone": put("meta", lambda box: b"next" + box[:8], None),
