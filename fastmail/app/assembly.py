@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from fastmail.auth import oauth
 from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Config
-from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.deliver import Deliverer, Mail
 from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
 from fastmail.directory import external, sources
@@ -142,7 +142,11 @@ class Assembly:
         self.filler = Filler(FullText(config.server.data_dir), self.store)
         control = os.path.join(config.server.data_dir, config.store.control) if config.store.control else ""
         self.deliverer = Deliverer(
-            self.directory, self.store, maildir_template(config), config.server.hostname, quota, control
+            self.directory,
+            self.store,
+            config.server.hostname,
+            Mail(maildir_template(config), control, config.store.layout, config.store.utf8_names),
+            quota,
         )
         relay = config.relay
         self.routes = routes.parse(relay.routes, relay.tls_policies, config.base, relay.pools)
@@ -254,6 +258,7 @@ class Assembly:
             plaintext=plaintext,
             separator=config.store.separator,
             prefix=config.store.prefix,
+            dotted=config.store.layout == "fs" and config.store.separator == "/",
             directory=self.directory,
             admins=frozenset(config.auth.admins),
             shared=tuple(config.store.shared_accounts),

@@ -23,7 +23,7 @@ from fastmail.model.mailbox_name import INBOX
 from fastmail.model.quota import Quota
 from fastmail.store.interface import Account, NewMessage
 from fastmail.store.local import foreign, ops
-from fastmail.store.local.names import folder
+from fastmail.store.local.folders import folder
 from fastmail.store.local.store import LocalStore
 
 BATCH = 100
@@ -136,11 +136,11 @@ def _write(
         if "account" in row:
             for sub in ("tmp", "new", "cur"):
                 os.makedirs(os.path.join(owner.root, sub), mode=0o700, exist_ok=True)
-            foreign.write(owner.root, "subscriptions", foreign.subscription_file(row["subscribed"]))
+            foreign.write(owner.root, "subscriptions", foreign.subscription_file(owner, row["subscribed"]))
         elif "mailbox" in row:
             finish()
             kept, head = [], row
-            place = folder(owner.root, row["mailbox"])
+            place = folder(owner, row["mailbox"])
             for sub in ("tmp", "new", "cur"):
                 os.makedirs(os.path.join(place, sub), mode=0o700, exist_ok=True)
             results.append(Restored(owner.address, row["mailbox"]))

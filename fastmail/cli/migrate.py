@@ -24,7 +24,7 @@ from fastmail.model.mailbox_name import INBOX
 from fastmail.model.quota import Quota
 from fastmail.store import sharing
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import foreign, goback
+from fastmail.store.local import folders, foreign, goback
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -203,7 +203,7 @@ async def _take_rights(assembly: Assembly, account: Account, box: Mailbox) -> li
 
 def _take_quota(assembly: Assembly, account: Account, record: AccountRecord) -> None:
     """The limits of a Maildir, for an account that has none of its own."""
-    place = foreign.control_directory(account.root, account.control, INBOX)
+    place = folders.control_directory(account, INBOX)
     octets, messages = foreign.read_limits(place)
     if record.quota == Quota() and (octets or messages):
         assembly.directory.set_quota(record.address, Quota(octets, messages))

@@ -19,6 +19,7 @@ _CHOICES = {
     "minimum_version": ("1.2", "1.3"),
     "content": ("maildir", "segments"),
     "separator": ("/", "."),
+    "layout": ("maildir++", "fs"),
     "format": ("text", "json"),
     "level": ("debug", "info", "warning", "error"),
 }

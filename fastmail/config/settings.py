@@ -171,6 +171,15 @@ class Store:
         'What the names of all mailboxes but INBOX begin with, as clients see it, such as "INBOX."; for users who come '
         "from Courier, or from a Dovecot with such a namespace. It ends with the separator.",
     )
+    layout: str = _s(
+        "maildir++",
+        'How folders lie in a Maildir: "maildir++" (.A.B, as Dovecot, Courier and others have it) or "fs" (A/B, '
+        "Dovecot's LAYOUT=fs; names may have dots in them then, where the separator is a slash). Fixed once there is "
+        "mail.",
+    )
+    utf8_names: bool = _s(
+        False, "Names of folders on disk are in UTF-8, not in modified UTF-7 (Dovecot's UTF-8, mailbox_list_utf8)."
+    )
     separator: str = _s("/", 'Between levels of mailbox names, as clients see it: "/" or ".".')
 
 

@@ -96,26 +96,39 @@ def note_accepted(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """Where accounts keep mail: the Maildir path with {domain} and {user}, the same for the control files of the server
+    before, and how folders lie there (store.interface.Account)."""
+
+    maildir: str
+    control: str = ""
+    layout: str = "maildir++"
+    utf8: bool = False
+
+    def account(self, record: AccountRecord, quota: Quota) -> Account:
+        user, _, domain = record.address.rpartition("@")
+        root, control = (path.format(domain=domain, user=user) for path in (self.maildir, self.control))
+        return Account(record.id, record.address, root, quota, control, self.layout, self.utf8)
+
+
 class Deliverer:
-    """One in each worker. ``template`` is the Maildir path with {domain} and {user}; ``control``: the same for the
-    control files of the server before."""
+    """One in each worker."""
 
     def __init__(
         self,
         directory: Directory,
         store: Store,
-        template: str,
         hostname: str,
+        mail: Mail,
         quota: Quota = NO_QUOTA,
-        control: str = "",
     ) -> None:
         self.directory = directory
         self.store = store
         self.hostname = hostname
         self._quota = quota
         self.history: History | None = None
-        self._template = template
-        self._control = control
+        self._mail = mail
         self._accounts: dict[str, Account] = {}
 
     def account(self, record: AccountRecord) -> Account:
@@ -126,14 +139,7 @@ class Deliverer:
             return known
         if len(self._accounts) > REMEMBERED:
             self._accounts.clear()
-        user, _, domain = record.address.rpartition("@")
-        self._accounts[record.address] = account = Account(
-            record.id,
-            record.address,
-            self._template.format(domain=domain, user=user),
-            quota,
-            self._control.format(domain=domain, user=user),
-        )
+        self._accounts[record.address] = account = self._mail.account(record, quota)
         return account
 
     def account_by_id(self, number: int) -> Account | None:

@@ -55,7 +55,7 @@ def full_name(session: "ImapSession", text: str) -> str:
     if top in (OTHER, SHARED) and rest:
         user, _, below = rest.partition(sep)
         if below and _owner(session, top, user.lower()) is not None:
-            return f"{top}/{user.lower()}/{canonical(below, sep)}"
+            return f"{top}/{user.lower()}/{canonical(below, sep, session.service.dotted)}"
     return shown_name(session, personal(session.service, text))
 
 
@@ -70,7 +70,7 @@ def personal(service: "Service", text: str) -> str:
         return INBOX
     if text[: len(prefix)].upper() != prefix.upper():
         raise CannotDo(f"names of mailboxes begin with {prefix}")
-    return canonical(text[len(prefix) :], sep)
+    return canonical(text[len(prefix) :], sep, service.dotted)
 
 
 def shown_name(session: "ImapSession", name: str) -> str:

@@ -87,6 +87,7 @@ class Service:
     plaintext: bool | str = False
     separator: str = "/"
     prefix: str = ""
+    dotted: bool = False
     views: ViewCache = field(default_factory=ViewCache)
     answers: Answers = field(default_factory=Answers)
 

@@ -145,7 +145,14 @@ def _mail(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
     path = rest.split(":")[0]
     if not location:
         driver, path = conf.get("mail_driver"), conf.get("mail_path")
-        options = {"LAYOUT": conf.get("mailbox_list_layout"), "CONTROL": conf.get("mail_control_path")}
+        options = {
+            "LAYOUT": conf.get("mailbox_list_layout"),
+            "CONTROL": conf.get("mail_control_path"),
+            "DIRNAME": conf.get("mailbox_directory_name"),
+            "INBOX": conf.get("mail_inbox_path"),
+        }
+        if conf.get("mailbox_list_utf8") == "yes":
+            options["UTF-8"] = ""
     theirs = location or f"{driver}:{path}"
     if driver != "maildir":
         out.findings.append(
@@ -163,10 +170,20 @@ def _mail(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
             out.findings.append(Finding("control files", options["CONTROL"], "read from there, too", SAME))
     except CannotDo as error:
         out.findings.append(Finding("mail", theirs, f"set [store] maildir by hand: {error}", BLOCKS))
-    if options.get("LAYOUT", "") not in ("", "maildir++", "Maildir++"):
-        out.findings.append(
-            Finding("folders", "LAYOUT=" + options["LAYOUT"], "only Maildir++ folders are taken over", BLOCKS)
-        )
+    kind = (options.get("LAYOUT") or "maildir++").lower()
+    if kind == "fs":
+        settings["store"]["layout"] = _quoted(kind)
+    if kind in ("fs", "maildir++"):
+        out.findings.append(Finding("folders", f"LAYOUT={kind}", f'[store] layout = "{kind}"', SAME))
+    else:
+        out.findings.append(Finding("folders", f"LAYOUT={kind}", 'only "maildir++" and "fs" are taken over', BLOCKS))
+    if "UTF-8" in options:
+        settings["store"]["utf8_names"] = "true"
+        out.findings.append(Finding("names of folders", "UTF-8", "[store] utf8_names", SAME))
+    for name in ("DIRNAME", "INBOX"):
+        if options.get(name):
+            say = "folders and INBOX must lie in the Maildir itself: move them with `doveadm sync` first"
+            out.findings.append(Finding("folders", f"{name}={options[name]}", say, BLOCKS))
     owner = conf.get("mail_uid")
     if owner:
         settings["server"]["user"] = _quoted(owner)

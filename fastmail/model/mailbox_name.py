@@ -56,8 +56,9 @@ def encode_utf7(name: str) -> bytes:
     return _SPECIAL.sub(shift, name).encode("ascii")
 
 
-def canonical(name: str, separator: str) -> str:
-    """A client's name, with its ``separator``, as it is stored; CannotDo for one that can not be."""
+def canonical(name: str, separator: str, dotted: bool = False) -> str:
+    """A client's name, with its ``separator``, as it is stored; CannotDo for one that can not be. ``dotted``: may a
+    level have dots?"""
     name = name.removesuffix(separator)
     levels = name.split(separator)
     if levels[0].upper() == INBOX:
@@ -67,8 +68,10 @@ def canonical(name: str, separator: str) -> str:
             raise CannotDo("mailbox name has an empty level")
         if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in level):
             raise CannotDo("mailbox name has a control character")
-        if "/" in level or "." in level:
+        if "/" in level or ("." in level and not dotted):
             raise CannotDo("character not allowed in mailbox name: " + ("/" if "/" in level else "."))
+        if level in (".", ".."):
+            raise CannotDo(f"{level} is no name for a mailbox")
         if level.startswith("~"):
             raise CannotDo("mailbox name may not start with ~")
     name = "/".join(levels)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from fastmail.store.interface import Account
 from fastmail.store.local import foreign
 from tests.support import dovecot
 from tests.support.server import Server
@@ -71,7 +72,7 @@ def work(port: int, password: str, seed: int) -> None:
     choice = random.Random(seed)
     with imaplib.IMAP4("127.0.0.1", port) as imap:
         imap.login(USER, password)
-        for name in FOLDERS:
+        for name in [*FOLDERS, "v1.2/a.b"]:  # dots: only where the layout has room for them
             imap.create(f'"{name}"')
         for name in choice.sample(FOLDERS, 3):
             imap.subscribe(f'"{name}"')
@@ -97,15 +98,21 @@ def work(port: int, password: str, seed: int) -> None:
 
 
 @pytest.fixture
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dovecot.Dovecot, Server]]:
-    """Both over the same Maildirs; neither runs yet."""
+def pair(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[tuple[dovecot.Dovecot, Server]]:
+    """Both over the same Maildirs; neither runs yet. Parameter: (options of Dovecot's mail_location, what is ours in
+    [store])."""
     dovecot.needed()
     base = tmp_path_factory.mktemp("both")
-    theirs = dovecot.Dovecot(base / "dovecot", base / "mail", "protocol pop3 {\n  pop3_save_uidl = yes\n}\n")
+    location, settings = getattr(request, "param", ("", ""))
+    save = "protocol pop3 {\n  pop3_save_uidl = yes\n}\n"
+    theirs = dovecot.Dovecot(base / "dovecot", base / "mail", save, location.format(base=base))
     theirs.password = Server.password
     ours = Server(base / "ours")
     text = ours.config.read_text()
-    text = re.sub(r"(?m)^maildir = .*$", f'maildir = "{base}/mail/{{user}}@{{domain}}"', text)
+    store = f'maildir = "{base}/mail/{{user}}@{{domain}}"\n{settings.replace("BASE", str(base))}'
+    text = re.sub(r"(?m)^maildir = .*$", store, text)
     ours.config.write_text(text)
     yield theirs, ours
     theirs.stop()
@@ -113,12 +120,25 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dovecot.Dov
         ours.stop()
 
 
+LAYOUTS = {
+    "maildir++": ("", ""),
+    "fs": (":LAYOUT=fs", 'layout = "fs"'),
+    "utf-8": (":UTF-8", "utf8_names = true"),
+    "fs, control": (
+        ":LAYOUT=fs:UTF-8:CONTROL={base}/mail/control/%u",
+        'layout = "fs"\nutf8_names = true\ncontrol = "BASE/mail/control/{user}@{domain}"',
+    ),
+}
+
+
+@pytest.mark.parametrize("pair", LAYOUTS.values(), ids=LAYOUTS, indirect=True)
 def test_there_and_back_again(pair: tuple[dovecot.Dovecot, Server]) -> None:
     theirs, ours = pair
     theirs.start()
     work(theirs.ports["imap"], ours.password, 1)
     before, listed = look(theirs.ports["imap"], ours.password), pop3(theirs.ports["pop3"], ours.password)
     assert len(before["folders"]) >= 6 and len(listed) == 10
+    assert (b"v1.2/a.b" in before["folders"]) == ("fs" in theirs.config.read_text().partition("LAYOUT=")[2][:2])
     theirs.stop()
     # over to us: with the mailboxes read before the first client comes
     rows = json.loads(ours.cli("migrate", "switch", "--json").stdout)
@@ -315,10 +335,11 @@ def test_courier_is_taken_over(tmp_path: Path) -> None:
 
 def test_subscription_files() -> None:
     names = ["INBOX", "Work/2026", "Entwürfe", "a & b"]
-    data = foreign.subscription_file(names)
+    account = Account(1, USER)
+    data = foreign.subscription_file(account, names)
     assert data.startswith(b"V\t2\n\n") and b"Work\t2026\n" in data
-    assert sorted(foreign.parse_subscriptions(data)) == sorted(names)
-    assert foreign.parse_subscriptions(b"INBOX\nWork.2026\n../x\n\n") == ["INBOX", "Work/2026"]
+    assert sorted(foreign.parse_subscriptions(account, data)) == sorted(names)
+    assert foreign.parse_subscriptions(account, b"INBOX\nWork.2026\n../x\n\n") == ["INBOX", "Work/2026"]
 
 
 def test_a_uidlist_that_was_written_is_read_again() -> None:

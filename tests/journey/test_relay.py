@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.deliver import Deliverer, Mail
 from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import Resolver
@@ -49,7 +49,7 @@ class World:
 
     def open(self) -> None:
         store = MemoryStore()
-        keeper = Deliverer(FakeDirectory(), store, "mail/{domain}/{user}", "mx.example.test")
+        keeper = Deliverer(FakeDirectory(), store, "mx.example.test", Mail("mail/{domain}/{user}"))
         wake = lambda: self.runner.wake() if self.runner is not None else None  # noqa: E731
         self.spool = Spool(str(self.path), 1 << 26, wake, store)
         self.history = History(str(self.path), 30.0, 1 << 24)

@@ -34,11 +34,11 @@ def own(path: Path) -> None:
 
 class Dovecot:
     """``mail``: where Maildirs are, one for each user, named like it; any user with ``password``. ``extra``: more of
-    its configuration."""
+    its configuration; ``location``: options behind the path of the Maildirs."""
 
     password = "pass word"
 
-    def __init__(self, directory: Path, mail: Path, extra: str = "") -> None:
+    def __init__(self, directory: Path, mail: Path, extra: str = "", location: str = "") -> None:
         self.directory, self.mail = directory, mail
         directory.mkdir(parents=True, exist_ok=True)
         mail.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ listen = 127.0.0.1
 log_path = {directory}/log
 ssl = no
 disable_plaintext_auth = no
-mail_location = maildir:~/
+mail_location = maildir:~/{location}
 mail_uid = {who.pw_uid}
 mail_gid = {who.pw_gid}
 first_valid_uid = 1

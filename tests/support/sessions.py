@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from fastmail.auth.verifier import Verifier
-from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.deliver import Deliverer, Mail
 from fastmail.directory.interface import AccountRecord, lookup
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
@@ -121,7 +121,9 @@ class Bench:
         self.limits = Limits(auth_failure_delay=0.0, **limits)
         self.directory = FakeDirectory()
         self.store: Store = store or MemoryStore()
-        self.deliverer = Deliverer(self.directory, self.store, staging + "/mail/{domain}/{user}", "mx.example.test")
+        self.deliverer = Deliverer(
+            self.directory, self.store, "mx.example.test", Mail(staging + "/mail/{domain}/{user}")
+        )
         self.verifier = Verifier(self.directory, 1)
         shared: dict[str, Any] = {"hostname": "mx.example.test", "limits": self.limits, "verifier": self.verifier}
         mail = {"deliverer": self.deliverer, "staging": staging, "plaintext": True, **shared}

@@ -15,11 +15,12 @@ from fastmail.durable import files, segments
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.segments import Record
 from fastmail.store.interface import Account, Mailbox, NewMessage
-from fastmail.store.local import content, layout, ops
+from fastmail.store.local import content, folders, layout, ops
+from fastmail.store.local.folders import folder
 from fastmail.store.local.layout import Tables
-from fastmail.store.local.names import FileName, base_of, folder, path_of
+from fastmail.store.local.names import FileName, base_of, path_of
 from fastmail.store.local.shard import SEGMENTS, Shard
-from fastmail.store.local.store import LocalStore, make_folder
+from fastmail.store.local.store import LocalStore
 
 MESSAGES = 200
 OCTETS = 8 << 20
@@ -44,7 +45,7 @@ async def convert(store: LocalStore, account: Account, to: str, done: Callable[[
     out = Converted(account.address, 0, 0)
     for box in (await store.listing(account)).mailboxes:
         if to != SEGMENTS:
-            await store.help(make_folder, folder(account.root, box.name))
+            await store.help(folders.make, account, folder(account, box.name))
         await store.sync(account, box.key)
         for _ in range(PASSES):
             work = _work(store, account, box, to)
@@ -84,7 +85,7 @@ def _blocks(work: Sequence[tuple[Row, bytes]]) -> list[list[tuple[Row, bytes]]]:
 
 async def _move(store: LocalStore, account: Account, box: Mailbox, block: Sequence[tuple[Row, bytes]], to: str) -> int:
     shard = store.shard(account.id)
-    directory = folder(account.root, box.name)
+    directory = folder(account, box.name)
     jobs: list[FileJob | PieceJob] = []
     steps: list[Step] = []
     for record, old in block:

@@ -20,7 +20,8 @@ from fastmail.durable.commit import Operation
 from fastmail.model.errors import MailError, NoSuchMailbox
 from fastmail.store.interface import Account
 from fastmail.store.local import foreign, sync
-from fastmail.store.local.names import arrival_order, base_of, folder
+from fastmail.store.local.folders import control_directory, folder
+from fastmail.store.local.names import arrival_order, base_of
 from fastmail.store.local.sync import Plan, State
 from fastmail.telemetry import log
 
@@ -109,7 +110,7 @@ class Follower:
             box = snapshot.mailbox(key)
         if box is None:
             raise NoSuchMailbox("mailbox is gone")
-        directory = folder(account.root, box.name)
+        directory = folder(account, box.name)
         state = sync.directory_state(directory)
         seen = self._seen.get(key)
         if state is not None and seen is not None and state == seen.state and not force:
@@ -183,7 +184,7 @@ class Follower:
         generation = plan.generation
         known = foreign.Control()
         if plan.fresh:
-            place = foreign.control_directory(account.root, account.control, box.name)
+            place = control_directory(account, box.name)
             known = await store.help(foreign.read_control, place)
             if not await store.submit(account, lambda txn, t: sync.begin_adoption(txn, t, key, generation, known)):
                 return None
@@ -200,7 +201,7 @@ class Follower:
         if uids:
             plan.new.sort(key=lambda item: uids.get(base_of(item[1]), 1 << 40))
         if plan.new and not plan.fresh:
-            plan.new = await store.help(sync.drop_cut_short, account.root, directory, plan.new)
+            plan.new = await store.help(sync.drop_cut_short, account, directory, plan.new)
         total = len(plan.new)
         for start in range(0, total, sync.ADOPT_BATCH):
             part = plan.new[start : start + sync.ADOPT_BATCH]

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from fastmail.durable.replace import replace_file
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo
-from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7, encode_utf7
+from fastmail.model.mailbox_name import canonical
+from fastmail.store.interface import Account
+from fastmail.store.local.folders import decoded, encoded
 
 LARGEST = 256 << 20
 _WORD = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]+")
@@ -42,15 +44,6 @@ def _read(directory: str, name: str, most: int = LARGEST) -> bytes | None:
             return file.read(most)
     except OSError:
         return None
-
-
-def control_directory(root: str, control: str, name: str) -> str:
-    """Where the control files of a mailbox are: in its Maildir, or in a tree of their own (``CONTROL=``), where INBOX
-    has a directory like the others."""
-    inner = encode_utf7(name).decode().replace("/", ".")
-    if control:
-        return os.path.join(control, "." + inner)
-    return root if name == INBOX else os.path.join(root, "." + inner)
 
 
 def read_control(directory: str) -> Control:
@@ -182,38 +175,40 @@ def parse_sizelist(data: bytes) -> dict[bytes, tuple[int, bytes]]:
     return out
 
 
-def read_subscriptions(directory: str) -> list[str] | None:
+def read_subscriptions(account: Account) -> list[str] | None:
     """Subscribed names with "/" between levels, from Dovecot's ``subscriptions`` or Courier's
     ``courierimapsubscribed``; None when neither is there."""
+    directory = account.control or account.root
     data = _read(directory, "subscriptions", 16 << 20)
     if data is not None:
-        return parse_subscriptions(data)
+        return parse_subscriptions(account, data)
     data = _read(directory, "courierimapsubscribed", 16 << 20)
     if data is None:
         return None
     names = [line if line == b"INBOX" else line.removeprefix(b"INBOX.") for line in data.split(b"\n")]
-    return _usable(name.replace(b".", b"/") for name in names)
+    return _usable(account, (name.replace(b".", b"/") for name in names))
 
 
-def parse_subscriptions(data: bytes) -> list[str]:
-    """Version 2 (with a header, levels between tabs) or 1 (levels between dots)."""
+def parse_subscriptions(account: Account, data: bytes) -> list[str]:
+    """Version 2 (with a header, levels between tabs) or 1 (levels between what the layout has between them)."""
     if not data.startswith(b"V\t2\n"):
-        return _usable(line.replace(b".", b"/") for line in data.split(b"\n"))
+        between = b"/" if account.layout == "fs" else b"."
+        return _usable(account, (line.replace(between, b"/") for line in data.split(b"\n")))
     lines = data.split(b"\n")[1:]
     parts = [[_ESCAPE.sub(lambda m: _ESCAPES[m.group(0)], part) for part in line.split(b"\t")] for line in lines]
-    return _usable(b"/".join(levels) for levels in parts)
+    return _usable(account, (b"/".join(levels) for levels in parts))
 
 
 _ESCAPE = re.compile(rb"\x01[01trn]")
 
 
-def _usable(names: Iterable[bytes]) -> list[str]:
+def _usable(account: Account, names: Iterable[bytes]) -> list[str]:
     out = []
     for name in names:
         if not name:
             continue
         try:
-            out.append(canonical(decode_utf7(name), "/"))
+            out.append(canonical(decoded(account, name), "/", account.layout == "fs"))
         except CannotDo:
             continue
     return out
@@ -255,9 +250,10 @@ def keyword_file(words: Sequence[bytes]) -> bytes:
     return b"".join(b"%d %b\n" % (i, word) for i, word in enumerate(words[:26]))
 
 
-def subscription_file(names: Iterable[str]) -> bytes:
+def subscription_file(account: Account, names: Iterable[str]) -> bytes:
     """``subscriptions`` version 2."""
-    lines = [b"\t".join(_escape(part) for part in encode_utf7(name).split(b"/")) for name in sorted(names)]
+    coded = (os.fsencode(encoded(account, name)) for name in sorted(names))
+    lines = [b"\t".join(_escape(part) for part in name.split(b"/")) for name in coded]
     return b"V\t2\n\n" + b"".join(line + b"\n" for line in lines)
 
 

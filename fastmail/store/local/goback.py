@@ -15,6 +15,7 @@ from fastmail.model.mailbox_name import INBOX
 from fastmail.store import sharing
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local import content, foreign, housekeeping
+from fastmail.store.local.folders import control_directory
 from fastmail.store.local.names import base_of
 from fastmail.store.local.store import LocalStore
 
@@ -43,7 +44,7 @@ async def hand_back(store: LocalStore, account: Account) -> list[Handed]:
         out.append(await store.help(_write_one, store, account, box))
     names = [name for name in listing.subscribed if not name.startswith(("Other Users/", "Shared/"))]
     place = account.control or account.root
-    await store.help(foreign.write, place, "subscriptions", foreign.subscription_file(names))
+    await store.help(foreign.write, place, "subscriptions", foreign.subscription_file(account, names))
     return out
 
 
@@ -63,7 +64,7 @@ async def _finish_names(store: LocalStore, account: Account, box: Mailbox) -> No
 
 
 def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:
-    place = foreign.control_directory(account.root, account.control, box.name)
+    place = control_directory(account, box.name)
     with store.snapshot(account) as snapshot:
         row: Any = snapshot.mailbox(box.key)
         words = snapshot.keywords(box.key)

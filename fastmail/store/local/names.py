@@ -1,4 +1,4 @@
-"""Maildir file and folder names (Maildir++; shared with Dovecot, Courier, qmail, mutt).
+"""Maildir file names (shared with Dovecot, Courier, qmail, mutt).
 
 ``<sec>.M<usec>P<pid>I<instance>Q<n>[C].<host>,S=<octets on disk>,W=<octets as served>[:2,<flags>]``. The instance is
 8 hex digits, chosen at each start of the server: a file with the running instance's mark and no index record is
@@ -16,7 +16,6 @@ import time
 from dataclasses import dataclass
 
 from fastmail.model.flags import from_info, to_info
-from fastmail.model.mailbox_name import INBOX, encode_utf7
 
 _SIZE = re.compile(r",S=(\d+)(?=[:,]|$)")
 _SERVED = re.compile(r",W=(\d+)(?=[:,]|$)")
@@ -111,13 +110,6 @@ def arrival_order(name: bytes) -> tuple[int, int, bytes]:
     if match is None:
         return 1 << 62, 0, name
     return int(match.group(1)), int(match.group(2) or 0), name
-
-
-def folder(root: str, name: str) -> str:
-    """The directory of a mailbox."""
-    if name == INBOX:
-        return root
-    return os.path.join(root, "." + encode_utf7(name).decode().replace("/", "."))
 
 
 def path_of(directory: str, marked: bytes) -> bytes:

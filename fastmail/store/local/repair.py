@@ -16,8 +16,9 @@ from fastmail.message.identity import marked
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local import agree, content, foreign, layout, ops, sync
+from fastmail.store.local.folders import control_directory, folder
 from fastmail.store.local.layout import Tables
-from fastmail.store.local.names import arrival_order, base_of, folder
+from fastmail.store.local.names import arrival_order, base_of
 from fastmail.store.local.store import LocalStore
 
 
@@ -59,7 +60,7 @@ def _lost(store: LocalStore, account: Account, boxes: dict[bytes, str]) -> list[
 
 def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
     shard = store.shard(account.id)
-    directory = folder(account.root, box.name)
+    directory = folder(account, box.name)
     found: list[str] = []
     try:
         known, _, _, row = sync.read_index(shard.env.read, shard.tables, box.key)
@@ -101,7 +102,7 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
     await store.submit(account, partial(agree.agree, prefix=layout.account_key(account.id)))
     listing = await store.listing(account)
     for box in listing.mailboxes:
-        directory = folder(account.root, box.name)
+        directory = folder(account, box.name)
         known = await store.help(_known_uids, store, account, box, directory)
         names = await store.help(_names_on_disk, store, directory, known)
         names.sort(key=lambda item: (known.uids.get(base_of(item[1]), 1 << 40), arrival_order(item[1])))
@@ -128,7 +129,7 @@ def _known_uids(store: LocalStore, account: Account, box: Mailbox, directory: st
             return foreign.Control(row.uidvalidity, row.uidnext, {base: uid for base, (uid, _) in known.items()})
     except (MailError, ValueError):
         pass
-    found = foreign.read_control(foreign.control_directory(account.root, account.control, box.name))
+    found = foreign.read_control(control_directory(account, box.name))
     return found if found.uidvalidity else foreign.Control(box.uidvalidity, box.uidnext)
 
 

@@ -11,11 +11,12 @@ from fastmail._core.uidset import UidSet
 from fastmail.durable import files
 from fastmail.durable.env import translate
 from fastmail.model.errors import CorruptData
-from fastmail.store.interface import Mailbox, Octets, Unsure
+from fastmail.store.interface import Account, Mailbox, Octets, Unsure
 from fastmail.store.local import arrivals, layout, ops
 from fastmail.store.local.content import MARK, in_segment, locate
+from fastmail.store.local.folders import folder
 from fastmail.store.local.layout import Tables
-from fastmail.store.local.names import folder, path_of
+from fastmail.store.local.names import path_of
 
 PAGES = 64  # that are looked up at once
 
@@ -23,10 +24,10 @@ PAGES = 64  # that are looked up at once
 class LocalSnapshot:
     """See interface.Snapshot. Used with ``with``, it ends its transaction."""
 
-    __slots__ = ("_folder", "_last", "_root", "_t", "_txn")
+    __slots__ = ("_account", "_folder", "_last", "_t", "_txn")
 
-    def __init__(self, txn: Any, tables: Tables, root: str = "") -> None:
-        self._root = root
+    def __init__(self, txn: Any, tables: Tables, account: Account | None = None) -> None:
+        self._account = account
         self._folder: tuple[bytes, str] | None = None  # of the mailbox whose contents were read last
         self._txn = txn
         self._t = tables
@@ -178,9 +179,9 @@ class LocalSnapshot:
                 return self.record(marked, nowait=True)
             if self._folder is None or self._folder[0] != key:
                 row = self._txn.get(layout.row_key(key), db=self._t.page)
-                if row is None:
+                if row is None or self._account is None:
                     return None
-                self._folder = key, folder(self._root, layout.unpack_row(key, row).name)
+                self._folder = key, folder(self._account, layout.unpack_row(key, row).name)
             return files.read_file(path_of(self._folder[1], marked), True)
         except (OSError, CorruptData):
             return None  # renamed, gone or damaged: the store's own ``content`` finds out

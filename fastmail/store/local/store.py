@@ -19,10 +19,9 @@ from fastmail._core.uidset import UidSet
 from fastmail.durable import files
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.env import translate
-from fastmail.durable.replace import make_directories
 from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFailed
 from fastmail.model.flags import to_info
-from fastmail.model.mailbox_name import INBOX, decode_utf7
+from fastmail.model.mailbox_name import INBOX
 from fastmail.store.hub import Hub
 from fastmail.store.interface import (
     ALL_MODSEQ,
@@ -36,15 +35,17 @@ from fastmail.store.interface import (
     NewMessage,
     Stored,
 )
-from fastmail.store.local import content, foreign, holds, housekeeping, layout, ops
+from fastmail.store.local import content, folders, foreign, holds, housekeeping, layout, ops
+from fastmail.store.local.folders import folder
 from fastmail.store.local.follow import Follower
 from fastmail.store.local.holds import Holds
 from fastmail.store.local.layout import Tables
-from fastmail.store.local.names import FileName, NameMaker, folder, path_of, sizes_in
+from fastmail.store.local.names import FileName, NameMaker, path_of, sizes_in
 from fastmail.store.local.shard import SEGMENTS, Shard
 from fastmail.store.local.snapshot import LocalSnapshot
 
 COPY_TRIES = 40
+REMEMBERED = 50_000
 AHEAD = 64  # messages that are read ahead at once
 HOUSEKEEPING_DELAY = 0.3
 Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
@@ -79,7 +80,7 @@ class LocalStore:
         self._shards: list[Shard] = []
         self._opened: dict[int, bytes] = {}  # account: key of its INBOX, which is never removed or renamed
         self._opening: dict[int, asyncio.Task[None]] = {}
-        self._roots: dict[int, int] = {}
+        self._roots: dict[int, dict[str, int]] = {}  # account: when its directories changed, as all was known
         self._untidy: dict[bytes, Account] = {}
         self._tidying: asyncio.Task[None] | None = None
         self._closing = False
@@ -160,7 +161,7 @@ class LocalStore:
 
     def snapshot(self, account: Account) -> LocalSnapshot:
         shard = self._shards[account.id % self._count]
-        return LocalSnapshot(shard.env.begin(), shard.tables, account.root)
+        return LocalSnapshot(shard.env.begin(), shard.tables, account)
 
     # ---------------------------------------------------------------- mailboxes
 
@@ -180,16 +181,15 @@ class LocalStore:
 
     async def _open(self, account: Account) -> None:
         if self.find(account, INBOX) is None:
-            fresh = await self.help(_make_root, account.root) if self._files(account) else True
+            fresh = await self.help(folders.make_root, account.root) if self._files(account) else True
             subscribed = None
             names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh else {})}
             if not fresh:  # somebody's Maildir
-                subscribed = await self.help(foreign.read_subscriptions, account.control or account.root)
-                found = await self.help(_folders, account.root)
-                names |= {name: DEFAULT_MAILBOXES.get(name, 0) for name in found or ()}
-            for name in names:
-                if name != INBOX and fresh and self._files(account):
-                    await self.help(make_folder, folder(account.root, name))
+                subscribed = await self.help(foreign.read_subscriptions, account)
+                found = await self.help(folders.look, account)
+                names |= {name: DEFAULT_MAILBOXES.get(name, 0) for name in (found.ages if found is not None else ())}
+            if fresh and self._files(account):
+                await self.help(folders.make_all, account, [name for name in names if name != INBOX])
 
             def apply(txn: Any, t: Tables) -> None:
                 for name, special in names.items():
@@ -230,20 +230,17 @@ class LocalStore:
 
     async def _look_for_folders(self, account: Account) -> None:
         """Folders that other programs made or removed."""
-        try:
-            mtime = os.stat(account.root).st_mtime_ns
-        except OSError:
+        times = self._roots.get(account.id)
+        if times is not None and folders.unchanged(times):
             return
-        if self._roots.get(account.id) == mtime:
-            return
-        found = await self.help(_folders, account.root)
+        found = await self.help(folders.look, account)
         if found is None:
             return
         shard = self.shard(account.id)
         with shard.env.read() as txn:
             known = {box.name: box for box in ops.boxes(txn, shard.tables, account.id)}
-        fresh = [name for name, age in found.items() if name not in known and age > 2]
-        lost = [box for name, box in known.items() if name != INBOX and name not in found]
+        fresh = [name for name, age in found.ages.items() if name not in known and age > 2]
+        lost = [box for name, box in known.items() if name != INBOX and name not in found.ages]
         if fresh or lost:
 
             def apply(txn: Any, t: Tables) -> None:
@@ -252,26 +249,27 @@ class LocalStore:
                         ops.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))
                 for box in lost:
                     if (
-                        not os.path.isdir(folder(account.root, box.name))
+                        not os.path.isdir(folder(account, box.name))
                         and txn.get(layout.row_key(box.key), db=t.page) is not None
                         and not content.referred(txn, t, box.key)
                     ):
                         ops.drop(txn, t, ops.load(txn, t, box.key))
 
             await self.submit(account, apply)
-        if time.time_ns() - mtime > 3_000_000_000:
-            self._roots[account.id] = mtime
+        if time.time_ns() - max(found.times.values()) > 3_000_000_000:
+            if len(self._roots) > REMEMBERED:
+                self._roots.clear()
+            self._roots[account.id] = found.times
 
     async def create(self, account: Account, name: str, special: int = 0) -> None:
         if self.find(account, name) is not None:
             raise MailboxExists("mailbox already exists")
+        folders.refuse(account, name)
         levels = name.split("/")
         wanted = ["/".join(levels[: i + 1]) for i in range(len(levels))]
         missing = [n for n in wanted if n == name or self.find(account, n) is None]
         if self._files(account):
-            for one in missing:
-                await self.help(make_folder, folder(account.root, one))
-            await self.help(files.sync_dirs, [os.fsencode(account.root)])
+            await self.help(folders.make_all, account, missing)
 
         def apply(txn: Any, t: Tables) -> None:
             for one in missing:
@@ -291,7 +289,7 @@ class LocalStore:
             raise CannotDo("INBOX can not be deleted")
         hidden = os.path.join(account.root, "tmp", "deleted." + self.maker.make(0, 0).decode().partition(",")[0])
         if self._files(account):
-            await self.help(_move_away, folder(account.root, name), hidden)
+            await self.help(folders.move_away, account, name, hidden)
 
         def apply(txn: Any, t: Tables) -> bytes:
             ops.drop(txn, t, ops.load(txn, t, key))
@@ -313,6 +311,7 @@ class LocalStore:
             assert target is not None
             await self.copy(account, key, UidSet.of_ranges((1, 0xFFFFFFFF)), target, move=True)
             return
+        folders.refuse(account, new)
         if new.startswith(old + "/"):
             raise CannotDo("a mailbox can not be moved into itself")
         parent = new.rpartition("/")[0]
@@ -321,14 +320,10 @@ class LocalStore:
         shard = self.shard(account.id)
         with shard.env.read() as txn:
             boxes = ops.boxes(txn, shard.tables, account.id)
-        pairs = [(b.key, new + b.name[len(old) :]) for b in boxes if b.name == old or b.name.startswith(old + "/")]
-        moves = [
-            (folder(account.root, b.name), folder(account.root, new + b.name[len(old) :]))
-            for b in boxes
-            if b.name == old or b.name.startswith(old + "/")
-        ]
+        moved = [(b, new + b.name[len(old) :]) for b in boxes if b.name == old or b.name.startswith(old + "/")]
         if self._files(account):
-            await self.help(_rename_folders, moves, account.root)
+            await self.help(folders.rename, account, [(box.name, name) for box, name in moved])
+        pairs = [(box.key, name) for box, name in moved]
         await self.submit(account, lambda txn, t: ops.rename(txn, t, account.id, pairs))
         self._renamed(account)
 
@@ -347,7 +342,7 @@ class LocalStore:
         """The directory of a mailbox; NoSuchMailbox when it is gone."""
         if self._opened.get(account.id) == key:
             return account.root
-        return folder(account.root, self._name(account, key))
+        return folder(account, self._name(account, key))
 
     def _name(self, account: Account, key: bytes) -> str:
         with self.snapshot(account) as snapshot:
@@ -366,7 +361,7 @@ class LocalStore:
             box = snapshot.mailbox(key)
             if box is None:
                 return
-            directory = folder(account.root, box.name)
+            directory = folder(account, box.name)
             marks = [snapshot.file(key, uid) for uid in itertools.islice(uids, AHEAD)]
         paths = [path_of(directory, one) for one in marks if one is not None and not content.in_segment(one)]
         if len(paths) > 1:
@@ -387,7 +382,7 @@ class LocalStore:
                     continue  # moved by compaction
                 except OSError as error:
                     raise translate(error) from error
-            directory = folder(account.root, box.name)
+            directory = folder(account, box.name)
             path = path_of(directory, marked)
             try:
                 data = files.read_file(path, True)
@@ -505,7 +500,7 @@ class LocalStore:
         except StorageFailed:
             for directory in {os.path.dirname(os.fsdecode(job.directory)) for job in jobs if isinstance(job, FileJob)}:
                 if not os.path.isdir(directory + "/tmp"):
-                    await self.help(make_folder, directory)  # somebody removed it: the next try works
+                    await self.help(folders.make, account, directory)  # somebody removed it: the next try works
             raise
 
     async def store(
@@ -542,8 +537,8 @@ class LocalStore:
                 raise NoSuchMailbox("mailbox is gone")
             present = [r[0] for page in snapshot.pages(key, uids) for r in page_format.records(page) if r[0] in uids]
             marked = [(uid, snapshot.file(key, uid)) for uid in present]
-        source_dir = folder(account.root, source_box.name)
-        root = os.fsencode(folder(account.root, target_box.name))
+        source_dir = folder(account, source_box.name)
+        root = os.fsencode(folder(account, target_box.name))
         jobs: list[FileJob] = []
         names: list[tuple[int, bytes]] = []
         for uid, old in marked:
@@ -641,61 +636,3 @@ class LocalStore:
 def _sizes(base: str) -> tuple[int, int]:
     size, served = sizes_in(os.fsencode(base))
     return (size, served) if size >= 0 and served >= 0 else (-1, -1)
-
-
-def _make_root(root: str) -> bool:
-    """Make an account's Maildir; True when there was none."""
-    fresh = not os.path.isdir(os.path.join(root, "cur"))
-    for sub in ("tmp", "new", "cur"):
-        make_directories(os.path.join(root, sub))
-    files.sync_dirs([os.fsencode(root), os.fsencode(os.path.dirname(root))])
-    return fresh
-
-
-def make_folder(path: str) -> None:
-    """Make a folder's directories and its ``maildirfolder`` mark."""
-    for sub in ("tmp", "new", "cur"):
-        make_directories(os.path.join(path, sub))
-    if os.path.basename(path).startswith("."):
-        with open(os.path.join(path, "maildirfolder"), "a", encoding="ascii"):
-            pass
-    files.sync_dirs([os.fsencode(path)])
-
-
-def _move_away(path: str, hidden: str) -> None:
-    try:
-        os.makedirs(os.path.dirname(hidden), mode=0o700, exist_ok=True)
-        os.rename(path, hidden)
-    except FileNotFoundError:
-        pass
-
-
-def _rename_folders(moves: Sequence[tuple[str, str]], root: str) -> None:
-    for old, new in moves:
-        if os.path.isdir(old):
-            os.rename(old, new)
-        else:
-            make_folder(new)
-    files.sync_dirs([os.fsencode(root)])
-
-
-def _folders(root: str) -> dict[str, float] | None:
-    """Folders on disk with the age of each in seconds; None when this does not look like a Maildir."""
-    if not os.path.isdir(os.path.join(root, "cur")):
-        return None
-    now = time.time()
-    out: dict[str, float] = {}
-    with os.scandir(root) as entries:
-        for entry in entries:
-            if not entry.name.startswith(".") or entry.name.startswith(("..", ".nfs")):
-                continue
-            try:
-                if not entry.is_dir(follow_symlinks=False) or not os.path.isdir(os.path.join(entry.path, "cur")):
-                    continue
-                name = "/".join(decode_utf7(os.fsencode(entry.name[1:])).split("."))
-                if "" in name.split("/"):
-                    continue
-                out[name] = now - entry.stat(follow_symlinks=False).st_mtime
-            except (OSError, CannotDo):
-                continue
-    return out

@@ -21,8 +21,8 @@ from fastmail.durable.env import Read
 from fastmail.message.identity import marked
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import LETTERED_KEYWORDS, SEEN
-from fastmail.store.interface import Appended, Mailbox
-from fastmail.store.local import foreign, holds, layout, ops
+from fastmail.store.interface import Account, Appended, Mailbox
+from fastmail.store.local import folders, foreign, holds, layout, ops
 from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of
@@ -105,29 +105,28 @@ def look(read: Read, t: Tables, box: Mailbox, directory: str, maker: NameMaker) 
     return plan
 
 
-def drop_cut_short(root: str, directory: str, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def drop_cut_short(account: Account, directory: str, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The files to be taken in, without links of a COPY or MOVE that was cut short: one whose message is still where it
     was is removed, because the command was never answered and its message would be there twice."""
     out = []
     for mark, name in items:
         path = path_of(directory, mark + name)
-        if NameMaker.is_copy(name) and _linked_elsewhere(root, path):
+        if NameMaker.is_copy(name) and _linked_elsewhere(account, path):
             files.unlink_batch([path])
         else:
             out.append((mark, name))
     return out
 
 
-def _linked_elsewhere(root: str, path: bytes) -> bool:
+def _linked_elsewhere(account: Account, path: bytes) -> bool:
     """Does another message file of the account share the file's content?"""
     try:
         status = os.lstat(path)
         if status.st_nlink < 2:
             return False
-        folders = [root, *(entry.path for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))]
     except OSError:
         return False
-    for place in folders:
+    for place in folders.directories(account):
         for sub in ("/cur", "/new"):
             try:
                 with os.scandir(place + sub) as entries:

@@ -18,8 +18,9 @@ from fastmail.model.flags import ANSWERED, FLAGGED, SEEN
 from fastmail.store.hub import Hub
 from fastmail.store.interface import Account, Mailbox, NewMessage
 from fastmail.store.local import foreign, layout, sync
+from fastmail.store.local.folders import control_directory, folder
 from fastmail.store.local.follow import Follower
-from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, folder, path_of, sizes_in
+from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of, sizes_in
 from fastmail.store.local.store import LocalStore
 
 
@@ -33,7 +34,12 @@ def test_names() -> None:
     parsed = FileName.parse(b"1.x,S=5:2,FSPb,more")
     assert (parsed.base, parsed.with_flags(parsed.flags, parsed.keywords)) == ("1.x,S=5", b"1.x,S=5:2,FPSb,more")
     assert base_of(b"1.x:2,S") == b"1.x" and FileName.parse(b"1.x:1,zz").flags == 0
-    assert folder("/m", "INBOX") == "/m" and folder("/m", "A/Ü") == "/m/.A.&ANw-"
+    account = Account(1, "a@example.test", "/m", control="/c")
+    assert folder(account, "INBOX") == "/m" and folder(account, "A/Ü") == "/m/.A.&ANw-"
+    assert control_directory(account, "INBOX") == "/c/.INBOX" and control_directory(account, "A/B") == "/c/.A.B"
+    account = Account(1, "a@example.test", "/m", control="/c", layout="fs", utf8=True)
+    assert folder(account, "INBOX") == "/m" and folder(account, "A/Ü.x") == "/m/A/Ü.x"
+    assert control_directory(account, "INBOX") == "/c/INBOX"
 
 
 def test_rows() -> None:

@@ -1,0 +1,241 @@
+"""Where the folders of an account lie, in the two layouts of Dovecot, Courier and qmail (``[store] layout``).
+
+Maildir++: INBOX is the Maildir, "A/B" the directory ``.A.B`` in it, with an empty ``maildirfolder``. fs: INBOX is the
+Maildir, "A/B" the directory ``A/B`` in it, whatever else the levels are called; ``cur``, ``new`` and ``tmp`` are no
+names there. Names are in modified UTF-7, or in UTF-8 where that is set. Symbolic links are not followed, directories
+that begin with ``..`` or ``.nfs`` are no folders, and what cannot be a mailbox name is left alone.
+
+Promise: what is made is synced before it is returned; what is removed goes into a place that the caller names first,
+so that it vanishes in one step.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from fastmail.durable import files
+from fastmail.durable.replace import make_directories
+from fastmail.model.errors import CannotDo
+from fastmail.model.mailbox_name import INBOX, decode_utf7, encode_utf7
+from fastmail.store.interface import Account
+
+PARTS = ("tmp", "new", "cur")
+DEEPEST = 32
+
+
+def encoded(account: Account, name: str) -> str:
+    """A mailbox name as directories are called."""
+    return name if account.utf8 else encode_utf7(name).decode()
+
+
+def decoded(account: Account, name: bytes) -> str:
+    """The reverse, for one or several levels; CannotDo when it is none."""
+    if not account.utf8:
+        return decode_utf7(name)
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CannotDo("mailbox name is not UTF-8") from None
+
+
+def _inner(account: Account, name: str) -> str:
+    text = encoded(account, name)
+    return text if account.layout == "fs" else "." + text.replace("/", ".")
+
+
+def folder(account: Account, name: str) -> str:
+    """The directory of a mailbox."""
+    return account.root if name == INBOX else os.path.join(account.root, _inner(account, name))
+
+
+def control_directory(account: Account, name: str) -> str:
+    """Where the control files of a mailbox are: in its Maildir, or in a tree of their own (``CONTROL=``), where INBOX
+    has a directory like the others."""
+    return os.path.join(account.control, _inner(account, name)) if account.control else folder(account, name)
+
+
+def refuse(account: Account, name: str) -> None:
+    """CannotDo for a name that the layout has no directory for."""
+    for level in name.split("/"):
+        if account.layout != "fs":
+            if "." in level:
+                raise CannotDo("character not allowed in mailbox name: .")
+        elif level in PARTS or level == "." or level.startswith(".."):
+            raise CannotDo(f"{level} is no name for a mailbox here")
+
+
+# ---------------------------------------------------------------- what is there
+
+
+@dataclass(slots=True)
+class Folders:
+    """``ages``: seconds since each folder's directory changed, by name, INBOX not among them. ``times``: when the
+    directories that can get folders changed, in ns."""
+
+    ages: dict[str, float] = field(default_factory=dict)
+    times: dict[str, int] = field(default_factory=dict)
+
+
+def unchanged(times: dict[str, int]) -> bool:
+    """Did nothing come or go since the directories had these times?"""
+    try:
+        return all(os.stat(path).st_mtime_ns == mtime for path, mtime in times.items())
+    except OSError:
+        return False
+
+
+def look(account: Account) -> Folders | None:
+    """The folders on disk; None when this does not look like a Maildir."""
+    root = account.root
+    if not os.path.isdir(os.path.join(root, "cur")):
+        return None
+    out = Folders()
+    try:
+        out.times[root] = os.stat(root).st_mtime_ns
+        for raw, mtime in _fs(root, b"", out, 0) if account.layout == "fs" else _flat(root):
+            try:
+                name = decoded(account, raw)
+            except CannotDo:
+                continue
+            if "" not in name.split("/"):
+                out.ages[name] = time.time() - mtime
+    except OSError:
+        return None
+    return out
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(("..", ".nfs"))
+
+
+def _flat(root: str) -> Iterator[tuple[bytes, float]]:
+    """(name, mtime) in Maildir++."""
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") or _hidden(entry.name):
+                continue
+            try:
+                if entry.is_dir(follow_symlinks=False) and os.path.isdir(os.path.join(entry.path, "cur")):
+                    mtime = entry.stat(follow_symlinks=False).st_mtime
+                    yield os.fsencode(entry.name[1:]).replace(b".", b"/"), mtime
+            except OSError:
+                continue
+
+
+def _fs(place: str, above: bytes, out: Folders, depth: int) -> Iterator[tuple[bytes, float]]:
+    """The same for directories in directories."""
+    if depth > DEEPEST:
+        return
+    with os.scandir(place) as entries:
+        for entry in entries:
+            if entry.name in PARTS or _hidden(entry.name):
+                continue
+            try:
+                if not entry.is_dir(follow_symlinks=False):
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                raw = above + os.fsencode(entry.name)
+                out.times[entry.path] = status.st_mtime_ns
+                if os.path.isdir(os.path.join(entry.path, "cur")):
+                    yield raw, status.st_mtime
+                yield from _fs(entry.path, raw + b"/", out, depth + 1)
+            except OSError:
+                continue
+
+
+def directories(account: Account) -> list[str]:
+    """Every mailbox's directory."""
+    found = look(account)
+    return [account.root, *(folder(account, name) for name in found.ages)] if found is not None else []
+
+
+# ---------------------------------------------------------------- making and removing
+
+
+def make_root(root: str) -> bool:
+    """Make an account's Maildir; True when there was none."""
+    fresh = not os.path.isdir(os.path.join(root, "cur"))
+    for sub in PARTS:
+        make_directories(os.path.join(root, sub))
+    files.sync_dirs([os.fsencode(root), os.fsencode(os.path.dirname(root))])
+    return fresh
+
+
+def make(account: Account, path: str) -> None:
+    """Make a mailbox's directories, and in Maildir++ its ``maildirfolder`` mark."""
+    for sub in PARTS:
+        make_directories(os.path.join(path, sub))
+    if account.layout != "fs" and path != account.root:
+        with open(os.path.join(path, "maildirfolder"), "a", encoding="ascii"):
+            pass
+    files.sync_dirs([os.fsencode(path)])
+
+
+def make_all(account: Account, names: Sequence[str]) -> None:
+    """The same for several, and their names to the disk."""
+    for name in names:
+        make(account, folder(account, name))
+    files.sync_dirs([os.fsencode(account.root)])
+
+
+def move_away(account: Account, name: str, hidden: str) -> None:
+    """Take a mailbox out of the account; folders below it stay."""
+    path = folder(account, name)
+    try:
+        os.makedirs(os.path.dirname(hidden), mode=0o700, exist_ok=True)
+        if account.layout == "fs" and _has_folders(path):
+            _move_own(path, hidden)
+        else:
+            os.rename(path, hidden)
+    except FileNotFoundError:
+        pass
+    if account.layout == "fs":
+        _clear(path, account.root)
+
+
+def rename(account: Account, pairs: Sequence[tuple[str, str]]) -> None:
+    """Move mailboxes, (old name, new name) each, those above before those below; one that has no directory gets
+    one."""
+    changed = {os.fsencode(account.root)}
+    places = [(folder(account, old), folder(account, new)) for old, new in sorted(pairs)]
+    for old, new in places:
+        if not os.path.isdir(old):
+            make(account, new)
+            continue
+        make_directories(os.path.dirname(new))
+        if os.path.isdir(new):
+            _move_own(old, new)
+        else:
+            os.rename(old, new)  # with all that is below
+        changed |= {os.fsencode(os.path.dirname(one)) for one in (old, new)}
+    if account.layout == "fs":
+        for old, _ in reversed(places):
+            _clear(old, account.root)
+    files.sync_dirs([path for path in changed if os.path.isdir(path)])
+
+
+def _has_folders(path: str) -> bool:
+    with os.scandir(path) as entries:
+        return any(entry.name not in PARTS and entry.is_dir(follow_symlinks=False) for entry in entries)
+
+
+def _move_own(old: str, new: str) -> None:
+    """What belongs to one mailbox, without the folders below it."""
+    os.makedirs(new, mode=0o700, exist_ok=True)
+    with os.scandir(old) as entries:
+        mine = [entry.name for entry in entries if entry.name in PARTS or not entry.is_dir(follow_symlinks=False)]
+    for name in sorted(mine, key=lambda name: name != "cur"):  # without cur it is no mailbox any more
+        os.rename(os.path.join(old, name), os.path.join(new, name))
+
+
+def _clear(path: str, root: str) -> None:
+    """Remove levels that hold nothing any more."""
+    while path != root:
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        path = os.path.dirname(path)
