@@ -137,6 +137,7 @@ class Assembly:
             resolve=self._resolve,
             recover=recover,
             kind=config.store.content,
+            shared=config.store.shared == "dovecot",
         )
         quota = Quota(config.limits.quota_storage, config.limits.quota_messages, config.limits.quota_mailboxes)
         self.filler = Filler(FullText(config.server.data_dir), self.store)

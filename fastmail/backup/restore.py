@@ -202,7 +202,7 @@ async def mailbox(
             summary = mime.scan(content)
             kept = [word for bit, word in enumerate(words) if row["keywords"] >> bit & 1]
             size = int.from_bytes(summary[20:24], "little")
-            batch.append(NewMessage((content,), summary, size, row["date"], row["flags"], kept, False, True))
+            batch.append(NewMessage((content,), summary, size, row["date"], row["flags"], kept, False))
             if len(batch) >= BATCH:
                 await keep()
     if not found:

@@ -20,6 +20,7 @@ _CHOICES = {
     "content": ("maildir", "segments"),
     "separator": ("/", "."),
     "layout": ("maildir++", "fs"),
+    "shared": ("none", "dovecot"),
     "format": ("text", "json"),
     "level": ("debug", "info", "warning", "error"),
 }
@@ -162,6 +163,8 @@ def _finish(config: Config, text: str, path: str) -> None:
         problem("store", "maildir", "the template needs {user}, or accounts would share a Maildir")
     if config.store.prefix and not config.store.prefix.endswith(config.store.separator):
         problem("store", "prefix", f'prefix must end with the separator "{config.store.separator}"')
+    if config.store.shared == "dovecot" and config.store.content != "maildir":
+        problem("store", "shared", 'what Dovecot serves too must be in Maildirs: content = "maildir"')
     if config.limits.message_size > 1 << 31:
         problem("limits", "message_size", "message_size must not be above 2 GiB")
     try:

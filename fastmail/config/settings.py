@@ -150,6 +150,11 @@ class Store:
         'How new messages are kept: "maildir" (a file each, shared with other programs) or "segments" (many to a file, '
         "faster). What is there stays readable after a change; `fastmail content convert` moves it.",
     )
+    shared: str = _s(
+        "none",
+        '"dovecot": Dovecot may serve the same Maildirs at the same time; UIDs and keywords are kept in its files, '
+        'under its locks (docs/migration.md). "none": only programs that deliver, read or change files do.',
+    )
     maildir: str = _s("mail/{domain}/{user}", "Each account's Maildir; under data_dir unless absolute.")
     shards: int = _s(1, "Index environments; fixed once there is mail.")
     index_map_size: int = _s(64 << 30, "Largest size of one index environment (address space, not disk).", "size")

@@ -263,4 +263,4 @@ async def _message(content: bytes | memoryview, asked: Asked) -> NewMessage:
         summary = mime.scan(content)
     size = int.from_bytes(summary[20:24], "little")
     when = int(time.time()) if asked.date is None else asked.date
-    return NewMessage((content,), summary, size, when, asked.flags, asked.words, True, asked.date is not None)
+    return NewMessage((content,), summary, size, when, asked.flags, asked.words)

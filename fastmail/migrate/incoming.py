@@ -142,7 +142,7 @@ def _message(content: bytes, one: Found) -> NewMessage:
     summary = mime.scan(content)
     size = int.from_bytes(summary[20:24], "little")
     date = one.date or int(time.time())
-    return NewMessage((content,), summary, size, date, one.flags, one.keywords, recent=False, dated=True)
+    return NewMessage((content,), summary, size, date, one.flags, one.keywords, recent=False)
 
 
 async def _batches(found: Iterator[Found]) -> AsyncIterator[list[Found]]:

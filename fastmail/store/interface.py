@@ -76,7 +76,6 @@ class NewMessage:
     flags: int = 0
     keywords: Sequence[bytes] = ()
     recent: bool = True
-    dated: bool = False
 
 
 @dataclass(slots=True)

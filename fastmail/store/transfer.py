@@ -29,7 +29,7 @@ async def transfer(
             content = await store.content(source, key, uid)
             if content is not None and uid in summaries:
                 kept = [name for bit, name in enumerate(names) if words and keywords >> bit & 1]
-                batch.append(NewMessage((content,), summaries[uid], octets, date, flags & allowed, kept, dated=True))
+                batch.append(NewMessage((content,), summaries[uid], octets, date, flags & allowed, kept))
                 taken.append(uid)
                 size += len(content)
             if batch and (size >= BATCH or position == len(rows) - 1):

@@ -47,7 +47,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], 
 
 
 def message(text: bytes = TEXT, flags: int = 0, keywords: tuple[bytes, ...] = (), date: int = 1000) -> NewMessage:
-    return NewMessage((text,), mime.scan(text), mime.served_size(text), date, flags, keywords, dated=True)
+    return NewMessage((text,), mime.scan(text), mime.served_size(text), date, flags, keywords)
 
 
 def inbox(store: Store, account: Account) -> bytes:

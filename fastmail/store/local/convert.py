@@ -14,6 +14,7 @@ from fastmail._core import mime, pages
 from fastmail.durable import files, segments
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.segments import Record
+from fastmail.model.errors import CannotDo
 from fastmail.store.interface import Account, Mailbox, NewMessage
 from fastmail.store.local import content, folders, layout, ops
 from fastmail.store.local.folders import folder
@@ -42,6 +43,8 @@ Step = tuple[int, bytes, bytes, Record | None]  # uid, the mark it had, the mark
 
 async def convert(store: LocalStore, account: Account, to: str, done: Callable[[int], None]) -> Converted:
     """Move an account's messages; ``done`` is told how many were, now and then."""
+    if to == SEGMENTS and store.together is not None:
+        raise CannotDo("what Dovecot serves too ([store] shared) must stay in Maildirs")
     out = Converted(account.address, 0, 0)
     for box in (await store.listing(account)).mailboxes:
         if to != SEGMENTS:

@@ -12,6 +12,7 @@ so that it vanishes in one step.
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fastmail.durable import files
@@ -192,6 +193,13 @@ def move_away(account: Account, name: str, hidden: str) -> None:
         pass
     if account.layout == "fs":
         _clear(path, account.root)
+    if account.control:
+        place = control_directory(account, name)
+        with suppress(FileNotFoundError):
+            for entry in os.scandir(place):
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)
+        _clear(place, account.control)
 
 
 def rename(account: Account, pairs: Sequence[tuple[str, str]]) -> None:
@@ -212,6 +220,18 @@ def rename(account: Account, pairs: Sequence[tuple[str, str]]) -> None:
     if account.layout == "fs":
         for old, _ in reversed(places):
             _clear(old, account.root)
+    if account.control:
+        places = [(control_directory(account, old), control_directory(account, new)) for old, new in sorted(pairs)]
+        for old, new in places:
+            if os.path.isdir(old):
+                make_directories(os.path.dirname(new))
+                if os.path.isdir(new):
+                    _move_own(old, new)
+                else:
+                    os.rename(old, new)
+                changed |= {os.fsencode(os.path.dirname(one)) for one in (old, new)}
+        for old, _ in reversed(places):
+            _clear(old, account.control)
     files.sync_dirs([path for path in changed if os.path.isdir(path)])
 
 

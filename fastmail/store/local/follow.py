@@ -11,6 +11,7 @@ remain.
 import asyncio
 import os
 import struct
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,11 +19,12 @@ from typing import TYPE_CHECKING
 from fastmail.durable import files
 from fastmail.durable.commit import Operation
 from fastmail.model.errors import MailError, NoSuchMailbox
-from fastmail.store.interface import Account
+from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local import foreign, sync
 from fastmail.store.local.folders import control_directory, folder
 from fastmail.store.local.names import arrival_order, base_of
 from fastmail.store.local.sync import Plan, State
+from fastmail.store.local.together import Together
 from fastmail.telemetry import log
 
 if TYPE_CHECKING:
@@ -103,14 +105,18 @@ class Follower:
 
     # ---------------------------------------------------------------- looking
 
-    async def sync(self, account: Account, key: bytes, force: bool = False) -> None:
-        """Take in what changed; returns at once when the directories did not."""
+    async def sync(self, account: Account, key: bytes, force: bool = False, held: bool = False) -> None:
+        """Take in what changed; returns at once when the directories did not. ``held``: the caller holds the list of
+        UIDs that is shared with another server."""
         store = self._store
         with store.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is None:
             raise NoSuchMailbox("mailbox is gone")
         directory = folder(account, box.name)
+        if store.together is not None:
+            await self._sync_shared(store.together, account, box, directory, force, held)
+            return
         state = sync.directory_state(directory)
         seen = self._seen.get(key)
         if state is not None and seen is not None and state == seen.state and not force:
@@ -143,6 +149,55 @@ class Follower:
         finally:
             if not lock.locked():
                 self._locks.pop(key, None)
+
+    async def _sync_shared(
+        self, together: Together, account: Account, box: Mailbox, directory: str, force: bool, held: bool
+    ) -> None:
+        """The same for a mailbox that another server may change, and give UIDs in, at any time."""
+        key = box.key
+        state = sync.directory_state(directory)
+        seen = self._seen.get(key)
+        if state is not None and seen is not None and state == seen.state and not force and together.same(account, box):
+            return
+        if not os.path.isdir(directory + "/cur"):
+            return
+        async with nullcontext() if held else together.lock(account, box):
+            state = sync.directory_state(directory)
+            taken: Taken | None = None
+            while taken is None:
+                taken = await self._take_in_shared(together, account, key, directory)
+            if taken != AGAIN and state is not None:
+                self._note(key, state, taken)
+
+    async def _take_in_shared(self, together: Together, account: Account, key: bytes, directory: str) -> Taken | None:
+        """One look at everything, under the lock; the answer as ``_take_in`` gives it."""
+        store = self._store
+        tables = store.shard(account.id).tables
+        listed, whole = await together.read(account, key)
+        box = together.box(account, key)
+        plan = await store.help(
+            sync.look, store.shard(account.id).env.read, tables, box, directory, store.maker, listed, whole
+        )
+        if plan.fresh:
+            generation = plan.generation
+            if not await store.submit(account, lambda txn, t: sync.begin_adoption(txn, t, key, generation, listed)):
+                return None
+            plan.generation = max(generation, 1)
+        elif plan.new:
+            doubtful = [item for item in plan.new if base_of(item[1]) not in listed.uids]
+            kept = await store.help(sync.drop_cut_short, account, directory, doubtful)
+            plan.new = [item for item in plan.new if base_of(item[1]) in listed.uids or item in kept]
+        lines = sync.assign(plan, listed, box.uidnext)
+        if lines:
+            await together.write(account, box, lines)
+        taken: Taken | None = AGAIN if plan.pending else (plan.generation, plan.news)
+        if plan:
+            taken = await self._apply(account, key, directory, plan, listed)
+        if together.box(account, key).uidnext < listed.uidnext:
+            await store.submit(account, lambda txn, t: sync.end_adoption(txn, t, key, listed.uidnext))
+        if taken is not None:
+            together.taken_in(account, box)
+        return taken
 
     def _note(self, key: bytes, state: State, taken: Taken) -> None:
         """All that was there when the directories had these times is taken in."""
@@ -200,7 +255,7 @@ class Follower:
         uids, floor = known.uids, known.uidnext
         if uids:
             plan.new.sort(key=lambda item: uids.get(base_of(item[1]), 1 << 40))
-        if plan.new and not plan.fresh:
+        if plan.new and not plan.fresh and store.together is None:
             plan.new = await store.help(sync.drop_cut_short, account, directory, plan.new)
         total = len(plan.new)
         for start in range(0, total, sync.ADOPT_BATCH):

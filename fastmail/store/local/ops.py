@@ -430,10 +430,20 @@ def drop(txn: Any, t: Tables, box: Mailbox) -> None:
         content.release(txn, t, record)
     txn.delete(layout.account_key(int.from_bytes(box.key[:8], "big")) + box.name.encode(), db=t.name)
     txn.delete(box.key, db=t.kw)
-    for table in (t.page, t.msg, t.gone, t.todo, t.trash, t.note, t.pop):
+    _clear(txn, box.key, (t.page, t.msg, t.gone, t.todo, t.trash, t.note, t.pop))
+
+
+def forget_messages(txn: Any, t: Tables, box: Mailbox) -> None:
+    """Forget the messages of a mailbox, whose files stay, as if it had never been looked at; the caller saves it."""
+    _clear(txn, box.key, (t.page, t.msg, t.gone, t.todo, t.pop))
+    box.exists = box.unseen = box.deleted = box.octets = 0
+
+
+def _clear(txn: Any, key: bytes, tables: Iterable[Any]) -> None:
+    for table in tables:
         cursor = txn.cursor(db=table)
-        if cursor.set_range(box.key):
-            while cursor.key()[:12] == box.key and cursor.delete():
+        if cursor.set_range(key):
+            while cursor.key()[:12] == key and cursor.delete():
                 pass
 
 

@@ -10,7 +10,7 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -43,8 +43,10 @@ from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, path_of, sizes_in
 from fastmail.store.local.shard import SEGMENTS, Shard
 from fastmail.store.local.snapshot import LocalSnapshot
+from fastmail.store.local.together import Line, Together
 
 COPY_TRIES = 40
+ELSEWHERE = ("Other Users/", "Shared/")  # subscriptions in other accounts
 REMEMBERED = 50_000
 AHEAD = 64  # messages that are read ahead at once
 HOUSEKEEPING_DELAY = 0.3
@@ -68,6 +70,7 @@ class LocalStore:
         resolve: Callable[[int], Account | None] | None = None,
         recover: bool = True,
         kind: str = "maildir",
+        shared: bool = False,
     ) -> None:
         self.directory = directory
         self.hub = hub or Hub()
@@ -86,6 +89,7 @@ class LocalStore:
         self._closing = False
         self._maintaining: list[asyncio.Task[None]] = []
         self._helpers = ThreadPoolExecutor(4, thread_name_prefix="store")
+        self.together = Together(self) if shared else None
         self.follower = Follower(self)
         self._holds = Holds(self)
 
@@ -205,6 +209,9 @@ class LocalStore:
             await self.submit(account, apply)
             if self._files(account):
                 await self.help(files.sync_dirs, [os.fsencode(account.root)])
+            if self.together is not None:
+                await self.together.subscribe(account, set(subscribed or names), INBOX, True, keep=True)
+                await self._list(account, names)
         key = self.find(account, INBOX)
         assert key is not None
         self._opened[account.id] = key
@@ -226,7 +233,12 @@ class LocalStore:
         shard = self.shard(account.id)
         with shard.env.read() as txn:
             boxes = LocalSnapshot(txn, shard.tables).boxes(account.id)
-            return Listing(boxes, ops.subscriptions(txn, shard.tables, account.id))
+            subscribed = ops.subscriptions(txn, shard.tables, account.id)
+        if self.together is not None:
+            theirs = self.together.subscribed(account)
+            if theirs is not None:
+                subscribed = theirs | {name for name in subscribed if name.startswith(ELSEWHERE)}
+        return Listing(boxes, subscribed)
 
     async def _look_for_folders(self, account: Account) -> None:
         """Folders that other programs made or removed."""
@@ -239,7 +251,8 @@ class LocalStore:
         shard = self.shard(account.id)
         with shard.env.read() as txn:
             known = {box.name: box for box in ops.boxes(txn, shard.tables, account.id)}
-        fresh = [name for name, age in found.ages.items() if name not in known and age > 2]
+        whole = self.together.listed if self.together is not None else _never
+        fresh = [name for name, age in found.ages.items() if name not in known and (age > 2 or whole(account, name))]
         lost = [box for name, box in known.items() if name != INBOX and name not in found.ages]
         if fresh or lost:
 
@@ -279,7 +292,15 @@ class LocalStore:
                     ops.save(txn, t, box)
 
         await self.submit(account, apply)
+        await self._list(account, missing)
         self._renamed(account)
+
+    async def _list(self, account: Account, names: Iterable[str]) -> None:
+        """Mailboxes that were made, and that another server shall not number in its own way."""
+        for name in names if self.together is not None else ():
+            key = self.find(account, name)
+            if key is not None:
+                await self.follower.sync(account, key, force=True)
 
     async def delete(self, account: Account, name: str) -> None:
         key = self.find(account, name)
@@ -332,6 +353,10 @@ class LocalStore:
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
         await self.submit(account, lambda txn, t: ops.subscribe(txn, t, account.id, name, on))
+        if self.together is not None and not name.startswith(ELSEWHERE):
+            with self.shard(account.id).env.read() as txn:
+                names = ops.subscriptions(txn, self.shard(account.id).tables, account.id)
+            await self.together.subscribe(account, {one for one in names if not one.startswith(ELSEWHERE)}, name, on)
         self._renamed(account)
 
     def _renamed(self, account: Account) -> None:
@@ -417,6 +442,17 @@ class LocalStore:
     async def append(
         self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
     ) -> Appended:
+        if self.together is None:
+            return (await self._append(account, key, messages, claim))[0]
+        words = [word for message in messages for word in message.keywords]
+        async with self.together.giving([(account, key)], words) as lines:
+            result, names = await self._append(account, key, messages, claim)
+            lines += [(key, uid, name[1:]) for uid, name in zip(result.uids, names, strict=True)]
+        return result
+
+    async def _append(
+        self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool
+    ) -> tuple[Appended, list[bytes]]:
         now = int(time.time())
         placed = [await self._place(account, key, message, claim) for message in messages]
         names = [name for _, name in placed]
@@ -426,9 +462,15 @@ class LocalStore:
         self.shard(account.id).arrived([key])
         if any(message.keywords for message in messages):
             self.touch(account, key)
-        return result
+        return result, names
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
+        if self.together is None:
+            return await self._deliver(items, [])
+        async with self.together.giving([(item.account, item.key) for item in items], ()) as lines:
+            return await self._deliver(items, lines)
+
+    async def _deliver(self, items: Sequence[Delivery], lines: list[Line]) -> list[Appended]:
         now = int(time.time())
         groups: dict[int, list[Placed]] = {}
         before: dict[int, Appended] = {}
@@ -447,8 +489,10 @@ class LocalStore:
             for group in groups.values()
         ]
         results = [await waits[0]] if len(waits) == 1 else await asyncio.gather(*waits)
-        for n, group in groups.items():
+        for (n, group), kept in zip(groups.items(), results, strict=True):
             self._shards[n].arrived([item.key for item, _, _ in group])
+            if self.together is not None:
+                lines += [(one[0].key, at.uids[0], one[2][1:]) for one, at in zip(group, kept, strict=True)]
         if len(results) == 1 and not before:
             only: list[Appended] = results[0]
             return only
@@ -486,7 +530,7 @@ class LocalStore:
             return job, content.mark(record)
         root = os.fsencode(self.path(account, key))
         base = self.maker.make(sum(len(chunk) for chunk in message.content), message.size)
-        mtime = message.date if message.dated else -1
+        mtime = message.date  # what any other program takes for its date
         if message.flags or message.keywords or not message.recent or claimed:
             name = base + b":2," + to_info(message.flags, 0).encode()
             return FileJob(root + b"/cur", name, root + b"/tmp/" + base, message.content, mtime), b"c" + name
@@ -513,6 +557,8 @@ class LocalStore:
         keywords: Sequence[bytes],
         unchanged_since: int = ALL_MODSEQ,
     ) -> Stored:
+        if self.together is not None and keywords and mode >= 0:
+            await self.together.keywords(account, key, keywords)
         result: Stored = await self.submit(
             account, lambda txn, t: ops.store(txn, t, key, uids, mode, flags, keywords, unchanged_since)
         )
@@ -523,14 +569,34 @@ class LocalStore:
     async def copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False) -> Copied:
         for attempt in range(COPY_TRIES):
             try:
-                return await self._copy(account, key, uids, target, move)
+                return await self._copy_once(account, key, uids, target, move)
             except SourceMoved:  # by housekeeping, which will commit the new names, or by another program
                 await asyncio.sleep(0.025)
                 if attempt % 8 == 0:
                     await self.follower.sync(account, key, force=True)
-        return await self._copy(account, key, uids, target, move)
+        return await self._copy_once(account, key, uids, target, move)
 
-    async def _copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool) -> Copied:
+    async def _copy_once(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool) -> Copied:
+        if self.together is None:
+            return (await self._copy(account, key, uids, target, move))[0]
+        with self.snapshot(account) as snapshot:
+            names, used = snapshot.keywords(key), 0
+            for page in snapshot.pages(key, uids):
+                for record in page_format.records(page):
+                    used |= record[3] if record[0] in uids else 0
+        words = [name for bit, name in enumerate(names) if used >> bit & 1]
+        async with self.together.giving([(account, target)], words) as lines:
+            result, linked = await self._copy(account, key, uids, target, move)
+            names_of = dict(linked)
+            lines += [
+                (target, uid, names_of[source][1:])
+                for source, uid in zip(result.source, result.target.uids, strict=True)
+            ]
+        return result
+
+    async def _copy(
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool
+    ) -> tuple[Copied, list[tuple[int, bytes]]]:
         with self.snapshot(account) as snapshot:
             source_box, target_box = snapshot.mailbox(key), snapshot.mailbox(target)
             if source_box is None or target_box is None:
@@ -570,7 +636,7 @@ class LocalStore:
             self.touch(account, target)
         if move:
             self.touch(account, key)
-        return result
+        return result, names
 
     async def expunge(self, account: Account, key: bytes, uids: UidSet | None, required: int) -> Expunged:
         result: Expunged = await self.submit(account, lambda txn, t: ops.expunge(txn, t, key, uids, required))
@@ -619,6 +685,12 @@ class LocalStore:
             self._tidying = None
 
     async def _tidy_one(self, account: Account, key: bytes) -> bool:
+        if self.together is None:
+            return await self._tidy_names(account, key)
+        async with self.together.lock(account, self.together.box(account, key)):  # nobody lists while names change
+            return await self._tidy_names(account, key)
+
+    async def _tidy_names(self, account: Account, key: bytes) -> bool:
         shard = self.shard(account.id)
         directory = self.path(account, key)
         self.follower.begin_own(key, directory)
@@ -631,6 +703,10 @@ class LocalStore:
         if done.named or done.unlinked:
             await self.submit(account, lambda txn, t: housekeeping.clear(txn, t, done))
         return bool(done.more)
+
+
+def _never(account: Account, name: str) -> bool:
+    return False
 
 
 def _sizes(base: str) -> tuple[int, int]:

@@ -46,6 +46,7 @@ class Plan:
     new: list[tuple[bytes, bytes]] = field(default_factory=list)  # mark, name
     renamed: list[tuple[int, bytes, bytes]] = field(default_factory=list)  # uid, mark, name
     gone: list[int] = field(default_factory=list)
+    unlisted: list[tuple[int, bytes]] = field(default_factory=list)  # uid, base, that a shared list is to get
     fresh: bool = False
     news: frozenset[bytes] = frozenset()  # names of others that new/ had
     pending: bool = False  # files that may be deliveries under way were passed over: look again next time
@@ -76,8 +77,17 @@ def listing(directory: str, sub: str) -> list[bytes]:
         return []
 
 
-def look(read: Read, t: Tables, box: Mailbox, directory: str, maker: NameMaker) -> Plan:
-    """Compare the directories with the index; costs nothing more than a listing of new/ when cur/ did not change."""
+def look(
+    read: Read,
+    t: Tables,
+    box: Mailbox,
+    directory: str,
+    maker: NameMaker,
+    listed: foreign.Control | None = None,
+    whole: bool = False,
+) -> Plan:
+    """Compare the directories with the index. ``listed``: what a shared list of UIDs has (the ``whole`` of it, or what
+    is new there): a message that it names otherwise than the index is gone, and new."""
     found: dict[bytes, tuple[bytes, bytes]] = {}
     for mark, sub in ((b"n", "new"), (b"c", "cur")):
         for name in listing(directory, sub):
@@ -87,10 +97,18 @@ def look(read: Read, t: Tables, box: Mailbox, directory: str, maker: NameMaker) 
     plan.news = frozenset(name for mark, name in found.values() if mark == b"n" and not maker.under_way(name))
     for base, (mark, name) in found.items():
         entry = known.get(base)
+        if listed is not None and entry is not None:
+            uid = listed.uids.get(base, 0)
+            if whole and not uid and entry[0] >= listed.uidnext:
+                plan.unlisted.append((entry[0], base))
+            elif uid != entry[0] and (uid or whole):
+                plan.gone.append(entry[0])
+                entry = None
         if entry is None:
             if base in trash:
                 continue
-            if maker.under_way(name) and age_of(directory, mark + name) < (FIRST_LOOK if plan.fresh else UNDER_WAY):
+            own = maker.under_way(name) and (listed is None or base not in listed.uids)
+            if own and age_of(directory, mark + name) < (FIRST_LOOK if plan.fresh else UNDER_WAY):
                 plan.pending = True
             else:
                 plan.new.append((mark, name))
@@ -99,10 +117,27 @@ def look(read: Read, t: Tables, box: Mailbox, directory: str, maker: NameMaker) 
     missing = [(base, entry) for base, entry in known.items() if base not in found and entry[0] not in todo]
     if missing:
         again = {base_of(n) for sub in ("new", "cur") for n in listing(directory, sub)}
-        plan.gone = sorted(uid for base, (uid, _) in missing if base not in again)
-        plan.pending = plan.pending or len(plan.gone) < len(missing)  # renamed just now, or taken in by another worker
+        lost = sorted(uid for base, (uid, _) in missing if base not in again)
+        plan.gone += lost
+        plan.pending = plan.pending or len(lost) < len(missing)  # renamed just now, or taken in by another worker
+    plan.gone.sort()
     plan.new.sort(key=lambda item: arrival_order(item[1]))
     return plan
+
+
+def assign(plan: Plan, listed: foreign.Control, uidnext: int) -> list[tuple[int, bytes]]:
+    """Give UIDs to new files that a shared list does not name, or names too late for an index that is at ``uidnext``;
+    the lines that it has to get."""
+    lines = sorted(plan.unlisted)
+    following = max(listed.uidnext, uidnext, lines[-1][0] + 1 if lines else 0)
+    for _, name in plan.new:
+        base = base_of(name)
+        if listed.uids.get(base, 0) < uidnext:
+            listed.uids[base] = following
+            lines.append((following, base))
+            following += 1
+    listed.uidnext = following
+    return lines
 
 
 def drop_cut_short(account: Account, directory: str, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -1,0 +1,363 @@
+"""Maildirs that Dovecot serves at the same time (``[store] shared = "dovecot"``): ``dovecot-uidlist``,
+``dovecot-keywords`` and ``subscriptions`` say what is true, and are read and written under Dovecot's own locks.
+
+Every UID is given while ``dovecot-uidlist.lock`` is held, in this order: what the list names and the index has not is
+taken in; files are put in place, synced, and recorded in the index; their lines are added to the list and synced; only
+then anything is answered. After a crash in between, the list decides: a message that it does not name gets a line, one
+that it names otherwise gets that UID. Directories are listed, and files renamed, under that lock only, because a
+listing can miss a file that is renamed meanwhile. A keyword has its letter in the file before a message has it. Nothing
+is removed from the list; Dovecot compacts it. When its UIDVALIDITY is another one, the index of that mailbox is made
+anew.
+
+Fails with StorageFailed when a lock is not to be had in time.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fastmail.durable import dotlock
+from fastmail.durable.replace import make_directories, replace_file, sync_directory
+from fastmail.model.errors import NoSuchMailbox, StorageFailed
+from fastmail.model.flags import LETTERED_KEYWORDS
+from fastmail.store.interface import Account, Mailbox
+from fastmail.store.local import foreign, ops
+from fastmail.store.local.folders import control_directory
+from fastmail.store.local.layout import Tables
+from fastmail.store.local.names import base_of
+from fastmail.telemetry import log
+
+if TYPE_CHECKING:
+    from fastmail.store.local.store import LocalStore
+
+PATIENCE = 90.0  # s to wait for a lock; Dovecot gives up after 120
+PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+UIDLIST, KEYWORDS, SUBSCRIPTIONS = "dovecot-uidlist", "dovecot-keywords", "subscriptions"
+Stamp = tuple[int, int, int]  # inode, size, mtime in ns
+NONE: Stamp = (0, 0, 0)
+Line = tuple[bytes, int, bytes]  # mailbox, UID, file name
+
+
+@dataclass(slots=True)
+class Known:
+    """What was read of a mailbox's files. ``offset``: how much of the list was taken in."""
+
+    uidlist: Stamp = NONE
+    offset: int = 0
+    uidvalidity: int = 0
+    uidnext: int = 1
+    keywords: Stamp = NONE
+
+
+def stamp(path: str) -> Stamp:
+    """What changes with a file; NONE when it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return NONE
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class Together:
+    """One in each LocalStore that shares its Maildirs."""
+
+    def __init__(self, store: "LocalStore") -> None:
+        self._store = store
+        self._known: dict[bytes, Known] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._subscribed: dict[int, tuple[Stamp, set[str]]] = {}
+
+    # ---------------------------------------------------------------- locks
+
+    @asynccontextmanager
+    async def _locked(self, path: str) -> AsyncIterator[None]:
+        """Hold ``path``.lock: in this process, and on the disk."""
+        store, path = self._store, path + ".lock"
+        own = self._locks.setdefault(path, asyncio.Lock())
+        try:
+            async with own:
+                end = time.monotonic() + PATIENCE
+                tries = 0
+                while not await store.help(_take, path):
+                    if time.monotonic() > end:
+                        raise StorageFailed(f"{path}: another program does not let go of it")
+                    await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+                    tries += 1
+                toucher = store.loop.create_task(_keep(path))
+                try:
+                    yield
+                finally:
+                    toucher.cancel()
+                    await store.help(dotlock.drop, path)
+        finally:
+            if not own.locked():
+                self._locks.pop(path, None)
+
+    @asynccontextmanager
+    async def lock(self, account: Account, box: Mailbox) -> AsyncIterator[None]:
+        """Hold the list of a mailbox, so that UIDs can be given there."""
+        async with self._locked(os.path.join(control_directory(account, box.name), UIDLIST)):
+            yield
+
+    @asynccontextmanager
+    async def giving(self, boxes: Iterable[tuple[Account, bytes]], words: Sequence[bytes]) -> AsyncIterator[list[Line]]:
+        """Hold the lists of mailboxes while they get messages, with these keywords; what the caller adds to the list
+        that it is given are the lines for them."""
+        lines: list[Line] = []
+        wanted = {key: account for account, key in boxes}
+        floors: dict[bytes, int] = {}
+        rows: dict[bytes, Mailbox] = {}
+        async with AsyncExitStack() as stack:
+            for key, account in sorted(wanted.items()):  # everybody in the same order
+                rows[key] = box = self.box(account, key)
+                await stack.enter_async_context(self.lock(account, box))
+            for key, account in wanted.items():
+                box = rows[key]
+                known = self._known.get(key)
+                if known is None or known.uidlist == NONE or not self.same(account, box):
+                    await self._store.follower.sync(account, key, force=True, held=True)
+                if words:
+                    await self._keywords(account, key, words)
+                floors[key] = self._known[key].uidnext
+            yield lines
+            for key, account in wanted.items():
+                mine = [(uid, base_of(name)) for at, uid, name in lines if at == key and uid >= floors[key]]
+                if mine:
+                    await self.write(account, rows[key], sorted(mine))
+
+    def box(self, account: Account, key: bytes) -> Mailbox:
+        """Its row now."""
+        with self._store.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+        if box is None:
+            raise NoSuchMailbox("mailbox is gone")
+        return box
+
+    # ---------------------------------------------------------------- the list of UIDs
+
+    def same(self, account: Account, box: Mailbox) -> bool:
+        """Are the files as they were when all of them was taken in?"""
+        known = self._known.get(box.key)
+        place = control_directory(account, box.name)
+        return (
+            known is not None
+            and stamp(os.path.join(place, UIDLIST)) == known.uidlist
+            and stamp(os.path.join(place, KEYWORDS)) == known.keywords
+        )
+
+    async def read(self, account: Account, key: bytes) -> tuple[foreign.Control, bool]:
+        """What the list names that was not taken in yet, and whether that is the whole list. Under the lock. When it
+        has another UIDVALIDITY than the index, the index forgets its messages first."""
+        store, box = self._store, self.box(account, key)
+        known = self._known.setdefault(key, Known())
+        place = control_directory(account, box.name)
+        found, whole = await store.help(_read, os.path.join(place, UIDLIST), known)
+        if found is None:  # none, or damaged: ours is right
+            found = await store.help(self._write_all, account, box, known)
+            whole = True
+        if box.generation and found.uidvalidity != box.uidvalidity:
+            log.event("store.renumbered", "warning", mailbox=place, uidvalidity=found.uidvalidity)
+            validity = found.uidvalidity
+            await store.submit(account, lambda txn, t: _renumber(txn, t, key, validity))
+            known.uidlist = known.keywords = NONE
+            again, whole = await store.help(_read, os.path.join(place, UIDLIST), known)
+            found = again or found
+        await self._keywords(account, key, ())
+        return found, whole
+
+    def _write_all(self, account: Account, box: Mailbox, known: Known) -> foreign.Control:
+        """A list of what the index knows, or, of a mailbox that is new to it, another server's files."""
+        place = control_directory(account, box.name)
+        make_directories(place)
+        found = foreign.read_control(place) if not box.generation else foreign.Control()
+        if found.uidvalidity:
+            kept = [foreign.Kept(uid, base, *found.pop3.get(base, (0, b""))) for base, uid in found.uids.items()]
+        else:
+            found.uidvalidity, found.uidnext = box.uidvalidity, box.uidnext
+            kept = self._kept(account, box)
+            found.uids = {one.base: one.uid for one in kept}
+        kept.sort(key=lambda one: one.uid)
+        data = foreign.uidlist(found.uidvalidity, found.uidnext, foreign.guid_of(place), kept)
+        replace_file(os.path.join(place, UIDLIST), data, like=place)
+        known.uidvalidity, known.uidnext, known.offset = found.uidvalidity, found.uidnext, len(data)
+        known.uidlist = stamp(os.path.join(place, UIDLIST))
+        return found
+
+    def _kept(self, account: Account, box: Mailbox) -> list[foreign.Kept]:
+        with self._store.snapshot(account) as snapshot:
+            pop3 = snapshot.pop3(box.key)
+            return [
+                foreign.Kept(uid, base_of(marked[1:]), *pop3.get(uid, (0, b"")))
+                for uid, marked in snapshot.files(box.key)
+            ]
+
+    async def write(self, account: Account, box: Mailbox, lines: Sequence[tuple[int, bytes]]) -> None:
+        """Add (UID, base name) to the list, in order; they are on the disk when it returns. Under the lock."""
+        path = os.path.join(control_directory(account, box.name), UIDLIST)
+        known = self._known[box.key]
+        data = b"".join(b"%d :%b\n" % line for line in lines)
+        known.uidlist = await self._store.help(_append, path, data)
+        known.offset = known.uidlist[1]
+        known.uidnext = lines[-1][0] + 1
+
+    def listed(self, account: Account, name: str) -> bool:
+        """Has a mailbox a list? Then it was made as a whole, by whomever."""
+        return stamp(os.path.join(control_directory(account, name), UIDLIST)) != NONE
+
+    def taken_in(self, account: Account, box: Mailbox) -> None:
+        """Everything that the list names is in the index. Under the lock."""
+        known = self._known[box.key]
+        known.uidlist = stamp(os.path.join(control_directory(account, box.name), UIDLIST))
+        if len(self._known) > 100_000:
+            self._known.pop(next(iter(self._known)))
+
+    # ---------------------------------------------------------------- keywords
+
+    async def keywords(self, account: Account, key: bytes, words: Sequence[bytes]) -> None:
+        """See to it that the keywords have letters."""
+        with self._store.snapshot(account) as snapshot:
+            there = {word.lower() for word in snapshot.keywords(key)}
+        if any(word.lower() not in there for word in words):
+            async with self.lock(account, self.box(account, key)):
+                await self._keywords(account, key, words)
+
+    async def _keywords(self, account: Account, key: bytes, words: Sequence[bytes]) -> None:
+        """The same under the lock; what Dovecot named since comes into the index."""
+        store, box = self._store, self.box(account, key)
+        place = control_directory(account, box.name)
+        path = os.path.join(place, KEYWORDS)
+        known = self._known.setdefault(key, Known())
+        now = await store.help(stamp, path)
+        with store.snapshot(account) as snapshot:
+            ours = snapshot.keywords(key)
+        if now == known.keywords and now != NONE and not words:
+            return
+        theirs = await store.help(foreign.read_keywords, place)
+        merged = _merge(ours, theirs, words)
+        if merged != ours:
+            value = b"\0".join(merged)
+            await store.submit(account, lambda txn, t: txn.put(key, value, db=t.kw))
+        if merged[:LETTERED_KEYWORDS] != theirs:
+            await store.help(_write_keywords, path, merged[:LETTERED_KEYWORDS])
+        known.keywords = await store.help(stamp, path)
+
+    # ---------------------------------------------------------------- subscriptions
+
+    def subscribed(self, account: Account) -> set[str] | None:
+        """What Dovecot's file says; None when there is none."""
+        path = os.path.join(account.control or account.root, SUBSCRIPTIONS)
+        now = stamp(path)
+        if now == NONE:
+            return None
+        known = self._subscribed.get(account.id)
+        if known is None or known[0] != now:
+            if len(self._subscribed) > 10_000:
+                self._subscribed.clear()
+            known = self._subscribed[account.id] = now, set(foreign.read_subscriptions(account) or ())
+        return known[1]
+
+    async def subscribe(self, account: Account, names: set[str], name: str, on: bool, keep: bool = False) -> None:
+        """Write a change into the file; ``names``: what to begin with where there is none. ``keep``: not where there
+        is one."""
+        place = account.control or account.root
+        async with self._locked(os.path.join(place, SUBSCRIPTIONS)):
+            there = self.subscribed(account)
+            if there is not None and keep:
+                return
+            now = set(names if there is None else there)
+            now = now | {name} if on else now - {name}
+            data = foreign.subscription_file(account, now)
+            await self._store.help(partial(replace_file, os.path.join(place, SUBSCRIPTIONS), data, like=place))
+
+
+def _take(path: str) -> bool:
+    try:
+        return dotlock.take(path)
+    except FileNotFoundError:
+        make_directories(os.path.dirname(path))
+        return dotlock.take(path)
+
+
+async def _keep(path: str) -> None:
+    while True:
+        await asyncio.sleep(dotlock.TOUCH)
+        dotlock.touch(path)
+
+
+def _read(path: str, known: Known) -> tuple[foreign.Control | None, bool]:
+    """What a list has behind what is known of it, and whether that is all of it. None when it is missing or damaged."""
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            goes_on = status.st_ino == known.uidlist[0] and status.st_size >= known.offset > 0
+            if goes_on:
+                file.seek(known.offset)
+            data = file.read(foreign.LARGEST)
+    except OSError:
+        return None, True
+    if not data.endswith(b"\n") and (data or not goes_on):
+        return None, True
+    head = b"3 V%d N%d\n" % (known.uidvalidity, known.uidnext) if goes_on else b""
+    found = foreign.parse_uidlist(head + data)
+    if found is None or (goes_on and found.uids and min(found.uids.values()) < known.uidnext):
+        return None, True
+    known.offset = status.st_size
+    known.uidvalidity, known.uidnext = found.uidvalidity, found.uidnext
+    return found, not goes_on
+
+
+def _append(path: str, data: bytes) -> Stamp:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fdatasync(descriptor)
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _merge(ours: Sequence[bytes], theirs: Sequence[bytes], words: Sequence[bytes]) -> list[bytes]:
+    """Names of the bits: what Dovecot names is so, ours and then new ones behind it."""
+    merged = list(ours)
+    for bit, word in enumerate(theirs):
+        if bit >= len(merged):
+            merged.append(word)
+        elif merged[bit].lower() != word.lower():
+            displaced, merged[bit] = merged[bit], word
+            if not displaced.startswith(b"unknown-"):
+                log.event("store.keyword", "warning", was=displaced.decode("latin-1"), now=word.decode("latin-1"))
+    known = {word.lower() for word in merged}
+    for word in words:
+        if word.lower() not in known:
+            known.add(word.lower())
+            merged.append(word)
+    return merged
+
+
+def _write_keywords(path: str, words: Sequence[bytes]) -> None:
+    """Dovecot reads the file again when its time, in seconds, is another one."""
+    before = stamp(path)[2]
+    replace_file(path, foreign.keyword_file(words), like=os.path.dirname(path))
+    after = os.stat(path).st_mtime_ns
+    if before and after // 10**9 <= before // 10**9:
+        later = (before // 10**9 + 1) * 10**9
+        os.utime(path, ns=(later, later))
+        sync_directory(os.path.dirname(path))
+
+
+def _renumber(txn: Any, t: Tables, key: bytes, uidvalidity: int) -> bytes:
+    """Forget the messages of a mailbox, whose files stay: they get new UIDs."""
+    box = ops.load(txn, t, key)
+    ops.forget_messages(txn, t, box)
+    txn.delete(key, db=t.kw)
+    box.uidvalidity, box.uidnext, box.recent_from, box.generation = uidvalidity, 1, 1, 0
+    box.modseq += 1
+    ops.save(txn, t, box)
+    return key
