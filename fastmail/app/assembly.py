@@ -16,6 +16,7 @@ from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
 from fastmail.directory import external, sources
 from fastmail.directory.interface import AccountRecord
+from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
 from fastmail.dns.resolver import Resolver
 from fastmail.imap import session as imap
@@ -59,7 +60,16 @@ NO_INSTANCE = "00000000"
 
 def maildir_template(config: Config) -> str:
     """The absolute Maildir template."""
-    return os.path.join(config.server.data_dir, config.store.maildir)
+    return _absolute(config, config.store.maildir)
+
+
+def control_template(config: Config) -> str:
+    """The same for the control files of the server before; empty where they are in the Maildirs."""
+    return _absolute(config, config.store.control) if config.store.control else ""
+
+
+def _absolute(config: Config, template: str) -> str:
+    return template if template.startswith("{home}") else os.path.join(config.server.data_dir, template)
 
 
 def limits(config: Config) -> Limits:
@@ -141,12 +151,11 @@ class Assembly:
         )
         quota = Quota(config.limits.quota_storage, config.limits.quota_messages, config.limits.quota_mailboxes)
         self.filler = Filler(FullText(config.server.data_dir), self.store)
-        control = os.path.join(config.server.data_dir, config.store.control) if config.store.control else ""
         self.deliverer = Deliverer(
             self.directory,
             self.store,
             config.server.hostname,
-            Mail(maildir_template(config), control, config.store.layout, config.store.utf8_names),
+            Mail(maildir_template(config), control_template(config), config.store.layout, config.store.utf8_names),
             quota,
         )
         relay = config.relay
@@ -172,6 +181,10 @@ class Assembly:
         self.runner: Runner | None = None
         self.bans: Bans | None = None
         self.followed: external.Follower | None = None
+        self.live: Live | None = None
+        finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes)
+        if finder is not None:
+            self.live = self.directory.live = Live(self.directory, finder, config.directory.sql_every)
         self.verifier = Verifier(
             self.directory,
             max(1, config.auth.threads),
@@ -191,7 +204,8 @@ class Assembly:
 
     def follow_accounts(self) -> None:
         """Take in the accounts that another program keeps, from this process; only one may."""
-        source = sources.source(self.config.directory, self.config.auth.default_domain, self.config.base)
+        config = self.config
+        source = sources.source(config.directory, config.auth.default_domain, config.base, config.store.homes)
         if source is not None:
             self.followed = external.Follower(self.directory, source)
             self.followed.start()
@@ -225,6 +239,8 @@ class Assembly:
     async def close(self) -> None:
         if self.followed is not None:
             await self.followed.close()
+        if self.live is not None:
+            await self.live.close()
         await self.filler.close()
         if self.runner is not None:
             await self.runner.close()

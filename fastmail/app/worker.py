@@ -16,7 +16,7 @@ from functools import partial
 
 import uvloop
 
-from fastmail.app.assembly import Assembly, maildir_template
+from fastmail.app.assembly import Assembly, control_template, maildir_template
 from fastmail.app.confine import confine
 from fastmail.config.settings import Config
 from fastmail.durable import env
@@ -69,10 +69,11 @@ def _confine(config: Config, number: int, workers: int) -> None:
     programs = number == workers - 1 and any(" pipe:" in route.lower() for route in config.relay.routes)
     why = "it runs programs ([relay] routes)" if programs else ""
     if not why:
-        control = os.path.join(config.server.data_dir, config.store.control) if config.store.control else ""
-        mail = [template.partition("{")[0] for template in (maildir_template(config), control) if template]
+        templates = maildir_template(config), control_template(config)
+        mail = [path for path in (template.partition("{")[0] for template in templates) if path]
         mail = [path if os.path.isdir(path) else os.path.dirname(path) for path in mail]
         places = [config.server.data_dir, config.server.run_dir]
+        mail += [config.store.homes] if config.store.homes else []
         places += [path for path in mail if not path.startswith(config.server.data_dir + "/")]
         if config.directory.sql.startswith("sqlite:"):  # readers of a database write beside it
             places.append(os.path.dirname(os.path.join(config.base, config.directory.sql.removeprefix("sqlite:"))))

@@ -114,12 +114,12 @@ class Verifier:
                 count("auth.failed")
                 return None
             claim = sasl.Verified(login)
-        record = self._directory.account(self._address(claim.login))
+        record = self._directory.account(await self._directory.freshen(self._address(claim.login)))
         return record if record is not None and record.enabled else None
 
     async def check(self, login: str, password: bytes) -> AccountRecord | None:
         """The account, or None; TemporaryError when too many logins wait."""
-        address = self._address(login)
+        address = await self._directory.freshen(self._address(login))
         record = self._directory.account(address)
         if record is not None and not record.enabled:
             record = None

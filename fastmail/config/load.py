@@ -137,7 +137,7 @@ def _finish(config: Config, text: str, path: str) -> None:
     if config.directory.sql.startswith("sqlite:"):
         config.directory.sql = "sqlite:" + os.path.join(base, config.directory.sql.removeprefix("sqlite:"))
     try:
-        sources.source(config.directory, config.auth.default_domain, base)
+        sources.source(config.directory, config.auth.default_domain, base, config.store.homes)
     except ConfigError as error:
         problem("directory", str(error).partition(" ")[0], str(error))
     if config.directory.passwd_file:
@@ -156,10 +156,12 @@ def _finish(config: Config, text: str, path: str) -> None:
         problem("store", "shards", "shards must be 1 to 64")
     template = config.store.maildir
     try:
-        template.format(domain="d", user="u")
+        (template + config.store.control).format(domain="d", user="u", home="h")
     except (KeyError, IndexError, ValueError):
-        problem("store", "maildir", "the template may use {domain} and {user} only")
-    if "{user}" not in template:
+        problem("store", "maildir", "the template may use {domain}, {user} and {home} only")
+    if "{home}" in template + config.store.control and not config.store.homes.startswith("/"):
+        problem("store", "maildir", "{home} needs [store] homes, the absolute path of the directory with the homes")
+    if "{user}" not in template and "{home}" not in template:
         problem("store", "maildir", "the template needs {user}, or accounts would share a Maildir")
     if config.store.prefix and not config.store.prefix.endswith(config.store.separator):
         problem("store", "prefix", f'prefix must end with the separator "{config.store.separator}"')

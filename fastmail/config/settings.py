@@ -113,7 +113,21 @@ class Directory:
         "SELECT username, password, quota FROM mailbox WHERE active.",
     )
     sql_aliases: str = _s("", "A query for address and targets (commas between several). Empty: aliases are kept here.")
-    sql_every: float = _s(30.0, "Time between two looks, at a database or by LDAP.", "time")
+    sql_password_query: str = _s(
+        "",
+        "Or, in place of sql_accounts, Dovecot's own queries with its variables (%u, %{user | domain}), asked for each "
+        "user who logs in or gets mail: password_query, as in dovecot-sql.conf.ext or in passdb sql.",
+    )
+    sql_user_query: str = _s("", "user_query: home, mail and quota_rule or quota_storage_size count.")
+    sql_iterate_query: str = _s(
+        "", "iterate_query: names everybody, so that accounts are known, and disabled, before they are asked for."
+    )
+    sql_scheme: str = _s("CRYPT", "default_pass_scheme: of passwords without {SCHEME}.")
+    sql_every: float = _s(
+        30.0,
+        "Time between two looks, at a database or by LDAP, and how long an answer to sql_password_query counts.",
+        "time",
+    )
     ldap: str = _s(
         "", 'Or an LDAP directory: "ldaps://host" or "ldap://host" with STARTTLS (pip install "fastmail[ldap]").'
     )
@@ -156,6 +170,11 @@ class Store:
         'under its locks (docs/migration.md). "none": only programs that deliver, read or change files do.',
     )
     maildir: str = _s("mail/{domain}/{user}", "Each account's Maildir; under data_dir unless absolute.")
+    homes: str = _s(
+        "",
+        "Directory below which the homes of users lie, where the source of accounts says them: {home} may be used in "
+        "maildir then, and what the source says of their mail counts.",
+    )
     shards: int = _s(1, "Index environments; fixed once there is mail.")
     index_map_size: int = _s(64 << 30, "Largest size of one index environment (address space, not disk).", "size")
     search_index: bool = _s(

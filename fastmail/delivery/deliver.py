@@ -15,7 +15,7 @@ from fastmail._core import mime
 from fastmail.delivery.history import History
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.message import submitted, trace
-from fastmail.model.errors import ClientError, MailError, OverQuota, StorageFull
+from fastmail.model.errors import ClientError, MailError, OverQuota, StorageFull, TemporaryError
 from fastmail.model.quota import NO_QUOTA, Quota
 from fastmail.queue.model import Rcpt
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Store
@@ -98,8 +98,8 @@ def note_accepted(
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """Where accounts keep mail: the Maildir path with {domain} and {user}, the same for the control files of the server
-    before, and how folders lie there (store.interface.Account)."""
+    """Where accounts keep mail: the Maildir path with {domain}, {user} and {home}, the same for the control files of
+    the server before, and how folders lie there (store.interface.Account)."""
 
     maildir: str
     control: str = ""
@@ -108,8 +108,11 @@ class Mail:
 
     def account(self, record: AccountRecord, quota: Quota) -> Account:
         user, _, domain = record.address.rpartition("@")
-        root, control = (path.format(domain=domain, user=user) for path in (self.maildir, self.control))
-        return Account(record.id, record.address, root, quota, control, self.layout, self.utf8)
+        if "{home}" in self.maildir and not record.home and not record.maildir:
+            raise TemporaryError(f"{record.address}: whoever keeps the account does not say where its home is")
+        names = {"domain": domain, "user": user, "home": record.home}
+        root, control = self.maildir.format(**names), self.control.format(**names)
+        return Account(record.id, record.address, record.maildir or root, quota, control, self.layout, self.utf8)
 
 
 class Deliverer:
@@ -129,17 +132,17 @@ class Deliverer:
         self._quota = quota
         self.history: History | None = None
         self._mail = mail
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, tuple[AccountRecord, Account]] = {}
 
     def account(self, record: AccountRecord) -> Account:
         """Where the account's mail lies."""
         known = self._accounts.get(record.address)
-        quota = record.quota.over(self._quota)
-        if known is not None and known.id == record.id and known.quota == quota:
-            return known
+        if known is not None and (known[0] is record or known[0] == record):
+            return known[1]
         if len(self._accounts) > REMEMBERED:
             self._accounts.clear()
-        self._accounts[record.address] = account = self._mail.account(record, quota)
+        account = self._mail.account(record, record.quota.over(self._quota))
+        self._accounts[record.address] = record, account
         return account
 
     def account_by_id(self, number: int) -> Account | None:

@@ -10,30 +10,20 @@ temporary failure: an outage is never "no such user".
 import asyncio
 import os
 import re
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import parse_qs, unquote, urlsplit
 
+from fastmail.directory.database import Database, Unreadable
+from fastmail.directory.interface import AccountRecord, Line
 from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
-from fastmail.model.errors import ClientError, ConfigError, TemporaryError
+from fastmail.model.errors import ClientError, ConfigError
 from fastmail.model.quota import Quota
 from fastmail.telemetry import log
 
 LOOK = 2.0  # s between two looks at a file's times
-PATIENCE = 20.0  # s that a database may take
 _QUOTA = re.compile(r"(?:userdb_)?quota_rule\d*=\*:(?:.*?)storage=(\d+)([KMGT]?)", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One account of the source."""
-
-    address: str
-    password: str
-    quota: Quota | None = None
 
 
 @dataclass(slots=True)
@@ -42,10 +32,6 @@ class Content:
 
     lines: dict[str, Line] = field(default_factory=dict)
     aliases: dict[str, list[str]] | None = None
-
-
-class Unreadable(TemporaryError):
-    """The source is not there, or not what it should be."""
 
 
 class Source(Protocol):
@@ -59,29 +45,57 @@ class Source(Protocol):
         ...
 
 
-def make_line(user: str, password: str, domain: str, quota: Quota | None) -> Line | None:
-    """One account; None for what is no address, and ``domain`` where there is none."""
+def make_line(
+    user: str, password: str, domain: str, quota: Quota | None, home: str = "", mail: str = "", homes: str = ""
+) -> Line | None:
+    """One account; None for what is no address, and ``domain`` where there is none. ``mail``: as Dovecot says it,
+    "maildir:~/Maildir". Home and mail count below ``homes`` only: Unreadable for others, not there without it."""
     try:
         address = str(account_address(user if "@" in user else f"{user}@{domain}"))
     except ClientError:
         log.event("directory.line", "warning", user=user, why="no usable address")
         return None
-    return Line(address, password if password.startswith("{") else "{CRYPT}" + password, quota)
+    path = mail.removeprefix("maildir:").partition(":")[0]
+    path = path.replace("%h", home).replace("%{home}", home)
+    if path.startswith("~/"):
+        path = home + path[1:]
+    if not homes:
+        home = path = ""
+    for place in (home, path):
+        if place and not os.path.normpath(place).startswith(homes.rstrip("/") + "/"):
+            raise Unreadable(f"{address}: {place} is not below {homes} ([store] homes)")
+    stored = password if password.startswith("{") else "{CRYPT}" + password
+    return Line(address, stored, quota, home.rstrip("/"), path.rstrip("/") if path.startswith("/") else "")
 
 
-def parse(text: str, domain: str) -> Iterator[Line]:
+def parse_quota(rule: Any) -> Quota | None:
+    """Dovecot's quota_rule ("*:storage=1G", in KiB without a unit; "*:bytes=1048576") or quota_storage_size ("1G", in
+    octets without one). None where it says nothing."""
+    text = str(rule or "").strip()
+    found = _QUOTA.search("quota_rule=" + text) if "=" in text else None
+    if found is not None:
+        return Quota(_octets(found.group(1), found.group(2) or "K"))
+    found = re.search(r"(?:^\*:.*bytes=|^)(\d+) *([KMGT]?)B?$", text, re.IGNORECASE)
+    return Quota(_octets(found.group(1), found.group(2))) if found is not None else None
+
+
+def _octets(number: str, unit: str) -> int:
+    return int(number) * int(1024 ** (" KMGT".index(unit.upper()) if unit else 0))
+
+
+def parse(text: str, domain: str, homes: str = "") -> Iterator[Line]:
     """``user:{SCHEME}hash:uid:gid:gecos:home:shell:extra``; users without an @ get ``domain``. Lines that are no
     accounts are left out."""
     for line in text.splitlines():
-        fields = line.split(":", 7)
-        if not line.strip() or line.startswith("#") or len(fields) < 2 or not fields[0].strip():
+        fields = [*line.split(":", 7), *[""] * 7]
+        if not line.strip() or line.startswith("#") or line.count(":") < 1 or not fields[0].strip():
             continue
-        found = _QUOTA.search(fields[7]) if len(fields) > 7 else None
-        quota = None
-        if found is not None:
-            unit = "KMGT".find((found.group(2) or "K").upper()) + 1
-            quota = Quota(int(found.group(1)) * 1024**unit)
-        made = make_line(fields[0].strip().lower(), fields[1], domain, quota)
+        found = _QUOTA.search(fields[7])
+        quota = Quota(_octets(found.group(1), found.group(2) or "K")) if found is not None else None
+        extra = dict(word.partition("=")[::2] for word in fields[7].split())
+        home = extra.get("userdb_home") or fields[5]
+        mail = extra.get("userdb_mail", "")
+        made = make_line(fields[0].strip().lower(), fields[1], domain, quota, home, mail, homes)
         if made is not None:
             yield made
 
@@ -91,9 +105,9 @@ class PasswdFile:
 
     every = LOOK
 
-    def __init__(self, path: str, domain: str) -> None:
+    def __init__(self, path: str, domain: str, homes: str = "") -> None:
         self.name = path
-        self._domain = domain
+        self._domain, self._homes = domain, homes
         self._state: tuple[int, int, int] | None = None
 
     async def read(self) -> Content | None:
@@ -106,7 +120,7 @@ class PasswdFile:
             if state == self._state:
                 return None
             with open(self.name, encoding="utf-8") as file:
-                lines = {line.address: line for line in parse(file.read(), self._domain)}
+                lines = {line.address: line for line in parse(file.read(), self._domain, self._homes)}
         except (OSError, UnicodeDecodeError) as error:
             raise Unreadable(str(error)) from None
         if lines:
@@ -115,31 +129,23 @@ class PasswdFile:
 
 
 class Sql:
-    """Tables of PostgreSQL (asyncpg), MySQL and MariaDB (PyMySQL) or SQLite. ``accounts`` selects address, password
-    and, if there is a third column, quota in octets; ``aliases`` selects address and targets, several rows or commas
-    for several targets."""
+    """Tables of a database. ``accounts`` selects address, password and, if there is a third column, quota in octets;
+    ``aliases`` selects address and targets, several rows or commas for several targets."""
 
     def __init__(self, url: str, accounts: str, aliases: str, domain: str, every: float) -> None:
-        self._url, self._accounts, self._aliases = url, accounts, aliases
+        self._database = Database(url)
+        self._statements = [accounts, aliases] if aliases else [accounts]
         self._domain = domain
         self.every = every
-        self.name = re.sub(r"//[^@/]*@", "//", url)
+        self.name = self._database.name
         self._said: Content | None = None
-        if not url.startswith(("postgresql://", "postgres://", "mysql://", "sqlite:")):
-            raise ConfigError(
-                'sql must be "postgresql://user:password@host/database", "mysql://user:password@host/database" or '
-                '"sqlite:file"'
-            )
         if not accounts:
             raise ConfigError("sql_accounts is needed: a query for address and password")
 
     async def read(self) -> Content | None:
-        loop = asyncio.get_running_loop()
-        if self._url.startswith("mysql:"):
-            rows, names = await loop.run_in_executor(None, self._mysql)
-        else:
-            rows, names = await (self._sqlite() if self._url.startswith("sqlite:") else self._postgresql())
-        return await loop.run_in_executor(None, self._content, rows, names)
+        tables = await self._database.select(self._statements)
+        names = tables[1].rows if len(tables) > 1 else None
+        return await asyncio.get_running_loop().run_in_executor(None, self._content, tables[0].rows, names)
 
     def _content(self, rows: Sequence[Any], names: Sequence[Any] | None) -> Content | None:
         """Off the loop: there may be a hundred thousand."""
@@ -161,70 +167,6 @@ class Sql:
             return None
         self._said = out
         return out
-
-    async def _sqlite(self) -> tuple[Sequence[Any], Sequence[Any] | None]:
-        def ask() -> tuple[Sequence[Any], Sequence[Any] | None]:
-            path = self._url.removeprefix("sqlite:")
-            try:
-                base = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)
-                try:
-                    rows = base.execute(self._accounts).fetchall()
-                    return rows, base.execute(self._aliases).fetchall() if self._aliases else None
-                finally:
-                    base.close()
-            except sqlite3.Error as error:
-                raise Unreadable(str(error)) from None
-
-        return await asyncio.get_running_loop().run_in_executor(None, ask)
-
-    def _mysql(self) -> tuple[Sequence[Any], Sequence[Any] | None]:
-        try:
-            import pymysql
-        except ImportError:
-            raise Unreadable("PyMySQL is not installed: pip install 'fastmail[mysql]'") from None
-        place = urlsplit(self._url)
-        socket = parse_qs(place.query).get("unix_socket", [""])[0]
-        try:
-            base = pymysql.connect(
-                host=place.hostname or "localhost",
-                port=place.port or 3306,
-                unix_socket=socket or None,
-                user=unquote(place.username or ""),
-                password=unquote(place.password or ""),
-                database=place.path.lstrip("/"),
-                charset="utf8mb4",
-                connect_timeout=int(PATIENCE),
-                read_timeout=PATIENCE,
-            )
-            try:
-                with base.cursor() as cursor:
-                    cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-                    cursor.execute(self._accounts)
-                    rows = cursor.fetchall()
-                    if not self._aliases:
-                        return rows, None
-                    cursor.execute(self._aliases)
-                    return rows, cursor.fetchall()
-            finally:
-                base.close()
-        except (OSError, pymysql.Error, ValueError) as error:
-            raise Unreadable(f"{type(error).__name__}: {error}") from None
-
-    async def _postgresql(self) -> tuple[Sequence[Any], Sequence[Any] | None]:
-        try:
-            import asyncpg
-        except ImportError:
-            raise Unreadable("asyncpg is not installed: pip install 'fastmail[postgresql]'") from None
-        try:
-            base = await asyncpg.connect(self._url, timeout=PATIENCE, command_timeout=PATIENCE)
-            try:
-                async with base.transaction(isolation="repeatable_read", readonly=True):
-                    rows = await base.fetch(self._accounts)
-                    return rows, await base.fetch(self._aliases) if self._aliases else None
-            finally:
-                await base.close(timeout=PATIENCE)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-            raise Unreadable(f"{type(error).__name__}: {error}") from None
 
 
 class Follower:
@@ -278,34 +220,26 @@ class Follower:
 
 def apply(directory: LocalDirectory, content: Content) -> int:
     """Make the directory what the source says; how much changed. Waits for the disk."""
-    lines = content.lines
-    known = {record.address: record for record in directory.accounts()}
-    _add_domains(directory, (*lines, *(content.aliases or ())))
-    changed = [
-        (line.address, line.password)
-        for line in lines.values()
-        if line.address not in known or known[line.address].password != line.password
-    ]
-    directory.add_accounts(changed, replace=True)
-    count = len(changed)
-    for line in lines.values():
-        record = known.get(line.address)
-        if record is not None and not record.enabled:
-            directory.enable(line.address, True)
-            count += 1
-        if line.quota is not None and (record is None or record.quota != line.quota):
-            directory.set_quota(line.address, line.quota)
-            count += 1
-    for record in known.values():
-        if record.enabled and record.address not in lines:
-            directory.enable(record.address, False)
-            count += 1
+    gone = [record.address for record in directory.accounts() if record.enabled and record.address not in content.lines]
+    for domain in sorted({address.rpartition("@")[2] for address in content.aliases or ()}):
+        if domain and not directory.is_local(domain):
+            directory.add_domain(domain)
+    count = bring_lines(directory, list(content.lines.values()), gone)
     if content.aliases is not None:
-        count += directory.replace_aliases({a: t for a, t in content.aliases.items() if a not in lines})
+        count += directory.replace_aliases({a: t for a, t in content.aliases.items() if a not in content.lines})
     return count
 
 
-def _add_domains(directory: LocalDirectory, addresses: Iterable[str]) -> None:
-    for domain in sorted({address.rpartition("@")[2] for address in addresses}):
-        if domain and not directory.is_local(domain):
-            directory.add_domain(domain)
+def bring_lines(directory: LocalDirectory, lines: Sequence[Line], gone: Sequence[str]) -> int:
+    """Accounts as a source has them now, and some that it has no more; how many changed. Waits for the disk."""
+    changed = [line for line in lines if not _same(directory.account(line.address), line)]
+    away = [address for address in gone if (record := directory.account(address)) is not None and record.enabled]
+    if changed or away:
+        directory.bring(changed, away)
+    return len(changed) + len(away)
+
+
+def _same(record: AccountRecord | None, line: Line) -> bool:
+    if record is None or not record.enabled or (line.quota is not None and record.quota != line.quota):
+        return False
+    return (record.password, record.home, record.maildir) == (line.password, line.home, line.maildir)

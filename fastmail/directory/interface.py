@@ -15,7 +15,8 @@ MAX_ALIAS_TARGETS = 1000
 @dataclass(frozen=True, slots=True)
 class AccountRecord:
     """One account. ``password`` is ``{SCHEME}hash``; ``id`` is never given twice. ``scram``: keys as auth.schemes makes
-    them, empty when there are none."""
+    them, empty when there are none. ``home``, ``maildir``: where the source of the account says that its home and its
+    mail are."""
 
     id: int
     address: str
@@ -23,6 +24,19 @@ class AccountRecord:
     enabled: bool = True
     quota: Quota = NO_QUOTA
     scram: str = ""
+    home: str = ""
+    maildir: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One account as a source beside the built-in directory has it; ``quota`` None where it says nothing of that."""
+
+    address: str
+    password: str
+    quota: Quota | None = None
+    home: str = ""
+    maildir: str = ""
 
 
 class Directory(Protocol):
@@ -33,6 +47,16 @@ class Directory(Protocol):
     @property
     def uncertain(self) -> bool:
         """Is the source of the accounts out of reach? Then an address that is not known is no "no such user"."""
+        ...
+
+    @property
+    def live(self) -> object | None:
+        """Whoever is asked by ``freshen``; None where accounts are kept here."""
+        ...
+
+    async def freshen(self, address: str) -> str:
+        """Ask whoever keeps the account, where that is somebody else; the address that it has there.
+        TemporaryError when nobody can say whether there is one."""
         ...
 
     def is_local(self, domain: str) -> bool:
@@ -56,6 +80,15 @@ class Directory(Protocol):
     def may_send_as(self, account: AccountRecord, address: str) -> bool:
         """Does the sender address belong to the account: its own, with any ``+detail``, or an alias to it?"""
         ...
+
+
+async def fresh(directory: Directory, address: str) -> None:
+    """Bring the accounts that an address may lead to up to date: its own, and the one in front of a ``+detail``."""
+    local, _, domain = address.lower().rpartition("@")
+    await directory.freshen(f"{local}@{domain}")
+    base = local.partition("+")[0]
+    if base and base != local and not directory.resolve(address):
+        await directory.freshen(f"{base}@{domain}")
 
 
 def lookup(directory: "Lookup", address: str) -> list[AccountRecord]:

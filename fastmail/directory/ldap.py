@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastmail.directory.external import PATIENCE, Content, Unreadable, make_line
+from fastmail.directory.database import PATIENCE, Unreadable
+from fastmail.directory.external import Content, make_line
 from fastmail.model.errors import ConfigError
 from fastmail.model.quota import Quota
 

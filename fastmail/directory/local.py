@@ -9,10 +9,11 @@ remembered until the next commit.
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 import msgspec
 
-from fastmail.directory.interface import AccountRecord, lookup
+from fastmail.directory.interface import AccountRecord, Line, lookup
 from fastmail.durable.env import Environment
 from fastmail.model.errors import ClientError, CorruptData
 from fastmail.model.quota import Quota
@@ -26,7 +27,7 @@ REMEMBERED = 50_000
 
 class AccountRow(msgspec.Struct, array_like=True):
     """version 1: number, ``{SCHEME}hash``, enabled, limits (octets, messages, mailboxes; 0 the default, -1 none),
-    keys for SCRAM."""
+    keys for SCRAM, home and Maildir where the source says so. An older reader leaves out the last ones."""
 
     version: int
     id: int
@@ -34,6 +35,8 @@ class AccountRow(msgspec.Struct, array_like=True):
     enabled: bool = True
     quota: tuple[int, int, int] = (0, 0, 0)
     scram: str = ""
+    home: str = ""
+    maildir: str = ""
 
 
 class DirectoryError(ClientError):
@@ -43,6 +46,12 @@ class DirectoryError(ClientError):
 _encode = msgspec.msgpack.Encoder().encode
 _account = msgspec.msgpack.Decoder(AccountRow).decode
 _names = msgspec.msgpack.Decoder(list[str]).decode
+
+
+class Asker(Protocol):
+    """Who is asked for accounts before they are read here (directory.live)."""
+
+    async def freshen(self, address: str) -> str: ...
 
 
 class LocalDirectory:
@@ -55,6 +64,7 @@ class LocalDirectory:
         self._uncertain: bool | None = None
         self._local: dict[str, bool] = {}
         self._resolved: dict[str, list[AccountRecord]] = {}
+        self.live: Asker | None = None
 
     def close(self) -> None:
         self._env.close()
@@ -80,6 +90,9 @@ class LocalDirectory:
     def alias(self, address: str) -> list[str] | None:
         found = self._get("alias", address)
         return _targets(address, found) if found is not None else None
+
+    async def freshen(self, address: str) -> str:
+        return await self.live.freshen(address) if self.live is not None else address
 
     def is_local(self, domain: str) -> bool:
         self._check_memory()
@@ -211,6 +224,38 @@ class LocalDirectory:
             txn.put(NEXT, str(number).encode(), db=self._db["meta"])
         return new
 
+    def bring(self, lines: Iterable[Line], gone: Iterable[str]) -> None:
+        """Accounts as another source has them, with their domains, and some that it has no more: these are disabled. In
+        one transaction."""
+        db = self._db
+        with self._env.write() as txn:
+            counter = txn.get(NEXT, db=db["meta"])
+            number = int(counter) if counter else 1
+            for line in lines:
+                key = line.address.encode()
+                old = txn.get(key, db=db["account"])
+                if old is None:
+                    txn.put(str(number).encode(), key, db=db["id"])
+                    txn.delete(key, db=db["alias"])  # an account goes before an alias
+                    row = AccountRow(1, number, line.password)
+                    number += 1
+                else:
+                    row = _account(old)
+                if row.password != line.password:
+                    row.password, row.scram = line.password, ""
+                row.enabled, row.home, row.maildir = True, line.home, line.maildir
+                if line.quota is not None:
+                    row.quota = (line.quota.octets, line.quota.messages, line.quota.mailboxes)
+                txn.put(line.address.rpartition("@")[2].encode(), b"", db=db["domain"])
+                txn.put(key, _encode(row), db=db["account"])
+            for address in gone:
+                old = txn.get(address.encode(), db=db["account"])
+                if old is not None:
+                    row = _account(old)
+                    row.enabled = False
+                    txn.put(address.encode(), _encode(row), db=db["account"])
+            txn.put(NEXT, str(number).encode(), db=db["meta"])
+
     @contextmanager
     def _changed(self, address: str) -> Iterator[AccountRow]:
         """An account's row, to be written back."""
@@ -333,4 +378,5 @@ def _record(address: str, row: bytes) -> AccountRecord:
         raise CorruptData(f"account {address}: {error}") from None
     if found.version != 1:
         raise CorruptData(f"account {address} has layout {found.version}")
-    return AccountRecord(found.id, address, found.password, found.enabled, Quota(*found.quota), found.scram)
+    return AccountRecord(found.id, address, found.password, found.enabled, Quota(*found.quota), found.scram,
+                         found.home, found.maildir)  # fmt: skip

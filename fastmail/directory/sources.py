@@ -5,16 +5,32 @@ from typing import Any
 
 from fastmail.directory import ldap
 from fastmail.directory.external import PasswdFile, Source, Sql
+from fastmail.directory.queries import DovecotSql, Queries
 from fastmail.model.errors import ConfigError
 
 
-def source(settings: Any, domain: str, base: str = "") -> Source | None:
-    """From the [directory] section; ConfigError for what cannot work. ``base``: where relative password files lie."""
+def finder(settings: Any, domain: str, homes: str = "") -> DovecotSql | None:
+    """Where accounts are looked up when somebody asks for them; None where they are only followed."""
+    if not settings.sql or not settings.sql_password_query:
+        return None
+    queries = Queries(
+        settings.sql_password_query, settings.sql_user_query, settings.sql_iterate_query, settings.sql_scheme
+    )
+    return DovecotSql(settings.sql, queries, domain, settings.sql_every, homes)
+
+
+def source(settings: Any, domain: str, base: str = "", homes: str = "") -> Source | None:
+    """From the [directory] section; ConfigError for what cannot work. ``base``: where relative password files lie;
+    ``homes``: the directory that homes must be in, empty where they do not count."""
     named = [name for name in ("passwd_file", "sql", "ldap") if getattr(settings, name)]
     if len(named) > 1:
         raise ConfigError(f"{' and '.join(named)}: give one of them")
     if settings.passwd_file:
-        return PasswdFile(settings.passwd_file, domain)
+        return PasswdFile(settings.passwd_file, domain, homes)
+    if settings.sql and settings.sql_password_query:
+        if settings.sql_accounts:
+            raise ConfigError("sql_accounts and sql_password_query: give one of them")
+        return finder(settings, domain, homes)
     if settings.sql:
         return Sql(settings.sql, settings.sql_accounts, settings.sql_aliases, domain, settings.sql_every)
     if settings.ldap:

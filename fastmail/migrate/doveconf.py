@@ -8,9 +8,12 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
-from fastmail.model.errors import CannotDo
+from fastmail.directory.queries import compile_query
+from fastmail.model.errors import CannotDo, ConfigError
 
+SECTIONS = ("server", "listen", "tls", "auth", "directory", "store", "limits")
 SAME, NOTICED, MISSING, BLOCKS = "same", "clients notice", "not here", "in the way"
 PORTS = {"imap": 143, "imaps": 993, "pop3": 110, "pop3s": 995, "lmtp": 24}
 _OPEN = re.compile(r"([\w-]+)\s*(.*?)\s*\{")
@@ -90,7 +93,7 @@ def plan(text: str, domain: str) -> Plan:
     """What to do; ``domain`` completes users without one."""
     conf = parse(text)
     out = Plan()
-    settings: dict[str, dict[str, str]] = {name: {} for name in ("server", "listen", "tls", "auth", "store", "limits")}
+    settings: dict[str, dict[str, str]] = {name: {} for name in SECTIONS}
     _mail(conf, out, settings)
     _namespaces(conf, out, settings)
     _listeners(conf, out, settings)
@@ -110,7 +113,7 @@ def plan(text: str, domain: str) -> Plan:
 
 
 def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
 
 
 def template(path: str, home: str) -> str:
@@ -160,6 +163,12 @@ def _mail(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
         )
         return
     home = _home(conf)
+    asked = any("sql" in (one.get("driver"), one.name) for one in conf.all("userdb"))
+    if path.startswith("~") and asked and not home:
+        home = "{home}"
+        settings["store"]["homes"] = _quoted("/srv/vmail")
+        say = "[store] homes: put the directory there that all homes are in"
+        out.findings.append(Finding("homes", "from the database", say, NOTICED))
     try:
         if path.startswith("~") and not home:
             raise CannotDo("~ is each user's home, which the configuration does not say: look in the user database")
@@ -272,10 +281,91 @@ def _auth(conf: Block, out: Plan, settings: dict[str, dict[str, str]], domain: s
         )
         if driver == "passwd-file" and path:
             _passwd_file(path, out, realm)
+        elif driver == "sql":
+            _sql(conf, block, path, out, settings)
         elif driver not in ("static",):
             out.findings.append(
                 Finding("accounts", f"{driver} {block.get('args')}".strip(), "make a file for `account import`", BLOCKS)
             )
+
+
+def _sql(conf: Block, block: Block, path: str, out: Plan, settings: dict[str, dict[str, str]]) -> None:
+    """Queries: in a file of their own (2.3), or in the sections (2.4)."""
+    users = [one for one in conf.all("userdb") if "sql" in (one.get("driver"), one.name)]
+    if path:
+        try:
+            with open(path, encoding="utf-8") as file:
+                found = _lines(file.read())
+        except (OSError, UnicodeDecodeError) as error:
+            out.findings.append(Finding("accounts", path, f"cannot be read: {error}", BLOCKS))
+            return
+        driver, connect = found.get("driver", ""), found.get("connect", "")
+        place = dict(word.partition("=")[::2] for word in connect.split()) if driver != "sqlite" else {}
+    else:
+        driver = conf.get("sql_driver")
+        connect = conf.get("sqlite_path")
+        found = {"password_query": block.get("query", "passdb_sql_query")}
+        found["default_pass_scheme"] = block.get("default_password_scheme", "passdb_default_password_scheme")
+        for one in users:
+            found["user_query"] = one.get("query", "userdb_sql_query")
+            found["iterate_query"] = one.get("iterate_query", "userdb_sql_iterate_query")
+        server = next((one for one in conf.blocks if one.kind in ("mysql", "pgsql")), Block())
+        place = {"host": server.name} | server.values
+        for parameters in server.all("parameters"):
+            place |= parameters.values
+        place |= {name.removeprefix("mysql_").removeprefix("pgsql_"): value for name, value in place.items()}
+    url = _url(driver, connect, place)
+    if not url or not found.get("password_query"):
+        out.findings.append(
+            Finding("accounts", f"sql {driver}", "no database or no password_query: set [directory] by hand", BLOCKS)
+        )
+        return
+    wanted = {"sql": url, "sql_password_query": found["password_query"]}
+    if users:
+        wanted |= {f"sql_{name}": found.get(name, "") for name in ("user_query", "iterate_query")}
+    if found.get("default_pass_scheme"):
+        wanted["sql_scheme"] = found["default_pass_scheme"]
+    for name in ("sql_password_query", "sql_user_query"):
+        try:
+            compile_query(wanted.get(name, ""))
+        except ConfigError as error:
+            out.findings.append(Finding("accounts", name.removeprefix("sql_"), str(error), BLOCKS))
+    settings["directory"] = {name: _quoted(value) for name, value in wanted.items() if value}
+    out.findings.append(Finding("accounts", f"sql {driver}", "[directory]: the same queries, asked live", SAME))
+    if not wanted.get("sql_iterate_query"):
+        out.findings.append(
+            Finding("accounts", "no iterate_query", "`fastmail domain add` says which domains are here", NOTICED)
+        )
+
+
+def _lines(text: str) -> dict[str, str]:
+    """A file of ``name = value`` lines, of which one with a backslash at the end goes on in the next."""
+    out = {}
+    for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.lstrip().startswith("#"):
+            value = value.strip()
+            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+            out[name.strip()] = value[1:-1] if quoted else value
+    return out
+
+
+def _url(driver: str, connect: str, place: dict[str, str]) -> str:
+    """A database's address as [directory] sql has it; empty for one that cannot be used."""
+    if driver == "sqlite":
+        return f"sqlite:{connect}" if connect else ""
+    if driver not in ("mysql", "pgsql"):
+        return ""
+    host, name = place.get("host", "localhost"), place.get("dbname", "")
+    who = quote(place.get("user", ""), safe="")
+    if place.get("password"):
+        who += ":" + quote(place["password"], safe="")
+    port = f":{place['port']}" if place.get("port") else ""
+    if not host.startswith("/"):
+        return f"{'mysql' if driver == 'mysql' else 'postgresql'}://{who}@{host}{port}/{name}"
+    if driver == "mysql":
+        return f"mysql://{who}@localhost/{name}?unix_socket={host}"
+    return f"postgresql://{who}@/{name}?host={host}"
 
 
 def _passwd_file(path: str, out: Plan, realm: str) -> None:

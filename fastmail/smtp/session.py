@@ -29,7 +29,7 @@ from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
 from fastmail.net.networks import Network, address_in
 from fastmail.queue.model import Rcpt
-from fastmail.smtp import authenticate, xclient
+from fastmail.smtp import authenticate, recipients, xclient
 from fastmail.smtp import envelope as grammar
 from fastmail.smtp.milter import Filters, Milter, Verdict
 from fastmail.smtp.table import COMMANDS, EOD_REPLIES, EXTENSIONS, HTTP, LMTP, MX, SUBMISSION
@@ -63,16 +63,13 @@ class SmtpSession:
     """See the module. Commands are methods named in smtp.table."""
 
     __slots__ = (
-        "_announced",
         "_bdat",
         "_bdat_last",
         "_bdat_refused",
         "_begun",
         "_binary",
         "_chunked",
-        "_envelope",
         "_errors",
-        "_filters",
         "_hello",
         "_mail",
         "_over",
@@ -80,13 +77,16 @@ class SmtpSession:
         "_received",
         "_skipping",
         "_staged",
-        "_utf8",
+        "announced",
         "conn",
+        "envelope",
         "failures",
+        "filters",
         "host",
         "sasl",
         "service",
         "user",
+        "utf8",
     )
 
     def __init__(self, service: Service, connection: Connection) -> None:
@@ -94,7 +94,7 @@ class SmtpSession:
         self.conn = connection
         self._hello = b""
         self.host = connection.host  # who the peer is; XCLIENT may tell of another
-        self._filters: Filters | None = None
+        self.filters: Filters | None = None
         self._errors = 0
         self.failures = 0
         self.user: AccountRecord | None = None
@@ -107,12 +107,12 @@ class SmtpSession:
 
     def _reset(self) -> None:
         """No mail transaction."""
-        if self._filters is not None:
-            self._filters.abort()
-        self._envelope = Envelope()
+        if self.filters is not None:
+            self.filters.abort()
+        self.envelope = Envelope()
         self._mail = False
-        self._utf8 = False
-        self._announced = 0
+        self.utf8 = False
+        self.announced = 0
         self._bdat = 0
         self._bdat_last = False
         self._bdat_refused = False
@@ -139,10 +139,10 @@ class SmtpSession:
 
     async def _greeting(self) -> None:
         """Greet whom the filters let in (RFC 5321 3.1)."""
-        if self._filters is not None:
-            self._filters.close()
-        self._filters = Filters(self.service.milters, self.service.hostname, self.host)
-        refusal = await self._filters.connect()
+        if self.filters is not None:
+            self.filters.close()
+        self.filters = Filters(self.service.milters, self.service.hostname, self.host)
+        refusal = await self.filters.connect()
         if refusal is None:
             self._welcome()
             return
@@ -151,7 +151,7 @@ class SmtpSession:
         self.say(f"{code} {refusal.enhanced} {refusal.text}")
         self.conn.close()
 
-    async def _consult(
+    async def consult(
         self, question: Awaitable[Outcome | None], then: Callable[[], None], otherwise: Callable[[], None] | None = None
     ) -> None:
         """Ask the filters, and go on, or refuse."""
@@ -181,9 +181,9 @@ class SmtpSession:
 
     def lost(self) -> None:
         self._reset()
-        if self._filters is not None:
-            self._filters.close()
-            self._filters = None
+        if self.filters is not None:
+            self.filters.close()
+            self.filters = None
 
     def feed(self, data: memoryview) -> int:
         position = 0
@@ -255,7 +255,7 @@ class SmtpSession:
         if command.mail and not self._mail and verb != b"BDAT":
             self.bad("503 5.5.1 need MAIL first")
             return
-        if command.rcpt and not self._envelope.recipients:
+        if command.rcpt and not self.envelope.recipients:
             self.bad("503 5.5.1 need RCPT first" if verb != b"DATA" else "554 5.5.1 no valid recipients")
             return
         if verb == b"DATA" and more:
@@ -272,21 +272,21 @@ class SmtpSession:
             return False
         self._reset()
         self._hello = name
-        self._envelope.helo = name.decode("utf-8", "replace")
+        self.envelope.helo = name.decode("utf-8", "replace")
         return True
 
     def do_helo(self, rest: bytes) -> None:
         """RFC 5321 4.1.1.1."""
         if self._greet(rest):
-            self._envelope.protocol = "SMTP"
+            self.envelope.protocol = "SMTP"
             self._greeted(lambda: self.say(f"250 {self.service.hostname}"))
 
     def _greeted(self, then: Callable[[], None]) -> None:
-        if self._filters is None:
+        if self.filters is None:
             then()
             return
         cipher = self.conn.transport.get_extra_info("cipher") if self.conn.tls else None
-        self.conn.run(self._consult(self._filters.hello(self._envelope.helo, cipher or ()), then, self._forget_hello))
+        self.conn.run(self.consult(self.filters.hello(self.envelope.helo, cipher or ()), then, self._forget_hello))
 
     def _forget_hello(self) -> None:
         self._hello = b""
@@ -375,9 +375,9 @@ class SmtpSession:
         if (params.by or params.priority) and (service.kind == LMTP or service.outbound is None):
             self.bad("555 5.5.4 parameters BY and MT-PRIORITY are not known here")
             return
-        lowered = params.priority > 0 and not self._may_relay()
+        lowered = params.priority > 0 and not self.may_relay()
         hello = self._hello.decode("utf-8", "replace")
-        self._envelope = Envelope(
+        self.envelope = Envelope(
             sender=sender,
             utf8=params.utf8,
             ret=params.ret.decode(),
@@ -391,16 +391,16 @@ class SmtpSession:
             helo=hello,
             peer=self.host,
         )
-        self._utf8 = params.utf8
+        self.utf8 = params.utf8
         self._binary = params.body == b"BINARYMIME"
-        self._envelope.protocol = self._protocol()
-        self._announced = params.size
-        if self._filters is None:
+        self.envelope.protocol = self._protocol()
+        self.announced = params.size
+        if self.filters is None:
             self._begin_mail(lowered)
             return
         words = rest.rpartition(b">")[2].split()
-        question = self._filters.mail(trace.new_id(), self._envelope, words)
-        self.conn.run(self._consult(question, lambda: self._begin_mail(lowered), self._reset))
+        question = self.filters.mail(trace.new_id(), self.envelope, words)
+        self.conn.run(self.consult(question, lambda: self._begin_mail(lowered), self._reset))
 
     def _begin_mail(self, lowered: bool) -> None:
         self._mail = True
@@ -410,60 +410,14 @@ class SmtpSession:
             self.say("250 2.1.0 sender ok")
 
     def _protocol(self) -> str:
-        word = "LMTP" if self.service.kind == LMTP else "UTF8SMTP" if self._utf8 else "ESMTP"
+        word = "LMTP" if self.service.kind == LMTP else "UTF8SMTP" if self.utf8 else "ESMTP"
         return word + ("S" if self.conn.tls else "") + ("A" if self.user is not None else "")
 
     def do_rcpt(self, rest: bytes) -> None:
-        """RFC 5321 4.1.1.3; other servers' addresses only for users and trusted networks, so never an open relay."""
-        service = self.service
-        if len(self._envelope.recipients) >= service.limits.recipients:
-            self.bad("452 4.5.3 too many recipients")
-            return
-        try:
-            local, domain, params = grammar.rcpt(rest, self._utf8)
-        except grammar.Refused as refusal:
-            self.bad(str(refusal))
-            return
-        directory = service.deliverer.directory
-        if domain is None:
-            domain = self._own_domain()
-        address = f"{local}@{domain}"
-        asked = Rcpt(address, params.orcpt, params.notify)
-        if not directory.is_local(domain):
-            if not self._may_relay():
-                if service.kind == SUBMISSION:
-                    self.bad("550 5.7.1 sending to other servers is switched off here")
-                else:
-                    self.bad("550 5.7.1 relaying denied: the domain is not of this server")
-                return
-            self._add_rcpt(rest, asked, [])
-            return
-        records = directory.resolve(address)
-        if not records:
-            count("smtp.unknown")
-            if directory.uncertain:
-                self.say("451 4.3.0 accounts cannot be looked up now, try again later")
-                return
-            self.bad("550 5.1.1 no such user here")
-            return
-        if service.deliverer.full(records, self._announced):
-            self.bad("552 5.2.2 mailbox is full")
-            return
-        self._add_rcpt(rest, asked, records)
+        """RFC 5321 4.1.1.3."""
+        recipients.rcpt(self, rest)
 
-    def _add_rcpt(self, rest: bytes, asked: Rcpt, records: list[AccountRecord]) -> None:
-        if self._filters is None:
-            self._take_rcpt(asked, records)
-            return
-        question = self._filters.rcpt(asked.address, rest.rpartition(b">")[2].split())
-        self.conn.run(self._consult(question, lambda: self._take_rcpt(asked, records)))
-
-    def _take_rcpt(self, asked: Rcpt, records: list[AccountRecord]) -> None:
-        self._envelope.recipients.append((asked.address, records))
-        self._envelope.asked.append(asked)
-        self.say("250 2.1.5 recipient ok")
-
-    def _may_relay(self) -> bool:
+    def may_relay(self) -> bool:
         """Users may send anywhere; so may hosts of trusted networks, by port 25."""
         service = self.service
         if service.outbound is None or service.kind == LMTP:
@@ -472,7 +426,7 @@ class SmtpSession:
             return self.user is not None
         return any(address_in(self.host, network) for network in service.networks)
 
-    def _own_domain(self) -> str:
+    def own_domain(self) -> str:
         """For ``<postmaster>`` without a domain (RFC 5321 4.5.1): the host's name, or the nearest domain above it."""
         labels = self.service.hostname.lower().split(".")
         names = [".".join(labels[i:]) for i in range(len(labels))]
@@ -486,10 +440,10 @@ class SmtpSession:
         if self._binary:
             self.bad("503 5.5.1 BODY=BINARYMIME needs BDAT")
             return
-        if self._filters is None:
+        if self.filters is None:
             self._begin_data()
         else:
-            self.conn.run(self._consult(self._filters.data(), self._begin_data, self._reset))
+            self.conn.run(self.consult(self.filters.data(), self._begin_data, self._reset))
 
     def _begin_data(self) -> None:
         self._begin_content(dots=True)
@@ -505,7 +459,7 @@ class SmtpSession:
             return
         self._bdat = int(words[0])
         self._bdat_last = len(words) == 2
-        self._bdat_refused = not self._mail or not self._envelope.recipients
+        self._bdat_refused = not self._mail or not self.envelope.recipients
         if self._reader is None:
             self._begin_content(dots=False)
         if not self._bdat:
@@ -520,7 +474,7 @@ class SmtpSession:
         self._bdat_last = len(words) == 2
         if self.service.resolve_url is None or self.user is None:
             self._no_burl("502 5.5.1 no URLs here")
-        elif not self._envelope.recipients:
+        elif not self.envelope.recipients:
             self._no_burl("554 5.5.1 no valid recipients")
         else:
             self.conn.run(self._burl(self.service.resolve_url, self.user, words[0].decode("ascii", "replace")))
@@ -649,14 +603,14 @@ class SmtpSession:
         except OSError as error:
             log.event("smtp.staging", "error", error=error)
             if self._staged is staged:
-                self._announced = -1
+                self.announced = -1
                 staged.drop()
                 self._staged = Staged(self.service.staging)
 
     def _end_chunk(self) -> None:
         """A BDAT chunk is complete (RFC 3030 2)."""
         if self._bdat_refused:
-            if not self._envelope.recipients:
+            if not self.envelope.recipients:
                 self._reader = None
                 if self._staged is not None:
                     self._staged.drop()
@@ -683,9 +637,7 @@ class SmtpSession:
     def _refuse_content(self, why: str) -> None:
         code, enhanced, text = EOD_REPLIES[why]
         times = (
-            len(self._envelope.recipients)
-            if self.service.kind == LMTP and (self._bdat_last or not self._chunked)
-            else 1
+            len(self.envelope.recipients) if self.service.kind == LMTP and (self._bdat_last or not self._chunked) else 1
         )
         count("smtp.refused")
         self._reset()
@@ -694,13 +646,13 @@ class SmtpSession:
 
     async def _end_of_data(self) -> None:
         """Decide, deliver, and reply: one reply, or for LMTP one for each recipient (RFC 2033 4.2)."""
-        reader, staged, envelope = self._reader, self._staged, self._envelope
+        reader, staged, envelope = self._reader, self._staged, self.envelope
         assert reader is not None and staged is not None
         for why in ("full", "bare", "nul"):
             if getattr(reader, why) or (why == "full" and self._over):
                 self._refuse_content(why)
                 return
-        if self._announced < 0:
+        if self.announced < 0:
             outcomes = [Outcome(452, "4.3.1", "not enough storage, try again later")] * len(envelope.recipients)
         else:
             try:
@@ -733,8 +685,8 @@ class SmtpSession:
         service = self.service
         submitted_here = service.kind == SUBMISSION
         mailbox = "INBOX"
-        if self._filters is not None:
-            verdict = await self._filters.message(bytes(content))
+        if self.filters is not None:
+            verdict = await self.filters.message(bytes(content))
             taken = Outcome(250, "2.0.0", "message taken")
             if verdict.refusal is not None or verdict.discard:
                 outcome = verdict.refusal or taken
@@ -769,7 +721,7 @@ class SmtpSession:
         envelope.asked = [envelope.asked[at] for at in kept]
         for address in verdict.added:
             records = self.service.deliverer.directory.resolve(address.lower())
-            if records or self._may_relay():
+            if records or self.may_relay():
                 envelope.recipients.append((address, records))
                 envelope.asked.append(Rcpt(address))
 

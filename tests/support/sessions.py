@@ -34,6 +34,10 @@ class FakeDirectory:
         }
 
     uncertain = False
+    live = None
+
+    async def freshen(self, address: str) -> str:
+        return address
 
     def account(self, address: str) -> AccountRecord | None:
         return self.accounts.get(address)

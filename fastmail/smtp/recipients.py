@@ -1,0 +1,100 @@
+"""RCPT (RFC 5321 4.1.1.3, RFC 3461 4): who gets a message, and who may not be written to from here.
+
+Addresses of other servers are taken from users and trusted networks only, so this is never an open relay. Accounts that
+are kept elsewhere are asked for first; while nobody can say whether there is one, the answer is temporary.
+"""
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from fastmail.directory.interface import AccountRecord, fresh
+from fastmail.model.errors import TemporaryError
+from fastmail.queue.model import Rcpt
+from fastmail.smtp import envelope as grammar
+from fastmail.smtp.table import SUBMISSION
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+if TYPE_CHECKING:
+    from fastmail.smtp.session import SmtpSession
+
+Work = Coroutine[Any, Any, None]
+
+
+def rcpt(session: "SmtpSession", rest: bytes) -> None:
+    """The command."""
+    service = session.service
+    if len(session.envelope.recipients) >= service.limits.recipients:
+        session.bad("452 4.5.3 too many recipients")
+        return
+    try:
+        local, domain, params = grammar.rcpt(rest, session.utf8)
+    except grammar.Refused as refusal:
+        session.bad(str(refusal))
+        return
+    directory = service.deliverer.directory
+    if domain is None:
+        domain = session.own_domain()
+    asked = Rcpt(f"{local}@{domain}", params.orcpt, params.notify)
+    if directory.is_local(domain):
+        waits = _fresh(session, rest, asked) if directory.live is not None else _here(session, rest, asked)
+    elif session.may_relay():
+        waits = _add(session, rest, asked, [])
+    else:
+        waits = None
+        if service.kind == SUBMISSION:
+            session.bad("550 5.7.1 sending to other servers is switched off here")
+        else:
+            session.bad("550 5.7.1 relaying denied: the domain is not of this server")
+    if waits is not None:
+        session.conn.run(waits)
+
+
+async def _fresh(session: "SmtpSession", rest: bytes, asked: Rcpt) -> None:
+    """An address here whose account is kept elsewhere."""
+    try:
+        await fresh(session.service.deliverer.directory, asked.address)
+    except TemporaryError:
+        session.say("451 4.3.0 accounts cannot be looked up now, try again later")
+        return
+    waits = _here(session, rest, asked)
+    if waits is not None:
+        await waits
+
+
+def _here(session: "SmtpSession", rest: bytes, asked: Rcpt) -> Work | None:
+    """An address of a domain here; what is left to wait for."""
+    deliverer = session.service.deliverer
+    records = deliverer.directory.resolve(asked.address)
+    if not records:
+        count("smtp.unknown")
+        if deliverer.directory.uncertain:
+            session.say("451 4.3.0 accounts cannot be looked up now, try again later")
+        else:
+            session.bad("550 5.1.1 no such user here")
+        return None
+    try:
+        full = deliverer.full(records, session.announced)
+    except TemporaryError as error:
+        log.event("smtp.recipient", "error", address=asked.address, why=error)
+        session.say("451 4.3.0 the mailbox cannot be reached now, try again later")
+        return None
+    if full:
+        session.bad("552 5.2.2 mailbox is full")
+        return None
+    return _add(session, rest, asked, records)
+
+
+def _add(session: "SmtpSession", rest: bytes, asked: Rcpt, records: list[AccountRecord]) -> Work | None:
+    """Filters are heard first."""
+    if session.filters is None:
+        _take(session, asked, records)
+        return None
+    question = session.filters.rcpt(asked.address, rest.rpartition(b">")[2].split())
+    return session.consult(question, lambda: _take(session, asked, records))
+
+
+def _take(session: "SmtpSession", asked: Rcpt, records: list[AccountRecord]) -> None:
+    session.envelope.recipients.append((asked.address, records))
+    session.envelope.asked.append(asked)
+    session.say("250 2.1.5 recipient ok")

@@ -1,0 +1,216 @@
+"""fastmail.directory.queries and live: Dovecot's own SQL, asked for each user."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fastmail.auth.verifier import Verifier
+from fastmail.delivery.deliver import Mail
+from fastmail.directory.external import Follower, parse_quota
+from fastmail.directory.interface import fresh
+from fastmail.directory.live import Live
+from fastmail.directory.local import LocalDirectory
+from fastmail.directory.queries import DovecotSql, Queries, compile_query, fill
+from fastmail.model.errors import ConfigError, TemporaryError
+from fastmail.model.quota import NO_QUOTA, Quota
+
+PASSWORD = "SELECT username, domain, password FROM users WHERE username = '%n' AND domain = '%d'"
+USER = "SELECT home, 'maildir:~/Mail' AS mail, '*:bytes=' || quota AS quota_rule FROM users WHERE username = '%{user | username}' AND domain = '%Ld'"
+ITERATE = "SELECT username, domain FROM users"
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "expected"),
+    [
+        ("a = '%u' AND b='%n' AND c='%d' 100%%", "Bo@X.test", "a = 'Bo@X.test' AND b='Bo' AND c='X.test' 100%"),
+        ("%Lu %Ud %{user} %{username} %{domain}", "Bo@x.test", "bo@x.test X.TEST Bo@x.test Bo x.test"),
+        ("%{user | username | upper} %{user|domain} %{orig_user} %{auth_username}", "bo@x", "BO x bo@x bo"),
+        ("enable%Ls = 1 AND %{protocol}", "bo", "enableimap = 1 AND imap"),
+        ("'%u' '%d'", "o'brien@x.test", "'o''brien@x.test' 'x.test'"),
+        ("'%n' '%d'", "bo", "'bo' ''"),
+    ],
+)
+def test_variables(text: str, user: str, expected: str) -> None:
+    assert fill(compile_query(text), user, False) == expected
+
+
+def test_a_backslash_where_it_escapes() -> None:
+    assert fill(compile_query("'%u'"), "a\\'b", True) == "'a\\\\''b'"
+
+
+@pytest.mark.parametrize("text", ["%r", "%{rip}", "%{user | sha256}", "%x", "%{env:HOME}"])
+def test_variables_that_mean_nothing_here(text: str) -> None:
+    with pytest.raises(ConfigError, match="not known"):
+        compile_query(text)
+
+
+@pytest.mark.parametrize(
+    ("rule", "quota"),
+    [
+        ("*:storage=10", Quota(10240)),
+        ("*:storage=2G", Quota(2 << 30)),
+        ("*:bytes=12345", Quota(12345)),
+        ("*:bytes=1M:messages=3", None),
+        ("1G", Quota(1 << 30)),
+        (4096, Quota(4096)),
+        ("1gB", Quota(1 << 30)),
+        ("", None),
+        (None, None),
+        ("much", None),
+    ],
+)
+def test_quotas(rule: object, quota: Quota | None) -> None:
+    assert parse_quota(rule) == quota
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    base = sqlite3.connect(tmp_path / "users.sqlite", isolation_level=None)
+    base.execute("PRAGMA journal_mode=WAL")
+    base.execute("CREATE TABLE users (username TEXT, domain TEXT, password TEXT, home TEXT, quota INT, nets TEXT)")
+    for name in ("anna", "o'brien"):
+        add(base, name)
+    yield base
+    base.close()
+
+
+def add(base: sqlite3.Connection, name: str, password: str = "{PLAIN}one") -> None:
+    row = (name, "one.test", password, f"/srv/homes/{name}", 5000)
+    base.execute("INSERT INTO users (username, domain, password, home, quota) VALUES (?, ?, ?, ?, ?)", row)
+
+
+def made(tmp_path: Path, **changes: str) -> DovecotSql:
+    queries = Queries(**{"password": PASSWORD, "user": USER, "iterate": ITERATE, "scheme": "PLAIN", **changes})
+    return DovecotSql(f"sqlite:{tmp_path}/users.sqlite", queries, "one.test", 30.0, "/srv/homes")
+
+
+def test_one_user(tmp_path: Path, base: sqlite3.Connection) -> None:
+    async def work() -> None:
+        source = made(tmp_path)
+        line = await source.lookup("anna@one.test")
+        assert line is not None and line.address == "anna@one.test" and line.password == "{PLAIN}one"
+        assert (line.home, line.maildir, line.quota) == ("/srv/homes/anna", "/srv/homes/anna/Mail", Quota(5000))
+        assert (await source.lookup("o'brien@one.test")) is not None
+        for nobody in ("x@one.test", "anna@two.test", "' OR '1'='1@one.test", "a\\@one.test", "", "a\n@one.test"):
+            assert await source.lookup(nobody) is None
+        base.execute("UPDATE users SET home = '/etc' WHERE username = 'anna'")
+        with pytest.raises(TemporaryError, match="not below"):
+            await source.lookup("anna@one.test")
+        base.execute("UPDATE users SET home = '/srv/homes/../../etc' WHERE username = 'anna'")
+        with pytest.raises(TemporaryError, match="not below"):
+            await source.lookup("anna@one.test")
+        await source.close()
+
+    asyncio.run(work())
+
+
+def test_passwords_with_conditions_and_without_a_scheme(tmp_path: Path, base: sqlite3.Connection) -> None:
+    async def work() -> None:
+        with_nets = PASSWORD.replace("password FROM", "password, nets AS allow_nets FROM")
+        source = made(tmp_path, password=with_nets)
+        base.execute("UPDATE users SET nets = '10.0.0.0/8', password = 'secret' WHERE username = 'anna'")
+        line = await source.lookup("anna@one.test")
+        assert line is not None and line.password == "{NONE}!"
+        base.execute("UPDATE users SET nets = NULL WHERE username = 'anna'")
+        line = await source.lookup("anna@one.test")
+        assert line is not None and line.password == "{PLAIN}secret"
+        await source.close()
+
+    asyncio.run(work())
+
+
+def test_users_without_a_domain(tmp_path: Path, base: sqlite3.Connection) -> None:
+    async def work() -> None:
+        bare = "SELECT username AS user, password FROM users WHERE username = '%u'"
+        source = made(tmp_path, password=bare, user="", iterate="SELECT username AS user FROM users")
+        line = await source.lookup("anna@one.test")
+        assert line is not None and line.address == "anna@one.test"
+        content = await source.read()
+        assert content is not None and set(content.lines) == {"anna@one.test", "o'brien@one.test"}
+        assert await source.read() is None
+        await source.close()
+
+    asyncio.run(work())
+
+
+def test_asked_when_somebody_comes(tmp_path: Path, base: sqlite3.Connection) -> None:
+    async def work() -> None:
+        directory = LocalDirectory(str(tmp_path / "data"))
+        directory.add_domain("one.test")
+        source = made(tmp_path)
+        live = Live(directory, source, 0.2)
+        directory.live = live
+        verifier = Verifier(directory, default_domain="one.test")
+        record = await verifier.check("anna", b"one")
+        assert record is not None and record.maildir == "/srv/homes/anna/Mail" and record.quota == Quota(5000)
+        assert Mail("/x/{user}").account(record, NO_QUOTA).root == "/srv/homes/anna/Mail"
+        assert await verifier.check("anna", b"two") is None
+        await fresh(directory, "o'brien+tag@one.test")
+        assert [one.address for one in directory.resolve("o'brien+tag@one.test")] == ["o'brien@one.test"]
+        # changes count when the answer is too old
+        base.execute("UPDATE users SET password = '{PLAIN}two' WHERE username = 'anna'")
+        assert await verifier.check("anna", b"two") is None
+        await asyncio.sleep(0.25)
+        assert await verifier.check("anna", b"two") is not None
+        # many at once are one question
+        asked = 0
+        real = source.lookup
+
+        async def counted(user: str) -> object:
+            nonlocal asked
+            asked += 1
+            return await real(user)
+
+        source.lookup = counted  # type: ignore[method-assign, assignment]
+        await asyncio.sleep(0.25)
+        await asyncio.gather(*(directory.freshen("anna@one.test") for _ in range(50)))
+        assert asked == 1
+        # one that is gone is disabled, and nobody else harmed
+        base.execute("DELETE FROM users WHERE username = 'anna'")
+        await asyncio.sleep(0.25)
+        assert await verifier.check("anna", b"two") is None and directory.resolve("anna@one.test") == []
+        number = record.id
+        add(base, "anna")
+        await asyncio.sleep(0.25)
+        record = await verifier.check("anna", b"one")
+        assert record is not None and record.id == number
+        # the database goes away: who is known stays, who is not is a temporary failure
+        base.execute("ALTER TABLE users RENAME TO gone")
+        await asyncio.sleep(0.25)
+        assert await verifier.check("anna", b"one") is not None
+        with pytest.raises(TemporaryError):
+            await verifier.check("new", b"one")
+        with pytest.raises(TemporaryError):
+            await fresh(directory, "new@one.test")
+        base.execute("ALTER TABLE gone RENAME TO users")
+        live._away = 0.0
+        add(base, "new")
+        assert await verifier.check("new", b"one") is not None
+        # and all of them at once
+        add(base, "more")
+        assert await Follower(directory, source).take_in() >= 1
+        assert directory.account("more@one.test") is not None
+        await live.close()
+        verifier.close()
+        directory.close()
+
+    asyncio.run(work())
+
+
+def test_a_home_that_nobody_says(tmp_path: Path, base: sqlite3.Connection) -> None:
+    async def work() -> None:
+        directory = LocalDirectory(str(tmp_path / "data"))
+        live = Live(directory, made(tmp_path, user=""), 1.0)
+        directory.live = live
+        await directory.freshen("anna@one.test")
+        record = directory.account("anna@one.test")
+        assert record is not None and directory.is_local("one.test")
+        with pytest.raises(TemporaryError, match="home"):
+            Mail("{home}/Maildir").account(record, NO_QUOTA)
+        await live.close()
+        directory.close()
+
+    asyncio.run(work())
