@@ -44,6 +44,7 @@ from fastmail.smtp.milter import Milter
 from fastmail.store.fulltext import Filler, FullText
 from fastmail.store.hub import Hub
 from fastmail.store.interface import Account
+from fastmail.store.local.readonly import ReadOnlyStore
 from fastmail.store.local.store import LocalStore
 
 PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
@@ -138,7 +139,8 @@ class Assembly:
         self.config = config
         self.directory = LocalDirectory(config.server.data_dir)
         self.hub = Hub(config.server.run_dir if worker >= 0 else "", max(worker, 0))
-        self.store = LocalStore(
+        kind = ReadOnlyStore if config.store.read_only else LocalStore
+        self.store = kind(
             config.server.data_dir,
             shards=config.store.shards,
             instance=instance or NO_INSTANCE,

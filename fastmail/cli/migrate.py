@@ -4,9 +4,12 @@ import asyncio
 import csv
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fastmail.app.assembly import Assembly, beside
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, output, read_config, show
 from fastmail.directory.interface import AccountRecord
-from fastmail.migrate import compare, doveconf
+from fastmail.migrate import compare, doveconf, shadow
 from fastmail.migrate.incoming import Remote
 from fastmail.model.errors import CannotDo, MailError
 from fastmail.model.mailbox_name import INBOX
@@ -29,7 +32,8 @@ from fastmail.store.local import folders, foreign, goback
 app = typer.Typer(
     no_args_is_help=True,
     help="Take over Maildirs from Dovecot, Courier and others, in place, and give them back.\n\n"
-    "In order: [bold]plan[/] (reads the old configuration), [bold]account import[/], stop the old server, "
+    "In order: [bold]plan[/] (reads the old configuration), [bold]account import[/], [bold]shadow[/] (compares, while "
+    "the old server runs), stop the old server, "
     "[bold]switch[/] (reads every mailbox once), [bold]serve[/]. To go back: stop this server, [bold]back[/], "
     "start the old one. Both ways UIDs, flags, keywords, subscriptions and POP3 ids stay as they are.",
 )
@@ -227,22 +231,33 @@ def compare_(
     ports = tuple(int(word) for word in pop3.split(",") if word.isdigit())
     if pop3 and len(ports) != 2:
         fail("--pop3 is two ports with a comma between", 2)
-    try:
-        with open(accounts, encoding="utf-8", newline="") as file:
-            people = [(row["user"], row["password"]) for row in csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
-        raise CannotDo(f"{accounts} cannot be read, or has no columns user and password: {error}") from None
-    places = []
-    for text in (old, new):
-        host, _, port = text.rpartition(":")
-        if not host or not port.isdigit():
-            fail(f"{text!r} is not HOST:PORT", 2)
-        places.append((host, int(port)))
+    people = _people(accounts)
+    places = [_place(text) for text in (old, new)]
     rows = []
     with _bar() as progress:
         for user, password in progress.track(people, description="accounts"):
             both = [Remote(host, user, password, port, tls, not insecure) for host, port in places]
             rows.append(compare.account(user, both[0], both[1], (ports[0], ports[1]) if ports else (0, 0)))
+    _compared(rows, json)
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        fail(f"{text!r} is not HOST:PORT", 2)
+    return host, int(port)
+
+
+def _people(path: str) -> list[tuple[str, str]]:
+    """(user, password) of a CSV file."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [(row["user"], row["password"]) for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
+        raise CannotDo(f"{path} cannot be read, or has no columns user and password: {error}") from None
+
+
+def _compared(rows: list[compare.Compared], json: bool) -> None:
     if json:
         show([asdict(row) for row in rows], True)
     else:
@@ -252,6 +267,50 @@ def compare_(
                 errors.print(f"{row.account}: {text}", markup=False)
     if any(row.differences for row in rows):
         raise typer.Exit(FAILED)
+
+
+@app.command("shadow")
+@command
+def shadow_(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The IMAP of the server that runs, HOST:PORT.")],
+    accounts: Annotated[str, typer.Option("--csv", help="A CSV file with columns user and password.")],
+    config: ConfigOption = "fastmail.toml",
+    pop3: Annotated[int, typer.Option(help="Its POP3 port: compares UIDLs and their order too.")] = 0,
+    tls: Annotated[str, typer.Option(help="implicit, starttls or none, to the server that runs.")] = "starttls",
+    insecure: Annotated[bool, typer.Option("--insecure", help="Take any certificate of it.")] = False,
+    imap: Annotated[str, typer.Option(help="Where this one listens for IMAP; default: a free port here.")] = "",
+    pop: Annotated[str, typer.Option("--pop", help="Where it listens for POP3; default: a free port here.")] = "",
+    stay: Annotated[bool, typer.Option("--stay", help="Go on serving until Ctrl-C, to look with a client.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Serve the same Maildirs read-only on other ports, beside the server that runs, and compare account by account
+    what clients see: folders, counts, UIDs, flags, dates, sizes, UIDLs.
+
+    Nothing in the Maildirs is changed. What differs is looked at twice more, as mail moves meanwhile. Exit code 1 when
+    something still differs.
+    """
+    people, (host, port) = _people(accounts), _place(old)
+    settings = read_config(config)
+    places = {name: text for name, text in (("imap", imap), ("pop3", pop)) if text}
+    rows = []
+    with shadow.running(settings, people, places) as ports:
+        errors.print(f"serving read-only: IMAP on port {ports['imap']}, POP3 on port {ports['pop3']}")
+        with _bar() as progress:
+            for user, password in progress.track(people, description="accounts"):
+                name = user if "@" in user else f"{user}@{settings.auth.default_domain}"
+                theirs = Remote(host, user, password, port, tls, not insecure)
+                ours = Remote("127.0.0.1", name, password, ports["imap"], "none")
+                for tries in range(3):
+                    row = compare.account(user, theirs, ours, (pop3, ports["pop3"]) if pop3 else (0, 0))
+                    if not row.differences:
+                        break
+                    time.sleep(tries + 0.5)
+                rows.append(row)
+        if stay:
+            errors.print("Ctrl-C ends it.")
+            with suppress(KeyboardInterrupt):
+                signal.pause()
+    _compared(rows, json)
 
 
 @app.command("back")

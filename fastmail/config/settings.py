@@ -170,6 +170,9 @@ class Store:
         'under its locks (docs/migration.md). "none": only programs that deliver, read or change files do.',
     )
     maildir: str = _s("mail/{domain}/{user}", "Each account's Maildir; under data_dir unless absolute.")
+    read_only: bool = _s(
+        False, "Show mail and change nothing in the Maildirs: for looking at them beside another server."
+    )
     homes: str = _s(
         "",
         "Directory below which the homes of users lie, where the source of accounts says them: {home} may be used in "
@@ -347,7 +350,7 @@ def shown(value: Any, kind: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
     if isinstance(value, list):
         return "[" + ", ".join(shown(item, "str") for item in value) + "]"
     if kind == "size" and value % (1 << 20) == 0:
@@ -356,6 +359,16 @@ def shown(value: Any, kind: str) -> str:
     if kind == "time" and value % 60 == 0 and value:
         return f'"{int(value // 60)}m"'
     return str(value)
+
+
+def dump(config: "Config") -> str:
+    """A configuration as a TOML file."""
+    out = []
+    for name, section in SECTIONS.items():
+        out.append(f"[{name}]")
+        values = getattr(config, name)
+        out += [f"{item.name} = {shown(getattr(values, item.name), item.metadata['kind'])}" for item in fields(section)]
+    return "\n".join(out) + "\n"
 
 
 def reference() -> str:

@@ -133,11 +133,12 @@ def held(session: "ImapSession", snapshot: Snapshot, owner: Account, key: bytes)
     assert session.account is not None
     stored = snapshot.note(key, sharing.ACL)
     if stored is None and owner is session.account:
-        return rights.ALL
-    found = rights.evaluate(rights.load(stored), owner.address, session.account.address)
-    if session.account.address in session.service.admins:
-        found = rights.union(found, rights.OWNERS)
-    return found
+        found = rights.ALL
+    else:
+        found = rights.evaluate(rights.load(stored), owner.address, session.account.address)
+        if session.account.address in session.service.admins:
+            found = rights.union(found, rights.OWNERS)
+    return found if not session.service.store.read_only else rights.minus(found, rights.CHANGES)
 
 
 def locate(session: "ImapSession", name: str) -> Place:

@@ -10,6 +10,7 @@ from typing import Any
 from fastmail.migrate.incoming import Far, Remote, flags_of
 from fastmail.model.errors import CannotDo
 
+CODES = ("UIDVALIDITY", "UIDNEXT", "MESSAGES", "UNSEEN")
 SHOWN = 5  # differences of a folder that are told one by one
 
 
@@ -30,7 +31,11 @@ def _folder(far: Far, name: bytes) -> tuple[dict[str, int], dict[int, tuple[Any,
     status, why = imap.select(quoted.decode("latin-1"), readonly=True)
     if status != "OK":
         raise CannotDo(f"{name.decode('latin-1')} cannot be opened: {why[0]!r}")
-    head = {code: int(imap.response(code)[1][0] or 0) for code in ("UIDVALIDITY", "UIDNEXT")}
+    head = {code: int(imap.response(code)[1][0] or 0) for code in CODES[:2]}
+    status, lines = imap.status(quoted.decode("latin-1"), "(MESSAGES UNSEEN)")
+    for code in CODES[2:]:
+        found = re.search(rb"%b (\d+)" % code.encode(), lines[0] or b"") if status == "OK" else None
+        head[code] = int(found.group(1)) if found is not None else -1
     rows: dict[int, tuple[Any, ...]] = {}
     for item in imap.uid("FETCH", "1:*", "(FLAGS INTERNALDATE RFC822.SIZE)")[1]:
         line = item[0] if isinstance(item, tuple) else item or b""
@@ -86,7 +91,7 @@ def account(name: str, old: Remote, new: Remote, pop3: tuple[int, int] = (0, 0))
 def _compare(out: Compared, folder: str, old: Any, new: Any) -> None:
     out.mailboxes += 1
     out.messages += len(old[1])
-    for code in ("UIDVALIDITY", "UIDNEXT"):
+    for code in CODES:
         if old[0][code] != new[0][code]:
             out.differences.append(f"{folder}: {code} {old[0][code]} there, {new[0][code]} here")
     told = 0

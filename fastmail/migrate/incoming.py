@@ -279,7 +279,8 @@ class Far:
         self.prefix, self.separator = self._namespace()
 
     def _namespace(self) -> tuple[bytes, bytes]:
-        if "NAMESPACE" in self.imap.capabilities:
+        told = b" ".join(self.imap.capability()[1] or [b""])  # many say more after the login
+        if b"NAMESPACE" in told.upper().split():
             found = re.search(rb'^\(\("([^"]*)" "?(.)', self.imap.namespace()[1][0] or b"")
             if found is not None:
                 return found.group(1), found.group(2)

@@ -11,6 +11,7 @@ ALL = "lrswipkxtea"
 OWNERS = "la"  # what cannot be taken from the owner
 ANYONE = "anyone"
 OBSOLETE = {"c": "kx", "d": "te"}  # RFC 4314 2.1.1
+CHANGES = "swipkxtea"  # all but to see and to read
 WRITES = "swite"  # with one of them a mailbox is not READ-ONLY (RFC 4314 5.2)
 FLAGS = {"s": SEEN, "t": DELETED, "w": ANSWERED | FLAGGED | DRAFT}
 Acl = dict[str, str]

@@ -191,7 +191,9 @@ class Snapshot(Protocol):
 
 
 class Store(Protocol):
-    """A mail store. Coroutines raise the errors of model.errors."""
+    """A mail store. Coroutines raise the errors of model.errors. ``read_only``: it changes nothing."""
+
+    read_only: bool
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...

@@ -139,6 +139,8 @@ class MemorySnapshot:
 class MemoryStore:
     """See interface.Store."""
 
+    read_only = False
+
     def __init__(self, hub: Hub | None = None) -> None:
         self.boxes: dict[bytes, Box] = {}
         self.notes: dict[bytes, dict[bytes, bytes]] = {}

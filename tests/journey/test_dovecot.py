@@ -6,6 +6,7 @@ import json
 import poplib
 import random
 import re
+import smtplib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -259,6 +260,79 @@ def test_two_servers_are_compared(pair: tuple[dovecot.Dovecot, Server], tmp_path
     other = ours.cli(*args, config=False, check=False)
     differences = json.loads(other.stdout)[0]["differences"]
     assert other.returncode == 1 and any("subscribed only here" in text for text in differences)
+
+
+def tree(path: Path) -> dict[str, tuple[int, bytes]]:
+    """Message files with their times and contents, and the files that say what they are."""
+    kept = [one for one in path.rglob("*") if one.is_file() and "dovecot.index" not in one.name]
+    return {str(one): (one.stat().st_mtime_ns, one.read_bytes()) for one in kept if "dovecot.list" not in one.name}
+
+
+def mail(path: Path) -> dict[str, tuple[int, bytes]]:
+    """The same without what a running Dovecot writes when it is looked at."""
+    return {name: row for name, row in tree(path).items() if not name.endswith("dovecot-uidlist")}
+
+
+@pytest.mark.parametrize("pair", [("", ""), (":LAYOUT=fs", 'layout = "fs"')], ids=["maildir++", "fs"], indirect=True)
+def test_a_shadow_beside_it(pair: tuple[dovecot.Dovecot, Server], tmp_path: Path) -> None:
+    theirs, ours = pair
+    theirs.start()
+    work(theirs.ports["imap"], ours.password, 9)
+    look(theirs.ports["imap"], ours.password)
+    before = mail(theirs.mail)
+    table = tmp_path / "accounts.csv"
+    table.write_text(f"user,password\n{USER},{ours.password}\n")
+    args = ["migrate", "shadow", f"127.0.0.1:{theirs.ports['imap']}", "--csv", str(table), "--tls", "none", "--json"]
+    args += ["--pop3", str(theirs.ports["pop3"])]
+    done = ours.cli(*args, check=False)
+    found = json.loads(done.stdout)
+    assert done.returncode == 0 and found[0]["messages"] > 50 and not found[0]["differences"], found
+    assert mail(theirs.mail) == before
+    # what is configured otherwise is told
+    ours.config.write_text(ours.config.read_text().replace("[store]", '[store]\nprefix = "INBOX/"'))
+    done = ours.cli(*args, check=False)
+    assert done.returncode == 1 and "names:" in json.loads(done.stdout)[0]["differences"][0]
+    assert mail(theirs.mail) == before
+
+
+def test_a_server_that_only_reads(pair: tuple[dovecot.Dovecot, Server]) -> None:
+    theirs, ours = pair
+    theirs.start()
+    work(theirs.ports["imap"], ours.password, 4)
+    shown = look(theirs.ports["imap"], ours.password)
+    theirs.stop()
+    before = tree(theirs.mail)
+    ours.config.write_text(ours.config.read_text().replace("[store]", "[store]\nread_only = true"))
+    ours.start()
+    assert look(ours.ports["imap"], ours.password) == shown
+    with imaplib.IMAP4("127.0.0.1", ours.ports["imap"]) as imap:
+        imap.login(USER, ours.password)
+        with pytest.raises(imaplib.IMAP4.readonly):
+            imap.select("INBOX")
+        imap.select("INBOX", readonly=True)
+        assert imap.fetch("1", "(BODY[])")[0] == "OK"
+        for status, why in (
+            imap.append("INBOX", None, None, b"Subject: x\r\n\r\nx\r\n"),
+            imap.store("1", "+FLAGS", r"(\Deleted)"),
+            imap.copy("1", "Sent"),
+            imap.create("More"),
+            imap.delete("Work"),
+            imap.rename("Work", "More"),
+            imap.subscribe("Work"),
+        ):
+            assert status == "NO", why
+    with smtplib.LMTP("127.0.0.1", ours.ports["lmtp"]) as lmtp:
+        with pytest.raises(smtplib.SMTPDataError) as refused:
+            lmtp.sendmail("a@example.org", [USER], "Subject: x\r\n\r\nx\r\n")
+        assert 400 <= refused.value.smtp_code < 500
+    client = poplib.POP3("127.0.0.1", ours.ports["pop3"])
+    client.user(USER)
+    client.pass_(ours.password)
+    assert client.dele(1).startswith(b"+OK")
+    with pytest.raises(poplib.error_proto):
+        client.quit()
+    ours.stop()
+    assert tree(theirs.mail) == before
 
 
 def strip(found: dict[str, Any]) -> dict[bytes, Any]:

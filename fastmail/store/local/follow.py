@@ -138,7 +138,13 @@ class Follower:
                 if state is not None and seen is not None and state == seen.state and not force:
                     return
                 taken: Taken | None = None
-                if state is not None and seen is not None and not force and state[1] == seen.state[1]:
+                if (
+                    state is not None
+                    and seen is not None
+                    and not force
+                    and state[1] == seen.state[1]
+                    and not store.read_only
+                ):
                     taken = await self._only_news(account, key, directory, seen)
                 for _ in range(5):
                     if taken is not None:
@@ -238,9 +244,10 @@ class Follower:
             return AGAIN if plan.pending else (plan.generation, plan.news)
         generation = plan.generation
         known = foreign.Control()
-        if plan.fresh:
+        if plan.fresh or store.read_only:  # beside another server, which goes on giving UIDs
             place = control_directory(account, box.name)
             known = await store.help(foreign.read_control, place)
+        if plan.fresh:
             if not await store.submit(account, lambda txn, t: sync.begin_adoption(txn, t, key, generation, known)):
                 return None
             plan.generation = max(generation, 1)
@@ -255,7 +262,7 @@ class Follower:
         uids, floor = known.uids, known.uidnext
         if uids:
             plan.new.sort(key=lambda item: uids.get(base_of(item[1]), 1 << 40))
-        if plan.new and not plan.fresh and store.together is None:
+        if plan.new and not plan.fresh and store.together is None and not store.read_only:
             plan.new = await store.help(sync.drop_cut_short, account, directory, plan.new)
         total = len(plan.new)
         for start in range(0, total, sync.ADOPT_BATCH):

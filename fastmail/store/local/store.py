@@ -60,6 +60,8 @@ class SourceMoved(StorageFailed):
 class LocalStore:
     """See the module; one instance in each worker, all over the same directories."""
 
+    read_only = False
+
     def __init__(
         self,
         directory: str,
@@ -185,14 +187,17 @@ class LocalStore:
 
     async def _open(self, account: Account) -> None:
         if self.find(account, INBOX) is None:
-            fresh = await self.help(folders.make_root, account.root) if self._files(account) else True
+            if self.read_only:
+                fresh = not await self.help(os.path.isdir, os.path.join(account.root, "cur"))
+            else:
+                fresh = await self.help(folders.make_root, account.root) if self._files(account) else True
             subscribed = None
-            names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh else {})}
+            names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh and not self.read_only else {})}
             if not fresh:  # somebody's Maildir
                 subscribed = await self.help(foreign.read_subscriptions, account)
                 found = await self.help(folders.look, account)
                 names |= {name: DEFAULT_MAILBOXES.get(name, 0) for name in (found.ages if found is not None else ())}
-            if fresh and self._files(account):
+            if fresh and self._files(account) and not self.read_only:
                 await self.help(folders.make_all, account, [name for name in names if name != INBOX])
 
             def apply(txn: Any, t: Tables) -> None:
@@ -207,7 +212,7 @@ class LocalStore:
                     ops.subscribe(txn, t, account.id, name, True)
 
             await self.submit(account, apply)
-            if self._files(account):
+            if self._files(account) and not self.read_only:
                 await self.help(files.sync_dirs, [os.fsencode(account.root)])
             if self.together is not None:
                 await self.together.subscribe(account, set(subscribed or names), INBOX, True, keep=True)

@@ -1,0 +1,119 @@
+"""A second server over the same Maildirs, which it only reads, beside the one that still serves them: accounts are
+compared by IMAP and POP3 while both run.
+
+Its index, log and socket directory are its own and are removed with it. Accounts are those of the configuration's
+source, or, where accounts are kept here, those that are to be compared, with the passwords that they log in with.
+"""
+
+import contextlib
+import copy
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+
+from fastmail.app.assembly import control_template, maildir_template
+from fastmail.config.settings import Config, dump
+from fastmail.directory.local import LocalDirectory
+from fastmail.model.address import account_address
+from fastmail.model.errors import ConfigError
+
+PATIENCE = 60.0
+PROTOCOLS = ("imap", "pop3")
+
+
+@contextlib.contextmanager
+def running(config: Config, people: Sequence[tuple[str, str]], places: dict[str, str]) -> Iterator[dict[str, int]]:
+    """Such a server for (user, password) pairs; the ports of its protocols. ``places``: where to listen, free ports of
+    this machine for what is not in it."""
+    directory = tempfile.mkdtemp(prefix="fastmail-shadow-")
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        shadow = _settings(config, directory, places)
+        if not (config.directory.passwd_file or config.directory.sql or config.directory.ldap):
+            _accounts(directory, people, config.auth.default_domain)
+        path = os.path.join(directory, "fastmail.toml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(dump(shadow))
+        if config.server.user and os.geteuid() == 0:
+            _give(directory, config.server.user)
+        command = [sys.executable, "-c", "from fastmail.cli.main import main; main()", "serve", "-c", path]
+        log = os.path.join(directory, "log")
+        with open(log, "wb") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=file)
+        ports = {name: int(getattr(shadow.listen, name)[0].rpartition(":")[2]) for name in PROTOCOLS}
+        _wait(process, list(ports.values()), log)
+        yield ports
+    finally:
+        if process is not None:
+            process.terminate()
+            process.wait(PATIENCE)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _settings(config: Config, directory: str, places: dict[str, str]) -> Config:
+    """The server's own configuration, for reading only and in a directory of its own."""
+    out = copy.deepcopy(config)
+    out.store.maildir, out.store.control = maildir_template(config), control_template(config)
+    for settings, name in ((out.directory, "passwd_file"), (out.directory, "ldap_password_file")):
+        if getattr(settings, name):
+            setattr(settings, name, os.path.join(config.base, getattr(settings, name)))
+    out.server.data_dir, out.server.run_dir = os.path.join(directory, "data"), os.path.join(directory, "run")
+    out.store.read_only, out.store.shared, out.store.content = True, "none", "maildir"
+    out.store.search_index = False
+    out.auth.plaintext_without_tls = "loopback"
+    out.auth.mechanisms = ["PLAIN", "LOGIN"]
+    out.tls.certificate = out.tls.key = out.tls.client_ca = ""
+    out.relay.enabled = False
+    for name in ("smtp", "submission", "submissions", "lmtp", "imaps", "pop3s", "metrics"):
+        if hasattr(out.listen, name):
+            setattr(out.listen, name, [] if isinstance(getattr(out.listen, name), list) else "")
+    for name in PROTOCOLS:
+        setattr(out.listen, name, [places.get(name) or f"127.0.0.1:{_free()}"])
+    return out
+
+
+def _free() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _accounts(directory: str, people: Sequence[tuple[str, str]], domain: str) -> None:
+    users = LocalDirectory(os.path.join(directory, "data"))
+    rows = [
+        (str(account_address(user if "@" in user else f"{user}@{domain}")), "{PLAIN}" + word) for user, word in people
+    ]
+    for name in sorted({address.rpartition("@")[2] for address, _ in rows}):
+        users.add_domain(name)
+    users.add_accounts(rows, replace=True)
+    users.close()
+
+
+def _give(directory: str, user: str) -> None:
+    """To the user that the server becomes."""
+    try:
+        who = pwd.getpwnam(user)
+    except KeyError:
+        raise ConfigError(f"[server] user: there is no user {user}") from None
+    for top, _, names in os.walk(directory):
+        for path in (top, *(os.path.join(top, name) for name in names)):
+            os.chown(path, who.pw_uid, who.pw_gid)
+
+
+def _wait(process: "subprocess.Popen[bytes]", ports: list[int], log: str) -> None:
+    end = time.monotonic() + PATIENCE
+    for port in ports:
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            if process.poll() is not None or time.monotonic() > end:
+                with open(log, encoding="utf-8", errors="replace") as file:
+                    raise ConfigError("the second server did not start: " + file.read()[-1000:])
+            time.sleep(0.05)

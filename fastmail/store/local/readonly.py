@@ -1,0 +1,64 @@
+"""A store that shows Maildirs and changes nothing in them (``[store] read_only``): for looking beside another server.
+
+Promise: no file or directory of an account is made, renamed, written or removed; only the index, which is this server's
+own, follows them. What would change mail is refused with NoPermission, and a delivery with TemporaryError, so that
+whoever sends it keeps it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from fastmail.model.errors import NoPermission, TemporaryError
+from fastmail.store.interface import Account, Appended, Delivery, NewMessage
+from fastmail.store.local.store import LocalStore
+
+
+def _refused(*_: Any, **__: Any) -> NoReturn:
+    raise NoPermission("this server shows mail and changes nothing")
+
+
+class ReadOnlyStore(LocalStore):
+    """See the module."""
+
+    read_only = True
+
+    async def create(self, account: Account, name: str, special: int = 0) -> None:
+        _refused()
+
+    async def delete(self, account: Account, name: str) -> None:
+        _refused()
+
+    async def rename(self, account: Account, old: str, new: str) -> None:
+        _refused()
+
+    async def annotate(self, account: Account, key: bytes, changes: dict[bytes, bytes | None]) -> None:
+        _refused()
+
+    async def subscribe(self, account: Account, name: str, on: bool) -> None:
+        _refused()
+
+    async def append(
+        self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
+    ) -> Appended:
+        _refused()
+
+    async def store(self, *args: Any, **more: Any) -> NoReturn:
+        _refused()
+
+    async def copy(self, *args: Any, **more: Any) -> NoReturn:
+        _refused()
+
+    async def expunge(self, *args: Any, **more: Any) -> NoReturn:
+        _refused()
+
+    async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
+        raise TemporaryError("this server takes no mail: [store] read_only")
+
+    async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
+        raise TemporaryError("this server takes no mail: [store] read_only")
+
+    async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
+        return 0, 0
+
+    def touch(self, account: Account, key: bytes) -> None:
+        """File names stay as they are."""
