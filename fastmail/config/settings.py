@@ -290,6 +290,9 @@ class Limits:
     quota_messages: int = _s(0, "The same in messages.")
     quota_mailboxes: int = _s(0, "The same in mailboxes.")
     command_line: int = _s(65536, "Longest IMAP command, without literals, after login.", "size")
+    messages_per_command: int = _s(
+        10_000_000, "Messages that one IMAP command works on (MESSAGELIMIT); 0 for any number."
+    )
     background_load: float = _s(
         2.0,
         "Load of the machine for each core above which Apple's programs are told that their background work can wait.",

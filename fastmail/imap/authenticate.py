@@ -41,7 +41,9 @@ def capabilities(session: "ImapSession") -> bytes:
     if session.account is not None:
         packed = b"" if session.conn.deflated else b" COMPRESS=DEFLATE"
         admin = b" QUOTASET" if session.account.address in session.service.admins else b""
-        return AFTER + packed + admin + b" APPENDLIMIT=%d" % session.service.limits.message_size
+        limits = session.service.limits
+        most = b" MESSAGELIMIT=%d" % limits.messages_per_command if limits.messages_per_command else b""
+        return AFTER + packed + admin + b" APPENDLIMIT=%d" % limits.message_size + most
     out = BASE
     if session.conn.tls_available and not session.conn.tls:
         out += b" STARTTLS"

@@ -16,6 +16,7 @@ from fastmail._core import mime, pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
+from fastmail.imap import bounds
 from fastmail.imap.authenticate import Work
 from fastmail.imap.messages import note_own, resolve
 from fastmail.imap.views import UIDONLY_ITEM, Selected
@@ -121,14 +122,16 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     plan.items |= session.items(by_uid) & ~INDEX_ITEMS[b"MODSEQ"]
     if vanished:
         session.conn.write(vanished)
+    uids, code = bounds.newest(session, uids)
     job = Job(session, selected, plan, uids)
+    job.code = code
     if plan.one_by_one or (plan.sees and not selected.readonly):
         return job.whole(tag)
     # all from the index: the first block is written now, and for most commands it is all
     rest = job.block(uids)
     if rest or job.missing:
         return job.blocks(tag, rest)
-    return session.finish(tag, b"OK FETCH completed")  # type: ignore[no-any-return]
+    return session.finish(tag, bounds.told(session, code, b"OK FETCH completed"))  # type: ignore[no-any-return]
 
 
 def _modifiers(session: "ImapSession", reader: Reader, by_uid: bool) -> tuple[int, bool]:
@@ -171,13 +174,14 @@ def _changed(
 class Job:
     """One FETCH under way."""
 
-    __slots__ = ("ahead", "gone", "missing", "plan", "selected", "session", "uids", "unknown", "unreadable")
+    __slots__ = ("ahead", "code", "gone", "missing", "plan", "selected", "session", "uids", "unknown", "unreadable")
 
     def __init__(self, session: "ImapSession", selected: Selected, plan: Plan, uids: UidSet) -> None:
         self.session = session
         self.selected = selected
         self.plan = plan
         self.uids = uids
+        self.code = b""  # MESSAGELIMIT, where these are not all that were asked for
         self.missing: list[int] = []
         self.gone = 0
         self.unreadable = 0
@@ -432,6 +436,7 @@ class Job:
             text = b"NO [SERVERBUG] some of the messages can not be read; the log says which"
         elif self.gone:
             text = b"NO [EXPUNGEISSUED] some of the messages are gone"
+        text = bounds.told(self.session, self.code, text)
         work: Coroutine[Any, Any, None] | None = self.session.finish(tag, text, own=own)
         if work is not None:
             await work

@@ -11,7 +11,7 @@ from fastmail._core import pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
-from fastmail.imap import places
+from fastmail.imap import bounds, places
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
 from fastmail.imap.views import FLAGS_ITEM, Selected
@@ -74,11 +74,12 @@ async def _expunge(session: "ImapSession", tag: bytes, selected: Selected, uids:
     with store.snapshot(account) as snapshot:
         box = snapshot.mailbox(selected.key)
     text = b"OK EXPUNGE completed"
+    uids, code = bounds.newest(session, uids)
     if uids and box is not None and box.deleted:
         done = await store.expunge(account, selected.key, uids, DELETED)
         if session.condstore and done.uids:
             text = b"OK [HIGHESTMODSEQ %d] EXPUNGE completed" % done.modseq
-    work = session.finish(tag, text)
+    work = session.finish(tag, bounds.told(session, code, text))
     if work is not None:
         await work
 
@@ -103,7 +104,8 @@ def store(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     mode, silent, flags, words = reader.store()
     reader.end()
     writable(selected, "", "swt")
-    job = StoreJob(tag, uids, mode, silent, flags, words, by_uid, unchanged)
+    uids, code = bounds.newest(session, uids)
+    job = StoreJob(tag, uids, mode, silent, flags, words, by_uid, unchanged, code)
     waves = session.stores
     if not waves or any(isinstance(one, StoreJob) and one.uids.both(uids) for one in waves[-1]):
         waves.append([])
@@ -123,6 +125,7 @@ class StoreJob:
     words: list[bytes]
     by_uid: bool
     unchanged: int
+    code: bytes
 
 
 def last_tag(waves: list[list[StoreJob | bytes]]) -> bytes:
@@ -167,6 +170,7 @@ async def _run_wave(session: "ImapSession", wave: list[StoreJob | bytes], last: 
         if answer is not None and answer.refused:
             numbers = answer.refused if job.by_uid else selected.uids.seqs(answer.refused)
             text = b"OK [MODIFIED " + numbers.octets() + b"] some were changed by others"
+        text = bounds.told(session, job.code, text)
         if last and job is jobs[-1]:
             work = session.finish(job.tag, text, own=own)
             if work is not None:
@@ -265,6 +269,9 @@ def _transfer(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool, 
     if move:
         assert session.selected is not None
         writable(session.selected, "te")
+    refusal = bounds.too_many(session, uids)
+    if refusal:
+        return session.finish(tag, refusal)  # type: ignore[no-any-return]
     return _run_transfer(session, tag, uids, name, move)
 
 

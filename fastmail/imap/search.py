@@ -21,7 +21,7 @@ from fastmail._core import fetch, mime, pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.lines import to_crlf
 from fastmail._core.uidset import UidSet
-from fastmail.imap import context
+from fastmail.imap import bounds, context
 from fastmail.imap.authenticate import Work
 from fastmail.imap.views import Selected
 from fastmail.message import identity, summary, text
@@ -139,7 +139,7 @@ def search(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
             selected.saved = UidSet()  # RFC 5182 2.1
         return None
     if job.cost(tree) == 0:
-        found = job.by_index(tree, selected.uids)
+        found = job.by_index(tree, job.within)
         return _answer(session, tag, selected, job, wanted, found, by_uid)
     return _run(session, tag, selected, job, wanted, tree, by_uid)
 
@@ -164,6 +164,7 @@ def make_job(
     job.modseq = _asks("MODSEQ", tree)
     job.tag = tag
     job.tree = tree
+    job.within, job.code = bounds.newest(session, selected.uids)
     if job.modseq:
         session.condstore = True
     return job
@@ -193,7 +194,7 @@ async def _run(
     tree: tuple[Any, ...],
     by_uid: bool,
 ) -> None:
-    found = await job.evaluate(tree, selected.uids)
+    found = await job.evaluate(tree, job.within)
     work = _answer(session, tag, selected, job, wanted, found, by_uid)
     if work is not None:
         await work
@@ -239,7 +240,7 @@ def _answer(
                 return list(await job.evaluate(tree, selected.uids))
 
             context.begin(session, tag, by_uid, False, list(found), again)
-    return session.finish(tag, b"OK SEARCH completed")  # type: ignore[no-any-return]
+    return session.finish(tag, bounds.told(session, job.code, b"OK SEARCH completed"))  # type: ignore[no-any-return]
 
 
 def quoted(tag: bytes) -> bytes:
@@ -265,6 +266,7 @@ class Job:
         self.modseq = False  # was MODSEQ a key?
         self.tag = b""
         self.tree: tuple[Any, ...] = ("ALL",)
+        self.within, self.code = selected.uids, b""  # the messages to look at; see bounds
         self.scores: dict[int, int] = {}  # relevancy of messages, where it is below 100
 
     # ---------------------------------------------------------------- keys that the index answers

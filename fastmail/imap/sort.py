@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastmail._core import pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.uidset import UidSet
-from fastmail.imap import context
+from fastmail.imap import bounds, context
 from fastmail.imap.authenticate import Work
 from fastmail.imap.search import Job, Wanted, make_job, narrowed, quoted, read_return
 from fastmail.imap.views import Selected
@@ -164,7 +164,7 @@ async def _sort(
 ) -> None:
     selected = session.selected
     assert selected is not None
-    found = await job.evaluate(tree, selected.uids)
+    found = await job.evaluate(tree, job.within)
     uids = await _ordered(session, job, found, criteria)
     numbers = uids if by_uid else [selected.uids.seq(uid) for uid in uids]
     top = b" (MODSEQ %d)" % job.highest(found) if job.modseq and uids else b""
@@ -197,7 +197,7 @@ async def _sort(
                 return await _ordered(session, job, await job.evaluate(keys, selected.uids), criteria)
 
             context.begin(session, tag, by_uid, True, uids, again)
-    work_left = session.finish(tag, b"OK SORT completed")
+    work_left = session.finish(tag, bounds.told(session, job.code, b"OK SORT completed"))
     if work_left is not None:
         await work_left
 
@@ -207,14 +207,14 @@ async def _thread(
 ) -> None:
     selected = session.selected
     assert selected is not None
-    found = await job.evaluate(tree, selected.uids)
+    found = await job.evaluate(tree, job.within)
     mark = _mark(selected, b"thread", name, found.octets(), b"" if by_uid else selected.uids.octets())
     text = session.service.answers.get(mark)
     if text is None:
         text = await _threaded(session, job, found, name, by_uid)
         session.service.answers.keep(mark, text)
     session.conn.write(b"* THREAD" + (b" " + text if text else b"") + b"\r\n")
-    work_left = session.finish(tag, b"OK THREAD completed")
+    work_left = session.finish(tag, bounds.told(session, job.code, b"OK THREAD completed"))
     if work_left is not None:
         await work_left
 

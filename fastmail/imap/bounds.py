@@ -1,0 +1,39 @@
+"""MESSAGELIMIT (RFC 9738): how many messages one command works on.
+
+FETCH, STORE, SEARCH, SORT, THREAD and EXPUNGE work on the newest of those that they name, and say down to which UID
+they came; the client goes on below it. COPY and MOVE are all or nothing, and refused.
+"""
+
+from typing import TYPE_CHECKING
+
+from fastmail._core.uidset import UidSet
+
+if TYPE_CHECKING:
+    from fastmail.imap.session import ImapSession
+
+
+def newest(session: "ImapSession", uids: UidSet) -> tuple[UidSet, bytes]:
+    """Those that a command may work on, and the response code for the client when that is not all of them."""
+    most = session.service.limits.messages_per_command
+    if not most or len(uids) <= most:
+        return uids, b""
+    kept = uids.at(UidSet.of_ranges((len(uids) - most + 1, len(uids))))
+    return kept, b"[MESSAGELIMIT %d %d] " % (most, kept.first)
+
+
+def too_many(session: "ImapSession", uids: UidSet) -> bytes:
+    """The refusal of a command that does all or nothing; empty where it may."""
+    most = session.service.limits.messages_per_command
+    if not most or len(uids) <= most:
+        return b""
+    return b"NO [MESSAGELIMIT %d] too many messages at once, try fewer" % most
+
+
+def told(session: "ImapSession", code: bytes, text: bytes) -> bytes:
+    """A command's final text with the code; where it has one of its own, ours comes before it on a line."""
+    if not code:
+        return text
+    if text.startswith(b"OK ["):
+        session.conn.write(b"* OK " + code + b"partial results\r\n")
+        return text
+    return text[:3] + code + text[3:] if text.startswith(b"OK ") else text
