@@ -43,7 +43,7 @@ def capabilities(session: "ImapSession") -> bytes:
         admin = b" QUOTASET" if session.account.address in session.service.admins else b""
         limits = session.service.limits
         most = b" MESSAGELIMIT=%d" % limits.messages_per_command if limits.messages_per_command else b""
-        return AFTER + packed + admin + b" APPENDLIMIT=%d" % limits.message_size + most
+        return AFTER + packed + admin + most + b" APPENDLIMIT=%d" % limits.message_size
     out = BASE
     if session.conn.tls_available and not session.conn.tls:
         out += b" STARTTLS"
