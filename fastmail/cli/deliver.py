@@ -11,7 +11,9 @@ from fastmail.app.assembly import beside
 from fastmail.cli.common import FAILED, TRY_LATER, ConfigOption, command, errors, fail, read_config
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Envelope, Outcome
+from fastmail.directory.interface import fresh
 from fastmail.model.address import Address
+from fastmail.model.errors import TemporaryError
 from fastmail.telemetry import log
 
 NO_USER = 67
@@ -47,10 +49,17 @@ async def _deliver(settings: Config, addresses: list[str], sender: str, content:
         outcomes: list[Outcome | None] = []
         for text in addresses:
             address = str(Address.parse(text))
+            try:
+                await fresh(assembly.directory, address)
+                unsure = assembly.directory.uncertain
+            except TemporaryError:
+                unsure = True
             records = assembly.directory.resolve(address)
             if records:
                 envelope.recipients.append((address, records))
                 outcomes.append(None)
+            elif unsure:
+                outcomes.append(Outcome(451, "4.3.0", "accounts cannot be looked up now"))
             else:
                 outcomes.append(Outcome(550, "5.1.1", "no such user here"))
         delivered = iter(await assembly.deliverer.deliver(envelope, content) if envelope.recipients else [])

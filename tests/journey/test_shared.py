@@ -214,3 +214,27 @@ def test_a_list_that_lost_lines(both: tuple[dovecot.Dovecot, Server], tmp_path: 
     dovecot.own(path.parent)
     one, two = settled(theirs, ours)
     assert differences(one, two) == [] and [row[0] for row in one["folders"][b"INBOX"][1]] == [b"1", b"2", b"9", b"10"]
+
+
+def test_killed_while_both_work(both: tuple[dovecot.Dovecot, Server]) -> None:
+    theirs, ours = both
+    with imaplib.IMAP4("127.0.0.1", theirs.ports["imap"]) as imap:
+        imap.login(USER, ours.password)
+        for name in FOLDERS[1:]:
+            imap.create(name)
+    for number in range(3):
+        clients = [Client(port, 70 + number * 10 + n) for n, port in enumerate(list(theirs.ports.values())[:1] * 2)]
+        clients += [Client(ours.ports["imap"], 170 + number * 10 + n) for n in range(2)]
+        for client in clients:
+            client.start()
+        time.sleep(0.4 + number * 0.2)
+        ours.kill()
+        ours.start()
+        for client in clients:
+            client.join(120)
+        assert [client.problems for client in clients[:2]] == [[]] * 2
+        one, two = settled(theirs, ours)
+        assert differences(one, two) == [], f"round {number}"
+        texts = [digest for _, rows in one["folders"].values() for *_, digest in rows]
+        assert texts
+    assert troubles(theirs) == []

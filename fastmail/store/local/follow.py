@@ -170,8 +170,12 @@ class Follower:
         async with nullcontext() if held else together.lock(account, box):
             state = sync.directory_state(directory)
             taken: Taken | None = None
-            while taken is None:
-                taken = await self._take_in_shared(together, account, key, directory)
+            try:
+                while taken is None:
+                    taken = await self._take_in_shared(together, account, key, directory)
+            except BaseException:
+                together.forget(key)
+                raise
             if taken != AGAIN and state is not None:
                 self._note(key, state, taken)
 

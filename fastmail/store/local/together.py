@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastmail.durable import dotlock
+from fastmail.durable.env import translate
 from fastmail.durable.replace import make_directories, replace_file, sync_directory
 from fastmail.model.errors import NoSuchMailbox, StorageFailed
 from fastmail.model.flags import LETTERED_KEYWORDS
@@ -209,6 +210,10 @@ class Together:
         """Has a mailbox a list? Then it was made as a whole, by whomever."""
         return stamp(os.path.join(control_directory(account, name), UIDLIST)) != NONE
 
+    def forget(self, key: bytes) -> None:
+        """Something went wrong on the way: all of the list is read the next time."""
+        self._known.pop(key, None)
+
     def taken_in(self, account: Account, box: Mailbox) -> None:
         """Everything that the list names is in the index. Under the lock."""
         known = self._known[box.key]
@@ -312,11 +317,17 @@ def _read(path: str, known: Known) -> tuple[foreign.Control | None, bool]:
 
 
 def _append(path: str, data: bytes) -> Stamp:
+    """All of it or nothing: for half a line Dovecot would give up the whole list."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
-        while data:
-            data = data[os.write(descriptor, data) :]
-        os.fdatasync(descriptor)
+        before = os.fstat(descriptor).st_size
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.fdatasync(descriptor)
+        except OSError as error:
+            os.ftruncate(descriptor, before)
+            raise translate(error) from error
         found = os.fstat(descriptor)
     finally:
         os.close(descriptor)
@@ -329,6 +340,8 @@ def _merge(ours: Sequence[bytes], theirs: Sequence[bytes], words: Sequence[bytes
     for bit, word in enumerate(theirs):
         if bit >= len(merged):
             merged.append(word)
+        elif word.startswith(b"unknown-"):
+            continue  # a gap there
         elif merged[bit].lower() != word.lower():
             displaced, merged[bit] = merged[bit], word
             if not displaced.startswith(b"unknown-"):
