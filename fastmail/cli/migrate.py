@@ -87,12 +87,16 @@ def _doveconf(conf: str) -> str:
 def _without_configuration(source: str) -> doveconf.Plan:
     made = doveconf.Plan()
     courier = source == "courier"
-    names = 'separator = "."\nprefix = "INBOX."\n' if courier else ""
+    names = 'separator = "."\nprefix = "INBOX."\nutf8_names = true\n' if courier else ""
     made.config = f'[store]\nmaildir = "/var/vmail/{{domain}}/{{user}}/Maildir"\n{names}'
     shown = "prefix INBOX. and separator ." if courier else "prefix none and separator /"
     made.findings = [
         doveconf.Finding("mail", "Maildirs", "set [store] maildir to where they are", doveconf.NOTICED),
         doveconf.Finding("folder names", source, shown, doveconf.SAME),
+        *(
+            [doveconf.Finding("folder names", "UTF-8", "before Courier 5: utf8_names = false", doveconf.NOTICED)]
+            * courier
+        ),
         doveconf.Finding(
             "UIDs",
             "courierimapuiddb" if courier else "none",
@@ -101,6 +105,9 @@ def _without_configuration(source: str) -> doveconf.Plan:
         ),
         doveconf.Finding("accounts", source, "make a file for `fastmail account import`", doveconf.NOTICED),
     ]
+    if courier:
+        say = "before Courier 5 it is modified UTF-7: utf8_names = false"
+        made.findings.append(doveconf.Finding("folder names", "UTF-8", say, doveconf.NOTICED))
     return made
 
 

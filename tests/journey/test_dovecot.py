@@ -16,7 +16,7 @@ import pytest
 
 from fastmail.store.interface import Account
 from fastmail.store.local import foreign
-from tests.support import dovecot
+from tests.support import courier, dovecot
 from tests.support.server import Server
 
 USER = Server.user
@@ -24,28 +24,33 @@ FOLDERS = ["Work", "Work/2026/Q4", "Entw&APw-rfe", "M&APw-ll &- mehr", "Sent"]
 WORDS = ["$Forwarded", "todo", "NonJunk", "$Label1"]
 
 
-def look(port: int, password: str, prefix: str = "") -> dict[str, Any]:
+def look(port: int, password: str) -> dict[str, Any]:
     """Everything that an IMAP client can see."""
     with imaplib.IMAP4("127.0.0.1", port) as imap:
         imap.login(USER, password)
-        names = sorted(re.sub(rb'^\([^)]*\) "." "?(.*?)"?$', rb"\1", line) for line in imap.list()[1])
-        subscribed = sorted(re.sub(rb'^\([^)]*\) "." "?(.*?)"?$', rb"\1", line) for line in imap.lsub()[1] if line)
-        found: dict[str, Any] = {"subscribed": subscribed, "folders": {}}
-        for name in names:
-            if b"Noselect" in name:
-                continue
-            status, _ = imap.select(b'"' + name + b'"', readonly=True)
-            if status != "OK":
-                continue
-            head = [imap.response(code)[1][0] for code in ("UIDVALIDITY", "UIDNEXT")]
-            rows = []
-            for item in imap.uid("FETCH", "1:*", "(FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])")[1]:
-                if isinstance(item, tuple):
-                    rows.append((item[0], item[1]))
-                elif item is not None and rows and item != b")":
-                    rows[-1] = (rows[-1][0] + item, rows[-1][1])
-            found["folders"][name] = head, [message(text, body) for text, body in rows]
-        return found
+        return seen(imap)
+
+
+def seen(imap: imaplib.IMAP4) -> dict[str, Any]:
+    """The same in a session that is logged in."""
+    names = sorted(re.sub(rb'^\([^)]*\) "." "?(.*?)"?$', rb"\1", line) for line in imap.list()[1])
+    subscribed = sorted(re.sub(rb'^\([^)]*\) "." "?(.*?)"?$', rb"\1", line) for line in imap.lsub()[1] if line)
+    found: dict[str, Any] = {"subscribed": subscribed, "folders": {}}
+    for name in names:
+        if b"Noselect" in name:
+            continue
+        status, _ = imap.select(b'"' + name + b'"', readonly=True)
+        if status != "OK":
+            continue
+        head = [imap.response(code)[1][0] for code in ("UIDVALIDITY", "UIDNEXT")]
+        rows = []
+        for item in imap.uid("FETCH", "1:*", "(FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])")[1]:
+            if isinstance(item, tuple):
+                rows.append((item[0], item[1]))
+            elif item is not None and rows and item != b")":
+                rows[-1] = (rows[-1][0] + item, rows[-1][1])
+        found["folders"][name] = head, [message(text, body) for text, body in rows]
+    return found
 
 
 def message(text: bytes, body: bytes) -> tuple[Any, ...]:
@@ -70,32 +75,39 @@ def pop3(port: int, password: str) -> list[tuple[bytes, bytes]]:
 
 def work(port: int, password: str, seed: int) -> None:
     """What a user does: folders, messages with flags and keywords, removals, subscriptions."""
-    choice = random.Random(seed)
     with imaplib.IMAP4("127.0.0.1", port) as imap:
         imap.login(USER, password)
-        for name in [*FOLDERS, "v1.2/a.b"]:  # dots: only where the layout has room for them
-            imap.create(f'"{name}"')
-        for name in choice.sample(FOLDERS, 3):
-            imap.subscribe(f'"{name}"')
-        imap.unsubscribe(f'"{choice.choice(FOLDERS)}"')
-        for name in ["INBOX", *FOLDERS]:
-            for number in range(12):
-                flags = " ".join(
-                    choice.sample([r"\Seen", r"\Answered", r"\Flagged", r"\Draft", *WORDS], choice.randrange(4))
-                )
-                body = f"Subject: {seed} {number}\r\n\r\n" + "text\r\n" * choice.randrange(50)
-                date = f'"{choice.randrange(10, 28)}-Feb-2026 10:{choice.randrange(10, 60)}:00 +0000"'
-                status, why = imap.append(f'"{name}"', f"({flags})" if flags else None, date, body.encode())
-                assert status == "OK", why
-            imap.select(f'"{name}"')
-            count = int(imap.response("EXISTS")[1][0] or 12)
-            for number in choice.sample(range(1, count + 1), 4):
-                imap.store(str(number), choice.choice(["+FLAGS", "-FLAGS", "FLAGS"]), f"({choice.choice(WORDS)})")
-            for number in choice.sample(range(1, count + 1), 2):
-                imap.store(str(number), "+FLAGS", r"(\Deleted)")
-            imap.expunge()
-            imap.copy("1:2", "Sent")
-            imap.close()
+        # dots: only where the layout has room for them
+        use(imap, FOLDERS, ["v1.2/a.b"], seed)
+
+
+def use(imap: imaplib.IMAP4, folders: list[str], perhaps: list[str], seed: int) -> None:
+    """The same in a session that is logged in; ``perhaps``: folders that may be refused. The last folder gets
+    copies."""
+    choice = random.Random(seed)
+    for name in [*folders, *perhaps]:
+        imap.create(f'"{name}"')
+    for name in choice.sample(folders, 3):
+        imap.subscribe(f'"{name}"')
+    imap.unsubscribe(f'"{choice.choice(folders)}"')
+    for name in ["INBOX", *folders]:
+        for number in range(12):
+            flags = " ".join(
+                choice.sample([r"\Seen", r"\Answered", r"\Flagged", r"\Draft", *WORDS], choice.randrange(4))
+            )
+            body = f"Subject: {seed} {number}\r\n\r\n" + "text\r\n" * choice.randrange(50)
+            date = f'"{choice.randrange(10, 28)}-Feb-2026 10:{choice.randrange(10, 60)}:00 +0000"'
+            status, why = imap.append(f'"{name}"', f"({flags})" if flags else None, date, body.encode())
+            assert status == "OK", why
+        imap.select(f'"{name}"')
+        count = int(imap.response("EXISTS")[1][0] or 12)
+        for number in choice.sample(range(1, count + 1), 4):
+            imap.store(str(number), choice.choice(["+FLAGS", "-FLAGS", "FLAGS"]), f"({choice.choice(WORDS)})")
+        for number in choice.sample(range(1, count + 1), 2):
+            imap.store(str(number), "+FLAGS", r"(\Deleted)")
+        imap.expunge()
+        imap.copy("1:2", f'"{folders[-1]}"')
+        imap.close()
 
 
 @pytest.fixture
@@ -354,6 +366,35 @@ def test_a_plan_for_this_dovecot(pair: tuple[dovecot.Dovecot, Server], tmp_path:
     assert f'imap = ["127.0.0.1:{theirs.ports["imap"]}"]' in made
     assert "clients notice" in done.stdout
     ours.cli("check-config", "-c", str(tmp_path / "new" / "fastmail.toml"), config=False)
+
+
+def test_files_that_courier_wrote(tmp_path: Path) -> None:
+    theirs = courier.Courier(tmp_path / "courier", tmp_path / "mail" / "user")
+    folders = ["INBOX.Work", "INBOX.Work.2026.Q4", "INBOX.Entw&APw-rfe", "INBOX.Sent"]
+    with theirs.imap() as imap:
+        use(imap, folders, [], 3)
+        before = seen(imap)
+    listed = theirs.pop3()
+    assert len(before["folders"]) == 5 and len(listed) == 10
+    assert sum(len(rows) for _, rows in before["folders"].values()) > 50
+    with theirs.imap() as imap:  # POP3 has its own numbers, and moves what is new
+        before = seen(imap)
+    ours = Server(tmp_path / "ours")
+    text = re.sub(r"(?m)^maildir = .*$", f'maildir = "{tmp_path}/mail/{{user}}"', ours.config.read_text())
+    # this Courier, 5 and later, has folders in UTF-8
+    ours.config.write_text(text.replace("[store]", '[store]\nutf8_names = true\nprefix = "INBOX."\nseparator = "."'))
+    ours.start()
+    try:
+        after = look(ours.ports["imap"], ours.password)
+        # Courier's LSUB shows levels above, too; its file is what was asked for
+        assert after["subscribed"] == sorted((theirs.mail / "courierimapsubscribed").read_bytes().split())
+        assert after["folders"].keys() == before["folders"].keys()
+        for name, (head, rows) in before["folders"].items():
+            shown, messages = after["folders"][name]
+            assert shown[0] == head[0] and messages == rows, name
+        assert pop3(ours.ports["pop3"], ours.password) == listed
+    finally:
+        ours.stop()
 
 
 def test_courier_is_taken_over(tmp_path: Path) -> None:

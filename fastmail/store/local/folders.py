@@ -99,7 +99,8 @@ def look(account: Account) -> Folders | None:
                 name = decoded(account, raw)
             except CannotDo:
                 continue
-            if "" not in name.split("/"):
+            named = encoded(account, name)  # one in the other coding would be looked for elsewhere
+            if "" not in name.split("/") and os.fsencode(named) == raw:
                 out.ages[name] = time.time() - mtime
     except OSError:
         return None
