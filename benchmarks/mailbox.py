@@ -1,5 +1,5 @@
-"""``make bench-mailbox``: what IMAP commands cost in a mailbox of 10,000 and one of 250,000 messages, on this server and
-on Debian's Dovecot, each over the same Maildir; writes benchmarks/mailbox.md.
+"""``make bench-mailbox``: what IMAP commands cost in mailboxes of 1,000, 10,000 and 250,000 messages, on this server and on
+Debian's Dovecot, each over the same Maildir; writes benchmarks/mailbox.md.
 
 CPU of all processes and threads of a server for one command, in ms: median of five batches, with the lowest and the
 highest. The Maildirs are there before the server knows of them; each command is given once before it is measured. In the
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 
@@ -107,8 +108,37 @@ def commands(count: int, large: bool, since: int) -> dict[str, tuple[int, Callab
     }
 
 
-def measure(target: Target, count: int, large: bool) -> tuple[Measured, float]:
-    """Costs of commands, and s until the first SELECT was answered."""
+@dataclass(slots=True)
+class Found:
+    """``cpu``: ms for each command; ``first``: s until the first SELECT was answered; ``outside``: ms from a file that
+    another program put into new/ until STATUS counts it."""
+
+    cpu: Measured
+    first: float
+    outside: tuple[float, float, float]
+
+
+def outside(client: load.Client, root: Path) -> tuple[float, float, float]:
+    """Deliver as any MDA does, seven times, and ask until it shows."""
+    took = []
+    question = b"STATUS INBOX (MESSAGES)"
+    for number in range(7):
+        before = client.number(question, b"MESSAGES ")
+        time.sleep(0.3)
+        name = f"{int(time.time())}.M{number}P2.outside"
+        (root / "tmp" / name).write_bytes(text(number, random.Random(number)))
+        shutil.chown(root / "tmp" / name, (root / "new").stat().st_uid, (root / "new").stat().st_gid)
+        begun = time.perf_counter()
+        (root / "tmp" / name).rename(root / "new" / name)
+        while client.number(question, b"MESSAGES ") == before:
+            if time.perf_counter() - begun > 30:
+                raise RuntimeError("a delivery of another program is not seen")
+        took.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(took), min(took), max(took)
+
+
+def measure(target: Target, count: int, large: bool, root: Path) -> Found:
+    """Costs of commands, of the first look, and of mail that others deliver."""
     client = load.Client(target.host, target.ports["imap"])
     client.imap(b"LOGIN %b %b" % (target.big.encode(), target.password.encode()))
     begun = time.perf_counter()
@@ -129,11 +159,13 @@ def measure(target: Target, count: int, large: bool) -> tuple[Measured, float]:
                 time.sleep(1.2)  # what it leaves to be done later counts
             spent.append((machine.cpu(target.pid) - cpu) / often * 1000)
         out[name] = statistics.median(spent), min(spent), max(spent)
+    client.imap(b"UNSELECT")
+    late = outside(client, root)
     client.close()
-    return out, first
+    return Found(out, first, late)
 
 
-def rows(parent: str, sizes: list[int]) -> dict[tuple[str, int], tuple[Measured, float]]:
+def rows(parent: str, sizes: list[int]) -> dict[tuple[str, int], Found]:
     found = {}
     who = pwd.getpwnam(MAIL_USER)
     for size in sizes:
@@ -148,40 +180,46 @@ def rows(parent: str, sizes: list[int]) -> dict[tuple[str, int], tuple[Measured,
                 fill(root, size)
                 if name == "Dovecot":
                     subprocess.run(["chown", "-R", f"{who.pw_uid}:{who.pw_gid}", str(root)], check=True)
-                found[(name, size)] = measure(target, size, size > sizes[0])
+                found[(name, size)] = measure(target, size, size > DISTINCT, root)
     return found
 
 
-def table(found: dict[tuple[str, int], tuple[Measured, float]], sizes: list[int]) -> str:
+def table(found: dict[tuple[str, int], Found], sizes: list[int]) -> str:
     def shown(value: tuple[float, float, float] | None) -> str:
         return f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})" if value else ""
 
-    small, big = sizes
+    middle, big = sizes[-2:]
+    heads = [f"Dovecot, {size:,} | fastmail, {size:,}" for size in sizes]
     lines = [
-        f"| command | Dovecot, {small:,} | fastmail, {small:,} | | Dovecot, {big:,} | fastmail, {big:,} | {big:,} to {small:,} |",
-        "|---|---|---|---|---|---|---|",
+        "| command | " + " | ".join(heads) + f" | at {middle:,} | {big:,} to {middle:,} |",
+        "|---" * (2 * len(sizes) + 3) + "|",
     ]
-    for name, ours in found[("fastmail", small)][0].items():
-        theirs = found[("Dovecot", small)][0][name]
-        large, their_large = found[("fastmail", big)][0].get(name), found[("Dovecot", big)][0].get(name)
-        growth = f"{large[0] / ours[0]:.2f}x" if large else ""
+    for name, ours in found[("fastmail", middle)].cpu.items():
+        cells = [shown(found[(who, size)].cpu.get(name)) for size in sizes for who in ("Dovecot", "fastmail")]
+        theirs, large = found[("Dovecot", middle)].cpu[name], found[("fastmail", big)].cpu.get(name)
+        less = f"{theirs[0] / max(ours[0], 1e-6):.1f}x less"
         lines.append(
-            f"| {name} | {shown(theirs)} | {shown(ours)} | {theirs[0] / max(ours[0], 1e-6):.1f}x less "
-            f"| {shown(their_large)} | {shown(large)} | {growth} |"
+            f"| {name} | " + " | ".join(cells) + f" | {less} | " + (f"{large[0] / ours[0]:.2f}x |" if large else "|")
         )
+    lines += ["", "| time, not CPU | " + " | ".join(heads) + " |", "|---" * (2 * len(sizes) + 1) + "|"]
+    every = [(found[(who, size)], size) for size in sizes for who in ("Dovecot", "fastmail")]
+    lines.append("| first SELECT, s | " + " | ".join(f"{one.first:.2f}" for one, _ in every) + " |")
     lines.append(
-        "| first SELECT, s | "
-        + " | ".join(f"{found[(name, small)][1]:.1f}" for name in ("Dovecot", "fastmail"))
-        + " | | "
-        + " | ".join(f"{found[(name, big)][1]:.1f}" for name in ("Dovecot", "fastmail"))
-        + " | |"
+        "| the same, us a message | " + " | ".join(f"{one.first / size * 1e6:.0f}" for one, size in every) + " |"
+    )
+    lines.append(
+        "| delivery by another program until STATUS counts it, ms | "
+        + " | ".join(f"{one.outside[0]:.1f} ({one.outside[1]:.1f} to {one.outside[2]:.1f})" for one, _ in every)
+        + " |"
     )
     return "\n".join(lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", default="10000,250000", help="messages in the small and the large mailbox")
+    parser.add_argument(
+        "--sizes", default="1000,10000,250000", help="messages in the mailboxes, the last two are compared"
+    )
     parser.add_argument("--dir", default="", help="where both keep their mail")
     options = parser.parse_args()
     if shutil.which("dovecot", path=os.environ["PATH"] + ":/usr/sbin") is None or os.geteuid() != 0:
@@ -196,7 +234,8 @@ def main() -> int:
 Made by `make bench-mailbox` on {time.strftime("%Y-%m-%d", time.gmtime())}: fastmail {fastmail.__version__} (Python
 {platform.python_version()}) and Dovecot {version}, each over the same Maildirs, warm, {os.cpu_count()} cores. Server CPU of one
 command in ms, all processes: median of five batches (lowest to highest). Flags that fastmail stores are synced before its
-reply; what a STORE leaves for later (names of files) is counted.
+reply; what a STORE leaves for later (names of files) is counted. The first SELECT of fastmail reads every message, of Dovecot
+only names.
 
 {table(found, sizes)}
 """
