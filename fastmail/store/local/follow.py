@@ -138,14 +138,11 @@ class Follower:
                 if state is not None and seen is not None and state == seen.state and not force:
                     return
                 taken: Taken | None = None
-                if (
-                    state is not None
-                    and seen is not None
-                    and not force
-                    and state[1] == seen.state[1]
-                    and not store.read_only
-                ):
+                quiet = sync.quiet_cur(directory) if seen is not None and not force and not store.read_only else 0
+                if seen is not None and quiet == seen.state[1] != 0:
                     taken = await self._only_news(account, key, directory, seen)
+                    if taken is not None and taken != AGAIN and state is None:
+                        self._note(key, (0, quiet), taken)  # new/ is to be looked at again
                 for _ in range(5):
                     if taken is not None:
                         break

@@ -69,6 +69,12 @@ def directory_state(directory: str) -> State | None:
     return None if times is None or max(times) > time.time_ns() - int(TICK * 1e9) else times
 
 
+def quiet_cur(directory: str) -> int:
+    """Change time of cur/, 0 when it can not be relied on yet: names in new/ say all when it is what it was."""
+    times = directory_times(directory)
+    return 0 if times is None or times[1] > time.time_ns() - int(TICK * 1e9) else times[1]
+
+
 def listing(directory: str, sub: str) -> list[bytes]:
     """Names in new/ or cur/ that are messages by their form."""
     try:
