@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import fastmail
+from fastmail.app import child
 from fastmail.app.quickstart import write_certificate
 from fastmail.bench import machine, server
 from fastmail.bench.journeys import SETTLE, USERS, Bench, Row, Target, everything
@@ -122,7 +123,7 @@ def dovecot(parent: str, kind: str = "maildir") -> Iterator[Target]:
     place = tempfile.mkdtemp(prefix="dovecot-bench-", dir=parent or None)
     os.chmod(place, 0o755)
     who = pwd.getpwnam(MAIL_USER)
-    ports = dict(zip(("imap", "imaps", "pop3", "lmtp"), server.free_ports(4), strict=True))
+    ports = dict(zip(("imap", "imaps", "pop3", "lmtp"), child.free_ports(4), strict=True))
     write_certificate(place, "localhost")
     names = [f"u{n}@bench.example" for n in range(USERS)] + ["big@bench.example"]
     Path(place, "users").write_text("".join(f"{name}:{{PLAIN}}secret\n" for name in names))

@@ -28,6 +28,7 @@ import uvloop
 
 import fastmail
 from benchmarks.peers import dovecot
+from fastmail.app import child
 from fastmail.app.quickstart import write_certificate
 from fastmail.bench import load, machine, server
 from fastmail.queue.spool import Spool
@@ -74,7 +75,7 @@ class Series:
 @contextlib.contextmanager
 def sink() -> Iterator[int]:
     """Postfix's smtp-sink: its port."""
-    (port,) = server.free_ports(1)
+    (port,) = child.free_ports(1)
     command = ["smtp-sink", "-u", "nobody", f"127.0.0.1:{port}", "1024"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

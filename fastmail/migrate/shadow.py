@@ -10,14 +10,11 @@ import copy
 import os
 import pwd
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 
 from fastmail.app.assembly import control_template, maildir_template
+from fastmail.app.child import free_ports, serving
 from fastmail.config.settings import Config, dump
 from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
@@ -32,7 +29,6 @@ def running(config: Config, people: Sequence[tuple[str, str]], places: dict[str,
     """Such a server for (user, password) pairs; the ports of its protocols. ``places``: where to listen, free ports of
     this machine for what is not in it."""
     directory = tempfile.mkdtemp(prefix="fastmail-shadow-")
-    process: subprocess.Popen[bytes] | None = None
     try:
         shadow = _settings(config, directory, places)
         if not (config.directory.passwd_file or config.directory.sql or config.directory.ldap):
@@ -42,17 +38,10 @@ def running(config: Config, people: Sequence[tuple[str, str]], places: dict[str,
             file.write(dump(shadow))
         if config.server.user and os.geteuid() == 0:
             _give(directory, config.server.user)
-        command = [sys.executable, "-c", "from fastmail.cli.main import main; main()", "serve", "-c", path]
-        log = os.path.join(directory, "log")
-        with open(log, "wb") as file:
-            process = subprocess.Popen(command, stdout=file, stderr=file)
         ports = {name: int(getattr(shadow.listen, name)[0].rpartition(":")[2]) for name in PROTOCOLS}
-        _wait(process, list(ports.values()), log)
-        yield ports
+        with serving(path, os.path.join(directory, "log"), list(ports.values()), PATIENCE):
+            yield ports
     finally:
-        if process is not None:
-            process.terminate()
-            process.wait(PATIENCE)
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -70,18 +59,11 @@ def _settings(config: Config, directory: str, places: dict[str, str]) -> Config:
     out.auth.mechanisms = ["PLAIN", "LOGIN"]
     out.tls.certificate = out.tls.key = out.tls.client_ca = ""
     out.relay.enabled = False
-    for name in ("smtp", "submission", "submissions", "lmtp", "imaps", "pop3s", "metrics"):
-        if hasattr(out.listen, name):
-            setattr(out.listen, name, [] if isinstance(getattr(out.listen, name), list) else "")
-    for name in PROTOCOLS:
-        setattr(out.listen, name, [places.get(name) or f"127.0.0.1:{_free()}"])
+    for name in ("smtp", "submission", "submissions", "lmtp", "imaps", "pop3s"):
+        setattr(out.listen, name, [])
+    for name, port in zip(PROTOCOLS, free_ports(len(PROTOCOLS)), strict=True):
+        setattr(out.listen, name, [places.get(name) or f"127.0.0.1:{port}"])
     return out
-
-
-def _free() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _accounts(directory: str, people: Sequence[tuple[str, str]], domain: str) -> None:
@@ -104,16 +86,3 @@ def _give(directory: str, user: str) -> None:
     for top, _, names in os.walk(directory):
         for path in (top, *(os.path.join(top, name) for name in names)):
             os.chown(path, who.pw_uid, who.pw_gid)
-
-
-def _wait(process: "subprocess.Popen[bytes]", ports: list[int], log: str) -> None:
-    end = time.monotonic() + PATIENCE
-    for port in ports:
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            if process.poll() is not None or time.monotonic() > end:
-                with open(log, encoding="utf-8", errors="replace") as file:
-                    raise ConfigError("the second server did not start: " + file.read()[-1000:])
-            time.sleep(0.05)

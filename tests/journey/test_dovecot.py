@@ -369,7 +369,7 @@ def test_a_plan_for_this_dovecot(pair: tuple[dovecot.Dovecot, Server], tmp_path:
 
 
 def test_files_that_courier_wrote(tmp_path: Path) -> None:
-    theirs = courier.Courier(tmp_path / "courier", tmp_path / "mail" / "user")
+    theirs = courier.Courier(tmp_path / "mail" / "user")
     folders = ["INBOX.Work", "INBOX.Work.2026.Q4", "INBOX.Entw&APw-rfe", "INBOX.Sent"]
     with theirs.imap() as imap:
         use(imap, folders, [], 3)

@@ -240,7 +240,7 @@ class LocalStore:
             boxes = LocalSnapshot(txn, shard.tables).boxes(account.id)
             subscribed = ops.subscriptions(txn, shard.tables, account.id)
         if self.together is not None:
-            theirs = self.together.subscribed(account)
+            theirs = await self.together.subscribed(account)
             if theirs is not None:
                 subscribed = theirs | {name for name in subscribed if name.startswith(ELSEWHERE)}
         return Listing(boxes, subscribed)
@@ -248,7 +248,9 @@ class LocalStore:
     async def _look_for_folders(self, account: Account) -> None:
         """Folders that other programs made or removed."""
         times = self._roots.get(account.id)
-        if times is not None and folders.unchanged(times):
+        if times is not None and (
+            folders.unchanged(times) if len(times) == 1 else await self.help(folders.unchanged, times)
+        ):
             return
         found = await self.help(folders.look, account)
         if found is None:

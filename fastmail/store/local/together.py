@@ -253,7 +253,7 @@ class Together:
 
     # ---------------------------------------------------------------- subscriptions
 
-    def subscribed(self, account: Account) -> set[str] | None:
+    async def subscribed(self, account: Account) -> set[str] | None:
         """What Dovecot's file says; None when there is none."""
         path = os.path.join(account.control or account.root, SUBSCRIPTIONS)
         now = stamp(path)
@@ -263,7 +263,10 @@ class Together:
         if known is None or known[0] != now:
             if len(self._subscribed) > 10_000:
                 self._subscribed.clear()
-            known = self._subscribed[account.id] = now, set(foreign.read_subscriptions(account) or ())
+            known = self._subscribed[account.id] = (
+                now,
+                set(await self._store.help(foreign.read_subscriptions, account) or ()),
+            )
         return known[1]
 
     async def subscribe(self, account: Account, names: set[str], name: str, on: bool, keep: bool = False) -> None:
@@ -271,7 +274,7 @@ class Together:
         is one."""
         place = account.control or account.root
         async with self._locked(os.path.join(place, SUBSCRIPTIONS)):
-            there = self.subscribed(account)
+            there = await self.subscribed(account)
             if there is not None and keep:
                 return
             now = set(names if there is None else there)
