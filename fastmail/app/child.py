@@ -1,6 +1,7 @@
 """A server in a process of its own, for commands that need one for a while: free ports, its start, and its end."""
 
 import contextlib
+import random
 import socket
 import subprocess
 import sys
@@ -9,14 +10,22 @@ from collections.abc import Iterator, Sequence
 
 from fastmail.model.errors import ConfigError
 
+PORTS = (10_000, 32_000)
+
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
+    """Ports on loopback that were free a moment ago, from below those that connections get by themselves: a server that
+    is started again finds its own free, too."""
+    ports: list[int] = []
     with contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in socks]
+        while len(ports) < count:
+            port = random.SystemRandom().randrange(*PORTS)
+            try:
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            ports.append(port)
+    return ports
 
 
 @contextlib.contextmanager

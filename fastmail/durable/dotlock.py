@@ -2,33 +2,50 @@
 and host in it.
 
 A lock whose holder is gone from this host, or that nobody touched for STALE seconds, is taken away. Promise: one holder
-at a time; a holder that works on for long must ``touch``. Waiting is the caller's.
+at a time; a holder that works on for long must ``touch``. Two that find the same dead lock at the same moment are why a
+lock is moved aside, looked at, and only then removed, and why who takes it in its place makes sure a moment later that
+it is still there: others remove what they looked at before. Waiting is the caller's; ``take`` may sleep for SETTLE.
 """
 
 import os
 import socket
+import threading
 import time
 
 STALE = 120.0
 TOUCH = 10.0  # s between two touches of a holder that is still at work
+SETTLE = 0.05  # s after which nobody removes a lock for what its place held before
 HOST = socket.gethostname()
 
 
 def take(path: str) -> bool:
     """Take the lock ``path``; False while somebody else has it. OSError where no lock can be made."""
+    broken = False
     for _ in range(3):
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
             if not _break(path):
                 return False
+            broken = True
             continue
         try:
-            os.write(descriptor, f"{os.getpid()}:{HOST}".encode())
+            os.write(descriptor, _holder())
         finally:
             os.close(descriptor)
-        return True
+        if broken:
+            time.sleep(SETTLE)
+        return not broken or held(path)
     return False
+
+
+def held(path: str) -> bool:
+    """Does this process hold the lock, as far as the file says?"""
+    try:
+        with open(path, "rb") as file:
+            return file.read(300) == _holder()
+    except FileNotFoundError:
+        return False
 
 
 def touch(path: str) -> None:
@@ -40,7 +57,16 @@ def touch(path: str) -> None:
 
 
 def drop(path: str) -> None:
-    """Let go."""
+    """Let go; a lock that somebody else took meanwhile stays."""
+    if held(path):
+        _remove(path)
+
+
+def _holder() -> bytes:
+    return f"{os.getpid()}:{HOST}".encode()
+
+
+def _remove(path: str) -> None:
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -50,22 +76,28 @@ def drop(path: str) -> None:
 def _break(path: str) -> bool:
     """Take away a lock that nobody holds any more; True when it may be tried again."""
     try:
-        before = os.stat(path)
-        with open(path, encoding="ascii", errors="replace") as file:
-            holder, _, host = file.read(300).partition(":")
+        if _alive(path):
+            return False
+        aside = f"{path}.{os.getpid()}.{threading.get_ident()}"
+        os.rename(path, aside)
     except FileNotFoundError:
         return True
-    dead = host in ("", HOST) and holder.isdigit() and int(holder) > 0 and not _lives(int(holder))
-    if not dead and time.time() - before.st_mtime < STALE:
-        return False
     try:
-        now = os.stat(path)
-        if (now.st_ino, now.st_mtime_ns) != (before.st_ino, before.st_mtime_ns):
-            return False
-        os.unlink(path)
-    except FileNotFoundError:
+        if _alive(aside):  # it was taken meanwhile: back to its place
+            os.link(aside, path)
+    except FileExistsError:
         pass
+    finally:
+        _remove(aside)
     return True
+
+
+def _alive(path: str) -> bool:
+    before = os.stat(path)
+    with open(path, encoding="ascii", errors="replace") as file:
+        holder, _, host = file.read(300).partition(":")
+    dead = host in ("", HOST) and holder.isdigit() and int(holder) > 0 and not _lives(int(holder))
+    return not dead and time.time() - before.st_mtime < STALE
 
 
 def _lives(process: int) -> bool:

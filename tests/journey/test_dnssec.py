@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from fastmail.app.child import free_ports
 from fastmail.dns.resolver import Resolver
 from fastmail.relay.runner import Limits, Runner
 from fastmail.relay.targets import Finder
 from fastmail.smtp.client import Timeouts
 from tests.journey.test_relay import World, world
 from tests.journey.test_relay_tls import Far
-from tests.support.server import free_ports
 
 ZONE = """$ORIGIN {name}.
 $TTL 60

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from fastmail.app.child import free_ports
 from fastmail.bench.load import unverified
 from tests.journey.test_clients import letter
 from tests.support import mtas
 from tests.support.hosts import dead_port
-from tests.support.server import Server, free_ports
+from tests.support.server import Server
 
 
 @pytest.fixture(scope="module")

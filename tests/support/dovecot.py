@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import free_ports
+from fastmail.app.child import free_ports
 
 USER = "nobody"  # Dovecot reads no mail as root
 

@@ -1,7 +1,6 @@
 """Other hosts for relay tests, in this process: a name server, and an SMTP server that does as it is told."""
 
 import asyncio
-import socket
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +9,8 @@ import dns.message
 import dns.name
 import dns.rcode
 import dns.rrset
+
+from fastmail.app.child import free_ports
 
 
 class NameServer(asyncio.DatagramProtocol):
@@ -164,6 +165,4 @@ class Sink:
 
 def dead_port() -> int:
     """A port where nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return free_ports(1)[0]

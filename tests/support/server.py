@@ -9,17 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from fastmail.app.child import free_ports
+
 PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
 CLI = [sys.executable, "-c", "from fastmail.cli.main import main; main()"]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    with contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in socks]
 
 
 class Server:

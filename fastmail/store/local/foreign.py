@@ -18,6 +18,8 @@ from fastmail.store.interface import Account
 from fastmail.store.local.folders import decoded, encoded
 
 LARGEST = 256 << 20
+_HEADER = re.compile(rb"3 V(\d{1,10}) N(\d{1,9})[ \n]")
+_NUMBERED = re.compile(rb"(?m)^(\d{1,9}) [^\n]*:[^\n]+$")
 _WORD = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]+")
 _ESCAPES = {b"\x010": b"\0", b"\x011": b"\x01", b"\x01t": b"\t", b"\x01r": b"\r", b"\x01n": b"\n"}
 
@@ -103,6 +105,17 @@ def parse_uidlist(data: bytes) -> Control | None:
         return None
     out.uidnext = max(out.uidnext, last + 1)
     return out
+
+
+def uidnext_of_damaged(directory: str, uidvalidity: int) -> int:
+    """Above every UID that a damaged ``dovecot-uidlist`` seems to name, 1 when it names none or is of another
+    UIDVALIDITY: what was given once must not be given again."""
+    data = _read(directory, "dovecot-uidlist") or b""
+    header = _HEADER.match(data)
+    if header is not None and int(header[1]) != uidvalidity:
+        return 1
+    last = max((int(number) for number in _NUMBERED.findall(data)), default=0)
+    return max(last + 1, int(header[2]) if header is not None else 1)
 
 
 def _pop3_fields(out: Control, base: bytes, more: bytes) -> None:

@@ -6,8 +6,9 @@ taken in; files are put in place, synced, and recorded in the index; their lines
 then anything is answered. After a crash in between, the list decides: a message that it does not name gets a line, one
 that it names otherwise gets that UID. Directories are listed, and files renamed, under that lock only, because a
 listing can miss a file that is renamed meanwhile. A keyword has its letter in the file before a message has it. Nothing
-is removed from the list; Dovecot compacts it. When its UIDVALIDITY is another one, the index of that mailbox is made
-anew.
+is removed from the list; Dovecot compacts it, and then it is another file, sometimes in the place (inode) of the one
+before: what was read of a list counts only while its first and last bytes stand where they stood. When its UIDVALIDITY
+is another one, the index of that mailbox is made anew. A damaged list is written anew, above every UID that it names.
 
 Fails with StorageFailed when a lock is not to be had in time.
 """
@@ -42,14 +43,19 @@ UIDLIST, KEYWORDS, SUBSCRIPTIONS = "dovecot-uidlist", "dovecot-keywords", "subsc
 Stamp = tuple[int, int, int]  # inode, size, mtime in ns
 NONE: Stamp = (0, 0, 0)
 Line = tuple[bytes, int, bytes]  # mailbox, UID, file name
+MARK = 200  # bytes at both ends of what was read, by which a list is known again
 
 
 @dataclass(slots=True)
 class Known:
-    """What was read of a mailbox's files. ``offset``: how much of the list was taken in."""
+    """What was read of a mailbox's files. ``uidlist``: of the list when all of it was in the index; ``inode``,
+    ``offset``, ``head``, ``tail``: of the one that was read, how much of it, and how that begins and ends."""
 
     uidlist: Stamp = NONE
+    inode: int = 0
     offset: int = 0
+    head: bytes = b""
+    tail: bytes = b""
     uidvalidity: int = 0
     uidnext: int = 1
     keywords: Stamp = NONE
@@ -165,7 +171,7 @@ class Together:
             log.event("store.renumbered", "warning", mailbox=place, uidvalidity=found.uidvalidity)
             validity = found.uidvalidity
             await store.submit(account, lambda txn, t: _renumber(txn, t, key, validity))
-            known.uidlist = known.keywords = NONE
+            known.uidlist, known.keywords, known.offset = NONE, NONE, 0
             again, whole = await store.help(_read, os.path.join(place, UIDLIST), known)
             found = again or found
         await self._keywords(account, key, ())
@@ -179,14 +185,17 @@ class Together:
         if found.uidvalidity:
             kept = [foreign.Kept(uid, base, *found.pop3.get(base, (0, b""))) for base, uid in found.uids.items()]
         else:
-            found.uidvalidity, found.uidnext = box.uidvalidity, box.uidnext
+            found.uidvalidity = box.uidvalidity
+            found.uidnext = max(box.uidnext, foreign.uidnext_of_damaged(place, box.uidvalidity))
             kept = self._kept(account, box)
             found.uids = {one.base: one.uid for one in kept}
         kept.sort(key=lambda one: one.uid)
         data = foreign.uidlist(found.uidvalidity, found.uidnext, foreign.guid_of(place), kept)
         replace_file(os.path.join(place, UIDLIST), data, like=place)
-        known.uidvalidity, known.uidnext, known.offset = found.uidvalidity, found.uidnext, len(data)
+        known.uidvalidity, known.uidnext = found.uidvalidity, found.uidnext
+        known.offset, known.head, known.tail = len(data), data[:MARK], data[-MARK:]
         known.uidlist = stamp(os.path.join(place, UIDLIST))
+        known.inode = known.uidlist[0]
         return found
 
     def _kept(self, account: Account, box: Mailbox) -> list[foreign.Kept]:
@@ -202,8 +211,12 @@ class Together:
         path = os.path.join(control_directory(account, box.name), UIDLIST)
         known = self._known[box.key]
         data = b"".join(b"%d :%b\n" % line for line in lines)
-        known.uidlist = await self._store.help(_append, path, data)
-        known.offset = known.uidlist[1]
+        now = await self._store.help(_append, path, data, known)
+        if now == NONE:  # the lock was taken from us: the next look finds which messages have no line
+            log.event("store.lock_lost", "warning", path=path)
+            self.forget(box.key)
+            return
+        known.uidlist, known.offset, known.tail = now, now[1], (known.tail + data)[-MARK:]
         known.uidnext = lines[-1][0] + 1
 
     def listed(self, account: Account, name: str) -> bool:
@@ -300,30 +313,55 @@ async def _keep(path: str) -> None:
 def _read(path: str, known: Known) -> tuple[foreign.Control | None, bool]:
     """What a list has behind what is known of it, and whether that is all of it. None when it is missing or damaged."""
     try:
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            goes_on = status.st_ino == known.uidlist[0] and status.st_size >= known.offset > 0
-            if goes_on:
-                file.seek(known.offset)
-            data = file.read(foreign.LARGEST)
-    except OSError:
+        with open(path, "rb", buffering=0) as file:
+            descriptor = file.fileno()
+            if _continues(descriptor, known):
+                added = _behind(descriptor, known.offset)
+                found = _parse(b"3 V%d N%d\n" % (known.uidvalidity, known.uidnext) + added)
+                if found is not None and min(found.uids.values(), default=known.uidnext) >= known.uidnext:
+                    known.offset, known.tail = known.offset + len(added), (known.tail + added)[-MARK:]
+                    known.uidnext = found.uidnext
+                    return found, False
+            data, inode = _behind(descriptor, 0), os.fstat(descriptor).st_ino
+    except FileNotFoundError:
         return None, True
-    if not data.endswith(b"\n") and (data or not goes_on):
+    except OSError as error:
+        raise translate(error) from error
+    found = _parse(data)
+    if found is None:
+        log.event("store.list_damaged", "warning", path=path, then="written anew")
         return None, True
-    head = b"3 V%d N%d\n" % (known.uidvalidity, known.uidnext) if goes_on else b""
-    found = foreign.parse_uidlist(head + data)
-    if found is None or (goes_on and found.uids and min(found.uids.values()) < known.uidnext):
-        return None, True
-    known.offset = status.st_size
+    known.inode, known.offset, known.head, known.tail = inode, len(data), data[:MARK], data[-MARK:]
     known.uidvalidity, known.uidnext = found.uidvalidity, found.uidnext
-    return found, not goes_on
+    return found, True
 
 
-def _append(path: str, data: bytes) -> Stamp:
-    """All of it or nothing: for half a line Dovecot would give up the whole list."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+def _behind(descriptor: int, offset: int) -> bytes:
+    return os.pread(descriptor, min(max(os.fstat(descriptor).st_size - offset, 0), foreign.LARGEST), offset)
+
+
+def _parse(data: bytes) -> foreign.Control | None:
+    return foreign.parse_uidlist(data) if data.endswith(b"\n") else None
+
+
+def _continues(descriptor: int, known: Known) -> bool:
+    """Is an open list the one of which something is known, perhaps with more behind it?"""
+    return (
+        known.offset > 0
+        and os.fstat(descriptor).st_ino == known.inode
+        and os.pread(descriptor, len(known.head), 0) == known.head
+        and os.pread(descriptor, len(known.tail), known.offset - len(known.tail)) == known.tail
+    )
+
+
+def _append(path: str, data: bytes, known: Known) -> Stamp:
+    """All of it or nothing: for half a line Dovecot would give up the whole list. NONE, and nothing, when the list is
+    not, or not only, what is known of it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
     try:
         before = os.fstat(descriptor).st_size
+        if before != known.offset or not _continues(descriptor, known):
+            return NONE
         try:
             while data:
                 data = data[os.write(descriptor, data) :]

@@ -47,3 +47,33 @@ def test_many_that_want_it(tmp_path: Path) -> None:
     running = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(4)]
     assert [one.wait(60) for one in running] == [0] * 4
     assert (tmp_path / "n").read_text() == "160"
+
+
+def test_many_that_find_a_dead_one(tmp_path: Path) -> None:
+    """One of them gets it; what was taken in its place is not taken away."""
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    program = (
+        "import sys, time; from pathlib import Path; from fastmail.durable import dotlock\n"
+        "place = Path(sys.argv[1])\n"
+        "while not (place / 'go').exists(): pass\n"
+        "for n in range(6):\n"
+        "    while not (place / f'{n}.lock').exists(): pass\n"
+        "    if dotlock.take(str(place / f'{n}.lock')):\n"
+        "        time.sleep(0.1); print(n, dotlock.held(str(place / f'{n}.lock')))\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    for n in range(6):
+        (tmp_path / f"{n}.lock").write_text(f"{gone.stdout.strip()}:{os.uname().nodename}")
+    (tmp_path / "go").touch()
+    lines = [line for one in running for line in one.communicate(timeout=60)[0].splitlines()]
+    assert sorted(lines) == [f"{n} True" for n in range(6)]
+
+
+def test_a_lock_of_somebody_else_stays(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+    assert dotlock.take(str(path)) and dotlock.held(str(path))
+    path.write_text("1:elsewhere.example.test")
+    assert not dotlock.held(str(path))
+    dotlock.drop(str(path))
+    assert path.exists()

@@ -108,6 +108,8 @@ def test_another_uidvalidity(tmp_path: Path) -> None:
 def test_a_list_that_cannot_be_written_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "list"
     path.write_bytes(b"3 V1 N1\n")
+    known = together.Known()
+    together._read(str(path), known)
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:3]))
 
@@ -116,7 +118,7 @@ def test_a_list_that_cannot_be_written_stays_whole(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "fdatasync", full)
     with pytest.raises(StorageFull):
-        together._append(str(path), b"1 :a\n2 :b\n")
+        together._append(str(path), b"1 :a\n2 :b\n", known)
     assert path.read_bytes() == b"3 V1 N1\n"
 
 
@@ -132,3 +134,55 @@ def test_a_list_that_cannot_be_written_stays_whole(tmp_path: Path, monkeypatch: 
 )
 def test_keywords_of_both(ours: list[bytes], theirs: list[bytes], words: list[bytes], merged: list[bytes]) -> None:
     assert together._merge(ours, theirs, words) == merged
+
+
+def test_a_list_made_anew_in_the_same_place(tmp_path: Path) -> None:
+    """Another server writes a new list, and the file system gives it the inode of one that it replaced."""
+
+    async def work(store: LocalStore, account: Account, key: bytes) -> None:
+        await store.append(account, key, [message(), message(), message()])
+        path = tmp_path / "mail" / "dovecot-uidlist"
+        header, *lines = path.read_text().splitlines(keepends=True)
+        (tmp_path / "mail" / "new" / "5.theirs").write_bytes(TEXT)
+        (tmp_path / "mail" / "new" / "6.theirs").write_bytes(TEXT)
+        for name in os.listdir(tmp_path / "mail" / "new"):
+            if lines[0].rstrip().endswith(name):
+                (tmp_path / "mail" / "new" / name).unlink()
+        with open(path, "r+", encoding="ascii") as file:  # compacted, and then longer than it was
+            file.write(header.replace("N1", "N4") + lines[1] + lines[2] + "4 :5.theirs\n5 :6.theirs\n")
+            file.truncate()
+        done = await store.append(account, key, [message()])
+        assert done.uids == [6] and uids(store, account, key) == [2, 3, 4, 5, 6]
+        text = path.read_text()
+        assert " N4" in text and [line.partition(" ")[0] for line in text.splitlines()[1:]] == ["2", "3", "4", "5", "6"]
+
+    run(tmp_path, work)
+
+
+def test_a_damaged_list_takes_no_uid_back(tmp_path: Path) -> None:
+    async def work(store: LocalStore, account: Account, key: bytes) -> None:
+        await store.append(account, key, [message()])
+        path = tmp_path / "mail" / "dovecot-uidlist"
+        with open(path, "a", encoding="ascii") as file:
+            file.write("7 :5.theirs\n9 :cu")
+        done = await store.append(account, key, [message()])
+        assert done.uids[0] == 10 and listed(tmp_path)[0].split(" ")[2] == "N10"
+
+    run(tmp_path, work)
+
+
+def test_what_is_added_behind_our_back(tmp_path: Path) -> None:
+    """Somebody who did not mind the lock: nothing is written behind it, and the next look finds both."""
+
+    async def work(store: LocalStore, account: Account, key: bytes) -> None:
+        await store.append(account, key, [message()])
+        assert store.together is not None
+        path = tmp_path / "mail" / "dovecot-uidlist"
+        box = store.together.box(account, key)
+        with open(path, "a", encoding="ascii") as file:
+            file.write("2 :5.theirs\n")
+        await store.together.write(account, box, [(2, b"ours")])
+        assert listed(tmp_path)[-1] == "2 :5.theirs"
+        assert (await store.append(account, key, [message()])).uids == [3]
+
+    run(tmp_path, work)
