@@ -1,10 +1,11 @@
 """Lock files as Dovecot, Courier and others make them: ``FILE.lock``, made with O_EXCL, with its holder's process id
 and host in it.
 
-A lock whose holder is gone from this host, or that nobody touched for STALE seconds, is taken away. Promise: one holder
-at a time; a holder that works on for long must ``touch``. Two that find the same dead lock at the same moment are why a
-lock is moved aside, looked at, and only then removed, and why who takes it in its place makes sure a moment later that
-it is still there: others remove what they looked at before. Waiting is the caller's; ``take`` may sleep for SETTLE.
+A lock whose holder is gone from this host, or died before it said who it is, or that nobody touched for STALE seconds,
+is taken away. Promise: one holder at a time; a holder that works on for long must ``touch``. Two that find the same
+dead lock at the same moment are why a lock is moved aside, looked at, and only then removed, and why who takes it in
+its place makes sure a moment later that it is still there: others remove what they looked at before. Waiting is the
+caller's; ``take`` may sleep for SETTLE.
 """
 
 import os
@@ -12,8 +13,11 @@ import socket
 import threading
 import time
 
+from fastmail.durable import files
+
 STALE = 120.0
 TOUCH = 10.0  # s between two touches of a holder that is still at work
+UNSAID = 3.0  # s after which a lock does not get its holder's name any more
 SETTLE = 0.05  # s after which nobody removes a lock for what its place held before
 HOST = socket.gethostname()
 
@@ -22,20 +26,13 @@ def take(path: str) -> bool:
     """Take the lock ``path``; False while somebody else has it. OSError where no lock can be made."""
     broken = False
     for _ in range(3):
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            if not _break(path):
-                return False
-            broken = True
-            continue
-        try:
-            os.write(descriptor, _holder())
-        finally:
-            os.close(descriptor)
-        if broken:
-            time.sleep(SETTLE)
-        return not broken or held(path)
+        if files.make_file(os.fsencode(path), _holder()):
+            if broken:
+                time.sleep(SETTLE)
+            return not broken or held(path)
+        if not _break(path):
+            return False
+        broken = True
     return False
 
 
@@ -95,9 +92,10 @@ def _break(path: str) -> bool:
 def _alive(path: str) -> bool:
     before = os.stat(path)
     with open(path, encoding="ascii", errors="replace") as file:
-        holder, _, host = file.read(300).partition(":")
+        text = file.read(300)
+    holder, _, host = text.partition(":")
     dead = host in ("", HOST) and holder.isdigit() and int(holder) > 0 and not _lives(int(holder))
-    return not dead and time.time() - before.st_mtime < STALE
+    return not dead and time.time() - before.st_mtime < (STALE if text else UNSAID)
 
 
 def _lives(process: int) -> bool:

@@ -13,6 +13,10 @@ def unlink_batch(paths: list[bytes]) -> list[int]: ...
 def touch_batch(paths: list[bytes]) -> None:
     """Bring files into memory, as many as are some megabytes."""
 
+def make_file(path: bytes, content: bytes) -> bool:
+    """A new file, mode 0600, written in one go; False when there is one already. OSError, and no file, where it cannot
+    be written."""
+
 def read_file(path: bytes, nowait: bool = False) -> bytes | None:
     """A regular file's octets; with ``nowait`` None when the page cache does not hold them. OSError otherwise."""
 

@@ -5,19 +5,20 @@ no symbolic link and reads nothing but regular files.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EAGAIN, EINTR, EIO, ENOSYS, EOPNOTSUPP, errno
+from libc.errno cimport EAGAIN, EEXIST, EINTR, EIO, ENOSPC, ENOSYS, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport strlen
 
 cdef extern from "fcntl.h" nogil:
     int c_open "open"(const char* path, int flags, int mode)
-    enum: O_RDONLY, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY, O_NONBLOCK
+    enum: O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY, O_NONBLOCK
 
 cdef extern from "unistd.h" nogil:
     int c_close "close"(int fd)
     int c_fsync "fsync"(int fd)
     int c_unlink "unlink"(const char* path)
     ssize_t c_read "read"(int fd, void* buf, size_t n)
+    ssize_t c_write "write"(int fd, const void* buf, size_t n)
 
 cdef extern from *:
     """
@@ -113,6 +114,29 @@ def unlink_batch(list paths not None):
             error = errno if c_unlink(p) else 0
         out.append(error)
     return out
+
+
+def make_file(bytes path not None, bytes content not None):
+    """A new file, mode 0600; False when there is one already. OSError, and no file, where it cannot be written."""
+    cdef const char* p = path
+    cdef const char* c = content
+    cdef ssize_t length = len(content), n = 0
+    cdef int fd, error = 0
+    with nogil:
+        fd = c_open(p, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        if fd < 0:
+            error = errno
+        else:
+            n = c_write(fd, c, length)
+            if n != length:
+                error = errno if n < 0 else ENOSPC
+                c_unlink(p)
+            c_close(fd)
+    if fd < 0 and error == EEXIST:
+        return False
+    if error:
+        raise OSError(error, "cannot write", path)
+    return True
 
 
 def read_file(bytes path not None, bint nowait=False):

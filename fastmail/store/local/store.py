@@ -44,12 +44,15 @@ from fastmail.store.local.names import FileName, NameMaker, path_of, sizes_in
 from fastmail.store.local.shard import SEGMENTS, Shard
 from fastmail.store.local.snapshot import LocalSnapshot
 from fastmail.store.local.together import Line, Together
+from fastmail.telemetry import log
 
 COPY_TRIES = 40
 ELSEWHERE = ("Other Users/", "Shared/")  # subscriptions in other accounts
 REMEMBERED = 50_000
 AHEAD = 64  # messages that are read ahead at once
 HOUSEKEEPING_DELAY = 0.3
+LONGEST_DELAY = 30.0  # s until it is tried again where it failed
+TIDY_PATIENCE = 2.0  # s that other mailboxes wait for the lock of one
 Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
 
 
@@ -677,24 +680,34 @@ class LocalStore:
             self._tidying = self.loop.create_task(self._tidy(HOUSEKEEPING_DELAY))
 
     async def _tidy(self, delay: float) -> None:
+        work: dict[bytes, Account] = {}
         try:
             while self._untidy:
                 await asyncio.sleep(delay)
                 work, self._untidy = self._untidy, {}
+                pause = HOUSEKEEPING_DELAY
                 for key, account in work.items():
                     try:
                         again = await self._tidy_one(account, key)
                     except (OSError, NoSuchMailbox):
                         continue
+                    except StorageFailed as error:
+                        log.event("store.tidy_later", "warning", account=account.address, error=error)
+                        again, pause = not self._closing, min(max(delay, pause) * 2, LONGEST_DELAY)
                     if again:
                         self._untidy[key] = account
+                delay = pause
+        except asyncio.CancelledError:
+            self._untidy = work | self._untidy
+            raise
         finally:
             self._tidying = None
 
     async def _tidy_one(self, account: Account, key: bytes) -> bool:
         if self.together is None:
             return await self._tidy_names(account, key)
-        async with self.together.lock(account, self.together.box(account, key)):  # nobody lists while names change
+        box = self.together.box(account, key)
+        async with self.together.lock(account, box, TIDY_PATIENCE):  # nobody lists while names change
             return await self._tidy_names(account, key)
 
     async def _tidy_names(self, account: Account, key: bytes) -> bool:

@@ -82,13 +82,13 @@ class Together:
     # ---------------------------------------------------------------- locks
 
     @asynccontextmanager
-    async def _locked(self, path: str) -> AsyncIterator[None]:
+    async def _locked(self, path: str, patience: float = PATIENCE) -> AsyncIterator[None]:
         """Hold ``path``.lock: in this process, and on the disk."""
         store, path = self._store, path + ".lock"
         own = self._locks.setdefault(path, asyncio.Lock())
         try:
             async with own:
-                end = time.monotonic() + PATIENCE
+                end = time.monotonic() + patience
                 tries = 0
                 while not await store.help(_take, path):
                     if time.monotonic() > end:
@@ -106,9 +106,9 @@ class Together:
                 self._locks.pop(path, None)
 
     @asynccontextmanager
-    async def lock(self, account: Account, box: Mailbox) -> AsyncIterator[None]:
-        """Hold the list of a mailbox, so that UIDs can be given there."""
-        async with self._locked(os.path.join(control_directory(account, box.name), UIDLIST)):
+    async def lock(self, account: Account, box: Mailbox, patience: float = PATIENCE) -> AsyncIterator[None]:
+        """Hold the list of a mailbox, so that UIDs can be given there; waits for it for ``patience`` seconds."""
+        async with self._locked(os.path.join(control_directory(account, box.name), UIDLIST), patience):
             yield
 
     @asynccontextmanager
