@@ -69,6 +69,11 @@ def control_template(config: Config) -> str:
     return _absolute(config, config.store.control) if config.store.control else ""
 
 
+def index_template(config: Config) -> str:
+    """The same for its index files."""
+    return _absolute(config, config.store.indexes) if config.store.indexes else ""
+
+
 def _absolute(config: Config, template: str) -> str:
     return template if template.startswith("{home}") else os.path.join(config.server.data_dir, template)
 
@@ -157,7 +162,13 @@ class Assembly:
             self.directory,
             self.store,
             config.server.hostname,
-            Mail(maildir_template(config), control_template(config), config.store.layout, config.store.utf8_names),
+            Mail(
+                maildir_template(config),
+                control_template(config),
+                config.store.layout,
+                config.store.utf8_names,
+                index_template(config),
+            ),
             quota,
         )
         relay = config.relay

@@ -155,11 +155,12 @@ def _finish(config: Config, text: str, path: str) -> None:
     if config.store.shards < 1 or config.store.shards > 64:
         problem("store", "shards", "shards must be 1 to 64")
     template = config.store.maildir
+    templates = template + config.store.control + config.store.indexes
     try:
-        (template + config.store.control).format(domain="d", user="u", home="h")
+        templates.format(domain="d", user="u", home="h")
     except (KeyError, IndexError, ValueError):
         problem("store", "maildir", "the template may use {domain}, {user} and {home} only")
-    if "{home}" in template + config.store.control and not config.store.homes.startswith("/"):
+    if "{home}" in templates and not config.store.homes.startswith("/"):
         problem("store", "maildir", "{home} needs [store] homes, the absolute path of the directory with the homes")
     if "{user}" not in template and "{home}" not in template:
         problem("store", "maildir", "the template needs {user}, or accounts would share a Maildir")

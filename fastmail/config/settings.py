@@ -193,6 +193,11 @@ class Store:
         "Where the server before kept UIDs and subscriptions, if not in the Maildirs: a template as above (Dovecot's "
         "CONTROL=).",
     )
+    indexes: str = _s(
+        "",
+        "Where a Dovecot before has its index files, if not in the Maildirs: a template as above (INDEX=). Keywords "
+        "that file names have no letters for are read from there when a mailbox is seen first.",
+    )
     prefix: str = _s(
         "",
         'What the names of all mailboxes but INBOX begin with, as clients see it, such as "INBOX."; for users who come '

@@ -98,21 +98,23 @@ def note_accepted(
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """Where accounts keep mail: the Maildir path with {domain}, {user} and {home}, the same for the control files of
-    the server before, and how folders lie there (store.interface.Account)."""
+    """Where accounts keep mail: the Maildir path with {domain}, {user} and {home}, the same for the control files and
+    the indexes of the server before, and how folders lie there (store.interface.Account)."""
 
     maildir: str
     control: str = ""
     layout: str = "maildir++"
     utf8: bool = False
+    indexes: str = ""
 
     def account(self, record: AccountRecord, quota: Quota) -> Account:
         user, _, domain = record.address.rpartition("@")
         if "{home}" in self.maildir and not record.home and not record.maildir:
             raise TemporaryError(f"{record.address}: whoever keeps the account does not say where its home is")
         names = {"domain": domain, "user": user, "home": record.home}
-        root, control = self.maildir.format(**names), self.control.format(**names)
-        return Account(record.id, record.address, record.maildir or root, quota, control, self.layout, self.utf8)
+        root, control, indexes = (text.format(**names) for text in (self.maildir, self.control, self.indexes))
+        root = record.maildir or root
+        return Account(record.id, record.address, root, quota, control, self.layout, self.utf8, indexes)
 
 
 class Deliverer:

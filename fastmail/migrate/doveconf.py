@@ -151,6 +151,7 @@ def _mail(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
         options = {
             "LAYOUT": conf.get("mailbox_list_layout"),
             "CONTROL": conf.get("mail_control_path"),
+            "INDEX": conf.get("mail_index_path"),
             "DIRNAME": conf.get("mailbox_directory_name"),
             "INBOX": conf.get("mail_inbox_path"),
         }
@@ -177,6 +178,10 @@ def _mail(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
         if options.get("CONTROL"):
             settings["store"]["control"] = _quoted(template(options["CONTROL"], home))
             out.findings.append(Finding("control files", options["CONTROL"], "read from there, too", SAME))
+        if options.get("INDEX") and options["INDEX"] != "MEMORY":
+            settings["store"]["indexes"] = _quoted(template(options["INDEX"], home))
+            say = "keywords beyond the 26 that file names can say are read from there"
+            out.findings.append(Finding("index files", options["INDEX"], say, SAME))
     except CannotDo as error:
         out.findings.append(Finding("mail", theirs, f"set [store] maildir by hand: {error}", BLOCKS))
     kind = (options.get("LAYOUT") or "maildir++").lower()

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from fastmail.app.assembly import control_template, maildir_template
+from fastmail.app.assembly import control_template, index_template, maildir_template
 from fastmail.app.child import free_ports, serving
 from fastmail.config.settings import Config, dump
 from fastmail.directory.local import LocalDirectory
@@ -49,6 +49,7 @@ def _settings(config: Config, directory: str, places: dict[str, str]) -> Config:
     """The server's own configuration, for reading only and in a directory of its own."""
     out = copy.deepcopy(config)
     out.store.maildir, out.store.control = maildir_template(config), control_template(config)
+    out.store.indexes = index_template(config)
     for settings, name in ((out.directory, "passwd_file"), (out.directory, "ldap_password_file")):
         if getattr(settings, name):
             setattr(settings, name, os.path.join(config.base, getattr(settings, name)))

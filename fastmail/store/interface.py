@@ -24,8 +24,8 @@ Unsure = list[tuple[int, list[bytes] | None]]
 @dataclass(frozen=True, slots=True)
 class Account:
     """Who owns mailboxes. ``root`` is where a backend that keeps files puts them; ``control``: where another server
-    kept what it knew of them, empty for the same place; ``layout``: how folders lie there, "maildir++" or "fs";
-    ``utf8``: are their names in UTF-8, not in modified UTF-7?"""
+    kept what it knew of them, ``indexes``: where it has its indexes, both empty for the same place; ``layout``: how
+    folders lie there, "maildir++" or "fs"; ``utf8``: are their names in UTF-8, not in modified UTF-7?"""
 
     id: int
     address: str
@@ -34,6 +34,7 @@ class Account:
     control: str = ""
     layout: str = "maildir++"
     utf8: bool = False
+    indexes: str = ""
 
 
 # attributes of a mailbox (RFC 6154), as bits of Mailbox.special

@@ -181,6 +181,57 @@ def test_there_and_back_again(pair: tuple[dovecot.Dovecot, Server]) -> None:
     assert strip(now) == strip(last)
 
 
+MANY = [f"word{n}" for n in range(45)]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [("", ""), (":INDEX={base}/mail/index/%u", 'indexes = "BASE/mail/index/{user}@{domain}"')],
+    ids=["with the mail", "apart"],
+    indirect=True,
+)
+def test_more_keywords_than_letters(pair: tuple[dovecot.Dovecot, Server]) -> None:
+    """Those that only Dovecot's index has come over, and go back into a new one."""
+    theirs, ours = pair
+    theirs.start()
+    with imaplib.IMAP4("127.0.0.1", theirs.ports["imap"]) as imap:
+        imap.login(USER, theirs.password)
+        imap.create("Few")
+        for number in range(40):
+            words = " ".join(MANY[number : number + 5])
+            imap.append("INBOX", f"({words})", None, f"Subject: {number}\r\n\r\nx\r\n".encode())
+            imap.append("Few", r"(one \Seen)", None, b"Subject: y\r\n\r\nx\r\n")
+        imap.select("INBOX")
+        imap.store("1:10", "+FLAGS", "(word40 word3)")
+        imap.store("4", "-FLAGS", "(word40)")
+        imap.store("35", "FLAGS", r"(word42 \Flagged)")
+        imap.store("7", "+FLAGS", r"(\Deleted)")
+        imap.expunge()
+    before = look(theirs.ports["imap"], ours.password)
+    theirs.stop()
+    ours.cli("migrate", "switch")
+    ours.start()
+    assert look(ours.ports["imap"], ours.password) == before
+    with imaplib.IMAP4("127.0.0.1", ours.ports["imap"]) as imap:
+        imap.login(USER, ours.password)
+        imap.append("INBOX", r"(word43 brandnew \Answered)", None, b"Subject: ours\r\n\r\nx\r\n")
+        imap.select("INBOX")
+        imap.store("20:22", "+FLAGS", "(word44 word41 word1)")
+        imap.store("30:39", "-FLAGS", "(word33 word34 word35)")
+    after = look(ours.ports["imap"], ours.password)
+    ours.stop()
+    rows = json.loads(ours.cli("migrate", "back", USER, "--json").stdout)
+    assert {row["mailbox"]: row["indexed_keywords"] for row in rows if row["messages"]} == {"INBOX": 20, "Few": 0}
+    theirs.start()
+    assert look(theirs.ports["imap"], ours.password) == after
+    with imaplib.IMAP4("127.0.0.1", theirs.ports["imap"]) as imap:
+        imap.login(USER, ours.password)
+        imap.select("INBOX")
+        imap.store("1:5", "+FLAGS", "(word38)")
+    assert look(theirs.ports["imap"], ours.password) != after
+    assert "rror" not in (theirs.directory / "log").read_text()
+
+
 ACL = """
 mail_plugins = acl
 protocol imap {

@@ -183,6 +183,26 @@ def test_both_at_once(both: tuple[dovecot.Dovecot, Server]) -> None:
     assert troubles(theirs) == []
 
 
+def test_more_keywords_than_letters(both: tuple[dovecot.Dovecot, Server]) -> None:
+    """Those that Dovecot has no letters for are there when we see the mailbox first."""
+    theirs, ours = both
+    with imaplib.IMAP4("127.0.0.1", theirs.ports["imap"]) as imap:
+        imap.login(USER, theirs.password)
+        for number in range(30):
+            words = f"word{number} word{number + 1} word{number + 2}"
+            imap.append("INBOX", f"({words})", None, f"Subject: {number}\r\n\r\nx\r\n".encode())
+    one, two = settled(theirs, ours)
+    assert differences(one, two) == [] and b"word31" in one["folders"][b"INBOX"][1][-1][1]
+    with imaplib.IMAP4("127.0.0.1", ours.ports["imap"]) as imap:  # ours go on behind them
+        imap.login(USER, ours.password)
+        imap.select("INBOX")
+        imap.store("1", "+FLAGS", "(ours)")
+        assert imap.fetch("1,30", "(FLAGS)")[1] == [
+            b"1 (FLAGS (word0 word1 word2 ours))",
+            b"30 (FLAGS (word29 word30 word31))",
+        ]
+
+
 def test_a_lock_that_nobody_holds_any_more(both: tuple[dovecot.Dovecot, Server]) -> None:
     theirs, ours = both
     with smtplib.LMTP("127.0.0.1", ours.ports["lmtp"]) as lmtp:

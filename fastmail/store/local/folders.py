@@ -56,6 +56,11 @@ def control_directory(account: Account, name: str) -> str:
     return os.path.join(account.control, _inner(account, name)) if account.control else folder(account, name)
 
 
+def index_directory(account: Account, name: str) -> str:
+    """The same for the index files of a Dovecot (``INDEX=``)."""
+    return os.path.join(account.indexes, _inner(account, name)) if account.indexes else folder(account, name)
+
+
 def refuse(account: Account, name: str) -> None:
     """CannotDo for a name that the layout has no directory for."""
     for level in name.split("/"):

@@ -21,7 +21,7 @@ from fastmail.durable.commit import Operation
 from fastmail.model.errors import MailError, NoSuchMailbox
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local import foreign, sync
-from fastmail.store.local.folders import control_directory, folder
+from fastmail.store.local.folders import control_directory, folder, index_directory
 from fastmail.store.local.names import arrival_order, base_of
 from fastmail.store.local.sync import Plan, State
 from fastmail.store.local.together import Together
@@ -187,6 +187,7 @@ class Follower:
         )
         if plan.fresh:
             generation = plan.generation
+            await together.take_overflow(account, box, listed)
             if not await store.submit(account, lambda txn, t: sync.begin_adoption(txn, t, key, generation, listed)):
                 return None
             plan.generation = max(generation, 1)
@@ -246,8 +247,8 @@ class Follower:
         generation = plan.generation
         known = foreign.Control()
         if plan.fresh or store.read_only:  # beside another server, which goes on giving UIDs
-            place = control_directory(account, box.name)
-            known = await store.help(foreign.read_control, place)
+            places = control_directory(account, box.name), index_directory(account, box.name)
+            known = await store.help(foreign.read_control, *places)
         if plan.fresh:
             if not await store.submit(account, lambda txn, t: sync.begin_adoption(txn, t, key, generation, known)):
                 return None

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from fastmail.durable.replace import replace_file
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo
-from fastmail.model.mailbox_name import canonical
+from fastmail.model.flags import LETTERED_KEYWORDS, MAX_KEYWORDS
+from fastmail.model.mailbox_name import INBOX, canonical
 from fastmail.store.interface import Account
-from fastmail.store.local.folders import decoded, encoded
+from fastmail.store.local import dovecot_index
+from fastmail.store.local.folders import control_directory, decoded, encoded
 
 LARGEST = 256 << 20
 _HEADER = re.compile(rb"3 V(\d{1,10}) N(\d{1,9})[ \n]")
@@ -48,8 +50,9 @@ def _read(directory: str, name: str, most: int = LARGEST) -> bytes | None:
         return None
 
 
-def read_control(directory: str) -> Control:
-    """Everything that is known of a mailbox; empty when there is nothing, or nothing sound."""
+def read_control(directory: str, indexes: str) -> Control:
+    """Everything that is known of a mailbox, whose Dovecot has its index files in ``indexes``; empty when there is
+    nothing, or nothing sound."""
     found = Control()
     for name in ("dovecot-uidlist", "courierimapuiddb"):
         data = _read(directory, name)
@@ -60,10 +63,28 @@ def read_control(directory: str) -> Control:
     found.words = read_keywords(directory)
     if not found.words:
         _courier_keywords(directory, found)
+    elif found.uids:
+        take_overflow(found, indexes)
     if not found.pop3:
         data = _read(directory, "courierpop3dsizelist")
         found.pop3 = parse_sizelist(data) if data is not None else {}
     return found
+
+
+def take_overflow(found: Control, indexes: str) -> None:
+    """Keywords beyond those that file names have letters for, as far as there is room for them."""
+    bases = {uid: base for base, uid in found.uids.items()}
+    having = dovecot_index.read(indexes, found.uidvalidity, sorted(bases), found.words)
+    for word, uids in sorted(having.items()):
+        if not _WORD.fullmatch(word):
+            continue
+        found.words += [b"unknown-%d" % n for n in range(len(found.words), LETTERED_KEYWORDS)]
+        if len(found.words) == MAX_KEYWORDS:
+            break
+        bit = 1 << len(found.words)
+        found.words.append(word)
+        for uid in uids:
+            found.keywords[bases[uid]] = found.keywords.get(bases[uid], 0) | bit
 
 
 def parse_uidlist(data: bytes) -> Control | None:
@@ -190,14 +211,17 @@ def parse_sizelist(data: bytes) -> dict[bytes, tuple[int, bytes]]:
 
 def read_subscriptions(account: Account) -> list[str] | None:
     """Subscribed names with "/" between levels, from Dovecot's ``subscriptions`` or Courier's
-    ``courierimapsubscribed``; None when neither is there."""
+    ``courierimapsubscribed``; None when neither is there, nor anything else of theirs: who never subscribed to
+    anything there has no such file."""
     directory = account.control or account.root
     data = _read(directory, "subscriptions", 16 << 20)
     if data is not None:
         return parse_subscriptions(account, data)
     data = _read(directory, "courierimapsubscribed", 16 << 20)
     if data is None:
-        return None
+        place = control_directory(account, INBOX)
+        theirs = any(os.path.exists(os.path.join(place, name)) for name in ("dovecot-uidlist", "courierimapuiddb"))
+        return [] if theirs else None
     names = [line if line == b"INBOX" else line.removeprefix(b"INBOX.") for line in data.split(b"\n")]
     return _usable(account, (name.replace(b".", b"/") for name in names))
 

@@ -5,21 +5,26 @@ Promise: nothing is renamed or removed that the running server would not have; a
 is refused as a whole and said so. Each file is replaced atomically (store.local.foreign). May be run again at any time.
 """
 
+import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastmail._core import pages
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo
+from fastmail.model.flags import LETTERED_KEYWORDS
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store import sharing
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import content, foreign, housekeeping
-from fastmail.store.local.folders import control_directory
+from fastmail.store.local import content, dovecot_index, foreign, housekeeping
+from fastmail.store.local.folders import control_directory, index_directory
 from fastmail.store.local.names import base_of
 from fastmail.store.local.store import LocalStore
 
 ROUNDS = 100
+OLD_INDEX = ("dovecot.index", "dovecot.index.cache", "dovecot.index.log", "dovecot.index.log.2")
 
 
 @dataclass(slots=True)
@@ -31,7 +36,7 @@ class Handed:
     messages: int
     uidvalidity: int
     uidnext: int
-    lost_keywords: int  # names beyond the 26 that file names have letters for
+    indexed_keywords: int  # names beyond the 26 that file names have letters for: a new index of Dovecot's has them
 
 
 async def hand_back(store: LocalStore, account: Account) -> list[Handed]:
@@ -84,6 +89,8 @@ def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:
     foreign.write(place, "dovecot-uidlist", data)
     if words:
         foreign.write(place, "dovecot-keywords", foreign.keyword_file(words))
+    if len(words) > LETTERED_KEYWORDS:
+        _write_index(store, account, row, words)
     directory = store.path(account, box.key)
     if acl is not None:
         foreign.write(directory, "dovecot-acl", foreign.acl_file(rights.load(acl), account.address))
@@ -91,4 +98,25 @@ def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:
         os.unlink(os.path.join(directory, "dovecot-acl"))  # the list was taken away meanwhile
     if box.name == INBOX and os.path.exists(os.path.join(place, "maildirsize")):
         os.unlink(os.path.join(place, "maildirsize"))  # Dovecot counts anew
-    return Handed(account.address, box.name, len(kept), row.uidvalidity, row.uidnext, max(0, len(words) - 26))
+    return Handed(
+        account.address, box.name, len(kept), row.uidvalidity, row.uidnext, max(0, len(words) - LETTERED_KEYWORDS)
+    )
+
+
+def _write_index(store: LocalStore, account: Account, box: Mailbox, words: Sequence[bytes]) -> None:
+    """Dovecot's index of a mailbox is made anew, from a log that has the keywords without letters."""
+    messages: list[tuple[int, int]] = []
+    having: dict[bytes, list[int]] = {word: [] for word in words[LETTERED_KEYWORDS:]}
+    with store.snapshot(account) as snapshot:
+        for page in snapshot.pages(box.key):
+            for uid, flags, _, keywords, *_ in pages.records(page):
+                messages.append((uid, dovecot_index.flag_bits(flags)))
+                for bit in range(LETTERED_KEYWORDS, keywords.bit_length()):
+                    if keywords >> bit & 1:
+                        having[words[bit]].append(uid)
+    place = index_directory(account, box.name)
+    os.makedirs(place, mode=0o700, exist_ok=True)
+    for name in OLD_INDEX:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(place, name))
+    foreign.write(place, "dovecot.index.log", dovecot_index.log(box.uidvalidity, box.uidnext, messages, having))

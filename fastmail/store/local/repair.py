@@ -16,7 +16,7 @@ from fastmail.message.identity import marked
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local import agree, content, foreign, layout, ops, sync
-from fastmail.store.local.folders import control_directory, folder
+from fastmail.store.local.folders import control_directory, folder, index_directory
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import arrival_order, base_of
 from fastmail.store.local.store import LocalStore
@@ -129,7 +129,7 @@ def _known_uids(store: LocalStore, account: Account, box: Mailbox, directory: st
             return foreign.Control(row.uidvalidity, row.uidnext, {base: uid for base, (uid, _) in known.items()})
     except (MailError, ValueError):
         pass
-    found = foreign.read_control(control_directory(account, box.name))
+    found = foreign.read_control(control_directory(account, box.name), index_directory(account, box.name))
     return found if found.uidvalidity else foreign.Control(box.uidvalidity, box.uidnext)
 
 

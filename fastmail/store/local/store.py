@@ -218,7 +218,8 @@ class LocalStore:
             if self._files(account) and not self.read_only:
                 await self.help(files.sync_dirs, [os.fsencode(account.root)])
             if self.together is not None:
-                await self.together.subscribe(account, set(subscribed or names), INBOX, True, keep=True)
+                if subscribed is None:
+                    await self.together.subscribe(account, set(names), INBOX, True, keep=True)
                 await self._list(account, names)
         key = self.find(account, INBOX)
         assert key is not None

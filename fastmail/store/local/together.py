@@ -29,7 +29,7 @@ from fastmail.model.errors import NoSuchMailbox, StorageFailed
 from fastmail.model.flags import LETTERED_KEYWORDS
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local import foreign, ops
-from fastmail.store.local.folders import control_directory
+from fastmail.store.local.folders import control_directory, index_directory
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import base_of
 from fastmail.telemetry import log
@@ -181,8 +181,10 @@ class Together:
         """A list of what the index knows, or, of a mailbox that is new to it, another server's files."""
         place = control_directory(account, box.name)
         make_directories(place)
-        found = foreign.read_control(place) if not box.generation else foreign.Control()
+        indexes = index_directory(account, box.name)
+        found = foreign.read_control(place, indexes) if not box.generation else foreign.Control()
         if found.uidvalidity:
+            found.keywords.clear()
             kept = [foreign.Kept(uid, base, *found.pop3.get(base, (0, b""))) for base, uid in found.uids.items()]
         else:
             found.uidvalidity = box.uidvalidity
@@ -263,6 +265,17 @@ class Together:
         if merged[:LETTERED_KEYWORDS] != theirs:
             await store.help(_write_keywords, path, merged[:LETTERED_KEYWORDS])
         known.keywords = await store.help(stamp, path)
+
+    async def take_overflow(self, account: Account, box: Mailbox, listed: foreign.Control) -> None:
+        """Keywords without letters that Dovecot's index has for messages that are new here; its later ones stay its
+        own. Under the lock."""
+        key, indexes = box.key, index_directory(account, box.name)
+        with self._store.snapshot(account) as snapshot:
+            listed.words = snapshot.keywords(key)
+        if len(listed.words) >= LETTERED_KEYWORDS:
+            await self._store.help(foreign.take_overflow, listed, indexes)
+            value = b"\0".join(listed.words)
+            await self._store.submit(account, lambda txn, t: txn.put(key, value, db=t.kw))
 
     # ---------------------------------------------------------------- subscriptions
 

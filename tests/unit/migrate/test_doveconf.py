@@ -10,7 +10,7 @@ from fastmail.migrate import doveconf
 OLD = """
 ssl_cert = </etc/x.pem
 ssl_key = </etc/x.key
-mail_location = maildir:~/Maildir:LAYOUT=fs:UTF-8:CONTROL=/var/control/%d/%n
+mail_location = maildir:~/Maildir:LAYOUT=fs:UTF-8:CONTROL=/var/control/%d/%n:INDEX=/var/index/%u
 passdb {{
   driver = sql
   args = {path}
@@ -39,6 +39,7 @@ ssl_server_cert_file = /etc/x.pem
 ssl_server_key_file = /etc/x.key
 mail_driver = maildir
 mail_path = /srv/vmail/%{user | domain}/%{user | username}
+mail_index_path = /var/index/%{user}
 sql_driver = pgsql
 pgsql localhost {
   parameters {
@@ -78,6 +79,7 @@ def test_queries_in_a_file(tmp_path: Path, driver: str, connect: str, url: str) 
     assert (config.store.layout, config.store.utf8_names) == ("fs", True)
     assert config.store.maildir == "{home}/Maildir" and config.store.homes
     assert config.store.control == "/var/control/{domain}/{user}"
+    assert config.store.indexes == "/var/index/{user}@{domain}"
     assert doveconf.BLOCKS not in {one.state for one in made.findings}
 
 
@@ -88,6 +90,7 @@ def test_queries_in_sections(tmp_path: Path) -> None:
     assert config.directory.sql_password_query == "SELECT password FROM users WHERE userid = '%{user}'"
     assert config.directory.sql_user_query == "SELECT home FROM users WHERE userid = '%{user | lower}'"
     assert config.directory.sql_iterate_query == "SELECT userid AS user FROM users"
+    assert config.store.indexes == "/var/index/{user}@{domain}"
     assert config.store.maildir == "/srv/vmail/{domain}/{user}" and config.directory.sql_scheme == "BLF-CRYPT"
 
 
