@@ -131,11 +131,16 @@ class Together:
                 if words:
                     await self._keywords(account, key, words)
                 floors[key] = self._known[key].uidnext
-            yield lines
-            for key, account in wanted.items():
-                mine = [(uid, base_of(name)) for at, uid, name in lines if at == key and uid >= floors[key]]
-                if mine:
-                    await self.write(account, rows[key], sorted(mine))
+            try:
+                yield lines
+                for key, account in wanted.items():
+                    mine = [(uid, base_of(name)) for at, uid, name in lines if at == key and uid >= floors[key]]
+                    if mine:
+                        await self.write(account, rows[key], sorted(mine))
+            except BaseException:  # perhaps they are in the index without a line: the next look compares all of it
+                for key in wanted:
+                    self.forget(key)
+                raise
 
     def box(self, account: Account, key: bytes) -> Mailbox:
         """Its row now."""

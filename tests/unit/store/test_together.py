@@ -186,3 +186,25 @@ def test_what_is_added_behind_our_back(tmp_path: Path) -> None:
         assert (await store.append(account, key, [message()])).uids == [3]
 
     run(tmp_path, work)
+
+
+def test_a_session_that_ends_before_the_line(tmp_path: Path) -> None:
+    """Its message is in the index: the next look gives it a line."""
+
+    async def work(store: LocalStore, account: Account, key: bytes) -> None:
+        await store.append(account, key, [message()])
+        assert store.together is not None
+        real = store.together.write
+
+        async def never(*args: object) -> None:
+            raise asyncio.CancelledError
+
+        store.together.write = never  # type: ignore[method-assign,assignment]
+        with pytest.raises(asyncio.CancelledError):
+            await store.append(account, key, [message()])
+        store.together.write = real  # type: ignore[method-assign]
+        assert len(listed(tmp_path)) == 2 and uids(store, account, key) == [1, 2]
+        await store.sync(account, key)
+        assert [line.partition(" ")[0] for line in listed(tmp_path)[1:]] == ["1", "2"]
+
+    run(tmp_path, work)
