@@ -28,6 +28,12 @@ MAX_REMEMBERED = 100_000
 MAX_PASSWORD = 1024
 
 
+async def until_refusal(begun: float, delay: float) -> None:
+    """Wait until a failed login that began then (time.monotonic) may be answered: ``delay`` seconds behind its
+    beginning, whatever the check took: that says which hash the user has, and so whether there is such a user."""
+    await asyncio.sleep(max(0.0, begun + delay - time.monotonic()))
+
+
 class Verifier:
     """One in each worker. ``default_domain`` completes logins without an @; ``mechanisms``: names of sasl.NAMES."""
 

@@ -304,7 +304,7 @@ class Limits:
     )
     errors: int = _s(20, "Bad commands after which a session is ended.")
     auth_failures: int = _s(3, "Failed logins after which a session is ended.")
-    auth_failure_delay: float = _s(1.0, "Wait before a failed login is answered.", "time")
+    auth_failure_delay: float = _s(1.0, "From a failed login to its answer, whatever the check takes.", "time")
     ban_after: int = _s(10, "Points after which an address (IPv6: a /64) is kept out; a failed login is one. 0: never.")
     ban_window: float = _s(600.0, "Points fade away over this time.", "time")
     ban_time: float = _s(600.0, "How long it is kept out; twice as long each time within a day.", "time")

@@ -2,8 +2,8 @@
 SASL-IR RFC 4959), ID (RFC 2971), ENABLE (RFC 5161).
 """
 
-import asyncio
 import os
+import time
 from base64 import b64encode
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import fastmail
 from fastmail._core.imap import Reader
 from fastmail.auth import sasl
+from fastmail.auth.verifier import until_refusal
 from fastmail.model.errors import TemporaryError
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -257,7 +258,7 @@ class Exchange:
 async def enter(session: "ImapSession", tag: bytes, claim: sasl.Claim) -> bool:
     """Check a login and open the account; one text for every failure (RFC 5530 AUTHENTICATIONFAILED). False when that
     is still to be said, of a token."""
-    service = session.service
+    service, begun = session.service, time.monotonic()
     try:
         record = await service.verifier.admit(claim)
     except TemporaryError:
@@ -269,7 +270,7 @@ async def enter(session: "ImapSession", tag: bytes, claim: sasl.Claim) -> bool:
         session.failures += 1
         session.conn.blame(1, "failed logins")
         log.event("login.failed", "warning", protocol="imap", login=claim.login, peer=session.conn.host)
-        await asyncio.sleep(service.limits.auth_failure_delay)
+        await until_refusal(begun, service.limits.auth_failure_delay)
         session.conn.write(tag + b" NO [AUTHENTICATIONFAILED] login failed\r\n")
         if session.failures >= service.limits.auth_failures:
             session.conn.write(b"* BYE too many failed logins\r\n")

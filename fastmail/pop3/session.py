@@ -5,7 +5,7 @@ The view of INBOX is frozen at login. DELE only marks; QUIT removes all that is 
 come from there download nothing twice.
 """
 
-import asyncio
+import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from fastmail._core import pages
 from fastmail._core.lines import dot_stuffed, find_crlf
 from fastmail._core.uidset import UidSet
 from fastmail.auth import sasl
-from fastmail.auth.verifier import Verifier
+from fastmail.auth.verifier import Verifier, until_refusal
 from fastmail.directory.interface import AccountRecord
 from fastmail.model.errors import MailError, TemporaryError
 from fastmail.model.flags import SEEN
@@ -223,7 +223,7 @@ class Pop3Session:
         self._conn.run(self._login(answer))
 
     async def _login(self, claim: sasl.Claim) -> None:
-        service = self._service
+        service, begun = self._service, time.monotonic()
         try:
             record = await service.verifier.admit(claim)
         except TemporaryError:
@@ -237,7 +237,7 @@ class Pop3Session:
             self._failures += 1
             self._conn.blame(1, "failed logins")
             log.event("login.failed", "warning", protocol="pop3", login=claim.login, peer=self._conn.host)
-            await asyncio.sleep(service.limits.auth_failure_delay)
+            await until_refusal(begun, service.limits.auth_failure_delay)
             self._err("[AUTH] login failed")
             if self._failures >= service.limits.auth_failures:
                 self._conn.close()

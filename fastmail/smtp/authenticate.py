@@ -1,10 +1,11 @@
 """AUTH of the submission service (RFC 4954): SASL exchanges, and what becomes of a login."""
 
-import asyncio
+import time
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
 from fastmail.auth import sasl
+from fastmail.auth.verifier import until_refusal
 from fastmail.model.errors import TemporaryError
 from fastmail.telemetry import log
 
@@ -64,7 +65,7 @@ def _step(session: "SmtpSession", text: bytes | None) -> None:
 
 
 async def _login(session: "SmtpSession", claim: sasl.Claim) -> None:
-    limits = session.service.limits
+    limits, begun = session.service.limits, time.monotonic()
     try:
         record = await session.service.verifier.admit(claim)
     except TemporaryError:
@@ -78,7 +79,7 @@ async def _login(session: "SmtpSession", claim: sasl.Claim) -> None:
         session.failures += 1
         session.blame(1, "failed logins")
         log.event("login.failed", "warning", protocol="submission", login=claim.login, peer=session.host)
-        await asyncio.sleep(limits.auth_failure_delay)
+        await until_refusal(begun, limits.auth_failure_delay)
         session.say("535 5.7.8 login failed")
         if session.failures >= limits.auth_failures:
             session.say("421 4.7.0 too many failed logins")

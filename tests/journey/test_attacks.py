@@ -243,6 +243,108 @@ def test_s19_no_backscatter(server: Server) -> None:
     assert "far.test" not in server.cli("queue", "summary").stdout
 
 
+CHUNKS = [
+    (b"BDAT 9223372036854775808", b"5"),
+    (b"BDAT 18446744073709551616 LAST", b"5"),
+    (b"BDAT -1", b"501"),
+    (b"BDAT 1e3", b"501"),
+    (b"BDAT 0x10", b"501"),
+    (b"BDAT 0 LAST LAST", b"501"),
+    (b"BDAT", b"501"),
+    (b"BDAT LAST", b"501"),
+]
+
+
+def test_s8_pieces_have_one_state(server: Server) -> None:
+    """Sizes that are none, pieces before there is anybody to send them to, a mix with DATA, connections that end in the
+    middle: each its error, nothing delivered, and the session (or the next one) of use."""
+    before = len(kept(server))
+    for size, reply in CHUNKS:
+        with wire(server, "smtp") as one:
+            one.say(b"EHLO me.test")
+            one.say(b"MAIL FROM:<a@b.test>")
+            one.say(b"RCPT TO:<user@example.test>")
+            assert one.say(size).startswith(reply), size
+    with wire(server, "smtp") as one:
+        one.say(b"EHLO me.test")
+        assert one.say(b"BDAT 0 LAST")[:3] == b"503"
+        assert one.say(b"BDAT 6\r\nNOOP")[:3] == b"503"  # its octets are no command
+        one.say(b"MAIL FROM:<a@b.test>")
+        assert one.say(b"BDAT 0 LAST")[:3] == b"554"  # nobody to send it to
+        one.say(b"RSET")
+        one.say(b"MAIL FROM:<a@b.test>")
+        one.say(b"RCPT TO:<user@example.test>")
+        one.sock.sendall(b"BDAT 12\r\nSubject: s8\n")
+        assert one.file.readline()[:1] in b"25"
+        assert one.say(b"DATA")[:3] == b"503"
+        assert one.say(b"RSET")[:3] == b"250"
+        assert one.say(b"BDAT 0 LAST")[:3] == b"503"
+    with wire(server, "smtp") as one:
+        one.say(b"EHLO me.test")
+        one.say(b"MAIL FROM:<a@b.test>")
+        one.say(b"RCPT TO:<user@example.test>")
+        one.sock.sendall(b"BDAT 1000000 LAST\r\nSubject: s8\r\n")
+    raw = server.connect("submissions")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with context.wrap_socket(raw, suppress_ragged_eofs=True) as tls:  # TLS ends in a piece, plain octets follow
+        tls.sendall(b"EHLO me.test\r\nMAIL FROM:<a@b.test>\r\nBDAT 100\r\nSubject: s8")
+        with contextlib.suppress(OSError):
+            tls.unwrap()
+            raw.sendall(b"\r\nx")
+    assert len(kept(server)) == before
+    with smtplib.SMTP("127.0.0.1", server.ports["smtp"], timeout=20) as smtp:
+        smtp.sendmail("a@b.test", [server.user], b"Subject: after s8\r\n\r\nx\r\n")
+
+
+PATTERNS = [b"(a+)+$", b"%s%s%n", b"*" * 200, b"[" * 200, b"\\x00(?:", b"a" * 5000]
+
+
+def test_s30_searches_take_no_patterns(server: Server) -> None:
+    """What looks like a pattern is a text; HTML of megabytes, nested without end, is searched like any other."""
+    deep = b"<div><b a='" * 200_000 + b"a" * 50_000 + b"needle"
+    with smtplib.SMTP("127.0.0.1", server.ports["smtp"], timeout=60) as smtp:
+        smtp.sendmail(
+            "a@b.test",
+            [OTHER],
+            b"Subject: s30\r\nContent-Type: text/html\r\n\r\n"
+            + b"\r\n".join(deep[at : at + 900] for at in range(0, len(deep), 900))
+            + b"\r\n",
+        )
+    with mailbox(server, OTHER) as one:
+        one.sock.settimeout(60)
+        assert b"t OK" in one.imap(b"SELECT INBOX")
+        for text in PATTERNS:
+            for key in (b"BODY", b"TEXT", b"SUBJECT", b"HEADER X-None"):
+                one.sock.sendall(b"t SEARCH %b {%d+}\r\n%b\r\n" % (key, len(text), text))
+                found = one.file.readline()
+                assert found == b"* SEARCH\r\n" and b"t OK" in one.file.readline(), (key, text, found)
+
+
+LOOKUPS = [
+    "${lookup{x}}",
+    "%(asctime)s %n",
+    "{0.__class__.__init__.__globals__}",
+    "$(id)`id`",
+    '{"a": [[[[',
+    "../../etc/passwd",
+]
+
+
+@pytest.mark.parametrize("value", LOOKUPS)
+def test_s39_what_a_message_says_is_looked_up_nowhere(server: Server, value: str) -> None:
+    """Kept and served as it came, in every field that is read for something."""
+    fields = ("Subject", "Message-ID", "X-Spam", "List-Id", "Content-Type", "In-Reply-To", "Authentication-Results")
+    text = "".join(f"{name}: {value}\r\n" for name in fields) + "\r\nbody\r\n"
+    with smtplib.SMTP("127.0.0.1", server.ports["smtp"], timeout=20) as smtp:
+        smtp.sendmail("a@b.test", [OTHER], text.encode())
+    with mailbox(server, OTHER) as one:
+        one.imap(b"SELECT INBOX")
+        got = one.imap(b"FETCH * (ENVELOPE BODYSTRUCTURE BODY.PEEK[])")
+        assert text.encode() in got and b"t OK" in got
+    assert "Traceback" not in server.log.read_text() and "root:" not in server.log.read_text()
+
+
 # ---------------------------------------------------------------- logins
 
 
@@ -344,10 +446,11 @@ def test_s32_names_are_not_paths(server: Server, name: bytes) -> None:
     """Whatever is created lies inside the user's own Maildir, and nothing of others is touched."""
     root = server.directory / "data" / "mail"
 
-    def outside() -> set[Path]:
-        return {
-            path for path in root.parent.rglob("*") if server.maildir() not in path.parents and "mail" in path.parts
-        }
+    def outside() -> set[str]:
+        """Without what follows the flags in a while: new/ or cur/, and the letters."""
+        found = [path for path in root.parent.rglob("*") if server.maildir() not in path.parents]
+        names = [str(path).partition(":2,")[0] for path in found if "mail" in path.parts]
+        return {name.replace("/new/", "/cur/") for name in names}
 
     before = outside()
     with mailbox(server, server.user) as one:

@@ -89,7 +89,7 @@ def refuse(server: Server, context: ssl.SSLContext, claimed: bytes) -> None:
         imap.authenticate("EXTERNAL", lambda _: claimed)
 
 
-def test_another_address_is_refused(server: Server, known: Authority) -> None:
+def test_s27_another_address_is_refused(server: Server, known: Authority) -> None:
     server.cli("account", "add", "other@example.test", "--password-stdin", stdin="other\n")
     context = known.context(server.user)
     for claimed in (b"other@example.test", b"nobody@example.test", b"\xff"):
@@ -97,7 +97,7 @@ def test_another_address_is_refused(server: Server, known: Authority) -> None:
     refuse(server, known.context("gone@example.test"), b"")
 
 
-def test_a_strangers_certificate_does_not_get_a_connection(server: Server, tmp_path: Path) -> None:
+def test_s27_a_strangers_certificate_does_not_get_a_connection(server: Server, tmp_path: Path) -> None:
     context = Authority(tmp_path, "stranger").context(server.user)
     with pytest.raises((ssl.SSLError, imaplib.IMAP4.abort, ConnectionError)):
         imaplib.IMAP4_SSL("127.0.0.1", server.ports["imaps"], ssl_context=context)

@@ -144,7 +144,7 @@ def test_deep_and_broken_mime_is_served(server: Server) -> None:
         assert kind == "OK" and len([f for f in found if f]) >= 5
 
 
-def test_loops_end_at_fifty_hops(server: Server) -> None:
+def test_s20_loops_end_at_fifty_hops(server: Server) -> None:
     hops = b"".join(b"Received: from a by b; Mon, 1 Jan 2024 00:00:00 +0000\r\n" for _ in range(51))
     with smtplib.SMTP("127.0.0.1", server.ports["smtp"], timeout=20) as smtp:
         with pytest.raises(smtplib.SMTPDataError) as caught:

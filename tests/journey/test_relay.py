@@ -167,6 +167,60 @@ def test_a_message_goes_out_complete(tmp_path: Path, extensions: list[str]) -> N
     run(scenario)
 
 
+SMUGGLED = [
+    b"\n.\r\n",
+    b"\r\n.\n",
+    b"\n.\n",
+    b"\r.\r",
+    b"\r\n.\r",
+    b"\r.\r\n",
+    b"\n\n.\r\n",
+    b"\r\n.\r\r\n",
+    b"\r\r\n.\r\r\n",
+    b"\r\n\0.\r\n",
+    b"\r\n.\r\n",
+]
+
+
+@pytest.mark.parametrize("ending", SMUGGLED)
+@pytest.mark.parametrize("extensions", [["CHUNKING", "8BITMIME"], ["8BITMIME"]])
+def test_s2_nothing_is_smuggled_out(tmp_path: Path, extensions: list[str], ending: bytes) -> None:
+    """A message in pieces, where ends of data mean nothing: refused, or one message for the next host, with CRLF only."""
+
+    async def scenario() -> None:
+        async with world(tmp_path, extensions=extensions) as w:
+            w.run()
+            client = await w.user()
+            await client.send(f"MAIL FROM:<{USER}>\r\nRCPT TO:<you@far.test>\r\n".encode())
+            body = BODY + b"one" + ending + b"MAIL FROM:<evil@far.test>\r\nRCPT TO:<two@far.test>\r\nDATA\r\nx\r\n.\r\n"
+            answer = await client.send(b"BDAT %d LAST\r\n" % len(body) + body)
+            if answer.startswith(b"5"):
+                assert w.spool.depth() == (0, 0)
+                return
+            assert answer.startswith(b"250")
+            await w.drained()
+            (taken,) = w.sink.taken
+            assert taken.rcpts == ["RCPT TO:<you@far.test>"] and b"MAIL FROM:<evil@far.test>" in taken.content
+            assert not set(taken.content.replace(b"\r\n", b"")) & set(b"\r\n\0")
+
+    run(scenario)
+
+
+def test_s6_answers_before_tls_are_not_taken(tmp_path: Path) -> None:
+    """Somebody on the way puts answers behind the one to STARTTLS: nothing is said on that connection any more."""
+
+    async def scenario() -> None:
+        forged = "220 2.0.0 go ahead\r\n250-forged\r\n250 AUTH PLAIN"
+        async with world(tmp_path, extensions=["STARTTLS", "PIPELINING"], answers={"STARTTLS": forged}) as w:
+            w.schedule.steps[:] = [600.0]
+            w.run()
+            await w.send("you@far.test")
+            await w.until(lambda: [job for _, job in w.spool.jobs() if "behind its answer to STARTTLS" in job.last])
+            assert w.sink.taken == [] and not any(line.startswith(("MAIL", "AUTH")) for line in w.sink.lines)
+
+    run(scenario)
+
+
 def test_local_and_remote_recipients_are_one_message(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with world(tmp_path) as w:
@@ -291,7 +345,7 @@ def test_a_refused_recipient_comes_back_and_the_others_go(tmp_path: Path) -> Non
         ("here.test", "5.4.6", "lead back to this server"),
     ],
 )
-def test_what_the_dns_says_for_good(tmp_path: Path, domain: str, status: str, words: str) -> None:
+def test_s20_what_the_dns_says_for_good(tmp_path: Path, domain: str, status: str, words: str) -> None:
     async def scenario() -> None:
         async with world(tmp_path) as w:
             w.run()
@@ -396,7 +450,7 @@ def test_notify_never_and_success(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_no_report_about_a_report(tmp_path: Path) -> None:
+def test_s44_no_report_about_a_report(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with world(tmp_path, answers={"RCPT": "550 no"}) as w:
             w.run()
@@ -421,7 +475,7 @@ EVIL: dict[str, Any] = {
 
 @pytest.mark.parametrize("verb", ["EHLO", "MAIL", "RCPT", "DATA", "."])
 @pytest.mark.parametrize("kind", EVIL)
-def test_hosts_that_do_not_speak_smtp(tmp_path: Path, verb: str, kind: str) -> None:
+def test_s9_hosts_that_do_not_speak_smtp(tmp_path: Path, verb: str, kind: str) -> None:
     """S38, R16: the message stays in the queue, the reason is written down, and nothing is sent twice at once."""
 
     async def scenario() -> None:
@@ -480,7 +534,7 @@ def test_what_a_host_can_not_take_is_not_sent(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_a_policy_of_tls_sends_nothing_in_the_clear(tmp_path: Path) -> None:
+def test_s7_a_policy_of_tls_sends_nothing_in_the_clear(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with world(tmp_path) as w:
             w.policies = ["far.test encrypt"]

@@ -49,7 +49,7 @@ def piped(path: Path, scenario: Any) -> None:
     run(main)
 
 
-def test_a_program_takes_mail(tmp_path: Path) -> None:
+def test_s12_a_program_takes_mail(tmp_path: Path) -> None:
     async def scenario(w: World, box: Path) -> None:
         assert (await w.send("you@far.test", "x|rm$IFS-rf`id`@far.test")).startswith(b"250")
         await w.drained()
@@ -107,7 +107,7 @@ def test_a_program_that_is_busy_is_asked_again(tmp_path: Path, status: int, said
     piped(tmp_path, scenario)
 
 
-def test_an_address_is_no_option(tmp_path: Path) -> None:
+def test_s12_an_address_is_no_option(tmp_path: Path) -> None:
     async def scenario(w: World, box: Path) -> None:
         await w.send("-oQ/tmp@far.test")
         await w.drained()

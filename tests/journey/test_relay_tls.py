@@ -108,7 +108,7 @@ def test_the_right_key_gets_mail(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
-def test_the_wrong_key_gets_nothing(tmp_path: Path) -> None:
+def test_s7_the_wrong_key_gets_nothing(tmp_path: Path) -> None:
     async def scenario(w: World, far: Far) -> None:
         tlsa(w, far, f"3 1 1 {'0' * 64}")
         await w.send("you@far.test")
@@ -118,7 +118,7 @@ def test_the_wrong_key_gets_nothing(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
-def test_records_that_can_not_be_had_stop_the_host(tmp_path: Path) -> None:
+def test_s7_records_that_can_not_be_had_stop_the_host(tmp_path: Path) -> None:
     async def scenario(w: World, far: Far) -> None:
         w.dns.broken.add(f"_{far.port}._tcp.mail.far.test")
         await w.send("you@far.test")
@@ -151,7 +151,7 @@ POLICY = "version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: 86400\n"
         ("none", "mail.far.test", ""),
     ],
 )
-def test_a_policy_is_kept(tmp_path: Path, mode: str, mx: str, words: str) -> None:
+def test_s7_a_policy_is_kept(tmp_path: Path, mode: str, mx: str, words: str) -> None:
     fetched = []
 
     def get(domain: str) -> str:
@@ -172,7 +172,7 @@ def test_a_policy_is_kept(tmp_path: Path, mode: str, mx: str, words: str) -> Non
     run(tmp_path, scenario, get)
 
 
-def test_a_kept_policy_outlives_its_sources(tmp_path: Path) -> None:
+def test_s7_a_kept_policy_outlives_its_sources(tmp_path: Path) -> None:
     """An attacker who blocks the TXT record and the web server does not get mail in the clear."""
     texts = iter([POLICY.format(mode="enforce", mx="other.far.test")])
 
@@ -323,7 +323,7 @@ class Web(threading.Thread):
         self.server.serve_forever()
 
 
-def test_a_report_by_https(tmp_path: Path) -> None:
+def test_s43_a_report_by_https(tmp_path: Path) -> None:
     async def scenario(w: World, far: Far) -> None:
         web = Web(tmp_path / "web", 503)
         web.start()

@@ -1,7 +1,8 @@
 """Loads and floods, each with its figure: `make test-load`, or `python -m tests.load.gates [GATE ...] --scale 1`.
 
 R11 large messages at once, R12 slow clients in every phase, R13 a flood of connections, R19 reloads under load, R20 a stop
-under load, R22 sizes, R23 MIME bombs, R24 what unpacks to much, R25 literals. Everything goes to loopback, and is bounded
+under load, R22 sizes, R23 MIME bombs, R24 what unpacks to much, R25 literals, S22 what the time of a refusal says, S24 a crowd of
+wrong logins. Everything goes to loopback, and is bounded
 in count and time; ``--scale`` is the share of the full counts. A gate that is not kept is an AssertionError with what was
 measured.
 """
@@ -24,6 +25,8 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import bcrypt
 
 from fastmail._core import mime
 from fastmail.bench import load, machine
@@ -471,8 +474,68 @@ def r25(place: Path, scale: float) -> str:
     return f"literals of 4 GiB and 1 TB, a thousand before the login, a million brackets: refused, {grown:.1f} MiB more"
 
 
+def refused(server: Server, user: str, password: str) -> float:
+    """A wrong login: s until it is refused."""
+    with imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=60) as imap:
+        begun = time.perf_counter()
+        with contextlib.suppress(imaplib.IMAP4.error):
+            imap.login(user, password)
+        return time.perf_counter() - begun
+
+
+def s22(place: Path, scale: float) -> str:
+    """Paired: a user that is not there, one with a hash of today, ones with cheap and dear hashes of yesterday."""
+    extra = "\n[limits]\nauth_failure_delay = 0.5\nban_after = 0\n"
+    with running(place, extra) as server:
+        dear = bcrypt.hashpw(b"secret", bcrypt.gensalt(10)).decode()
+        lines = f"cheap@example.test:{{PLAIN}}secret\ndear@example.test:{{BLF-CRYPT}}{dear}\n"
+        (place / "more").write_text(lines)
+        server.cli("account", "import", str(place / "more"))
+        users = ["nobody@example.test", server.user, "cheap@example.test", "dear@example.test"]
+        took: dict[str, list[float]] = {user: [] for user in users}
+        for _ in range(max(3, int(20 * scale))):
+            for user in random.sample(users, len(users)):
+                took[user].append(refused(server, user, "wrong"))
+        medians = {user: statistics.median(times) for user, times in took.items()}
+        spread = max(medians.values()) - min(medians.values())
+        assert spread < 0.02, medians
+    return f"refusals of {len(users)} kinds of users, {len(took[users[0]])} each: medians within {spread * 1000:.1f} ms"
+
+
+def s24(place: Path, scale: float) -> str:
+    """A thousand wrong logins at once: who logged in not long ago does so again, others are told to come later."""
+    count = int(1000 * scale)
+    extra = OPEN + "auth_failures = 100000\nban_after = 0\n"
+    with running(place, extra) as server:
+
+        def good() -> float:
+            with imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=60) as imap:
+                begun = time.perf_counter()
+                imap.login(server.user, server.password)
+                return time.perf_counter() - begun
+
+        for _ in range(20):
+            good()  # in every worker
+        said: Counter[bytes] = Counter()
+        socks = [socket.create_connection(("127.0.0.1", server.ports["imap"]), 60) for _ in range(count)]
+        files = [sock.makefile("rb") for sock in socks]
+        for file in files:
+            file.readline()
+        for n, sock in enumerate(socks):
+            sock.sendall(b"a LOGIN user@example.test wrong%d\r\n" % n)
+        times = [good() for _ in range(30)]
+        for file in files:
+            said[file.readline()[:20]] += 1
+        for sock in socks:
+            sock.close()
+        assert p99(times) < 1000, times
+        later = said[b"a NO [UNAVAILABLE] l"]
+        assert later + said[b"a NO [AUTHENTICATION"] == count, said
+    return f"{count} wrong logins at once, {later} told to come later; good ones beside them p99 {p99(times):.0f} ms"
+
+
 GATES: dict[str, Callable[[Path, float], str]] = {
-    one.__name__: one for one in (r11, r12, r13, r19, r20, r22, r23, r24, r25)
+    one.__name__: one for one in (r11, r12, r13, r19, r20, r22, r23, r24, r25, s22, s24)
 }
 
 

@@ -159,7 +159,7 @@ def test_addresses() -> None:
     ],
     ids=["multiparts", "messages", "parts", "parameters", "addresses", "comments", "fields"],
 )
-def test_bombs_cost_what_their_size_costs(bomb: object) -> None:
+def test_s29_bombs_cost_what_their_size_costs(bomb: object) -> None:
     size, double = bomb(20_000), bomb(40_000)  # type: ignore[operator]
 
     def seconds(data: bytes) -> float:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import hmac
 from dataclasses import replace
 
 import bcrypt
@@ -10,7 +11,7 @@ import pytest
 from passlib.hash import md5_crypt, sha512_crypt
 
 from fastmail.auth import sasl, schemes
-from fastmail.auth.verifier import Verifier
+from fastmail.auth.verifier import QUEUE, Verifier
 from fastmail.directory.interface import AccountRecord
 from fastmail.model.errors import TemporaryError
 from tests.support.sessions import USER, FakeDirectory
@@ -88,9 +89,77 @@ def test_verifier_remembers_only_what_is_still_stored() -> None:
         assert await verifier.check(name, b"one") is None
         directory.accounts[name] = AccountRecord(1, name, schemes.hash_password("two"), enabled=False)
         assert await verifier.check(name, b"two") is None
-        verifier._waiting = 10_000
+        verifier.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "stored",
+    ["", "{PLAIN}secret", "{SHA256}" + base64.b64encode(bytes(32)).decode(), "{SSHA}x", "nonsense", "argon2id"],
+)
+def test_s22_every_refusal_takes_the_same_work(monkeypatch: pytest.MonkeyPatch, stored: str) -> None:
+    """One hash of the strong kind, whoever is not let in: users that are not there, disabled ones, old hashes."""
+    done: list[str] = []
+    real = schemes.verify
+
+    def counting(hashed: str, password: bytes) -> bool:
+        done.append(hashed)
+        return real(hashed, password)
+
+    monkeypatch.setattr(schemes, "verify", counting)
+    if stored == "argon2id":
+        stored = schemes.hash_password("secret")
+
+    async def main() -> None:
+        directory = FakeDirectory()
+        directory.accounts[USER] = replace(directory.accounts[USER], password=stored)
+        verifier = Verifier(directory, 1)
+        for name in (USER, "nobody@example.test"):
+            done.clear()
+            assert await verifier.check(name, b"wrong") is None
+            assert sum(schemes.is_strong(one) for one in done) == 1, (name, done)
+        verifier.close()
+
+    asyncio.run(main())
+
+
+def test_s22_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[object] = []
+    real = hmac.compare_digest
+
+    def noting(one: bytes, two: bytes) -> bool:
+        compared.append(one)
+        return real(one, two)
+
+    monkeypatch.setattr(hmac, "compare_digest", noting)
+    for stored in (
+        "{PLAIN}secret",
+        "{SHA256}" + base64.b64encode(bytes(32)).decode(),
+        "{SSHA}" + base64.b64encode(bytes(24)).decode(),
+    ):
+        compared.clear()
+        assert not schemes.verify(stored, b"wrong") and compared, stored
+
+
+def test_s24_only_so_many_logins_wait() -> None:
+    """More than that are told to come later; who was let in not long ago does not wait for anybody's hash."""
+
+    async def main() -> None:
+        directory = FakeDirectory()
+        directory.accounts[USER] = replace(directory.accounts[USER], password=schemes.hash_password("secret"))
+        verifier = Verifier(directory, 1)
+        assert await verifier.check(USER, b"secret")
+        crowd = [asyncio.ensure_future(verifier.check(USER, b"wrong %d" % n)) for n in range(400)]
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(verifier.check(USER, b"secret"), 1)
         with pytest.raises(TemporaryError):
-            await verifier.check(name, b"x")
+            await verifier.check(USER, b"another")
+        refused = [one for one in crowd if one.done() and isinstance(one.exception(), TemporaryError)]
+        assert len(refused) == 400 - QUEUE
+        for one in crowd:
+            one.cancel()
+        await asyncio.gather(*crowd, return_exceptions=True)
         verifier.close()
 
     asyncio.run(main())

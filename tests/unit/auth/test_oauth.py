@@ -112,7 +112,7 @@ def wrong() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", list(wrong()))
-def test_tokens_that_are_refused(tmp_path: Path, case: str) -> None:
+def test_s26_tokens_that_are_refused(tmp_path: Path, case: str) -> None:
     async def main() -> None:
         for name in ("OAUTHBEARER", "XOAUTH2"):
             client = await begin(prepared(tmp_path), "imap")

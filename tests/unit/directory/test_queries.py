@@ -107,6 +107,34 @@ def test_one_user(tmp_path: Path, base: sqlite3.Connection) -> None:
     asyncio.run(work())
 
 
+INJECTIONS = [
+    "' OR '1'='1@one.test",
+    "anna'--@one.test",
+    "anna';DROP/**/TABLE/**/users;--@one.test",
+    "x'/**/UNION/**/SELECT/**/'root','{PLAIN}x'--@one.test",
+    "anna\\'--@one.test",
+    "%u@one.test",
+    "%{user}@one.test",
+    "anna@one.test'--",
+    "\u02bc OR 1=1@one.test",
+    "anna\0@one.test",
+]
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_s13_names_are_texts_in_queries(tmp_path: Path, base: sqlite3.Connection, name: str) -> None:
+    """Nobody, nothing changed, and the next name is asked for as ever."""
+
+    async def work() -> None:
+        source = made(tmp_path)
+        assert await source.lookup(name) is None
+        assert await source.lookup("anna@one.test") is not None
+        await source.close()
+
+    asyncio.run(work())
+    assert base.execute("SELECT count(*) FROM users").fetchone() == (2,)
+
+
 def test_passwords_with_conditions_and_without_a_scheme(tmp_path: Path, base: sqlite3.Connection) -> None:
     async def work() -> None:
         with_nets = PASSWORD.replace("password FROM", "password, nets AS allow_nets FROM")

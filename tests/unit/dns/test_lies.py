@@ -95,7 +95,7 @@ async def asked(answer: Answer) -> list[str]:
 @pytest.mark.parametrize(
     "answer", [cname_loop, long_chain, noise, half, another_id, another_question, refused, cut_short]
 )
-def test_trouble_defers(answer: Answer) -> None:
+def test_s38_trouble_defers(answer: Answer) -> None:
     with pytest.raises(LookupFailed):
         asyncio.run(asked(answer))
 

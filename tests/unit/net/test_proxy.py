@@ -64,9 +64,41 @@ def test_headers_are_read_to_the_octet(data: bytes, host: str) -> None:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\x00",
     ],
 )
-def test_what_is_no_header(data: bytes) -> None:
+def test_s35_what_is_no_header(data: bytes) -> None:
     with pytest.raises(ProxyError):
         read(data)
+
+
+def test_s5_header_and_handshake_in_one_segment(tmp_path: Path) -> None:
+    """A balancer that sends its header and the client's first octets at once: what is behind the header is TLS."""
+
+    async def main() -> None:
+        bench = Bench(str(tmp_path))
+        write_certificate(str(tmp_path), "mx.example.test")
+        tls = ServerTls(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"), "1.2")
+        trusted = [networks.parse("127.0.0.0/8")]
+        listener = Listener(Registry(), bench.makers["smtp"], bench.limits, b"", tls, True, trusted)
+        sock = bind("127.0.0.1:0")
+        await listener.start(sock)
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(received, to_send)
+        reader, writer = await asyncio.open_connection(*sock.getsockname())
+        header = V4
+        greeting = b""
+        while not greeting:
+            try:
+                greeting = client.read(4096)
+            except ssl.SSLWantReadError:
+                writer.write(header + to_send.read())
+                header = b""
+                received.write(await asyncio.wait_for(reader.read(65536), 5))
+        assert greeting.startswith(b"220 ")
+        writer.close()
+        listener.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("implicit", [False, True])

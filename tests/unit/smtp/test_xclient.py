@@ -59,7 +59,7 @@ def test_whoever_comes_from_afar_has_no_password_in_the_clear(tmp_path: Path) ->
     run(scenario)
 
 
-def test_strangers_may_not(tmp_path: Path) -> None:
+def test_s35_strangers_may_not(tmp_path: Path) -> None:
     async def scenario() -> None:
         client = Bench(str(tmp_path), outbound=NEAR).open("submission", host="192.0.2.1")
         assert b"XCLIENT" not in await client.send(b"EHLO me\r\n")
