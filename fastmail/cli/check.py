@@ -99,10 +99,13 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
                     if given:
                         say = "rebuilt: given to their mailboxes"
                         out.append(Problem("segments", f"{given} messages that nothing named", say))
+                    before = hits
                     hits = await assembly.store.help(convert.check, assembly.store, shard, told)
+                    found = [hit for hit in before if hit not in hits]
+                    out += [Problem(hit.where, hit.problem, "rebuilt: its record is named again") for hit in found]
                 for hit in hits:
                     say = "restore it from a backup; `export --skip-bad` leaves it out"
-                    out.append(Problem(hit.where, hit.problem, say))
+                    out.append(Problem(hit.where, hit.problem, say if mend else f"run with --repair, or {say}"))
     return out
 
 

@@ -130,7 +130,6 @@ class Walk:
     def _leaf(self, page: bytes, table: str) -> Iterator[tuple[bytes, bytes, int]]:
         """(key, value, flags) of the nodes of a page that can be read."""
         lower, upper = HEAD.unpack_from(page)[3:]
-        before = b""
         for (at,) in struct.iter_unpack("<H", page[16:lower]):
             if at < upper or at + 8 > self.size:
                 self.found.note("a node lies outside its page", table)
@@ -146,9 +145,6 @@ class Walk:
                 self.found.note("a row is damaged", table)
                 continue
             key = page[at + 8 : start]
-            if key <= before and before and table:
-                self.found.note("keys are out of order", table)
-            before = key
             yield key, value, flags
 
     def _branch(self, page: bytes, table: str) -> Iterator[tuple[bytes, int]]:
@@ -169,7 +165,11 @@ class Walk:
         if (padding, flags) != ((0, 0) if table else (self.size, INTEGERS)) or depth > DEPTH:
             self.found.note("its root is damaged", table)
         if root != NONE:
-            for row in self._below(root, min(depth, DEPTH), table):
+            before = b""
+            for row in self._below(root, min(depth, DEPTH), table, b"", b""):
+                if table and count and row[0] <= before:
+                    self.found.note("keys are out of order", table)
+                before = row[0]
                 count += 1
                 yield row
         if count != entries and table not in self.found.hurt:
@@ -177,19 +177,24 @@ class Walk:
         elif self._kinds != [branches, leaves, overflow] and table not in self.found.hurt:
             self.found.note("its pages are not counted right", table)
 
-    def _below(self, number: int, depth: int, table: str) -> Iterator[tuple[bytes, bytes, int]]:
+    def _below(
+        self, number: int, depth: int, table: str, low: bytes, high: bytes
+    ) -> Iterator[tuple[bytes, bytes, int]]:
+        """Rows below a page, whose keys have to be from ``low`` to before ``high`` (empty: whatever comes)."""
         page = self._page(number, LEAF if depth <= 1 else BRANCH)
         if page is None:
             self.found.note(f"page {number} is damaged", table)
         elif depth <= 1:
-            yield from self._leaf(page, table)
+            for row in self._leaf(page, table):
+                if table and (row[0] < low or b"" < high <= row[0]):
+                    self.found.note("a key is not where its branch leads", table)
+                yield row
         else:
-            before = b""
-            for key, child in self._branch(page, table):
-                if key <= before and before and table:
-                    self.found.note("branches are out of order", table)
-                before = key or before
-                yield from self._below(child, depth - 1, table)
+            children = list(self._branch(page, table))
+            for at, (key, child) in enumerate(children):
+                first = key if at else low  # the first branch of a page has no key
+                after = children[at + 1][0] if at + 1 < len(children) else high
+                yield from self._below(child, depth - 1, table, first, after)
 
     def tables(self) -> Iterator[tuple[str, bytes]]:
         """(name, root) of the tables."""

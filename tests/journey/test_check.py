@@ -6,9 +6,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import pytest
 
 from fastmail.durable.env import Environment
+from fastmail.store.local import layout
 from tests.support.server import Server
 
 
@@ -46,6 +48,35 @@ def test_a_record_whose_file_is_gone(tmp_path: Path) -> None:
     finally:
         if server.process is not None:
             server.stop()
+
+
+def test_a_row_that_names_its_record_wrongly(tmp_path: Path) -> None:
+    """Its length, or its place, flipped without harm to the page it is on: seen, and set right."""
+    server = Server(tmp_path / "own", content="segments")
+    server.start()
+    fill(server, 12)
+    server.stop()
+    env = lmdb.open(str(server.directory / "data" / "index-0"), max_dbs=len(layout.TABLES), map_size=1 << 30)
+    table = env.open_db(b"msg", create=False)
+    with env.begin(write=True) as txn:
+        at = [(bytes(key), bytes(value)) for key, value in txn.cursor(db=table) if value[2:3] == b"s"]
+        for (key, value), place in zip(at[:3], (2 + 11 + 4, 2 + 11, 2 + 1), strict=True):
+            wrong = bytearray(value)
+            wrong[place] ^= 64
+            txn.put(key, bytes(wrong), db=table)
+    env.close()
+    found = rows(server, "check", code=1)
+    assert len(found) == 3 and all("missing or damaged" in one["problem"] for one in found)
+    mended = rows(server, "check", "--repair")
+    assert [one["mended"] for one in mended] == ["rebuilt: its record is named again"] * 3
+    assert rows(server, "check") == []
+    server.start()
+    with imaplib.IMAP4("127.0.0.1", server.ports["imap"]) as imap:
+        imap.login(server.user, server.password)
+        assert imap.select()[1] == [b"12"]
+        texts = [row[1] for row in imap.fetch("1:*", "(BODY.PEEK[])")[1] if isinstance(row, tuple)]
+        assert len({*texts}) == 12
+    server.stop()
 
 
 def test_flips_in_segments_harm_only_their_messages(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ class Finding:
 def check(store: LocalStore, shard: Shard, progress: Callable[[int, int], None]) -> list[Finding]:
     """Read every segment, and look whether each message's record is sound; on a helper thread."""
     out: list[Finding] = []
-    sound: set[int] = set()
+    sound: dict[int, int] = {}
     every = segments.numbers(shard.directory)
     for position, number in enumerate(every):
         progress(position, len(every))
@@ -165,19 +165,27 @@ def check(store: LocalStore, shard: Shard, progress: Callable[[int, int], None])
             dead = content.dead_in(txn, shard.tables, number)
         for record, start, end in segments.scan(shard.directory, number):
             if record is not None:
-                sound.add(segments.make_id(number, start))
+                sound[segments.make_id(number, start)] = _shape(record.skip, record.length)
             elif not content.covered(dead, start, end) and not segments.in_use(shard.directory, number):
                 out.append(Finding(f"segment {number:06x}", f"{end - start} octets at {start} hold no sound record"))
     with shard.env.read() as txn:
         t = shard.tables
         for at, value in txn.cursor(db=t.msg).iternext():
-            if value[2:3] == b"s" and content.locate(txn, t, content.MARK.unpack_from(value, 2)[1]) not in sound:
+            if value[2:3] != b"s":
+                continue
+            _, ident, skip, length = content.MARK.unpack_from(value, 2)
+            if sound.get(content.locate(txn, t, ident)) != _shape(skip, length):
                 account, box, uid = bytes(at[:8]), bytes(at[8:12]), int.from_bytes(at[12:], "big")
                 owner = store.address(int.from_bytes(account, "big"))
                 row = txn.get(layout.row_key(bytes(at[:12])), db=t.page)
                 name = layout.unpack_row(bytes(at[:12]), row).name if row is not None else box.hex()
                 out.append(Finding(f"{owner} {name} UID {uid}", "the content is missing or damaged"))
     return out
+
+
+def _shape(skip: int, length: int) -> int:
+    """Both in one number."""
+    return length << 16 | skip
 
 
 # ---------------------------------------------------------------- a lost index

@@ -119,8 +119,9 @@ async def find_again(store: LocalStore, shard: Shard, accounts: Sequence[Account
 
 
 def _relink(shard: Shard) -> None:
-    """Rows whose record lies elsewhere than they say: moved by compaction, which was forgotten, or named wrongly; then
-    it is the one sound record of that mailbox and size that nothing else names."""
+    """Rows whose record lies elsewhere, or is otherwise, than they say: moved by compaction, which was forgotten, or
+    named wrongly; then it is the record at that place if it has the message's size, or the one sound record of that
+    mailbox and size that nothing else names."""
     t = shard.tables
     sound = {
         segments.make_id(number, start): record
@@ -147,12 +148,22 @@ def _relink(shard: Shard) -> None:
         alone: dict[tuple[bytes, int], list[int]] = {}
         for here in free:
             alone.setdefault((sound[here].key, sound[here].size), []).append(here)
+        wanted = []
         for at, value in lost:
-            page = txn.get(layout.page_key(at[:12], int.from_bytes(at[12:], "big")), db=t.page)
-            sizes = [r[5] for r in pages.records(page) if r[0] == int.from_bytes(at[12:], "big")] if page else []
-            found = alone.get((at[:12], sizes[0]), []) if sizes else []
-            if len(found) == 1:
-                record = sound[found.pop()]
-                summary = bytes(layout.summary_of(value))
-                txn.put(at, layout.pack_message(content.mark(record), summary), db=t.msg)
+            uid = int.from_bytes(at[12:], "big")
+            page = txn.get(layout.page_key(at[:12], uid), db=t.page)
+            size = next((r[5] for r in pages.records(page) if r[0] == uid), -1) if page else -1
+            where = content.locate(txn, t, content.MARK.unpack_from(value, 2)[1])
+            wanted.append((where not in alone.get((at[:12], size), ()), where, size, at, value))
+        for elsewhere, where, size, at, value in sorted(wanted):  # first those whose place is right
+            found = alone.get((at[:12], size), [])
+            if elsewhere:
+                if not found and where in sound and sound[where].size == size:
+                    found = [where]
+                where = found[0] if len(found) == 1 else 0
+            if where:
+                if where in found:
+                    found.remove(where)
+                record = sound[where]
+                txn.put(at, layout.pack_message(content.mark(record), bytes(layout.summary_of(value))), db=t.msg)
                 content.keep(txn, t, record)
