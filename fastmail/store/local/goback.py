@@ -111,7 +111,7 @@ def _write_index(store: LocalStore, account: Account, box: Mailbox, words: Seque
         for page in snapshot.pages(box.key):
             for uid, flags, _, keywords, *_ in pages.records(page):
                 messages.append((uid, dovecot_index.flag_bits(flags)))
-                for bit in range(LETTERED_KEYWORDS, keywords.bit_length()):
+                for bit in range(LETTERED_KEYWORDS, min(keywords.bit_length(), len(words))):
                     if keywords >> bit & 1:
                         having[words[bit]].append(uid)
     place = index_directory(account, box.name)

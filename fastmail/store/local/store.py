@@ -51,7 +51,7 @@ ELSEWHERE = ("Other Users/", "Shared/")  # subscriptions in other accounts
 REMEMBERED = 50_000
 AHEAD = 64  # messages that are read ahead at once
 HOUSEKEEPING_DELAY = 0.3
-LONGEST_DELAY = 30.0  # s until it is tried again where it failed
+LONGEST_DELAY = 5.0  # s until it is tried again where it failed
 TIDY_PATIENCE = 2.0  # s that other mailboxes wait for the lock of one
 Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
 

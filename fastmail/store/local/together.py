@@ -236,7 +236,9 @@ class Together:
 
     def taken_in(self, account: Account, box: Mailbox) -> None:
         """Everything that the list names is in the index. Under the lock."""
-        known = self._known[box.key]
+        known = self._known.get(box.key)
+        if known is None:
+            return  # something went wrong on the way
         known.uidlist = stamp(os.path.join(control_directory(account, box.name), UIDLIST))
         if len(self._known) > 100_000:
             self._known.pop(next(iter(self._known)))

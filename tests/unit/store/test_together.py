@@ -171,7 +171,7 @@ def test_a_damaged_list_takes_no_uid_back(tmp_path: Path) -> None:
     run(tmp_path, work)
 
 
-def test_what_is_added_behind_our_back(tmp_path: Path) -> None:
+def test_what_is_added_behind_our_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who did not mind the lock: nothing is written behind it, and the next look finds both."""
 
     async def work(store: LocalStore, account: Account, key: bytes) -> None:
@@ -183,7 +183,14 @@ def test_what_is_added_behind_our_back(tmp_path: Path) -> None:
             file.write("2 :5.theirs\n")
         await store.together.write(account, box, [(2, b"ours")])
         assert listed(tmp_path)[-1] == "2 :5.theirs"
-        assert (await store.append(account, key, [message()])).uids == [3]
+        real = together._append
+        monkeypatch.setattr(together, "_append", lambda *args: together.NONE)
+        (tmp_path / "mail" / "new" / "6.none").write_bytes(TEXT)
+        os.utime(tmp_path / "mail" / "new", (1, 1))
+        await store.sync(account, key)  # its line is not written: by the next look
+        monkeypatch.setattr(together, "_append", real)
+        assert (await store.append(account, key, [message()])).uids == [4]
+        assert [line.partition(" ")[0] for line in listed(tmp_path)[1:]] == ["1", "2", "3", "4"]
 
     run(tmp_path, work)
 
