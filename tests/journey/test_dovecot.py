@@ -8,6 +8,7 @@ import random
 import re
 import smtplib
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,41 @@ def test_there_and_back_again(pair: tuple[dovecot.Dovecot, Server]) -> None:
     for _ in range(2):
         now = look(ours.ports["imap"], ours.password)
     assert strip(now) == strip(last)
+
+
+def validity(port: int, password: str, name: str) -> int:
+    with imaplib.IMAP4("127.0.0.1", port) as imap:
+        imap.login(USER, password)
+        assert imap.create(name)[0] == "OK"
+        return int(re.search(rb"UIDVALIDITY (\d+)", imap.status(name, "(UIDVALIDITY)")[1][0])[1])  # type: ignore[index]
+
+
+@pytest.mark.parametrize("pair", [LAYOUTS["maildir++"], LAYOUTS["fs, control"]], ids=["own", "control"], indirect=True)
+def test_a_name_that_comes_again_has_a_higher_uidvalidity(pair: tuple[dovecot.Dovecot, Server]) -> None:
+    """Over there, here, and back there, even where the other has been ahead of the clock."""
+    theirs, ours = pair
+    theirs.start()
+    seen = [validity(theirs.ports["imap"], ours.password, "Again")]
+    theirs.stop()
+    (place,) = theirs.mail.rglob("dovecot-uidvalidity")
+    (marker,) = place.parent.glob("dovecot-uidvalidity.*")
+    ahead = int(time.time()) + 5000
+    place.write_text(f"{ahead:08x}")
+    marker.rename(place.with_name(f"dovecot-uidvalidity.{ahead:08x}"))
+    ours.cli("migrate", "switch")
+    ours.start()
+    with imaplib.IMAP4("127.0.0.1", ours.ports["imap"]) as imap:
+        imap.login(USER, ours.password)
+        imap.delete("Again")
+    seen.append(validity(ours.ports["imap"], ours.password, "Again"))
+    seen.append(validity(ours.ports["imap"], ours.password, "More"))
+    assert seen[1] > ahead
+    ours.stop()
+    ours.cli("migrate", "back", USER)
+    theirs.start()
+    seen.append(validity(theirs.ports["imap"], ours.password, "Later"))
+    assert seen == sorted({*seen}) and len(list(place.parent.glob("dovecot-uidvalidity.*"))) == 1
+    assert "rror" not in (theirs.directory / "log").read_text()
 
 
 MANY = [f"word{n}" for n in range(45)]

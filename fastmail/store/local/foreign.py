@@ -5,12 +5,14 @@ Reading: a file that is damaged is ignored as a whole (new UIDs are better than 
 each file appears whole or not at all, synced, and belongs to the Maildir's owner.
 """
 
+import contextlib
 import os
 import re
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from fastmail.durable.replace import replace_file
+from fastmail.durable.replace import make_directories, replace_file
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo
 from fastmail.model.flags import LETTERED_KEYWORDS, MAX_KEYWORDS
@@ -22,6 +24,9 @@ from fastmail.store.local.folders import control_directory, decoded, encoded
 LARGEST = 256 << 20
 _HEADER = re.compile(rb"3 V(\d{1,10}) N(\d{1,9})[ \n]")
 _NUMBERED = re.compile(rb"(?m)^(\d{1,9}) [^\n]*:[^\n]+$")
+_GIVEN = re.compile(rb"[0-9a-f]{8}")
+UIDVALIDITY = "dovecot-uidvalidity"
+TEN_YEARS = 315_000_000
 _WORD = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]+")
 _ESCAPES = {b"\x010": b"\0", b"\x011": b"\x01", b"\x01t": b"\t", b"\x01r": b"\r", b"\x01n": b"\n"}
 
@@ -301,6 +306,37 @@ def _escape(part: bytes) -> bytes:
 def write(directory: str, name: str, data: bytes) -> None:
     """Put a control file in place, for the directory's owner."""
     replace_file(os.path.join(directory, name), data, like=directory)
+
+
+def last_uidvalidity(account: Account) -> int:
+    """The highest UIDVALIDITY that a Dovecot says it gave in an account: eight hexadecimal digits in
+    ``dovecot-uidvalidity``, and in the name of an empty file beside it; 0 where it does not, or says what no clock
+    explains."""
+    place = account.control or account.root
+    said = [_read(place, UIDVALIDITY, 9) or b""]
+    with contextlib.suppress(OSError):
+        said += [os.fsencode(name[len(UIDVALIDITY) + 1 :]) for name in _markers(place)]
+    given = max((int(text, 16) for text in said if _GIVEN.fullmatch(text)), default=0)
+    return given if given < time.time() + TEN_YEARS else 0
+
+
+def write_last_uidvalidity(account: Account, last: int) -> None:
+    """So that Dovecot goes on above it."""
+    place = account.control or account.root
+    if last <= last_uidvalidity(account):
+        return
+    make_directories(place)
+    before = _markers(place)
+    write(place, f"{UIDVALIDITY}.{last:08x}", b"")
+    write(place, UIDVALIDITY, b"%08x" % last)
+    for name in before:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(place, name))
+
+
+def _markers(place: str) -> list[str]:
+    form = re.compile(re.escape(UIDVALIDITY) + r"\.[0-9a-f]{8}")
+    return [name for name in os.listdir(place) if form.fullmatch(name)]
 
 
 # -------------------------------------------------------------------- access control lists and quotas

@@ -18,7 +18,7 @@ from fastmail.model.flags import LETTERED_KEYWORDS
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store import sharing
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import content, dovecot_index, foreign, housekeeping
+from fastmail.store.local import content, dovecot_index, foreign, housekeeping, ops
 from fastmail.store.local.folders import control_directory, index_directory
 from fastmail.store.local.names import base_of
 from fastmail.store.local.store import LocalStore
@@ -50,6 +50,10 @@ async def hand_back(store: LocalStore, account: Account) -> list[Handed]:
     names = [name for name in listing.subscribed if not name.startswith(("Other Users/", "Shared/"))]
     place = account.control or account.root
     await store.help(foreign.write, place, "subscriptions", foreign.subscription_file(account, names))
+    shard = store.shard(account.id)
+    with shard.env.read() as txn:
+        last = ops.last_uidvalidity(txn, shard.tables, account.id)
+    await store.help(foreign.write_last_uidvalidity, account, last)
     return out
 
 

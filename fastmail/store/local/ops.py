@@ -402,6 +402,21 @@ def boxes(txn: Any, t: Tables, account: int) -> list[Mailbox]:
     return out
 
 
+def last_uidvalidity(txn: Any, t: Tables, account: int) -> int:
+    """The highest that a mailbox of the account ever had."""
+    found = txn.get(b"next" + layout.account_key(account), db=t.meta)
+    return layout.NEXT.unpack(found)[1] if found else 0
+
+
+def note_uidvalidity(txn: Any, t: Tables, account: int, given: int) -> None:
+    """One that another server gave: later ones are above it."""
+    counter = b"next" + layout.account_key(account)
+    found = txn.get(counter, db=t.meta)
+    number, last = layout.NEXT.unpack(found) if found else (1, 0)
+    if given > last:
+        txn.put(counter, layout.NEXT.pack(number, given), db=t.meta)
+
+
 def create(
     txn: Any, t: Tables, account: int, name: str, special: int, uidvalidity: int = 0, uidnext: int = 1
 ) -> Mailbox:

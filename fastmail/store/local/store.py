@@ -195,6 +195,7 @@ class LocalStore:
             else:
                 fresh = await self.help(folders.make_root, account.root) if self._files(account) else True
             subscribed = None
+            given = await self.help(foreign.last_uidvalidity, account) if not fresh else 0
             names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh and not self.read_only else {})}
             if not fresh:  # somebody's Maildir
                 subscribed = await self.help(foreign.read_subscriptions, account)
@@ -204,6 +205,7 @@ class LocalStore:
                 await self.help(folders.make_all, account, [name for name in names if name != INBOX])
 
             def apply(txn: Any, t: Tables) -> None:
+                ops.note_uidvalidity(txn, t, account.id, given)
                 for name, special in names.items():
                     if ops.find(txn, t, account.id, name) is None:
                         box = ops.create(txn, t, account.id, name, special)
@@ -294,8 +296,10 @@ class LocalStore:
         missing = [n for n in wanted if n == name or self.find(account, n) is None]
         if self._files(account):
             await self.help(folders.make_all, account, missing)
+        given = await self.help(foreign.last_uidvalidity, account) if self.together is not None else 0
 
         def apply(txn: Any, t: Tables) -> None:
+            ops.note_uidvalidity(txn, t, account.id, given)
             for one in missing:
                 if one == name or ops.find(txn, t, account.id, one) is None:
                     box = ops.create(txn, t, account.id, one, special if one == name else 0)
@@ -308,7 +312,12 @@ class LocalStore:
 
     async def _list(self, account: Account, names: Iterable[str]) -> None:
         """Mailboxes that were made, and that another server shall not number in its own way."""
-        for name in names if self.together is not None else ():
+        if self.together is None:
+            return
+        with self.shard(account.id).env.read() as txn:
+            last = ops.last_uidvalidity(txn, self.shard(account.id).tables, account.id)
+        await self.help(foreign.write_last_uidvalidity, account, last)
+        for name in names:
             key = self.find(account, name)
             if key is not None:
                 await self.follower.sync(account, key, force=True)

@@ -269,6 +269,7 @@ def begin_adoption(txn: Any, t: Tables, key: bytes, generation: int, known: fore
         box.generation = 1
         if known.uidvalidity and box.uidnext == 1:
             box.uidvalidity = known.uidvalidity
+            ops.note_uidvalidity(txn, t, int.from_bytes(key[:8], "big"), known.uidvalidity)
         if known.words and not ops.keyword_names(txn, t, key):
             txn.put(key, b"\0".join(known.words), db=t.kw)
         ops.save(txn, t, box)
