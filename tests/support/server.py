@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -59,12 +60,14 @@ class Server:
 
     def start(self) -> None:
         with open(self.log, "ab") as log:
+            begun = log.tell()
             self.process = subprocess.Popen([*CLI, "serve", "-c", str(self.config)], stdout=log, stderr=log)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             try:
                 for name in self.ports:
                     socket.create_connection(("127.0.0.1", self.ports[name]), 1).close()
+                self._await_workers(begun)
                 return
             except OSError:
                 pass
@@ -72,6 +75,16 @@ class Server:
                 break
             time.sleep(0.05)
         raise AssertionError("server did not start: " + self.log.read_text())
+
+    def _await_workers(self, begun: int) -> None:
+        """The ports are open before the workers are up. Not for long: some are made to fail."""
+        config = self.config.read_text()
+        found = re.search(r"(?m)^workers = (\d+)", config)
+        deadline = time.monotonic() + (2 if 'level = "error"' not in config else 0)
+        while found is not None and time.monotonic() < deadline:
+            if self.log.read_bytes()[begun:].count(b"event=worker.ready") >= int(found[1]):
+                return
+            time.sleep(0.01)
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         if self.process is not None:
