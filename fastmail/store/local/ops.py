@@ -402,19 +402,24 @@ def boxes(txn: Any, t: Tables, account: int) -> list[Mailbox]:
     return out
 
 
+def _counter(txn: Any, t: Tables, account: int) -> tuple[bytes, int, int]:
+    """Its key, the number of the next mailbox, and the highest UIDVALIDITY that one ever had."""
+    at = b"next" + layout.account_key(account)
+    found = txn.get(at, db=t.meta)
+    number, last = layout.NEXT.unpack(found) if found else (1, 0)
+    return at, number, last
+
+
 def last_uidvalidity(txn: Any, t: Tables, account: int) -> int:
     """The highest that a mailbox of the account ever had."""
-    found = txn.get(b"next" + layout.account_key(account), db=t.meta)
-    return layout.NEXT.unpack(found)[1] if found else 0
+    return _counter(txn, t, account)[2]
 
 
 def note_uidvalidity(txn: Any, t: Tables, account: int, given: int) -> None:
     """One that another server gave: later ones are above it."""
-    counter = b"next" + layout.account_key(account)
-    found = txn.get(counter, db=t.meta)
-    number, last = layout.NEXT.unpack(found) if found else (1, 0)
+    at, number, last = _counter(txn, t, account)
     if given > last:
-        txn.put(counter, layout.NEXT.pack(number, given), db=t.meta)
+        txn.put(at, layout.NEXT.pack(number, given), db=t.meta)
 
 
 def create(
@@ -423,9 +428,7 @@ def create(
     """A new mailbox; its UIDVALIDITY is above every one that the account has used."""
     if find(txn, t, account, name) is not None:
         raise MailboxExists("mailbox already exists")
-    counter = b"next" + layout.account_key(account)
-    found = txn.get(counter, db=t.meta)
-    number, last = layout.NEXT.unpack(found) if found else (1, 0)
+    counter, number, last = _counter(txn, t, account)
     now = int(time.time())
     validity = uidvalidity or max(now, last + 1)
     txn.put(counter, layout.NEXT.pack(number + 1, max(last, validity)), db=t.meta)
