@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from typing import Any
 
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
@@ -13,7 +13,7 @@ def page(
     items: int,
     names: list[bytes],
     recent: UidSet | None,
-    summaries: Mapping[int, Octets] | None,
+    summaries: Any,
     asked: list[tuple[bytes, tuple[bytes, ...]]],
     open_end: bool,
 ) -> list[int]:
@@ -22,7 +22,8 @@ def page(
     ``items``: 1 UID, 2 FLAGS, 4 INTERNALDATE, 8 RFC822.SIZE, 16 MODSEQ, 32 ENVELOPE, 64 BODYSTRUCTURE, 128 the
     header fields in ``asked``, pairs of (label, names in lower case), 256 SAVEDATE,
     512 answer by UID (RFC 9586). ``names``: keyword of each bit. ``summaries``:
-    by UID. ``open_end`` leaves out the closing parenthesis, for items that the caller appends.
+    by UID, a mapping or a leaves.Summaries. ``open_end`` leaves out the closing parenthesis, for items that the caller
+    appends.
     Returns the UIDs left out because their summary is missing, too old or lacks what is asked.
     """
 

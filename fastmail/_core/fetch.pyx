@@ -8,6 +8,7 @@ header fields. Fails with ValueError for a page of an unknown layout.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
+from fastmail._core.leaves cimport Summaries
 from fastmail._core.octets cimport Out, get32, get64, lower
 from fastmail._core.pages cimport HEAD, open_page
 from fastmail._core.uidset cimport UidSet
@@ -154,15 +155,13 @@ def header_fields(const unsigned char[::1] header, tuple names not None, bint ne
     return out.take()
 
 
-cdef int from_summary(Out out, const unsigned char[::1] s, int items, list asked) except -1:
+cdef int from_summary(Out out, const uint8_t* p, Py_ssize_t n, int items, list asked) except -1:
     """What the summary (layout in mime.pyx) holds ready; returns 0 when it can not answer."""
-    cdef const uint8_t* p
-    cdef Py_ssize_t n = s.shape[0], env, bs, cache
+    cdef Py_ssize_t env, bs, cache
     cdef Out tmp
     cdef tuple ask
-    if n < 32 or s[0] != 1:
+    if n < 32 or p[0] != 1:
         return 0
-    p = &s[0]
     env = get32(p + 8)
     bs = get32(p + 12)
     cache = get32(p + 16)
@@ -197,6 +196,10 @@ def page(Out out not None, const unsigned char[::1] data, UidSet view not None, 
     cdef uint32_t uid, seq
     cdef bint first
     cdef list missing = []
+    cdef Summaries rows = summaries if isinstance(summaries, Summaries) else None
+    cdef const unsigned char[::1] one
+    cdef const uint8_t* s
+    cdef Py_ssize_t n
     for i in range(count):
         r = p + HEAD + i * step
         uid = get32(r)
@@ -240,9 +243,15 @@ def page(Out out not None, const unsigned char[::1] data, UidSet view not None, 
             internal_date(out, get32(r + 36))
             first = False
         if items & NEEDS_SUMMARY:
-            summary = summaries.get(uid)
             begin = out.len
-            if summary is None or not from_summary(out, summary, items, asked):
+            s, n = NULL, 0
+            if rows is not None:
+                s = rows.find(uid, &n)
+            else:
+                one = summaries.get(uid)
+                if one is not None and one.shape[0]:
+                    s, n = &one[0], one.shape[0]
+            if s == NULL or not from_summary(out, s, n, items, asked):
                 out.len = mark
                 missing.append(uid)
                 continue

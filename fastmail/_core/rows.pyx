@@ -1,17 +1,16 @@
-"""Reads runs of index rows, pairs of (key, value) from a cursor, many to a call.
+"""Answers from runs of index rows (leaves.pyx), many to a call: pages, summaries, and the header fields in them.
 
-A key ends in the UID, 4 octets big-endian, behind the mailbox's prefix. A value is u16 length, so many octets of the
-backend's own, then the summary (layout in mime.pyx). Promise: nothing is read past a value's end; a row that is damaged
-is left out (summaries) or named as unsure (search_field).
+The layout of a summary is in mime.pyx. Promise: nothing is read past a value's end; a row that is damaged is left out
+(summaries) or named as unsure (search_field).
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
-from fastmail._core.octets cimport get16, get32, lower
+from fastmail._core.leaves cimport Pairs, Source, Walk, summary_at
+from fastmail._core.octets cimport get32, lower
 from fastmail._core.uidset cimport UidSet
 
 cdef enum:
@@ -21,51 +20,38 @@ cdef enum:
     UNSURE = 2
 
 
-cdef int uid_of(key, const unsigned char[::1] prefix, uint32_t* uid) except -1:
-    """0 when the row belongs to another mailbox."""
-    cdef Py_buffer view
-    cdef const uint8_t* p
-    cdef Py_ssize_t n = prefix.shape[0]
-    cdef int mine = 0
-    PyObject_GetBuffer(key, &view, PyBUF_SIMPLE)
-    if view.len == n + 4:
-        p = <const uint8_t*>view.buf
-        if n == 0 or memcmp(p, &prefix[0], n) == 0:
-            p += n
-            uid[0] = (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
-            mine = 1
-    PyBuffer_Release(&view)
-    return mine
-
-
-def up_to(rows, const unsigned char[::1] prefix, uint32_t last, int most):
+def up_to(rows, bytes first not None, uint32_t last, int most):
     cdef list out = []
+    cdef Source source = rows if isinstance(rows, Source) else Pairs(rows)
+    cdef const uint8_t* p
+    cdef const char* prefix = first
+    cdef Py_ssize_t n = len(first) - 4
     cdef uint32_t uid = 0, end = 0
-    for key, value in rows:
-        if not uid_of(key, prefix, &uid) or uid > last:
-            return out, end, False
-        out.append(value)
+    cdef int there
+    if n < 0:
+        raise ValueError("a key without a UID")
+    there = source.seek(<const uint8_t*>prefix, n + 4)
+    while there and source.keyn == n + 4 and memcmp(source.key, prefix, n) == 0:
+        p = source.key + n
+        uid = (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+        if uid > last:
+            break
+        out.append(source.lend(0))
         end = uid
         if len(out) >= most:
             return out, end, True
+        there = source.next()
     return out, end, False
 
 
 def summaries(rows, const unsigned char[::1] prefix, UidSet uids not None):
     cdef dict out = {}
-    cdef uint32_t uid = 0, last = uids.last
-    cdef Py_buffer view
+    cdef Walk walk = Walk(rows, prefix, uids)
     cdef Py_ssize_t at
-    for key, value in rows:
-        if not uid_of(key, prefix, &uid) or uid > last:
-            break
-        if not uids.has(uid):
-            continue
-        PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
-        at = 2 + get16(<const uint8_t*>view.buf) if view.len >= 2 else 0
-        PyBuffer_Release(&view)
+    while walk.next():
+        at = summary_at(walk.source.value, walk.source.valuen)
         if at:
-            out[uid] = value[at:]
+            out[walk.uid] = walk.source.lend(at)
     return out
 
 
@@ -152,67 +138,52 @@ cdef int search_header(Folded tmp, const uint8_t* p, const uint8_t* end, bytes n
     return answer
 
 
+cdef const uint8_t* cached(Walk walk, Py_ssize_t* n) noexcept:
+    """The cached header fields of the message at hand; NULL when they are not all there."""
+    cdef Py_ssize_t at = summary_at(walk.source.value, walk.source.valuen), start, cache
+    cdef const uint8_t* p = walk.source.value + at
+    cdef Py_ssize_t size = walk.source.valuen - at
+    if at == 0 or size < FIXED:
+        return NULL
+    start = FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12)
+    cache = get32(p + 16)
+    if p[0] != 1 or p[1] & 1 or start + cache > size:
+        return NULL
+    n[0] = cache
+    return p + start
+
+
 def search_field(rows, const unsigned char[::1] prefix, UidSet uids not None, bytes name not None,
                  bytes needle not None):
     cdef list hits = [], unsure = [], raw
-    cdef uint32_t uid = 0, last = uids.last
-    cdef Py_buffer view
+    cdef Walk walk = Walk(rows, prefix, uids)
     cdef Folded tmp = Folded()
     cdef const uint8_t* p
-    cdef Py_ssize_t n, start, cache
+    cdef Py_ssize_t n
     cdef int found
-    for key, value in rows:
-        if not uid_of(key, prefix, &uid) or uid > last:
-            break
-        if not uids.has(uid):
-            continue
+    while walk.next():
         found = UNSURE
         raw = None
-        PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
-        try:
-            p = <const uint8_t*>view.buf
-            n = view.len
-            if n >= 2 and n - 2 - get16(p) >= FIXED:
-                n -= 2 + get16(p)
-                p += 2 + get16(p)
-                start = FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12)
-                cache = get32(p + 16)
-                if p[0] == 1 and not p[1] & 1 and start + cache <= n:
-                    raw = []
-                    found = search_header(tmp, p + start, p + start + cache, name, needle, raw)
-        finally:
-            PyBuffer_Release(&view)
+        p = cached(walk, &n)
+        if p != NULL:
+            raw = []
+            found = search_header(tmp, p, p + n, name, needle, raw)
         if found == YES:
-            hits.append(uid)
+            hits.append(walk.uid)
         elif found == UNSURE:
-            unsure.append((uid, raw))
+            unsure.append((walk.uid, raw))
     return hits, unsure
 
 
 def values(rows, const unsigned char[::1] prefix, UidSet uids not None, tuple names not None):
     cdef dict out = {}
-    cdef uint32_t uid = 0, last = uids.last
-    cdef Py_buffer view
+    cdef Walk walk = Walk(rows, prefix, uids)
     cdef const uint8_t* p
-    cdef Py_ssize_t n, start, cache
-    for key, value in rows:
-        if not uid_of(key, prefix, &uid) or uid > last:
-            break
-        if not uids.has(uid):
-            continue
-        PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
-        try:
-            p = <const uint8_t*>view.buf
-            n = view.len
-            if n >= 2 and n - 2 - get16(p) >= FIXED:
-                n -= 2 + get16(p)
-                p += 2 + get16(p)
-                start = FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12)
-                cache = get32(p + 16)
-                if p[0] == 1 and not p[1] & 1 and start + cache <= n:
-                    out[uid] = first_values(p + start, p + start + cache, names)
-        finally:
-            PyBuffer_Release(&view)
+    cdef Py_ssize_t n
+    while walk.next():
+        p = cached(walk, &n)
+        if p != NULL:
+            out[walk.uid] = first_values(p, p + n, names)
     return out
 
 

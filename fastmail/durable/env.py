@@ -17,6 +17,8 @@ from typing import Any
 
 import lmdb
 
+from fastmail._core import leaves
+from fastmail.durable.files import Mapped
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.model.errors import ConfigError, CorruptData, StorageFailed, StorageFull
 from fastmail.telemetry import log
@@ -25,7 +27,15 @@ LAYOUT = b"layout"
 FIRST_TRIES = 50
 Read = Callable[[], AbstractContextManager[Any]]  # Environment.read
 # BadTxnError: what an earlier one of these leaves behind; transactions within transactions are not used here
-DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.BadChecksumError, lmdb.BadTxnError)
+DAMAGE = (
+    leaves.Damaged,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.BadChecksumError,
+    lmdb.BadTxnError,
+)
+ERRORS = (lmdb.Error, leaves.Damaged)  # of reading
 panic: Callable[[], None] | None = None  # what a process does whose environment is lost
 
 
@@ -42,6 +52,7 @@ class Environment:
             if fresh:
                 sync_directory(path)
             self.path = path
+            self._map: Mapped | None = None
             self.env.reader_check()
             self.db: dict[str, Any] = {name: self.env.open_db(name.encode()) for name in [*tables, "meta"]}
         except lmdb.Error as error:
@@ -79,7 +90,7 @@ class Environment:
         txn = self.begin()
         try:
             yield txn
-        except lmdb.Error as error:
+        except ERRORS as error:
             raise translate(error) from error
         finally:
             txn.abort()
@@ -95,6 +106,21 @@ class Environment:
             raise translate(error) from error
         finally:
             txn.abort()
+
+    def table(self, txn: Any, name: bytes) -> leaves.Table | None:
+        """A table as a read transaction sees it, for reading many rows; valid until the transaction ends. None where
+        only LMDB itself can read it: in a writer's transaction, say."""
+        found = leaves.table(self._map, txn.id(), name) if self._map is not None else None
+        if found is None:
+            size = self.env.info()["map_size"]
+            if self._map is None or self._map.size < size:
+                try:
+                    self._map = Mapped(os.fsencode(os.path.join(self.path, "data.mdb")), size)
+                except OSError as error:
+                    log.event("index.map", "warning", path=self.path, error=error)
+                    return None
+                found = leaves.table(self._map, txn.id(), name)
+        return found
 
     def last_commit(self) -> int:
         """Number of the last commit by any process: what was read before is still true while it stays the same."""

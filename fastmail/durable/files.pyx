@@ -1,13 +1,15 @@
-"""Small file work without the GIL: rename, unlink, sync directories, read, inotify (Linux).
+"""Small file work without the GIL: rename, unlink, sync directories, read, map, inotify (Linux).
 
 Promise: each path of a batch has its own errno in the answer; one that fails harms no other. ``read_file`` follows
 no symbolic link and reads nothing but regular files.
 """
 
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, EEXIST, EINTR, EIO, ENOSPC, ENOSYS, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport strlen
+from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 
 cdef extern from "fcntl.h" nogil:
     int c_open "open"(const char* path, int flags, int mode)
@@ -273,3 +275,28 @@ cdef class Inotify:
                 out.append(((<int*>(buf + at))[0], (<uint32_t*>(buf + at + 4))[0],
                             <bytes>(buf + at + 16)[:strlen(buf + at + 16)] if size else b""))
                 at += 16 + size
+
+
+cdef class Mapped:
+    """A file's octets, with room for what it grows by; a buffer for reading."""
+    cdef void* at
+    cdef readonly size_t size
+
+    def __cinit__(self, bytes path not None, size_t size):
+        cdef int fd = c_open(path, O_RDONLY | O_CLOEXEC, 0)
+        if fd < 0:
+            raise OSError(errno, "open", path)
+        self.at = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)
+        cdef int error = errno
+        c_close(fd)
+        if self.at == MAP_FAILED:
+            self.at = NULL
+            raise OSError(error, "mmap", path)
+        self.size = size
+
+    def __dealloc__(self):
+        if self.at != NULL:
+            munmap(self.at, self.size)
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.at, <Py_ssize_t>self.size, 1, flags)

@@ -24,7 +24,7 @@ from fastmail.message import identity, sections, summary
 from fastmail.message.preview import preview
 from fastmail.model.errors import MailError, TemporaryError
 from fastmail.model.flags import SEEN
-from fastmail.store.interface import Octets, Snapshot
+from fastmail.store.interface import Octets
 from fastmail.telemetry import log
 
 if TYPE_CHECKING:
@@ -194,8 +194,8 @@ class Job:
         out = Out(BLOCK + 8192 if len(uids) > 100 else 1024)
         last = 0
         with session.service.store.snapshot(self.selected.account) as snapshot:
+            summaries = snapshot.summaries(selected.key, uids) if plan.items & FROM_SUMMARY else None
             for page in snapshot.pages(selected.key, uids):
-                summaries = self._summaries(snapshot, page, uids) if plan.items & FROM_SUMMARY else None
                 self.missing += render.page(
                     out,
                     page,
@@ -214,9 +214,6 @@ class Job:
         session.conn.write(out.take())
         return uids.minus(UidSet.of_ranges((1, last))) if last else UidSet()
 
-    def _summaries(self, snapshot: Snapshot, page: Any, uids: UidSet) -> dict[int, Any]:
-        return snapshot.summaries(self.selected.key, uids.both(UidSet.of_ranges(pages.span(page))))
-
     def ready(self, uids: UidSet, seen: UidSet | None) -> tuple[UidSet, bool]:
         """Render with their content, in one snapshot, what can be read without waiting, up to about one block:
         (messages that are left, whether the first of them has to be waited for)."""
@@ -225,8 +222,8 @@ class Job:
         size = count = done = 0
         stuck = False
         with session.service.store.snapshot(self.selected.account) as snapshot:
+            summaries = snapshot.summaries(selected.key, uids)
             for page in snapshot.pages(selected.key, uids):
-                summaries = self._summaries(snapshot, page, uids)
                 for uid in pages.changed_since(page, uids, 0):
                     stored = summaries.get(uid)
                     parsed = summary.read(stored) if stored is not None else None

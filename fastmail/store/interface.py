@@ -8,7 +8,7 @@ snapshot, which must be closed before the caller awaits.
 A mailbox key is 12 octets: account id (8, big-endian), mailbox id (4). Flags and keywords: see model.flags.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -142,6 +142,13 @@ class Listing:
     subscribed: set[str] = field(default_factory=set)
 
 
+class Summaries(Protocol):
+    """Summaries of messages, by UID; a dict is one."""
+
+    def get(self, uid: int, /) -> Octets | None: ...
+    def items(self) -> Iterable[tuple[int, Octets]]: ...
+
+
 class Snapshot(Protocol):
     """One consistent state, for reading. Values lent by it die with it."""
 
@@ -166,7 +173,10 @@ class Snapshot(Protocol):
         """(first UID, presence bits) of the pages that may hold UIDs above ``above``."""
         ...
 
-    def summaries(self, key: bytes, uids: UidSet) -> dict[int, Octets]: ...
+    def summaries(self, key: bytes, uids: UidSet) -> Summaries:
+        """Of those of ``uids`` that have one."""
+        ...
+
     def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
         """(UIDs whose field ``name`` contains ``needle``, both ASCII in lower case; UIDs that must be decoded, with
         the values of the field, or None where it is not cached)."""

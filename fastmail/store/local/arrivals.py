@@ -6,8 +6,8 @@ add them to what the pages say, so a message is there for every session as soon 
 
 Promise: an arrival counts for a mailbox when its number is above the row's ``settled``; settling moves it and raises
 that in one commit, so it is seen exactly once in every snapshot. Each process keeps what the table holds in memory,
-brought up to date by whoever opens a transaction. Entries stay there for KEEP seconds after they were settled,
-longer than any snapshot lives.
+brought up to date by whoever opens a transaction. Entries stay there for KEEP seconds after they were seen to be
+settled, longer than any snapshot lives.
 """
 
 import struct
@@ -24,6 +24,7 @@ NUMBER = struct.Struct(">Q")
 KEY = 12
 HEAD = KEY + len(pages.pack(0, 0, 0, 0, 0, 0, 0))
 KEEP = 10.0
+SOME = 256  # entries in memory are nothing to tidy up
 NOTHING: tuple[list[int], list[bytes]] = ([], [])
 
 
@@ -53,6 +54,9 @@ class Arrivals:
                 if cursor.set_range(NUMBER.pack(self._known + 1)):
                     for number, value in cursor.iternext():
                         self._learn(NUMBER.unpack(number)[0], bytes(value[:KEY]), bytes(value[KEY:HEAD]))
+                if self._order and self._order[0][0] < last - SOME:
+                    cursor.first()  # what other processes settled
+                    self._expire(NUMBER.unpack(cursor.key())[0] - 1)
         return last
 
     def _learn(self, number: int, key: bytes, record: bytes) -> None:
@@ -61,6 +65,10 @@ class Arrivals:
         records.append(record)
         self._order.append((number, key))
         self._known = number
+
+    def any(self, key: bytes) -> bool:
+        """May a mailbox have something unsettled?"""
+        return key in self._boxes
 
     def between(self, key: bytes, settled: int, last: int) -> tuple[list[int], list[bytes]]:
         """(numbers, records) of a mailbox with settled < number <= last."""
@@ -121,13 +129,16 @@ class Arrivals:
         """Remove settled entries from the table, and from memory what was removed a while ago."""
         for number in numbers:
             txn.delete(NUMBER.pack(number), db=self._table)
-        now = time.monotonic()
         with self._lock:
-            if numbers:
-                self._trimmed.append((now + KEEP, numbers[-1]))
-            while self._trimmed and self._trimmed[0][0] < now:
-                _, upto = self._trimmed.popleft()
-                self._forget(upto)
+            self._expire(numbers[-1] if numbers else 0)
+
+    def _expire(self, upto: int) -> None:
+        """Entries up to this number are settled: forget them when KEEP is over, and now those of a while ago."""
+        now = time.monotonic()
+        if not self._trimmed or self._trimmed[-1][1] < upto:
+            self._trimmed.append((now + KEEP, upto))
+        while self._trimmed and self._trimmed[0][0] < now:
+            self._forget(self._trimmed.popleft()[1])
 
     def _forget(self, upto: int) -> None:
         while self._order and self._order[0][0] <= upto:

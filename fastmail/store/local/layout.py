@@ -25,8 +25,10 @@ it does not know behind a row's fixed part up to the name's offset, which the ro
 """
 
 import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from fastmail._core.leaves import Table
 from fastmail.durable.segments import SegmentReader
 from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Mailbox
@@ -88,6 +90,7 @@ class Tables(NamedTuple):
     arrivals: Arrivals
     reader: SegmentReader
     segments: bool = False  # is new content kept in segments?
+    whole: Callable[[Any, bytes], Table | None] | None = None  # Environment.table, for reading many rows
 
 
 def account_key(account: int) -> bytes:

@@ -76,7 +76,7 @@ def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
                 records += pages.records(page)
             uids = {record[0] for record in records}
             inside = {uid for uid, marked in snapshot.files(box.key) if content.in_segment(marked)}
-            missing_summary = len(uids) - len(snapshot.summaries(box.key, UidSet.of(sorted(uids))))
+            missing_summary = len(uids) - len(list(snapshot.summaries(box.key, UidSet.of(sorted(uids))).items()))
         if len(records) != row.exists:
             found.append(f"{row.exists} messages counted, {len(records)} recorded")
         if sum(1 for r in records if not r[1] & 1) != row.unseen:

@@ -48,7 +48,13 @@ class Shard:
         self._preparing: asyncio.Task[None] | None = None
         arrivals = Arrivals(self.env.db["new"])
         reader = SegmentReader(self.directory)
-        self.tables = Tables(**self.env.db, arrivals=arrivals, reader=reader, segments=self.writer is not None)
+        self.tables = Tables(
+            **self.env.db,
+            arrivals=arrivals,
+            reader=reader,
+            segments=self.writer is not None,
+            whole=self.env.table,
+        )
         self.queue = CommitQueue(self.env, loop, publish, str(n), arrivals.begun)
         self._loop = loop
         self._unsettled: Counter[bytes] = Counter()  # arrivals of this worker, by mailbox

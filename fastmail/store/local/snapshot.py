@@ -3,32 +3,48 @@
 from collections.abc import Iterator
 from typing import Any
 
-import lmdb
-
+from fastmail._core import leaves, rows
 from fastmail._core import pages as page_format
-from fastmail._core import rows
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
-from fastmail.durable.env import translate
+from fastmail.durable.env import ERRORS, translate
 from fastmail.model.errors import CorruptData
-from fastmail.store.interface import Account, Mailbox, Octets, Unsure
+from fastmail.store.interface import Account, Mailbox, Octets, Summaries, Unsure
 from fastmail.store.local import arrivals, layout, ops
 from fastmail.store.local.content import MARK, in_segment, locate
 from fastmail.store.local.folders import folder
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import path_of
 
-PAGES = 64  # that are looked up at once
+FEW, PAGES = 4, 64  # that are looked up at once, the first time and at most
+
+
+class Singly:
+    """Summaries where the tables cannot be read as a whole: one by one, by LMDB."""
+
+    def __init__(self, snapshot: "LocalSnapshot", key: bytes, uids: UidSet) -> None:
+        self._snapshot = snapshot
+        self._key = key
+        self._uids = uids
+        self._waiting = snapshot._waiting(key)
+
+    def get(self, uid: int, /) -> Octets | None:
+        found = self._snapshot._value(self._key, uid, self._waiting)
+        return layout.summary_of(found) if found is not None else None
+
+    def items(self) -> Iterator[tuple[int, Octets]]:
+        return ((uid, found) for uid in self._uids if (found := self.get(uid)) is not None)
 
 
 class LocalSnapshot:
     """See interface.Snapshot. Used with ``with``, it ends its transaction."""
 
-    __slots__ = ("_account", "_folder", "_last", "_t", "_txn")
+    __slots__ = ("_account", "_folder", "_last", "_new", "_t", "_txn")
 
     def __init__(self, txn: Any, tables: Tables, account: Account | None = None) -> None:
         self._account = account
         self._folder: tuple[bytes, str] | None = None  # of the mailbox whose contents were read last
+        self._new: tuple[bytes, tuple[list[int], list[bytes]]] | None = None  # arrivals of the mailbox read last
         self._txn = txn
         self._t = tables
         self._last = tables.arrivals.catch_up(txn)
@@ -38,7 +54,7 @@ class LocalSnapshot:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._txn.abort()
-        if isinstance(error, lmdb.Error):
+        if isinstance(error, ERRORS):
             raise translate(error) from error
 
     def mailbox(self, key: bytes) -> Mailbox | None:
@@ -63,13 +79,16 @@ class LocalSnapshot:
         return box
 
     def _unsettled(self, key: bytes) -> tuple[list[int], list[bytes]]:
-        found = self._t.arrivals.between(key, 0, self._last)
-        if not found[0]:
-            return found
-        row = self._txn.get(layout.row_key(key), db=self._t.page)
-        if row is None:
+        """(numbers, records) of what the pages do not have yet."""
+        if not self._t.arrivals.any(key):
             return arrivals.NOTHING
-        return self._t.arrivals.between(key, layout.unpack_row(key, row).settled, self._last)
+        if self._new is None or self._new[0] != key:
+            row = self._txn.get(layout.row_key(key), db=self._t.page)
+            if row is None:
+                return arrivals.NOTHING
+            settled = layout.unpack_row(key, row).settled
+            self._new = key, self._t.arrivals.between(key, settled, self._last)
+        return self._new[1]
 
     def _arrived(self, key: bytes) -> dict[int, bytes]:
         """First UID and packed records of the pages that arrivals belong to, in UID order."""
@@ -77,30 +96,19 @@ class LocalSnapshot:
 
     def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
         arrived = self._arrived(key)
-        cursor = self._txn.cursor(db=self._t.page)
-        last = b""
+        last, source, most = -1, None, FEW
         for lo, hi in [(1, layout.MAX_UID)] if uids is None else uids.ranges():
-            start = layout.page_key(key, lo)
-            if start <= last:
-                start = last + b"\0"
-            stop = layout.uid_key(key, hi)
-            if start > stop or not cursor.set_range(start):
-                continue
-            if not arrived:
-                walk, more = cursor.iternext(), True
-                while more:
-                    found, end, more = rows.up_to(walk, key, hi, PAGES)
-                    if found:
-                        last = layout.uid_key(key, end)
-                    yield from found
-                continue
-            for at, page in cursor.iternext():
-                at = bytes(at)
-                if at > stop or at[:12] != key or at[12:] == layout.TOP:
-                    break
-                last = at
-                new = arrived.pop(int.from_bytes(at[12:], "big"), None)
-                yield page if new is None else page_format.extend(page, new)
+            first, more = max(lo & ~31, last + 1), True
+            while more and first <= hi:
+                if source is None:
+                    source = self._source(b"page", layout.uid_key(key, first))
+                found, end, more = rows.up_to(source, layout.uid_key(key, first), hi, 1 if arrived else most)
+                most = min(2 * most, PAGES)
+                if found:
+                    last = end
+                    new = arrived.pop(end, None)
+                    yield from found if new is None else (page_format.extend(found[0], new),)
+                first = last + 1
         for first, packed in arrived.items():
             if uids is None or uids.meets(first, first + 31):
                 page = self._txn.get(layout.page_key(key, first), db=self._t.page)
@@ -133,15 +141,18 @@ class LocalSnapshot:
         numbers, records = self._unsettled(key)
         return {int.from_bytes(r[:4], "little"): n for n, r in zip(numbers, records, strict=True)}
 
-    def summaries(self, key: bytes, uids: UidSet) -> dict[int, Octets]:
-        out: dict[int, Octets] = rows.summaries(self._rows(key, uids), key, uids)
+    def _late(self, key: bytes, uids: UidSet) -> dict[int, memoryview]:
+        """Rows of arrivals that are not settled, by UID."""
         waiting = self._waiting(key)
-        for uid in waiting:
-            if uid in uids and uid not in out:
-                found = self._value(key, uid, waiting)
-                if found is not None:
-                    out[uid] = layout.summary_of(found)
-        return out
+        late = {uid: self._value(key, uid, waiting) for uid in sorted(waiting) if uid in uids}
+        return {uid: value for uid, value in late.items() if value is not None}
+
+    def summaries(self, key: bytes, uids: UidSet) -> Summaries:
+        late: dict[int, Octets] = {uid: layout.summary_of(value) for uid, value in self._late(key, uids).items()}
+        source = self._rows(key, uids)
+        if isinstance(source, leaves.Table):
+            return leaves.Summaries(source, key, uids, late)
+        return Singly(self, key, uids)
 
     def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
         hits, unsure = rows.search_field(self._rows(key, uids), key, uids, name, needle)
@@ -149,26 +160,21 @@ class LocalSnapshot:
 
     def fields(self, key: bytes, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
         out = rows.values(self._rows(key, uids), key, uids, names)
-        waiting = self._waiting(key)
-        late = [(layout.uid_key(key, uid), self._value(key, uid, waiting)) for uid in sorted(waiting) if uid in uids]
-        out.update(rows.values([(at, value) for at, value in late if value is not None], key, uids, names))
+        late = [(layout.uid_key(key, uid), value) for uid, value in self._late(key, uids).items()]
+        out.update(rows.values(late, key, uids, names))
         return out
 
-    def _rows(self, key: bytes, uids: UidSet) -> Iterator[tuple[memoryview, memoryview]]:
-        """Rows of msg: all from the first to the last of ``uids``, or one by one where these lie far apart."""
-        if len(uids) * 8 < uids.last - uids.first:
-            return self._far_apart(key, uids)
-        cursor = self._txn.cursor(db=self._t.msg)
-        found = uids and cursor.set_range(layout.uid_key(key, uids.first))
-        return cursor.iternext() if found else iter(())
+    def _rows(self, key: bytes, uids: UidSet) -> leaves.Source:
+        """Rows of msg, from the first of ``uids`` on."""
+        return self._source(b"msg", layout.uid_key(key, uids.first if uids else 0))
 
-    def _far_apart(self, key: bytes, uids: UidSet) -> Iterator[tuple[memoryview, memoryview]]:
-        get, table = self._txn.get, self._t.msg
-        for uid in uids:
-            at = layout.uid_key(key, uid)
-            value = get(at, db=table)
-            if value is not None:
-                yield memoryview(at), value
+    def _source(self, table: bytes, start: bytes) -> leaves.Source:
+        """Rows of a table from a key on: from its pages where they can be read, else from LMDB's cursor."""
+        whole = self._t.whole(self._txn, table) if self._t.whole is not None else None
+        if whole is not None:
+            return whole
+        cursor = self._txn.cursor(db=getattr(self._t, table.decode()))
+        return leaves.Pairs(cursor.iternext() if cursor.set_range(start) else ())
 
     def content(self, key: bytes, uid: int) -> Octets | None:
         marked = self.file(key, uid)

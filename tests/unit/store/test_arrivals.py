@@ -9,7 +9,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.durable.env import Environment
 from fastmail.durable.segments import SegmentReader
 from fastmail.store.interface import NewMessage
-from fastmail.store.local import layout, ops
+from fastmail.store.local import arrivals, layout, ops
 from fastmail.store.local.arrivals import Arrivals
 from fastmail.store.local.layout import TABLES, Tables
 from fastmail.store.local.snapshot import LocalSnapshot
@@ -18,7 +18,8 @@ from fastmail.store.local.snapshot import LocalSnapshot
 class Shard:
     """An environment with one mailbox, written without a queue."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, directly: bool) -> None:
+        self.directly = directly  # rows are read from the pages of the file
         self.env = Environment(str(directory), TABLES, layout.LAYOUT, 1 << 26)
         self.tables = self.handles()
         with self.env.write() as txn:
@@ -26,7 +27,8 @@ class Shard:
 
     def handles(self) -> Tables:
         reader = SegmentReader(self.env.path + "/segments")
-        return Tables(**self.env.db, arrivals=Arrivals(self.env.db["new"]), reader=reader)
+        whole = self.env.table if self.directly else None
+        return Tables(**self.env.db, arrivals=Arrivals(self.env.db["new"]), reader=reader, whole=whole)
 
     def do(self, what: object, t: Tables | None = None, commit: bool = True) -> object:
         t = t or self.tables
@@ -50,14 +52,16 @@ class Shard:
             uids = [r[0] for page in snapshot.pages(self.key) for r in pages.records(page)]
             present = UidSet().plus_pages(snapshot.presence(self.key), 0)
             assert list(present) == uids
-            assert sorted(snapshot.summaries(self.key, UidSet.of_ranges((1, 999)))) == uids
+            summaries = snapshot.summaries(self.key, UidSet.of_ranges((1, 9999)))
+            assert sorted(uid for uid, _ in summaries.items()) == uids
+            assert all(summaries.get(uid) == one for uid, one in summaries.items())
             assert [uid for uid, _ in snapshot.files(self.key)] == uids
             return uids, box.exists, box.unseen, box.uidnext, box.modseq
 
 
-@pytest.fixture
-def shard(tmp_path: Path) -> Shard:
-    return Shard(tmp_path)
+@pytest.fixture(params=[True, False], ids=["pages", "cursor"])
+def shard(tmp_path: Path, request: pytest.FixtureRequest) -> Shard:
+    return Shard(tmp_path, request.param)
 
 
 def test_seen_before_and_after_settling(shard: Shard) -> None:
@@ -114,3 +118,17 @@ def test_arrivals_of_a_dropped_mailbox_are_trimmed(shard: Shard) -> None:
     with LocalSnapshot(shard.env.begin(), shard.tables) as snapshot:
         assert snapshot.mailbox(shard.key) is None
         assert list(snapshot.pages(shard.key)) == []
+
+
+def test_a_process_that_only_reads_forgets_what_others_settled(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "KEEP", 0.0)
+    reader = shard.handles()
+    for _ in range(3):
+        for _ in range(2 * arrivals.SOME):
+            shard.arrive()
+        shard.seen(reader)
+        shard.do(lambda txn, t: ops.settle(txn, t, [shard.key]))
+    shard.arrive()
+    shard.seen(reader)
+    assert len(reader.arrivals._order) <= 2 * arrivals.SOME + 1
+    assert shard.seen(reader) == shard.seen()
