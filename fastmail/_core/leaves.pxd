@@ -61,6 +61,7 @@ cdef class Walk:
 
 
 # What FETCH reads of a mailbox: rows of its table, and of ``more`` by UID what is not there yet.
+#   last, found  the UID that was looked up last, and whether the table's row at hand is its
 cdef class Summaries:
     cdef Table table
     cdef UidSet uids
@@ -68,6 +69,7 @@ cdef class Summaries:
     cdef bytes prefix
     cdef uint8_t key[16]
     cdef uint32_t last
+    cdef bint found
     cdef bint there(self, uint32_t uid) except -1
     cdef const uint8_t* find(self, uint32_t uid, Py_ssize_t* n) except? NULL
 

@@ -375,12 +375,18 @@ cdef class Summaries:
 
     cdef bint there(self, uint32_t uid) except -1:
         """Is the table's row at hand that of ``uid``?"""
-        if uid <= self.last:
-            self.table.placed = False
-        self.last = uid
+        cdef Table table = self.table
+        cdef int found
         put_uid(self.key, uid)
-        return self.table.seek(self.key, KEY) and self.table.keyn == KEY and memcmp(self.table.key, self.key, KEY) == 0 \
-            and summary_at(self.table.value, self.table.valuen)
+        if uid <= self.last:
+            table.placed = False
+        # mostly the row behind the one that was found last
+        found = table.next() if self.found and uid == self.last + 1 else 0
+        if not found or order(table.key, table.keyn, self.key, KEY) < 0:
+            found = table.seek(self.key, KEY)
+        self.last = uid
+        self.found = found and table.keyn == KEY and memcmp(table.key, self.key, KEY) == 0
+        return self.found and summary_at(table.value, table.valuen) > 0
 
     cdef const uint8_t* find(self, uint32_t uid, Py_ssize_t* n) except? NULL:
         cdef Py_ssize_t at
@@ -410,7 +416,7 @@ cdef class Summaries:
         cdef Walk walk = Walk(self.table, self.prefix, self.uids)
         cdef list found = []
         cdef Py_ssize_t at
-        self.table.placed = False
+        self.table.placed = self.found = False
         self.last = 0xFFFFFFFF
         while walk.next():
             at = summary_at(self.table.value, self.table.valuen)

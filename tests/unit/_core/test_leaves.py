@@ -85,7 +85,7 @@ def test_summaries_of_any_set_in_any_order(env: lmdb.Environment) -> None:
         there = {uid: wanted[uid][7:] for uid in uids if uid in wanted} | {u: v for u, v in late.items() if u in uids}
         found = leaves.Summaries(opened(env), BOX, uids, dict(late))
         assert {uid: bytes(one) for uid, one in found.items()} == there
-        for uid in rng.sample(range(1, top + 9), min(40, top)):
+        for uid in [*uids, *rng.sample(range(1, top + 9), min(40, top))]:
             one = found.get(uid)
             assert (bytes(one) if one is not None else None) == there.get(uid)
         assert {uid: bytes(one) for uid, one in rows.summaries(opened(env), BOX, uids).items()} == {
