@@ -27,5 +27,22 @@ def page(
     Returns the UIDs left out because their summary is missing, too old or lacks what is asked.
     """
 
+def message(
+    out: Out,
+    data: Octets,
+    view: UidSet,
+    uid: int,
+    items: int,
+    names: list[bytes],
+    recent: UidSet | None,
+    summary: Octets,
+    asked: list[tuple[bytes, tuple[bytes, ...]]],
+    content: Octets,
+    sections: list[tuple[bytes, bytes]],
+) -> bool:
+    """Append the whole FETCH response of one message of the page ``data``: as ``page``, then ``sections`` of the stored
+    ``content``, pairs of ("", "HEADER" or "TEXT"; label). False, and nothing, where that is not all there is to do: a
+    message that is not in page or view, a summary that cannot be used, an empty message, or one with NUL in it."""
+
 def header_fields(header: Octets, names: tuple[bytes, ...], negate: bool) -> bytes:
     """BODY[HEADER.FIELDS (names)] of a header block with CRLF: whole fields, then an empty line."""

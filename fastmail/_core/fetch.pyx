@@ -1,15 +1,16 @@
 """Writes FETCH responses for a page of index records at a time (RFC 3501 7.4.2).
 
-Promise: one call renders every asked message of one page; a message without a usable summary is named in the
+Promise: one call renders every asked message of one page, or one message with its content; a message without a usable summary is named in the
 answer, not guessed. Order inside a response: UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ ENVELOPE BODYSTRUCTURE, then
 header fields. Fails with ValueError for a page of an unknown layout.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr
+from libc.string cimport memchr, memmove
 
 from fastmail._core.leaves cimport Summaries
-from fastmail._core.octets cimport Out, get32, get64, lower
+from fastmail._core.lines cimport put_crlf
+from fastmail._core.octets cimport Out, get16, get32, get64, lower
 from fastmail._core.pages cimport HEAD, open_page
 from fastmail._core.uidset cimport UidSet
 
@@ -188,9 +189,48 @@ cdef int from_summary(Out out, const uint8_t* p, Py_ssize_t n, int items, list a
     return 1
 
 
+cdef int begin(Out out, const uint8_t* r, uint32_t seq, int items, list names, UidSet recent) except -1:
+    """A response up to what the record at ``r`` holds; says whether there was nothing of it yet."""
+    cdef uint32_t uid = get32(r)
+    cdef bint first = True
+    out.put("* ", 2)
+    if items & UIDONLY:
+        out.number(uid)
+        out.put(" UIDFETCH (", 11)
+    else:
+        out.number(seq)
+        out.put(" FETCH (", 8)
+    if items & UID:
+        out.put("UID ", 4)
+        out.number(uid)
+        first = False
+    if items & FLAGS:
+        out.put(" FLAGS " if not first else "FLAGS ", 7 if not first else 6)
+        flag_list(out, get32(r + 4), get64(r + 16), recent is not None and recent.has(uid), names)
+        first = False
+    if items & DATE:
+        out.put(" INTERNALDATE " if not first else "INTERNALDATE ", 14 if not first else 13)
+        internal_date(out, <int64_t>get64(r + 24))
+        first = False
+    if items & SIZE:
+        out.put(" RFC822.SIZE " if not first else "RFC822.SIZE ", 13 if not first else 12)
+        out.number(get32(r + 32))
+        first = False
+    if items & MODSEQ:
+        out.put(" MODSEQ (" if not first else "MODSEQ (", 9 if not first else 8)
+        out.number(get64(r + 8))
+        out.putc(b')'[0])
+        first = False
+    if items & SAVEDATE:
+        out.put(" SAVEDATE " if not first else "SAVEDATE ", 10 if not first else 9)
+        internal_date(out, get32(r + 36))
+        first = False
+    return first
+
+
 def page(Out out not None, const unsigned char[::1] data, UidSet view not None, UidSet uids not None, int items,
          list names not None, UidSet recent, summaries, list asked not None, bint open_end):
-    cdef Py_ssize_t count, step, i, mark
+    cdef Py_ssize_t count, step, i, mark, at
     cdef const uint8_t* p = open_page(data, &count, &step)
     cdef const uint8_t* r
     cdef uint32_t uid, seq
@@ -209,41 +249,9 @@ def page(Out out not None, const unsigned char[::1] data, UidSet view not None, 
         if seq == 0:
             continue
         mark = out.len
-        out.put("* ", 2)
-        if items & UIDONLY:
-            out.number(uid)
-            out.put(" UIDFETCH (", 11)
-        else:
-            out.number(seq)
-            out.put(" FETCH (", 8)
-        first = True
-        if items & UID:
-            out.put("UID ", 4)
-            out.number(uid)
-            first = False
-        if items & FLAGS:
-            out.put(" FLAGS " if not first else "FLAGS ", 7 if not first else 6)
-            flag_list(out, get32(r + 4), get64(r + 16), recent is not None and recent.has(uid), names)
-            first = False
-        if items & DATE:
-            out.put(" INTERNALDATE " if not first else "INTERNALDATE ", 14 if not first else 13)
-            internal_date(out, <int64_t>get64(r + 24))
-            first = False
-        if items & SIZE:
-            out.put(" RFC822.SIZE " if not first else "RFC822.SIZE ", 13 if not first else 12)
-            out.number(get32(r + 32))
-            first = False
-        if items & MODSEQ:
-            out.put(" MODSEQ (" if not first else "MODSEQ (", 9 if not first else 8)
-            out.number(get64(r + 8))
-            out.putc(b')'[0])
-            first = False
-        if items & SAVEDATE:
-            out.put(" SAVEDATE " if not first else "SAVEDATE ", 10 if not first else 9)
-            internal_date(out, get32(r + 36))
-            first = False
+        first = begin(out, r, seq, items, names, recent)
         if items & NEEDS_SUMMARY:
-            begin = out.len
+            at = out.len
             s, n = NULL, 0
             if rows is not None:
                 s = rows.find(uid, &n)
@@ -257,15 +265,71 @@ def page(Out out not None, const unsigned char[::1] data, UidSet view not None, 
                 continue
             if first:
                 # the first item brings its own leading space
-                close_gap(out, begin)
+                close_gap(out, at)
         if not open_end:
             out.put(")\r\n", 3)
     return missing
 
 
+cdef Py_ssize_t body_at(const uint8_t* s, Py_ssize_t n) noexcept:
+    """Where the body of a message begins, as its summary says; -1 when that cannot be read."""
+    cdef Py_ssize_t parts
+    if n < 32 or s[0] != 1 or not get16(s + 2):
+        return -1
+    parts = 32 + <Py_ssize_t>get32(s + 8) + get32(s + 12) + get32(s + 16)
+    return <Py_ssize_t>get32(s + parts + 8) + get32(s + 4) if parts + 16 <= n else -1
+
+
+def message(Out out not None, const unsigned char[::1] data, UidSet view not None, uint32_t uid, int items,
+            list names not None, UidSet recent, const unsigned char[::1] summary not None, list asked not None,
+            const unsigned char[::1] content not None, list sections not None):
+    cdef Py_ssize_t count, step, i, mark = out.len, head, told, n, at, length
+    cdef const uint8_t* r = NULL
+    cdef const uint8_t* p = open_page(data, &count, &step)
+    cdef const char* text
+    cdef bint first
+    cdef uint32_t seq = view.seq_of(uid)
+    cdef tuple section
+    if not seq or not summary.shape[0] or not content.shape[0] or memchr(&content[0], 0, content.shape[0]) != NULL:
+        return False
+    for i in range(count):
+        if get32(p + HEAD + i * step) == uid:
+            r = p + HEAD + i * step
+    at = body_at(&summary[0], summary.shape[0])
+    if r == NULL or at < 0 or at > content.shape[0]:
+        return False
+    first = begin(out, r, seq, items, names, recent)
+    told = out.len
+    if items & NEEDS_SUMMARY and not from_summary(out, &summary[0], summary.shape[0], items, asked):
+        out.len = mark
+        return False
+    for section in sections:
+        text, n = <const char*>&content[0], content.shape[0]
+        if section[0] == b"HEADER":
+            n = at
+        elif section[0] == b"TEXT":
+            text, n = text + at, n - at
+        out.putc(32)
+        out.put(<bytes>section[1], len(<bytes>section[1]))
+        length = get32(r + 32) if n == content.shape[0] else n + n // 32  # of the whole message mostly as recorded
+        for _ in range(2):
+            head = out.len
+            out.put(" {", 2)
+            out.number(length)
+            out.put("}\r\n", 3)
+            i = out.len
+            put_crlf(out, text, n)
+            if out.len - i == length:
+                break
+            length = out.len - i
+            out.len = head
+    if first:
+        close_gap(out, told)
+    out.put(")\r\n", 3)
+    return True
+
+
 cdef int close_gap(Out out, Py_ssize_t at) except -1:
-    cdef Py_ssize_t i
-    for i in range(at, out.len - 1):
-        out.buf[i] = out.buf[i + 1]
+    memmove(out.buf + at, out.buf + at + 1, out.len - at - 1)
     out.len -= 1
     return 0

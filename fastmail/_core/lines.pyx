@@ -162,6 +162,24 @@ def to_crlf(const unsigned char[::1] data):
     return result
 
 
+cdef int put_crlf(Out out, const char* p, Py_ssize_t n) except -1:
+    """Append stored content as it is served: every line ends with CRLF."""
+    cdef const char* base = p
+    cdef const char* end = p + n
+    cdef const char* q
+    while p < end:
+        q = <const char*>memchr(p, 10, end - p)
+        if q == NULL:
+            return out.put(p, end - p)
+        out.put(p, q - p)
+        if q == base or (q - 1)[0] != 13:
+            out.put("\r\n", 2)
+        else:
+            out.putc(10)
+        p = q + 1
+    return 0
+
+
 def to_lf(const unsigned char[::1] data):
     cdef Py_ssize_t n = data.shape[0]
     cdef const char* p

@@ -53,7 +53,7 @@ FROM_SUMMARY = 32 | 64 | FIELDS
 class Plan:
     """What a FETCH asks. ``items``: bits of _core.fetch; ``asked``: header fields from the cache; ``bodies``: sections
     that need the message; ``extras``: EMAILID, THREADID, PREVIEW; ``structure``: BODY without extension data; ``sees``:
-    sets \\Seen."""
+    sets \\Seen; ``plain``: (section, label) of ``bodies`` when the compiled writer has all of them."""
 
     items: int = 0
     asked: list[tuple[bytes, tuple[bytes, ...]]] = field(default_factory=list)
@@ -61,6 +61,7 @@ class Plan:
     extras: list[bytes] = field(default_factory=list)
     structure: bool = False
     sees: bool = False
+    plain: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     @property
     def needs_content(self) -> bool:
@@ -95,7 +96,14 @@ def make_plan(wanted: list[tuple[Any, ...]], by_uid: bool) -> Plan:
             else:
                 plan.bodies.append(item)
             plan.sees = plan.sees or not peek
+    if not plan.extras and not plan.structure and all(map(_is_plain, plan.bodies)):
+        plan.plain = [(item[3], item[6]) for item in plan.bodies]
     return plan
+
+
+def _is_plain(item: tuple[Any, ...]) -> bool:
+    _, _, path, text, _, partial, _ = item
+    return not path and partial is None and text in (b"", b"HEADER", b"TEXT")
 
 
 def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -218,34 +226,45 @@ class Job:
         """Render with their content, in one snapshot, what can be read without waiting, up to about one block:
         (messages that are left, whether the first of them has to be waited for)."""
         session, selected, plan = self.session, self.selected, self.plan
-        parts: list[bytes] = []
-        size = count = done = 0
+        out = Out(1024)
+        count = done = 0
         stuck = False
         with session.service.store.snapshot(self.selected.account) as snapshot:
             summaries = snapshot.summaries(selected.key, uids)
             for page in snapshot.pages(selected.key, uids):
                 for uid in pages.changed_since(page, uids, 0):
                     stored = summaries.get(uid)
-                    parsed = summary.read(stored) if stored is not None else None
                     content = snapshot.content(selected.key, uid) if plan.needs_content else b""
-                    if parsed is None or content is None or (plan.items & FIELDS and not parsed.complete):
+                    if stored is None or content is None or not self._write(out, page, uid, stored, content, seen):
                         stuck = True
                         break
-                    response = self._response(page, uid, stored, parsed, content, seen)
-                    parts += response
-                    size += sum(map(len, response))
                     done = uid
                     count += 1
-                    if size >= BLOCK or count >= MOST:
+                    if len(out) >= BLOCK or count >= MOST:
                         break
-                if stuck or size >= BLOCK or count >= MOST:
+                if stuck or len(out) >= BLOCK or count >= MOST:
                     break
             else:
                 done = uids.last
-        session.conn.write(b"".join(parts))
+        session.conn.write(out.take())
         tried = uids.both(UidSet.of_ranges((1, done))) if done else UidSet()
         self.gone += len(tried) - count
         return uids.minus(tried), stuck
+
+    def _write(self, out: Out, page: Any, uid: int, stored: Octets, content: Octets, seen: UidSet | None) -> bool:
+        """One message's response; False when its content has to be scanned for it."""
+        selected, plan = self.selected, self.plan
+        if plan.plain:
+            items = plan.items | self._told_flags() if seen is not None and uid in seen else plan.items
+            view, names, recent = selected.uids, selected.keywords, selected.recent
+            if render.message(out, page, view, uid, items, names, recent, stored, plan.asked, content, plan.plain):
+                return True
+        parsed = summary.read(stored)
+        if parsed is None or (plan.items & FIELDS and not parsed.complete):
+            return False
+        for part in self._response(page, uid, stored, parsed, content, seen):
+            out.write(part)
+        return True
 
     async def _some(self, uids: UidSet, seen: UidSet | None) -> UidSet:
         """Some messages with their content; those that are left. What lies on the disk is brought into memory for many
