@@ -29,6 +29,7 @@ from fastmail.telemetry.counters import count
 
 LINE = 512
 AUTH_LINE = 12288
+BLOCK = 262144
 
 
 @dataclass(slots=True)
@@ -55,6 +56,7 @@ class Pop3Session:
         "_key",
         "_read",
         "_sasl",
+        "_sent",
         "_service",
         "_sizes",
         "_skipping",
@@ -70,6 +72,7 @@ class Pop3Session:
         self._account: Account | None = None
         self._key = b""
         self._uids: UidSet | Sequence[int] = []
+        self._sent = 0  # octets of messages since others had their turn
         self._uidls: dict[int, bytes] = {}  # other than our own form
         self._sizes: list[int] = []
         self._validity = 0
@@ -356,8 +359,12 @@ class Pop3Session:
         if lines < 0:
             self._read.add(number)
         self._ok(f"{self._sizes[number - 1]} octets")
-        self._conn.write(dot_stuffed(content, lines))
-        await self._conn.drain()
+        text = dot_stuffed(content, lines)
+        self._conn.write(text)
+        self._sent += len(text)
+        if self._sent >= BLOCK:  # one who asks for many at once waits until they are on their way
+            self._sent = 0
+            await self._conn.drain()
 
     def do_dele(self, rest: bytes) -> None:
         number = self._number(rest.strip())

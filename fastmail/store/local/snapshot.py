@@ -178,8 +178,10 @@ class LocalSnapshot:
 
     def content(self, key: bytes, uid: int) -> Octets | None:
         marked = self.file(key, uid)
-        if marked is None:
-            return None
+        return self.read(key, marked) if marked is not None else None
+
+    def read(self, key: bytes, marked: bytes) -> bytes | None:
+        """The content that a mark and name lead to, when it can be had without waiting."""
         try:
             if in_segment(marked):
                 return self.record(marked, nowait=True)

@@ -417,8 +417,11 @@ class LocalStore:
             with self.snapshot(account) as snapshot:
                 box = snapshot.mailbox(key)
                 marked = snapshot.file(key, uid)
+                ready = snapshot.read(key, marked) if marked is not None else None
             if box is None or marked is None:
                 return None
+            if ready is not None:
+                return ready
             if content.in_segment(marked):
                 try:
                     found: bytes | None = await self.help(self._record, account, marked)
@@ -430,9 +433,7 @@ class LocalStore:
             directory = folder(account, box.name)
             path = path_of(directory, marked)
             try:
-                data = files.read_file(path, True)
-                if data is None:
-                    data = await self.help(files.read_file, path)
+                data: bytes = await self.help(files.read_file, path)
                 return data
             except FileNotFoundError:
                 # renamed: by another program, or by housekeeping, whose commit of the new name may take a while
