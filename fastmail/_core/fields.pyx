@@ -324,11 +324,13 @@ cdef int extended(Out out, const char* p, const char* end) except -1 nogil:
     return 0
 
 
-cdef int params(Out out, const char* p, const char* end, Out value, Out note, Out boundary) except -1 nogil:
-    """``; name=value`` pairs as a parenthesised list, or NIL; the boundary parameter is copied to ``boundary``."""
+cdef int params(Out out, const char* p, const char* end, Out value, Out note, Out boundary, bint text) except -1 nogil:
+    """``; name=value`` pairs as a parenthesised list, or NIL; the boundary parameter is copied to ``boundary``.
+    ``text``: what has no charset is in US-ASCII (RFC 2046 4.1.2)."""
     cdef Span name
     cdef Py_ssize_t begin = out.len
     cdef int found = 0
+    cdef bint charset = False
     out.putc(b'('[0])
     while p < end and found < 1000:
         p = skip_cfws(p, end, note)
@@ -358,11 +360,17 @@ cdef int params(Out out, const char* p, const char* end, Out value, Out note, Ou
         out.putc(b' '[0])
         quoted(out, value.buf, value.len)
         found += 1
+        charset = charset or (name.b - name.a >= 7 and same(name.a, 7, "charset", 7)
+                              and (name.b - name.a == 7 or name.a[7] == b'*'))
         if boundary is not None and boundary.len == 0 and same(name.a, name.b - name.a, "boundary", 8):
             boundary.put(value.buf, value.len)
         elif boundary is not None and boundary.len == 0 and same(name.a, name.b - name.a, "boundary*", 9):
             extended(boundary, value.buf, value.buf + value.len)
-    if not found:
+    if text and not charset:
+        if found:
+            out.putc(32)
+        out.put('"charset" "us-ascii"', 20)
+    elif not found:
         out.len = begin
         return out.put("NIL", 3)
     return out.putc(b')'[0])
@@ -380,7 +388,7 @@ cdef int disposition(Out out, Span s, Out value, Out note) except -1 nogil:
     out.putc(b'('[0])
     quoted(out, kind.a, kind.b - kind.a)
     out.putc(b' '[0])
-    params(out, p, s.b, value, note, None)
+    params(out, p, s.b, value, note, None, False)
     return out.putc(b')'[0])
 
 

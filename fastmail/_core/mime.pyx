@@ -246,7 +246,7 @@ cdef class Scanner:
         if multi:
             boundary = Out(80)
             self.local.len = 0
-            params(self.local, q, head.field[CTYPE].b, self.name, self.note, boundary)
+            params(self.local, q, head.field[CTYPE].b, self.name, self.note, boundary, False)
             # trailing white space of a boundary was never meant
             while boundary.len and blank(boundary.buf[boundary.len - 1]):
                 boundary.len -= 1
@@ -262,7 +262,7 @@ cdef class Scanner:
                 bs.putc(b' '[0])
                 quoted(bs, sub.a, sub.b - sub.a)
                 bs.putc(b' '[0])
-                params(bs, q, head.field[CTYPE].b, self.name, self.note, None)
+                params(bs, q, head.field[CTYPE].b, self.name, self.note, None, text)
             elif message:
                 bs.put(b'"message" "rfc822" NIL', 22)
             else:
