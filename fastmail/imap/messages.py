@@ -4,7 +4,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastmail._core import fetch as render
 from fastmail._core import pages
@@ -145,10 +145,14 @@ async def _run_wave(session: "ImapSession", wave: list[StoreJob | bytes], last: 
     selected, store = session.selected, session.service.store
     assert selected is not None
     jobs = [job for job in wave if isinstance(job, StoreJob)]
-    results = await asyncio.gather(
-        *(_store(store, selected, job) for job in jobs),
-        return_exceptions=True,
-    )
+    results: list[Any]
+    if len(jobs) == 1:
+        try:
+            results = [await _store(store, selected, jobs[0])]
+        except Exception as error:
+            results = [error]
+    else:
+        results = await asyncio.gather(*(_store(store, selected, job) for job in jobs), return_exceptions=True)
     own = None
     for result in results:
         if isinstance(result, Stored):

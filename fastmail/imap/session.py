@@ -253,7 +253,7 @@ class ImapSession:
                     return size
                 if self.stores and not self._more_stores(data, position):
                     waves, self.stores = self.stores, []
-                    conn.run(self._guarded(last_tag(waves), run_stores(self, waves)))
+                    conn.run_now(self._guarded(last_tag(waves), run_stores(self, waves)))
         return position
 
     def _more_stores(self, data: memoryview, position: int) -> bool:
