@@ -2,8 +2,8 @@
 
 Failures of a network (an IPv4 address, an IPv6 /64) make a score that fades over the window; at the limit the network
 is banned, for twice as long each time it comes back within a day. Bans are kept in an environment of their own that
-every worker and the commands share, so a ban holds in all workers at once and after a restart. Scores are each
-worker's own. Nobody is banned from an exempt network, nor through a Unix socket.
+every worker and the commands share, so a ban holds in all workers at once and after a restart. Scores are shared too
+(scores.py). Nobody is banned from an exempt network, nor through a Unix socket.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ import msgspec
 from fastmail.durable.env import Environment
 from fastmail.model.errors import CannotDo, MailError
 from fastmail.net.networks import Network
+from fastmail.net.scores import Scores
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 LAYOUT = 1
 TABLES = ["ban"]
 MAP = 1 << 28
-MOST = 100_000  # networks with a score that are remembered
 LONGEST = 86400.0
 REMEMBER = 86400.0
 
@@ -97,10 +97,13 @@ class Bans:
         self._seen = -1
         self._banned: dict[str, float] = {}
         self._wide: list[tuple[Network, float]] = []  # networks that a command banned
-        self._scores: dict[str, tuple[float, float]] = {}
+        self._path = os.path.join(data_dir, "bans", "scores")
+        self._scores: Scores | None = None
 
     def close(self) -> None:
         self._env.close()
+        if self._scores is not None:
+            self._scores.close()
 
     # ---------------------------------------------------------------- asked for each connection
 
@@ -141,13 +144,14 @@ class Bans:
         rules, name = self.rules, network_of(host)
         if not rules.after or not name or self._exempt(host):
             return
-        now = time.monotonic()
-        score, then = self._scores.pop(name, (0.0, now))
-        score = max(0.0, score - (now - then) * rules.after / rules.window) + points
-        if score < rules.after - 0.5:  # what faded between two of them does not help
-            self._scores[name] = score, now
-            if len(self._scores) > MOST:
-                self._scores.pop(next(iter(self._scores)))
+        if self._scores is None:
+            try:
+                self._scores = Scores(self._path)
+            except OSError as error:
+                log.event("bans.scores", "error", path=self._path, error=error)
+                return
+        most = rules.after - 0.5  # what faded between two of them does not help
+        if self._scores.add(name, points, rules.after / rules.window, most, time.monotonic()) < most:
             return
         count("bans")
         self._banned[name] = time.time() + rules.seconds  # here at once; everywhere when it is written

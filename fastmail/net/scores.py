@@ -1,0 +1,75 @@
+"""Points of networks that misbehave, in a file that all workers map: a guesser is counted as one, whichever workers it
+reaches.
+
+Each network has a slot found by a keyed hash of its name, so that nobody can choose whose slot to take; where all slots
+of its row are in use, the one that was touched longest ago is given away. Points fade with time. Promise: constant
+memory (3 MiB of file), constant time, no waiting: where two workers touch the same row in the same microsecond, a point
+may be lost. What is left from before a restart of the machine does not count.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+
+KEY = 32
+ROWS = 32_768
+WAYS = 4
+SLOT = struct.Struct("<Qdd")  # hash, points, s on the machine's clock when they were counted
+ROW = WAYS * SLOT.size
+SIZE = KEY + ROWS * ROW
+
+
+class Scores:
+    """Opened by each worker that counts."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.lockf(self._file, fcntl.LOCK_EX, KEY)
+        try:
+            if os.fstat(self._file).st_size != SIZE:
+                os.ftruncate(self._file, 0)
+                os.ftruncate(self._file, SIZE)
+                os.pwrite(self._file, os.urandom(KEY), 0)
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, KEY)
+        self._map = mmap.mmap(self._file, SIZE)
+        self._key = self._map[:KEY]
+
+    def close(self) -> None:
+        self._map.close()
+        os.close(self._file)
+
+    def add(self, name: str, points: float, fading: float, most: float, now: float) -> float:
+        """The points of a network when these are added; ``fading``: how many go in a second. At ``most`` it begins
+        anew, and so does what is counted from now on."""
+        digest = hashlib.blake2b(name.encode(), key=self._key, digest_size=12).digest()
+        mark = int.from_bytes(digest[:8], "little") or 1
+        at = KEY + int.from_bytes(digest[8:], "little") % ROWS * ROW
+        with self._held(at):
+            slots = [SLOT.unpack_from(self._map, at + n * SLOT.size) for n in range(WAYS)]
+            place = next((n for n, slot in enumerate(slots) if slot[0] == mark), None)
+            score = 0.0
+            if place is None:
+                place = min(range(WAYS), key=lambda n: slots[n][2] if slots[n][0] and slots[n][2] <= now else 0.0)
+            elif slots[place][2] <= now:
+                score = max(0.0, slots[place][1] - (now - slots[place][2]) * fading)
+            score += points
+            SLOT.pack_into(self._map, at + place * SLOT.size, mark, 0.0 if score >= most else score, now)
+        return score
+
+    @contextlib.contextmanager
+    def _held(self, at: int) -> Iterator[None]:
+        """Alone with a row, unless another worker is at it this very moment."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, ROW, at)
+        except OSError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, ROW, at)
