@@ -41,18 +41,16 @@ def set_acl(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) ->
 
 async def _set(session: "ImapSession", tag: bytes, name: str, who: str, sign: str, letters: str) -> None:
     place = await places.find(session, name, "a")
-    acl = _list(session, place)
-    if who not in acl and len(acl) >= MOST:
-        raise TooMuch("there are too many identifiers in the list")
-    before = acl.get(who, rights.ALL if who == place.account.address else "")
-    if sign == "+":
-        letters = rights.union(before, letters)
-    elif sign == "-":
-        letters = rights.minus(before, letters)
-    acl[who] = letters
-    if not letters and who != place.account.address:
-        del acl[who]
-    await places.set_acl(session, place, acl)
+
+    def change(acl: rights.Acl) -> None:
+        if who not in acl and len(acl) >= MOST:
+            raise TooMuch("there are too many identifiers in the list")
+        before = acl.get(who, rights.ALL if who == place.account.address else "")
+        acl[who] = {"+": rights.union(before, letters), "-": rights.minus(before, letters)}.get(sign, letters)
+        if not acl[who] and who != place.account.address:
+            del acl[who]
+
+    await places.change_acl(session, place, change)
     await done(session, tag, b"SETACL")
 
 
@@ -68,9 +66,7 @@ def delete_acl(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool)
 
 async def _delete(session: "ImapSession", tag: bytes, name: str, who: str) -> None:
     place = await places.find(session, name, "a")
-    acl = _list(session, place)
-    acl.pop(who, None)
-    await places.set_acl(session, place, acl)
+    await places.change_acl(session, place, lambda acl: acl.pop(who, None))
     await done(session, tag, b"DELETEACL")
 
 

@@ -8,7 +8,7 @@ A mailbox that the session may not see does not exist for it: the answer is the 
 with whom is noted where the grantee is found by its own row; that note is a hint, the list of rights decides.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -198,8 +198,8 @@ async def inherit(session: "ImapSession", place: Place) -> None:
             await store.annotate(place.account, key, {sharing.ACL: acl})
 
 
-async def set_acl(session: "ImapSession", place: Place, acl: rights.Acl) -> None:
-    """Make it the mailbox's list."""
+async def change_acl(session: "ImapSession", place: Place, change: Callable[[rights.Acl], object]) -> None:
+    """Change the mailbox's list; what others change in it meanwhile stays."""
     assert place.key is not None
     service = session.service
 
@@ -207,7 +207,13 @@ async def set_acl(session: "ImapSession", place: Place, acl: rights.Acl) -> None
         record = service.directory.account(name)
         return service.account(record) if record is not None else None
 
-    await sharing.set_list(service.store, find, place.account, place.key, acl)
+    done = False
+    while not done:
+        with service.store.snapshot(place.account) as snapshot:
+            before = snapshot.note(place.key, sharing.ACL)
+        acl = rights.load(before)
+        change(acl)
+        done = await sharing.set_list(service.store, find, place.account, place.key, acl, {sharing.ACL: before})
 
 
 # -------------------------------------------------------------------- all of them

@@ -87,7 +87,8 @@ async def _secret(service: "Service", account: Account, url: urls.Url, make: boo
         found = snapshot.note(key, KEY)
     if found is None and make:
         found = os.urandom(32)
-        await store.annotate(account, key, {KEY: found})
+        if not await store.annotate(account, key, {KEY: found}, {KEY: None}):
+            return await _secret(service, account, url, make)  # another session was first
     return found
 
 

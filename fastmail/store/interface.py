@@ -18,6 +18,7 @@ from fastmail.model.quota import NO_QUOTA, Quota
 
 Octets = bytes | bytearray | memoryview
 ALL_MODSEQ = (1 << 64) - 1
+Notes = dict[bytes, bytes | None]  # annotations by name; None where there is to be, or is, none
 Unsure = list[tuple[int, list[bytes] | None]]
 
 
@@ -217,8 +218,9 @@ class Store(Protocol):
     async def create(self, account: Account, name: str, special: int = 0) -> None: ...
     async def delete(self, account: Account, name: str) -> None: ...
     async def rename(self, account: Account, old: str, new: str) -> None: ...
-    async def annotate(self, account: Account, key: bytes, changes: dict[bytes, bytes | None]) -> None:
-        """Set and (None) remove annotations of a mailbox, or of the account (mailbox id 0); all or none."""
+    async def annotate(self, account: Account, key: bytes, changes: Notes, expected: Notes | None = None) -> bool:
+        """Set and (None) remove annotations of a mailbox, or of the account (mailbox id 0); all or none. With
+        ``expected`` only if those are as it says (None for not there): otherwise False, and nothing."""
         ...
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None: ...

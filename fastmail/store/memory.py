@@ -27,6 +27,7 @@ from fastmail.store.interface import (
     Listing,
     Mailbox,
     NewMessage,
+    Notes,
     Octets,
     Stored,
     Unsure,
@@ -238,12 +239,15 @@ class MemoryStore:
                 self._names[(owner, new + name[len(old) :])] = moved
         self._renamed(account)
 
-    async def annotate(self, account: Account, key: bytes, changes: dict[bytes, bytes | None]) -> None:
+    async def annotate(self, account: Account, key: bytes, changes: Notes, expected: Notes | None = None) -> bool:
         notes = self.notes.setdefault(key, {})
+        if expected is not None and any(notes.get(name) != value for name, value in expected.items()):
+            return False
         for name, value in changes.items():
             notes.pop(name, None)
             if value is not None:
                 notes[name] = value
+        return True
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
         (self._subscribed[account.id].add if on else self._subscribed[account.id].discard)(name)

@@ -6,15 +6,18 @@ import hashlib
 from collections.abc import Callable
 
 from fastmail.model import rights
-from fastmail.store.interface import Account, Store
+from fastmail.store.interface import Account, Notes, Store
 
 ACL = b"/acl"
 FROM = b"/from/"
 Find = Callable[[str], Account | None]  # an account by its address
 
 
-async def set_list(store: Store, find: Find, owner: Account, key: bytes, acl: rights.Acl) -> None:
-    """Make it the mailbox's list, and note for whoever is new in it where to look."""
+async def set_list(
+    store: Store, find: Find, owner: Account, key: bytes, acl: rights.Acl, expected: Notes | None = None
+) -> bool:
+    """Make it the mailbox's list, and note for whoever is new in it where to look. False, and nothing, when the list is
+    not the ``expected`` one any more."""
     for name in acl:
         hint = _hint_account(find, name, owner)
         if hint is None:
@@ -25,7 +28,7 @@ async def set_list(store: Store, find: Find, owner: Account, key: bytes, acl: ri
             known = snapshot.note(place, note) is not None
         if not known:
             await store.annotate(hint, place, {note: b"1"})
-    await store.annotate(owner, key, {ACL: rights.dump(acl)})
+    return await store.annotate(owner, key, {ACL: rights.dump(acl)}, expected)
 
 
 def _hint_account(find: Find, name: str, owner: Account) -> Account | None:

@@ -475,3 +475,23 @@ def test_an_account_is_opened_whole_by_several_at_once(tmp_path: Path) -> None:
             assert None not in found and len(set(found)) == 1
 
     asyncio.run(main())
+
+
+def test_annotations_change_only_from_what_is_expected(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+
+        def notes() -> dict[bytes, bytes]:
+            with store.snapshot(account) as snapshot:
+                return {name: bytes(value) for name, value in snapshot.notes(key).items()}
+
+        before = notes()
+        assert await store.annotate(account, key, {b"/a": b"1"}, {b"/a": None})
+        assert not await store.annotate(account, key, {b"/a": b"2", b"/b": b"3"}, {b"/a": None})
+        assert not await store.annotate(account, key, {b"/a": b"2"}, {b"/a": b"1", b"/b": b"x"})
+        assert notes() == before | {b"/a": b"1"}
+        assert await store.annotate(account, key, {b"/a": None, b"/b": b"3"}, {b"/a": b"1", b"/b": None})
+        assert await store.annotate(account, key, {b"/c": b"4"})
+        assert notes() == before | {b"/b": b"3", b"/c": b"4"}
+
+    run(scenario)

@@ -506,13 +506,22 @@ def notes(txn: Any, t: Tables, key: bytes) -> dict[bytes, bytes]:
     return {bytes(at[12:]): bytes(value) for at, value in rows(txn, t.note, key)}
 
 
-def annotate(txn: Any, t: Tables, key: bytes, changes: Mapping[bytes, bytes | None]) -> None:
-    """Set annotations, and remove those whose value is None."""
+def annotate(
+    txn: Any,
+    t: Tables,
+    key: bytes,
+    changes: Mapping[bytes, bytes | None],
+    expected: Mapping[bytes, bytes | None] | None = None,
+) -> bool:
+    """Set annotations, and remove those whose value is None; False when what is there is not what was expected."""
+    if expected is not None and any(txn.get(key + name, db=t.note) != value for name, value in expected.items()):
+        return False
     for name, value in changes.items():
         if value is None:
             txn.delete(key + name, db=t.note)
         else:
             txn.put(key + name, value, db=t.note)
+    return True
 
 
 def subscribe(txn: Any, t: Tables, account: int, name: str, on: bool) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fastmail.model.errors import NoPermission, TemporaryError
-from fastmail.store.interface import Account, Appended, Delivery, NewMessage
+from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Notes
 from fastmail.store.local.store import LocalStore
 
 
@@ -31,7 +31,7 @@ class ReadOnlyStore(LocalStore):
     async def rename(self, account: Account, old: str, new: str) -> None:
         _refused()
 
-    async def annotate(self, account: Account, key: bytes, changes: dict[bytes, bytes | None]) -> None:
+    async def annotate(self, account: Account, key: bytes, changes: Notes, expected: Notes | None = None) -> bool:
         _refused()
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:

@@ -33,6 +33,7 @@ from fastmail.store.interface import (
     Expunged,
     Listing,
     NewMessage,
+    Notes,
     Stored,
 )
 from fastmail.store.local import content, folders, foreign, holds, housekeeping, layout, ops
@@ -368,8 +369,9 @@ class LocalStore:
         await self.submit(account, lambda txn, t: ops.rename(txn, t, account.id, pairs))
         self._renamed(account)
 
-    async def annotate(self, account: Account, key: bytes, changes: dict[bytes, bytes | None]) -> None:
-        await self.submit(account, lambda txn, t: ops.annotate(txn, t, key, changes))
+    async def annotate(self, account: Account, key: bytes, changes: Notes, expected: Notes | None = None) -> bool:
+        done: bool = await self.submit(account, lambda txn, t: ops.annotate(txn, t, key, changes, expected))
+        return done
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
         await self.submit(account, lambda txn, t: ops.subscribe(txn, t, account.id, name, on))

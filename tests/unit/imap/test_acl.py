@@ -356,3 +356,28 @@ def test_an_administrator_may_set_rights_and_read_nothing() -> None:
         assert "b OK" in await two.ask(f"SELECT {PLACE}")
 
     run(work, prepare)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_lists_that_are_changed_at_the_same_time_keep_every_change(kept: bool) -> None:
+    async def work(two: Two) -> None:
+        others = [two.bench.open("imap") for _ in range(8)]
+        for number, client in enumerate(others):
+            await client.send(f"l{number} LOGIN {ALICE} secret\r\n".encode())
+        names = [f"friend{number}@example.test" for number in range(len(others))]
+        told = await asyncio.gather(
+            *(client.send(f"s SETACL Work {name} lr\r\n".encode()) for client, name in zip(others, names, strict=True))
+        )
+        assert all(b"s OK" in one for one in told)
+        await asyncio.gather(
+            *(
+                client.send(f"s SETACL Work {name} +s\r\nd DELETEACL Work {names[0]}\r\n".encode())
+                for client, name in zip(others[1:], names[1:], strict=True)
+            )
+        )
+        shown = await two.owner("GETACL Work")
+        for name in names[1:]:
+            assert f" {name} lrs" in shown
+        assert names[0] not in shown
+
+    run(work, kept=kept)
