@@ -330,6 +330,8 @@ def message(Out out not None, const unsigned char[::1] data, UidSet view not Non
 
 
 cdef int close_gap(Out out, Py_ssize_t at) except -1:
-    memmove(out.buf + at, out.buf + at + 1, out.len - at - 1)
-    out.len -= 1
+    """Take out the space at ``at``, if there is anything."""
+    if out.len > at:
+        memmove(out.buf + at, out.buf + at + 1, out.len - at - 1)
+        out.len -= 1
     return 0

@@ -18,8 +18,9 @@ class Pairs(Source):
 class Table(Source):
     """Rows of a table in an LMDB file, read from its map. Valid until the transaction ends."""
 
-def table(octets: Any, txn: int, name: bytes) -> Table | None:
-    """The table ``name`` as transaction ``txn`` sees it, in the map of its file, which may be longer than the file.
+def table(octets: Any, txn: int, name: bytes, end: int = -1) -> Table | None:
+    """The table ``name`` as transaction ``txn`` sees it, in the map of its file, which may be longer than the ``end``
+    octets that the file has.
 
     None when the file is of another kind, larger than the map, or no longer has the root of that transaction: then
     LMDB itself is to be asked. The caller holds the transaction open as long as anything here is used. Damaged when a

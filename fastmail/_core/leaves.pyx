@@ -213,6 +213,7 @@ cdef class Table(Source):
                 self.at[last] = self.lower_bound(page, self.at[last] + 1, self.counts[last], key, n)
                 return self.read()
         self.placed = True
+        self.key = NULL
         for level in range(self.depth):
             if level == 0:
                 page = self.page(self.root, BRANCH if last else LEAF, &self.counts[0])
@@ -240,12 +241,17 @@ cdef class Table(Source):
 
     cdef int next(self) except -1:
         cdef int last = self.depth - 1
+        cdef const uint8_t* before = self.key
+        cdef Py_ssize_t n = self.keyn
         if not self.placed or self.root == NOWHERE:
             return 0
         if self.at[last] < self.counts[last]:
             self.at[last] += 1
         if self.at[last] < self.counts[last] or self.onward():
-            return self.read()
+            self.read()
+            if before != NULL and order(self.key, self.keyn, before, n) <= 0:
+                raise Damaged("rows are out of order")  # pages may lead in a circle
+            return 1
         return 0
 
     cdef object lend(self, Py_ssize_t skip):
@@ -271,7 +277,7 @@ cdef int descend(Table table, const uint8_t* tree) except -1:
     return 0
 
 
-def table(octets not None, uint64_t txn, bytes name not None):
+def table(octets not None, uint64_t txn, bytes name not None, Py_ssize_t end=-1):
     cdef Table found = Table()
     cdef const uint8_t* meta
     cdef uint8_t tree[48]
@@ -281,8 +287,10 @@ def table(octets not None, uint64_t txn, bytes name not None):
     PyObject_GetBuffer(octets, &view, PyBUF_SIMPLE)
     found.base = <const uint8_t*>view.buf
     PyBuffer_Release(&view)  # the memoryview keeps it
-    size = page_size(found.base, view.len)
-    if size == 0 or view.len < 2 * size:
+    size = page_size(found.base, view.len if end < 0 or end > view.len else end)
+    if end < 0 or end > view.len:
+        end = view.len
+    if size == 0 or end < 2 * size:
         return None
     meta = found.base + (txn & 1) * size + HEAD
     if get64(meta + 128) != txn:
@@ -292,6 +300,8 @@ def table(octets not None, uint64_t txn, bytes name not None):
     found.pages = get64(meta + 120) + 1
     if get64(meta + 128) != txn or found.pages > <uint64_t>(view.len // size):
         return None
+    if found.pages > <uint64_t>(end // size):
+        found.pages = end // size  # the last ones were never written, as nobody needs them
     descend(found, tree)
     if not found.seek(<const uint8_t*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)):
         return None

@@ -110,16 +110,17 @@ class Environment:
     def table(self, txn: Any, name: bytes) -> leaves.Table | None:
         """A table as a read transaction sees it, for reading many rows; valid until the transaction ends. None where
         only LMDB itself can read it: in a writer's transaction, say."""
-        found = leaves.table(self._map, txn.id(), name) if self._map is not None else None
+        at = self._map
+        found = leaves.table(at, txn.id(), name, at.end()) if at is not None else None
         if found is None:
             size = self.env.info()["map_size"]
-            if self._map is None or self._map.size < size:
+            if at is None or at.size < size:
                 try:
-                    self._map = Mapped(os.fsencode(os.path.join(self.path, "data.mdb")), size)
+                    at = self._map = Mapped(os.fsencode(os.path.join(self.path, "data.mdb")), size)
                 except OSError as error:
                     log.event("index.map", "warning", path=self.path, error=error)
                     return None
-                found = leaves.table(self._map, txn.id(), name)
+                found = leaves.table(at, txn.id(), name, at.end())
         return found
 
     def last_commit(self) -> int:

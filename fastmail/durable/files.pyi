@@ -34,4 +34,6 @@ class Mapped:
 
     size: int
     def __init__(self, path: bytes, size: int) -> None: ...
+    def end(self) -> int:
+        """How many octets the file has now."""
     def __buffer__(self, flags: int, /) -> memoryview: ...

@@ -280,23 +280,28 @@ cdef class Inotify:
 cdef class Mapped:
     """A file's octets, with room for what it grows by; a buffer for reading."""
     cdef void* at
+    cdef int fd
     cdef readonly size_t size
 
     def __cinit__(self, bytes path not None, size_t size):
-        cdef int fd = c_open(path, O_RDONLY | O_CLOEXEC, 0)
-        if fd < 0:
+        self.fd = c_open(path, O_RDONLY | O_CLOEXEC, 0)
+        if self.fd < 0:
             raise OSError(errno, "open", path)
-        self.at = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)
-        cdef int error = errno
-        c_close(fd)
+        self.at = mmap(NULL, size, PROT_READ, MAP_SHARED, self.fd, 0)
         if self.at == MAP_FAILED:
             self.at = NULL
-            raise OSError(error, "mmap", path)
+            raise OSError(errno, "mmap", path)
         self.size = size
 
     def __dealloc__(self):
         if self.at != NULL:
             munmap(self.at, self.size)
+        if self.fd >= 0:
+            c_close(self.fd)
+
+    def end(self):
+        cdef int64_t size = fm_regular_size(self.fd)
+        return size if size > 0 else 0
 
     def __getbuffer__(self, Py_buffer* view, int flags):
         PyBuffer_FillInfo(view, self, self.at, <Py_ssize_t>self.size, 1, flags)

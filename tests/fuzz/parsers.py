@@ -9,15 +9,19 @@ its seed. Seeds of what was found are kept there, and tried again by the tests.
 
 import argparse
 import contextlib
+import functools
 import os
 import random
 import sys
+import tempfile
 import time
 from array import array
 from collections.abc import Callable
 from pathlib import Path
 
-from fastmail._core import fetch, imap, lines, mime, pages, rows, smtp, texts
+import lmdb
+
+from fastmail._core import fetch, imap, leaves, lines, mime, pages, rows, smtp, texts
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 from tests.fuzz.sessions import SPICE, corpus, damaged
@@ -161,6 +165,10 @@ def fuzz_fetch(rng: random.Random) -> None:
         rng.random() < 0.5,
     )
     fetch.header_fields(some(rng, spoil(rng, rng.choice(MESSAGES))), tuple(rng.sample(NAMES, 3)), rng.random() < 0.5)
+    sections = rng.sample([(b"", b"BODY[]"), (b"HEADER", b"BODY[HEADER]"), (b"TEXT", b"BODY[TEXT]")], rng.randint(0, 3))
+    uid = rng.choice([*known, 1])
+    content = some(rng, spoil(rng, rng.choice(MESSAGES)))
+    fetch.message(Out(), args[0], whole, uid, items, keywords, None, made.get(uid, b""), asked, content, sections)
 
 
 def fuzz_pages(rng: random.Random) -> None:
@@ -235,6 +243,46 @@ def fuzz_uidset(rng: random.Random) -> None:
     ):  # fmt: skip
         with contextlib.suppress(ValueError, OverflowError):
             call()
+
+
+@functools.cache
+def index(size: int) -> tuple[bytes, int]:
+    """An LMDB file with rows of messages, and its last transaction."""
+    rng = random.Random(size)
+    with tempfile.TemporaryDirectory() as directory, lmdb.open(directory, max_dbs=3, map_size=1 << 26) as env:
+        table = env.open_db(b"msg")
+        for part in range(3):
+            with env.begin(write=True) as txn:
+                for uid in range(1 + part, size, 3):
+                    value = (5).to_bytes(2, "little") + b"nabcd" + summary(rng) + bytes(rng.choice([0, 0, 900, 5000]))
+                    txn.put(KEY + uid.to_bytes(4, "big"), value, db=table)
+        return (Path(directory) / "data.mdb").read_bytes(), env.info()["last_txnid"]
+
+
+def fuzz_leaves(rng: random.Random) -> None:
+    made, last = index(rng.choice([3, 30, 300]))
+    data = bytearray(made)
+    for _ in range(rng.choice([1, 1, 2, 5, 30])):
+        at = rng.randrange(len(data)) & rng.choice([~0, ~4095, ~4095 | 15, ~4095 | 63])
+        data[at : at + 8] = rng.choice(
+            [bytes(8), b"\xff" * 8, rng.randbytes(8), bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 : at + 8]]
+        )[: len(data) - at]
+    if rng.random() < 0.1:
+        del data[rng.randrange(len(data)) :]
+    which = uids(rng)
+    for call in (
+        lambda table: rows.up_to(table, KEY + bytes(4), 0xFFFFFFFE, 1 << 20),
+        lambda table: rows.values(table, KEY, which, NAMES[:2]),
+        lambda table: leaves.Summaries(table, KEY, which, {}).items(),
+        lambda table: [leaves.Summaries(table, KEY, which, {}).get(rng.randint(1, 300)) for _ in range(9)],
+        lambda table: fetch.page(
+            Out(64), page(rng), which, which, rng.getrandbits(8), [], None, leaves.Summaries(table, KEY, which, {}), [],
+            False),
+    ):  # fmt: skip
+        with contextlib.suppress(ValueError, leaves.Damaged):
+            table = leaves.table(data, last, b"msg")
+            if table is not None:
+                call(table)
 
 
 LINES = corpus("imap")
