@@ -61,7 +61,7 @@ def damaged(config: Config) -> list[tuple[Place, salvage.Soundness]]:
     """Environments that are not sound, looked at beside whoever uses them."""
     out = []
     for place in places(config):
-        found = salvage.sound(place.path, place.map_size)
+        found = salvage.sound(place.path, place.tables, place.map_size)
         if found.damage:
             out.append((place, found))
     return out
@@ -72,7 +72,7 @@ def restore(config: Config) -> list[tuple[Place, salvage.Soundness]]:
     out = []
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for place in places(config):
-        if not salvage.examine(place.path).damage:
+        if not salvage.examine(place.path, place.tables).damage:
             continue
         shape = partial(_shape, place)
         found = salvage.salvage(place.path, place.tables, place.map_size, stamp, not place.needed, shape)

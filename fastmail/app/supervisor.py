@@ -32,6 +32,7 @@ from fastmail.telemetry import log
 
 STOP_AFTER = 12.0
 LOOK_AGAIN = 300.0  # s after which index files that were sound are looked at again
+AGAIN_AND_AGAIN = 1.0  # s that a worker waits who died soon each time: then damage may be why
 STOPS = (signal.SIGTERM, signal.SIGKILL)
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 SOUND, DAMAGED, HOPELESS = 0, 3, 4  # how a process ends that looked at index files
@@ -259,7 +260,7 @@ class Supervisor:
             if number < 0 or self._stopping:
                 continue
             code = os.waitstatus_to_exitcode(status)
-            suspect = -code in CRASHES or code == worker.PANIC
+            suspect = -code in CRASHES or code == worker.PANIC or self._delays.get(number, 0.0) > AGAIN_AND_AGAIN
             if suspect and not self._doctor and not self._pausing and time.monotonic() - self._looked > LOOK_AGAIN:
                 self._begin(self._look)
             lived = time.monotonic() - started

@@ -20,11 +20,13 @@ import lmdb
 from fastmail._core import leaves
 from fastmail.durable.files import Mapped
 from fastmail.durable.replace import make_directories, sync_directory
+from fastmail.durable.salvage import misnamed
 from fastmail.model.errors import ConfigError, CorruptData, StorageFailed, StorageFull
 from fastmail.telemetry import log
 
 LAYOUT = b"layout"
 FIRST_TRIES = 50
+REPAIR = "stop the server and run `fastmail check --repair`"
 Read = Callable[[], AbstractContextManager[Any]]  # Environment.read
 # BadTxnError: what an earlier one of these leaves behind; transactions within transactions are not used here
 DAMAGE = (
@@ -54,7 +56,13 @@ class Environment:
             self.path = path
             self._map: Mapped | None = None
             self.env.reader_check()
+            if not fresh:
+                self._names(tables)
             self.db: dict[str, Any] = {name: self.env.open_db(name.encode()) for name in [*tables, "meta"]}
+        except lmdb.MemoryError as error:
+            if not fresh:  # its first pages may ask for a map of any size
+                _give_up("index.damaged", f"{path}: {error}")
+            raise translate(error) from error
         except lmdb.Error as error:
             raise translate(error) from error
         with self.read() as txn:
@@ -69,6 +77,16 @@ class Environment:
         if version < layout:  # a change of layout keeps what older rows mean
             with self.write() as txn:
                 txn.put(LAYOUT, b"%d" % layout, db=self.db["meta"])
+
+    def _names(self, tables: list[str]) -> None:
+        """LMDB makes what it does not find: a table whose name was hurt would be an empty one."""
+        with self.env.begin() as txn:
+            there = [key.decode("ascii", "replace") for key in txn.cursor().iternext(values=False)]
+        lost = misnamed(there, tables)
+        if lost:
+            self.env.close()
+            _give_up("index.damaged", f"{self.path}: {', '.join(lost)!r} is no table of ours")
+            raise CorruptData(f"{self.path}: the names of its tables are damaged; {REPAIR}")
 
     def begin(self, write: bool = False) -> Any:
         """A transaction; values are memoryviews in a read transaction, valid until it ends."""
@@ -172,7 +190,7 @@ def translate(error: BaseException) -> Exception:
         return StorageFull("index map is full")
     if isinstance(error, DAMAGE) or (isinstance(error, lmdb.Error) and "data format" in str(error)):
         _give_up("index.damaged", str(error))
-        return CorruptData(f"{error}; stop the server and run `fastmail check --repair`")
+        return CorruptData(f"{error}; {REPAIR}")
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMLINK)
         return StorageFull(str(error)) if full else StorageFailed(str(error))

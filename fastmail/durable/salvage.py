@@ -12,7 +12,7 @@ octets changed without harm to its page is not recognised here. Costs about a se
 import mmap
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -209,6 +209,7 @@ class Walk:
     def free_list(self) -> set[int]:
         """Pages that hold nothing; after everything else was walked."""
         out: set[int] = set()
+        named = 0
         if self.free is None:
             return out
         for _, value, _ in self.tree(self.free, ""):
@@ -217,6 +218,9 @@ class Walk:
                 self.found.note("the list of free pages is damaged")
                 continue
             out.update(struct.unpack_from(f"<{count}Q", value, 8))
+            named += count
+        if named != len(out):
+            self.found.note("the list of free pages names some twice")  # LMDB would use them for two things
         if any(not 1 < number <= self.last for number in out) or not out.isdisjoint(self._seen):
             self.found.note("the list of free pages names pages that are in use")
         return out
@@ -230,11 +234,20 @@ class Walk:
                     yield from self._leaf(page, "")
 
 
-def examine(path: str, txn: int | None = None) -> Soundness:
+def misnamed(there: Iterable[str], tables: Iterable[str]) -> set[str]:
+    """Tables whose names were hurt: some are missing, and there are others that nobody made."""
+    wanted, names = {*tables, "meta"}, set(there)
+    return names - wanted if wanted - names else set()
+
+
+def examine(path: str, tables: list[str], txn: int | None = None) -> Soundness:
     """Is the environment sound? Nobody may write to it, unless ``txn`` is held."""
     walk = Walk(path, txn)
     try:
-        for name, root in list(walk.tables()):
+        every = list(walk.tables())
+        for name in misnamed((name for name, _ in every), tables):
+            walk.found.note(f"a table {name[:20]!r} is not known", "tables")
+        for name, root in every:
             for _ in walk.tree(root, name):
                 walk.found.rows += 1
         walk.free_list()
@@ -243,7 +256,7 @@ def examine(path: str, txn: int | None = None) -> Soundness:
         walk.close()
 
 
-def sound(path: str, map_size: int) -> Soundness:
+def sound(path: str, tables: list[str], map_size: int) -> Soundness:
     """The same while others have it open and write to it."""
     found = Soundness()
     try:
@@ -254,7 +267,7 @@ def sound(path: str, map_size: int) -> Soundness:
     try:
         for _ in range(TRIES):
             with env.begin() as txn:  # keeps the pages of its commit from being used again
-                found = examine(path, txn.id())
+                found = examine(path, tables, txn.id())
             if NO_TOP not in found.damage:
                 break  # else two commits came between, and the top of this one is gone
         return found

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.durable import salvage
+from fastmail.store.local import layout
 from tests.crash import damage
 from tests.support.server import Server
 
@@ -108,7 +109,7 @@ def test_what_is_sound_looks_sound_while_it_is_written_to(tmp_path: Path) -> Non
         deadline = time.monotonic() + 30
         while rows < 300:
             assert time.monotonic() < deadline
-            found = salvage.sound(index, 1 << 30)
+            found = salvage.sound(index, layout.TABLES, 1 << 30)
             assert not found.damage
             rows = found.rows
     finally:

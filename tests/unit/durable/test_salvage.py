@@ -7,9 +7,10 @@ from typing import Any
 import lmdb
 import pytest
 
+from fastmail.durable import env as durable_env
 from fastmail.durable import salvage
 from fastmail.durable.env import Environment
-from fastmail.model.errors import CorruptData
+from fastmail.model.errors import CorruptData, StorageFailed
 
 TABLES = ["a", "b", "c"]
 MAP = 1 << 28
@@ -33,7 +34,7 @@ def make(path: Path) -> Rows:
                     txn.put(key, value, db=env.db[name])
                     rows[name][key] = value
     env.close()
-    assert salvage.sound(env.path, MAP).damage == []
+    assert salvage.sound(env.path, TABLES, MAP).damage == []
     return rows
 
 
@@ -58,7 +59,7 @@ def harm(path: Path, change: Any) -> None:
 
 
 def save(path: Path) -> salvage.Soundness:
-    assert salvage.examine(str(path)).damage
+    assert salvage.examine(str(path), TABLES).damage
     return salvage.salvage(str(path), TABLES, MAP, "then")
 
 
@@ -72,7 +73,7 @@ def pages(raw: bytes, kind: int) -> list[int]:
 
 def test_a_sound_file(tmp_path: Path) -> None:
     rows = make(tmp_path / "x")
-    found = salvage.examine(str(tmp_path / "x"))
+    found = salvage.examine(str(tmp_path / "x"), TABLES)
     assert (found.damage, found.hurt) == ([], set())
     assert found.rows == sum(map(len, rows.values())) + 1
 
@@ -87,13 +88,13 @@ def test_every_row_outside_the_damage_is_saved(tmp_path: Path) -> None:
         raw[leaf * 4096 + 10] ^= 0x40  # flags of the page
 
     harm(tmp_path / "x", flip)
-    if salvage.examine(str(tmp_path / "x")).damage:
+    if salvage.examine(str(tmp_path / "x"), TABLES).damage:
         found = save(tmp_path / "x")
         saved = read(tmp_path / "x")
         lost = sum(len(rows[name]) - len(saved[name]) for name in TABLES)
         assert 0 < lost < 200 and len(found.hurt) == 1
         assert all(rows[name][key] == value for name in TABLES for key, value in saved[name].items())
-    assert not salvage.examine(str(tmp_path / "x")).damage
+    assert not salvage.examine(str(tmp_path / "x"), TABLES).damage
 
 
 def test_below_a_damaged_branch_everything_is_found(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_no_damage_ends_the_process_that_looks(tmp_path: Path) -> None:
                 changed[page * 4096 + rng.randrange(64)] ^= 1 << rng.randrange(8)
         changed[rng.randrange(8192)] ^= 1 << rng.randrange(8)
         (tmp_path / "x" / "data.mdb").write_bytes(changed)
-        salvage.examine(str(tmp_path / "x"))
+        salvage.examine(str(tmp_path / "x"), TABLES)
 
 
 def test_what_had_data_is_not_taken_for_new(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_what_is_called_sound_can_be_found(tmp_path: Path) -> None:
         harmed = bytearray(raw)
         harmed[at + rng.randrange(8)] ^= 1 << rng.randrange(8)
         (tmp_path / "data.mdb").write_bytes(harmed)
-        if salvage.examine(str(tmp_path)).damage:
+        if salvage.examine(str(tmp_path), TABLES).damage:
             hidden += 1
             continue
         env = lmdb.open(str(tmp_path), max_dbs=9, map_size=MAP, readonly=True, lock=False)
@@ -191,3 +192,66 @@ def test_what_is_called_sound_can_be_found(tmp_path: Path) -> None:
                 assert all(txn.get(key, db=table) == value for key, value in list(txn.cursor(db=table)))
         env.close()
     assert len(keys) > 100 and hidden > len(keys) // 4
+
+
+def test_a_page_that_is_free_twice_is_damage(tmp_path: Path) -> None:
+    """LMDB would give it to two tables."""
+    make(tmp_path)
+    raw = (tmp_path / "data.mdb").read_bytes()
+    walk = salvage.Walk(str(tmp_path))
+    assert walk.free is not None
+    rows = [value for _, value, _ in walk.tree(walk.free, "")]
+    walk.close()
+    lists = {value[:40] for value in rows if len(value) >= 24}
+    tried = 0
+    for some in lists:
+        at = raw.find(some)
+        while at >= 0:  # old commits' copies too
+            harmed = bytearray(raw)
+            harmed[at + 8 : at + 16] = harmed[at + 16 : at + 24]
+            (tmp_path / "data.mdb").write_bytes(harmed)
+            tried += any("twice" in line for line in salvage.examine(str(tmp_path), TABLES).damage)
+            at = raw.find(some, at + 1)
+    assert tried >= len(lists) > 0
+
+
+def test_a_table_whose_name_was_hurt_is_found_and_given_back(tmp_path: Path) -> None:
+    rows = make(tmp_path)
+
+    def rename(raw: bytearray) -> None:
+        walk = salvage.Walk(str(tmp_path))
+        for key, value, _ in walk.tree(walk.main or b"", "tables"):
+            if key == b"b":
+                at = raw.find(key + value)
+                while at >= 0:  # old commits' copies too
+                    raw[at] ^= 0x10
+                    at = raw.find(key + value, at + 1)
+        walk.close()
+
+    harm(tmp_path, rename)
+    with pytest.raises(CorruptData):
+        Environment(str(tmp_path), TABLES, 1, MAP)
+    found = save(tmp_path)
+    assert any("not known" in line for line in found.damage)
+    assert read(tmp_path) == rows
+
+
+def test_a_map_of_any_size_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page that says how long the file is asks for more than there is of address space."""
+    rows = make(tmp_path)
+    looks: list[bool] = []
+    monkeypatch.setattr(durable_env, "panic", lambda: looks.append(True))
+    for page in (0, 1):
+        last = page * 4096 + 16 + 120
+        assert 0 < int.from_bytes((tmp_path / "data.mdb").read_bytes()[last : last + 8], "little") < 1 << 30
+
+        def stretch(raw: bytearray, at: int = last + 5) -> None:
+            raw[at] |= 0x40
+
+        harm(tmp_path, stretch)
+    with pytest.raises((CorruptData, StorageFailed)):
+        Environment(str(tmp_path), TABLES, 1, MAP)
+    assert looks
+    assert salvage.sound(str(tmp_path), TABLES, MAP).damage
+    save(tmp_path)
+    assert set(read(tmp_path)) == set(rows)
