@@ -21,6 +21,8 @@ done)
 for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/root"; done
 "$python" -m pip install -q --no-deps --target "$work/site" pytest pluggy iniconfig packaging pygments attrs \
   sortedcontainers 'hypothesis==6.120.0' pytest-timeout
+"$python" -m pip install -q --no-deps --target "$work/site" --platform manylinux2014_aarch64 --python-version 3.11 \
+  --implementation cp --only-binary=:all: 'lmdb>=1.6,<4'
 cp -a "$here/fastmail" "$here/tests" "$here/pyproject.toml" "$work/tree"
 cd "$work/tree"
 find fastmail -name '*.so' -delete
