@@ -37,7 +37,7 @@ class Damaged(Exception):
 
 cdef class Source:
     """Rows in key order. ``seek``: the first row whose key is not lower, never backwards; ``next``: the one after.
-    Both say 0 at the end. """
+    Both say 0 at the end."""
 
     cdef int seek(self, const uint8_t* key, Py_ssize_t n) except -1:
         return 0

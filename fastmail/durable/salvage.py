@@ -235,9 +235,13 @@ class Walk:
 
 
 def misnamed(there: Iterable[str], tables: Iterable[str]) -> set[str]:
-    """Tables whose names were hurt: some are missing, and there are others that nobody made."""
+    """Tables whose names were hurt: one that is not known is called nearly as one that is missing."""
     wanted, names = {*tables, "meta"}, set(there)
-    return names - wanted if wanted - names else set()
+    return {name for name in names - wanted for lost in wanted - names if _alike(name, lost)}
+
+
+def _alike(one: str, other: str) -> bool:
+    return len(one) == len(other) and sum(a != b for a, b in zip(one, other, strict=True)) == 1
 
 
 def examine(path: str, tables: list[str], txn: int | None = None) -> Soundness:

@@ -228,6 +228,9 @@ def test_a_table_whose_name_was_hurt_is_found_and_given_back(tmp_path: Path) -> 
                     at = raw.find(key + value, at + 1)
         walk.close()
 
+    assert salvage.misnamed(["a", "b", "c"], [*TABLES, "new"]) == set()  # an older layout, or a newer one
+    assert salvage.misnamed(["a", "b", "c", "meta", "newer"], TABLES) == set()
+    assert salvage.misnamed(["box", "summ", "meta"], TABLES) == set()
     harm(tmp_path, rename)
     with pytest.raises(CorruptData):
         Environment(str(tmp_path), TABLES, 1, MAP)
