@@ -142,8 +142,10 @@ class Environment:
         return found
 
     def last_commit(self) -> int:
-        """Number of the last commit by any process: what was read before is still true while it stays the same."""
-        found: int = self.env.info()["last_txnid"]
+        """Number of the last commit that a reader sees: what is read from here on is true while it stays the same.
+        LMDB's ``info`` names a commit while it is still being synced, when no reader sees it yet."""
+        with self.env.begin() as txn:
+            found: int = txn.id()
         return found
 
     def close(self) -> None:
