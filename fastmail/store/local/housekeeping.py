@@ -6,6 +6,7 @@ rename, sync the directories, then clear the entries; unlink, then clear. Until 
 are late. Other programs that changed a name meanwhile are found by base name; their file is never lost.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from fastmail.store.local.names import FileName, base_of, path_of
 from fastmail.store.local.sync import listing
 
 BATCH = 2000
+LOOKS = 3  # at a directory, before a file is called gone
 
 
 @dataclass(slots=True)
@@ -104,10 +106,15 @@ def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], do
                 current = _by_base(directory)
             found = current.get(base_of(old[1:]))
             if found is None:
+                current = _by_base(directory)
+                found = current.get(base_of(old[1:]))
+            if found is None:
                 done.named.append((uid, old, modseq))  # gone; the next look at the directory expunges it
                 continue
             done.touched.add(found[1:])
-            if files.rename_batch([(path_of(directory, found), path_of(directory, new))])[0]:
+            code = files.rename_batch([(path_of(directory, found), path_of(directory, new))])[0]
+            if code:
+                done.more = done.more or code == errno.ENOENT  # renamed once more
                 continue
         done.named.append((uid, new, modseq))
     if moves:
@@ -118,31 +125,44 @@ def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], do
 def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) -> None:
     codes = files.unlink_batch([path_of(directory, name) for _, name in unlinks])
     done.touched.update(name[1:] for _, name in unlinks)
-    current: dict[bytes, bytes] | None = None
-    gone = []
-    for (at, name), code in zip(unlinks, codes, strict=True):
-        if code:
-            if current is None:
-                current = _by_base(directory)
+    gone = [at for (at, _), code in zip(unlinks, codes, strict=True) if not code]
+    missed = [one for one, code in zip(unlinks, codes, strict=True) if code]
+    seen: set[bytes] = set()  # renamed while we came to remove them
+    for _ in range(LOOKS):
+        if not missed:
+            break
+        current = _by_base(directory)
+        unseen = []
+        for at, name in missed:
             found = current.get(base_of(name[1:]))
-            if found is not None and files.unlink_batch([path_of(directory, found)])[0]:
-                continue
-        gone.append(at)
+            code = files.unlink_batch([path_of(directory, found)])[0] if found is not None else 0
+            if found is None or code == errno.ENOENT:
+                unseen.append((at, name))
+                if code:
+                    seen.add(at)
+            elif not code:
+                gone.append(at)
+        missed = unseen
+    later = [at for at, _ in missed if at in seen]
+    gone += [at for at, _ in missed if at not in seen]
+    done.more = done.more or bool(later)  # tried again soon
     root = os.fsencode(directory)
     if not any(files.sync_dirs([root + b"/cur", root + b"/new"])):
         done.unlinked += gone  # else a loss of power could bring back a file that nothing is known of
 
 
 def _by_base(directory: str) -> dict[bytes, bytes]:
+    """What is there now; a file that another program renames while the directory is read may be missed, so nothing is
+    called gone after one look."""
     return {base_of(n): m + n for m, sub in ((b"n", "new"), (b"c", "cur")) for n in listing(directory, sub)}
 
 
 def read_by_base(directory: str, marked: bytes) -> bytes | None:
     """The content of a message's file, whatever its name is now; None when there is none."""
-    for _ in range(3):
+    for _ in range(LOOKS):
         found = _by_base(directory).get(base_of(marked[1:]))
         if found is None:
-            return None
+            continue
         try:
             return files.read_file(path_of(directory, found))
         except FileNotFoundError:
