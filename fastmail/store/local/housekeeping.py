@@ -19,10 +19,9 @@ from fastmail.store.local import layout
 from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, base_of, path_of
-from fastmail.store.local.sync import listing
+from fastmail.store.local.sync import LOOKS, listing
 
 BATCH = 2000
-LOOKS = 3  # at a directory, before a file is called gone
 
 
 @dataclass(slots=True)

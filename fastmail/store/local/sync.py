@@ -34,6 +34,7 @@ UNDER_WAY = 600.0  # s after which a file of the running instance without a reco
 FIRST_LOOK = 5.0  # the same when the mailbox is looked at for the first time: an account that came back
 SEEN_NOTE = b"/seen"
 TICK = 0.05  # a directory changed this recently may change again without a new mtime
+LOOKS = 3  # more at a directory, before what it lacks is called gone
 
 State = tuple[int, int]
 
@@ -122,10 +123,15 @@ def look(
             plan.renamed.append((entry[0], mark, name))
     missing = [(base, entry) for base, entry in known.items() if base not in found and entry[0] not in todo]
     if missing:
-        again = {base_of(n) for sub in ("new", "cur") for n in listing(directory, sub)}
-        lost = sorted(uid for base, (uid, _) in missing if base not in again)
-        plan.gone += lost
-        plan.pending = plan.pending or len(lost) < len(missing)  # renamed just now, or taken in by another worker
+        lost = {base: uid for base, (uid, _) in missing}
+        for _ in range(LOOKS):  # a file that is renamed while its directory is read may be missed
+            again = {base_of(n) for sub in ("new", "cur") for n in listing(directory, sub)}
+            lost = {base: uid for base, uid in lost.items() if base not in again}
+            if not lost:
+                break
+            time.sleep(0.001)
+        plan.gone += lost.values()
+        plan.pending = True  # renamed just now, or taken in by another worker; or missed once more, and found next time
     plan.gone.sort()
     plan.new.sort(key=lambda item: arrival_order(item[1]))
     return plan
