@@ -185,6 +185,9 @@ class Follower:
         plan = await store.help(
             sync.look, store.shard(account.id).env.read, tables, box, directory, store.maker, listed, whole
         )
+        if plan.pending and not whole:
+            together.forget(key)  # what is passed over may stand in the part of the list that was not read: once more
+            return None
         if plan.fresh:
             generation = plan.generation
             await together.take_overflow(account, box, listed)
