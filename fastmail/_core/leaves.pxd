@@ -65,7 +65,8 @@ cdef class Walk:
 cdef class Summaries:
     cdef Table table
     cdef UidSet uids
-    cdef dict more
+    cdef object more
+    cdef object lent
     cdef bytes prefix
     cdef uint8_t key[16]
     cdef uint32_t last

@@ -374,7 +374,7 @@ cdef Py_ssize_t summary_at(const uint8_t* value, Py_ssize_t n) noexcept nogil:
 cdef class Summaries:
     """Summaries of a mailbox's messages, each looked up when it is asked for."""
 
-    def __init__(self, Table table not None, bytes prefix not None, UidSet uids not None, dict more not None):
+    def __init__(self, Table table not None, bytes prefix not None, UidSet uids not None, more):
         if len(prefix) != PREFIX:
             raise ValueError("a mailbox's prefix has 12 octets")
         self.table = table
@@ -406,13 +406,13 @@ cdef class Summaries:
             at = summary_at(self.table.value, self.table.valuen)
             n[0] = self.table.valuen - at
             return self.table.value + at
-        more = self.more.get(uid) if self.more else None
-        if more is None:
+        self.lent = self.more.get(uid) if self.more is not None else None
+        if self.lent is None:
             return NULL
-        PyObject_GetBuffer(more, &view, PyBUF_SIMPLE)
+        PyObject_GetBuffer(self.lent, &view, PyBUF_SIMPLE)
         p = <const uint8_t*>view.buf
         n[0] = view.len
-        PyBuffer_Release(&view)  # ``more`` keeps what it lends
+        PyBuffer_Release(&view)  # ``lent`` keeps it until the next call
         return p
 
     def get(self, uint32_t uid):
@@ -420,7 +420,7 @@ cdef class Summaries:
             return None
         if self.there(uid):
             return self.table.lend(summary_at(self.table.value, self.table.valuen))
-        return self.more.get(uid)
+        return self.more.get(uid) if self.more is not None else None
 
     def items(self):
         cdef Walk walk = Walk(self.table, self.prefix, self.uids)
@@ -432,7 +432,7 @@ cdef class Summaries:
             at = summary_at(self.table.value, self.table.valuen)
             if at:
                 found.append((walk.uid, self.table.lend(at)))
-        if self.more:
+        if self.more is not None:
             known = {uid for uid, _ in found}
             found += [(uid, one) for uid, one in self.more.items() if uid in self.uids and uid not in known]
         return found

@@ -11,10 +11,6 @@ def up_to(rows: Rows, first: bytes, last: int, most: int) -> tuple[list[Any], in
     """(values from the key ``first`` up to that of the UID ``last`` of its mailbox, ``most`` of them; the UID of the
     last key; are there more?)."""
 
-def summaries(rows: Rows, prefix: Octets, uids: UidSet) -> dict[int, Any]:
-    """{uid: summary} of rows in key order, up to the last of ``uids`` or the end of the mailbox; the summaries are
-    slices of the values."""
-
 def search_field(
     rows: Rows, prefix: Octets, uids: UidSet, name: bytes, needle: bytes
 ) -> tuple[list[int], list[tuple[int, list[bytes] | None]]]:

@@ -1,7 +1,7 @@
-"""Answers from runs of index rows (leaves.pyx), many to a call: pages, summaries, and the header fields in them.
+"""Answers from runs of index rows (leaves.pyx), many to a call: pages, and header fields of messages.
 
 The layout of a summary is in mime.pyx. Promise: nothing is read past a value's end; a row that is damaged is left out
-(summaries) or named as unsure (search_field).
+(values) or named as unsure (search_field).
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -42,17 +42,6 @@ def up_to(rows, bytes first not None, uint32_t last, int most):
             return out, end, True
         there = source.next()
     return out, end, False
-
-
-def summaries(rows, const unsigned char[::1] prefix, UidSet uids not None):
-    cdef dict out = {}
-    cdef Walk walk = Walk(rows, prefix, uids)
-    cdef Py_ssize_t at
-    while walk.next():
-        at = summary_at(walk.source.value, walk.source.valuen)
-        if at:
-            out[walk.uid] = walk.source.lend(at)
-    return out
 
 
 cdef class Folded:

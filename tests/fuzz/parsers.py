@@ -203,7 +203,6 @@ def fuzz_rows(rng: random.Random) -> None:
     name = rng.choice(NAMES)
     for call in (
         lambda: rows.up_to(iter(made), KEY, rng.randint(0, 9), rng.randint(0, 9)),
-        lambda: rows.summaries(iter(made), KEY, which),
         lambda: rows.search_field(iter(made), KEY, which, name, rng.choice([b"", b"a", b"x" * 300])),
         lambda: rows.values(iter(made), KEY, which, tuple(rng.sample(NAMES, 2))),
     ):

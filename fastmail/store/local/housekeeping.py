@@ -99,12 +99,14 @@ def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], do
     done.touched.update(name[1:] for _, old, new, _ in moves for name in (old, new))
     codes = files.rename_batch([(path_of(directory, old), path_of(directory, new)) for _, old, new, _ in moves])
     current: dict[bytes, bytes] | None = None
+    looks = 1
     for (uid, old, new, modseq), code in zip(moves, codes, strict=True):
         if code and not os.path.lexists(path_of(directory, new)):
             if current is None:
                 current = _by_base(directory)
             found = current.get(base_of(old[1:]))
-            if found is None:
+            while found is None and looks < LOOKS:  # of the whole batch
+                looks += 1
                 current = _by_base(directory)
                 found = current.get(base_of(old[1:]))
             if found is None:

@@ -20,17 +20,17 @@ FEW, PAGES = 4, 64  # that are looked up at once, the first time and at most
 
 
 class Singly:
-    """Summaries where the tables cannot be read as a whole: one by one, by LMDB."""
+    """Summaries one by one, by LMDB: of arrivals, and where the tables cannot be read as a whole."""
 
-    def __init__(self, snapshot: "LocalSnapshot", key: bytes, uids: UidSet) -> None:
+    def __init__(self, snapshot: "LocalSnapshot", key: bytes, uids: UidSet, waiting: dict[int, int]) -> None:
         self._snapshot = snapshot
         self._key = key
         self._uids = uids
-        self._waiting = snapshot._waiting(key)
+        self._waiting = waiting
 
     def get(self, uid: int, /) -> Octets | None:
-        found = self._snapshot._value(self._key, uid, self._waiting)
-        return layout.summary_of(found) if found is not None else None
+        found = self._snapshot._value(self._key, uid, self._waiting) if uid in self._uids else None
+        return layout.summary_of(found) if found is not None and len(found) >= 2 else None
 
     def items(self) -> Iterator[tuple[int, Octets]]:
         return ((uid, found) for uid in self._uids if (found := self.get(uid)) is not None)
@@ -148,11 +148,12 @@ class LocalSnapshot:
         return {uid: value for uid, value in late.items() if value is not None}
 
     def summaries(self, key: bytes, uids: UidSet) -> Summaries:
-        late: dict[int, Octets] = {uid: layout.summary_of(value) for uid, value in self._late(key, uids).items()}
+        waiting = self._waiting(key)
         source = self._rows(key, uids)
-        if isinstance(source, leaves.Table):
-            return leaves.Summaries(source, key, uids, late)
-        return Singly(self, key, uids)
+        if not isinstance(source, leaves.Table):
+            return Singly(self, key, uids, waiting)
+        late = UidSet.of(sorted(uid for uid in waiting if uid in uids))
+        return leaves.Summaries(source, key, uids, Singly(self, key, late, waiting) if late else None)
 
     def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
         hits, unsure = rows.search_field(self._rows(key, uids), key, uids, name, needle)

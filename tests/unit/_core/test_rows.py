@@ -1,10 +1,10 @@
-"""rows: summaries and header search over runs of (key, value) rows, against the plain reading of the same summaries."""
+"""rows: header fields and header search over runs of (key, value) rows, against the plain reading of the same summaries."""
 
 import pytest
 
 from fastmail._core import mime, rows
 from fastmail._core.uidset import UidSet
-from fastmail.message import summary, text
+from fastmail.message import text
 
 KEY = bytes(12)
 SUBJECTS = [
@@ -25,11 +25,10 @@ def kept(key: bytes = KEY) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def test_summaries_are_those_asked_of_this_mailbox() -> None:
+def test_fields_are_those_asked_of_this_mailbox() -> None:
     others = kept(b"\1" + bytes(11))
-    found = rows.summaries(iter(kept() + others), KEY, UidSet.of([2, 4, 400]))
-    assert sorted(found) == [2, 4]
-    assert summary.read(found[2]) is not None
+    found = rows.values(iter(kept() + others), KEY, UidSet.of([2, 4, 400]), (b"from",))
+    assert found == {2: (b" a@b.example\r\n",), 4: (b" a@b.example\r\n",)}
 
 
 @pytest.mark.parametrize("needle", ["hello", "o w", "", "grüsse", "nothing", "over hello", "lo"])
