@@ -144,9 +144,11 @@ class Environment:
     def last_commit(self) -> int:
         """Number of the last commit that a reader sees: what is read from here on is true while it stays the same.
         LMDB's ``info`` names a commit while it is still being synced, when no reader sees it yet."""
-        with self.env.begin() as txn:
-            found: int = txn.id()
-        return found
+        txn = self.begin()
+        try:
+            return int(txn.id())
+        finally:
+            txn.abort()
 
     def close(self) -> None:
         """Close; no transaction may be open."""

@@ -131,7 +131,7 @@ def look(
                 break
             time.sleep(0.001)
         plan.gone += lost.values()
-        plan.pending = True  # renamed just now, or taken in by another worker; or missed once more, and found next time
+        plan.pending = plan.pending or len(lost) < len(missing)  # renamed just now, or taken in by another worker
     plan.gone.sort()
     plan.new.sort(key=lambda item: arrival_order(item[1]))
     return plan
