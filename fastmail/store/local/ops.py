@@ -274,8 +274,9 @@ def store(
     return Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.modseq, before)
 
 
-def expunge(txn: Any, t: Tables, key: bytes, uids: UidSet | None, required: int) -> Expunged:
-    """Remove records; files go to the trash table and are unlinked after the commit."""
+def expunge(txn: Any, t: Tables, key: bytes, uids: UidSet | None, required: int, unlink: bool = True) -> Expunged:
+    """Remove records; files go to the trash table and are unlinked after the commit, unless ``unlink`` is False: then
+    they are another program's, or gone."""
     box = load(txn, t, key)
     before = box.modseq
     everything = UidSet.of_ranges((1, layout.MAX_UID))
@@ -302,16 +303,16 @@ def expunge(txn: Any, t: Tables, key: bytes, uids: UidSet | None, required: int)
             at = layout.uid_key(key, uid)
             value = txn.pop(at, db=t.msg)
             if value is not None:
-                _drop_content(txn, t, key, layout.marked_of(value))
+                _drop_content(txn, t, key, layout.marked_of(value), unlink)
             txn.delete(at, db=t.todo)
     return Expunged(key, out, box.modseq, before)
 
 
-def _drop_content(txn: Any, t: Tables, key: bytes, marked: bytes) -> None:
+def _drop_content(txn: Any, t: Tables, key: bytes, marked: bytes, unlink: bool) -> None:
     """One message less refers to it."""
     if content.in_segment(marked):
         content.release(txn, t, marked)
-    else:
+    elif unlink:
         txn.put(key + base_of(marked[1:])[:480], marked, db=t.trash)
 
 

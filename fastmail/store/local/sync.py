@@ -367,13 +367,4 @@ def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes
 
 def forget(txn: Any, t: Tables, key: bytes, uids: Sequence[int]) -> None:
     """Files that other programs removed are expunged; there is nothing to unlink."""
-    gone = ops.expunge(txn, t, key, UidSet.of(uids), 0)
-    cursor = txn.cursor(db=t.trash)
-    names = []
-    if gone.uids and cursor.set_range(key):
-        for at, _ in cursor.iternext():
-            if at[:12] != key:
-                break
-            names.append(bytes(at))
-    for at in names:
-        txn.delete(at, db=t.trash)
+    ops.expunge(txn, t, key, UidSet.of(uids), 0, unlink=False)

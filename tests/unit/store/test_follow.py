@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmail._core.uidset import UidSet
 from fastmail.store.interface import Account
 from fastmail.store.local import sync
 from fastmail.store.local.store import LocalStore
@@ -55,4 +56,35 @@ def test_mail_of_others_costs_a_listing_of_new(tmp_path: Path, monkeypatch: pyte
         await store.close()
 
     monkeypatch.setattr(sync, "look", counted)
+    asyncio.run(work())
+
+
+def test_expunged_stays_expunged_beside_removals_by_others(tmp_path: Path) -> None:
+    """A look that finds a file gone does not touch the files that are still to be removed."""
+
+    async def work() -> None:
+        store = LocalStore(str(tmp_path / "data"))
+        await store.start()
+        account = Account(1, "user@example.test", str(tmp_path / "mail"))
+        await store.open(account)
+        key = store.find(account, "INBOX")
+        assert key is not None
+        for number in range(3):
+            (tmp_path / "mail" / "cur" / f"{number}.x:2,T").write_bytes(b"Subject: x\n\nx\n")
+        await store.follower.sync(account, key, force=True)
+        removed = await store.expunge(account, key, UidSet.of([1]), 0)
+        assert list(removed.uids) == [1]
+        os.unlink(tmp_path / "mail" / "cur" / "1.x:2,T")
+        await store.follower.sync(account, key, force=True)
+        await store.close()  # what is to be removed is removed at the end
+        assert os.listdir(tmp_path / "mail" / "cur") == ["2.x:2,T"]
+        again = LocalStore(str(tmp_path / "data"))
+        await again.start()
+        await again.open(account)
+        await again.follower.sync(account, key, force=True)
+        with again.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+            assert box is not None and box.exists == 1 and box.uidnext == 4
+        await again.close()
+
     asyncio.run(work())
