@@ -161,6 +161,22 @@ async def find(session: "ImapSession", name: str, needs: str = "") -> Place:
     return check(place, needs)
 
 
+def glance(session: "ImapSession", name: str) -> tuple[Place, Mailbox] | None:
+    """The same with the mailbox's row, where it is there, may be read and needs no look at what other programs did;
+    else None."""
+    owner, inner = split(session, name)
+    store = session.service.store
+    key = store.find(owner, inner)
+    if key is None:
+        return None
+    with store.snapshot(owner) as snapshot:
+        box = snapshot.mailbox(key)
+        letters = held(session, snapshot, owner, key)
+    if box is None or "r" not in letters or not store.settled(owner, box):
+        return None
+    return Place(owner, inner, name, letters, key), box
+
+
 def check(place: Place, needs: str = "", some: str = "") -> Place:
     """The same for a place that was looked up: all of ``needs``, and one of ``some``."""
     if place.key is None or not place.rights:

@@ -3,6 +3,7 @@ MAILBOXID of RFC 8474, DELETED-STORAGE of RFC 9208): counters that the index kee
 mailbox's size.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastmail._core import pages
@@ -18,19 +19,37 @@ from fastmail.store.interface import Mailbox
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
-ITEMS = (
-    b"MESSAGES",
-    b"RECENT",
-    b"UIDNEXT",
-    b"UIDVALIDITY",
-    b"UNSEEN",
-    b"DELETED",
-    b"SIZE",
-    b"HIGHESTMODSEQ",
-    b"APPENDLIMIT",
-    b"MAILBOXID",
-    b"DELETED-STORAGE",
-)
+COMPLETED = b"OK STATUS completed"
+Value = Callable[["ImapSession", places.Place, Mailbox], int | bytes]
+
+
+def _append_limit(session: "ImapSession", place: places.Place, box: Mailbox) -> int:
+    return session.service.limits.message_size
+
+
+def _deleted_octets(session: "ImapSession", place: places.Place, box: Mailbox) -> int:
+    """What an EXPUNGE would give back (RFC 9208 4.1.4); the only item that looks at messages."""
+    if not box.deleted:
+        return 0
+    with session.service.store.snapshot(place.account) as snapshot:
+        every = (record for page in snapshot.pages(box.key) for record in pages.records(page))
+        return sum(record[5] for record in every if record[1] & DELETED)
+
+
+ITEMS: dict[bytes, Value] = {
+    b"MESSAGES": lambda session, place, box: box.exists,
+    b"RECENT": lambda session, place, box: max(0, box.uidnext - box.recent_from),
+    b"UIDNEXT": lambda session, place, box: box.uidnext,
+    b"UIDVALIDITY": lambda session, place, box: box.uidvalidity,
+    b"UNSEEN": lambda session, place, box: box.unseen,
+    b"DELETED": lambda session, place, box: box.deleted,
+    b"SIZE": lambda session, place, box: box.octets,
+    b"HIGHESTMODSEQ": lambda session, place, box: box.modseq,
+    b"APPENDLIMIT": _append_limit,
+    b"MAILBOXID": lambda session, place, box: b"(%b)" % mailbox_id(box.key),
+    b"DELETED-STORAGE": _deleted_octets,
+}
+EXPECTED = b", ".join(ITEMS).decode().replace(", DELETED-STORAGE", " or DELETED-STORAGE")
 
 
 def status(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -40,7 +59,12 @@ def status(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
     reader.sp()
     items = read_items(session, reader)
     reader.end()
-    return _status(session, tag, name, items)
+    found = places.glance(session, name)
+    if found is None:
+        return _status(session, tag, name, items)
+    session.conn.write(line(session, *found, items))
+    work: Work = session.finish(tag, COMPLETED)
+    return work
 
 
 def read_items(session: "ImapSession", reader: Reader) -> list[bytes]:
@@ -51,7 +75,7 @@ def read_items(session: "ImapSession", reader: Reader) -> list[bytes]:
         at = reader.pos
         item = reader.atom().upper()
         if item not in ITEMS:
-            raise ParseError(b", ".join(ITEMS[:-1]).decode() + " or DELETED-STORAGE", at)
+            raise ParseError(EXPECTED, at)
         if item not in items:
             items.append(item)
         if item == b"HIGHESTMODSEQ":
@@ -65,30 +89,9 @@ def read_items(session: "ImapSession", reader: Reader) -> list[bytes]:
 
 def line(session: "ImapSession", place: places.Place, box: Mailbox, items: list[bytes]) -> bytes:
     """``* STATUS``."""
-    values: dict[bytes, int | bytes] = {
-        b"MESSAGES": box.exists,
-        b"RECENT": max(0, box.uidnext - box.recent_from),
-        b"UIDNEXT": box.uidnext,
-        b"UIDVALIDITY": box.uidvalidity,
-        b"UNSEEN": box.unseen,
-        b"DELETED": box.deleted,
-        b"SIZE": box.octets,
-        b"HIGHESTMODSEQ": box.modseq,
-        b"APPENDLIMIT": session.service.limits.message_size,
-        b"MAILBOXID": b"(" + mailbox_id(box.key) + b")",
-        b"DELETED-STORAGE": _deleted_octets(session, place, box) if b"DELETED-STORAGE" in items else 0,
-    }
-    text = b" ".join(item + b" " + (one if isinstance(one := values[item], bytes) else b"%d" % one) for item in items)
+    values = ((item, ITEMS[item](session, place, box)) for item in items)
+    text = b" ".join(b"%b %b" % (item, one if isinstance(one, bytes) else b"%d" % one) for item, one in values)
     return b"* STATUS %b (%b)\r\n" % (wire(session, place.shown), text)
-
-
-def _deleted_octets(session: "ImapSession", place: places.Place, box: Mailbox) -> int:
-    """What an EXPUNGE would give back (RFC 9208 4.1.4); the only item that looks at messages."""
-    if not box.deleted:
-        return 0
-    with session.service.store.snapshot(place.account) as snapshot:
-        every = (record for page in snapshot.pages(box.key) for record in pages.records(page))
-        return sum(record[5] for record in every if record[1] & DELETED)
 
 
 async def _status(session: "ImapSession", tag: bytes, name: str, items: list[bytes]) -> None:
@@ -100,6 +103,6 @@ async def _status(session: "ImapSession", tag: bytes, name: str, items: list[byt
     if box is None:
         raise NoSuchMailbox("mailbox does not exist")
     session.conn.write(line(session, place, box, items))
-    work = session.finish(tag, b"OK STATUS completed")
+    work = session.finish(tag, COMPLETED)
     if work is not None:
         await work

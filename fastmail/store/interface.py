@@ -229,6 +229,10 @@ class Store(Protocol):
         """Take in what other programs did to the mailbox; cheap when nothing changed."""
         ...
 
+    def settled(self, account: Account, box: Mailbox) -> bool:
+        """Is that done, as far as can be said at once? ``sync`` has nothing to do then."""
+        ...
+
     async def content(self, account: Account, key: bytes, uid: int) -> bytes | None:
         """The message as it lies in the store, with LF or CRLF; None when it is gone."""
         ...

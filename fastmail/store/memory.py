@@ -257,6 +257,9 @@ class MemoryStore:
         """Nobody else has these mailboxes."""
         self._box(key)
 
+    def settled(self, account: Account, box: Mailbox) -> bool:
+        return True
+
     async def content(self, account: Account, key: bytes, uid: int) -> bytes | None:
         box = self.boxes.get(key)
         return next((m.content for m in box.messages if m.uid == uid), None) if box is not None else None

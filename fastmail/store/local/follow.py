@@ -105,6 +105,15 @@ class Follower:
 
     # ---------------------------------------------------------------- looking
 
+    def settled(self, account: Account, box: Mailbox) -> bool:
+        """Are the directories of a mailbox as they were when all of it was taken in? False when that cannot be said."""
+        directory = folder(account, box.name)
+        state = sync.directory_state(directory)
+        if state is None:
+            return not os.path.isdir(directory + "/cur")  # in segments only, or no volume there: nothing of it is gone
+        seen, together = self._seen.get(box.key), self._store.together
+        return seen is not None and state == seen.state and (together is None or together.same(account, box))
+
     async def sync(self, account: Account, key: bytes, force: bool = False, held: bool = False) -> None:
         """Take in what changed; returns at once when the directories did not. ``held``: the caller holds the list of
         UIDs that is shared with another server."""
@@ -113,30 +122,28 @@ class Follower:
             box = snapshot.mailbox(key)
         if box is None:
             raise NoSuchMailbox("mailbox is gone")
+        if self.settled(account, box) and not force:
+            return
         directory = folder(account, box.name)
-        if store.together is not None:
-            await self._sync_shared(store.together, account, box, directory, force, held)
-            return
-        state = sync.directory_state(directory)
-        seen = self._seen.get(key)
-        if state is not None and seen is not None and state == seen.state and not force:
-            return
         if not os.path.isdir(directory + "/cur"):
-            return  # content in segments only, or a volume that is not there: nothing of it is gone
-        if seen is None and box.exists >= LARGE and key not in self._asked:
+            return
+        if store.together is not None:
+            await self._sync_shared(store.together, account, box, directory, held)
+            return
+        if key not in self._seen and box.exists >= LARGE and key not in self._asked:
             self._asked.add(key)
-            seen = self._remembered(account, key)
-            if seen is not None:
-                self._seen[key] = seen
-        if state is not None and seen is not None and state == seen.state and not force:
+            remembered = self._remembered(account, key)
+            if remembered is not None:
+                self._seen[key] = remembered
+        if self.settled(account, box) and not force:
             return
         lock = self._locks.setdefault(key, asyncio.Lock())
         try:
             async with lock:
+                if self.settled(account, box) and not force:
+                    return
                 state = sync.directory_state(directory)
                 seen = self._seen.get(key)
-                if state is not None and seen is not None and state == seen.state and not force:
-                    return
                 taken: Taken | None = None
                 quiet = sync.quiet_cur(directory) if seen is not None and not force and not store.read_only else 0
                 if seen is not None and quiet == seen.state[1] != 0:
@@ -154,16 +161,10 @@ class Follower:
                 self._locks.pop(key, None)
 
     async def _sync_shared(
-        self, together: Together, account: Account, box: Mailbox, directory: str, force: bool, held: bool
+        self, together: Together, account: Account, box: Mailbox, directory: str, held: bool
     ) -> None:
         """The same for a mailbox that another server may change, and give UIDs in, at any time."""
         key = box.key
-        state = sync.directory_state(directory)
-        seen = self._seen.get(key)
-        if state is not None and seen is not None and state == seen.state and not force and together.same(account, box):
-            return
-        if not os.path.isdir(directory + "/cur"):
-            return
         async with nullcontext() if held else together.lock(account, box):
             state = sync.directory_state(directory)
             taken: Taken | None = None

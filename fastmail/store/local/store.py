@@ -32,6 +32,7 @@ from fastmail.store.interface import (
     Delivery,
     Expunged,
     Listing,
+    Mailbox,
     NewMessage,
     Notes,
     Stored,
@@ -402,6 +403,9 @@ class LocalStore:
 
     async def sync(self, account: Account, key: bytes) -> None:
         await self.follower.sync(account, key)
+
+    def settled(self, account: Account, box: Mailbox) -> bool:
+        return self.follower.settled(account, box)
 
     async def fetch_ahead(self, account: Account, key: bytes, uids: UidSet) -> None:
         with self.snapshot(account) as snapshot:
