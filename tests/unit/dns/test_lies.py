@@ -100,6 +100,51 @@ def test_s38_trouble_defers(answer: Answer) -> None:
         asyncio.run(asked(answer))
 
 
+TEXTS = tuple(("far.test.", "TXT", " ".join(['"' + f"{n:>250}" + '"'] * 8)) for n in range(31))
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [("far.test.", "MX", f"{n} mail{n}.far.test.") for n in range(2500)],
+        [("far.test.", "MX", "0 mail0.far.test."), *TEXTS],
+        TEXTS,
+    ],
+    ids=["hosts", "texts beside a host", "texts"],
+)
+def test_r15_answers_of_64_kib_come_by_tcp(records: list[tuple[str, str, str]]) -> None:
+    """Cut short by UDP; by TCP all that a message of DNS may hold, asked for or not."""
+    kinds = {kind for _, kind, _ in records}
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = int.from_bytes(await reader.readexactly(2), "big")
+        answer = reply(dns.message.from_wire(await reader.readexactly(size)), *records).to_wire(max_size=65535)
+        assert len(answer) > 60_000
+        writer.write(len(answer).to_bytes(2, "big") + answer)
+        await writer.drain()
+        writer.close()
+
+    async def work() -> list[str]:
+        loop = asyncio.get_running_loop()
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            udp, _ = await loop.create_datagram_endpoint(lambda: Liar(cut_short), local_addr=("127.0.0.1", port))
+            resolver = Resolver([f"127.0.0.1:{port}"])
+            try:
+                async with asyncio.timeout(10):
+                    if kinds == {"TXT"}:
+                        return await resolver.texts("far.test")
+                    return [one.host for one in await resolver.mx("far.test")]
+            finally:
+                udp.close()
+
+    found = asyncio.run(work())
+    if kinds == {"TXT"}:
+        assert sorted(map(len, found)) == [2000] * 31
+    else:
+        assert found == [f"mail{n}.far.test" for n in range(sum(kind == "MX" for _, kind, _ in records))]
+
+
 def test_records_that_nobody_asked_for_do_not_count() -> None:
     assert asyncio.run(asked(other_records)) == ["far.test"]
 
