@@ -9,6 +9,7 @@ the old one beside it; pages below a damaged branch are found again as long as o
 octets changed without harm to its page is not recognised here. Costs about a second for each million rows.
 """
 
+import itertools
 import mmap
 import os
 import struct
@@ -95,8 +96,6 @@ class Walk:
                 best, self.size, self.last, self.free, self.main = transaction, size, last, free, main
         if best < 0:
             self.found.note(NO_TOP)
-        elif (self.last + 1) * self.size > -(-len(self._data) // self.size) * self.size:
-            self.found.note(f"the file ends before its last page, {self.last}")
 
     def _page(self, number: int, kind: int) -> bytes | None:
         """A page that is what it should be."""
@@ -127,35 +126,45 @@ class Walk:
         self._kinds[2] += pages
         return self._data[at + 16 : at + 16 + size]
 
-    def _leaf(self, page: bytes, table: str) -> Iterator[tuple[bytes, bytes, int]]:
-        """(key, value, flags) of the nodes of a page that can be read."""
+    def _nodes(self, page: bytes, table: str, kind: int) -> Iterator[tuple[int, int, int, int]]:
+        """(place of the key, its length, flags, number) of the nodes of a page that can be read: a leaf's number is the
+        length of its value, a branch's its page. Nodes fill a page from its end without a gap; where they do not, LMDB
+        would move the wrong octets with the next change."""
         lower, upper = HEAD.unpack_from(page)[3:]
+        places = []
         for (at,) in struct.iter_unpack("<H", page[16:lower]):
             if at < upper or at + 8 > self.size:
                 self.found.note("a node lies outside its page", table)
                 continue
             low, high, flags, keys = NODE.unpack_from(page, at)
-            size, start = low | high << 16, at + 8 + keys
+            number = low | high << 16
+            value = 0 if kind == BRANCH else 8 if flags & BIG else number
+            places.append((at, at + (8 + keys + value + 1 & ~1)))
+            yield at + 8, keys, flags, number if kind == LEAF else number | flags << 32
+        places.sort()
+        starts, ends = [at for at, _ in places], [end for _, end in places]
+        if [*starts, self.size] != [upper, *ends]:
+            self.found.note("rows overlap or leave gaps", table)
+
+    def _leaf(self, page: bytes, table: str) -> Iterator[tuple[bytes, bytes, int]]:
+        """(key, value, flags) of the nodes of a page that can be read."""
+        known = BIG | SUBTREE if table == "tables" else BIG
+        for at, keys, flags, size in self._nodes(page, table, LEAF):
+            start = at + keys
             value: bytes | None = page[start : start + (8 if flags & BIG else size)]
             if flags & BIG and value is not None and len(value) == 8:
                 value = self._long(NUMBER.unpack(value)[0], size)
             elif start + size > self.size or flags & BIG:
                 value = None
-            if value is None or flags & ~(BIG | SUBTREE) or keys > 511:
+            if value is None or flags & ~known or keys > 511:
                 self.found.note("a row is damaged", table)
                 continue
-            key = page[at + 8 : start]
-            yield key, value, flags
+            yield page[at:start], value, flags
 
     def _branch(self, page: bytes, table: str) -> Iterator[tuple[bytes, int]]:
         """(first key, page) of the children."""
-        lower, upper = HEAD.unpack_from(page)[3:]
-        for (at,) in struct.iter_unpack("<H", page[16:lower]):
-            if at < upper or at + 8 > self.size:
-                self.found.note("a branch lies outside its page", table)
-                continue
-            low, high, flags, keys = NODE.unpack_from(page, at)
-            yield page[at + 8 : at + 8 + keys], low | high << 16 | flags << 32
+        for at, keys, _, number in self._nodes(page, table, BRANCH):
+            yield page[at : at + keys], number
 
     def tree(self, raw: bytes, table: str) -> Iterator[tuple[bytes, bytes, int]]:
         """All rows of a table that can be read."""
@@ -167,9 +176,10 @@ class Walk:
         if root != NONE:
             before = b""
             for row in self._below(root, min(depth, DEPTH), table, b"", b""):
-                if table and count and row[0] <= before:
+                key = row[0] if table else row[0][::-1]  # the free list's are numbers in the machine's order
+                if count and key <= before:
                     self.found.note("keys are out of order", table)
-                before = row[0]
+                before = key
                 count += 1
                 yield row
         if count != entries and table not in self.found.hurt:
@@ -217,7 +227,10 @@ class Walk:
             if count * 8 + 8 > len(value):
                 self.found.note("the list of free pages is damaged")
                 continue
-            out.update(struct.unpack_from(f"<{count}Q", value, 8))
+            pages = struct.unpack_from(f"<{count}Q", value, 8)
+            if any(one <= after for one, after in itertools.pairwise(pages)):
+                self.found.note("the list of free pages is out of order")
+            out.update(pages)
             named += count
         if named != len(out):
             self.found.note("the list of free pages names some twice")  # LMDB would use them for two things
