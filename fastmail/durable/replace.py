@@ -5,6 +5,7 @@ new one is on the disk.
 """
 
 import os
+from collections.abc import Iterable
 
 from fastmail.durable import files
 
@@ -29,18 +30,30 @@ def replace_file(path: str, data: bytes, like: str = "", mode: int = 0o600) -> N
     sync_directory(os.path.dirname(path) or ".")
 
 
-def make_directories(path: str, mode: int = 0o700) -> None:
-    """As os.makedirs; the names of all that it made are on the disk when it returns."""
-    made: list[str] = []
-    while not os.path.isdir(path if not made else os.path.dirname(made[-1])):
-        made.append(path if not made else os.path.dirname(made[-1]))
-    os.makedirs(path, mode=mode, exist_ok=True)
-    for one in made:
-        sync_directory(os.path.dirname(one) or ".")
+def make_directories(path: str) -> None:
+    """As os.makedirs, for the owner only; the names of all that it made are on the disk when it returns."""
+    sync_directories(make_unsynced(path))
+
+
+def make_unsynced(path: str) -> list[str]:
+    """The same without waiting for the disk: the directories that got something, for ``sync_directories``."""
+    changed = []
+    place = path
+    while not os.path.isdir(place):
+        place = os.path.dirname(place) or "."
+        changed.append(place)
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    return changed
 
 
 def sync_directory(path: str) -> None:
     """The names in a directory to the disk; OSError when that fails."""
-    (code,) = files.sync_dirs([os.fsencode(path)])
-    if code:
-        raise OSError(code, os.strerror(code), path)
+    sync_directories([path])
+
+
+def sync_directories(paths: Iterable[str]) -> None:
+    """The same for several: the first one's commit of the journal has most of what the others need."""
+    every = list(dict.fromkeys(paths))
+    for path, code in zip(every, files.sync_dirs([os.fsencode(path) for path in every]), strict=True):
+        if code:
+            raise OSError(code, os.strerror(code), path)

@@ -11,12 +11,11 @@ so that it vanishes in one step.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from fastmail.durable import files
-from fastmail.durable.replace import make_directories
+from fastmail.durable.replace import make_directories, make_unsynced, sync_directories
 from fastmail.model.errors import CannotDo
 from fastmail.model.mailbox_name import INBOX, decode_utf7, encode_utf7
 from fastmail.store.interface import Account
@@ -160,30 +159,22 @@ def directories(account: Account) -> list[str]:
 # ---------------------------------------------------------------- making and removing
 
 
-def make_root(root: str) -> bool:
-    """Make an account's Maildir; True when there was none."""
-    fresh = not os.path.isdir(os.path.join(root, "cur"))
-    for sub in PARTS:
-        make_directories(os.path.join(root, sub))
-    files.sync_dirs([os.fsencode(root), os.fsencode(os.path.dirname(root))])
-    return fresh
+def make(account: Account, *paths: str) -> None:
+    """Make mailboxes' directories, and in Maildir++ their ``maildirfolder`` marks: all in one commit of the journal."""
+    changed = [account.root]
+    for path in paths:
+        for sub in PARTS:
+            changed += make_unsynced(os.path.join(path, sub))
+        if account.layout != "fs" and path != account.root:
+            with open(os.path.join(path, "maildirfolder"), "a", encoding="ascii"):
+                pass
+        changed.append(path)
+    sync_directories(changed)
 
 
-def make(account: Account, path: str) -> None:
-    """Make a mailbox's directories, and in Maildir++ its ``maildirfolder`` mark."""
-    for sub in PARTS:
-        make_directories(os.path.join(path, sub))
-    if account.layout != "fs" and path != account.root:
-        with open(os.path.join(path, "maildirfolder"), "a", encoding="ascii"):
-            pass
-    files.sync_dirs([os.fsencode(path)])
-
-
-def make_all(account: Account, names: Sequence[str]) -> None:
-    """The same for several, and their names to the disk."""
-    for name in names:
-        make(account, folder(account, name))
-    files.sync_dirs([os.fsencode(account.root)])
+def make_all(account: Account, names: Iterable[str]) -> None:
+    """The same by name; INBOX last, because an account that has it is not new any more."""
+    make(account, *(folder(account, name) for name in sorted(names, key=lambda name: name == INBOX)))
 
 
 def move_away(account: Account, name: str, hidden: str) -> None:
@@ -211,7 +202,7 @@ def move_away(account: Account, name: str, hidden: str) -> None:
 def rename(account: Account, pairs: Sequence[tuple[str, str]]) -> None:
     """Move mailboxes, (old name, new name) each, those above before those below; one that has no directory gets
     one."""
-    changed = {os.fsencode(account.root)}
+    changed = {account.root}
     places = [(folder(account, old), folder(account, new)) for old, new in sorted(pairs)]
     for old, new in places:
         if not os.path.isdir(old):
@@ -222,7 +213,7 @@ def rename(account: Account, pairs: Sequence[tuple[str, str]]) -> None:
             _move_own(old, new)
         else:
             os.rename(old, new)  # with all that is below
-        changed |= {os.fsencode(os.path.dirname(one)) for one in (old, new)}
+        changed |= {os.path.dirname(one) for one in (old, new)}
     if account.layout == "fs":
         for old, _ in reversed(places):
             _clear(old, account.root)
@@ -235,10 +226,10 @@ def rename(account: Account, pairs: Sequence[tuple[str, str]]) -> None:
                     _move_own(old, new)
                 else:
                     os.rename(old, new)
-                changed |= {os.fsencode(os.path.dirname(one)) for one in (old, new)}
+                changed |= {os.path.dirname(one) for one in (old, new)}
         for old, _ in reversed(places):
             _clear(old, account.control)
-    files.sync_dirs([path for path in changed if os.path.isdir(path)])
+    sync_directories(path for path in sorted(changed) if os.path.isdir(path))
 
 
 def _has_folders(path: str) -> bool:

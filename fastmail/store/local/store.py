@@ -192,10 +192,7 @@ class LocalStore:
 
     async def _open(self, account: Account) -> None:
         if self.find(account, INBOX) is None:
-            if self.read_only:
-                fresh = not await self.help(os.path.isdir, os.path.join(account.root, "cur"))
-            else:
-                fresh = await self.help(folders.make_root, account.root) if self._files(account) else True
+            fresh = not await self.help(os.path.isdir, os.path.join(account.root, "cur"))
             subscribed = None
             given = await self.help(foreign.last_uidvalidity, account) if not fresh else 0
             names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh and not self.read_only else {})}
@@ -203,8 +200,8 @@ class LocalStore:
                 subscribed = await self.help(foreign.read_subscriptions, account)
                 found = await self.help(folders.look, account)
                 names |= {name: DEFAULT_MAILBOXES.get(name, 0) for name in (found.ages if found is not None else ())}
-            if fresh and self._files(account) and not self.read_only:
-                await self.help(folders.make_all, account, [name for name in names if name != INBOX])
+            if self._files(account) and not self.read_only:
+                await self.help(folders.make_all, account, list(names) if fresh else [INBOX])
 
             def apply(txn: Any, t: Tables) -> None:
                 ops.note_uidvalidity(txn, t, account.id, given)
@@ -219,8 +216,6 @@ class LocalStore:
                     ops.subscribe(txn, t, account.id, name, True)
 
             await self.submit(account, apply)
-            if self._files(account) and not self.read_only:
-                await self.help(files.sync_dirs, [os.fsencode(account.root)])
             if self.together is not None:
                 if subscribed is None:
                     await self.together.subscribe(account, set(names), INBOX, True, keep=True)

@@ -21,7 +21,8 @@ def account(path: Path, layout: str, utf8: bool) -> Account:
 @pytest.mark.parametrize(("layout", "utf8"), LAYOUTS)
 def test_what_is_made_is_found(tmp_path: Path, layout: str, utf8: bool) -> None:
     one = account(tmp_path, layout, utf8)
-    assert folders.look(one) is None and folders.make_root(one.root)
+    assert folders.look(one) is None
+    folders.make_all(one, ["INBOX"])
     names = ["Work", "Work/2026/Q4", "Entwürfe/M & N", "a/b/c"]
     folders.make_all(one, names)
     found = folders.look(one)
@@ -37,7 +38,7 @@ def test_what_is_made_is_found(tmp_path: Path, layout: str, utf8: bool) -> None:
 @pytest.mark.parametrize(("layout", "utf8"), LAYOUTS)
 def test_moves_and_removals_keep_what_lies_below(tmp_path: Path, layout: str, utf8: bool) -> None:
     one = account(tmp_path, layout, utf8)
-    folders.make_root(one.root)
+    folders.make_all(one, ["INBOX"])
     folders.make_all(one, ["A", "A/x", "A/x/y", "B/z"])
     for name in ("A", "A/x", "A/x/y"):
         (Path(folders.folder(one, name)) / "cur" / "1.m").write_text(name)
@@ -62,7 +63,7 @@ def test_moves_and_removals_keep_what_lies_below(tmp_path: Path, layout: str, ut
 
 def test_what_is_no_folder_is_left_alone(tmp_path: Path) -> None:
     one = account(tmp_path, "fs", False)
-    folders.make_root(one.root)
+    folders.make_all(one, ["INBOX"])
     folders.make_all(one, ["a.b", ".dot", "up/.x"])
     root = Path(one.root)
     for name in ("..DOVECOT-TrasH/cur", ".nfs01/cur", "&bad/cur", "only a level/deeper", "cur/cur"):
