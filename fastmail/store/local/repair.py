@@ -104,7 +104,7 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
     for box in listing.mailboxes:
         directory = folder(account, box.name)
         known = await store.help(_known_uids, store, account, box, directory)
-        names = await store.help(_names_on_disk, store, directory, known)
+        names = await store.help(_names_on_disk, store, account, box, directory, known)
         names.sort(key=lambda item: (known.uids.get(base_of(item[1]), 1 << 40), arrival_order(item[1])))
         found: list[sync.Found] = []
         for start in range(0, len(names), sync.ADOPT_BATCH):
@@ -133,12 +133,19 @@ def _known_uids(store: LocalStore, account: Account, box: Mailbox, directory: st
     return found if found.uidvalidity else foreign.Control(box.uidvalidity, box.uidnext)
 
 
-def _names_on_disk(store: LocalStore, directory: str, known: foreign.Control) -> list[tuple[bytes, bytes]]:
-    """Marks and names of the files, without what a running server may be delivering right now."""
+def _names_on_disk(
+    store: LocalStore, account: Account, box: Mailbox, directory: str, known: foreign.Control
+) -> list[tuple[bytes, bytes]]:
+    """Marks and names of the files, without what was expunged and is still to be unlinked, and without what a running
+    server may be delivering right now."""
+    shard = store.shard(account.id)
+    with shard.env.read() as txn:
+        trash = {bytes(at[12:]) for at, _ in ops.rows(txn, shard.tables.trash, box.key)}
     return [
         (mark, name)
         for mark, sub in ((b"n", "new"), (b"c", "cur"))
         for name in sync.listing(directory, sub)
+        if base_of(name) not in trash
         if base_of(name) in known.uids
         or not store.maker.under_way(name)
         or sync.age_of(directory, mark + name) > (sync.FIRST_LOOK if store.maker.number_in(name) else sync.UNDER_WAY)

@@ -9,7 +9,7 @@ import pytest
 
 from fastmail._core.uidset import UidSet
 from fastmail.store.interface import Account
-from fastmail.store.local import sync
+from fastmail.store.local import repair, sync
 from fastmail.store.local.store import LocalStore
 
 
@@ -59,8 +59,9 @@ def test_mail_of_others_costs_a_listing_of_new(tmp_path: Path, monkeypatch: pyte
     asyncio.run(work())
 
 
-def test_expunged_stays_expunged_beside_removals_by_others(tmp_path: Path) -> None:
-    """A look that finds a file gone does not touch the files that are still to be removed."""
+@pytest.mark.parametrize("by", ["a look that finds a file gone", "a rebuild"])
+def test_expunged_stays_expunged(tmp_path: Path, by: str) -> None:
+    """Whatever happens before its file is removed."""
 
     async def work() -> None:
         store = LocalStore(str(tmp_path / "data"))
@@ -75,7 +76,10 @@ def test_expunged_stays_expunged_beside_removals_by_others(tmp_path: Path) -> No
         removed = await store.expunge(account, key, UidSet.of([1]), 0)
         assert list(removed.uids) == [1]
         os.unlink(tmp_path / "mail" / "cur" / "1.x:2,T")
-        await store.follower.sync(account, key, force=True)
+        if by == "a rebuild":
+            await repair.rebuild(store, account)
+        else:
+            await store.follower.sync(account, key, force=True)
         await store.close()  # what is to be removed is removed at the end
         assert os.listdir(tmp_path / "mail" / "cur") == ["2.x:2,T"]
         again = LocalStore(str(tmp_path / "data"))
