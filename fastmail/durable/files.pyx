@@ -8,6 +8,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, EEXIST, EINTR, EIO, ENOSPC, ENOSYS, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport strlen
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 
@@ -65,6 +66,7 @@ cdef extern from *:
 
 cdef enum:
     TOUCHED = 16777216  # octets that a touch_batch reads at most
+    RENAME, UNLINK, SYNC
 
 cdef int sync_dir(const char* path) noexcept nogil:
     cdef int error = 0
@@ -77,45 +79,49 @@ cdef int sync_dir(const char* path) noexcept nogil:
     return error
 
 
-def rename_batch(list pairs not None):
-    cdef list out = []
-    cdef bytes old, new
-    cdef const char* a
-    cdef const char* b
-    cdef int error
-    for old, new in pairs:
-        a = old
-        b = new
+cdef list each(int work, tuple first, tuple second):
+    """Do the work with each path; errno, or 0. The GIL is given up once for all of them: taken back between two, it would
+    cost the thread that serves sessions a switch for every file."""
+    cdef Py_ssize_t count = len(first), i
+    cdef const char** a = <const char**>malloc((count + 1) * sizeof(char*))
+    cdef const char** b = <const char**>malloc((count + 1) * sizeof(char*))
+    cdef int* codes = <int*>malloc((count + 1) * sizeof(int))
+    cdef bytes path
+    try:
+        if a == NULL or b == NULL or codes == NULL:
+            raise MemoryError
+        for i in range(count):
+            path = first[i]
+            a[i] = path
+            path = second[i]
+            b[i] = path
         with nogil:
-            error = errno if c_rename(a, b) else 0
-        out.append(error)
-    return out
+            for i in range(count):
+                if work == RENAME:
+                    codes[i] = errno if c_rename(a[i], b[i]) else 0
+                elif work == UNLINK:
+                    codes[i] = errno if c_unlink(a[i]) else 0
+                else:
+                    codes[i] = sync_dir(a[i])
+        return [codes[i] for i in range(count)]
+    finally:
+        free(a)
+        free(b)
+        free(codes)
+
+
+def rename_batch(list pairs not None):
+    return each(RENAME, tuple(old for old, _ in pairs), tuple(new for _, new in pairs))
 
 
 def sync_dirs(list paths not None):
-    cdef list out = []
-    cdef bytes path
-    cdef const char* p
-    cdef int error
-    for path in paths:
-        p = path
-        with nogil:
-            error = sync_dir(p)
-        out.append(error)
-    return out
+    cdef tuple every = tuple(paths)
+    return each(SYNC, every, every)
 
 
 def unlink_batch(list paths not None):
-    cdef list out = []
-    cdef bytes path
-    cdef const char* p
-    cdef int error
-    for path in paths:
-        p = path
-        with nogil:
-            error = errno if c_unlink(p) else 0
-        out.append(error)
-    return out
+    cdef tuple every = tuple(paths)
+    return each(UNLINK, every, every)
 
 
 def make_file(bytes path not None, bytes content not None):

@@ -304,9 +304,12 @@ class Follower:
     # ---------------------------------------------------------------- what this process does itself
 
     def begin_own(self, key: bytes, directory: str) -> None:
-        """Housekeeping begins to rename and remove files of a mailbox; what its events say is looked at behind it."""
+        """Housekeeping begins to rename and remove files of a mailbox; what its events say is looked at behind it, all
+        at once."""
         seen = self._seen.get(key)
         if key in self._watched and seen is not None and seen.state == sync.directory_state(directory):
+            if not self._held and self._inotify is not None:
+                self._store.loop.remove_reader(self._inotify.fd)
             self._held[key] = []
 
     def end_own(self, key: bytes, directory: str, touched: set[bytes]) -> None:
@@ -316,6 +319,8 @@ class Follower:
             return
         self._events()
         held = self._held.pop(key)
+        if not self._held and self._inotify is not None:
+            self._store.loop.add_reader(self._inotify.fd, self._events)
         seen, times = self._seen.get(key), sync.directory_times(directory)
         if seen is None or times is None:
             return
