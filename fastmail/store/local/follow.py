@@ -78,6 +78,7 @@ class Follower:
             self._inotify.close()
             self._inotify = None
         self._watched.clear()
+        self._held.clear()
         for task in self._tasks:
             task.cancel()
 
