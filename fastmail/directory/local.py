@@ -7,9 +7,10 @@ remembered until the next commit.
 """
 
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -27,7 +28,8 @@ REMEMBERED = 50_000
 
 class AccountRow(msgspec.Struct, array_like=True):
     """version 1: number, ``{SCHEME}hash``, enabled, limits (octets, messages, mailboxes; 0 the default, -1 none),
-    keys for SCRAM, home and Maildir where the source says so. An older reader leaves out the last ones."""
+    keys for SCRAM, home and Maildir where the source says so, a checksum of all that and the address (0 in rows from
+    before there was one). An older reader leaves out the last ones."""
 
     version: int
     id: int
@@ -37,6 +39,7 @@ class AccountRow(msgspec.Struct, array_like=True):
     scram: str = ""
     home: str = ""
     maildir: str = ""
+    check: int = 0
 
 
 class DirectoryError(ClientError):
@@ -208,21 +211,25 @@ class LocalDirectory:
                 if txn.get(address.encode(), db=self._db["alias"]) is not None:
                     raise DirectoryError(f"{address} is already an alias")
                 old = txn.get(address.encode(), db=self._db["account"])
-                if old is not None:
-                    if not replace:
-                        raise DirectoryError(
-                            f"account {address} is already there; `fastmail account passwd` changes it"
-                        )
-                    row = _account(old)
-                    row.password, row.scram = password, scram
-                else:
-                    row = AccountRow(1, number, password, scram=scram)
+                if old is not None and not replace:
+                    raise DirectoryError(f"account {address} is already there; `fastmail account passwd` changes it")
+                row = self._present(txn, address, old) if old is not None else None
+                if row is None:
+                    row = AccountRow(1, number, password)
                     txn.put(str(number).encode(), address.encode(), db=self._db["id"])
                     number += 1
                     new += 1
-                txn.put(address.encode(), _encode(row), db=self._db["account"])
+                row.password, row.scram = password, scram
+                txn.put(address.encode(), _packed(address, row), db=self._db["account"])
             txn.put(NEXT, str(number).encode(), db=self._db["meta"])
         return new
+
+    def _present(self, txn: Any, address: str, packed: bytes) -> AccountRow | None:
+        """A row; where it is damaged, a new one with the number that leads to it, so that its mail is its own again."""
+        with suppress(CorruptData):
+            return _row(address, packed)
+        numbers = (int(key) for key, value in txn.cursor(db=self._db["id"]).iternext() if value == address.encode())
+        return next((AccountRow(1, number, "") for number in numbers), None)
 
     def bring(self, lines: Iterable[Line], gone: Iterable[str]) -> None:
         """Accounts as another source has them, with their domains, and some that it has no more: these are disabled. In
@@ -234,26 +241,25 @@ class LocalDirectory:
             for line in lines:
                 key = line.address.encode()
                 old = txn.get(key, db=db["account"])
-                if old is None:
+                row = self._present(txn, line.address, old) if old is not None else None
+                if row is None:
                     txn.put(str(number).encode(), key, db=db["id"])
                     txn.delete(key, db=db["alias"])  # an account goes before an alias
                     row = AccountRow(1, number, line.password)
                     number += 1
-                else:
-                    row = _account(old)
                 if row.password != line.password:
                     row.password, row.scram = line.password, ""
                 row.enabled, row.home, row.maildir = True, line.home, line.maildir
                 if line.quota is not None:
                     row.quota = (line.quota.octets, line.quota.messages, line.quota.mailboxes)
                 txn.put(line.address.rpartition("@")[2].encode(), b"", db=db["domain"])
-                txn.put(key, _encode(row), db=db["account"])
+                txn.put(key, _packed(line.address, row), db=db["account"])
             for address in gone:
                 old = txn.get(address.encode(), db=db["account"])
-                if old is not None:
-                    row = _account(old)
+                row = self._present(txn, address, old) if old is not None else None
+                if row is not None:
                     row.enabled = False
-                    txn.put(address.encode(), _encode(row), db=db["account"])
+                    txn.put(address.encode(), _packed(address, row), db=db["account"])
             txn.put(NEXT, str(number).encode(), db=db["meta"])
 
     @contextmanager
@@ -263,9 +269,9 @@ class LocalDirectory:
             old = txn.get(address.encode(), db=self._db["account"])
             if old is None:
                 raise DirectoryError(f"there is no account {address}; `fastmail account list` shows them")
-            row = _account(old)
+            row = _row(address, old)
             yield row
-            txn.put(address.encode(), _encode(row), db=self._db["account"])
+            txn.put(address.encode(), _packed(address, row), db=self._db["account"])
 
     def mend(self) -> None:
         """Behind damage: numbers lead to their accounts again, none is given out twice, and the domains of accounts are
@@ -369,14 +375,32 @@ def _targets(address: str, row: bytes) -> list[str]:
         raise CorruptData(f"alias {address}: {error}") from None
 
 
-def _record(address: str, row: bytes) -> AccountRecord:
-    if "\ufffd" in address:
-        raise CorruptData(f"account {address}: its address is damaged")
+def _sum(address: str, row: AccountRow) -> int:
+    bare = msgspec.structs.replace(row, check=0)
+    return zlib.crc32(_encode(bare), zlib.crc32(address.encode())) or 1
+
+
+def _packed(address: str, row: AccountRow) -> bytes:
+    return _encode(msgspec.structs.replace(row, check=_sum(address, row)))
+
+
+def _row(address: str, packed: bytes) -> AccountRow:
+    """CorruptData when it is not what was written: a changed limit would send mail back, a changed number lead to
+    another one's."""
     try:
-        found = _account(row)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if "\ufffd" in address:
+            raise CorruptData(f"account {address}: its address is damaged")
+        found = _account(packed)
+        if found.version != 1:
+            raise CorruptData(f"account {address} has layout {found.version}")
+        if found.check and found.check != _sum(address, found):
+            raise CorruptData(f"account {address}: its row is damaged")
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise CorruptData(f"account {address}: {error}") from None
-    if found.version != 1:
-        raise CorruptData(f"account {address} has layout {found.version}")
+    return found
+
+
+def _record(address: str, packed: bytes) -> AccountRecord:
+    found = _row(address, packed)
     return AccountRecord(found.id, address, found.password, found.enabled, Quota(*found.quota), found.scram,
                          found.home, found.maildir)  # fmt: skip

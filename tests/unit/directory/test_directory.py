@@ -1,10 +1,14 @@
 """The built-in directory."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fastmail.directory.local import DirectoryError, LocalDirectory
+from fastmail.model.errors import CorruptData
+from fastmail.model.quota import Quota
 
 
 @pytest.fixture
@@ -63,3 +67,47 @@ def test_refusals_say_what_to_do(place: LocalDirectory) -> None:
     ):
         with pytest.raises(DirectoryError, match=text):
             call()
+
+
+def test_a_row_that_is_not_what_was_written_is_never_believed(tmp_path: Path) -> None:
+    """A flipped limit would send mail back for good; a flipped number lead to another one's mail."""
+    directory = LocalDirectory(str(tmp_path))
+    directory.add_domain("example.test")
+    directory.add_accounts([("a@example.test", "{PLAIN}one"), ("b@example.test", "{PLAIN}two")])
+    directory.set_quota("a@example.test", Quota(70_000, 1000, 10))
+    table = directory._db["account"]
+    with directory._env.read() as txn:
+        row = bytes(txn.get(b"a@example.test", db=table))
+    for bit in range(len(row) * 8):
+        harmed = bytearray(row)
+        harmed[bit // 8] ^= 1 << bit % 8
+        with directory._env.write() as txn:
+            txn.put(b"a@example.test", bytes(harmed), db=table)
+        with pytest.raises(CorruptData):
+            directory.account("a@example.test")
+        with pytest.raises(CorruptData):
+            directory.set_password("a@example.test", "{PLAIN}three")
+    with directory._env.write() as txn:
+        txn.put(b"c@example.test", row, db=table)  # a key that was hurt
+    with pytest.raises(CorruptData):
+        directory.account("c@example.test")
+    assert [one.address for one in directory.accounts()] == ["b@example.test"]
+    before = directory.account("b@example.test")
+    directory.add_accounts([("a@example.test", "{PLAIN}new"), ("b@example.test", "{PLAIN}new")], replace=True)
+    again = directory.account("a@example.test")
+    assert again is not None and (again.id, again.password) == (1, "{PLAIN}new")
+    assert before is not None and directory.account("b@example.test") == replace(before, password="{PLAIN}new")
+
+
+def test_rows_from_before_there_was_a_checksum(tmp_path: Path) -> None:
+    directory = LocalDirectory(str(tmp_path))
+    directory.add_domain("example.test")
+    directory.add_accounts([("a@example.test", "{PLAIN}one")])
+    with directory._env.write() as txn:
+        old = msgspec.msgpack.encode([1, 1, "{PLAIN}one", True, [5, 6, 7], "", "", ""])
+        txn.put(b"a@example.test", old, db=directory._db["account"])
+    found = directory.account("a@example.test")
+    assert found is not None and found.quota == Quota(5, 6, 7)
+    directory.set_password("a@example.test", "{PLAIN}two")
+    found = directory.account("a@example.test")
+    assert found is not None and (found.password, found.quota) == ("{PLAIN}two", Quota(5, 6, 7))
