@@ -16,7 +16,7 @@ from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, error
 from fastmail.config.settings import Config
 from fastmail.directory.local import LAYOUT as DIRECTORY
 from fastmail.durable.env import layout_of
-from fastmail.model.errors import MailError
+from fastmail.model.errors import DamagedAccount, MailError
 from fastmail.net.bans import LAYOUT as BANS
 from fastmail.queue.mend import faults as queue_faults
 from fastmail.queue.mend import mend as mend_queue
@@ -140,6 +140,14 @@ def _files(settings: Config, mend: bool, json: bool) -> list[Problem]:
     return out
 
 
+def _leads(assembly: Assembly, target: str) -> bool:
+    """To an account, sound or damaged."""
+    try:
+        return bool(assembly.directory.resolve(target))
+    except DamagedAccount:
+        return True
+
+
 def _aliases(assembly: Assembly, mend: bool) -> list[Problem]:
     """Damaged rows of the directory; aliases that lead nowhere."""
     say = "`fastmail account remove` and `add`, or restore it from a backup"
@@ -149,7 +157,7 @@ def _aliases(assembly: Assembly, mend: bool) -> list[Problem]:
     left = assembly.directory.faults()
     out = [Problem(*one, say if one in left and mend else "rebuilt" if mend else "run with --repair") for one in faults]
     for address, targets in assembly.directory.aliases():
-        lost = [target for target in targets if not assembly.directory.resolve(target)]
+        lost = [target for target in targets if not _leads(assembly, target)]
         if lost:
             out.append(Problem(f"alias {address}", f"nobody gets mail for {', '.join(lost)}", "fastmail alias remove"))
     return out

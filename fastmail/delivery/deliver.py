@@ -9,13 +9,14 @@ import asyncio
 import struct
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fastmail._core import mime
 from fastmail.delivery.history import History
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.message import submitted, trace
-from fastmail.model.errors import ClientError, MailError, OverQuota, StorageFull, TemporaryError
+from fastmail.model.errors import ClientError, DamagedAccount, MailError, OverQuota, StorageFull, TemporaryError
 from fastmail.model.quota import NO_QUOTA, Quota
 from fastmail.queue.model import Rcpt
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Store
@@ -148,8 +149,11 @@ class Deliverer:
         return account
 
     def account_by_id(self, number: int) -> Account | None:
-        record = self.directory.account_by_id(number)
-        return self.account(record) if record is not None else None
+        """None where there is none, or its row is damaged."""
+        with suppress(DamagedAccount):
+            record = self.directory.account_by_id(number)
+            return self.account(record) if record is not None else None
+        return None
 
     def full(self, records: Sequence[AccountRecord], octets: int) -> bool:
         """Has the only account behind an address no room for so much? Asked at RCPT, so that nothing has to be sent

@@ -11,6 +11,7 @@ import asyncio
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from fastmail.directory.database import Database, Unreadable
 from fastmail.directory.interface import AccountRecord, Line
 from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
-from fastmail.model.errors import ClientError, ConfigError
+from fastmail.model.errors import ClientError, ConfigError, DamagedAccount
 from fastmail.model.quota import Quota
 from fastmail.telemetry import log
 
@@ -232,11 +233,18 @@ def apply(directory: LocalDirectory, content: Content) -> int:
 
 def bring_lines(directory: LocalDirectory, lines: Sequence[Line], gone: Sequence[str]) -> int:
     """Accounts as a source has them now, and some that it has no more; how many changed. Waits for the disk."""
-    changed = [line for line in lines if not _same(directory.account(line.address), line)]
-    away = [address for address in gone if (record := directory.account(address)) is not None and record.enabled]
+    changed = [line for line in lines if not _same(_known(directory, line.address), line)]
+    away = [address for address in gone if (record := _known(directory, address)) is not None and record.enabled]
     if changed or away:
         directory.bring(changed, away)
     return len(changed) + len(away)
+
+
+def _known(directory: LocalDirectory, address: str) -> AccountRecord | None:
+    """None for a damaged row too, which the source makes good."""
+    with suppress(DamagedAccount):
+        return directory.account(address)
+    return None
 
 
 def _same(record: AccountRecord | None, line: Line) -> bool:

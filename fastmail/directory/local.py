@@ -16,7 +16,7 @@ import msgspec
 
 from fastmail.directory.interface import AccountRecord, Line, lookup
 from fastmail.durable.env import Environment
-from fastmail.model.errors import ClientError, CorruptData
+from fastmail.model.errors import ClientError, CorruptData, DamagedAccount
 from fastmail.model.quota import Quota
 
 LAYOUT = 1
@@ -372,7 +372,7 @@ def _targets(address: str, row: bytes) -> list[str]:
     try:
         return _names(row)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptData(f"alias {address}: {error}") from None
+        raise DamagedAccount(f"alias {address}: {error}") from None
 
 
 def _sum(address: str, row: AccountRow) -> int:
@@ -385,18 +385,20 @@ def _packed(address: str, row: AccountRow) -> bytes:
 
 
 def _row(address: str, packed: bytes) -> AccountRow:
-    """CorruptData when it is not what was written: a changed limit would send mail back, a changed number lead to
+    """DamagedAccount when it is not what was written: a changed limit would send mail back, a changed number lead to
     another one's."""
     try:
         if "\ufffd" in address:
-            raise CorruptData(f"account {address}: its address is damaged")
+            raise DamagedAccount(f"account {address}: its address is damaged")
         found = _account(packed)
         if found.version != 1:
-            raise CorruptData(f"account {address} has layout {found.version}")
+            raise DamagedAccount(f"account {address} has layout {found.version}")
         if found.check and found.check != _sum(address, found):
-            raise CorruptData(f"account {address}: its row is damaged")
+            raise DamagedAccount(
+                f"account {address}: its row is damaged; `fastmail account import --replace` makes it anew"
+            )
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise CorruptData(f"account {address}: {error}") from None
+        raise DamagedAccount(f"account {address}: {error}") from None
     return found
 
 

@@ -9,11 +9,12 @@ with whom is noted where the grantee is found by its own row; that note is a hin
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastmail.model import rights
-from fastmail.model.errors import CannotDo, NoPermission, NoSuchMailbox
+from fastmail.model.errors import CannotDo, DamagedAccount, NoPermission, NoSuchMailbox
 from fastmail.model.mailbox_name import INBOX, canonical
 from fastmail.store import sharing
 from fastmail.store.interface import Account, Listing, Mailbox, Snapshot
@@ -241,8 +242,13 @@ def _givers(session: "ImapSession") -> list[Account]:
     service = session.service
     found = set(shared(session)) | sharing.givers(service.store, session.account)
     found.discard(session.account.address)
-    records = (service.directory.account(address) for address in sorted(found))
-    return [service.account(record) for record in records if record is not None and record.enabled]
+    out = []
+    for address in sorted(found):
+        with suppress(DamagedAccount):  # it shows nothing until it is mended
+            record = service.directory.account(address)
+            if record is not None and record.enabled:
+                out.append(service.account(record))
+    return out
 
 
 async def foreign(session: "ImapSession") -> list[tuple[Place, Mailbox]]:

@@ -12,6 +12,7 @@
     │   ├── StorageFull        no room (disk, inodes, index map): SMTP 452, IMAP NO [OVERQUOTA]-like text
     │   └── StorageFailed      a write or a sync failed; nothing was acknowledged
     ├── CorruptData            a stored record is damaged; its neighbours are not
+    │   └── DamagedAccount     (a TemporaryError too) of the directory: nobody is refused for good because of it
     └── ConfigError            the administrator's; says file, line and what to do
 
 Text of ClientError is written for peers. All other texts stay in the log: peers get a fixed sentence.
@@ -68,6 +69,10 @@ class StorageFailed(TemporaryError):
 
 class CorruptData(MailError):
     """A stored record can not be read."""
+
+
+class DamagedAccount(CorruptData, TemporaryError):
+    """The row of an account or an alias can not be read, or is not what was written."""
 
 
 class ConfigError(MailError):

@@ -23,7 +23,7 @@ from fastmail.delivery.deliver import Deliverer, Envelope, Held
 from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import LookupFailed, NoSuchDomain, NullMx
 from fastmail.message import dsn
-from fastmail.model.errors import ClientError, CorruptData, MailError
+from fastmail.model.errors import ClientError, CorruptData, DamagedAccount, MailError
 from fastmail.queue.model import LOCAL, Item, Job, Rcpt, number_of
 from fastmail.queue.routes import STRICT, Hop, parts
 from fastmail.queue.schedule import Schedule
@@ -426,7 +426,12 @@ class Runner:
             await self._settle(job, item, [expired] * len(job.recipients), "", content, "")
             return
         for rcpt in job.recipients:
-            records = self._deliverer.directory.resolve(rcpt.address.lower())
+            try:
+                records = self._deliverer.directory.resolve(rcpt.address.lower())
+            except DamagedAccount as error:
+                log.event("relay.recipient", "error", address=rcpt.address, why=error)
+                replies[rcpt.address] = Reply(451, "4.3.0", "the mailbox cannot be reached now")
+                continue
             if records:
                 envelope.recipients.append((rcpt.address, records))
             else:

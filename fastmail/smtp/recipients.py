@@ -65,19 +65,19 @@ async def _fresh(session: "SmtpSession", rest: bytes, asked: Rcpt) -> None:
 def _here(session: "SmtpSession", rest: bytes, asked: Rcpt) -> Work | None:
     """An address of a domain here; what is left to wait for."""
     deliverer = session.service.deliverer
-    records = deliverer.directory.resolve(asked.address)
+    try:
+        records = deliverer.directory.resolve(asked.address)
+        full = deliverer.full(records, session.announced)
+    except TemporaryError as error:
+        log.event("smtp.recipient", "error", address=asked.address, why=error)
+        session.say("451 4.3.0 the mailbox cannot be reached now, try again later")
+        return None
     if not records:
         count("smtp.unknown")
         if deliverer.directory.uncertain:
             session.say("451 4.3.0 accounts cannot be looked up now, try again later")
         else:
             session.bad("550 5.1.1 no such user here")
-        return None
-    try:
-        full = deliverer.full(records, session.announced)
-    except TemporaryError as error:
-        log.event("smtp.recipient", "error", address=asked.address, why=error)
-        session.say("451 4.3.0 the mailbox cannot be reached now, try again later")
         return None
     if full:
         session.bad("552 5.2.2 mailbox is full")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmail.directory.local import LocalDirectory
 from fastmail.durable import salvage
 from fastmail.store.local import layout
 from tests.crash import damage
@@ -131,6 +132,38 @@ def test_accounts_that_are_gone_are_not_refused_for_good(tmp_path: Path) -> None
     assert "no account can be read" in str(refused.value) and "Traceback" not in str(refused.value)
     done = server.cli("check", "--repair", check=False)
     assert done.returncode == 78 and "no account can be read" in done.stderr
+
+
+def test_a_damaged_account_harms_no_other(tmp_path: Path) -> None:
+    """Its mail and its logins wait; a message for others too goes to them; an import makes it good."""
+    server = Server(tmp_path / "s")
+    server.start()
+    try:
+        server.cli("account", "add", "b@example.test", "--password-stdin", stdin="secret\n")
+        server.cli("account", "quota", server.user, "--messages", "1000")
+        directory = LocalDirectory(str(tmp_path / "s" / "data"))
+        table = directory._db["account"]
+        with directory._env.write() as txn:
+            row = bytearray(txn.get(server.user.encode(), db=table))
+            row[row.index(b"\xcd\x03\xe8") + 2] ^= 0x40  # the limit
+            txn.put(server.user.encode(), bytes(row), db=table)
+        for port in ("lmtp", "smtp"):
+            kind = smtplib.LMTP if port == "lmtp" else smtplib.SMTP
+            with kind("127.0.0.1", server.ports[port], timeout=20) as client:
+                refused = client.sendmail("a@b.example", [server.user, "b@example.test"], "Subject: x\r\n\r\nx\r\n")
+                assert {address: code for address, (code, _) in refused.items()} == {server.user: 451}
+        with imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=20) as imap:
+            with pytest.raises(imaplib.IMAP4.error, match="UNAVAILABLE"):
+                imap.login(server.user, server.password)
+            imap.login("b@example.test", "secret")
+            assert imap.select("INBOX")[1] == [b"2"]
+        done = server.cli("check", check=False)
+        assert done.returncode == 1 and "import --replace" in re.sub(r"\s+", " ", done.stdout)
+        server.cli("account", "import", "--replace", "-", stdin=f"{server.user}:{server.password}\n")
+        assert show(server) == []
+        directory.close()
+    finally:
+        server.stop()
 
 
 def test_check_does_not_open_what_is_damaged(tmp_path: Path) -> None:
