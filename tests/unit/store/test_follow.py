@@ -13,6 +13,17 @@ from fastmail.store.local import repair, sync
 from fastmail.store.local.store import LocalStore
 
 
+async def begun(place: Path) -> tuple[LocalStore, Account, bytes]:
+    """A store, an account in it, and its INBOX."""
+    store = LocalStore(str(place / "data"))
+    await store.start()
+    account = Account(1, "user@example.test", str(place / "mail"))
+    await store.open(account)
+    key = store.find(account, "INBOX")
+    assert key is not None
+    return store, account, key
+
+
 def test_mail_of_others_costs_a_listing_of_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However soon it is asked for behind the delivery."""
     looks = 0
@@ -25,12 +36,7 @@ def test_mail_of_others_costs_a_listing_of_new(tmp_path: Path, monkeypatch: pyte
 
     async def work() -> None:
         nonlocal looks
-        store = LocalStore(str(tmp_path / "data"))
-        await store.start()
-        account = Account(1, "user@example.test", str(tmp_path / "mail"))
-        await store.open(account)
-        key = store.find(account, "INBOX")
-        assert key is not None
+        store, account, key = await begun(tmp_path)
         for sub in ("new", "cur"):
             (tmp_path / "mail" / sub / f"1.{sub}{':2,S' if sub == 'cur' else ''}").write_bytes(b"Subject: x\n\nx\n")
             os.utime(tmp_path / "mail" / sub, (time.time() - 10, time.time() - 10))
@@ -64,12 +70,7 @@ def test_expunged_stays_expunged(tmp_path: Path, by: str) -> None:
     """Whatever happens before its file is removed."""
 
     async def work() -> None:
-        store = LocalStore(str(tmp_path / "data"))
-        await store.start()
-        account = Account(1, "user@example.test", str(tmp_path / "mail"))
-        await store.open(account)
-        key = store.find(account, "INBOX")
-        assert key is not None
+        store, account, key = await begun(tmp_path)
         for number in range(3):
             (tmp_path / "mail" / "cur" / f"{number}.x:2,T").write_bytes(b"Subject: x\n\nx\n")
         await store.follower.sync(account, key, force=True)
@@ -82,9 +83,7 @@ def test_expunged_stays_expunged(tmp_path: Path, by: str) -> None:
             await store.follower.sync(account, key, force=True)
         await store.close()  # what is to be removed is removed at the end
         assert os.listdir(tmp_path / "mail" / "cur") == ["2.x:2,T"]
-        again = LocalStore(str(tmp_path / "data"))
-        await again.start()
-        await again.open(account)
+        again, account, key = await begun(tmp_path)
         await again.follower.sync(account, key, force=True)
         with again.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
