@@ -17,7 +17,7 @@ from rich.table import Table
 from fastmail.config.load import load
 from fastmail.config.settings import Config
 from fastmail.directory.local import LocalDirectory
-from fastmail.model.errors import ClientError, ConfigError, MailError, TemporaryError
+from fastmail.model.errors import ClientError, ConfigError, DamagedAccount, MailError, TemporaryError
 
 FAILED, TRY_LATER, BAD_CONFIG = 1, 75, 78
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -40,6 +40,8 @@ def command(function: F) -> F:
             return function(*args, **kwargs)
         except ConfigError as error:
             fail(str(error), BAD_CONFIG)
+        except DamagedAccount as error:  # a program that delivers keeps the message until it is mended
+            fail(str(error), TRY_LATER)
         except TemporaryError as error:
             fail(f"{error}; try again later", TRY_LATER)
         except (ClientError, MailError) as error:

@@ -24,7 +24,7 @@ from fastmail.cli.common import (
     show,
 )
 from fastmail.migrate import incoming, outgoing
-from fastmail.model.errors import CannotDo
+from fastmail.model.errors import CannotDo, DamagedAccount
 from fastmail.model.mailbox_name import canonical
 from fastmail.store.interface import Account
 
@@ -39,8 +39,14 @@ Into = Annotated[str, typer.Option(help="The mailbox that it goes to.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out messages that cannot be read, and name them.")]
 
 
-def _account(assembly: Assembly, address: str) -> Account:
-    record = assembly.directory.account(address.lower())
+def _account(assembly: Assembly, address: str, skip_bad: bool = False) -> Account:
+    """``skip_bad``: what is damaged is left out, even the account's own row."""
+    try:
+        record = assembly.directory.account(address.lower())
+    except DamagedAccount:
+        record = assembly.directory.stand_in(address.lower()) if skip_bad else None
+        if record is None:
+            raise
     if record is None:
         raise CannotDo(f"there is no account {address}: fastmail account add {address}")
     return assembly.deliverer.account(record)
@@ -178,7 +184,9 @@ def export_maildir(
 ) -> None:
     """As a Maildir++; run again for what came since."""
     os.makedirs(path, mode=0o700, exist_ok=True)
-    _run(config, lambda a, told: outgoing.to_maildir(a.store, _account(a, account), path, skip_bad, told), json)
+    _run(
+        config, lambda a, told: outgoing.to_maildir(a.store, _account(a, account, skip_bad), path, skip_bad, told), json
+    )
 
 
 @exports.command("mbox")
@@ -192,4 +200,4 @@ def export_mbox(
 ) -> None:
     """As mbox files (mboxrd)."""
     os.makedirs(path, mode=0o700, exist_ok=True)
-    _run(config, lambda a, told: outgoing.to_mbox(a.store, _account(a, account), path, skip_bad, told), json)
+    _run(config, lambda a, told: outgoing.to_mbox(a.store, _account(a, account, skip_bad), path, skip_bad, told), json)

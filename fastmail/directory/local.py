@@ -86,6 +86,18 @@ class LocalDirectory:
         found = self._get("account", address)
         return _record(address, found) if found is not None else None
 
+    def stand_in(self, address: str) -> AccountRecord | None:
+        """For an account whose row is damaged: what leads to its mail, and nobody can log in by; None where its number
+        is not known."""
+        with self._env.read() as txn:
+            number = self._number(txn, address)
+        return AccountRecord(number, address, "", False) if number is not None else None
+
+    def _number(self, txn: Any, address: str) -> int | None:
+        rows = txn.cursor(db=self._db["id"]).iternext()
+        found = (bytes(key) for key, value in rows if value == address.encode())
+        return next((int(key) for key in found if key.isdigit()), None)
+
     def account_by_id(self, number: int) -> AccountRecord | None:
         found = self._get("id", str(number))
         return self.account(found.decode()) if found is not None else None
@@ -154,12 +166,14 @@ class LocalDirectory:
     def faults(self) -> list[tuple[str, str]]:
         """(address, what is wrong with it) of rows that are damaged."""
         out = []
+        damaged = set()
         for table, read in (("account", _record), ("alias", _targets)):
             for address, row in self._items(table):
                 try:
                     read(address, row)
                 except CorruptData as error:
                     out.append((address, str(error)))
+                    damaged.add(address)
         known = {str(record.id): record.address for record in self.accounts()}
         domains = set(self.domains())
         out += [
@@ -172,7 +186,7 @@ class LocalDirectory:
         out += [
             (address, f"number {number} leads to no such account")
             for number, address in numbers.items()
-            if known.get(number) != address
+            if known.get(number) != address and address not in damaged
         ]
         return out
 
@@ -228,8 +242,8 @@ class LocalDirectory:
         """A row; where it is damaged, a new one with the number that leads to it, so that its mail is its own again."""
         with suppress(CorruptData):
             return _row(address, packed)
-        numbers = (int(key) for key, value in txn.cursor(db=self._db["id"]).iternext() if value == address.encode())
-        return next((AccountRow(1, number, "") for number in numbers), None)
+        number = self._number(txn, address)
+        return AccountRow(1, number, "") if number is not None else None
 
     def bring(self, lines: Iterable[Line], gone: Iterable[str]) -> None:
         """Accounts as another source has them, with their domains, and some that it has no more: these are disabled. In
@@ -274,19 +288,24 @@ class LocalDirectory:
             txn.put(address.encode(), _packed(address, row), db=self._db["account"])
 
     def mend(self) -> None:
-        """Behind damage: numbers lead to their accounts again, none is given out twice, and the domains of accounts are
-        there."""
+        """Behind damage: numbers lead to their accounts again, also to those whose rows are damaged, none is given out
+        twice, and the domains of accounts are there."""
         accounts = self.accounts()
+        damaged = {address for address, _ in self._items("account")} - {record.address for record in accounts}
+        kept = 0
         db = self._db
         with self._env.write() as txn:
-            for key in [key for key, _ in txn.cursor(db=db["id"]).iternext()]:
-                txn.delete(key, db=db["id"])
+            for key, value in list(txn.cursor(db=db["id"]).iternext()):
+                if key.isdigit() and str(value, "utf-8", "replace") in damaged:
+                    kept = max(kept, int(key))
+                else:
+                    txn.delete(key, db=db["id"])
             for record in accounts:
                 txn.put(str(record.id).encode(), record.address.encode(), db=db["id"])
                 txn.put(record.address.rpartition("@")[2].encode(), b"", db=db["domain"])
             counter = txn.get(NEXT, db=db["meta"])
             known = int(counter) if counter and counter.isdigit() else 1
-            number = max([known, *(record.id + 1 for record in accounts)])
+            number = max([known, kept + 1, *(record.id + 1 for record in accounts)])
             txn.put(NEXT, str(number).encode(), db=db["meta"])
 
     def set_password(self, address: str, password: str, scram: str = "") -> None:

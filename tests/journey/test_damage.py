@@ -141,6 +141,8 @@ def test_a_damaged_account_harms_no_other(tmp_path: Path) -> None:
     try:
         server.cli("account", "add", "b@example.test", "--password-stdin", stdin="secret\n")
         server.cli("account", "quota", server.user, "--messages", "1000")
+        with smtplib.LMTP("127.0.0.1", server.ports["lmtp"], timeout=20) as client:
+            client.sendmail("a@b.example", [server.user], "Subject: before\r\n\r\nx\r\n")
         directory = LocalDirectory(str(tmp_path / "s" / "data"))
         table = directory._db["account"]
         with directory._env.write() as txn:
@@ -159,8 +161,14 @@ def test_a_damaged_account_harms_no_other(tmp_path: Path) -> None:
             assert imap.select("INBOX")[1] == [b"2"]
         done = server.cli("check", check=False)
         assert done.returncode == 1 and "import --replace" in re.sub(r"\s+", " ", done.stdout)
+        done = server.cli("check", "--repair", check=False)
+        assert done.returncode == 1 and "import --replace" in re.sub(r"\s+", " ", done.stdout)
+        out = tmp_path / "out"
+        assert server.cli("export", "maildir", server.user, str(out), check=False).returncode == 75
+        server.cli("export", "maildir", server.user, str(out), "--skip-bad")
+        assert ["Subject: before" in path.read_text() for path in out.glob("*/*") if path.is_file()] == [True]
         server.cli("account", "import", "--replace", "-", stdin=f"{server.user}:{server.password}\n")
-        assert show(server) == []
+        assert show(server) == [(1, "before")]
         directory.close()
     finally:
         server.stop()
