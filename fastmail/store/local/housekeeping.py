@@ -99,6 +99,7 @@ def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], do
     done.touched.update(name[1:] for _, old, new, _ in moves for name in (old, new))
     codes = files.rename_batch([(path_of(directory, old), path_of(directory, new)) for _, old, new, _ in moves])
     current: dict[bytes, bytes] | None = None
+    named: list[tuple[int, bytes, int]] = []
     looks = 1
     for (uid, old, new, modseq), code in zip(moves, codes, strict=True):
         if code and not os.path.lexists(path_of(directory, new)):
@@ -117,10 +118,11 @@ def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], do
             if code:
                 done.more = done.more or code == errno.ENOENT  # renamed once more
                 continue
-        done.named.append((uid, new, modseq))
+        named.append((uid, new, modseq))
     if moves:
         root = os.fsencode(directory)
-        files.sync_dirs([root + b"/cur", root + b"/new"])
+        if not any(files.sync_dirs([root + b"/cur", root + b"/new"])):
+            done.named += named  # else a loss of power could bring back names, and with them flags, that are no more
 
 
 def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) -> None:

@@ -1,5 +1,6 @@
 """Files of expunged messages, while another program renames them."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -57,3 +58,16 @@ def test_one_that_is_renamed_again_and_again_is_tried_later(tmp_path: Path, monk
     again = housekeeping.Done(b"key")
     housekeeping._unlink(directory, [(b"one", b"c1.a:2,F")], again)
     assert os.listdir(tmp_path / "cur") == [] and again.unlinked == [b"one"] and not again.more
+
+
+def test_names_that_are_not_on_the_disk_for_certain_are_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = maildir(tmp_path, "new/1.a")
+    monkeypatch.setattr(files, "sync_dirs", lambda paths: [errno.EIO] * len(paths))
+    done = housekeeping.Done(b"key")
+    housekeeping._rename(directory, [(1, b"n1.a", b"c1.a:2,S", 5)], done)
+    assert os.listdir(tmp_path / "cur") == ["1.a:2,S"] and done.named == []
+    monkeypatch.undo()
+    housekeeping._rename(directory, [(1, b"n1.a", b"c1.a:2,S", 5)], done)
+    assert done.named == [(1, b"c1.a:2,S", 5)]
