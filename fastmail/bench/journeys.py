@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import cycle
 
 import uvloop
 
@@ -154,9 +155,12 @@ class Bench:
         time.sleep(SETTLE)  # what came is moved and indexed: commands are measured on a mailbox at rest
         rng = random.Random(1)
 
-        def commands(name: str, each: list[bytes]) -> None:
+        def commands(name: str, each: list[bytes], back: list[bytes] | None = None) -> None:
+            """``back`` undoes them, in every second round: what changes nothing would be no work."""
+            turns = cycle([each, back or each])
+
             def work() -> None:
-                for one in each:
+                for one in next(turns):
                     client.imap(one)
 
             self.measure(name, len(each), work)
@@ -179,9 +183,14 @@ class Bench:
         all_at_once = min(count, 2 * many)
         fetch = b"FETCH 1:%d (BODY.PEEK[])" % all_at_once
         self.measure("FETCH 1:n (BODY.PEEK[]), each message", all_at_once, partial(client.imap, fetch))
-        commands("STORE n +FLAGS", [b"STORE %d +FLAGS (\\Flagged k%d)" % (n, n % 20) for n in some])
-        flips = [b"STORE %d -FLAGS.SILENT (\\Flagged)" % n for n in some]
-        self.measure("STORE n -FLAGS, pipelined", len(flips), lambda: client.imap_pipelined(flips))
+        flags = [b"FLAGS (\\Flagged k%d)" % (n % 20) for n in some]
+        commands(
+            "STORE n +FLAGS",
+            [b"STORE %d +%b" % one for one in zip(some, flags, strict=True)],
+            [b"STORE %d -%b" % one for one in zip(some, flags, strict=True)],
+        )
+        flips = cycle([[b"STORE %d %cFLAGS.SILENT (\\Flagged)" % (n, sign) for n in some] for sign in b"-+"])
+        self.measure("STORE n -FLAGS, pipelined", len(some), lambda: client.imap_pipelined(next(flips)))
         commands("SEARCH UNSEEN", [b"SEARCH UNSEEN"] * few)
         commands("SEARCH SINCE", [b"SEARCH SINCE 1-Jan-2001"] * few)
         commands("SEARCH SUBJECT", [b"SEARCH SUBJECT fox"] * few)

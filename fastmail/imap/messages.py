@@ -3,6 +3,7 @@
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from fastmail.imap.views import FLAGS_ITEM, Selected
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo, NoPermission, NoSuchMailbox
 from fastmail.model.flags import DELETED
-from fastmail.store.interface import ALL_MODSEQ, Store, Stored
+from fastmail.store.interface import ALL_MODSEQ, Octets, Store, Stored
 from fastmail.store.quota import check as room
 from fastmail.store.transfer import transfer
 
@@ -44,7 +45,7 @@ def resolve(session: "ImapSession", ranges: tuple[int, ...] | None, by_uid: bool
 def writable(selected: Selected, needs: str = "", some: str = "") -> None:
     """CannotDo when the mailbox was opened with EXAMINE; NoPermission without all of ``needs`` and one of ``some``."""
     held = selected.rights
-    if not all(one in held for one in needs) or (some and not set(some) & set(held)):
+    if held != rights.ALL and not (set(needs) <= set(held) and (not some or set(some) & set(held))):
         raise NoPermission("this account has no right to do that here")
     if selected.readonly:
         raise CannotDo("mailbox is open for reading only")
@@ -176,7 +177,7 @@ async def _run_wave(session: "ImapSession", wave: list[StoreJob | bytes], last: 
             text = b"OK [MODIFIED " + numbers.octets() + b"] some were changed by others"
         text = bounds.told(session, job.code, text)
         if last and job is jobs[-1]:
-            work = session.finish(job.tag, text, own=own)
+            work = session.finish(job.tag, text, own, answer.box if answer is not None else None)
             if work is not None:
                 await work
         else:
@@ -208,18 +209,19 @@ async def _store_some(store: Store, selected: Selected, job: StoreJob) -> Stored
     done = await store.store(account, key, job.uids.minus(cleared.refused), 1, flags, words)
     done.changed = done.changed.plus(cleared.changed)
     done.same = done.same.minus(done.changed)
-    done.refused, done.before = cleared.refused, cleared.before
+    done.refused, done.before, done.pages = cleared.refused, cleared.before, ()
     return done
 
 
 def _tell(session: "ImapSession", selected: Selected, job: StoreJob, result: Stored) -> None:
-    if job.words and any(word.lower() not in {w.lower() for w in selected.keywords} for word in job.words):
+    fresh = [word for word in job.words if word not in selected.keywords]
+    if fresh and not {word.lower() for word in fresh} <= {word.lower() for word in selected.keywords}:
         learn_keywords(session, selected)
     if not job.silent:
         told = result.changed.plus(result.same).plus(result.refused)
-        session.conn.write(responses(session, selected, told, job.by_uid, FLAGS_ITEM))
+        session.conn.write(responses(session, selected, told, job.by_uid, FLAGS_ITEM, result.pages))
     elif session.condstore:
-        session.conn.write(responses(session, selected, result.changed, job.by_uid, 0))
+        session.conn.write(responses(session, selected, result.changed, job.by_uid, 0, result.pages))
 
 
 def note_own(selected: Selected, result: Stored) -> tuple[UidSet, int] | None:
@@ -243,13 +245,29 @@ def learn_keywords(session: "ImapSession", selected: Selected) -> None:
         session.conn.write(flags_line(words))
 
 
-def responses(session: "ImapSession", selected: Selected, uids: UidSet, with_uid: bool, items: int) -> bytes:
-    """FETCH responses with these items of messages as they are now, and MODSEQ for who knows it (RFC 7162 3.1.3)."""
+def responses(
+    session: "ImapSession",
+    selected: Selected,
+    uids: UidSet,
+    with_uid: bool,
+    items: int,
+    known: Sequence[Octets] = (),
+) -> bytes:
+    """FETCH responses with these items of messages as they are now, or in the pages that are ``known``, and MODSEQ for
+    who knows it (RFC 7162 3.1.3)."""
     out = Out(64 * len(uids) + 64)
     items |= session.items(with_uid)
-    with session.service.store.snapshot(selected.account) as snapshot:
-        for page in snapshot.pages(selected.key, uids):
-            render.page(out, page, selected.uids, uids, items, selected.keywords, selected.recent, None, [], False)
+
+    def write(page: Octets) -> None:
+        render.page(out, page, selected.uids, uids, items, selected.keywords, selected.recent, None, [], False)
+
+    if known:
+        for page in known:
+            write(page)
+    else:
+        with session.service.store.snapshot(selected.account) as snapshot:
+            for page in snapshot.pages(selected.key, uids):
+                write(page)
     return out.take()
 
 

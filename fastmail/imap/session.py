@@ -40,7 +40,7 @@ from fastmail.model.errors import (
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
 from fastmail.store.fulltext import Filler
-from fastmail.store.interface import Account, Store
+from fastmail.store.interface import Account, Mailbox, Store
 from fastmail.store.quota import check
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -578,15 +578,16 @@ class ImapSession:
         elif self._idle is not None:
             self._idle.stirred()
 
-    def finish(self, tag: bytes, text: bytes, own: Any = None) -> Any:
+    def finish(self, tag: bytes, text: bytes, own: Any = None, box: Mailbox | None = None) -> Any:
         """Tell what changed in the selected mailbox, as far as the command allows (see imap.table), then the tagged
-        reply. May return a coroutine to await."""
+        reply. May return a coroutine to await. ``box``: its row, when the command has just read it."""
         selected = self.selected
         if selected is None:
             self.conn.write(tag + b" " + text + b"\r\n")
             return None
-        with self.service.store.snapshot(selected.account) as snapshot:
-            box = snapshot.mailbox(selected.key)
+        if box is None:
+            with self.service.store.snapshot(selected.account) as snapshot:
+                box = snapshot.mailbox(selected.key)
         behind = self.contexts and box is not None and box.modseq != self.context_modseq
         if is_quiet(selected, box) and not behind:
             self.conn.write(tag + b" " + text + b"\r\n")

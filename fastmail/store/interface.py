@@ -106,7 +106,8 @@ class Appended:
 
 @dataclass(slots=True)
 class Stored:
-    """Result of a flag change. ``before`` is the mailbox's MODSEQ just before it."""
+    """Result of a flag change. ``before`` is the mailbox's MODSEQ just before it; ``box`` and ``pages``: its row, and
+    the index pages of the messages, as the change left them, where the store has them at hand."""
 
     key: bytes
     changed: UidSet
@@ -114,6 +115,8 @@ class Stored:
     refused: UidSet
     modseq: int
     before: int
+    box: Mailbox | None = None
+    pages: Sequence[Octets] = ()
 
 
 @dataclass(slots=True)

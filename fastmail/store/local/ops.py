@@ -26,6 +26,7 @@ from fastmail.telemetry import log
 PAIR = struct.Struct("<II")
 TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
 FEW = 8  # messages that one operation may leave as arrivals
+TOLD = 64  # pages that are handed back with a change
 
 
 def load(txn: Any, t: Tables, key: bytes) -> Mailbox:
@@ -126,23 +127,30 @@ def keyword_bits(txn: Any, t: Tables, key: bytes, words: Sequence[bytes], create
     if not words:
         return 0
     names = keyword_names(txn, t, key)
-    known = {name.lower(): i for i, name in enumerate(names)}
     bits = 0
     fresh = False
     for word in words:
-        at = known.get(word.lower())
-        if at is None:
+        at = _position(names, word)
+        if at < 0:
             if not create:
                 continue
             if len(names) >= MAX_KEYWORDS:
                 raise TooMuch(f"a mailbox can have {MAX_KEYWORDS} keywords")
-            at = known[word.lower()] = len(names)
+            at = len(names)
             names.append(word)
             fresh = True
         bits |= 1 << at
     if fresh:
         txn.put(key, b"\0".join(names), db=t.kw)
     return bits
+
+
+def _position(names: list[bytes], word: bytes) -> int:
+    """Where a keyword stands, in any case; -1 when it is new. Most come spelt as they were the first time."""
+    if word in names:
+        return names.index(word)
+    lower = word.lower()
+    return next((i for i, name in enumerate(names) if name.lower() == lower), -1)
 
 
 # ---------------------------------------------------------------- messages
@@ -255,8 +263,11 @@ def store(
     changed: list[int] = []
     same: list[int] = []
     refused: list[int] = []
+    left: list[bytes] = []
     for at, page in pages_of(txn, t, key, uids):
         new, c, s, r, unseen, deleted = pages.update(page, uids, mode, flags, bits, before + 1, unchanged_since)
+        if len(left) <= TOLD:
+            left.append(page if new is None else new)
         if new is not None:
             txn.put(at, new, db=t.page)
             box.unseen += unseen
@@ -271,7 +282,8 @@ def store(
             at = layout.uid_key(key, uid)
             if not t.segments or not content.in_segment((txn.get(at, db=t.msg) or b"")[2:3]):
                 txn.put(at, b"", db=t.todo)
-    return Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.modseq, before)
+    told = left if len(left) <= TOLD else ()
+    return Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.modseq, before, box, told)
 
 
 def expunge(txn: Any, t: Tables, key: bytes, uids: UidSet | None, required: int, unlink: bool = True) -> Expunged:
