@@ -205,7 +205,7 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         if self.busy and not self.closing:
             self._listener.loop.call_soon(self._close_when_idle)
-            return not self.tls
+            return True
         self.closing = True
         return False
 
@@ -420,18 +420,20 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
 
     async def _start_tls(self, first: bool = False) -> None:
-        assert self._listener.tls is not None
-        context = self._listener.tls.context
+        waiter = self._listener.loop.create_future()
+        secure = self._listener.secure(self, waiter)
+        raw = self.transport
+        raw.set_protocol(secure)
+        secure.connection_made(raw)
+        raw.resume_reading()
         try:
-            self.transport = await self._listener.loop.start_tls(
-                self.transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE
-            )
-        except (OSError, ValueError) as error:
-            count("tls.failed")
-            log.event("tls.failed", peer=self.host, error=error)
+            await waiter
+        except OSError as error:
+            no_handshake(self.host, error)
             raise ConnectionResetError("TLS failed") from None
         if self.transport is None:
             raise ConnectionResetError("TLS failed")
+        self.transport = secure
         self.tls = True
         self._reading = True
         if not self._is_wanted():
@@ -452,6 +454,12 @@ class Connection(asyncio.BufferedProtocol):
         log.event("bug", level, error=repr(error), where=where, peer=self.host)
         if self.session is not None and self.transport is not None:
             self.session.failed()
+
+
+def no_handshake(host: str, error: BaseException) -> None:
+    """A TLS handshake did not come about."""
+    count("tls.failed")
+    log.event("tls.failed", peer=host, error=error)
 
 
 @types.coroutine

@@ -16,8 +16,9 @@ from typing import Any
 from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
 from fastmail.net.bans import Bans
-from fastmail.net.connection import BUFFER, HANDSHAKE, Connection, Session
+from fastmail.net.connection import BUFFER, HANDSHAKE, Connection, Session, no_handshake
 from fastmail.net.networks import Network, address_in
+from fastmail.net.secure import TlsTransport
 from fastmail.net.tls import ServerTls
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -35,6 +36,7 @@ class Registry:
         self.connections: set[Connection] = set()
         self.hosts: Counter[str] = Counter()
         self.buffer = memoryview(bytearray(BUFFER))
+        self.sealed = memoryview(bytearray(BUFFER))  # the same for ciphertext
 
     async def sweep(self) -> None:
         """Ends sessions whose deadline has passed; runs as long as the worker."""
@@ -92,11 +94,21 @@ class Listener:
         """Accept on a bound socket."""
         # behind a balancer TLS begins after the PROXY header, so it can not be the socket's own
         own = self.implicit_tls and self.tls is not None and not self._balancers
-        context = self.tls.context if own and self.tls is not None else None
-        arguments: dict[str, Any] = {"ssl": context, "ssl_handshake_timeout": HANDSHAKE} if context is not None else {}
         self._unix = sock.family == socket.AF_UNIX
         make: Any = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
-        self._server = await make(lambda: Connection(self), sock=sock, backlog=BACKLOG, **arguments)
+        new: Any = self._new_secure if own else lambda: Connection(self)
+        self._server = await make(new, sock=sock, backlog=BACKLOG)
+
+    def _new_secure(self) -> TlsTransport:
+        """A connection that begins with a TLS handshake."""
+        return self.secure(Connection(self))
+
+    def secure(self, connection: Connection, waiter: asyncio.Future[None] | None = None) -> TlsTransport:
+        """TLS for a connection (see net.secure)."""
+        assert self.tls is not None
+        return TlsTransport(
+            self.loop, connection, self.tls.context, self.registry.sealed, HANDSHAKE, _no_handshake, waiter
+        )
 
     def close(self) -> None:
         """Accept no more; sessions go on."""
@@ -147,6 +159,11 @@ class Listener:
         registry.hosts[connection.host] -= 1
         if registry.hosts[connection.host] <= 0:
             del registry.hosts[connection.host]
+
+
+def _no_handshake(transport: TlsTransport, error: BaseException) -> None:
+    peer = transport.get_extra_info("peername")
+    no_handshake(str(peer[0]).removeprefix("::ffff:") if isinstance(peer, tuple) else "local", error)
 
 
 def bind(address: str, reuse_port: bool = True, mode: int = 0o660) -> socket.socket:

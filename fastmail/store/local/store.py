@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from fastmail._core import pages as page_format
@@ -503,11 +504,10 @@ class LocalStore:
             job, name = await self._place_delivery(item)
             groups.setdefault(item.account.id % self._count, []).append((item, job, name))
 
-        def apply_to(group: list[Placed]) -> Callable[[Any, Tables], list[Appended]]:
-            return lambda txn, t: [holds.deliver(txn, t, item, name, now) for item, _, name in group]
-
         waits = [
-            self._submit_files(group[0][0].account, apply_to(group), [job for _, job, _ in group if job is not None])
+            self._submit_files(
+                group[0][0].account, partial(_put_in, now, group), [job for _, job, _ in group if job is not None]
+            )
             for group in groups.values()
         ]
         results = [await waits[0]] if len(waits) == 1 else await asyncio.gather(*waits)
@@ -735,6 +735,11 @@ class LocalStore:
         if done.named or done.unlinked:
             await self.submit(account, lambda txn, t: housekeeping.clear(txn, t, done))
         return bool(done.more)
+
+
+def _put_in(now: int, group: list[Placed], txn: Any, t: Tables) -> list[Appended]:
+    """Deliveries whose files are in place."""
+    return [holds.deliver(txn, t, item, name, now) for item, _, name in group]
 
 
 def _never(account: Account, name: str) -> bool:

@@ -93,7 +93,9 @@ def test_s5_header_and_handshake_in_one_segment(tmp_path: Path) -> None:
             except ssl.SSLWantReadError:
                 writer.write(header + to_send.read())
                 header = b""
-                received.write(await asyncio.wait_for(reader.read(65536), 5))
+                data = await asyncio.wait_for(reader.read(65536), 5)
+                assert data, "the connection was closed"
+                received.write(data)
         assert greeting.startswith(b"220 ")
         writer.close()
         listener.close()

@@ -1,0 +1,279 @@
+"""TLS between a socket's transport and a protocol of ours (RFC 8446, RFC 5246 by OpenSSL): a protocol to the one, a
+transport to the other.
+
+asyncio's and uvloop's own layers keep a buffer for each connection, and hand OpenSSL all that is to be sent at once;
+its in-memory ends never shrink, so a session that once fetched a message of 1 MB holds more than that as long as it
+idles. Here octets go in and out in pieces of PIECE, what is received is decrypted into the buffer that the protocol
+lends, and ciphertext comes into one buffer for all connections of a worker.
+
+Promise: the protocol hears nothing before the handshake is done. What was written before ``close`` is sent, and
+close_notify behind it; then the socket is half closed, what still comes is dropped, and its end, ``abort`` or the end
+of ``patience`` ends it.
+An end of the socket without close_notify counts as one with it, as commands are complete in themselves. A handshake
+that fails or takes longer than ``patience`` ends the connection, and ``failed`` is told why.
+"""
+
+import ssl
+from asyncio import BufferedProtocol
+
+cdef object WantRead = ssl.SSLWantReadError
+cdef object Failures = (ssl.SSLError, ssl.CertificateError, OSError, ValueError)
+cdef Py_ssize_t PIECE = 16384
+
+cdef enum:
+    HANDSHAKE
+    OPEN
+    CLOSING
+    CLOSED
+
+
+cdef class Tls:
+    """One server's side of a connection; ``failed(transport, error)`` hears of a handshake that did not come about.
+    With ``waiter`` (STARTTLS) the protocol is connected already, and its result or exception tells of the handshake;
+    without one, ``connection_made`` does."""
+
+    cdef object loop, protocol, context, buffer, failed, waiter
+    cdef object raw, tls, incoming, outgoing, timer
+    cdef double patience
+    cdef int state
+    cdef Py_ssize_t filled  # octets in the protocol's buffer that it was not told of yet
+    cdef bint told, paused, awake, ended
+
+    def __init__(self, loop, protocol, context, buffer, double patience, failed, waiter=None):
+        self.loop = loop
+        self.protocol = protocol
+        self.context = context
+        self.buffer = buffer
+        self.patience = patience
+        self.failed = failed
+        self.waiter = waiter
+        self.told = waiter is not None
+        self.state = HANDSHAKE
+
+    # ---------------------------------------------------------------- the socket's calls
+
+    def connection_made(self, raw):
+        self.raw = raw
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = self.context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        self.timer = self.loop.call_later(self.patience, self._late)
+
+    def get_buffer(self, sizehint):
+        return self.buffer
+
+    def buffer_updated(self, Py_ssize_t nbytes):
+        cdef Py_ssize_t at = 0, end
+        while at < nbytes and self.state < CLOSING:
+            end = min(at + PIECE, nbytes)
+            self.incoming.write(self.buffer[at:end])
+            at = end
+            if self.state == HANDSHAKE:
+                self._shake()
+            if self.state == OPEN:
+                self._decrypt(at < nbytes)
+        if self.state == OPEN:
+            self._flush()
+
+    def eof_received(self):
+        if self.state == HANDSHAKE:
+            self._broken(ConnectionResetError("the peer went away in its TLS handshake"))
+        elif self.state == OPEN:
+            self._ended()
+            return self.state == OPEN
+        return False
+
+    def connection_lost(self, exc):
+        if self.state == HANDSHAKE:
+            self._broken(exc or ConnectionResetError("the peer went away in its TLS handshake"))
+        self.state = CLOSED
+        self._stop_timer()
+        protocol, self.protocol = self.protocol, None
+        self.raw = self.failed = self.tls = self.incoming = self.outgoing = None
+        if self.told:
+            protocol.connection_lost(exc)
+
+    def pause_writing(self):
+        if self.told:
+            self.protocol.pause_writing()
+
+    def resume_writing(self):
+        if self.told and self.protocol is not None:
+            self.protocol.resume_writing()
+
+    # ---------------------------------------------------------------- the protocol's calls
+
+    def write(self, data):
+        cdef Py_ssize_t at = 0, size = len(data)
+        cdef list pieces
+        if self.state != OPEN or not size:
+            return
+        try:
+            if size <= PIECE:
+                at = self.tls.write(data)
+            if at == size:
+                self._flush()
+                return
+            view = memoryview(data)
+            pieces = []
+            while at < size:
+                at += self.tls.write(view[at : at + PIECE])
+                pieces.append(self.outgoing.read())
+            self.raw.writelines(pieces)
+        except Failures as error:
+            self._broken(error)
+
+    def close(self):
+        if self.state == HANDSHAKE:
+            self.abort()
+        elif self.state == OPEN:
+            self.state = CLOSING
+            try:
+                self.tls.unwrap()
+            except Failures:
+                pass  # WantRead: our close_notify is written, the peer's has not come
+            self._flush()
+            if self.ended or self.raw.is_closing():
+                self.raw.close()
+            else:
+                self.raw.write_eof()
+                self.timer = self.loop.call_later(self.patience, self.abort)
+
+    def abort(self):
+        if self.raw is not None:
+            self.raw.abort()
+
+    def is_closing(self):
+        return self.state >= CLOSING
+
+    def pause_reading(self):
+        self.paused = True
+        if self.raw is not None:
+            self.raw.pause_reading()
+
+    def resume_reading(self):
+        self.paused = False
+        if self.raw is None:
+            return
+        self.raw.resume_reading()
+        if not self.awake and self.state == OPEN and (self.incoming.pending or self.tls.pending()):
+            self.awake = True
+            self.loop.call_soon(self._resumed)
+
+    def get_extra_info(self, name, default=None):
+        if name == "ssl_object":
+            return self.tls
+        if name == "sslcontext":
+            return self.context
+        if self.tls is None:
+            return default
+        if name == "cipher":
+            return self.tls.cipher()
+        if name == "peercert":
+            return self.tls.getpeercert()
+        return self.raw.get_extra_info(name, default) if self.raw is not None else default
+
+    def get_write_buffer_size(self):
+        return self.raw.get_write_buffer_size() if self.raw is not None else 0
+
+    # ---------------------------------------------------------------- inside
+
+    def _shake(self):
+        """Go on with the handshake."""
+        try:
+            self.tls.do_handshake()
+        except WantRead:
+            self._flush()
+            return
+        except Failures as error:
+            self._flush()  # an alert that says why
+            self._broken(error)
+            return
+        self._flush()
+        self.state = OPEN
+        self._stop_timer()
+        if self.waiter is not None:
+            waiter, self.waiter = self.waiter, None
+            if not waiter.done():
+                waiter.set_result(None)
+        else:
+            self.told = True
+            self.protocol.connection_made(self)
+
+    def _decrypt(self, bint more):
+        """Hand on what has come; with ``more`` to come at once only a full buffer."""
+        cdef Py_ssize_t room, count
+        while not self.paused and self.state == OPEN and (self.incoming.pending or self.tls.pending()):
+            plain = self.protocol.get_buffer(-1)
+            room = len(plain)
+            try:
+                count = self.tls.read(room - self.filled, plain[self.filled :] if self.filled else plain)
+            except WantRead:
+                break
+            except Failures as error:
+                self._hand_on()
+                self._flush()
+                self._broken(error)
+                return
+            if not count:
+                self._hand_on()
+                self._ended()
+                return
+            self.filled += count
+            if self.filled == room:
+                self._hand_on()
+        if not more:
+            self._hand_on()
+
+    def _hand_on(self):
+        cdef Py_ssize_t filled = self.filled
+        self.filled = 0
+        if filled and self.state == OPEN:
+            self.protocol.buffer_updated(filled)
+
+    def _resumed(self):
+        self.awake = False
+        if self.state == OPEN:
+            self._decrypt(False)
+            self._flush()
+
+    def _flush(self):
+        if self.raw is not None and self.outgoing.pending:
+            self.raw.write(self.outgoing.read())
+
+    def _ended(self):
+        """The peer sends nothing more."""
+        if not self.ended:
+            self.ended = True
+            if not self.protocol.eof_received():
+                self.close()
+
+    def _stop_timer(self):
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def _late(self):
+        self.timer = None
+        if self.state == HANDSHAKE:
+            self._broken(TimeoutError("the TLS handshake took too long"))
+
+    def _broken(self, error):
+        """Nothing can be said or heard any more."""
+        early, self.state = self.state == HANDSHAKE, CLOSING
+        self._stop_timer()
+        if self.raw is not None:
+            self.raw.close()
+        if not early:
+            return
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            if not waiter.done():
+                waiter.set_exception(error)
+        elif self.failed is not None:
+            self.failed(self, error)
+
+
+class TlsTransport(Tls, BufferedProtocol):
+    """The same as what asyncio knows a protocol by."""
+
+    __slots__ = ()
