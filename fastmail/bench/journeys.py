@@ -174,7 +174,7 @@ class Bench:
             ("header fields", fields),
         ):
             self.measure(f"FETCH 1:* ({name}), asked first", 1, partial(client.imap, one), 1)
-        commands(f"SELECT of {count} messages", [b"SELECT INBOX"] * few)
+        commands(f"SELECT of {count} messages", [b"SELECT INBOX"] * 10 * few)
         commands("FETCH 1:* (UID FLAGS)", [b"FETCH 1:* (UID FLAGS)"] * few)
         commands("FETCH 1:* (ENVELOPE)", [b"FETCH 1:* (ENVELOPE)"] * few)
         commands("FETCH 1:* (BODYSTRUCTURE)", [b"FETCH 1:* (BODYSTRUCTURE)"] * few)
@@ -191,8 +191,8 @@ class Bench:
         )
         flips = cycle([[b"STORE %d %cFLAGS.SILENT (\\Flagged)" % (n, sign) for n in some] for sign in b"-+"])
         self.measure("STORE n -FLAGS, pipelined", len(some), lambda: client.imap_pipelined(next(flips)))
-        commands("SEARCH UNSEEN", [b"SEARCH UNSEEN"] * few)
-        commands("SEARCH SINCE", [b"SEARCH SINCE 1-Jan-2001"] * few)
+        commands("SEARCH UNSEEN", [b"SEARCH UNSEEN"] * 10 * few)
+        commands("SEARCH SINCE", [b"SEARCH SINCE 1-Jan-2001"] * 10 * few)
         commands("SEARCH SUBJECT", [b"SEARCH SUBJECT fox"] * few)
         commands("STATUS", [b"STATUS INBOX (MESSAGES UNSEEN)"] * many)
         commands("NOOP", [b"NOOP"] * many)
