@@ -280,7 +280,7 @@ class Bench:
         """Open IDLE sessions: KiB of memory each. ``watched``: deliveries whose time to EXISTS at them is measured."""
         target = self.target
         context = load.unverified() if tls else None
-        before = machine.pss(target.pid) if target.pid else 0
+        before = machine.pss_at_rest(target.pid) if target.pid else 0
         clients = []
         for n in range(sessions):
             client = load.Client(target.host, target.ports["imaps" if tls else "imap"], context)

@@ -45,6 +45,16 @@ def pss(pid: int) -> int:
     return total
 
 
+def pss_at_rest(pid: int, patience: float = 30.0) -> int:
+    """The same once it stays the same: processes of sessions that were closed take a while to go."""
+    end = time.monotonic() + patience
+    last, now = 0, pss(pid)
+    while abs(now - last) > now // 200 and time.monotonic() < end:
+        time.sleep(1.0)
+        last, now = now, pss(pid)
+    return now
+
+
 @dataclass(slots=True)
 class Machine:
     """Figures a second: synced appends, durable files by one and by eight threads, MiB hashed by one core."""

@@ -10,7 +10,8 @@ Promise: the protocol hears nothing before the handshake is done. What was writt
 close_notify behind it; then the socket is half closed, what still comes is dropped, and its end, ``abort`` or the end
 of ``patience`` ends it.
 An end of the socket without close_notify counts as one with it, as commands are complete in themselves. A handshake
-that fails or takes longer than ``patience`` ends the connection, and ``failed`` is told why.
+that fails or takes longer than ``patience`` ends the connection, and ``failed`` is told why, unless the peer never said
+a thing: balancers that look whether the port is open do so all day.
 """
 
 import ssl
@@ -37,7 +38,7 @@ cdef class Tls:
     cdef double patience
     cdef int state
     cdef Py_ssize_t filled  # octets in the protocol's buffer that it was not told of yet
-    cdef bint told, paused, awake, ended
+    cdef bint told, paused, awake, ended, heard
 
     def __init__(self, loop, protocol, context, buffer, double patience, failed, waiter=None):
         self.loop = loop
@@ -63,6 +64,7 @@ cdef class Tls:
 
     def buffer_updated(self, Py_ssize_t nbytes):
         cdef Py_ssize_t at = 0, end
+        self.heard = True
         while at < nbytes and self.state < CLOSING:
             end = min(at + PIECE, nbytes)
             self.incoming.write(self.buffer[at:end])
@@ -269,7 +271,7 @@ cdef class Tls:
         if waiter is not None:
             if not waiter.done():
                 waiter.set_exception(error)
-        elif self.failed is not None:
+        elif self.failed is not None and self.heard:
             self.failed(self, error)
 
 
