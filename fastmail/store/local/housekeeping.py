@@ -175,14 +175,16 @@ def read_by_base(directory: str, marked: bytes) -> bytes | None:
 
 def clear(txn: Any, t: Tables, done: Done) -> None:
     """Clear what was done, in the writer's transaction; a flag changed meanwhile keeps its entry."""
+    modseqs: dict[int, int] = {}  # of the page that was looked at last
     for uid, marked, modseq in done.named:
         at = layout.uid_key(done.key, uid)
         value = txn.get(at, db=t.msg) if marked else None
         if value is not None and layout.marked_of(value) != marked:
             txn.put(at, layout.pack_message(marked, bytes(layout.summary_of(value))), db=t.msg)
-        page = txn.get(layout.page_key(done.key, uid), db=t.page)
-        now = next((r[2] for r in pages.records(page) if r[0] == uid), modseq) if page is not None else modseq
-        if not marked or now == modseq:
+        if uid not in modseqs:
+            page = txn.get(layout.page_key(done.key, uid), db=t.page)
+            modseqs = {r[0]: r[2] for r in pages.records(page)} if page is not None else {}
+        if not marked or modseqs.get(uid, modseq) == modseq:
             txn.delete(at, db=t.todo)
     for at in done.unlinked:
         txn.delete(at, db=t.trash)
