@@ -10,6 +10,7 @@ Promise: each process appends to files of its own, which it holds locked; what f
 again by its magic, so damage harms only the records it lies in. CorruptData for a record that is not what it was.
 """
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -20,9 +21,8 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fastmail.durable import files
 from fastmail.durable.commit import PieceJob
-from fastmail.durable.replace import make_directories
+from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.model.errors import CorruptData, MailError
 
 Octets = bytes | bytearray | memoryview
@@ -136,7 +136,7 @@ class SegmentWriter:
         return self._spare is not None or (self._fd >= 0 and self._next <= self._size)
 
     def prepare(self) -> None:
-        """Make the next file; on a helper thread, because it is synced."""
+        """Make the next file; on a helper thread, because it is synced. OSError, and no file, when it cannot be."""
         make_directories(self._directory)
         number = max(numbers(self._directory), default=0)
         while True:
@@ -147,11 +147,17 @@ class SegmentWriter:
                 break
             except FileExistsError:
                 continue
-        fcntl.flock(fd, fcntl.LOCK_EX)
         seed = os.urandom(4)
-        os.pwrite(fd, MAGIC + seed, 0)
-        os.fsync(fd)
-        files.sync_dirs([os.fsencode(self._directory)])
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            os.pwrite(fd, MAGIC + seed, 0)
+            os.fsync(fd)
+            sync_directory(self._directory)
+        except OSError:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise
         self.numbers.append(number)
         self._spare = fd, number, int.from_bytes(seed, "little")
 

@@ -1,5 +1,6 @@
 """Segments: what was written is found again, and damage harms only the records it lies in."""
 
+import errno
 import os
 import random
 from pathlib import Path
@@ -94,3 +95,20 @@ def test_each_writer_has_files_of_its_own(tmp_path: Path) -> None:
     one.close()
     assert not segments.in_use(str(tmp_path), a.number) and segments.in_use(str(tmp_path), b.number)
     two.close()
+
+
+def test_a_file_whose_name_cannot_be_synced_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written into it could be gone with it; there is none then, and the next try makes one."""
+
+    def fails(path: str) -> None:
+        raise OSError(errno.EIO, "the disk fails", path)
+
+    writer = SegmentWriter(str(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(segments, "sync_directory", fails)
+        with pytest.raises(OSError, match="the disk fails"):
+            writer.prepare()
+    assert not os.listdir(tmp_path) and not writer.numbers and writer.wants_file
+    writer.prepare()
+    assert writer.has_room and segments.numbers(str(tmp_path)) == writer.numbers
+    writer.close()
