@@ -38,8 +38,9 @@ def does_without_tls(header: bytes) -> bool:
 
 
 def message_id(text: bytes) -> str:
-    """The Message-ID in the beginning of a message, without its brackets; empty when there is none."""
-    found = _VALUE.search(text)
+    """The Message-ID in the beginning of a message (LF), without its brackets; empty when its header has none."""
+    end = 0 if text.startswith(b"\n") else text.find(b"\n\n")
+    found = _VALUE.search(text, 0, end if end >= 0 else len(text))
     return found.group(1).decode("latin-1")[:250] if found is not None else ""
 
 
