@@ -1,11 +1,16 @@
 """Programs that read whole accounts, which find there exactly what was put in."""
 
+import contextlib
 import email
 import email.message
 import imaplib
 import mailbox
+import os
+import pty
+import select
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,6 +124,52 @@ def essence(one: email.message.Message) -> tuple[str, bytes]:
     body = one.get_payload(decode=True)
     assert isinstance(body, bytes)
     return one["Message-ID"], body.replace(b"\r\n", b"\n")
+
+
+def test_neomutt(account: Account, tmp_path: Path) -> None:
+    """By TLS, which is GnuTLS there: everything is copied, one message read, one flagged, one removed."""
+    if shutil.which("neomutt") is None:
+        pytest.skip("neomutt is not installed: apt-get install neomutt")
+    own = Account(account.server, "mutt@example.test")
+    port = account.server.ports["imaps"]
+    keys = (
+        "<tag-pattern>~A<enter><tag-prefix><copy-message>=copied<enter><untag-pattern>~A<enter>"
+        "<first-entry><display-message><exit><set-flag>!<next-entry><delete-message><sync-mailbox><quit>"
+    )
+    config = tmp_path / "rc"
+    config.write_text(
+        f'set folder="imaps://127.0.0.1:{port}/"\nset spoolfile="imaps://127.0.0.1:{port}/INBOX"\n'
+        f'set imap_user="{own.address}"\nset imap_pass="{account.server.password}"\n'
+        f'set certificate_file="{account.server.directory}/cert.pem"\nset ssl_verify_host=no\n'
+        "set quit=yes\nset delete=yes\nset confirmappend=no\nset confirmcreate=no\nset move=no\nset sleep_time=0\n"
+        f'set wait_key=no\nset resolve=no\nset sort=mailbox-order\nset record=""\npush "{keys}"\n'
+    )
+    terminal, ours = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "HOME": str(tmp_path), "LINES": "24", "COLUMNS": "80"}
+    process = subprocess.Popen(["neomutt", "-n", "-F", config], stdin=ours, stdout=ours, stderr=ours, env=environment)
+    os.close(ours)
+    screen = b""
+    try:
+        end = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < end:
+            if select.select([terminal], [], [], 0.2)[0]:
+                with contextlib.suppress(OSError):  # it closed its end
+                    screen += os.read(terminal, 65536)
+        assert process.poll() == 0, screen[-2000:]
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+    with imaplib.IMAP4("127.0.0.1", account.server.ports["imap"]) as imap:
+        imap.login(own.address, account.server.password)
+        assert imap.select("copied")[1] == [b"12"]
+        got = [row[1] for row in imap.fetch("1:*", "(BODY.PEEK[])")[1] if isinstance(row, tuple)]
+        assert sorted(got) == sorted(own.held["INBOX"])
+        assert imap.select("INBOX")[1] == [b"11"]
+        first, *_ = imap.fetch("1", "(FLAGS)")[1]
+        assert isinstance(first, bytes) and b"\\Flagged" in first and b"\\Seen" in first
+        left = {row[1] for row in imap.fetch("1:*", "(BODY.PEEK[])")[1] if isinstance(row, tuple)}
+        assert left == own.held["INBOX"].keys() - {message("INBOX", 1)}
 
 
 def utf7(name: str) -> str:
