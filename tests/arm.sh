@@ -26,12 +26,14 @@ for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/root"; done
 cp -a "$here/fastmail" "$here/tests" "$here/pyproject.toml" "$work/tree"
 cd "$work/tree"
 find fastmail -name '*.so' -delete
-for source in fastmail/_core/*.pyx fastmail/durable/*.pyx; do
+for source in fastmail/_core/*.pyx fastmail/durable/*.pyx fastmail/net/*.pyx; do
   "$python" -m cython -3 -X boundscheck=False -X wraparound=False -X cdivision=True -X initializedcheck=False \
     -X binding=False "$source" -o "${source%.pyx}.c"
   aarch64-linux-gnu-gcc -O2 -fPIC -shared -DNDEBUG -pthread -I"$work/root/usr/include/python3.11" \
     -I"$work/root/usr/include" -I. "${source%.pyx}.c" -o "${source%.pyx}.cpython-311-aarch64-linux-gnu.so"
 done
+qemu-aarch64 -L "$work/root" -E PYTHONPATH="$work/tree:$work/site" "$work/root/usr/bin/python3.11" -c \
+  'from fastmail.net import secure; print(secure.TlsTransport)'
 qemu-aarch64 -L "$work/root" -E PYTHONPATH="$work/tree:$work/site" "$work/root/usr/bin/python3.11" -m pytest -q -o addopts= \
   -p no:cacheprovider tests/unit/_core tests/property/test_lines.py tests/property/test_uidset.py \
   tests/property/test_mime.py tests/property/test_imap_grammar.py
