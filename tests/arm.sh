@@ -33,7 +33,7 @@ for source in fastmail/_core/*.pyx fastmail/durable/*.pyx fastmail/net/*.pyx; do
     -I"$work/root/usr/include" -I. "${source%.pyx}.c" -o "${source%.pyx}.cpython-311-aarch64-linux-gnu.so"
 done
 qemu-aarch64 -L "$work/root" -E PYTHONPATH="$work/tree:$work/site" "$work/root/usr/bin/python3.11" -c \
-  'from fastmail.net import secure; print(secure.TlsTransport)'
+  'from fastmail.net.tls_transport import TlsTransport; print(TlsTransport)'
 qemu-aarch64 -L "$work/root" -E PYTHONPATH="$work/tree:$work/site" "$work/root/usr/bin/python3.11" -m pytest -q -o addopts= \
   -p no:cacheprovider tests/unit/_core tests/property/test_lines.py tests/property/test_uidset.py \
   tests/property/test_mime.py tests/property/test_imap_grammar.py

@@ -111,12 +111,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self.host = str(peer[0]).removeprefix("::ffff:")
-            self.local = self.host.startswith("127.") or self.host == "::1"
-        else:
-            self.host, self.local = "local", True
+        self.host = host_of(transport)
+        self.local = self.host in ("local", "::1") or self.host.startswith("127.")
         if self._listener.speaks_proxy(self.host):
             self._proxy = ProxyHeader()
             self.local = False
@@ -429,7 +425,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             await waiter
         except OSError as error:
-            no_handshake(self.host, error)
+            no_handshake(secure, error, self.host)
             raise ConnectionResetError("TLS failed") from None
         if self.transport is None:
             raise ConnectionResetError("TLS failed")
@@ -456,10 +452,16 @@ class Connection(asyncio.BufferedProtocol):
             self.session.failed()
 
 
-def no_handshake(host: str, error: BaseException) -> None:
-    """A TLS handshake did not come about."""
+def host_of(transport: asyncio.BaseTransport) -> str:
+    """The address at the other end; "local" for a socket file."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]).removeprefix("::ffff:") if isinstance(peer, tuple) else "local"
+
+
+def no_handshake(transport: Any, error: BaseException, host: str = "") -> None:
+    """A TLS handshake did not come about; ``host``: who it is, when a balancer said so."""
     count("tls.failed")
-    log.event("tls.failed", peer=host, error=error)
+    log.event("tls.failed", peer=host or host_of(transport), error=error)
 
 
 @types.coroutine

@@ -18,8 +18,8 @@ from fastmail.model.limits import Limits
 from fastmail.net.bans import Bans
 from fastmail.net.connection import BUFFER, HANDSHAKE, Connection, Session, no_handshake
 from fastmail.net.networks import Network, address_in
-from fastmail.net.secure import TlsTransport
 from fastmail.net.tls import ServerTls
+from fastmail.net.tls_transport import TlsTransport
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -104,10 +104,10 @@ class Listener:
         return self.secure(Connection(self))
 
     def secure(self, connection: Connection, waiter: asyncio.Future[None] | None = None) -> TlsTransport:
-        """TLS for a connection (see net.secure)."""
+        """TLS for a connection (see net.tls_transport)."""
         assert self.tls is not None
         return TlsTransport(
-            self.loop, connection, self.tls.context, self.registry.sealed, HANDSHAKE, _no_handshake, waiter
+            self.loop, connection, self.tls.context, self.registry.sealed, HANDSHAKE, no_handshake, waiter
         )
 
     def close(self) -> None:
@@ -159,11 +159,6 @@ class Listener:
         registry.hosts[connection.host] -= 1
         if registry.hosts[connection.host] <= 0:
             del registry.hosts[connection.host]
-
-
-def _no_handshake(transport: TlsTransport, error: BaseException) -> None:
-    peer = transport.get_extra_info("peername")
-    no_handshake(str(peer[0]).removeprefix("::ffff:") if isinstance(peer, tuple) else "local", error)
 
 
 def bind(address: str, reuse_port: bool = True, mode: int = 0o660) -> socket.socket:

@@ -144,9 +144,6 @@ cdef class Tls:
         if self.raw is not None:
             self.raw.abort()
 
-    def is_closing(self):
-        return self.state >= CLOSING
-
     def pause_reading(self):
         self.paused = True
         if self.raw is not None:
@@ -164,8 +161,6 @@ cdef class Tls:
     def get_extra_info(self, name, default=None):
         if name == "ssl_object":
             return self.tls
-        if name == "sslcontext":
-            return self.context
         if self.tls is None:
             return default
         if name == "cipher":
@@ -173,9 +168,6 @@ cdef class Tls:
         if name == "peercert":
             return self.tls.getpeercert()
         return self.raw.get_extra_info(name, default) if self.raw is not None else default
-
-    def get_write_buffer_size(self):
-        return self.raw.get_write_buffer_size() if self.raw is not None else 0
 
     # ---------------------------------------------------------------- inside
 
