@@ -21,7 +21,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport EINTR, EIO, ENOSYS, EPERM, errno
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport strcmp
+from libc.string cimport memset, strcmp
 
 cdef extern from *:
     """
@@ -35,6 +35,7 @@ cdef extern from *:
     #include <time.h>
     #include <stdio.h>
     #include <sys/stat.h>
+    #include <sys/uio.h>
     #include <sys/vfs.h>
     #include <unistd.h>
     static void fm_start_writing(int fd) { sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); }
@@ -62,6 +63,22 @@ cdef extern from *:
         clock_gettime(CLOCK_MONOTONIC, &t);
         return t.tv_sec * 1000000000LL + t.tv_nsec;
     }
+    typedef struct iovec iovec;
+    /* All of v, at an offset or (at < 0) where the file stands; v is used up. 0 or an errno. */
+    static int fm_write_all(int fd, struct iovec *v, int n, long long at) {
+        while (n) {
+            ssize_t done = at < 0 ? writev(fd, v, n) : pwritev(fd, v, n, at);
+            if (done < 0) {
+                if (errno == EINTR) continue;
+                return errno;
+            }
+            if (at >= 0) at += done;
+            if (done == 0 && v->iov_len) return EIO;
+            while (n && (size_t)done >= v->iov_len) { done -= v->iov_len; v++; n--; }
+            if (n) { v->iov_base = (char *)v->iov_base + done; v->iov_len -= done; }
+        }
+        return 0;
+    }
     static int fm_set_mtime(int fd, long long s) {
         struct timespec t[2] = {{ s, 0 }, { s, 0 }};
         return futimens(fd, t);
@@ -86,6 +103,9 @@ cdef extern from *:
         pass
     ctypedef struct pthread_cond_t:
         pass
+    ctypedef struct iovec:
+        void* iov_base
+        size_t iov_len
     int pthread_mutex_init(pthread_mutex_t* m, void* attr) nogil
     int pthread_cond_init(pthread_cond_t* c, void* attr) nogil
     int pthread_mutex_lock(pthread_mutex_t* m) nogil
@@ -108,8 +128,7 @@ cdef extern from *:
     int c_unlink "unlink"(const char* path) nogil
     int c_link "link"(const char* a, const char* b) nogil
     int c_rename "rename"(const char* a, const char* b) nogil
-    ssize_t c_write "write"(int fd, const void* buf, size_t n) nogil
-    ssize_t c_pwrite "pwrite"(int fd, const void* buf, size_t n, int64_t at) nogil
+    int fm_write_all(int fd, iovec* v, int n, int64_t at) nogil
     enum: O_WRONLY, O_RDONLY, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY
 
 cdef enum:
@@ -118,6 +137,8 @@ cdef enum:
     CHUNKS = 8           # buffers a file may have
     GATHER = 700000      # ns that a round waits at most for operations that the last rounds had
     SEGMENTS = 16        # files with pieces of a round that are remembered
+    RUN = 32             # pieces that are written in one call
+    GAP = 8              # octets between two pieces that may be written with them, as zeros
     MOST = 64            # tasks that may wait behind a round; it takes what is beyond
 
 cdef struct File:
@@ -136,8 +157,17 @@ cdef struct Task:
     Task* next
     uint64_t number
     bint written             # its temporary files are, not yet synced
+    bint early               # it makes files: worth writing while a round gathers
     Py_ssize_t files
     File* file
+
+cdef struct Run:             # pieces of one file that lie one behind the other
+    int files
+    int vectors
+    int64_t end
+    char nothing[GAP]
+    File* file[RUN]
+    iovec vector[RUN * (CHUNKS + 1)]
 
 cdef struct Helped:          # the files that a round syncs, by whoever has time
     pthread_mutex_t mutex
@@ -163,41 +193,75 @@ cdef struct Shared:
     int waiting              # tasks submitted and not yet begun
     int active               # tasks submitted and not yet settled: acknowledged to whoever waits for them
     double goal              # tasks that the next round may expect, from what was active lately
+    bint gathering           # the thread waits for company, and need not hear of each
     bint started
     bint closing
     int pings
     pthread_t thread
 
 
-cdef void write_one(File* f) noexcept nogil:
-    """Write the temporary file, or the piece."""
-    cdef Py_ssize_t i, left
-    cdef ssize_t n
-    cdef const char* p
-    cdef int64_t at = f.mtime
-    if not f.piece:
-        f.fd = c_open(f.source, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
-        if f.fd < 0:
-            f.error = errno
-            return
+cdef int64_t iovecs(File* f, iovec* v) noexcept nogil:
+    """What is to be written, as the kernel takes it; how many octets."""
+    cdef Py_ssize_t i
+    cdef int64_t size = 0
     for i in range(f.chunks):
-        p = <const char*>f.chunk[i].buf
-        left = f.chunk[i].len
-        while left:
-            n = c_pwrite(f.fd, p, left, at) if f.piece else c_write(f.fd, p, left)
-            if n < 0:
-                if errno == EINTR:
-                    continue
-                f.error = errno
-                return
-            if n == 0:
-                f.error = EIO
-                return
-            p += n
-            left -= n
-            at += n
-    if f.mtime >= 0 and not f.piece and fm_set_mtime(f.fd, f.mtime):
+        v[i].iov_base = f.chunk[i].buf
+        v[i].iov_len = f.chunk[i].len
+        size += f.chunk[i].len
+    return size
+
+
+cdef void write_file(File* f) noexcept nogil:
+    """Write the temporary file, and start it on its way to the disk."""
+    cdef iovec all_of_it[CHUNKS]
+    f.fd = c_open(f.source, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    if f.fd < 0:
         f.error = errno
+        return
+    iovecs(f, all_of_it)
+    f.error = fm_write_all(f.fd, all_of_it, <int>f.chunks, -1)
+    if not f.error and f.mtime >= 0 and fm_set_mtime(f.fd, f.mtime):
+        f.error = errno
+    if not f.error:
+        fm_start_writing(f.fd)
+
+
+cdef void write_run(Run* r) noexcept nogil:
+    """Pieces that lie one behind the other, in one call."""
+    cdef int error = fm_write_all(r.file[0].fd, r.vector, r.vectors, r.file[0].mtime) if r.files else 0
+    cdef int i
+    for i in range(r.files):
+        r.file[i].error = error
+    r.files = r.vectors = 0
+
+
+cdef void write_pieces(Task* task) noexcept nogil:
+    """Every piece of a round. Between two may lie a few octets that are nobody's."""
+    cdef Run run
+    cdef Py_ssize_t i
+    cdef int64_t gap
+    cdef File* f
+    run.files = run.vectors = 0
+    run.end = 0
+    memset(run.nothing, 0, GAP)
+    while task != NULL:
+        for i in range(task.files):
+            f = &task.file[i]
+            if not f.piece:
+                continue
+            gap = f.mtime - run.end
+            if run.files and (f.fd != run.file[0].fd or gap < 0 or gap >= GAP or run.files == RUN):
+                write_run(&run)
+            if run.files and gap:
+                run.vector[run.vectors].iov_base = run.nothing
+                run.vector[run.vectors].iov_len = gap
+                run.vectors += 1
+            run.end = f.mtime + iovecs(f, &run.vector[run.vectors])
+            run.vectors += <int>f.chunks
+            run.file[run.files] = f
+            run.files += 1
+        task = task.next
+    write_run(&run)
 
 
 cdef void name_one(File* f) noexcept nogil:
@@ -379,16 +443,12 @@ cdef void settle(Task* task) noexcept nogil:
         task = task.next
 
 
-cdef void write_task(Task* task) noexcept nogil:
-    """Write the temporary files, and start them on their way to the disk."""
+cdef void write_files(Task* task) noexcept nogil:
+    """The temporary files of a task."""
     cdef Py_ssize_t i
-    cdef File* f
     for i in range(task.files):
-        f = &task.file[i]
-        if f.chunks >= 0:
-            write_one(f)
-            if not f.error and not f.piece:
-                fm_start_writing(f.fd)
+        if task.file[i].chunks >= 0 and not task.file[i].piece:
+            write_file(&task.file[i])
     task.written = True
 
 
@@ -402,31 +462,30 @@ cdef void name_all(Task* task) noexcept nogil:
 
 
 cdef void gather(Shared* s) noexcept nogil:
-    """Write what came, and wait a moment for the company that lately came, so that it shares this round's syncs.
+    """Wait a moment for the company that lately came, so that it shares this round's syncs; make its files meanwhile.
 
     Where the company stays away the expectation shrinks, so a server that was busy soon answers a lone client at once.
     """
     cdef int64_t deadline = fm_now() + GATHER
     cdef Task* task
-    cdef int written
+    cdef int late = 0
     if s.active > s.goal:
         s.goal = s.active
-    while not s.closing:
+    while not s.closing and s.waiting < <int>s.goal:
         task = s.first
-        written = 0
-        while task != NULL and task.written:
+        while task != NULL and (task.written or not task.early):
             task = task.next
-            written += 1
-        if written >= <int>s.goal:
-            return
         if task != NULL:
             pthread_mutex_unlock(&s.mutex)
-            write_task(task)
+            write_files(task)
             pthread_mutex_lock(&s.mutex)
-            continue
-        if fm_wait_until(&s.work, &s.mutex, deadline):
+        elif late:
             s.goal -= (s.goal - s.waiting) / 4
             return
+        else:
+            s.gathering = True
+            late = fm_wait_until(&s.work, &s.mutex, deadline)
+            s.gathering = False
 
 
 cdef Task* take(Shared* s) noexcept nogil:
@@ -463,8 +522,9 @@ cdef void* serve(void* argument) noexcept nogil:
         one = tasks
         while one != NULL:
             if not one.written:
-                write_task(one)
+                write_files(one)
             one = one.next
+        write_pieces(tasks)
         name_early(tasks)
         sync_contents(&s.helped, tasks)
         # 2. names, synced
@@ -521,6 +581,7 @@ cdef class FileStage:
                 task.file[i].fd = fd
                 task.file[i].piece = fd >= 0
                 task.file[i].mtime = mtime
+                task.early |= fd < 0 and chunks is not None
                 if chunks is None:
                     task.file[i].chunks = -1
                     continue
@@ -546,7 +607,8 @@ cdef class FileStage:
             s.active += 1
             if not s.started:
                 s.started = fm_spawn(&s.thread, serve, s) == 0
-            pthread_cond_signal(&s.work)
+            if task.early or not s.gathering or s.waiting >= <int>s.goal:
+                pthread_cond_signal(&s.work)
             pthread_mutex_unlock(&s.mutex)
 
     cdef list release(self, Task* task):
