@@ -16,6 +16,7 @@ from fastmail._core import mime
 from fastmail.delivery.history import History
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.message import submitted, trace
+from fastmail.message.summary import message_id
 from fastmail.model.errors import ClientError, DamagedAccount, MailError, OverQuota, StorageFull, TemporaryError
 from fastmail.model.quota import NO_QUOTA, Quota
 from fastmail.queue.model import Rcpt
@@ -230,7 +231,7 @@ class Deliverer:
         if items:
             places = await self._store(number, items, owners, outcomes)
             if self.history is not None:
-                self._remember(envelope, number, traced, content, size, outcomes, items, places)
+                self._remember(envelope, number, traced, content, summary, size, outcomes, items, places)
         done = sum(1 for outcome in outcomes if outcome.ok)
         count("delivery.messages", done)
         log.event(
@@ -266,6 +267,7 @@ class Deliverer:
         number: str,
         traced: bool,
         content: bytes | memoryview,
+        summary: bytes,
         size: int,
         outcomes: list[Outcome],
         items: list[Delivery],
@@ -274,7 +276,8 @@ class Deliverer:
         """Write its life down."""
         assert self.history is not None
         recipients = [address for address, _ in envelope.recipients]
-        ident = submitted.message_id(bytes(content[:8192]))
+        found = message_id(summary)
+        ident = submitted.message_id(bytes(content[:8192])) if found is None else found[1:-1].decode("latin-1")[:250]
         stored = [
             f"{item.account.address} as UID {place.uids[0]}"
             for item, place in zip(items, places, strict=True)

@@ -119,6 +119,7 @@ class SegmentWriter:
         self._fd = -1
         self._seed = 0
         self._number = 0
+        self._path = b""
         self._next = 0
         self._old: list[int] = []
         self.numbers: list[int] = []  # files that this process made
@@ -172,6 +173,7 @@ class SegmentWriter:
             if self._fd >= 0:
                 self._old.append(self._fd)
             (self._fd, self._number, self._seed), self._next, self._spare = self._spare, START, None
+            self._path = os.fsencode(path_of(self._directory, self._number))
         number, offset = self._number, self._next
         record = Record(ident or make_id(number, offset), number, offset, 0, 0, 0, date & 0xFFFFFFFF, key, name, size)
         head = pack(record, content, self._seed)
@@ -185,7 +187,7 @@ class SegmentWriter:
         chunks = [head, *content]
         if len(chunks) > 8:
             chunks = [head, b"".join(content)]
-        return PieceJob(self._fd, offset, chunks, os.fsencode(path_of(self._directory, number)), spoilt), record
+        return PieceJob(self._fd, offset, chunks, self._path, spoilt), record
 
     def release(self) -> None:
         """Let go of the files before the current one; nothing is being written to them any more."""

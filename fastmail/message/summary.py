@@ -1,5 +1,6 @@
 """Reads the summary that _core/mime.pyx makes of a message: header cache, parts, day of the Date field."""
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from fastmail._core import mime
 Octets = bytes | bytearray | memoryview
 _FIXED = struct.Struct("<BBHIIIIIiI")
 _PART = struct.Struct("<BBHIII")
+_PLAIN_ID = re.compile(rb'<[^<>\s"\\]+>')
 LEAF, MULTIPART, MESSAGE = 0, 1, 2
 NO_DAY = -(1 << 31)
 
@@ -61,6 +63,17 @@ def rest(data: Octets) -> bytes:
         return b""
     _, _, count, _, envelope, structure, header, _, _, _ = _FIXED.unpack_from(data)
     return bytes(data[_FIXED.size + envelope + structure + header + count * _PART.size :])
+
+
+def message_id(data: Octets) -> bytes | None:
+    """The Message-ID in its brackets, as ENVELOPE ends with it; empty when there is none, None when it is written in a
+    way that takes a closer look."""
+    _, _, _, _, envelope, _, _, _, _, _ = _FIXED.unpack_from(data)
+    end = bytes(data[_FIXED.size : _FIXED.size + envelope])
+    if end.endswith(b" NIL)"):
+        return b""
+    value = end[end.rfind(b' "') + 2 : -2]
+    return value if _PLAIN_ID.fullmatch(value) and end.endswith(b'>")') else None
 
 
 def sent_day(data: Octets) -> int:

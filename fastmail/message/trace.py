@@ -19,9 +19,15 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 def new_id() -> str:
     """An id for logs, Received fields and replies: time, process and count in base 32."""
     number = next(_numbers)
-    return digits((int(time.time()) << 26) | ((os.getpid() & 0xFFFF) << 10) | (number >> 10 & 1023)) + (
-        _ALPHABET[number >> 5 & 31] + _ALPHABET[number & 31]
-    )
+    return _beginning(int(time.time()), number >> 10 & 1023) + _ALPHABET[number >> 5 & 31] + _ALPHABET[number & 31]
+
+
+@lru_cache(16)
+def _beginning(second: int, thousands: int) -> str:
+    return digits((second << 26) | ((os.getpid() & 0xFFFF) << 10) | thousands)
+
+
+os.register_at_fork(after_in_child=_beginning.cache_clear)
 
 
 @lru_cache(16)

@@ -41,7 +41,8 @@ def mail(rest: bytes, limit: int) -> tuple[str, MailParams]:
     if rest[:5].upper() != b"FROM:":
         raise Refused("501 5.5.4 MAIL FROM:<address> is expected")
     text = rest[5:].lstrip(b" ")
-    utf8 = b"SMTPUTF8" in text.upper().split()
+    upper = text.upper()
+    utf8 = b"SMTPUTF8" in upper and b"SMTPUTF8" in upper.split()
     try:
         path, end = grammar.parse_path(text, 0, utf8)
     except ValueError as error:

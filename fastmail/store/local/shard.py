@@ -62,7 +62,8 @@ class Shard:
 
     def arrived(self, keys: Iterable[bytes]) -> None:
         """Messages came to these mailboxes: settle them soon."""
-        self._unsettled.update(keys)
+        for key in keys:
+            self._unsettled[key] += 1
         if self._settling is None:
             self._settling = self._loop.create_task(self._settle_soon())
 
