@@ -19,3 +19,6 @@ def search_field(
 
 def values(rows: Rows, prefix: Octets, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
     """{uid: the first value of each field as it is, or None}; without those whose fields are not cached."""
+
+def marks(rows: Rows, prefix: Octets, uids: UidSet) -> dict[int, bytes]:
+    """{uid: mark and name of its content}, in UID order."""

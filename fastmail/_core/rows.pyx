@@ -1,7 +1,7 @@
 """Answers from runs of index rows (leaves.pyx), many to a call: pages, and header fields of messages.
 
 The layout of a summary is in mime.pyx. Promise: nothing is read past a value's end; a row that is damaged is left out
-(values) or named as unsure (search_field).
+(values, marks) or named as unsure (search_field).
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -173,6 +173,17 @@ def values(rows, const unsigned char[::1] prefix, UidSet uids not None, tuple na
         p = cached(walk, &n)
         if p != NULL:
             out[walk.uid] = first_values(p, p + n, names)
+    return out
+
+
+def marks(rows, const unsigned char[::1] prefix, UidSet uids not None):
+    cdef dict out = {}
+    cdef Walk walk = Walk(rows, prefix, uids)
+    cdef Py_ssize_t at
+    while walk.next():
+        at = summary_at(walk.source.value, walk.source.valuen)
+        if at:
+            out[walk.uid] = PyBytes_FromStringAndSize(<const char*>walk.source.value + 2, at - 2)
     return out
 
 

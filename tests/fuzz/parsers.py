@@ -205,6 +205,7 @@ def fuzz_rows(rng: random.Random) -> None:
         lambda: rows.up_to(iter(made), KEY, rng.randint(0, 9), rng.randint(0, 9)),
         lambda: rows.search_field(iter(made), KEY, which, name, rng.choice([b"", b"a", b"x" * 300])),
         lambda: rows.values(iter(made), KEY, which, tuple(rng.sample(NAMES, 2))),
+        lambda: rows.marks(iter(made), KEY, which),
     ):
         with contextlib.suppress(ValueError):
             call()
@@ -272,6 +273,7 @@ def fuzz_leaves(rng: random.Random) -> None:
     for call in (
         lambda table: rows.up_to(table, KEY + bytes(4), 0xFFFFFFFE, 1 << 20),
         lambda table: rows.values(table, KEY, which, NAMES[:2]),
+        lambda table: rows.marks(table, KEY, which),
         lambda table: leaves.Summaries(table, KEY, which, {}).items(),
         lambda table: [leaves.Summaries(table, KEY, which, {}).get(rng.randint(1, 300)) for _ in range(9)],
         lambda table: fetch.page(

@@ -11,7 +11,7 @@ names the new place of everything in it, and never while a part of it is damaged
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,35 +56,52 @@ def place_of(marked: bytes) -> tuple[int, int]:
     return MARK.unpack(marked)[1], span(marked)
 
 
-def share(txn: Any, t: "Tables", marked: bytes) -> None:
-    """One more reference."""
-    at = U64.pack(MARK.unpack(marked)[1])
-    row = txn.get(at, db=t.ref)
-    txn.put(at, COUNT.pack(COUNT.unpack(row)[0] + 1 if row is not None else 1), db=t.ref)
+def _counts(txn: Any, t: "Tables", idents: Iterable[int]) -> dict[bytes, int]:
+    """References beyond the first, by key, of the records that have a row."""
+    keys = sorted({U64.pack(ident) for ident in idents})
+    return {at: COUNT.unpack(count)[0] for at, count in txn.cursor(db=t.ref).getmulti(keys)}
 
 
-def release(txn: Any, t: "Tables", marked: bytes) -> None:
-    """One reference less; without any the record is dead."""
-    ident = MARK.unpack(marked)[1]
-    at = U64.pack(ident)
-    row = txn.get(at, db=t.ref)
-    more = COUNT.unpack(row)[0] if row is not None else 0
-    if more:
-        txn.put(at, COUNT.pack(more - 1), db=t.ref)
-        return
-    if row is not None:
-        txn.delete(at, db=t.ref)
-    where = locate(txn, t, ident)
-    txn.put(U64.pack(where), COUNT.pack(span(marked)), db=t.dead)
-    if where != ident:
-        txn.delete(at, db=t.moved)
+def _put_counts(txn: Any, table: Any, counts: Mapping[bytes, int]) -> None:
+    txn.cursor(db=table).putmulti([(at, COUNT.pack(count)) for at, count in sorted(counts.items())])
 
 
-def keep(txn: Any, t: "Tables", record: Record) -> None:
-    """The record is referred to, though not from the mailbox that its head names."""
-    at = U64.pack(record.id)
-    if txn.get(at, db=t.ref) is None:
-        txn.put(at, COUNT.pack(0), db=t.ref)
+def share(txn: Any, t: "Tables", marks: Sequence[bytes]) -> None:
+    """One more reference to each."""
+    idents = [MARK.unpack(marked)[1] for marked in marks]
+    counts = _counts(txn, t, idents)
+    for ident in idents:
+        at = U64.pack(ident)
+        counts[at] = counts.get(at, 0) + 1
+    _put_counts(txn, t.ref, counts)
+
+
+def release(txn: Any, t: "Tables", marks: Sequence[bytes]) -> None:
+    """One reference less to each; without any a record is dead."""
+    counts = _counts(txn, t, [MARK.unpack(marked)[1] for marked in marks])
+    changed: dict[bytes, int] = {}
+    dead: dict[bytes, int] = {}
+    for marked in marks:
+        ident = MARK.unpack(marked)[1]
+        at = U64.pack(ident)
+        if counts.get(at):
+            counts[at] = changed[at] = counts[at] - 1
+            continue
+        if counts.pop(at, None) is not None:
+            changed.pop(at, None)
+            txn.delete(at, db=t.ref)
+        where = locate(txn, t, ident)
+        dead[U64.pack(where)] = span(marked)
+        if where != ident:
+            txn.delete(at, db=t.moved)
+    _put_counts(txn, t.ref, changed)
+    _put_counts(txn, t.dead, dead)
+
+
+def keep(txn: Any, t: "Tables", idents: Sequence[int]) -> None:
+    """The records are referred to, though not from the mailboxes that their heads name."""
+    counts = _counts(txn, t, idents)
+    _put_counts(txn, t.ref, {U64.pack(ident): 0 for ident in idents if U64.pack(ident) not in counts})
 
 
 def bury(txn: Any, t: "Tables", orphans: Sequence[tuple[int, int]]) -> None:

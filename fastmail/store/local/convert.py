@@ -137,7 +137,7 @@ def _apply(txn: Any, t: Tables, key: bytes, steps: Sequence[Step]) -> int:
             txn.put(key + base_of(old[1:])[:480], old, db=t.trash)
             txn.delete(at, db=t.todo)
         else:
-            content.release(txn, t, old)
+            content.release(txn, t, [old])
             txn.put(at, b"", db=t.todo)
         moved += 1
     return moved
@@ -230,7 +230,7 @@ async def _recover_one(store: LocalStore, shard: Shard, number: int, accounts: d
 
 def _give(txn: Any, t: Tables, key: bytes, message: NewMessage, record: Record) -> None:
     if txn.get(layout.U64.pack(record.id), db=t.ref) is None:
-        content.keep(txn, t, record)
+        content.keep(txn, t, [record.id])
         here = segments.make_id(record.number, record.offset)
         if here != record.id:
             txn.put(layout.U64.pack(record.id), layout.U64.pack(here), db=t.moved)

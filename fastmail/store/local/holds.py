@@ -73,7 +73,7 @@ def deliver(txn: Any, t: Tables, item: Delivery, name: bytes, now: int) -> Appen
             content.bury(txn, t, [content.place_of(name)])
         return before
     if item.hold and content.in_segment(name):
-        content.share(txn, t, name)
+        content.share(txn, t, [name])
     placed = ops.append(txn, t, item.key, [item.message], [name], now)
     note_done(txn, t, item.number, placed)
     return placed
@@ -114,7 +114,7 @@ class Holds:
 
         def apply(txn: Any) -> None:
             if record is not None:
-                content.keep(txn, shard.tables, record)
+                content.keep(txn, shard.tables, [record.id])
             txn.put(at, b"", db=shard.tables.held)
 
         await shard.queue.submit(Operation(apply, [job]))
@@ -169,7 +169,7 @@ class Holds:
                         marked = bytes(cursor.key()[HOLDER:])
                         cursor.delete()
                         if content.in_segment(marked):
-                            content.release(txn, tables, marked)
+                            content.release(txn, tables, [marked])
                         elif marked[:1] == b"h":
                             gone.append(marked[1:])
                 return tuple(gone)

@@ -166,4 +166,4 @@ def _relink(shard: Shard) -> None:
                     found.remove(where)
                 record = sound[where]
                 txn.put(at, layout.pack_message(content.mark(record), bytes(layout.summary_of(value))), db=t.msg)
-                content.keep(txn, t, record)
+                content.keep(txn, t, [record.id])

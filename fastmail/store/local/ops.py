@@ -15,7 +15,7 @@ from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.message.identity import marked
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
-from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
+from fastmail.model.flags import MAX_KEYWORDS
 from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Mailbox, NewMessage, Stored
 from fastmail.store.local import content, layout
 from fastmail.store.local.arrivals import HEAD, NUMBER
@@ -25,7 +25,9 @@ from fastmail.telemetry import log
 
 PAIR = struct.Struct("<II")
 TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
+New = tuple[int, int, int, int, int]  # a record to be: flags, keywords, date, size, saved
 FEW = 8  # messages that one operation may leave as arrivals
+BATCH = 256  # rows that are read before they are written
 TOLD = 64  # pages that are handed back with a change
 
 
@@ -85,14 +87,19 @@ def count_in(box: Mailbox, records: Sequence[bytes]) -> None:
     box.modseq = modseq
 
 
-def _settle(txn: Any, t: Tables, box: Mailbox, numbers: Sequence[int], records: Sequence[bytes]) -> None:
+def _put_records(txn: Any, t: Tables, box: Mailbox, records: Sequence[bytes]) -> None:
+    """Records to the end of the mailbox's pages; the caller saves the box."""
     for first, packed in by_page(records).items():
         at = layout.page_key(box.key, first)
         txn.put(at, pages.extend(txn.get(at, db=t.page), packed), db=t.page)
+    count_in(box, records)
+
+
+def _settle(txn: Any, t: Tables, box: Mailbox, numbers: Sequence[int], records: Sequence[bytes]) -> None:
     for number, record in zip(numbers, records, strict=True):
         value = txn.get(NUMBER.pack(number), db=t.new)
         txn.put(layout.uid_key(box.key, TAIL.unpack_from(record)[0]), value[HEAD:], db=t.msg)
-    count_in(box, records)
+    _put_records(txn, t, box, records)
     box.settled = numbers[-1]
     save(txn, t, box)
 
@@ -156,23 +163,19 @@ def _position(names: list[bytes], word: bytes) -> int:
 # ---------------------------------------------------------------- messages
 
 
-def append_record(
-    txn: Any, t: Tables, box: Mailbox, flags: int, keywords: int, date: int, size: int, saved: int
-) -> int:
-    """One more record in the pages with the next UID and the box's MODSEQ; the caller saves the box."""
-    uid = box.uidnext
-    if uid >= layout.MAX_UID:
+def append_records(txn: Any, t: Tables, box: Mailbox, every: Sequence[New]) -> list[int]:
+    """More records in the pages with the next UIDs and the box's MODSEQ; the caller saves the box."""
+    if not every:
+        return []
+    uids = list(range(box.uidnext, box.uidnext + len(every)))
+    if uids[-1] >= layout.MAX_UID:
         raise CannotDo("the mailbox has used up its UIDs")
-    at = layout.page_key(box.key, uid)
-    page = txn.get(at, db=t.page)
-    record = pages.pack(uid, flags, box.modseq, keywords, date, size, saved)
-    txn.put(at, pages.extend(page, record), db=t.page)
-    box.uidnext = uid + 1
-    box.exists += 1
-    box.octets += size
-    box.unseen += not flags & SEEN
-    box.deleted += bool(flags & DELETED)
-    return uid
+    packed = [
+        pages.pack(uid, flags, box.modseq, keywords, date, size, saved)
+        for uid, (flags, keywords, date, size, saved) in zip(uids, every, strict=True)
+    ]
+    _put_records(txn, t, box, packed)
+    return uids
 
 
 def append(
@@ -190,15 +193,14 @@ def append(
         return _arrive(txn, t, key, messages, names, saved)
     box = load(txn, t, key)
     box.modseq += 1
-    uids = []
-    for message, name in zip(messages, names, strict=True):
-        bits = keyword_bits(txn, t, key, message.keywords)
-        uid = append_record(txn, t, box, message.flags, bits, message.date, message.size, saved)
+    bits = [keyword_bits(txn, t, key, message.keywords) for message in messages]
+    new = [(m.flags, words, m.date, m.size, saved) for m, words in zip(messages, bits, strict=True)]
+    uids = append_records(txn, t, box, new)
+    for uid, message, words, name in zip(uids, messages, bits, names, strict=True):
         at = layout.uid_key(key, uid)
         txn.put(at, layout.pack_message(name, marked(message.summary)), db=t.msg)
-        if bits and not content.in_segment(name):
+        if words and not content.in_segment(name):
             txn.put(at, b"", db=t.todo)
-        uids.append(uid)
     save(txn, t, box)
     recent = claim_recent(txn, t, key) if claim else (0, 0)
     return Appended(key, box.uidvalidity, uids, box.modseq, recent)
@@ -286,9 +288,11 @@ def store(
     return Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.modseq, before, box, told)
 
 
-def expunge(txn: Any, t: Tables, key: bytes, uids: UidSet | None, required: int, unlink: bool = True) -> Expunged:
+def expunge(
+    txn: Any, t: Tables, key: bytes, uids: UidSet | None, required: int, unlink: bool = True, moved: bool = False
+) -> Expunged:
     """Remove records; files go to the trash table and are unlinked after the commit, unless ``unlink`` is False: then
-    they are another program's, or gone."""
+    they are another program's, or gone. ``moved``: content in segments is referred to from somewhere else already."""
     box = load(txn, t, key)
     before = box.modseq
     everything = UidSet.of_ranges((1, layout.MAX_UID))
@@ -311,21 +315,26 @@ def expunge(txn: Any, t: Tables, key: bytes, uids: UidSet | None, required: int,
         box.modseq = before + 1
         save(txn, t, box)
         txn.put(key + layout.U64.pack(box.modseq), b"".join(PAIR.pack(lo, hi) for lo, hi in out.ranges()), db=t.gone)
-        for uid in gone:
-            at = layout.uid_key(key, uid)
-            value = txn.pop(at, db=t.msg)
-            if value is not None:
-                _drop_content(txn, t, key, layout.marked_of(value), unlink)
-            txn.delete(at, db=t.todo)
+        for start in range(0, len(gone), BATCH):
+            _forget_rows(txn, t, key, gone[start : start + BATCH], unlink, moved)
     return Expunged(key, out, box.modseq, before)
 
 
-def _drop_content(txn: Any, t: Tables, key: bytes, marked: bytes, unlink: bool) -> None:
-    """One message less refers to it."""
-    if content.in_segment(marked):
-        content.release(txn, t, marked)
-    elif unlink:
-        txn.put(key + base_of(marked[1:])[:480], marked, db=t.trash)
+def _forget_rows(txn: Any, t: Tables, key: bytes, uids: Sequence[int], unlink: bool, moved: bool) -> None:
+    """What ``msg`` has of these messages, and their content."""
+    keys = [layout.uid_key(key, uid) for uid in uids]
+    names = {at: layout.marked_of(value) for at, value in txn.cursor(db=t.msg).getmulti(keys)}
+    for at in keys:
+        name = names.get(at, b"")
+        if name:
+            txn.delete(at, db=t.msg)
+        if content.in_segment(name):
+            continue
+        txn.delete(at, db=t.todo)
+        if name and unlink:
+            txn.put(key + base_of(name[1:])[:480], name, db=t.trash)
+    if not moved:
+        content.release(txn, t, [name for name in names.values() if content.in_segment(name)])
 
 
 def copy(
@@ -341,29 +350,46 @@ def copy(
     old_words = keyword_names(txn, t, key)
     box = load(txn, t, target)
     box.modseq += 1
-    source, uids = [], []
+    there = [(uid, name) for uid, name in names if uid in records]
     for uid, name in names:
-        found = records.get(uid)
-        if found is None:
-            if not content.in_segment(name):
-                txn.put(target + base_of(name[1:])[:480], name, db=t.trash)
-            continue
-        words = [word for i, word in enumerate(old_words) if found[3] >> i & 1]
-        bits = keyword_bits(txn, t, target, words)
-        new = append_record(txn, t, box, found[1], bits, found[4], found[5], saved)
-        at = layout.uid_key(target, new)
-        value = txn.get(layout.uid_key(key, uid), db=t.msg)
-        summary = bytes(layout.summary_of(value)) if value is not None else b""
-        txn.put(at, layout.pack_message(name, summary), db=t.msg)
-        if content.in_segment(name):
-            content.share(txn, t, name)
-        elif bits or FileName.parse(name[1:]).flags != found[1]:
-            txn.put(at, b"", db=t.todo)
-        source.append(uid)
-        uids.append(new)
+        if uid not in records and not content.in_segment(name):
+            txn.put(target + base_of(name[1:])[:480], name, db=t.trash)
+    used = {records[uid][3] for uid, _ in there}
+    bits = {
+        mask: keyword_bits(txn, t, target, [word for i, word in enumerate(old_words) if mask >> i & 1])
+        for mask in sorted(used)
+    }
+    source = [uid for uid, _ in there]
+    new = [(flags, bits[words], date, size, saved) for _, flags, _, words, date, size, _ in map(records.pop, source)]
+    uids = append_records(txn, t, box, new)
+    for start in range(0, len(there), BATCH):
+        _copy_rows(txn, t, key, target, there[start : start + BATCH], uids[start : start + BATCH])
+    for uid, (_, name), (flags, words, *_) in zip(uids, there, new, strict=True):
+        if not content.in_segment(name) and (words or FileName.parse(name[1:]).flags != flags):
+            txn.put(layout.uid_key(target, uid), b"", db=t.todo)
+    shared = [name for _, name in there if content.in_segment(name)]
+    if move:
+        content.keep(txn, t, [content.place_of(name)[0] for name in shared])
+    else:
+        content.share(txn, t, shared)
     save(txn, t, box)
-    removed = expunge(txn, t, key, UidSet.of(source), 0) if move and source else None
+    removed = expunge(txn, t, key, UidSet.of(source), 0, moved=True) if move and source else None
     return Copied(Appended(target, box.uidvalidity, uids, box.modseq), source, removed)
+
+
+def _copy_rows(
+    txn: Any, t: Tables, key: bytes, target: bytes, there: Sequence[tuple[int, bytes]], uids: Sequence[int]
+) -> None:
+    """What ``msg`` has of messages, under their new names and UIDs."""
+    cursor = txn.cursor(db=t.msg)
+    keys = [layout.uid_key(key, uid) for uid, _ in there]
+    old = {at: layout.summary_of(value) for at, value in cursor.getmulti(keys)}
+    cursor.putmulti(
+        [
+            (layout.uid_key(target, new), layout.pack_message(name, bytes(old.get(at, b""))))
+            for new, at, (_, name) in zip(uids, keys, there, strict=True)
+        ]
+    )
 
 
 def claim_recent(txn: Any, t: Tables, key: bytes) -> tuple[int, int]:
@@ -457,8 +483,7 @@ def drop(txn: Any, t: Tables, box: Mailbox) -> None:
     """Forget a mailbox and everything in it; its directory is the caller's."""
     with suppress(ValueError):  # damaged arrivals go with it all the same
         load(txn, t, box.key)
-    for record in [layout.marked_of(value) for _, value in rows(txn, t.msg, box.key) if value[2:3] == b"s"]:
-        content.release(txn, t, record)
+    content.release(txn, t, [layout.marked_of(value) for _, value in rows(txn, t.msg, box.key) if value[2:3] == b"s"])
     txn.delete(layout.account_key(int.from_bytes(box.key[:8], "big")) + box.name.encode(), db=t.name)
     txn.delete(box.key, db=t.kw)
     _clear(txn, box.key, (t.page, t.msg, t.gone, t.todo, t.trash, t.note, t.pop))

@@ -193,7 +193,7 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
     entries.sort(key=lambda entry: entry[0])  # new ones stay in their order, behind all
     for uid, (flags, _, keywords, date, size, saved), value in entries:
         box.uidnext = uid if uid < layout.MAX_UID else max(box.uidnext, uidnext)
-        uid = ops.append_record(txn, t, box, flags, keywords, date, size, saved)
+        (uid,) = ops.append_records(txn, t, box, [(flags, keywords, date, size, saved)])
         txn.put(layout.uid_key(key, uid), value, db=t.msg)
     for at in todo:
         if txn.get(at, db=t.msg) is None:

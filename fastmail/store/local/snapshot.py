@@ -227,6 +227,13 @@ class LocalSnapshot:
             value = self._value(key, uid, self._waiting(key))
         return layout.marked_of(value) if value is not None else None
 
+    def marks(self, key: bytes, uids: UidSet) -> dict[int, bytes]:
+        """{UID: mark and name} of those that are there, in UID order."""
+        found = rows.marks(self._rows(key, uids), key, uids)
+        for uid, value in self._late(key, uids).items():
+            found.setdefault(uid, layout.marked_of(value))
+        return found
+
     def files(self, key: bytes) -> Iterator[tuple[int, bytes]]:
         """(UID, mark and name) of all messages."""
         cursor = self._txn.cursor(db=self._t.msg)

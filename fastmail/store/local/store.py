@@ -409,8 +409,8 @@ class LocalStore:
             if box is None:
                 return
             directory = folder(account, box.name)
-            marks = [snapshot.file(key, uid) for uid in itertools.islice(uids, AHEAD)]
-        paths = [path_of(directory, one) for one in marks if one is not None and not content.in_segment(one)]
+            marks = snapshot.marks(key, UidSet.of(itertools.islice(uids, AHEAD)))
+        paths = [path_of(directory, one) for one in marks.values() if not content.in_segment(one)]
         if len(paths) > 1:
             await self.help(files.touch_batch, paths)
 
@@ -623,15 +623,12 @@ class LocalStore:
             source_box, target_box = snapshot.mailbox(key), snapshot.mailbox(target)
             if source_box is None or target_box is None:
                 raise NoSuchMailbox("mailbox is gone")
-            present = [r[0] for page in snapshot.pages(key, uids) for r in page_format.records(page) if r[0] in uids]
-            marked = [(uid, snapshot.file(key, uid)) for uid in present]
+            marked = snapshot.marks(key, uids)
         source_dir = folder(account, source_box.name)
         root = os.fsencode(folder(account, target_box.name))
         jobs: list[FileJob] = []
         names: list[tuple[int, bytes]] = []
-        for uid, old in marked:
-            if old is None:
-                continue
+        for uid, old in marked.items():
             if content.in_segment(old):
                 names.append((uid, old))
                 continue

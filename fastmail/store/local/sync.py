@@ -301,7 +301,7 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
             box.uidnext = item.uid
         elif item.uid == 0:
             box.uidnext = max(box.uidnext, floor)
-        uid = ops.append_record(txn, t, box, item.flags, item.keywords, item.date, item.size, item.saved)
+        (uid,) = ops.append_records(txn, t, box, [(item.flags, item.keywords, item.date, item.size, item.saved)])
         if number:
             holds.note_done(txn, t, number, Appended(key, box.uidvalidity, [uid]))
         at = layout.uid_key(key, uid)

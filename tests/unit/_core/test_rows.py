@@ -52,3 +52,11 @@ def test_damaged_rows_are_unsure() -> None:
         hits, unsure = rows.search_field([(KEY + b"\0\0\0\1", value[:cut])], KEY, UidSet.of([1]), b"subject", b"hello")
         assert not hits or cut > 40
         assert [uid for uid, _ in unsure] in ([1], [])
+
+
+def test_marks_are_what_stands_before_the_summary() -> None:
+    damaged, last = (KEY + b"\0\0\0\x08", b"\3\0n"), (KEY + b"\0\0\0\x09", b"\5\0cname")
+    pairs = [*kept(), damaged, last]
+    expected = {uid: b"nab" for uid in range(1, 8)} | {9: b"cname"}
+    assert list(rows.marks(iter(pairs), KEY, UidSet.of_ranges((1, 20))).items()) == list(expected.items())
+    assert rows.marks(iter(pairs), KEY, UidSet.of([4, 9])) == {4: b"nab", 9: b"cname"}
