@@ -56,6 +56,7 @@ class Shard:
             assert sorted(uid for uid, _ in summaries.items()) == uids
             assert all(summaries.get(uid) == one for uid, one in summaries.items())
             assert [uid for uid, _ in snapshot.files(self.key)] == uids
+            assert list(snapshot.marks(self.key, UidSet.of_ranges((1, 9999))).items()) == list(snapshot.files(self.key))
             return uids, box.exists, box.unseen, box.uidnext, box.modseq
 
 

@@ -1,0 +1,60 @@
+"""References to records in segments, many at once and several to the same, against plain counting."""
+
+import tempfile
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastmail.durable.env import Environment
+from fastmail.durable.segments import SegmentReader
+from fastmail.store.local import content, layout
+from fastmail.store.local.arrivals import Arrivals
+from fastmail.store.local.layout import TABLES, Tables
+
+IDENTS = st.lists(st.integers(0, 4), min_size=1, max_size=8)
+STEPS = st.lists(st.tuples(st.sampled_from(["share", "release", "keep", "move"]), IDENTS), max_size=12)
+
+
+def marked(ident: int) -> bytes:
+    return content.MARK.pack(b"s", 1000 + ident * 64, 24, 40)
+
+
+@settings(deadline=None, max_examples=150)
+@given(STEPS)
+def test_a_record_is_dead_with_its_last_reference(steps: list[tuple[str, list[int]]]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        env = Environment(directory, TABLES, layout.LAYOUT, 1 << 24)
+        t = Tables(**env.db, arrivals=Arrivals(env.db["new"]), reader=SegmentReader(directory))
+        live = Counter(range(5))
+        moved: set[int] = set()
+        with env.write() as txn:
+            for what, wanted in steps:
+                idents = [ident for ident in wanted if live[ident]]
+                if what == "share":
+                    content.share(txn, t, [marked(ident) for ident in idents])
+                    live.update(idents)
+                elif what == "release":
+                    some = list((Counter(idents) & live).elements())
+                    content.release(txn, t, [marked(ident) for ident in some])
+                    live.subtract(some)
+                elif what == "keep":
+                    content.keep(txn, t, [content.place_of(marked(ident))[0] for ident in idents])
+                else:
+                    for ident in set(idents) - moved:
+                        at = content.place_of(marked(ident))[0]
+                        txn.put(layout.U64.pack(at), layout.U64.pack(at + (1 << 20)), db=t.moved)
+                        moved.add(ident)
+                for ident in range(5):
+                    at = content.place_of(marked(ident))[0]
+                    row = txn.get(layout.U64.pack(at), db=t.ref)
+                    where = at + (1 << 20) if ident in moved else at
+                    dead = txn.get(layout.U64.pack(where), db=t.dead)
+                    assert (dead is not None) == (live[ident] == 0)
+                    assert dead is None or content.COUNT.unpack(dead)[0] == 64
+                    assert (content.COUNT.unpack(row)[0] if row is not None else 0) == max(0, live[ident] - 1)
+                    assert row is None or live[ident]
+                    assert (txn.get(layout.U64.pack(at), db=t.moved) is not None) == (
+                        ident in moved and live[ident] > 0
+                    )
+        env.close()
