@@ -3,9 +3,9 @@ looks by inotify.
 
 Promise: a change of another program is an ordinary commit within a second where a session looks, and before the
 answer to SELECT or STATUS elsewhere. A mailbox whose directories did not change costs two stat calls; one that only
-got mail costs a listing of new/, whoever delivered; what this process renames or removes itself costs nothing while a
-session looks. Anything else is found by comparing cur/ with the index. Without inotify (limits) the checks at commands
-remain.
+got mail costs a listing of new/, whoever delivered; what this process renames or removes itself costs nothing where a
+session looks, or LEAST messages are. Anything else is found by comparing cur/ with the index. Without inotify (limits)
+the checks at commands remain.
 """
 
 import asyncio
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SETTLE = 0.2
 LARGE = 2000  # messages from which on a state is written down at the end
+LEAST = 200  # messages from which on own changes are told from others' where no session looks
 MOST_NEWS = 100
 SEEN = struct.Struct("<QQI")
 Taken = tuple[int, frozenset[bytes]]  # generation, names of others in new/
@@ -61,6 +62,7 @@ class Follower:
         self._inotify: files.Inotify | None = None
         self._watches: dict[int, tuple[bytes, bool]] = {}
         self._watched: dict[bytes, tuple[Account, list[int]]] = {}
+        self._passing: dict[bytes, asyncio.TimerHandle | None] = {}  # watched because of own changes only, until when
         self._stirred: set[bytes] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -77,6 +79,10 @@ class Follower:
             self._store.loop.remove_reader(self._inotify.fd)
             self._inotify.close()
             self._inotify = None
+        for timer in self._passing.values():
+            if timer is not None:
+                timer.cancel()
+        self._passing.clear()
         self._watched.clear()
         self._held.clear()
         for task in self._tasks:
@@ -304,14 +310,41 @@ class Follower:
 
     # ---------------------------------------------------------------- what this process does itself
 
-    def begin_own(self, key: bytes, directory: str) -> None:
+    def begin_own(self, account: Account, key: bytes, directory: str) -> None:
         """Housekeeping begins to rename and remove files of a mailbox; what its events say is looked at behind it, all
-        at once."""
+        at once. Where nobody looks and a comparison would cost more, it is watched meanwhile."""
         seen = self._seen.get(key)
-        if key in self._watched and seen is not None and seen.state == sync.directory_state(directory):
+        if seen is None:
+            return
+        if key not in self._watched and self._is_large(account, key):
+            self.watch(account, key)
+            if key in self._watched:
+                self._passing[key] = None
+        if key in self._watched and seen.state == sync.directory_state(directory):
             if not self._held and self._inotify is not None:
                 self._store.loop.remove_reader(self._inotify.fd)
             self._held[key] = []
+        elif key in self._passing:
+            self._pass(key)
+
+    def _is_large(self, account: Account, key: bytes) -> bool:
+        with self._store.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+        return box is not None and box.exists >= LEAST
+
+    def _pass(self, key: bytes) -> None:
+        """Nobody looks at the mailbox any more, once a change of this moment would show in its directories' times."""
+        timer = self._passing.get(key)
+        if timer is not None:
+            timer.cancel()
+        self._passing[key] = self._store.loop.call_later(2 * sync.TICK, self._passed, key)
+
+    def _passed(self, key: bytes) -> None:
+        if key in self._held:
+            return  # housekeeping goes on, and comes back here
+        self._events()
+        self._passing.pop(key, None)
+        self.unwatch(key)
 
     def end_own(self, key: bytes, directory: str, touched: set[bytes]) -> None:
         """It is done: the names that it touched are no news. While a session looks, events tell of everything else, so
@@ -323,6 +356,8 @@ class Follower:
         if not self._held and self._inotify is not None:
             self._store.loop.add_reader(self._inotify.fd, self._events)
         seen, times = self._seen.get(key), sync.directory_times(directory)
+        if key in self._passing:
+            self._pass(key)
         if seen is None or times is None:
             return
         if set(held) <= touched and key not in self._stirred:
@@ -337,6 +372,12 @@ class Follower:
         """A session looks at the mailbox."""
         if self._inotify is None:
             return
+        if key in self._passing:
+            timer = self._passing.pop(key)
+            if timer is not None:
+                timer.cancel()
+            if key in self._watched:
+                return
         try:
             root = os.fsencode(self._store.path(account, key))
             if not os.path.isdir(root + b"/cur"):
@@ -351,6 +392,10 @@ class Follower:
             log.event("store.inotify", "warning", error=error, then="changes by other programs show at commands")
 
     def unwatch(self, key: bytes) -> None:
+        """None does any more; while housekeeping works there, events are still of use."""
+        if key in self._held and key in self._watched:
+            self._passing[key] = None
+            return
         entry = self._watched.pop(key, None)
         if entry is None or self._inotify is None:
             return
@@ -363,18 +408,19 @@ class Follower:
         for number, mask, name in self._inotify.read():
             if mask & files.IN_Q_OVERFLOW:
                 for key in self._watched:
+                    self._unsee(key, False)
                     self._stir(key)
                 continue
             entry = self._watches.get(number)
             if entry is None or mask & files.IN_IGNORED:
                 continue
             key, is_new = entry
-            if key in self._held:
-                self._held[key].append(name)
-                continue
             arrived = mask & (files.IN_MOVED_TO | files.IN_CREATE)
             if is_new and arrived and self._store.maker.under_way(name):
                 continue  # our own delivery; its commit tells the sessions
+            if key in self._held:
+                self._held[key].append(name)
+                continue
             self._unsee(key, is_new)
             self._stir(key)
 
@@ -385,7 +431,7 @@ class Follower:
             self._seen[key] = Seen((0, seen.state[1]), seen.generation, seen.news)
 
     def _stir(self, key: bytes) -> None:
-        if key in self._stirred:
+        if key in self._stirred or key in self._passing:
             return
         self._stirred.add(key)
         self._store.loop.call_later(SETTLE, self._settle, key)

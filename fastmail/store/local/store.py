@@ -722,7 +722,7 @@ class LocalStore:
     async def _tidy_names(self, account: Account, key: bytes) -> bool:
         shard = self.shard(account.id)
         directory = self.path(account, key)
-        self.follower.begin_own(key, directory)
+        self.follower.begin_own(account, key, directory)
         touched: set[bytes] = set()
         try:
             done = await self.help(housekeeping.tidy, shard.env.read, shard.tables, key, directory)
