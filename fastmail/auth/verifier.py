@@ -154,23 +154,34 @@ class Verifier:
             count("auth.failed")
             return None
         count("auth.ok")
-        self._remembered[(address, digest)] = (record.password, time.monotonic() + REMEMBER)
-        if len(self._remembered) > MAX_REMEMBERED:
-            self._remembered.popitem(last=False)
+        self._remember((address, digest), record.password)
         if self._upgrade and not (schemes.is_strong(record.password) and record.scram):
-            self._improve(record, password)
+            self._improve(record, password, digest)
         return record
 
-    def _improve(self, record: AccountRecord, password: bytes) -> None:
+    def _remember(self, entry: tuple[str, bytes], stored: str) -> None:
+        """This password was found to be the one of what is stored for the account."""
+        self._remembered[entry] = (stored, time.monotonic() + REMEMBER)
+        if len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+
+    def _improve(self, record: AccountRecord, password: bytes, digest: bytes) -> None:
         """Keep the password as a new one is kept: argon2id, with keys for SCRAM. At leisure, one now and then, so that
         the logins of many imported accounts cost what they cost."""
         now = time.monotonic()
         if now - self._upgraded < UPGRADE_EVERY or self._waiting:
             return
         self._upgraded = now
-        asyncio.get_running_loop().run_in_executor(self._threads, self._rehash, record, password)
 
-    def _rehash(self, record: AccountRecord, password: bytes) -> None:
+        def kept(work: "asyncio.Future[str]") -> None:
+            if not work.cancelled() and work.exception() is None and work.result():
+                self._remember((record.address, digest), work.result())
+
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(self._threads, self._rehash, record, password).add_done_callback(kept)
+
+    def _rehash(self, record: AccountRecord, password: bytes) -> str:
+        """What is stored now; empty when nothing changed."""
         try:
             text = password.decode("utf-8")
             strong = schemes.is_strong(record.password)
@@ -178,8 +189,10 @@ class Verifier:
             if self._directory.upgrade_password(record, kept, schemes.scram(text)):
                 count("auth.upgraded")
                 log.event("password.upgraded", account=record.address)
+                return kept
         except (UnicodeDecodeError, MailError) as error:
             log.event("password.upgrade", "warning", account=record.address, error=repr(error))
+        return ""
 
 
 def _work(stored: str, password: bytes) -> bool:

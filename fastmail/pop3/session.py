@@ -327,8 +327,11 @@ class Pop3Session:
             if number:
                 self._ok(f"{number} {self._uidl(self._uid(number))}")
             return
-        gone = self._deleted
-        lines = [f"{n} {self._uidl(uid)}" for n, uid in enumerate(self._uids, 1) if n not in gone]
+        gone, validity = self._deleted, f"{self._validity:08x}"
+        if self._uidls:
+            lines = [f"{n} {self._uidl(uid)}" for n, uid in enumerate(self._uids, 1) if n not in gone]
+        else:
+            lines = [f"{n} {uid:08x}{validity}" for n, uid in enumerate(self._uids, 1) if n not in gone]
         self._multi("unique ids", lines)
 
     def do_retr(self, rest: bytes) -> None:
@@ -419,4 +422,4 @@ class Pop3Session:
             self._conn.close()
 
     def _multi(self, title: str, lines: list[str]) -> None:
-        self._conn.write(("+OK " + title + "\r\n" + "".join(x + "\r\n" for x in lines) + ".\r\n").encode())
+        self._conn.write("\r\n".join([f"+OK {title}", *lines, ".\r\n"]).encode())

@@ -14,6 +14,7 @@ from fastmail.auth import sasl, schemes
 from fastmail.auth.verifier import QUEUE, Verifier
 from fastmail.directory.interface import AccountRecord
 from fastmail.model.errors import TemporaryError
+from fastmail.telemetry import counters
 from tests.support.sessions import USER, FakeDirectory
 
 PASSWORD = "päss"
@@ -181,7 +182,11 @@ def test_a_login_gives_an_imported_password_a_better_form(stored: str) -> None:
                 break
         kept = directory.accounts[USER]
         assert kept.password.startswith("{ARGON2ID}") and "{SCRAM-SHA-256}" in kept.scram
-        assert await verifier.check(USER, b"secret") and await verifier.check(USER, b"wrong") is None
+        await asyncio.sleep(0.05)
+        before = counters.snapshot().get("auth.remembered", 0)
+        assert await verifier.check(USER, b"secret")  # known to be right, however it is kept now
+        assert counters.snapshot()["auth.remembered"] == before + 1
+        assert await verifier.check(USER, b"wrong") is None
         # one that was changed meanwhile stays
         assert not directory.upgrade_password(replace(kept, password=stored), "{PLAIN}other", "")
         verifier.close()
