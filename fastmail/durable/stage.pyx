@@ -537,7 +537,9 @@ cdef void* serve(void* argument) noexcept nogil:
             tasks = tasks.next
             one.next = s.finished
             s.finished = one
+        pthread_mutex_unlock(&s.mutex)
         pthread_cond_signal(&s.done)
+        pthread_mutex_lock(&s.mutex)
     pthread_mutex_unlock(&s.mutex)
     return NULL
 
@@ -565,6 +567,7 @@ cdef class FileStage:
         cdef bytes a, b, c
         cdef Task* task = <Task*>calloc(1, sizeof(Task))
         cdef Shared* s = self.shared
+        cdef bint wanted
         if task == NULL:
             raise MemoryError()
         task.file = <File*>calloc(n if n else 1, sizeof(File))
@@ -607,9 +610,10 @@ cdef class FileStage:
             s.active += 1
             if not s.started:
                 s.started = fm_spawn(&s.thread, serve, s) == 0
-            if task.early or not s.gathering or s.waiting >= <int>s.goal:
-                pthread_cond_signal(&s.work)
+            wanted = task.early or not s.gathering or s.waiting >= <int>s.goal
             pthread_mutex_unlock(&s.mutex)
+            if wanted:
+                pthread_cond_signal(&s.work)  # behind the mutex, or the thread would wake only to wait for it
 
     cdef list release(self, Task* task):
         cdef Py_ssize_t i, k
@@ -635,8 +639,8 @@ cdef class FileStage:
         with nogil:
             pthread_mutex_lock(&s.mutex)
             s.pings += 1
-            pthread_cond_signal(&s.done)
             pthread_mutex_unlock(&s.mutex)
+            pthread_cond_signal(&s.done)
 
     def wait(self):
         """Wait for a finished task or a ping: a list of (token, errnos), oldest first."""
