@@ -57,6 +57,6 @@ def test_damaged_rows_are_unsure() -> None:
 def test_marks_are_what_stands_before_the_summary() -> None:
     damaged, last = (KEY + b"\0\0\0\x08", b"\3\0n"), (KEY + b"\0\0\0\x09", b"\5\0cname")
     pairs = [*kept(), damaged, last]
-    expected = {uid: b"nab" for uid in range(1, 8)} | {9: b"cname"}
+    expected = dict.fromkeys(range(1, 8), b"nab") | {9: b"cname"}
     assert list(rows.marks(iter(pairs), KEY, UidSet.of_ranges((1, 20))).items()) == list(expected.items())
     assert rows.marks(iter(pairs), KEY, UidSet.of([4, 9])) == {4: b"nab", 9: b"cname"}

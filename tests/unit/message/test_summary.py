@@ -1,6 +1,7 @@
 """The summary that is made of a message at delivery."""
 
 import pytest
+
 from fastmail._core import mime
 from fastmail.message import submitted, summary
 
