@@ -156,7 +156,7 @@ class Verifier:
         count("auth.ok")
         self._remember((address, digest), record.password)
         if self._upgrade and not (schemes.is_strong(record.password) and record.scram):
-            self._improve(record, password, digest)
+            self._improve(record, password, (address, digest))
         return record
 
     def _remember(self, entry: tuple[str, bytes], stored: str) -> None:
@@ -165,7 +165,7 @@ class Verifier:
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 
-    def _improve(self, record: AccountRecord, password: bytes, digest: bytes) -> None:
+    def _improve(self, record: AccountRecord, password: bytes, entry: tuple[str, bytes]) -> None:
         """Keep the password as a new one is kept: argon2id, with keys for SCRAM. At leisure, one now and then, so that
         the logins of many imported accounts cost what they cost."""
         now = time.monotonic()
@@ -175,7 +175,7 @@ class Verifier:
 
         def kept(work: "asyncio.Future[str]") -> None:
             if not work.cancelled() and work.exception() is None and work.result():
-                self._remember((record.address, digest), work.result())
+                self._remember(entry, work.result())
 
         loop = asyncio.get_running_loop()
         loop.run_in_executor(self._threads, self._rehash, record, password).add_done_callback(kept)

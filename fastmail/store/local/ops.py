@@ -7,14 +7,14 @@ every operation that changes something.
 
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.message.identity import marked
-from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
+from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, StorageFailed, TooMuch
 from fastmail.model.flags import MAX_KEYWORDS
 from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Mailbox, NewMessage, Stored
 from fastmail.store.local import content, layout
@@ -29,6 +29,11 @@ New = tuple[int, int, int, int, int]  # a record to be: flags, keywords, date, s
 FEW = 8  # messages that one operation may leave as arrivals
 BATCH = 256  # rows that are read before they are written
 TOLD = 64  # pages that are handed back with a change
+
+
+class SourceMoved(StorageFailed):
+    """Content was renamed, removed or kept in another way between looking and copying: by housekeeping, a conversion,
+    or another program."""
 
 
 def load(txn: Any, t: Tables, key: bytes) -> Mailbox:
@@ -289,10 +294,16 @@ def store(
 
 
 def expunge(
-    txn: Any, t: Tables, key: bytes, uids: UidSet | None, required: int, unlink: bool = True, moved: bool = False
+    txn: Any,
+    t: Tables,
+    key: bytes,
+    uids: UidSet | None,
+    required: int,
+    unlink: bool = True,
+    moved: Collection[bytes] = (),
 ) -> Expunged:
     """Remove records; files go to the trash table and are unlinked after the commit, unless ``unlink`` is False: then
-    they are another program's, or gone. ``moved``: content in segments is referred to from somewhere else already."""
+    they are another program's, or gone. ``moved``: content in segments that another mailbox refers to instead."""
     box = load(txn, t, key)
     before = box.modseq
     everything = UidSet.of_ranges((1, layout.MAX_UID))
@@ -320,28 +331,28 @@ def expunge(
     return Expunged(key, out, box.modseq, before)
 
 
-def _forget_rows(txn: Any, t: Tables, key: bytes, uids: Sequence[int], unlink: bool, moved: bool) -> None:
+def _forget_rows(txn: Any, t: Tables, key: bytes, uids: Sequence[int], unlink: bool, moved: Collection[bytes]) -> None:
     """What ``msg`` has of these messages, and their content."""
     keys = [layout.uid_key(key, uid) for uid in uids]
     names = {at: layout.marked_of(value) for at, value in txn.cursor(db=t.msg).getmulti(keys)}
     for at in keys:
         name = names.get(at, b"")
-        if name:
+        if at in names:
             txn.delete(at, db=t.msg)
         if content.in_segment(name):
             continue
         txn.delete(at, db=t.todo)
         if name and unlink:
             txn.put(key + base_of(name[1:])[:480], name, db=t.trash)
-    if not moved:
-        content.release(txn, t, [name for name in names.values() if content.in_segment(name)])
+    content.release(txn, t, [name for name in names.values() if content.in_segment(name) and name not in moved])
 
 
 def copy(
     txn: Any, t: Tables, key: bytes, target: bytes, names: Sequence[tuple[int, bytes]], saved: int, move: bool
 ) -> Copied:
     """COPY or MOVE of UIDs whose files are already linked in the target as ``names``; those gone meanwhile are
-    left out, and their links left to the sweeper."""
+    left out, and their links left to the sweeper. SourceMoved when a record in a segment is not the message's any
+    more."""
     load(txn, t, key)
     records: dict[int, tuple[int, int, int, int, int, int, int]] = {}
     wanted = UidSet.of(uid for uid, _ in names)
@@ -373,7 +384,7 @@ def copy(
     else:
         content.share(txn, t, shared)
     save(txn, t, box)
-    removed = expunge(txn, t, key, UidSet.of(source), 0, moved=True) if move and source else None
+    removed = expunge(txn, t, key, UidSet.of(source), 0, moved=set(shared)) if move and source else None
     return Copied(Appended(target, box.uidvalidity, uids, box.modseq), source, removed)
 
 
@@ -383,13 +394,15 @@ def _copy_rows(
     """What ``msg`` has of messages, under their new names and UIDs."""
     cursor = txn.cursor(db=t.msg)
     keys = [layout.uid_key(key, uid) for uid, _ in there]
-    old = {at: layout.summary_of(value) for at, value in cursor.getmulti(keys)}
-    cursor.putmulti(
-        [
-            (layout.uid_key(target, new), layout.pack_message(name, bytes(old.get(at, b""))))
-            for new, at, (_, name) in zip(uids, keys, there, strict=True)
-        ]
-    )
+    old = dict(cursor.getmulti(keys))
+    rows = []
+    for new, at, (_, name) in zip(uids, keys, there, strict=True):
+        value = old.get(at)
+        if content.in_segment(name) and (value is None or layout.marked_of(value) != name):
+            raise SourceMoved("the content was moved")
+        summary = layout.summary_of(value) if value is not None else b""
+        rows.append((layout.uid_key(target, new), layout.pack_message(name, bytes(summary))))
+    cursor.putmulti(rows)
 
 
 def claim_recent(txn: Any, t: Tables, key: bytes) -> tuple[int, int]:

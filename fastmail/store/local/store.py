@@ -59,10 +59,6 @@ TIDY_PATIENCE = 2.0  # s that other mailboxes wait for the lock of one
 Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
 
 
-class SourceMoved(StorageFailed):
-    """A file was renamed or removed between looking and linking: housekeeping, or another program."""
-
-
 class LocalStore:
     """See the module; one instance in each worker, all over the same directories."""
 
@@ -592,7 +588,9 @@ class LocalStore:
         for attempt in range(COPY_TRIES):
             try:
                 return await self._copy_once(account, key, uids, target, move)
-            except SourceMoved:  # by housekeeping, which will commit the new names, or by another program
+            except (
+                ops.SourceMoved
+            ):  # by housekeeping, which will commit the new names, a conversion, or another program
                 await asyncio.sleep(0.025)
                 if attempt % 8 == 0:
                     await self.follower.sync(account, key, force=True)
@@ -648,8 +646,8 @@ class LocalStore:
                 account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move), jobs
             )
         except StorageFailed as error:
-            if any(not os.path.exists(job.source) for job in jobs):
-                raise SourceMoved(str(error)) from error
+            if not isinstance(error, ops.SourceMoved) and any(not os.path.exists(job.source) for job in jobs):
+                raise ops.SourceMoved(str(error)) from error
             raise
         finally:
             self.touch(account, target)

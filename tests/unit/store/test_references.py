@@ -2,15 +2,19 @@
 
 import tempfile
 from collections import Counter
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastmail.durable.env import Environment
 from fastmail.durable.segments import SegmentReader
-from fastmail.store.local import content, layout
+from fastmail.store.interface import NewMessage
+from fastmail.store.local import content, layout, ops
 from fastmail.store.local.arrivals import Arrivals
 from fastmail.store.local.layout import TABLES, Tables
+from tests.unit.store.test_arrivals import Shard
 
 IDENTS = st.lists(st.integers(0, 4), min_size=1, max_size=8)
 STEPS = st.lists(st.tuples(st.sampled_from(["share", "release", "keep", "move"]), IDENTS), max_size=12)
@@ -58,3 +62,24 @@ def test_a_record_is_dead_with_its_last_reference(steps: list[tuple[str, list[in
                         ident in moved and live[ident] > 0
                     )
         env.close()
+
+
+@pytest.mark.parametrize("move", [False, True])
+def test_what_is_copied_is_what_the_message_has_now(tmp_path: Path, move: bool) -> None:
+    """A conversion may have come between looking and copying: then the old record is dead already."""
+    shard = Shard(tmp_path, True)
+    message = NewMessage([b"x"], b"summary", 10, 1, 0)
+    shard.do(lambda txn, t: ops.append(txn, t, shard.key, [message] * 2, [marked(0), marked(1)], 5))
+    target = shard.do(lambda txn, t: ops.create(txn, t, 1, "Two", 0).key)
+    assert isinstance(target, bytes)
+    with pytest.raises(ops.SourceMoved):
+        shard.do(lambda txn, t: ops.copy(txn, t, shard.key, target, [(1, marked(0)), (2, marked(2))], 5, move))
+    shard.do(lambda txn, t: ops.copy(txn, t, shard.key, target, [(1, marked(0)), (2, marked(1))], 5, move))
+    with shard.env.read() as txn:
+        assert txn.stat(shard.tables.dead)["entries"] == 0
+        counts = [content.COUNT.unpack(count)[0] for _, count in txn.cursor(db=shard.tables.ref).iternext()]
+        assert counts == ([0, 0] if move else [1, 1])
+    shard.do(lambda txn, t: ops.expunge(txn, t, target, None, 0))
+    with shard.env.read() as txn:
+        assert txn.stat(shard.tables.dead)["entries"] == (2 if move else 0)
+    shard.env.close()
