@@ -162,9 +162,9 @@ async def find(session: "ImapSession", name: str, needs: str = "") -> Place:
     return check(place, needs)
 
 
-def glance(session: "ImapSession", name: str) -> tuple[Place, Mailbox] | None:
+def glance(session: "ImapSession", name: str) -> tuple[Place, Mailbox, Mailbox | None] | None:
     """The same with the mailbox's row, where it is there, may be read and needs no look at what other programs did;
-    else None."""
+    else None. Behind them the row of the selected mailbox at that moment, when it is of the same account."""
     owner, inner = split(session, name)
     store = session.service.store
     key = store.find(owner, inner)
@@ -173,9 +173,12 @@ def glance(session: "ImapSession", name: str) -> tuple[Place, Mailbox] | None:
     with store.snapshot(owner) as snapshot:
         box = snapshot.mailbox(key)
         letters = held(session, snapshot, owner, key)
+        own, selected = None, session.selected
+        if selected is not None and selected.account == owner:
+            own = box if selected.key == key else snapshot.mailbox(selected.key)
     if box is None or "r" not in letters or not store.settled(owner, box):
         return None
-    return Place(owner, inner, name, letters, key), box
+    return Place(owner, inner, name, letters, key), box, own
 
 
 def check(place: Place, needs: str = "", some: str = "") -> Place:

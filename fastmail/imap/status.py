@@ -62,8 +62,9 @@ def status(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
     found = places.glance(session, name)
     if found is None:
         return _status(session, tag, name, items)
-    session.conn.write(line(session, *found, items))
-    work: Work = session.finish(tag, COMPLETED)
+    place, box, own = found
+    session.conn.write(line(session, place, box, items))
+    work: Work = session.finish(tag, COMPLETED, box=own)
     return work
 
 

@@ -12,6 +12,7 @@ from fastmail.model.errors import CannotDo
 INBOX = "INBOX"
 MAX_OCTETS = 240
 _ENCODED = re.compile(r"&([^-]*)-")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SPECIAL = re.compile(r"[^\x20-\x25\x27-\x7e]+|&")
 
 
@@ -24,6 +25,8 @@ def decode_utf7(name: bytes) -> str:
             return name.decode("utf-8")
         except UnicodeDecodeError:
             raise CannotDo("mailbox name is neither modified UTF-7 nor UTF-8") from None
+    if "&" not in text:
+        return text
     if text.count("&") != len(_ENCODED.findall(text)):
         raise CannotDo("mailbox name has & without -")
 
@@ -66,7 +69,7 @@ def canonical(name: str, separator: str, dotted: bool = False) -> str:
     for level in levels:
         if not level:
             raise CannotDo("mailbox name has an empty level")
-        if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in level):
+        if _CONTROL.search(level):
             raise CannotDo("mailbox name has a control character")
         if "/" in level or ("." in level and not dotted):
             raise CannotDo("character not allowed in mailbox name: " + ("/" if "/" in level else "."))
