@@ -67,7 +67,7 @@ cdef extern from *:
     /* All of v, at an offset or (at < 0) where the file stands; v is used up. 0 or an errno. */
     static int fm_write_all(int fd, struct iovec *v, int n, long long at) {
         while (n) {
-            ssize_t done = at < 0 ? writev(fd, v, n) : pwritev(fd, v, n, at);
+            ssize_t done = at < 0 ? write(fd, v->iov_base, v->iov_len) : pwritev(fd, v, n, at);
             if (done < 0) {
                 if (errno == EINTR) continue;
                 return errno;

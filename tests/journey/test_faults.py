@@ -15,6 +15,7 @@ from tests.support.server import Server
         ("fdatasync", "EIO", "maildir"),
         ("fsync", "EIO", "maildir"),
         ("pwrite64", "ENOSPC", "segments"),
+        ("pwritev", "ENOSPC", "segments"),
         ("openat", "ENOSPC", "maildir"),
     ],
 )
