@@ -139,6 +139,7 @@ cdef enum:
     SEGMENTS = 16        # files with pieces of a round that are remembered
     RUN = 32             # pieces that are written in one call
     GAP = 8              # octets between two pieces that may be written with them, as zeros
+    LARGE = 16384        # octets from which on a piece is written by itself, while a round gathers
     MOST = 64            # tasks that may wait behind a round; it takes what is beyond
 
 cdef struct File:
@@ -150,6 +151,8 @@ cdef struct File:
     int64_t mtime            # of a piece: its offset
     bint piece               # fd was given, and stays open
     bint named               # it has its name
+    bint written             # a piece that is
+    int64_t size             # octets to be written
     int fd
     int error
 
@@ -157,7 +160,7 @@ cdef struct Task:
     Task* next
     uint64_t number
     bint written             # its temporary files are, not yet synced
-    bint early               # it makes files: worth writing while a round gathers
+    bint early               # it makes files, or is large: worth writing while a round gathers
     Py_ssize_t files
     File* file
 
@@ -200,15 +203,12 @@ cdef struct Shared:
     pthread_t thread
 
 
-cdef int64_t iovecs(File* f, iovec* v) noexcept nogil:
-    """What is to be written, as the kernel takes it; how many octets."""
+cdef void iovecs(File* f, iovec* v) noexcept nogil:
+    """What is to be written, as the kernel takes it."""
     cdef Py_ssize_t i
-    cdef int64_t size = 0
     for i in range(f.chunks):
         v[i].iov_base = f.chunk[i].buf
         v[i].iov_len = f.chunk[i].len
-        size += f.chunk[i].len
-    return size
 
 
 cdef void write_file(File* f) noexcept nogil:
@@ -226,6 +226,14 @@ cdef void write_file(File* f) noexcept nogil:
         fm_start_writing(f.fd)
 
 
+cdef void write_large(File* f) noexcept nogil:
+    """Write a piece by itself."""
+    cdef iovec all_of_it[CHUNKS]
+    iovecs(f, all_of_it)
+    f.error = fm_write_all(f.fd, all_of_it, <int>f.chunks, f.mtime)
+    f.written = True
+
+
 cdef void write_run(Run* r) noexcept nogil:
     """Pieces that lie one behind the other, in one call."""
     cdef int error = fm_write_all(r.file[0].fd, r.vector, r.vectors, r.file[0].mtime) if r.files else 0
@@ -236,7 +244,7 @@ cdef void write_run(Run* r) noexcept nogil:
 
 
 cdef void write_pieces(Task* task) noexcept nogil:
-    """Every piece of a round. Between two may lie a few octets that are nobody's."""
+    """The pieces of a round. Between two may lie a few octets that are nobody's."""
     cdef Run run
     cdef Py_ssize_t i
     cdef int64_t gap
@@ -247,7 +255,7 @@ cdef void write_pieces(Task* task) noexcept nogil:
     while task != NULL:
         for i in range(task.files):
             f = &task.file[i]
-            if not f.piece:
+            if not f.piece or f.written:
                 continue
             gap = f.mtime - run.end
             if run.files and (f.fd != run.file[0].fd or gap < 0 or gap >= GAP or run.files == RUN):
@@ -256,7 +264,8 @@ cdef void write_pieces(Task* task) noexcept nogil:
                 run.vector[run.vectors].iov_base = run.nothing
                 run.vector[run.vectors].iov_len = gap
                 run.vectors += 1
-            run.end = f.mtime + iovecs(f, &run.vector[run.vectors])
+            iovecs(f, &run.vector[run.vectors])
+            run.end = f.mtime + f.size
             run.vectors += <int>f.chunks
             run.file[run.files] = f
             run.files += 1
@@ -444,11 +453,15 @@ cdef void settle(Task* task) noexcept nogil:
 
 
 cdef void write_files(Task* task) noexcept nogil:
-    """The temporary files of a task."""
+    """The temporary files of a task, and its large pieces."""
     cdef Py_ssize_t i
+    cdef File* f
     for i in range(task.files):
-        if task.file[i].chunks >= 0 and not task.file[i].piece:
-            write_file(&task.file[i])
+        f = &task.file[i]
+        if f.piece and f.size >= LARGE:
+            write_large(f)
+        elif f.chunks >= 0 and not f.piece:
+            write_file(f)
     task.written = True
 
 
@@ -584,7 +597,6 @@ cdef class FileStage:
                 task.file[i].fd = fd
                 task.file[i].piece = fd >= 0
                 task.file[i].mtime = mtime
-                task.early |= fd < 0 and chunks is not None
                 if chunks is None:
                     task.file[i].chunks = -1
                     continue
@@ -593,6 +605,8 @@ cdef class FileStage:
                 for k in range(len(chunks)):
                     PyObject_GetBuffer(chunks[k], &task.file[i].chunk[k], PyBUF_SIMPLE)
                     task.file[i].chunks = k + 1
+                    task.file[i].size += task.file[i].chunk[k].len
+                task.early |= fd < 0 or task.file[i].size >= LARGE
         except BaseException:
             self.release(task)
             raise
