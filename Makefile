@@ -6,7 +6,7 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay test-crash test-power test-load test-arm test-damage test-faults test-queue fuzz fuzz-every wheel clean
+.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay bench-sessions test-crash test-power test-load test-arm test-damage test-faults test-queue fuzz fuzz-every wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench           micro benchmarks, saved and compared with the last ones (pytest-benchmark), then fastmail bench: a throw-away server under load"
 	@echo "make bench-peers     the same on Dovecot, in turn: benchmarks/report.md (needs root and Dovecot; DIR= for a disk)"
 	@echo "make bench-mailbox   IMAP commands in 10,000 and 250,000 messages, beside Dovecot: benchmarks/mailbox.md"
+	@echo "make bench-sessions  256 deliveries and 10,000 idle sessions at once, beside Dovecot: benchmarks/sessions.md"
 	@echo "make bench-relay     relaying and MX beside Postfix: benchmarks/relay.md (needs root, Postfix and Dovecot)"
 	@echo "make test-crash      kill -9 at random moments under load (ROUNDS=20 SEED=1)"
 	@echo "make test-power      disks as power loss leaves them (IMAGES=1000 SEED=1; needs strace)"
@@ -91,6 +92,9 @@ bench-relay: $(STAMP)
 
 bench-mailbox: $(STAMP)
 	$(BIN)/python -m benchmarks.mailbox --dir "$(DIR)"
+
+bench-sessions: $(STAMP)
+	$(BIN)/python -m benchmarks.sessions --rounds $(or $(ROUNDS),3) --dir "$(DIR)"
 
 bench-peers: $(STAMP)
 	$(BIN)/python -m benchmarks.peers --rounds $(or $(ROUNDS),3) --dir "$(DIR)"

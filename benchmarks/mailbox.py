@@ -23,6 +23,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 import fastmail
+from benchmarks import svg
 from benchmarks.peers import MAIL_USER, dovecot
 from fastmail.bench import load, machine, server
 from fastmail.bench.journeys import Target
@@ -215,6 +216,13 @@ def table(found: dict[tuple[str, int], Found], sizes: list[int]) -> str:
     return "\n".join(lines)
 
 
+def plot(found: dict[tuple[str, int], Found], sizes: list[int]) -> str:
+    """Cost against the size of the mailbox, of what is given in all of them."""
+    names = ("SELECT", "STATUS", "one STORE", "FETCH of 50 ENVELOPE")
+    series = [(name, [found[("fastmail", size)].cpu[name][0] for size in sizes]) for name in names]
+    return svg.lines("What a command costs", sizes, series, "messages in the mailbox", "ms of server CPU", True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -238,8 +246,11 @@ reply; what a STORE leaves for later (names of files) is counted. The first SELE
 only names.
 
 {table(found, sizes)}
+
+![mailbox.svg](plots/mailbox.svg)
 """
     )
+    (HERE / "plots" / "mailbox.svg").write_text(plot(found, sizes))
     print((HERE / "mailbox.md").read_text())
     return 0
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import fastmail
+from benchmarks.svg import bars
 from fastmail.app import child
 from fastmail.app.quickstart import write_certificate
 from fastmail.bench import machine, server
@@ -106,7 +107,7 @@ service pop3-login {{
 }}
 service lmtp {{
   process_min_avail = 4
-  process_limit = 200
+  process_limit = 400
   client_limit = 1
   service_count = 0
   inet_listener lmtp {{
@@ -328,26 +329,6 @@ def table(found: Found, idle: Idle, content: str) -> str:
     return "\n".join(lines)
 
 
-def bars(title: str, rows: list[tuple[str, float, float]], unit: str) -> str:
-    """An SVG with two bars for each row: (label, Dovecot, fastmail)."""
-    top = max((max(a, b) for _, a, b in rows), default=1.0) or 1.0
-    height = 60 + 46 * len(rows)
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="860" height="{height}" font-family="sans-serif" font-size="13">',
-        f'<rect width="860" height="{height}" fill="white"/><text x="10" y="22" font-size="16">{title}</text>',
-        '<rect x="560" y="10" width="12" height="12" fill="#b0b8c4"/><text x="578" y="21">Dovecot</text>',
-        '<rect x="660" y="10" width="12" height="12" fill="#2563a8"/><text x="678" y="21">fastmail</text>',
-    ]
-    for number, (label, theirs, ours) in enumerate(rows):
-        y = 46 + 46 * number
-        out.append(f'<text x="10" y="{y + 20}">{label.replace("&", "&amp;").replace("<", "&lt;")}</text>')
-        for offset, value, colour in ((0, theirs, "#b0b8c4"), (17, ours, "#2563a8")):
-            width = max(1.0, value / top * 400)
-            out.append(f'<rect x="330" y="{y + offset}" width="{width:.1f}" height="15" fill="{colour}"/>')
-            out.append(f'<text x="{336 + width:.1f}" y="{y + offset + 12}">{value:,.3g} {unit}</text>')
-    return "\n".join([*out, "</svg>\n"])
-
-
 def plots(found: Found, idle: Idle) -> dict[str, str]:
     """SVGs by file name."""
 
@@ -398,7 +379,7 @@ the load on the same cores: {able.cores} cores, Linux {able.kernel}, {able.appen
 {able.files:,.0f} durable files a second by one thread. A figure is the median of the rounds, with the lowest and the
 highest; a goal that was missed is in bold, and notes.md says why. Both answer a delivery when it is synced; flags that
 Dovecot stores are not synced before its reply, ours are. SMTP beside Postfix is in relay.md, mailboxes of 250,000
-messages in mailbox.md.
+messages in mailbox.md, 256 and 10,000 sessions in sessions.md.
 
 """
     shown = "\n".join(f"![{name}](plots/{name})" for name in drawn)
