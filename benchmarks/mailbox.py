@@ -220,7 +220,7 @@ def plot(found: dict[tuple[str, int], Found], sizes: list[int]) -> str:
     """Cost against the size of the mailbox, of what is given in all of them."""
     names = ("SELECT", "STATUS", "one STORE", "FETCH of 50 ENVELOPE")
     series = [(name, [found[("fastmail", size)].cpu[name][0] for size in sizes]) for name in names]
-    return svg.lines("What a command costs", sizes, series, "messages in the mailbox", "ms of server CPU", True)
+    return svg.lines("Server CPU of a command", sizes, series, "messages in the mailbox", "ms", True)
 
 
 def main() -> int:

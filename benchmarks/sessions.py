@@ -125,13 +125,14 @@ def main() -> int:
 Made by `make bench-sessions` on {time.strftime("%Y-%m-%d", time.gmtime())}: fastmail {fastmail.__version__} (Python
 {platform.python_version()}, one worker a core) and Dovecot {version}, in turn, {options.rounds} rounds each, {os.cpu_count()} cores, the
 load on the same: median (lowest to highest). Messages of 4 KB to random users out of 100, each answered when it is synced;
-CPU of all processes. Idle sessions are in IDLE on the mailboxes of the same 100 users, and were measured once; Dovecot has a
-process for each and was not asked for 10,000.
+CPU of all processes. Idle sessions are in IDLE on the mailboxes of the same 100 users, and were measured once, 100 of them
+first: what the first session of a server brings with it is in that figure. Dovecot has a process for each, and was not asked
+for 10,000.
 """
     ]
     for content, found in every.items():
-        own = {"maildir": "Maildir", "segments": "Segments"}[content]
-        parts.append(f"## {own} beside Dovecot's {KINDS[content]}\n\n{table(found)}\n")
+        own, like = {"maildir": ("Maildir", "Maildir"), "segments": ("Segments", "mdbox")}[content]
+        parts.append(f"## {own} beside Dovecot's {like}\n\n{table(found)}\n")
     drawn = plots(every)
     for name, text in drawn.items():
         (HERE / "plots" / name).write_text(text)

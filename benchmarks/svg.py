@@ -46,8 +46,8 @@ def lines(title: str, xs: Sequence[int], series: Sequence[Line], what: str, unit
         return 70 + (math.log(x) - low) / (high - low) * 560, 330 - share * 270
 
     out = [
-        '<svg xmlns="http://www.w3.org/2000/svg" width="860" height="390" font-family="sans-serif" font-size="13">',
-        f'<rect width="860" height="390" fill="white"/><text x="10" y="22" font-size="16">{_text(title)}</text>',
+        '<svg xmlns="http://www.w3.org/2000/svg" width="900" height="390" font-family="sans-serif" font-size="13">',
+        f'<rect width="900" height="390" fill="white"/><text x="10" y="22" font-size="16">{_text(title)}</text>',
         '<path d="M70 50 V330 H640" fill="none" stroke="#444"/>',
         f'<text x="350" y="378" text-anchor="middle">{_text(what)}</text>',
     ]
