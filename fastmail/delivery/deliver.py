@@ -276,8 +276,6 @@ class Deliverer:
         """Write its life down."""
         assert self.history is not None
         recipients = [address for address, _ in envelope.recipients]
-        found = message_id(summary)
-        ident = submitted.message_id(bytes(content[:8192])) if found is None else found[1:-1].decode("latin-1")[:250]
         stored = [
             f"{item.account.address} as UID {place.uids[0]}"
             for item, place in zip(items, places, strict=True)
@@ -286,7 +284,9 @@ class Deliverer:
         if traced:
             self.history.note(number, "stored", stored=stored)
         else:
-            note_accepted(self.history, number, envelope, ident, size, stored=stored)
+            found = message_id(summary)
+            text = submitted.message_id(bytes(content[:8192])) if found is None else found[1:-1].decode("latin-1")[:250]
+            note_accepted(self.history, number, envelope, text, size, stored=stored)
         for address, outcome in zip(recipients, outcomes, strict=True):
             if not outcome.ok:
                 reply = f"{outcome.code} {outcome.enhanced} {outcome.text}"

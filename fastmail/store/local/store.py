@@ -588,9 +588,7 @@ class LocalStore:
         for attempt in range(COPY_TRIES):
             try:
                 return await self._copy_once(account, key, uids, target, move)
-            except (
-                ops.SourceMoved
-            ):  # by housekeeping, which will commit the new names, a conversion, or another program
+            except ops.SourceMoved:  # by housekeeping or a conversion, whose commit is to come, or another program
                 await asyncio.sleep(0.025)
                 if attempt % 8 == 0:
                     await self.follower.sync(account, key, force=True)
