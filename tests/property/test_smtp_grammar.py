@@ -15,7 +15,9 @@ QUOTED = rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*)"'
 LABEL = rb"[A-Za-z0-9_\-]{1,63}"  # wider than RFC 5321: names with "_" exist, and where "-" may be is the DNS's affair
 DOMAIN = rb"(?:%b(?:\.%b)*|\[[\x21-\x5a\x5e-\x7e\[]{2,}\])" % (LABEL, LABEL)
 MAILBOX = re.compile(rb"(?:(%b)|%b)@(%b)" % (DOT_STRING, QUOTED, DOMAIN))
-PATH = re.compile(rb"<(?:@%b(?:,@%b)*:)?(%b)>" % (DOMAIN, DOMAIN, MAILBOX.pattern.replace(b"(", b"(?:").replace(b"(?:?:", b"(?:")))
+PATH = re.compile(
+    rb"<(?:@%b(?:,@%b)*:)?(%b)>" % (DOMAIN, DOMAIN, MAILBOX.pattern.replace(b"(", b"(?:").replace(b"(?:?:", b"(?:"))
+)
 PARAMS = re.compile(rb"(?: +[A-Za-z0-9\-]+(?:=[\x21-\x3c\x3e-\x7e\x80-\xff]+)?)* *")
 
 PIECES = st.sampled_from([
