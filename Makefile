@@ -12,7 +12,7 @@ help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
 	@echo "make test            the whole test suite, lint, types and layers"
 	@echo "make bench           micro benchmarks, saved and compared with the last ones (pytest-benchmark), then fastmail bench: a throw-away server under load"
-	@echo "make bench-peers     the same on Dovecot, in turn: benchmarks/report.md (needs root and Dovecot; DIR= for a disk)"
+	@echo "make bench-peers     the same on Dovecot, in turn: benchmarks/report.md (needs root, Postfix and Dovecot; DIR= for a disk)"
 	@echo "make bench-mailbox   IMAP commands in 10,000 and 250,000 messages, beside Dovecot: benchmarks/mailbox.md"
 	@echo "make bench-sessions  256 deliveries and 10,000 idle sessions at once, beside Dovecot: benchmarks/sessions.md"
 	@echo "make bench-relay     relaying and MX beside Postfix: benchmarks/relay.md (needs root, Postfix and Dovecot)"
