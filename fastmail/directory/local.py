@@ -51,6 +51,10 @@ class DirectoryError(ClientError):
     """What a command asked for cannot be done; the text says why."""
 
 
+class NoSuchUser(DirectoryError):
+    """There is no such account, or no alias of that name."""
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _account = msgspec.msgpack.Decoder(AccountRow).decode
 _names = msgspec.msgpack.Decoder(list[str]).decode
@@ -320,7 +324,7 @@ class LocalDirectory:
             address = self._spelled(txn, "account", address)
             old = txn.get(address.encode(), db=self._db["account"])
             if old is None:
-                raise DirectoryError(f"there is no account {address}; `fastmail account list` shows them")
+                raise NoSuchUser(f"there is no account {address}; `fastmail account list` shows them")
             row = _row(address, old)
             yield row
             txn.put(address.encode(), _packed(address, row), db=self._db["account"])
@@ -398,7 +402,7 @@ class LocalDirectory:
     def remove_account(self, address: str) -> AccountRecord:
         record = self.account(address)
         if record is None:
-            raise DirectoryError(f"there is no account {address}; `fastmail account list` shows them")
+            raise NoSuchUser(f"there is no account {address}; `fastmail account list` shows them")
         with self._env.write() as txn:
             txn.delete(record.address.encode(), db=self._db["account"])
             txn.delete(str(record.id).encode(), db=self._db["id"])
@@ -414,7 +418,7 @@ class LocalDirectory:
             raise DirectoryError(f"alias {address} is already there; remove it first")
         for target in targets:
             if target != address and not self.resolve(target):
-                raise DirectoryError(f"nobody here gets mail for {target}: an alias leads to accounts of this server")
+                raise NoSuchUser(f"nobody here gets mail for {target}: an alias leads to accounts of this server")
         with self._env.write() as txn:
             address = self._spelled(txn, "alias", address)
             stored = [self._spelled(txn, "account", target) for target in targets]
@@ -422,7 +426,7 @@ class LocalDirectory:
 
     def remove_alias(self, address: str) -> None:
         if self.alias(address) is None:
-            raise DirectoryError(f"there is no alias {address}; `fastmail alias list` shows them")
+            raise NoSuchUser(f"there is no alias {address}; `fastmail alias list` shows them")
         with self._env.write() as txn:
             address = self._spelled(txn, "alias", address)
             txn.delete(address.encode(), db=self._db["alias"])
