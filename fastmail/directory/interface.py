@@ -111,16 +111,16 @@ def lookup(directory: "Lookup", address: str) -> list[AccountRecord]:
         if targets is None:
             return False
         for target in map(comparable, targets):
-            if not walk(target, depth + 1):
-                local, _, domain = target.rpartition("@")
-                walk(f"{local.partition('+')[0]}@{domain}", depth + 1)
+            reach(target, depth + 1)
         return True
 
-    local, _, domain = comparable(address).rpartition("@")
-    if not walk(f"{local}@{domain}", 0):
+    def reach(one: str, depth: int) -> None:
+        local, _, domain = one.rpartition("@")
         base = local.partition("+")[0]
-        if not (base and base != local and walk(f"{base}@{domain}", 0)):
-            walk(f"@{domain}", 0)
+        if not walk(one, depth) and not (base and base != local and walk(f"{base}@{domain}", depth)):
+            walk(f"@{domain}", depth)
+
+    reach(comparable(address), 0)
     return list(out.values())
 
 

@@ -416,9 +416,16 @@ class LocalDirectory:
             raise DirectoryError(f"{address} is already an account")
         if self.alias(address) is not None:
             raise DirectoryError(f"alias {address} is already there; remove it first")
+        planned = _Planned(self, address, targets)
         for target in targets:
-            if target != address and not self.resolve(target):
+            if comparable(target) == comparable(address):
+                raise DirectoryError(f"alias {address} would lead to itself")
+            if not lookup(planned, target):
+                if self.resolve(target):
+                    raise DirectoryError(f"alias {address} would lead to itself, by way of {target}")
                 raise NoSuchUser(f"nobody here gets mail for {target}: an alias leads to accounts of this server")
+        if not lookup(planned, address):
+            raise DirectoryError(f"alias {address} would be too many aliases away from an account")
         with self._env.write() as txn:
             address = self._spelled(txn, "alias", address)
             stored = [self._spelled(txn, "account", target) for target in targets]
@@ -430,6 +437,17 @@ class LocalDirectory:
         with self._env.write() as txn:
             address = self._spelled(txn, "alias", address)
             txn.delete(address.encode(), db=self._db["alias"])
+
+
+class _Planned:
+    """The directory as it would be with one alias more."""
+
+    def __init__(self, place: LocalDirectory, address: str, targets: list[str]) -> None:
+        self.account = place.account
+        self._place, self._name, self._targets = place, comparable(address), targets
+
+    def alias(self, address: str) -> list[str] | None:
+        return self._targets if comparable(address) == self._name else self._place.alias(address)
 
 
 def _targets(address: str, row: bytes) -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fastmail.model.address import comparable as address_form
 from fastmail.model.domain import comparable
 from fastmail.model.errors import ConfigError
+from fastmail.model.place import name_or_address, port_number
 from fastmail.model.units import parse_time
 from fastmail.queue.model import LOCAL
 
@@ -259,7 +260,11 @@ def _host(line: str, place: str, default: int) -> tuple[str, int]:
         port = rest.removeprefix(":")
     else:
         host, _, port = place.partition(":")
-    if not host or (port and not port.isdigit()):
-        raise ConfigError(f'[relay] routes: "{line}": HOST or HOST:PORT is expected')
+    try:
+        name_or_address(host)
+        if port:
+            port_number(port)
+    except ValueError as error:
+        raise ConfigError(f'[relay] routes: "{line}": HOST or HOST:PORT is expected: {error}') from None
     # as it is written where it is ASCII: it is part of the name that entries of the queue have for this destination
     return host if host.isascii() else comparable(host), int(port or default)

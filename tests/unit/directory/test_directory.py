@@ -8,7 +8,7 @@ import pytest
 
 from fastmail.directory.external import Content, apply
 from fastmail.directory.interface import Line
-from fastmail.directory.local import AccountRow, DirectoryError, LocalDirectory, _packed
+from fastmail.directory.local import AccountRow, DirectoryError, LocalDirectory, NoSuchUser, _packed
 from fastmail.model.errors import CorruptData
 from fastmail.model.quota import Quota
 
@@ -188,3 +188,27 @@ def test_rows_of_both_spellings_from_before_stay_apart(tmp_path: Path) -> None:
 def replace_row(packed: bytes) -> AccountRow:
     row = msgspec.msgpack.decode(packed, type=AccountRow)
     return msgspec.structs.replace(row, id=7)
+
+
+def test_aliases_lead_to_accounts_and_not_to_themselves(place: LocalDirectory) -> None:
+    for targets in (["x@d.test"], ["X@D.test"], ["a@d.test", "x@d.test"]):
+        with pytest.raises(DirectoryError, match="lead to itself"):
+            place.add_alias("x@d.test", targets)
+    with pytest.raises(NoSuchUser, match="nobody here"):
+        place.add_alias("x@d.test", ["nobody@d.test"])
+    # what the catch-all takes now would be caught in a loop then
+    place.add_alias("@d.test", ["a@d.test"])
+    place.add_alias("x@d.test", ["y@d.test"])
+    with pytest.raises(DirectoryError, match=r"itself, by way of x@d\.test"):
+        place.add_alias("y@d.test", ["x@d.test"])
+    with pytest.raises(DirectoryError, match="lead to itself"):
+        place.add_alias("y+z@d.test", ["y+z@d.test"])
+    for number in range(20):
+        above = "b@d.test" if not number else f"n{number - 1}@d.test"
+        try:
+            place.add_alias(f"n{number}@d.test", [above])
+        except DirectoryError:
+            break
+        assert [one.address for one in place.resolve(f"n{number}@d.test")] == ["b@d.test"]
+    else:
+        raise AssertionError("a chain without end")
