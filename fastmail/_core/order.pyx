@@ -527,3 +527,25 @@ def ranked(list columns not None, Py_ssize_t n):
         free(made)
         free(keys)
         free(places)
+
+
+def kept(const uint32_t[::1] uids not None, UidSet wanted not None):
+    """See order.pyi."""
+    cdef Py_ssize_t i, n = 0
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, uids.shape[0] * 4)
+    cdef uint32_t* p = <uint32_t*>PyBytes_AS_STRING(out)
+    for i in range(uids.shape[0]):
+        if wanted.has(uids[i]):
+            p[n] = uids[i]
+            n += 1
+    return out[:4 * n]
+
+
+def numbered(const uint32_t[::1] uids not None, UidSet view):
+    """See order.pyi."""
+    cdef Py_ssize_t i
+    cdef Out out = Out(7 * uids.shape[0])
+    for i in range(uids.shape[0]):
+        out.putc(32)
+        out.number(uids[i] if view is None else view.seq_of(uids[i]))
+    return out.take()

@@ -29,6 +29,6 @@ class Threads:
     def keep(self, uids: UidSet) -> None:
         """Drop all other messages."""
     def answer(self, algorithm: int, found: UidSet, numbers: UidSet | None) -> bytes:
-        """The threads of those of ``found`` that are here, as THREAD tells them: with sequence numbers in ``numbers``, or
-        UIDs. ``algorithm``: 0 ORDEREDSUBJECT, 1 REFERENCES, 2 REFS (without step 5, by the latest message). The GIL is
-        free meanwhile; nobody may change the table."""
+        """The threads of those of ``found`` that are here, as THREAD tells them: with sequence numbers in ``numbers``,
+        or UIDs. ``algorithm``: 0 ORDEREDSUBJECT, 1 REFERENCES, 2 REFS (without step 5, by the latest message). The GIL
+        is free meanwhile; nobody may change the table."""

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastmail._core import fetch, mime, pages
+from fastmail._core import mime, pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.lines import to_crlf
 from fastmail._core.uidset import UidSet
@@ -25,6 +25,7 @@ from fastmail.imap import bounds, context
 from fastmail.imap.authenticate import Work
 from fastmail.imap.views import Selected
 from fastmail.message import identity, summary, text
+from fastmail.message.collate import fold
 from fastmail.model.errors import MailError
 from fastmail.store import fulltext
 from fastmail.store.interface import Unsure
@@ -397,7 +398,7 @@ class Job:
         return await self._by_body(self._needle(tree[1]), key == "TEXT", within)
 
     def _needle(self, raw: bytes) -> str:
-        return text.fold(text.decode_charset(raw, self._charset))
+        return fold(text.decode_charset(raw, self._charset))
 
     async def _breathe(self, steps: int = 1) -> None:
         """Let other sessions run now and then."""
@@ -459,7 +460,10 @@ class Job:
 
     async def _by_header(self, name: bytes, needle: str, within: UidSet) -> UidSet:
         cached = not mime.is_bulk(name)
-        plain = needle.encode() if needle.isascii() else b"\0"  # no field has a NUL: all that is plain is left out
+        # the index compares ASCII in lower case
+        plain = (
+            needle.lower().encode() if needle.isascii() else b"\0"
+        )  # no field has a NUL: all that is plain is left out
         found: list[int] = []
         for block in _blocks(within, COMPILED if cached else BLOCK):
             hits, unsure = self._scan(block, name, plain) if cached else ([], [(uid, None) for uid in block])
@@ -467,7 +471,7 @@ class Job:
             for uid, raw in unsure:
                 if raw is None:
                     values = text.field_values(await self._whole_header(uid), name)
-                    good = any(needle in text.fold(value) for value in values)
+                    good = any(needle in fold(value) for value in values)
                     await self._breathe()
                 else:
                     good = any(needle in text.folded_value(value) for value in raw)
@@ -486,15 +490,6 @@ class Job:
         if not content:
             return b""
         return to_crlf(content[: summary.of(content).parts[0].body])
-
-    async def header_values(self, uid: int, names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
-        """The first value of each field, from the message itself."""
-        header = await self._whole_header(uid)
-        found = []
-        for name in names:
-            field = fetch.header_fields(header, (name,), False)
-            found.append(field.partition(b":")[2] if len(field) > 2 else None)
-        return tuple(found)
 
     async def _content(self, uid: int) -> bytes | None:
         session = self._session

@@ -12,7 +12,26 @@ from fastmail._core.threads import Threads
 from fastmail._core.uidset import UidSet
 from tests.support import threading as slow
 
-PIECES = ["re", "Fwd", "fw", ":", " ", "[a]", "[", "]", "[fwd:", "(fwd)", "x", "é", "\t", "\r\n ", "(", "[fwd: b]", "RE:", "[b] "]
+PIECES = [
+    "re",
+    "Fwd",
+    "fw",
+    ":",
+    " ",
+    "[a]",
+    "[",
+    "]",
+    "[fwd:",
+    "(fwd)",
+    "x",
+    "é",
+    "\t",
+    "\r\n ",
+    "(",
+    "[fwd: b]",
+    "RE:",
+    "[b] ",
+]
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
@@ -48,7 +67,7 @@ class Mailbox:
             uid = number * rng.choice([1, 1, 3]) + 1 if not uids else uids[-1] + rng.choice([1, 1, 1, 40])
             refs = rng.choices(ids, k=rng.choice([0, 0, 1, 2, 3, 6]))
             ident = rng.choice([*ids, ""]) if rng.random() < 0.4 else ids[number]
-            subject = rng.choice(["", "x", "y", "Re: x", "[l] fwd: y", "X", "z%d" % number])
+            subject = rng.choice(["", "x", "y", "Re: x", "[l] fwd: y", "X", f"z{number}"])
             sent = rng.randint(1, 8)
             head = f"Subject: {subject}\nDate: {sent} Jan 2024 10:00 +0000\n"
             head += f"Message-ID: <{ident}>\n" if ident else ""
@@ -94,10 +113,18 @@ def test_threads_are_those_of_the_plain_algorithm(seed: int, count: int) -> None
     box.check(rng)
 
 
-@given(st.lists(st.tuples(st.integers(-3, 3), st.binary(max_size=3), st.integers()), max_size=40), st.booleans(), st.booleans())
+@given(
+    st.lists(st.tuples(st.integers(-3, 3), st.binary(max_size=3), st.integers()), max_size=40),
+    st.booleans(),
+    st.booleans(),
+)
 def test_ranked_sorts_as_sorted_does(rows: list[tuple[int, bytes, int]], down: bool, down_too: bool) -> None:
     rows = [(a, b, c % (1 << 60)) for a, b, c in rows]
-    columns = [([row[0] for row in rows], down), ([row[1] for row in rows], down_too), ([row[2] for row in rows], False)]
+    columns = [
+        ([row[0] for row in rows], down),
+        ([row[1] for row in rows], down_too),
+        ([row[2] for row in rows], False),
+    ]
     wanted = list(range(len(rows)))
     for values, reverse in reversed(columns):
         wanted.sort(key=values.__getitem__, reverse=reverse)  # type: ignore[attr-defined]
