@@ -31,5 +31,6 @@ cdef struct Summary:
 cdef bint open_summary(const uint8_t* p, Py_ssize_t n, Summary* s) noexcept nogil
 cdef bint elements(const uint8_t* p, Py_ssize_t n, Piece* found) noexcept nogil
 cdef const uint8_t* next_address(const uint8_t* p, const uint8_t* end, Address* a) noexcept nogil
+cdef int address_line(Out out, const Piece* list) except -1 nogil
 cdef int unescaped(Out out, const Piece* piece) except -1 nogil
 cdef bint field_value(const uint8_t* p, const uint8_t* end, const char* name, Py_ssize_t size, Piece* found) noexcept nogil

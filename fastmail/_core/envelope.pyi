@@ -10,3 +10,7 @@ def addresses(summary: bytes, which: int, most: int = -1) -> list[Parts] | None:
 
 def string(summary: bytes, which: int) -> bytes | None:
     """A string of the summary's ENVELOPE without its quoting; None for NIL, for a list and in a damaged summary."""
+
+def line(summary: bytes, which: int) -> bytes:
+    """The addresses of an element as SEARCH looks through them, ``name <mailbox@host>, group: <mailbox@host>;``, with
+    encoded words as they are; empty when there are none."""

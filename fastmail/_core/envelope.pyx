@@ -172,6 +172,38 @@ cdef bint field_value(const uint8_t* p, const uint8_t* end, const char* name, Py
     return False
 
 
+cdef int address_line(Out out, const Piece* list) except -1 nogil:
+    """Append a list's addresses as SEARCH looks through them: ``name <mailbox@host>, group: <mailbox@host>;``."""
+    cdef Address a
+    cdef const uint8_t* p = list.p
+    cdef const uint8_t* end = p + list.n
+    cdef bint first = True
+    if list.kind != LIST:
+        return 0
+    while True:
+        p = next_address(p, end, &a)
+        if p == NULL:
+            return 0
+        if a.mailbox.kind == NIL:  # the end of a group
+            out.putc(b';'[0])
+            continue
+        if not first:
+            out.put(", ", 2)
+        first = a.host.kind == NIL  # nothing stands between a group's name and its first address
+        if first:
+            unescaped(out, &a.mailbox)
+            out.put(": ", 2)
+            continue
+        if a.name.kind != NIL:
+            unescaped(out, &a.name)
+            out.putc(32)
+        out.putc(b'<'[0])
+        unescaped(out, &a.mailbox)
+        out.putc(b'@'[0])
+        unescaped(out, &a.host)
+        out.putc(b'>'[0])
+
+
 # ---------------------------------------------------------------- for Python
 
 cdef object text_of(Out tmp, const Piece* piece):
@@ -214,3 +246,15 @@ def string(bytes summary not None, int which):
             or not elements(s.envelope, s.envelopen, found) or found[which].kind == LIST):
         return None
     return text_of(Out(256), &found[which])
+
+
+def line(bytes summary not None, int which):
+    cdef Summary s
+    cdef Piece found[ELEMENTS]
+    cdef Out out = Out(256)
+    if not FROM <= which <= BCC:
+        raise ValueError("not an element with addresses")
+    if (open_summary(<const uint8_t*><const char*>summary, len(summary), &s)
+            and elements(s.envelope, s.envelopen, found)):
+        address_line(out, &found[which])
+    return out.take()

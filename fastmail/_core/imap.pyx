@@ -562,7 +562,7 @@ cdef class Reader:
             return ("KEYWORD", self.atom(), key == b"KEYWORD")
         if key in (b"BCC", b"CC", b"FROM", b"SUBJECT", b"TO"):
             self.sp()
-            return ("HEADER", key.lower(), self.astring())
+            return ("HEADER" if key == b"SUBJECT" else "ADDRESS", key.lower(), self.astring())
         if key == b"HEADER":
             self.sp()
             name = self.astring().lower()

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastmail._core import mime, pages
+from fastmail._core import envelope, mime, pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.lines import to_crlf
 from fastmail._core.uidset import UidSet
@@ -47,7 +47,8 @@ INDEX_KEYS = {"ALL", "RECENT", "NEW", "OLD", "FLAG", "KEYWORD", "DATE", "LARGER"
     "AGE",
     "MODSEQ",
 }
-COSTS = {"SENT": 1, "OBJECT": 2, "HEADER": 2, "TEXT": 4, "BODY": 4}
+ADDRESSES = {b"from": 2, b"to": 5, b"cc": 6, b"bcc": 7}  # places in the ENVELOPE, see _core/envelope.pyi
+COSTS = {"SENT": 1, "OBJECT": 2, "HEADER": 2, "ADDRESS": 2, "TEXT": 4, "BODY": 4}
 
 
 RETURNS = (b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"RELEVANCY")
@@ -393,8 +394,8 @@ class Job:
             return await self._by_object(tree[1], tree[2], within)
         if key == "SENT":
             return await self._by_sent_day(_days(tree[1], tree[2]), within)
-        if key == "HEADER":
-            return await self._by_header(tree[1], self._needle(tree[2]), within)
+        if key in ("HEADER", "ADDRESS"):
+            return await self._by_header(tree[1], key == "ADDRESS", self._needle(tree[2]), within)
         return await self._by_body(self._needle(tree[1]), key == "TEXT", within)
 
     def _needle(self, raw: bytes) -> str:
@@ -429,7 +430,7 @@ class Job:
             return await self.evaluate((key, [("FUZZY", one) for one in tree[1]]), within)
         if key in ("OR", "NOT"):
             return await self.evaluate((key, *(("FUZZY", one) for one in tree[1:])), within)
-        words = tree[-1].split() if key in ("HEADER", "TEXT", "BODY") else []
+        words = tree[-1].split() if key in ("HEADER", "ADDRESS", "TEXT", "BODY") else []
         if len(words) < 2:
             return await self.evaluate(tree, within)
         hits: Counter[int] = Counter()
@@ -458,19 +459,22 @@ class Job:
             await self._breathe(YIELD_EVERY)
         return UidSet.of(sorted(found))
 
-    async def _by_header(self, name: bytes, needle: str, within: UidSet) -> UidSet:
-        cached = not mime.is_bulk(name)
-        # the index compares ASCII in lower case
-        plain = (
-            needle.lower().encode() if needle.isascii() else b"\0"
-        )  # no field has a NUL: all that is plain is left out
+    async def _by_header(self, name: bytes, address: bool, needle: str, within: UidSet) -> UidSet:
+        """Messages with the needle in a header field, or with ``address`` in that element of the ENVELOPE (RFC 3501
+        6.4.4): comments do not count there, groups do, and an address in pieces is one address."""
+        cached = address or not mime.is_bulk(name)
+        plain = needle.encode() if needle.isascii() else b"\0"  # no field has a NUL: all that is plain is left out
         found: list[int] = []
         for block in _blocks(within, COMPILED if cached else BLOCK):
-            hits, unsure = self._scan(block, name, plain) if cached else ([], [(uid, None) for uid in block])
+            hits, unsure = self._scan(block, name, address, plain) if cached else ([], [(uid, None) for uid in block])
             found += hits
             for uid, raw in unsure:
                 if raw is None:
-                    values = text.field_values(await self._whole_header(uid), name)
+                    header = await self._whole_header(uid)
+                    if address:
+                        values = [text.decode_value(envelope.line(mime.scan(header), ADDRESSES[name]))]
+                    else:
+                        values = text.field_values(header, name)
                     good = any(needle in fold(value) for value in values)
                     await self._breathe()
                 else:
@@ -480,9 +484,11 @@ class Job:
             await self._breathe(YIELD_EVERY)
         return UidSet.of(sorted(found))
 
-    def _scan(self, block: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
+    def _scan(self, block: UidSet, name: bytes, address: bool, needle: bytes) -> tuple[list[int], Unsure]:
         session = self._session
         with session.service.store.snapshot(self._selected.account) as snapshot:
+            if address:
+                return snapshot.search_addresses(self._selected.key, block, ADDRESSES[name], needle)
             return snapshot.search_field(self._selected.key, block, name, needle)
 
     async def _whole_header(self, uid: int) -> bytes:
