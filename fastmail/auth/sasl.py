@@ -210,6 +210,12 @@ def _text(raw: bytes) -> str:
     return text
 
 
+def login_name(raw: bytes) -> str:
+    """A user name of LOGIN (IMAP) or USER (POP3); SaslError for one that no exchange would take either: octets that
+    are no UTF-8 are never replaced, because the result could be another user's name."""
+    return _text(raw)
+
+
 def decode(line: bytes) -> bytes:
     """One base64 line; ``=`` stands for an empty response (RFC 4954 4). SaslError otherwise."""
     if line == b"=":

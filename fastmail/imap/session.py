@@ -51,8 +51,9 @@ MOST_BETWEEN = 8192  # longest line between two messages of an APPEND
 _TAG = re.compile(rb'[^\x00-\x20(){%*"\\+\x7f-\xff]{1,256}')
 STORES = 256
 APPENDS = 500
-_STORE = re.compile(rb"[^ ]+ (UID )?STORE ", re.IGNORECASE)
-_APPEND = re.compile(rb"[^ ]+ (APPEND|(UID )?REPLACE [0-9*]+) ", re.IGNORECASE)
+# The tag is bounded: these are tried anew for each literal of a command.
+_STORE = re.compile(rb"[^ ]{1,256} (UID )?STORE ", re.IGNORECASE)
+_APPEND = re.compile(rb"[^ ]{1,256} (APPEND|(UID )?REPLACE [0-9*]+) ", re.IGNORECASE)
 CODES: list[tuple[type[MailError], str]] = [
     (UseRefused, "[USEATTR] "),
     (UnknownEncoding, "[UNKNOWN-CTE] "),

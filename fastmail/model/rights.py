@@ -10,6 +10,7 @@ from fastmail.model.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
 ALL = "lrswipkxtea"
 OWNERS = "la"  # what cannot be taken from the owner
 ANYONE = "anyone"
+LONGEST = 320  # characters of an identifier: the longest address (RFC 5321 4.5.3.1)
 OBSOLETE = {"c": "kx", "d": "te"}  # RFC 4314 2.1.1
 CHANGES = "swipkxtea"  # all but to see and to read
 WRITES = "swite"  # with one of them a mailbox is not READ-ONLY (RFC 4314 5.2)
@@ -52,7 +53,8 @@ def identifier(text: str, domain: str) -> str:
     name = text[len(sign) :].lower()
     if name == ANYONE:
         return sign + name
-    if not name or not name.isprintable() or any(c in name for c in ' \t*%\\"(){}'):
+    bad = not name.isprintable() or "\ufffd" in name or any(c in name for c in ' \t*%\\"(){}')
+    if not name or len(name) > LONGEST or bad:
         raise CannotDo("this identifier cannot be: an address or anyone")
     return sign + (name if "@" in name else f"{name}@{domain}")
 

@@ -186,7 +186,12 @@ class Pop3Session:
             self._bad("USER comes first")
             return
         name, self._user = self._user, b""
-        self._conn.run(self._login(sasl.Credentials(name.decode("utf-8", "replace"), rest)))
+        try:
+            claim = sasl.Credentials(sasl.login_name(name), rest)
+        except sasl.SaslError as error:
+            self._bad(str(error))
+            return
+        self._conn.run(self._login(claim))
 
     def do_auth(self, rest: bytes) -> None:
         """RFC 5034 4; without an argument the mechanisms, as old clients ask."""
