@@ -39,6 +39,7 @@ YIELD_EVERY = 50
 BLOCK = 200
 COMPILED = 4000
 BIG = 262144
+STEPS = 10_000_000  # keys times messages that the index answers in one go: about 30 ms
 WORDS = 20  # of a FUZZY key
 PROGRESS = 5.0  # seconds between two words on how far a search is
 INDEX_KEYS = {"ALL", "RECENT", "NEW", "OLD", "FLAG", "KEYWORD", "DATE", "LARGER", "SMALLER", "UID", "SEQ"} | {
@@ -138,7 +139,7 @@ def search(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
         if wanted.names and b"SAVE" in wanted.names:
             selected.saved = UidSet()  # RFC 5182 2.1
         return None
-    if job.cost(tree) == 0:
+    if job.cost(tree) == 0 and not job.is_long(tree, job.within):
         found = job.by_index(tree, job.within)
         return _answer(session, tag, selected, job, wanted, found, by_uid)
     return _run(session, tag, selected, job, wanted, tree, by_uid)
@@ -295,6 +296,20 @@ class Job:
             found = pages.search(snapshot.pages(selected.key, within), within, code, sets)
         return UidSet.of(found)
 
+    def is_long(self, tree: tuple[Any, ...], within: UidSet) -> bool:
+        """Would ``by_index`` keep the loop, and with it all other sessions, for longer than one block of FETCH does?"""
+        return _keys(tree) * len(within) > STEPS
+
+    async def _by_long_index(self, tree: tuple[Any, ...], within: UidSet) -> UidSet:
+        """``by_index``; with thousands of keys or millions of messages in pieces, between which others run."""
+        if not self.is_long(tree, within):
+            return self.by_index(tree, within)
+        found: list[int] = []
+        for block in _blocks(within, max(1, STEPS // _keys(tree))):
+            found += self.by_index(tree, block)
+            await self._breathe(YIELD_EVERY)
+        return UidSet.of(found)
+
     def _compile(self, tree: tuple[Any, ...], out: list[int], sets: list[UidSet]) -> None:
         key = tree[0]
         if key == "ALL":
@@ -372,11 +387,11 @@ class Job:
             return within
         key = tree[0]
         if self.cost(tree) == 0:
-            return self.by_index(tree, within)
+            return await self._by_long_index(tree, within)
         if key == "AND":
             cheap = [one for one in tree[1] if self.cost(one) == 0]
             if cheap:
-                within = self.by_index(("AND", cheap), within)
+                within = await self._by_long_index(("AND", cheap), within)
             for one in sorted((one for one in tree[1] if self.cost(one)), key=self.cost):
                 within = await self.evaluate(one, within)
             return within
@@ -547,6 +562,12 @@ class Job:
             else:
                 yield fulltext.folded(uid, content)
             await self._breathe()
+
+
+def _keys(tree: tuple[Any, ...]) -> int:
+    """How many keys the tree has."""
+    inner = tree[1] if tree[0] == "AND" else tree[1:] if tree[0] in ("OR", "NOT", "FUZZY") else ()
+    return 1 + sum(_keys(one) for one in inner)
 
 
 def _blocks(uids: UidSet, size: int) -> Iterator[UidSet]:

@@ -212,7 +212,7 @@ class ImapSession:
         conn = self.conn
         if self.account is not None:
             conn.touch(self.service.limits.idle_timeout)
-        while position < size and not conn.busy and not conn.closing:
+        while position < size and not conn.busy and not conn.closing and not conn.full:
             if self._swallow:
                 step = min(self._swallow, size - position)
                 self._swallow -= step
@@ -550,6 +550,10 @@ class ImapSession:
     def set_idle(self, state: Any) -> None:
         """Lines go to ``state.line`` until it is None again."""
         self._idle = state
+
+    def is_idling(self, state: Any) -> bool:
+        """Do lines still go to ``state``?"""
+        return self._idle is state
 
     def set_sasl(self, state: Any) -> None:
         """Lines go to ``state.line`` until it is None again."""

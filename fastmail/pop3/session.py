@@ -110,7 +110,7 @@ class Pop3Session:
         conn = self._conn
         if self._account is not None:
             conn.touch(self._service.limits.command_timeout)
-        while position < size and not conn.busy and not conn.closing:
+        while position < size and not conn.busy and not conn.closing and not conn.full:
             end = find_crlf(data, position, size)
             most = AUTH_LINE if self._sasl is not None else LINE
             if end < 0:
