@@ -8,13 +8,12 @@ import binascii
 import codecs
 import quopri
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from fastmail._core import fetch
 from fastmail._core.lines import to_crlf
+from fastmail.message.collate import fold
 from fastmail.message.summary import LEAF, Summary
 
 Octets = bytes | bytearray | memoryview
@@ -68,9 +67,8 @@ def decode_value(raw: bytes) -> str:
     return decode_words(text)
 
 
-@lru_cache(4096)
 def folded_value(raw: bytes) -> str:
-    """A header value as comparison sees it."""
+    """A header value as comparison sees it. Not remembered: a stranger decides how long it is."""
     return fold(decode_value(raw))
 
 
@@ -81,13 +79,6 @@ def field_values(header: Octets, name: bytes) -> list[str]:
         return []
     fields = re.split(rb"\r\n(?![ \t])", picked[:-2])
     return [decode_value(field.partition(b":")[2]) for field in fields if field]
-
-
-def fold(text: str) -> str:
-    """Text as comparison sees it: without case, and composed characters taken apart (RFC 5051)."""
-    if text.isascii():
-        return text.lower()
-    return unicodedata.normalize("NFKD", text.casefold())
 
 
 @dataclass(slots=True)

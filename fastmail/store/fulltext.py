@@ -29,7 +29,7 @@ LONGEST = 2 << 20  # a message with more text is not put in
 BETWEEN = "\n\x01\n"  # parts of a message; no search goes over it
 FILL = 2 << 20  # octets of messages that go in at once
 AT_ONCE = 2  # batches on their way to the disk
-LAYOUT = 1
+LAYOUT = 2  # 2: text is folded by message.collate; one of an older layout is begun anew
 BUSY = 5.0  # s to wait for another process
 
 
