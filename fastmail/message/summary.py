@@ -46,7 +46,7 @@ def read(data: Octets) -> Summary | None:
     at = _FIXED.size
     a, b, c = at + envelope, at + envelope + structure, at + envelope + structure + header
     end = c + count * _PART.size
-    if version != 1 or len(data) < end:
+    if version not in (1, 2) or len(data) < end:
         return None
     parts = [
         Part(kind, depth, start + shift, body + shift, end + shift)
