@@ -10,6 +10,7 @@ cdef struct Span:
 
 cdef bint same(const char* p, Py_ssize_t n, const char* name, Py_ssize_t size) noexcept nogil
 cdef bint blank(char c) noexcept nogil
+cdef int hexadecimal(char c) noexcept nogil
 cdef int quoted(Out out, const char* p, Py_ssize_t n) except -1 nogil
 cdef int nstring(Out out, Span s) except -1 nogil
 cdef int addresses(Out out, Span s, Out name, Out route, Out local, Out host, Out note) except -1 nogil

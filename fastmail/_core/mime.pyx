@@ -21,7 +21,7 @@ from fastmail._core.fields cimport (
     Span, addresses, blank, day_of, disposition, languages, nstring, parameter, params, quoted, read_token, same,
     skip_cfws,
 )
-from fastmail._core.octets cimport Out, get32, set16, set32
+from fastmail._core.octets cimport Out, get16, get32, set16, set32
 
 cdef extern from "string.h" nogil:
     int memcmp(const void* one, const void* two, size_t n)
@@ -688,3 +688,58 @@ def served_size(const unsigned char[::1] data):
     if data.shape[0]:
         measure(<const char*>&data[0], <const char*>&data[0] + data.shape[0], &octets, &lines)
     return octets
+
+
+# ---------------------------------------------------------------- what readers ask
+
+cdef bytes lowered(const char* p, const char* end):
+    return PyBytes_FromStringAndSize(p, end - p).lower() if p != NULL else b""
+
+
+def leaf(const unsigned char[::1] header):
+    cdef Scanner s = Scanner()
+    cdef Head head
+    cdef Span type, sub, rest, t, charset, kind, field
+    cdef const char* p = b""
+    cdef const char* q
+    cdef bytes main = b"text", minor = b"plain", named = b"", where = b""
+    cdef list names = []
+    if header.shape[0]:
+        p = <const char*>&header[0]
+    s.base = p
+    s.header(p, p + header.shape[0], &head, False)
+    content_type(&head, &type, &sub, &rest, s.note)
+    if type.a != NULL:
+        main, minor = lowered(type.a, type.b), lowered(sub.a, sub.b)
+        if parameter(s.boundary, rest, "charset", 7, s.name, s.note, s.local, &charset):
+            named = lowered(s.boundary.buf, s.boundary.buf + s.boundary.len)
+        if parameter(s.boundary, rest, "name", 4, s.name, s.note, s.local, &charset):
+            names.append((lowered(charset.a, charset.b), s.boundary.take()))
+    transfer(&head, &t, s.note)
+    field = head.field[CDISP]
+    if field.a != NULL:
+        q = read_token(skip_cfws(field.a, field.b, s.note), field.b, &kind)
+        where = lowered(kind.a, kind.b)
+        rest.a, rest.b = q, field.b
+        if parameter(s.boundary, rest, "filename", 8, s.name, s.note, s.local, &charset):
+            names.append((lowered(charset.a, charset.b), s.boundary.take()))
+    return main, minor, named, lowered(t.a, t.b), where, names
+
+
+cdef bint lost_parts(const uint8_t* p, Py_ssize_t n) noexcept nogil:
+    """Is this a summary of version 1 in which a multipart has no part?"""
+    cdef Py_ssize_t at, count, i
+    if n < FIXED or p[0] != 1:
+        return False
+    at = FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12) + get32(p + 16)
+    count = get16(p + 2)
+    if at + count * PART > n:
+        return False
+    for i in range(count):
+        if p[at + i * PART] == MULTIPART and (i + 1 == count or p[at + (i + 1) * PART + 1] <= p[at + i * PART + 1]):
+            return True
+    return False
+
+
+def lost(const unsigned char[::1] summary):
+    return bool(summary.shape[0] and lost_parts(&summary[0], summary.shape[0]))
