@@ -1,8 +1,9 @@
-"""Undoes the encodings of mail: base64 and quoted-printable (RFC 2045 6.7, 6.8), encoded words (RFC 2047), and the markup
-of HTML texts.
+"""Undoes the encodings of mail: base64 and quoted-printable (RFC 2045 6.7, 6.8), encoded words (RFC 2047), and the
+markup of HTML texts.
 
-Promise: time and memory are linear in the input, which is read once; no input fails; nothing outside the input is read.
-Bodies and HTML are worked on without the GIL. What is no encoding is passed on as it is, so that no text is lost.
+Promise: time and memory are linear in the input, which is read once; no input fails; nothing outside the input is
+read. Bodies and HTML are worked on without the GIL. What is no encoding is passed on as it is, so that no text is
+lost.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -37,8 +38,8 @@ fill()
 # ---------------------------------------------------------------- transfer encodings
 
 cdef bint undo_base64(Out out, const char* p, const char* end) except -1 nogil:
-    """Append what the digits from p to end say. A group ends at four digits, at padding and at the end; what is no digit is
-    passed over (RFC 2045 6.8). Returns 0 when something behind padding is no base64."""
+    """Append what the digits from p to end say. A group ends at four digits, at padding and at the end; what is no
+    digit is passed over (RFC 2045 6.8). Returns 0 when something behind padding is no base64."""
     cdef uint32_t bits = 0
     cdef int n = 0
     cdef uint8_t v
@@ -142,8 +143,8 @@ def quoted_printable(const unsigned char[::1] data):
 # ---------------------------------------------------------------- encoded words
 
 cdef const char* word_end(const char* t, const char* end) noexcept nogil:
-    """Where the ``?=`` of the encoded word lies whose text begins at t; NULL when another word or nothing comes first. A
-    question mark inside is not allowed, and is sent."""
+    """Where the ``?=`` of the encoded word lies whose text begins at t; NULL when another word or nothing comes
+    first. A question mark inside is not allowed, and is sent."""
     cdef const char* f = t
     while True:
         f = <const char*>memchr(f, 63, end - f)

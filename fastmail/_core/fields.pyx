@@ -1,5 +1,6 @@
-"""Header field values as IMAP wire octets: strings, address lists, parameters, dispositions, dates (RFC 5322 3.3, 3.4, 4;
-RFC 2045 5.1; RFC 2183; RFC 2231; RFC 3282; RFC 9051 7.5.2). Used by the MIME scanner only; nothing here is called from Python.
+"""Header field values as IMAP wire octets: strings, address lists, parameters, dispositions, dates (RFC 5322 3.3,
+3.4, 4; RFC 2045 5.1; RFC 2183; RFC 2231; RFC 3282; RFC 9051 7.5.2). Used by the MIME scanner only; nothing here is
+called from Python.
 
 Promise: any octets make valid wire octets; obsolete and broken forms are read as other servers read them; at most
 VALUE octets of a value are looked at.
@@ -365,8 +366,9 @@ cdef const char* next_param(const char* p, const char* end, Span* name, Out valu
 
 
 cdef int piece_of(Span name, const char* wanted, Py_ssize_t size, bint* percent) noexcept nogil:
-    """Which piece of the parameter ``wanted`` this name says (RFC 2231 3, 4.1): WHOLE for ``wanted`` and ``wanted*``, its
-    number for ``wanted*0`` and ``wanted*0*``; NO_PIECE for another parameter. ``percent``: has it a star at its end?"""
+    """Which piece of the parameter ``wanted`` this name says (RFC 2231 3, 4.1): WHOLE for ``wanted`` and ``wanted*``,
+    its number for ``wanted*0`` and ``wanted*0*``; NO_PIECE for another parameter. ``percent``: has it a star at its
+    end?"""
     cdef const char* p = name.a + size
     cdef const char* end = name.b
     cdef int number = 0
@@ -392,9 +394,9 @@ cdef int piece_of(Span name, const char* wanted, Py_ssize_t size, bint* percent)
 
 cdef int parameter(Out out, Span rest, const char* wanted, Py_ssize_t size, Out value, Out note,
                    Out pieces, Span* charset) except -1 nogil:
-    """Put the value of one parameter of ``rest`` into ``out``, its RFC 2231 pieces joined in their order; returns 1 when
-    there is one. ``charset``: the octets of ``out`` that name the charset of a value with one (3 and 4.1), else empty.
-    Time is linear: each piece is put down once, and a table says where piece n lies."""
+    """Put the value of one parameter of ``rest`` into ``out``, its RFC 2231 pieces joined in their order; returns 1
+    when there is one. ``charset``: the octets of ``out`` that name the charset of a value with one (3 and 4.1), else
+    empty. Time is linear: each piece is put down once, and a table says where piece n lies."""
     cdef Piece table[PIECES]
     cdef Span name
     cdef const char* p = rest.a

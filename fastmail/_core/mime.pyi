@@ -13,9 +13,10 @@ def served_size(data: Octets) -> int:
     """Octets of ``data`` as served, each LF as CRLF."""
 
 def leaf(header: Octets) -> tuple[bytes, bytes, bytes, bytes, bytes, list[tuple[bytes, bytes]]]:
-    """What the header of an entity says of its body, read as for BODYSTRUCTURE: (type, subtype, charset, transfer encoding,
-    disposition, file names), all but the names in lower case and empty where it is not said (type and subtype: ``text``,
-    ``plain``). A name is (its charset by RFC 2231, octets). Parameters in pieces are joined (RFC 2231 3)."""
+    """What the header of an entity says of its body, read as for BODYSTRUCTURE: (type, subtype, charset, transfer
+    encoding, disposition, file names), all but the names in lower case and empty where it is not said (type and
+    subtype: ``text``, ``plain``). A name is (its charset by RFC 2231, octets). Parameters in pieces are joined (RFC
+    2231 3)."""
 
 def lost(summary: Octets) -> bool:
     """True for a summary of version 1 in which a multipart has no part: its message has to be scanned again."""

@@ -2,11 +2,12 @@
 part lies, and the header fields that clients ask for (RFC 5322, 2045, 2046, 2183, 3282, 2557; RFC 9051 7.5.2).
 
 Input is the message as it lies on disk, with LF, CRLF or a mixture; sizes are given as they are served, with CRLF.
-Promise: every input has a summary; broken MIME gets a plain, valid one. Every octet of a body lies in a part that a part
-number names, or before the first or behind the last boundary line of a multipart. Time is linear in the size for any
-nesting: the octets are read once, line by line, and a line that begins with ``--`` is compared with the boundaries of
-the open multiparts. Deeper than DEPTH, or after PARTS parts, what is left counts as an opaque leaf. Nothing is read past
-the end. The layout of the summary is in ``SUMMARY`` below; it is read by ``fastmail.message.summary``.
+Promise: every input has a summary; broken MIME gets a plain, valid one. Every octet of a body lies in a part that a
+part number names, or before the first or behind the last boundary line of a multipart. Time is linear in the size for
+any nesting: the octets are read once, line by line, and a line that begins with ``--`` is compared with the
+boundaries of the open multiparts. Deeper than DEPTH, or after PARTS parts, what is left counts as an opaque leaf.
+Nothing is read past the end. The layout of the summary is in ``SUMMARY`` below; it is read by
+``fastmail.message.summary``.
 
 Boundary lines (RFC 2046 5.1.1) are read as mail programs do: the boundary at the start of a line is enough, with any
 text behind it; a line that fits it whole goes before one that only begins with it, then the longer boundary, then the
@@ -166,8 +167,8 @@ cdef class Scanner:
         self.bounds = Out(128)
 
     cdef int header(self, const char* p, const char* end, Head* head, bint top) except -1 nogil:
-        """Find the fields that matter; head.body is behind the empty line, or where a boundary line begins. A line with no
-        colon is passed over."""
+        """Find the fields that matter; head.body is behind the empty line, or where a boundary line begins. A line
+        with no colon is passed over."""
         cdef const char* q
         cdef const char* e
         cdef const char* n
@@ -267,8 +268,8 @@ cdef class Scanner:
     # ------------------------------------------------------------ which parts there are
 
     cdef int ends_header(self, Head* head, const char* p, const char* stop) except -1 nogil:
-        """Is the line at p a boundary line, of an open multipart or of the one whose header this is? Mail without the empty
-        line between header and first part exists."""
+        """Is the line at p a boundary line, of an open multipart or of the one whose header this is? Mail without the
+        empty line between header and first part exists."""
         cdef Span type, sub, rest
         cdef bint closing
         if self.match(p + 2, stop, &closing) >= 0:
@@ -291,8 +292,8 @@ cdef class Scanner:
         return 1
 
     cdef int match(self, const char* p, const char* stop, bint* closing) noexcept nogil:
-        """The open multipart whose boundary the line p .. stop (behind its dashes) is, -1 for none. ``closing``: is it the
-        last line of it?"""
+        """The open multipart whose boundary the line p .. stop (behind its dashes) is, -1 for none. ``closing``: is
+        it the last line of it?"""
         cdef int i, found, best = -1
         cdef Level* level
         cdef const char* end = trimmed(p, stop)
@@ -308,7 +309,8 @@ cdef class Scanner:
         return best
 
     cdef const char* sweep(self, const char* to, bint dashes) noexcept nogil:
-        """Count line breaks up to ``to``. ``dashes``: stop at the start of a line that begins with ``--`` and return it."""
+        """Count line breaks up to ``to``. ``dashes``: stop at the start of a line that begins with ``--`` and return
+        it."""
         cdef const char* p = self.seen
         cdef const char* q
         while p < to:
@@ -375,8 +377,8 @@ cdef class Scanner:
             digest = False
 
     cdef int close(self, int node, const char* q) except -1 nogil:
-        """Close the entities that are open inside ``node`` (-1: all) before the boundary line at q. The line break in front
-        of it belongs to it, unless it is the empty line behind a header."""
+        """Close the entities that are open inside ``node`` (-1: all) before the boundary line at q. The line break in
+        front of it belongs to it, unless it is the empty line behind a header."""
         cdef Node* one
         cdef const char* e
         cdef const char* p = q
@@ -549,7 +551,8 @@ cdef class Scanner:
 
 
 cdef int content_type(Head* head, Span* type, Span* sub, Span* rest, Out note) except -1 nogil:
-    """Type and subtype, and where the parameters begin; type.a NULL where it is not said, or not in full (RFC 2045 5.1)."""
+    """Type and subtype, and where the parameters begin; type.a NULL where it is not said, or not in full (RFC 2045
+    5.1)."""
     cdef Span field = head.field[CTYPE]
     cdef const char* q
     type.a = type.b = sub.a = sub.b = rest.a = rest.b = NULL
@@ -707,7 +710,11 @@ def leaf(const unsigned char[::1] header):
     if header.shape[0]:
         p = <const char*>&header[0]
     s.base = p
-    s.header(p, p + header.shape[0], &head, False)
+    if header.shape[0] < LARGE:
+        s.header(p, p + header.shape[0], &head, False)
+    else:
+        with nogil:
+            s.header(p, p + header.shape[0], &head, False)
     content_type(&head, &type, &sub, &rest, s.note)
     if type.a != NULL:
         main, minor = lowered(type.a, type.b), lowered(sub.a, sub.b)

@@ -9,13 +9,12 @@ decoded, case-folded text; a charset that is not known is NO [BADCHARSET].
 """
 
 import asyncio
-import codecs
 import time
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastmail._core import fetch, mime, pages
 from fastmail._core.imap import ParseError, Reader
@@ -24,7 +23,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds, context
 from fastmail.imap.authenticate import Work
 from fastmail.imap.views import Selected
-from fastmail.message import identity, summary, text
+from fastmail.message import charsets, identity, summary, text
 from fastmail.model.errors import MailError
 from fastmail.store import fulltext
 from fastmail.store.interface import Unsure
@@ -32,13 +31,15 @@ from fastmail.store.interface import Unsure
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
+T = TypeVar("T")
 ALL, FLAGS, KEYWORD, LARGER, SMALLER, DATE, UIDS, MODSEQ, NOT, AND, OR, SAVED = range(12)
 DAY = 86400
 FAR = 1 << 40
 YIELD_EVERY = 50
 BLOCK = 200
 COMPILED = 4000
-BIG = 262144
+BIG = 65536  # octets of what is decoded on the event loop; more goes to another thread
+DECODED = 512  # octets of header values that count as a step
 WORDS = 20  # of a FUZZY key
 PROGRESS = 5.0  # seconds between two words on how far a search is
 INDEX_KEYS = {"ALL", "RECENT", "NEW", "OLD", "FLAG", "KEYWORD", "DATE", "LARGER", "SMALLER", "UID", "SEQ"} | {
@@ -157,7 +158,7 @@ def make_job(
         session.bad(tag, why)
         return None
     name = (charset or b"utf-8").decode("ascii", "replace")
-    if not _known(name):
+    if not charsets.known(name):
         session.conn.write(tag + b" NO [BADCHARSET (US-ASCII UTF-8)] charset is not known\r\n")
         return None
     job = Job(session, selected, name)
@@ -176,13 +177,6 @@ def _asks(key: str, tree: tuple[Any, ...]) -> bool:
         return True
     inner = tree[1] if tree[0] == "AND" else tree[1:] if tree[0] in ("OR", "NOT", "FUZZY") else ()
     return any(_asks(key, one) for one in inner)
-
-
-def _known(charset: str) -> bool:
-    try:
-        return bool(codecs.lookup(charset)._is_text_encoding)
-    except LookupError:
-        return False
 
 
 async def _run(
@@ -397,7 +391,7 @@ class Job:
         return await self._by_body(self._needle(tree[1]), key == "TEXT", within)
 
     def _needle(self, raw: bytes) -> str:
-        return text.fold(text.decode_charset(raw, self._charset))
+        return text.fold(charsets.decode(raw, self._charset))
 
     async def _breathe(self, steps: int = 1) -> None:
         """Let other sessions run now and then."""
@@ -466,11 +460,12 @@ class Job:
             found += hits
             for uid, raw in unsure:
                 if raw is None:
-                    values = text.field_values(await self._whole_header(uid), name)
-                    good = any(needle in text.fold(value) for value in values)
+                    header = await self._whole_header(uid)
+                    good = await _aside(len(header), _field_has, header, name, needle)
                     await self._breathe()
                 else:
                     good = any(needle in text.folded_value(value) for value in raw)
+                    await self._breathe(sum(map(len, raw)) // DECODED)
                 if good:
                     found.append(uid)
             await self._breathe(YIELD_EVERY)
@@ -483,9 +478,7 @@ class Job:
 
     async def _whole_header(self, uid: int) -> bytes:
         content = await self._content(uid)
-        if not content:
-            return b""
-        return to_crlf(content[: summary.of(content).parts[0].body])
+        return await _aside(len(content), _header_of, content) if content else b""
 
     async def header_values(self, uid: int, names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
         """The first value of each field, from the message itself."""
@@ -541,12 +534,23 @@ class Job:
             content = await self._content(uid)
             if content is None:
                 continue
-            if len(content) > BIG:
-                loop = asyncio.get_running_loop()
-                yield await loop.run_in_executor(None, fulltext.folded, uid, content)
-            else:
-                yield fulltext.folded(uid, content)
+            yield await _aside(len(content), fulltext.folded, uid, content)
             await self._breathe()
+
+
+async def _aside(octets: int, work: Callable[..., T], *args: Any) -> T:
+    """Do it here, or in another thread when it works on many octets."""
+    if octets <= BIG:
+        return work(*args)
+    return await asyncio.get_running_loop().run_in_executor(None, work, *args)
+
+
+def _header_of(content: bytes) -> bytes:
+    return to_crlf(content[: summary.of(content).parts[0].body])
+
+
+def _field_has(header: bytes, name: bytes, needle: str) -> bool:
+    return any(needle in text.fold(value) for value in text.field_values(header, name))
 
 
 def _blocks(uids: UidSet, size: int) -> Iterator[UidSet]:

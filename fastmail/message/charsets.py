@@ -1,12 +1,14 @@
-"""Which octets a charset name of mail means (RFC 2045 5.1, RFC 2046 4.1.2), read as mail programs and browsers read it.
+"""Which octets a charset name of mail means (RFC 2045 5.1, RFC 2046 4.1.2), read as mail programs and browsers read
+it.
 
 ``decode`` never raises: octets that the charset does not have become U+FFFD. A name that is not in the table is never
 given to Python's codec registry, which has codecs that are no charsets, whose cost is not linear, and which remembers
 every name it was asked for. Every codec named here costs time that grows with the size alone.
 
-Names are compared without case and without what is no letter or digit, so ``ISO_8859-1:1987`` and ``iso8859-1-1987`` are
-one. Where senders use a name for more than it says, the larger charset decodes it, as the WHATWG Encoding Standard does:
-US-ASCII and ISO-8859-1 are read as windows-1252, GB2312 as GB 18030, KS C 5601 as cp949, Shift_JIS as cp932.
+Names are compared without case and without what is no letter or digit, so ``ISO_8859-1:1987`` and ``iso8859-1-1987``
+are one. Where senders use a name for more than it says, the larger charset decodes it, as the WHATWG Encoding
+Standard does: US-ASCII and ISO-8859-1 are read as windows-1252, GB2312 as GB 18030, KS C 5601 as cp949, Shift_JIS as
+cp932.
 """
 
 import codecs
@@ -14,9 +16,10 @@ import re
 from functools import cache
 
 _LONGEST_NAME = 64
+_PIECE = 65536  # octets that are decoded at once
 _SINGLE_OCTET = {
-    "cp1252": "iso88591 iso885911987 isoir100 latin1 l1 ibm819 cp819 csisolatin1 iso8859 latin windows1252 win1252 cp1252"
-    " cswindows1252 ansi",
+    "cp1252": "iso88591 iso885911987 isoir100 latin1 l1 ibm819 cp819 csisolatin1 iso8859 latin windows1252 win1252"
+    " cp1252 cswindows1252 ansi",
     "cp1250": "windows1250 win1250 cp1250 cswindows1250",
     "cp1251": "windows1251 win1251 cp1251 cswindows1251",
     "cp1253": "windows1253 win1253 cp1253 cswindows1253",
@@ -30,8 +33,8 @@ _SINGLE_OCTET = {
     "iso8859_3": "iso88593 iso885931988 isoir109 latin3 l3 csisolatin3",
     "iso8859_4": "iso88594 iso885941988 isoir110 latin4 l4 csisolatin4",
     "iso8859_5": "iso88595 iso885951988 isoir144 cyrillic csisolatincyrillic",
-    "iso8859_6": "iso88596 iso885961987 isoir127 ecma114 asmo708 arabic csisolatinarabic iso88596i iso88596e csiso88596i"
-    " csiso88596e",
+    "iso8859_6": "iso88596 iso885961987 isoir127 ecma114 asmo708 arabic csisolatinarabic iso88596i iso88596e"
+    " csiso88596i csiso88596e",
     "iso8859_7": "iso88597 iso885971987 iso885972003 isoir126 elot928 ecma118 greek greek8 csisolatingreek",
     "iso8859_8": "iso88598 iso885981988 iso885981999 isoir138 hebrew csisolatinhebrew iso88598i iso88598e csiso88598i"
     " csiso88598e visual logical",
@@ -60,10 +63,8 @@ _SINGLE_OCTET = {
     f"cp{n}": f"cp{n} ibm{n} {n} csibm{n} cspc{n} dos{n}"
     for n in (437, 775, 850, 852, 855, 857, 858, 860, 861, 862, 863, 864, 865, 866, 869)
 }  # fmt: skip
-_GUESSED = (
-    "ascii usascii ansix341968 ansix341986 iso646us iso646irv1991 iso646irv isoir6 us ibm367 cp367 csascii unknown8bit"
-    " unknown8bits unknown none default 7bit 8bit 8bits binary csunknown8bit"
-)
+_ASCII = "ascii usascii ansix341968 ansix341986 iso646us iso646irv1991 iso646irv isoir6 us ibm367 cp367 csascii"
+_NO_CHARSET = "unknown8bit unknown8bits csunknown8bit unknown none default 7bit 8bit 8bits binary"
 _SEVERAL_OCTETS = {
     "utf-8": "utf8 unicode11utf8 unicode20utf8 utf8n utf8mb4 cp65001 65001 csutf8",
     "utf-16": "utf16 unicode iso10646ucs2 ucs2 csunicode csutf16",
@@ -82,19 +83,18 @@ _SEVERAL_OCTETS = {
     "euc_jp": "eucjp cseucpkdfmtjapanese eucjpms eucjpwin euc ujis cp51932",
     "iso2022_jp_ext": "iso2022jp csiso2022jp iso2022jp1 iso2022jp2 csiso2022jp2 iso2022jp3 iso2022jp2004 iso2022jpext"
     " iso2022jpms cp50220 cp50221 cp50222 jis jisencoding csjisencoding",
-    "cp949": "euckr cseuckr ksc56011987 ksc56011989 ksc5601 ksc korean isoir149 csksc56011987 windows949 cp949 uhc ms949"
-    " ksx1001 ksx10011992",
+    "cp949": "euckr cseuckr ksc56011987 ksc56011989 ksc5601 ksc korean isoir149 csksc56011987 windows949 cp949 uhc"
+    " ms949 ksx1001 ksx10011992",
     "iso2022_kr": "iso2022kr csiso2022kr",
     "johab": "johab cp1361 ms1361",
 }  # fmt: skip
 _GUESS = ""
 _TABLE = {
     alias: codec
-    for table in (_SINGLE_OCTET, _SEVERAL_OCTETS, {_GUESS: _GUESSED})
+    for table in (_SINGLE_OCTET, _SEVERAL_OCTETS, {_GUESS: f"{_ASCII} {_NO_CHARSET}"})
     for codec, aliases in table.items()
     for alias in aliases.split()
 }
-_NO_CHARSETS = frozenset("unknown8bit unknown8bits unknown none default 7bit 8bit 8bits binary csunknown8bit".split())
 # a second reading for octets that the first one does not have: Hong Kong's characters; NEC's and IBM's
 _ALSO = {"cp950": "big5hkscs", "euc_jp": "euc_jis_2004"}
 _STATEFUL = frozenset(("utf-7", "hz", "iso2022_jp_ext", "iso2022_kr"))
@@ -105,39 +105,61 @@ _EIGHTH_BIT = bytes(i | 0x80 for i in range(256))
 
 def known(name: str) -> bool:
     """True if this is the name of a charset that can be decoded here."""
-    return _codec(name) is not None and _plain(name) not in _NO_CHARSETS
+    return _codec(name) is not None and _plain(name).removeprefix("x") not in _NO_CHARSET.split()
 
 
 def decode(data: bytes, name: str) -> str:
-    """Octets in a charset as text. A charset that is not known, and one that says that it is not known, is guessed: UTF-8
-    where the octets are that, else windows-1252."""
+    """Octets in a charset as text. A charset that is not known, and one that says that it is not known, is guessed:
+    UTF-8 where the octets are that, else windows-1252. A long text is decoded in pieces, so that other threads run
+    between them."""
     codec = _codec(name)
     if not codec:
         return guess(data)
     if codec in _SINGLE_OCTET:
-        return codecs.charmap_decode(data, "replace", _characters(codec))[0]
+        return _by_table(data, codec)
     for strict in (codec, _ALSO.get(codec)):
         if strict is not None:
             try:
-                return data.decode(strict)
+                return _by_codec(data, strict, "strict")
             except UnicodeError:
                 continue
     if codec == "iso2022_jp_ext":
         return _japanese(data)
-    return data.decode(codec, "replace")
+    return _by_codec(data, codec, "replace")
 
 
 def guess(data: bytes) -> str:
     """Text of which nobody says the charset: UTF-8 where the octets are that, else windows-1252."""
     try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return codecs.charmap_decode(data, "replace", _characters("cp1252"))[0]
+        return _by_codec(data, "utf-8", "strict")
+    except UnicodeError:
+        return _by_table(data, "cp1252")
+
+
+def _by_codec(data: bytes, codec: str, errors: str) -> str:
+    if len(data) <= _PIECE:
+        return data.decode(codec, errors)
+    if codec == "utf-7":
+        # its decoder begins a long run anew with every piece; a line break ends a run (RFC 2152)
+        lines = data.splitlines(keepends=True)
+        return "".join(
+            line[at : at + _PIECE].decode(codec, errors) for line in lines for at in range(0, len(line), _PIECE)
+        )
+    decoder = codecs.getincrementaldecoder(codec)(errors)
+    return "".join(
+        decoder.decode(data[at : at + _PIECE], at + _PIECE >= len(data)) for at in range(0, len(data), _PIECE)
+    )
+
+
+def _by_table(data: bytes, codec: str) -> str:
+    table = _characters(codec)
+    pieces = (data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
+    return "".join(codecs.charmap_decode(piece, "replace", table)[0] for piece in pieces)
 
 
 def joins(one: str, other: str) -> bool:
-    """True if octets in these two charsets may be decoded as one piece: they are the same charset, and it begins no piece
-    in a state of its own."""
+    """True if octets in these two charsets may be decoded as one piece: they are the same charset, and it begins no
+    piece in a state of its own."""
     codec = _codec(one)
     return codec is not None and codec == _codec(other) and codec not in _STATEFUL
 

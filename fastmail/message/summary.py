@@ -28,9 +28,9 @@ class Part:
 
 @dataclass(slots=True)
 class Summary:
-    """``complete``: the header cache holds every field that is not bulk (see mime.is_bulk). ``cut``: what lies too deep, or
-    behind too many parts, is one leaf. ``lost``: made by version 1, which did not find the parts of this message: scan it
-    again for its structure and its parts."""
+    """``complete``: the header cache holds every field that is not bulk (see mime.is_bulk). ``cut``: what lies too
+    deep, or behind too many parts, is one leaf. ``lost``: made by version 1, which did not find the parts of this
+    message: scan it again for its structure and its parts."""
 
     complete: bool
     cut: bool
@@ -60,7 +60,9 @@ def read(data: Octets) -> Summary | None:
     if parts:
         parts[0].header = 0
     lost = mime.lost(data)
-    return Summary(not marks & 1, bool(marks & 2), lost, shift, bytes(data[at:a]), bytes(data[a:b]), bytes(data[b:c]), day, parts)
+    return Summary(
+        not marks & 1, bool(marks & 2), lost, shift, bytes(data[at:a]), bytes(data[a:b]), bytes(data[b:c]), day, parts
+    )
 
 
 def rest(data: Octets) -> bytes:

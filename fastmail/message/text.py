@@ -1,17 +1,17 @@
-"""What a reader would see, for SEARCH: header values with encoded words decoded (RFC 2047), bodies with their transfer
-encoding and charset undone (RFC 2045). Comparison is by case-folded substring.
+"""What a reader would see, for SEARCH: header values with encoded words decoded (RFC 2047), bodies with their
+transfer encoding and charset undone (RFC 2045). Comparison is by case-folded substring.
 
-What a part is, is read by the compiled scanner that made BODYSTRUCTURE (``mime.leaf``). Nothing here raises for a broken
-message, and nothing of its text is left out: what is no part, and what does not decode, is compared as it lies there.
-Time is linear in the size; the long steps are compiled and run without the GIL.
+What a part is, is read by the compiled scanner that made BODYSTRUCTURE (``mime.leaf``). Nothing here raises for a
+broken message, and nothing of its text is left out: what is no part, and what does not decode, is compared as it lies
+there. Time is linear in the size; the long steps are compiled and run without the GIL.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from html.entities import html5
-from unicodedata import normalize
+from unicodedata import combining, decomposition, normalize
 
 from fastmail._core import decode, fetch, mime
 from fastmail._core.lines import to_crlf
@@ -24,6 +24,11 @@ ENCODINGS = ("", "7bit", "8bit", "binary", "base64", "quoted-printable")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _REFERENCE = re.compile(r"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));?")
 _LAST_CHARACTER = 0x10FFFF
+_MOST_MARKS = 30  # on one letter; real text has at most a few (UAX 15, Stream-Safe Text Format)
+_FIRST_MARK, _BEHIND_MARKS = 0x300, 0x20000  # code points of all marks of Unicode
+_JOINER = "\u034f"  # combining grapheme joiner: ends a run of marks for normalization, and is not seen
+_DECODED_HEADER = 1 << 20  # octets of a header whose encoded words are decoded; what is behind them is taken as it is
+_PIECE = 32768  # characters that are folded at once
 _REMEMBERED = 1024  # octets of a header value up to which its folded form is kept
 _ENCODED_MESSAGES = 4  # messages in encoded messages that are looked into, one in the other
 
@@ -32,19 +37,22 @@ def decode_words(raw: bytes) -> str:
     """An unfolded header value with its RFC 2047 encoded words decoded. Octets of neighbouring words in one charset are
     decoded together: senders cut characters in two."""
     out: list[str] = []
-    charset, held = "", b""
+    charset = ""
+    held: list[bytes] = []
     for piece in decode.words(raw):
+        name = (
+            "" if isinstance(piece, bytes) else piece[0].partition(b"*")[0].decode("latin-1")
+        )  # RFC 2231 5: a language
+        if held and not (name and charsets.joins(charset, name)):
+            out.append(charsets.decode(b"".join(held), charset))
+            held = []
         if isinstance(piece, bytes):
-            out += (charsets.decode(held, charset), charsets.guess(piece))
-            charset, held = "", b""
-            continue
-        name = piece[0].partition(b"*")[0].decode("latin-1")  # a language may follow (RFC 2231 5)
-        if held and charsets.joins(charset, name):
-            held += piece[1]
+            out.append(charsets.guess(piece))
         else:
-            out.append(charsets.decode(held, charset))
-            charset, held = name, piece[1]
-    out.append(charsets.decode(held, charset))
+            held.append(piece[1])
+            charset = name
+    if held:
+        out.append(charsets.decode(b"".join(held), charset))
     return "".join(out)
 
 
@@ -74,17 +82,51 @@ def field_values(header: Octets, name: bytes) -> list[str]:
 
 
 def fold(text: str) -> str:
-    """Text as comparison sees it: without case, and composed characters taken apart (RFC 5051)."""
+    """Text as comparison sees it: without case, and composed characters taken apart (RFC 5051). A long text is folded
+    in pieces, so that other threads run between them."""
     if text.isascii():
         return text.lower()
-    return normalize("NFKD", text.casefold())
+    if len(text) <= _PIECE:
+        return _folded(text)
+    out, at = [], 0
+    while at < len(text):
+        end = at + _PIECE
+        # between words no mark belongs to the letter before it
+        space = text.rfind(" ", at, end) if end < len(text) else -1
+        end = space if space > at else end
+        out.append(_folded(text[at:end]))
+        at = end
+    return "".join(out)
+
+
+def _folded(text: str) -> str:
+    # Unicode's normalization sorts the marks in a run in quadratic time, so a long run is cut (UAX 15, section 13)
+    return normalize("NFKD", _marks().sub(_cut, text.casefold()))
+
+
+@cache
+def _marks() -> re.Pattern[str]:
+    """As many characters in a row as are cut that are marks, or begin with a mark when they are taken apart."""
+    every = map(chr, range(_FIRST_MARK, _BEHIND_MARKS))
+    found = [c for c in every if combining(c) or (decomposition(c) and combining(normalize("NFKD", c)[0]))]
+    ranges: list[list[str]] = []
+    for c in found:
+        if ranges and ord(c) == ord(ranges[-1][1]) + 1:
+            ranges[-1][1] = c
+        else:
+            ranges.append([c, c])
+    return re.compile(f"[{''.join(f'{low}-{high}' for low, high in ranges)}]{{{_MOST_MARKS}}}")
+
+
+def _cut(match: re.Match[str]) -> str:
+    return match.group() + _JOINER
 
 
 @dataclass(slots=True)
 class TextPart:
-    """The header of a MIME entity; its text for a leaf of type text or message, or for the text of a multipart around its
-    parts (then ``main`` is empty); the names of the file that it is; ``raw``: its octets as well, where its transfer
-    encoding does not say all of them."""
+    """The header of a MIME entity; its text for a leaf of type text or message, or for the text of a multipart around
+    its parts (then ``main`` is empty); the names of the file that it is; ``raw``: its octets as well, where its
+    transfer encoding does not say all of them."""
 
     header: bytes
     main: str = ""
@@ -133,7 +175,8 @@ def _entities(content: Octets, summary: Summary, most: int, deeper: int) -> Iter
 
 
 def _around(parts: list[Part], at: int) -> Iterator[tuple[int, int]]:
-    """What of a multipart lies in none of its parts: text before, between and behind them, with their boundary lines."""
+    """What of a multipart lies in none of its parts: text before, between and behind them, with their boundary
+    lines."""
     whole = parts[at]
     done = whole.body
     for one in parts[at + 1 :]:
@@ -162,8 +205,8 @@ def body_text(content: Octets, summary: Summary, with_headers: bool) -> list[str
 
 
 def html_text(text: str, shown: bool) -> str:
-    """HTML without its tags, and its character references as characters. ``shown``: also without comments and what is not
-    shown (see ``decode.html``)."""
+    """HTML without its tags, and its character references as characters. ``shown``: also without comments and what is
+    not shown (see ``decode.html``)."""
     bare = decode.html(text.encode("utf-8", "surrogatepass"), shown).decode("utf-8", "surrogatepass")
     return _REFERENCE.sub(_character, bare) if "&" in bare else bare
 
@@ -204,4 +247,7 @@ def _transferred(data: bytes, encoding: str) -> tuple[bytes, bool]:
 
 def _plain_header(raw: bytes) -> str:
     """All fields of a header, each decoded by itself: one may be UTF-8, the next one not."""
-    return "\n".join(map(decode_value, re.split(rb"\r?\n(?![ \t])", raw)))
+    fields = [decode_value(one) for one in re.split(rb"\r?\n(?![ \t])", raw[:_DECODED_HEADER])]
+    if len(raw) > _DECODED_HEADER:
+        fields.append(charsets.guess(raw[_DECODED_HEADER:]))
+    return "\n".join(fields)
