@@ -440,6 +440,7 @@ cdef class Scanner:
         """Find all entities of the message p .. end."""
         cdef const char* q
         cdef const char* stop
+        cdef Node* level
         cdef bint closing
         cdef int found, node
         self.base = self.seen = p
@@ -468,7 +469,8 @@ cdef class Scanner:
                 self.sweep(stop, False)
             else:
                 self.sweep(stop, False)
-                self.begin(stop, end, (<Node*>self.nodes.buf)[node].depth + 1, digest_of(&(<Node*>self.nodes.buf)[node]))
+                level = &(<Node*>self.nodes.buf)[node]
+                self.begin(stop, end, level.depth + 1, digest_of(level))
         self.sweep(end, False)
         return self.close(-1, end)
 

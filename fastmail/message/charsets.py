@@ -13,6 +13,7 @@ cp932.
 
 import codecs
 import re
+from collections.abc import Iterator
 from functools import cache
 
 _LONGEST_NAME = 64
@@ -97,6 +98,13 @@ _TABLE = {
 }
 # a second reading for octets that the first one does not have: Hong Kong's characters; NEC's and IBM's
 _ALSO = {"cp950": "big5hkscs", "euc_jp": "euc_jis_2004"}
+# where a mark at its beginning says the order of a text's octets; without one: as most senders have it
+_MARKED = {
+    "utf-16": ((codecs.BOM_UTF16_BE, "utf-16-be"), (codecs.BOM_UTF16_LE, "utf-16-le"), (b"", "utf-16-le")),
+    "utf-32": ((codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF32_LE, "utf-32-le"), (b"", "utf-32-be")),
+}
+# These begin each encoded word in a state of their own. UTF-7's decoder also begins a long run anew with every piece,
+# so its texts are cut at line breaks, which end a run (RFC 2152).
 _STATEFUL = frozenset(("utf-7", "hz", "iso2022_jp_ext", "iso2022_kr"))
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9]+")
 _ESCAPE = re.compile(rb"\x1b(\$[@B]|\$\([@BDOPQ]|\([BJIH])")
@@ -137,24 +145,32 @@ def guess(data: bytes) -> str:
 
 
 def _by_codec(data: bytes, codec: str, errors: str) -> str:
+    if codec in _MARKED:
+        codec, skipped = next(((by, len(mark)) for mark, by in _MARKED[codec] if data.startswith(mark)))
+        data = data[skipped:]
     if len(data) <= _PIECE:
         return data.decode(codec, errors)
     if codec == "utf-7":
-        # its decoder begins a long run anew with every piece; a line break ends a run (RFC 2152)
-        lines = data.splitlines(keepends=True)
-        return "".join(
-            line[at : at + _PIECE].decode(codec, errors) for line in lines for at in range(0, len(line), _PIECE)
-        )
+        return "".join(piece.decode(codec, errors) for piece in _pieces(data, b"\n"))
     decoder = codecs.getincrementaldecoder(codec)(errors)
-    return "".join(
-        decoder.decode(data[at : at + _PIECE], at + _PIECE >= len(data)) for at in range(0, len(data), _PIECE)
-    )
+    out = [decoder.decode(piece) for piece in _pieces(data)]
+    return "".join((*out, decoder.decode(b"", True)))
 
 
 def _by_table(data: bytes, codec: str) -> str:
     table = _characters(codec)
-    pieces = (data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
-    return "".join(codecs.charmap_decode(piece, "replace", table)[0] for piece in pieces)
+    return "".join(codecs.charmap_decode(piece, "replace", table)[0] for piece in _pieces(data))
+
+
+def _pieces(data: bytes, behind: bytes = b"") -> Iterator[bytes]:
+    """Pieces of at most _PIECE octets. ``behind``: where there is one of these, a piece ends behind it."""
+    at = 0
+    while at < len(data):
+        end = at + _PIECE
+        if behind and end < len(data):
+            end = data.rfind(behind, at, end) + 1 or end
+        yield data[at:end]
+        at = end
 
 
 def joins(one: str, other: str) -> bool:

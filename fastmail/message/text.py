@@ -22,12 +22,13 @@ from fastmail.message.summary import LEAF, MESSAGE, MULTIPART, Part, Summary
 Octets = bytes | bytearray | memoryview
 ENCODINGS = ("", "7bit", "8bit", "binary", "base64", "quoted-printable")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
+_FIELD_END = re.compile(rb"\r\n(?![ \t])")
 _REFERENCE = re.compile(r"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));?")
 _LAST_CHARACTER = 0x10FFFF
 _MOST_MARKS = 30  # on one letter; real text has at most a few (UAX 15, Stream-Safe Text Format)
 _FIRST_MARK, _BEHIND_MARKS = 0x300, 0x20000  # code points of all marks of Unicode
 _JOINER = "\u034f"  # combining grapheme joiner: ends a run of marks for normalization, and is not seen
-_DECODED_HEADER = 1 << 20  # octets of a header whose encoded words are decoded; what is behind them is taken as it is
+_DECODED_HEADER = 1 << 18  # octets of a header that are taken apart and decoded; those behind are taken as they are
 _PIECE = 32768  # characters that are folded at once
 _REMEMBERED = 1024  # octets of a header value up to which its folded form is kept
 _ENCODED_MESSAGES = 4  # messages in encoded messages that are looked into, one in the other
@@ -59,7 +60,9 @@ def decode_words(raw: bytes) -> str:
 def decode_value(raw: bytes) -> str:
     """A header value, unfolded and decoded."""
     raw = _FOLD.sub(b"", raw).strip()
-    return decode_words(raw) if b"=?" in raw else charsets.guess(raw)
+    if b"=?" not in raw:
+        return charsets.guess(raw)
+    return decode_words(raw[:_DECODED_HEADER]) + charsets.guess(raw[_DECODED_HEADER:])
 
 
 def folded_value(raw: bytes) -> str:
@@ -72,13 +75,15 @@ def _folded_value(raw: bytes) -> str:
     return fold(decode_value(raw))
 
 
-def field_values(header: Octets, name: bytes) -> list[str]:
+def field_values(header: Octets, name: bytes) -> Iterator[str]:
     """Values of every field of that name (lower case) in a header block with CRLF."""
-    picked = fetch.header_fields(header, (name,), False)
-    if len(picked) <= 2:
-        return []
-    fields = re.split(rb"\r\n(?![ \t])", picked[:-2])
-    return [decode_value(field.partition(b":")[2]) for field in fields if field]
+    picked = fetch.header_fields(header, (name,), False)[:-2]  # without the empty line
+    at = 0
+    while at < len(picked):
+        found = _FIELD_END.search(picked, at)
+        end = found.start() if found is not None else len(picked)
+        yield decode_value(picked[at:end].partition(b":")[2])
+        at = end + 2
 
 
 def fold(text: str) -> str:
@@ -100,22 +105,27 @@ def fold(text: str) -> str:
 
 
 def _folded(text: str) -> str:
+    text = text.casefold()
     # Unicode's normalization sorts the marks in a run in quadratic time, so a long run is cut (UAX 15, section 13)
-    return normalize("NFKD", _marks().sub(_cut, text.casefold()))
+    bits, run = _marks()
+    return normalize("NFKD", run.sub(_cut, text) if decode.has_run(text, bits, _MOST_MARKS) else text)
 
 
 @cache
-def _marks() -> re.Pattern[str]:
-    """As many characters in a row as are cut that are marks, or begin with a mark when they are taken apart."""
-    every = map(chr, range(_FIRST_MARK, _BEHIND_MARKS))
-    found = [c for c in every if combining(c) or (decomposition(c) and combining(normalize("NFKD", c)[0]))]
+def _marks() -> tuple[bytes, re.Pattern[str]]:
+    """Characters that are marks, or begin with one when they are taken apart: as bits, and as a pattern for as many in a
+    row as are cut."""
+    bits = bytearray(_BEHIND_MARKS // 8)
     ranges: list[list[str]] = []
-    for c in found:
-        if ranges and ord(c) == ord(ranges[-1][1]) + 1:
-            ranges[-1][1] = c
-        else:
-            ranges.append([c, c])
-    return re.compile(f"[{''.join(f'{low}-{high}' for low, high in ranges)}]{{{_MOST_MARKS}}}")
+    for c in map(chr, range(_FIRST_MARK, _BEHIND_MARKS)):
+        if combining(c) or (decomposition(c) and combining(normalize("NFKD", c)[0])):
+            bits[ord(c) >> 3] |= 1 << (ord(c) & 7)
+            if ranges and ord(c) == ord(ranges[-1][1]) + 1:
+                ranges[-1][1] = c
+            else:
+                ranges.append([c, c])
+    every = "".join(f"{low}-{high}" for low, high in ranges)
+    return bytes(bits), re.compile(f"[{every}]{{{_MOST_MARKS}}}")
 
 
 def _cut(match: re.Match[str]) -> str:
