@@ -216,7 +216,7 @@ def has_run(str text not None, const unsigned char[::1] bits not None, Py_ssize_
     cdef void* data = PyUnicode_DATA(text)
     cdef Py_ssize_t n = PyUnicode_GET_LENGTH(text), i, run = 0
     cdef size_t most = 8 * bits.shape[0]
-    cdef Py_UCS4 c
+    cdef uint32_t c
     for i in range(n):
         c = PyUnicode_READ(kind, data, i)
         if c < most and bits[c >> 3] >> (c & 7) & 1:

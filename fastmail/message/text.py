@@ -113,8 +113,8 @@ def _folded(text: str) -> str:
 
 @cache
 def _marks() -> tuple[bytes, re.Pattern[str]]:
-    """Characters that are marks, or begin with one when they are taken apart: as bits, and as a pattern for as many in a
-    row as are cut."""
+    """Characters that are marks, or begin with one when they are taken apart: as bits, and as a pattern for as many in
+    a row as are cut."""
     bits = bytearray(_BEHIND_MARKS // 8)
     ranges: list[list[str]] = []
     for c in map(chr, range(_FIRST_MARK, _BEHIND_MARKS)):
