@@ -505,6 +505,8 @@ class Job:
         if filler is not None:
             loop = asyncio.get_running_loop()
             found, known = await loop.run_in_executor(None, filler.index.find, key, validity, needle, with_headers)
+            if known.minus(selected.uids):
+                filler.changed([key])  # texts of removed mail, it may be
         hits: list[int] = []
         batch: list[fulltext.Text] = []
         size = 0
