@@ -9,17 +9,16 @@ one that is damaged has no elements.
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.string cimport memchr
 
+from fastmail._core.mime cimport FIXED, VERSION
 from fastmail._core.octets cimport Out, get32, lower
 
 cdef enum:
-    FIXED = 32       # octets of a summary before its texts; the layout is in mime.pyx
-    HIGHEST = 1      # version of a summary that is understood
     CUT = 1          # mark of a summary whose header cache lacks fields
 
 
 cdef bint open_summary(const uint8_t* p, Py_ssize_t n, Summary* s) noexcept nogil:
     cdef Py_ssize_t envelope, structure, header
-    if n < FIXED or p[0] == 0 or p[0] > HIGHEST:
+    if n < FIXED or p[0] == 0 or p[0] > VERSION:
         return False
     envelope = get32(p + 8)
     structure = get32(p + 12)

@@ -138,7 +138,7 @@ cdef const uint8_t* cached(Walk walk, Py_ssize_t* n) noexcept:
         return NULL
     start = FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12)
     cache = get32(p + 16)
-    if p[0] != 1 or p[1] & 1 or start + cache > size:
+    if p[0] not in (1, 2) or p[1] & 1 or start + cache > size:
         return NULL
     n[0] = cache
     return p + start

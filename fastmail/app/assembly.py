@@ -41,7 +41,8 @@ from fastmail.relay.targets import Finder
 from fastmail.smtp import session as smtp
 from fastmail.smtp.client import Timeouts
 from fastmail.smtp.milter import Milter
-from fastmail.store.fulltext import Filler, FullText
+from fastmail.store.filler import Filler
+from fastmail.store.fulltext import FullText
 from fastmail.store.hub import Hub
 from fastmail.store.interface import Account
 from fastmail.store.local.readonly import ReadOnlyStore
@@ -157,7 +158,9 @@ class Assembly:
             shared=config.store.shared == "dovecot",
         )
         quota = Quota(config.limits.quota_storage, config.limits.quota_messages, config.limits.quota_mailboxes)
-        self.filler = Filler(FullText(config.server.data_dir), self.store)
+        self.filler = Filler(FullText(config.server.data_dir), self.store, self._resolve)
+        if config.store.search_index and not config.store.read_only:
+            self.hub.noted = self.filler.changed
         self.deliverer = Deliverer(
             self.directory,
             self.store,
@@ -214,6 +217,13 @@ class Assembly:
 
     async def start(self) -> None:
         await self.store.start()
+
+    def follow_texts(self, sweeps: bool) -> None:
+        """Keep the full-text index abreast of what this process changes; ``sweeps``: and look at all of it once."""
+        if self.hub.noted is not None:
+            self.filler.follow()
+            if sweeps:
+                self.filler.sweep()
 
     def follow_accounts(self) -> None:
         """Take in the accounts that another program keeps, from this process; only one may."""

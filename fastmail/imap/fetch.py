@@ -268,7 +268,7 @@ class Job:
             if render.message(out, page, view, uid, items, names, recent, stored, plan.asked, content, plan.plain):
                 return True
         parsed = summary.read(stored)
-        if parsed is None or (plan.items & FIELDS and not parsed.complete):
+        if parsed is None or parsed.lost or (plan.items & FIELDS and not parsed.complete):
             return False
         for part in self._response(page, uid, stored, parsed, content, seen):
             out.write(part)
@@ -372,14 +372,14 @@ class Job:
             stored = snapshot.summaries(selected.key, UidSet.of([uid])).get(uid)
             made = bytes(stored) if stored is not None else b""
         parsed = summary.read(made)
-        if parsed is None or (plan.items & FIELDS and not parsed.complete):
+        if parsed is None or parsed.lost or (plan.items & FIELDS and not parsed.complete):
             if content is None:
                 content = await store.content(account, selected.key, uid)
             if content is None:
                 self.gone += 1
                 return
-            if parsed is None:
-                made = mime.scan(content)
+            if parsed is None or parsed.lost:
+                made = mime.scan(content) + summary.rest(made)  # what names the message lies behind its summary
                 parsed = summary.read(made)
                 assert parsed is not None
         with store.snapshot(account) as snapshot:

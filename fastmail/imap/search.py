@@ -9,13 +9,12 @@ decoded, case-folded text; a charset that is not known is NO [BADCHARSET].
 """
 
 import asyncio
-import codecs
 import time
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastmail._core import envelope, mime, pages
 from fastmail._core.imap import ParseError, Reader
@@ -24,7 +23,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds, context
 from fastmail.imap.authenticate import Work
 from fastmail.imap.views import Selected
-from fastmail.message import identity, summary, text
+from fastmail.message import charsets, identity, summary, text
 from fastmail.message.collate import fold
 from fastmail.model.errors import MailError
 from fastmail.store import fulltext
@@ -33,14 +32,16 @@ from fastmail.store.interface import Unsure
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
+T = TypeVar("T")
 ALL, FLAGS, KEYWORD, LARGER, SMALLER, DATE, UIDS, MODSEQ, NOT, AND, OR, SAVED = range(12)
 DAY = 86400
 FAR = 1 << 40
 YIELD_EVERY = 50
 BLOCK = 200
 COMPILED = 4000
-BIG = 262144
 STEPS = 10_000_000  # keys times messages that the index answers in one go: about 30 ms
+BIG = 65536  # octets of what is decoded on the event loop; more goes to another thread
+DECODED = 512  # octets of header values that count as a step
 WORDS = 20  # of a FUZZY key
 PROGRESS = 5.0  # seconds between two words on how far a search is
 INDEX_KEYS = {"ALL", "RECENT", "NEW", "OLD", "FLAG", "KEYWORD", "DATE", "LARGER", "SMALLER", "UID", "SEQ"} | {
@@ -160,7 +161,7 @@ def make_job(
         session.bad(tag, why)
         return None
     name = (charset or b"utf-8").decode("ascii", "replace")
-    if not _known(name):
+    if not charsets.known(name):
         session.conn.write(tag + b" NO [BADCHARSET (US-ASCII UTF-8)] charset is not known\r\n")
         return None
     job = Job(session, selected, name)
@@ -179,13 +180,6 @@ def _asks(key: str, tree: tuple[Any, ...]) -> bool:
         return True
     inner = tree[1] if tree[0] == "AND" else tree[1:] if tree[0] in ("OR", "NOT", "FUZZY") else ()
     return any(_asks(key, one) for one in inner)
-
-
-def _known(charset: str) -> bool:
-    try:
-        return bool(codecs.lookup(charset)._is_text_encoding)
-    except LookupError:
-        return False
 
 
 async def _run(
@@ -414,7 +408,7 @@ class Job:
         return await self._by_body(self._needle(tree[1]), key == "TEXT", within)
 
     def _needle(self, raw: bytes) -> str:
-        return fold(text.decode_charset(raw, self._charset))
+        return fold(charsets.decode(raw, self._charset))
 
     async def _breathe(self, steps: int = 1) -> None:
         """Let other sessions run now and then."""
@@ -486,14 +480,11 @@ class Job:
             for uid, raw in unsure:
                 if raw is None:
                     header = await self._whole_header(uid)
-                    if address:
-                        values = [text.decode_value(envelope.line(mime.scan(header), ADDRESSES[name]))]
-                    else:
-                        values = text.field_values(header, name)
-                    good = any(needle in fold(value) for value in values)
+                    good = await _aside(len(header), _field_has, header, name, address, needle)
                     await self._breathe()
                 else:
                     good = any(needle in text.folded_value(value) for value in raw)
+                    await self._breathe(sum(map(len, raw)) // DECODED)
                 if good:
                     found.append(uid)
             await self._breathe(YIELD_EVERY)
@@ -508,9 +499,7 @@ class Job:
 
     async def _whole_header(self, uid: int) -> bytes:
         content = await self._content(uid)
-        if not content:
-            return b""
-        return to_crlf(content[: summary.of(content).parts[0].body])
+        return await _aside(len(content), _header_of, content) if content else b""
 
     async def _content(self, uid: int) -> bytes | None:
         session = self._session
@@ -528,6 +517,8 @@ class Job:
         if filler is not None:
             loop = asyncio.get_running_loop()
             found, known = await loop.run_in_executor(None, filler.index.find, key, validity, needle, with_headers)
+            if known.minus(selected.uids):
+                filler.changed([key])  # texts of removed mail, it may be
         hits: list[int] = []
         batch: list[fulltext.Text] = []
         size = 0
@@ -557,11 +548,7 @@ class Job:
             content = await self._content(uid)
             if content is None:
                 continue
-            if len(content) > BIG:
-                loop = asyncio.get_running_loop()
-                yield await loop.run_in_executor(None, fulltext.folded, uid, content)
-            else:
-                yield fulltext.folded(uid, content)
+            yield await _aside(len(content), fulltext.folded, uid, content)
             await self._breathe()
 
 
@@ -569,6 +556,24 @@ def _keys(tree: tuple[Any, ...]) -> int:
     """How many keys the tree has."""
     inner = tree[1] if tree[0] == "AND" else tree[1:] if tree[0] in ("OR", "NOT", "FUZZY") else ()
     return 1 + sum(_keys(one) for one in inner)
+
+
+async def _aside(octets: int, work: Callable[..., T], *args: Any) -> T:
+    """Do it here, or in another thread when it works on many octets."""
+    if octets <= BIG:
+        return work(*args)
+    return await asyncio.get_running_loop().run_in_executor(None, work, *args)
+
+
+def _header_of(content: bytes) -> bytes:
+    return to_crlf(content[: summary.of(content).parts[0].body])
+
+
+def _field_has(header: bytes, name: bytes, address: bool, needle: str) -> bool:
+    """Is the text in a field of that name, or with ``address`` in that element of the ENVELOPE?"""
+    if address:
+        return needle in fold(text.decode_value(envelope.line(mime.scan(header), ADDRESSES[name])))
+    return any(needle in fold(value) for value in text.field_values(header, name))
 
 
 def _blocks(uids: UidSet, size: int) -> Iterator[UidSet]:

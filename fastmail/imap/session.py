@@ -39,7 +39,7 @@ from fastmail.model.errors import (
 )
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
-from fastmail.store.fulltext import Filler
+from fastmail.store.filler import Filler
 from fastmail.store.interface import Account, Mailbox, Store
 from fastmail.store.quota import check
 from fastmail.telemetry import log

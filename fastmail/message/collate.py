@@ -17,7 +17,7 @@ _ODD = re.compile(
 )
 
 
-PIECE = 512  # characters that are taken apart at once
+PIECE = 128  # characters that are taken apart at once: the square of it is what a long run of marks costs
 
 
 def _apart(text: str) -> str:

@@ -78,4 +78,4 @@ def test_values_are_unfolded_and_in_order(fields: list[tuple[str, str, str]], na
     head = to_crlf(written(fields, False).partition(b"Subject: not")[0])
     wanted = [re.sub("\n(?=[ \t])", "", value).strip() for one, _, value in fields if one.lower() == name]
     if not any("=?" in value for value in wanted):
-        assert text.field_values(head, name.encode()) == wanted
+        assert list(text.field_values(head, name.encode())) == wanted
