@@ -18,20 +18,19 @@ from typing import Any
 
 from fastmail._core.lines import ContentReader, find_crlf
 from fastmail.auth.verifier import Verifier
-from fastmail.delivery.deliver import Deliverer, Envelope, Outcome
+from fastmail.delivery.deliver import Deliverer, Envelope, Outcome, worst
 from fastmail.delivery.outbound import Outbound
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Staged
-from fastmail.message import submitted, trace
+from fastmail.message import trace
 from fastmail.message.recode import without_binary
 from fastmail.model.errors import CannotDo, ClientError, MailError, StorageFull
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
 from fastmail.net.networks import Network, address_in
-from fastmail.queue.model import Rcpt
-from fastmail.smtp import authenticate, recipients, xclient
+from fastmail.smtp import accept, authenticate, recipients, xclient
 from fastmail.smtp import envelope as grammar
-from fastmail.smtp.milter import Filters, Milter, Verdict
+from fastmail.smtp.milter import Filters, Milter
 from fastmail.smtp.table import COMMANDS, EOD_REPLIES, EXTENSIONS, HTTP, LMTP, MX, SUBMISSION
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -664,7 +663,7 @@ class SmtpSession:
                     if b"\0" in content:
                         self._refuse_content("nul")
                         return
-                outcomes = await self._take(envelope, content)
+                outcomes = await accept.take(self, envelope, content)
             except (StorageFull, OSError) as error:
                 log.event("smtp.staging", "error", error=error)
                 outcomes = [Outcome(452, "4.3.1", "not enough storage, try again later")] * len(envelope.recipients)
@@ -676,54 +675,9 @@ class SmtpSession:
             for (address, _), outcome in zip(envelope.recipients, outcomes, strict=True):
                 self.say(f"{outcome.code} {outcome.enhanced} <{grammar.printable(address)}> {outcome.text}")
         else:
-            worst = max(outcomes, key=lambda outcome: (outcome.code // 100 == 4, outcome.code))
-            self.say(f"{worst.code} {worst.enhanced} {worst.text}")
+            outcome = worst(outcomes)
+            self.say(f"{outcome.code} {outcome.enhanced} {outcome.text}")
         self._reset()
-
-    async def _take(self, envelope: Envelope, content: bytes | memoryview) -> list[Outcome]:
-        """Deliver a message, or queue it when a recipient is elsewhere."""
-        service = self.service
-        submitted_here = service.kind == SUBMISSION
-        mailbox = "INBOX"
-        if self.filters is not None:
-            verdict = await self.filters.message(bytes(content))
-            taken = Outcome(250, "2.0.0", "message taken")
-            if verdict.refusal is not None or verdict.discard:
-                outcome = verdict.refusal or taken
-                log.event("milter.verdict", sender=envelope.sender, reply=f"{outcome.code} {outcome.text}")
-                return [outcome] * len(envelope.recipients)
-            content = verdict.content
-            self._apply(envelope, verdict)
-            if not envelope.recipients:
-                return [taken]
-            mailbox = "Junk" if verdict.quarantine else mailbox
-        elsewhere = not all(records for _, records in envelope.recipients)
-        if service.outbound is not None and (elsewhere or envelope.release):
-            outcome = await service.outbound.submit(envelope, content, submitted_here)
-            return [outcome] * len(envelope.recipients)
-        if submitted_here:
-            pieces = submitted.complete(content, envelope.sender, service.hostname)
-            content = pieces[0] if len(pieces) == 1 else b"".join(pieces)  # type: ignore[assignment]
-        outcomes = await service.deliverer.deliver(envelope, content, mailbox)
-        if service.outbound is not None and any("SUCCESS" in one.notify for one in envelope.asked):
-            await service.outbound.tell_delivered(envelope, content, [outcome.ok for outcome in outcomes])
-        return outcomes
-
-    def _apply(self, envelope: Envelope, verdict: Verdict) -> None:
-        """What filters changed of the envelope, as far as this session may do it."""
-        if verdict.sender is not None:
-            envelope.sender = verdict.sender
-        if self.service.kind == LMTP:
-            return  # one reply for each recipient: they stay who they are
-        gone = {address.lower() for address in verdict.removed}
-        kept = [at for at, (address, _) in enumerate(envelope.recipients) if address.lower() not in gone]
-        envelope.recipients = [envelope.recipients[at] for at in kept]
-        envelope.asked = [envelope.asked[at] for at in kept]
-        for address in verdict.added:
-            records = self.service.deliverer.directory.resolve(address.lower())
-            if records or self.may_relay():
-                envelope.recipients.append((address, records))
-                envelope.asked.append(Rcpt(address))
 
     def blame(self, points: float, why: str) -> None:
         """The peer's mistakes; not those of a host that speaks for many."""
