@@ -62,7 +62,8 @@ async def _deliver(settings: Config, addresses: list[str], sender: str, content:
         envelope = Envelope(sender=reverse_path(sender, hostname), helo="localhost", protocol="local")
         outcomes: list[Outcome | None] = []
         for text in addresses:
-            address = str(Address.parse(text))
+            whole = f"{text}@{hostname}" if text.lower() == "postmaster" else text  # RFC 5321 4.5.1
+            address = str(Address.parse(whole))
             try:
                 await fresh(assembly.directory, address)
                 unsure = assembly.directory.uncertain

@@ -30,7 +30,6 @@ from fastmail.telemetry.counters import count
 MAX_HOPS = 50
 REMEMBERED = 50_000
 SCAN_ON_LOOP = 262144
-POSTMASTER = "postmaster"
 FIRST = 100  # account numbers grow from 1: so many are looked at for one who is still there
 
 
@@ -123,6 +122,11 @@ class Mail:
         return Account(record.id, record.address, root, quota, control, self.layout, self.utf8, indexes)
 
 
+def is_postmaster(address: str) -> bool:
+    """Of any domain, or with none."""
+    return address.partition("@")[0].lower() == "postmaster"
+
+
 class NotAll(TemporaryError):
     """A message for all or nobody: nobody has it. ``some``: some accounts can have it; ``worst``: the reply for the
     client, if that is to try again with all of them."""
@@ -206,7 +210,7 @@ class Deliverer:
         names, and without them the first account that there is."""
         address = address.lower()
         records = self.directory.resolve(address)
-        if records or address.rpartition("@")[0] != POSTMASTER:
+        if records or not is_postmaster(address):
             return records
         for name in self.postmasters:
             records = self.directory.resolve(name.lower())

@@ -16,6 +16,7 @@ import msgspec
 
 from fastmail.directory.interface import AccountRecord, Line, lookup
 from fastmail.durable.env import Environment
+from fastmail.model.address import without_detail
 from fastmail.model.errors import ClientError, CorruptData, DamagedAccount
 from fastmail.model.quota import Quota
 
@@ -133,7 +134,7 @@ class LocalDirectory:
 
     def may_send_as(self, account: AccountRecord, address: str) -> bool:
         local, _, domain = address.lower().rpartition("@")
-        base = f"{local.partition('+')[0]}@{domain}"
+        base = f"{without_detail(local)}@{domain}"
         if account.address in (address.lower(), base):
             return True
         return any(

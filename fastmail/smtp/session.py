@@ -36,7 +36,6 @@ from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 LINE = 4096  # RFC 5321 4.5.3.1.4 asks for 512, extensions add to it
-AUTH_LINE = 12288  # RFC 4954 4.3
 TAKE = 65536
 
 
@@ -197,15 +196,17 @@ class SmtpSession:
                 continue
             end = find_crlf(data, position, size)
             if end < 0:
-                most = AUTH_LINE if self.sasl is not None else LINE
-                if size - position > most:
+                if size - position > self._longest(data, position) + len(b"\r"):
                     self._skipping = True
                     return size
                 return position
             if self._skipping:
                 self._skipping = False
-                self.bad("500 5.5.2 line is too long")
                 position = end + 1
+                if self.sasl is not None:
+                    authenticate.too_long(self)
+                else:
+                    self.bad("500 5.5.2 line is too long")
                 continue
             line = bytes(data[position : end + 1])
             position = end + 1
@@ -216,6 +217,11 @@ class SmtpSession:
                 self._command(line, position < size)
         return position
 
+    def _longest(self, data: memoryview | bytes, start: int = 0) -> int:
+        """Octets that the line may have that begins there, without its line end."""
+        is_auth = self.sasl is not None or bytes(data[start : start + 5]).upper() == b"AUTH "
+        return authenticate.LONGEST if is_auth else LINE
+
     # ---------------------------------------------------------------- commands
 
     def _command(self, line: bytes, more: bool) -> None:
@@ -223,7 +229,7 @@ class SmtpSession:
             self.bad("500 5.5.2 line must end in CRLF")
             return
         line = line[:-2]
-        if len(line) > LINE:
+        if len(line) > self._longest(line):
             self.bad("500 5.5.2 line is too long")
             return
         if b"\r" in line or b"\0" in line:
@@ -255,7 +261,7 @@ class SmtpSession:
             self.bad("503 5.5.1 need MAIL first")
             return
         if command.rcpt and not self.envelope.recipients:
-            self.bad("503 5.5.1 need RCPT first" if verb != b"DATA" else "554 5.5.1 no valid recipients")
+            self.bad(self._no_recipients())
             return
         if verb == b"DATA" and more:
             self.say("554 5.5.0 message was sent before the 354 reply")
@@ -264,14 +270,23 @@ class SmtpSession:
             return
         getattr(self, command.method)(rest)
 
+    def _no_recipients(self) -> str:
+        """RFC 5321 3.3 allows both replies to DATA, RFC 2033 4.2 only one of them."""
+        return "503 5.5.1 need RCPT first" if self.service.kind == LMTP else "554 5.5.1 no valid recipients"
+
     def _greet(self, rest: bytes) -> bool:
         name = rest.strip()
         if not name or any(c < 33 or c == 127 for c in name) or len(name) > 255:
             self.bad("501 5.5.4 a host name or address literal is expected")
             return False
+        try:
+            text = name.decode("utf-8")
+        except UnicodeDecodeError:
+            self.bad("501 5.5.4 the host name is not UTF-8")
+            return False
         self._reset()
         self._hello = name
-        self.envelope.helo = name.decode("utf-8", "replace")
+        self.envelope.helo = text
         return True
 
     def do_helo(self, rest: bytes) -> None:
@@ -526,8 +541,10 @@ class SmtpSession:
 
     def do_vrfy(self, rest: bytes) -> None:
         """RFC 5321 3.5.3: never tells who exists."""
-        if not rest.strip():
-            self.bad("501 5.5.4 an address is expected")
+        try:
+            grammar.vrfy(rest)
+        except grammar.Refused as refusal:
+            self.bad(str(refusal))
             return
         self.say("252 2.1.5 send mail to find out")
 
@@ -614,7 +631,7 @@ class SmtpSession:
                 if self._staged is not None:
                     self._staged.drop()
                     self._staged = None
-            self.bad("503 5.5.1 need MAIL first" if not self._mail else "554 5.5.1 no valid recipients")
+            self.bad("503 5.5.1 need MAIL first" if not self._mail else self._no_recipients())
             return
         assert self._reader is not None
         if not self._bdat_last:
