@@ -6,7 +6,7 @@ Answers are immediate and reflect the last commit, so that a command takes effec
 from dataclasses import dataclass
 from typing import Protocol
 
-from fastmail.model.address import without_detail
+from fastmail.model.address import comparable, without_detail
 from fastmail.model.quota import NO_QUOTA, Quota
 
 MAX_ALIAS_DEPTH = 10
@@ -41,7 +41,8 @@ class Line:
 
 
 class Directory(Protocol):
-    """Lookups by address in lower case, ``local@domain``."""
+    """Lookups by address, ``local@domain``. Case does not count, and a domain is the same with A-labels and with
+    U-labels; an AccountRecord has the address that was stored."""
 
     def account(self, address: str) -> AccountRecord | None: ...
     def account_by_id(self, number: int) -> AccountRecord | None: ...
@@ -109,13 +110,13 @@ def lookup(directory: "Lookup", address: str) -> list[AccountRecord]:
         targets = directory.alias(one)
         if targets is None:
             return False
-        for target in targets:
+        for target in map(comparable, targets):
             if not walk(target, depth + 1):
                 local, _, domain = target.rpartition("@")
                 walk(f"{without_detail(local)}@{domain}", depth + 1)
         return True
 
-    local, _, domain = address.lower().rpartition("@")
+    local, _, domain = comparable(address).rpartition("@")
     if not walk(f"{local}@{domain}", 0):
         base = without_detail(local)
         if not (base != local and walk(f"{base}@{domain}", 0)):
