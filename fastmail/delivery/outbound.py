@@ -192,7 +192,8 @@ class Outbound:
         until = item.begun + int(lifetime or self.schedule.lifetime)
         about = dsn.About(item.sender, item.envid, item.number, item.arrived, until, content, full, item.utf8, item.by)
         text = dsn.report(about, list(fates), self.hostname)
-        report = Item(1, self.spool.new_id(), "", int(time.time()), len(text) + text.count(b"\n"), utf8=item.utf8)
+        report = Item(1, self.spool.new_id(), "", int(time.time()), len(text) + text.count(b"\n"))
+        report.utf8 = dsn.needs_utf8(item.sender)
         report.eight = not text.isascii()
         report.priority = item.priority
         report.require_tls = item.require_tls  # where it can be had (RFC 8689 5)
@@ -221,7 +222,7 @@ class Outbound:
             1, self.spool.new_id(), envelope.sender, now, len(content), utf8=envelope.utf8, envid=envelope.envid
         )
         item.priority = envelope.priority
-        report = self.report(item, fates, bytes(content[:65536]))
+        report = self.report(item, fates, bytes(content[: dsn.HEADER + 1]))  # of which the header is sent back
         if report is not None:
             try:
                 await self.spool.enqueue(report)

@@ -424,7 +424,8 @@ class SmtpSession:
             self.say("250 2.1.0 sender ok")
 
     def _protocol(self) -> str:
-        word = "LMTP" if self.service.kind == LMTP else "UTF8SMTP" if self.utf8 else "ESMTP"
+        word = "LMTP" if self.service.kind == LMTP else "SMTP" if self.utf8 else "ESMTP"
+        word = "UTF8" + word if self.utf8 else word
         return word + ("S" if self.conn.tls else "") + ("A" if self.user is not None else "")
 
     def do_rcpt(self, rest: bytes) -> None:
