@@ -1,6 +1,6 @@
 """SMTP command arguments: paths and ESMTP parameters (RFC 5321 4.1.2, RFC 6531 3.3, RFC 3461 4.2 xtext).
 
-Promise: what comes back holds no CR, LF, NUL or other control, and is UTF-8 (RFC 6531 3.3, RFC 3629); local-parts come
+Promise: what comes back holds no CR, LF, NUL or other control, and is UTF-8 (RFC 6531 3.3); local-parts come
 in their shortest quoting, domains in lower case. Fails with ValueError, whose text names what was expected and may be sent to the peer.
 """
 
