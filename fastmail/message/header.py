@@ -25,6 +25,8 @@ _MBOX_LINE = 512
 
 def mbox_line(content: Octets) -> int:
     """Octets of the mbox separator in front of a message; 0 where there is none."""
+    if content[:1] not in (b"F", b">"):
+        return 0
     found = _MBOX.match(bytes(content[:_MBOX_LINE]))
     return found.end() if found is not None else 0
 

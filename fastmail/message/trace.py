@@ -16,6 +16,7 @@ from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
 
 _UNSAFE = re.compile(r"[^\x21-\x27\x2a-\x5b\x5d-\x7e\u00a0-\U0010ffff]")
+_PLAIN = re.compile(r"[A-Za-z0-9._+=-]{1,64}@[A-Za-z0-9.-]{1,255}")
 _numbers = itertools.count(1)
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -61,6 +62,8 @@ def clean(text: str) -> str:
 def mailbox(address: str) -> str:
     """An address for a header field. One that RFC 5321 4.1.2 allows stays as it is, with its quotes; anything else is
     cut down like any word of a peer."""
+    if _PLAIN.fullmatch(address):  # nearly every one
+        return address
     octets = address.encode("utf-8", "replace")
     try:
         whole = grammar.parse_mailbox(octets, 0, True)[2] == len(octets)

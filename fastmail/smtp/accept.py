@@ -40,7 +40,7 @@ async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> l
             pieces = submitted.complete(content, envelope.sender, service.hostname)
     mailbox = "INBOX"
     if session.filters is not None:
-        verdict = await session.filters.message(bytes(await _whole(pieces)))
+        verdict = await session.filters.message(await _whole(pieces))
         if verdict.refusal is not None or verdict.discard:
             outcome = verdict.refusal or TAKEN
             log.event("milter.verdict", sender=envelope.sender, reply=f"{outcome.code} {outcome.text}")
@@ -59,7 +59,7 @@ async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> l
 async def _deliver(session: "SmtpSession", envelope: Envelope, pieces: Sequence[Octets], mailbox: str) -> list[Outcome]:
     """All recipients are of this server."""
     service, outbound = session.service, session.service.outbound
-    content = await _whole(pieces)
+    content = pieces[0] if len(pieces) == 1 else await _whole(pieces)
     if service.kind == LMTP:  # one reply for each recipient (RFC 2033 4.2)
         outcomes = await service.deliverer.deliver(envelope, content, mailbox)
     else:
@@ -75,8 +75,9 @@ async def _deliver(session: "SmtpSession", envelope: Envelope, pieces: Sequence[
     return outcomes
 
 
-async def _whole(pieces: Sequence[Octets]) -> Octets:
-    if len(pieces) == 1:
+async def _whole(pieces: Sequence[Octets]) -> bytes:
+    """All of it in one piece of memory; a large message may lie in a file until then."""
+    if len(pieces) == 1 and isinstance(pieces[0], bytes):
         return pieces[0]
     if sum(map(len, pieces)) > SCAN_ON_LOOP:
         return await asyncio.get_running_loop().run_in_executor(None, b"".join, pieces)

@@ -212,3 +212,41 @@ def test_a_maildir_that_is_no_directory(tmp_path: Path, shards: int) -> None:
 
 def test_memory_keeps_accounts_apart() -> None:
     assert not MemoryStore().one_commit([None, None])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("trusted", [False, True], ids=["from a user", "from a trusted host"])
+def test_text_without_a_header_goes_out_as_text(tmp_path: Path, trusted: bool) -> None:
+    """RFC 7103 7.2: the empty line is put in for the next host too."""
+
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            w.run()
+            text = b"Paper jam in tray 2\r\nsecond line\r\n"
+            if trusted:
+                client = w.bench.open("smtp")
+                await begun(client, "you@far.test")
+                assert (await client.send(text + b".\r\n")).startswith(b"250")
+            else:
+                assert (await w.send("you@far.test", body=text)).startswith(b"250")
+            await w.drained()
+            (taken,) = w.sink.taken
+            header, _, body = taken.content.partition(b"\r\n\r\n")
+            assert body == text and header.startswith(b"Received: ") and b"Paper" not in header
+            assert (b"\r\nMessage-ID: " in header) != trusted
+
+    run(scenario)
+
+
+def test_bcc_behind_a_long_header_does_not_go_out(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            w.run()
+            to = b"To: " + b",\r\n ".join(b"user%d@far.example.test" % n for n in range(12_000)) + b"\r\n"
+            body = to + b"Bcc: secret@far.test\r\nDate: x\r\nMessage-ID: <1@b.test>\r\nFrom: me\r\n\r\nbody\r\n"
+            assert (await w.send("you@far.test", body=body)).startswith(b"250")
+            await w.drained()
+            (taken,) = w.sink.taken
+            assert b"secret" not in taken.content and b"bcc" not in taken.content.lower()
+            assert [taken.content.count(b"\r\n" + name) for name in (b"Date:", b"Message-ID:", b"From:")] == [1, 1, 1]
+
+    run(scenario)
