@@ -207,7 +207,7 @@ def _text(raw: bytes) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise SaslError("user name is not UTF-8") from None
-    if any(ord(c) < 32 or ord(c) == 127 for c in text) or len(text) > 320:
+    if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text) or len(text) > 320:
         raise SaslError("user name has a control character or is too long")
     return text
 

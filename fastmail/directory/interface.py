@@ -6,7 +6,7 @@ Answers are immediate and reflect the last commit, so that a command takes effec
 from dataclasses import dataclass
 from typing import Protocol
 
-from fastmail.model.address import comparable
+from fastmail.model.address import comparable, without_detail
 from fastmail.model.quota import NO_QUOTA, Quota
 
 MAX_ALIAS_DEPTH = 10
@@ -88,8 +88,8 @@ async def fresh(directory: Directory, address: str) -> None:
     """Bring the accounts that an address may lead to up to date: its own, and the one in front of a ``+detail``."""
     local, _, domain = address.lower().rpartition("@")
     await directory.freshen(f"{local}@{domain}")
-    base = local.partition("+")[0]
-    if base and base != local and not directory.resolve(address):
+    base = without_detail(local)
+    if base != local and not directory.resolve(address):
         await directory.freshen(f"{base}@{domain}")
 
 
@@ -116,8 +116,8 @@ def lookup(directory: "Lookup", address: str) -> list[AccountRecord]:
 
     def reach(one: str, depth: int) -> None:
         local, _, domain = one.rpartition("@")
-        base = local.partition("+")[0]
-        if not walk(one, depth) and not (base and base != local and walk(f"{base}@{domain}", depth)):
+        base = without_detail(local)
+        if not walk(one, depth) and not (base != local and walk(f"{base}@{domain}", depth)):
             walk(f"@{domain}", depth)
 
     reach(comparable(address), 0)

@@ -20,7 +20,7 @@ import msgspec
 from fastmail.directory.interface import AccountRecord, Line, lookup
 from fastmail.durable.env import Environment
 from fastmail.model import domain as names
-from fastmail.model.address import comparable, spellings
+from fastmail.model.address import comparable, spellings, without_detail
 from fastmail.model.errors import ClientError, CorruptData, DamagedAccount
 from fastmail.model.quota import Quota
 
@@ -152,7 +152,7 @@ class LocalDirectory:
     def may_send_as(self, account: AccountRecord, address: str) -> bool:
         whole = comparable(address)
         local, _, domain = whole.rpartition("@")
-        base = f"{local.partition('+')[0]}@{domain}"
+        base = f"{without_detail(local)}@{domain}"
         if comparable(account.address) in (whole, base):
             return True
         return any(

@@ -75,3 +75,15 @@ def spellings(address: str) -> tuple[str, ...]:
     """All that a row for this address may be called, as it was written first; in lower case."""
     local, at, domain = address.lower().rpartition("@")
     return tuple(local + at + one for one in names.spellings(domain))
+
+
+def without_detail(local: str) -> str:
+    """The local-part in front of the first ``+``, in its shortest quoting: ``me`` of ``me+x`` and of ``"me+x y"`` (RFC
+    5321 4.1.2: quoting is no part of the name). The same local-part where that would be nothing."""
+    if not local.startswith('"'):
+        return local.partition("+")[0] or local
+    base = re.sub(r"\\(.)", r"\1", local[1:-1], flags=re.DOTALL).partition("+")[0]
+    if not base or "+" not in local:
+        return local
+    quoted = re.sub(r'(["\\])', r"\\\1", base)
+    return grammar.parse_mailbox(f'"{quoted}"@x'.encode(), 0, True)[0].decode()

@@ -60,6 +60,8 @@ def mail(rest: bytes, limit: int) -> tuple[str, MailParams]:
             raise Refused(f"501 5.5.4 {name.decode()} was given twice")
         seen.add(name)
         _mail_param(params, name, value, limit)
+    if not params.utf8 and path is not None and not b"".join(path).isascii():
+        raise Refused(_syntax(text, False, "5.1.7", ValueError()))
     return _address(path, "5.1.7"), params
 
 
@@ -218,6 +220,21 @@ def _domain(octets: bytes, code: str) -> str:
         return ascii_name(text)
     except BadAddress:
         raise Refused(f"553 {code} the domain is not one that IDNA allows") from None
+
+
+def vrfy(rest: bytes) -> None:
+    """The argument of VRFY (RFC 5321 3.5.1, RFC 6531 3.7.4.2): text, of ASCII without the parameter SMTPUTF8."""
+    words = rest.split()
+    if not words:
+        raise Refused("501 5.5.4 an address is expected")
+    if rest.isascii():
+        return
+    try:
+        rest.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused("501 5.5.4 the address is not UTF-8") from None
+    if words[-1].upper() != b"SMTPUTF8":
+        raise Refused("553 5.6.7 an address that is not ASCII needs SMTPUTF8")
 
 
 def printable(address: str) -> str:
