@@ -67,14 +67,14 @@ class Resolver:
     async def mx(self, domain: str) -> list[Mx]:
         """Hosts by preference, those of one preference in random order; the domain itself where it has none."""
         try:
-            answer = await self._resolver.resolve(_name(domain), "MX", search=False)
+            answer = await self._resolver.resolve(_name(domain), "MX", search=False, raise_on_no_answer=False)
         except dns.resolver.NXDOMAIN:
             raise NoSuchDomain(f"domain {domain} does not exist") from None
-        except dns.resolver.NoAnswer:
-            return [Mx(0, domain)]
         except dns.exception.DNSException as error:
             raise LookupFailed(f"looking for the mail hosts of {domain}: {_why(error)}") from None
-        secure = self._is_secure(answer)
+        secure = self._is_secure(answer)  # of a proof that there is no MX record too (RFC 7672 2.2.2)
+        if answer.rrset is None:
+            return [Mx(0, domain, secure)]
         found = [Mx(one.preference, one.exchange.to_text(omit_final_dot=True).lower(), secure) for one in answer]
         if any(one.host in ("", ".") for one in found):
             if len(found) == 1:
@@ -103,6 +103,19 @@ class Resolver:
 
     def _is_secure(self, answer: dns.resolver.Answer) -> bool:
         return self._trusted and bool(answer.response.flags & dns.flags.AD)
+
+    async def alias(self, host: str) -> str:
+        """The name at the end of a host's CNAME records, when DNSSEC vouches for all of them; empty when there is none,
+        or it can not be known."""
+        for kind in ("A", "AAAA") if self._trusted else ():
+            try:
+                answer = await self._resolver.resolve(_name(host), kind, search=False, raise_on_no_answer=False)
+            except (dns.exception.DNSException, NoSuchDomain):
+                continue
+            name = answer.canonical_name.to_text(omit_final_dot=True).lower()
+            if self._is_secure(answer) and name != host.lower().rstrip("."):
+                return str(name)
+        return ""
 
     async def tlsa(self, host: str, port: int) -> list[tuple[int, int, int, bytes]]:
         """Secure TLSA records of a host as (usage, selector, matching, data); empty when it has none, or its address is
