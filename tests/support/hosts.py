@@ -79,9 +79,10 @@ class Sink:
     port: int = 0
     delay: float = 0.0
     server: asyncio.Server | None = None
+    host: str = "127.0.0.1"
 
     async def start(self) -> "Sink":
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.server = await asyncio.start_server(self._serve, self.host, self.port)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
@@ -161,6 +162,58 @@ class Sink:
         if answer is not None and answer.startswith("2") and rcpts:
             self.taken.append(Taken(mail, rcpts, content))
         return answer
+
+
+@dataclass
+class Teller:
+    """A host that answers line by line: ``answer`` gets the line (``.`` for the end of a message, ``BDAT`` lines with
+    their content read) and gives all octets that are sent then, or None to end the connection. ``lines``: what was
+    heard, a list for each connection."""
+
+    answer: Any
+    greeting: bytes = b"220 teller\r\n"
+    lines: list[list[str]] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
+    port: int = 0
+    server: asyncio.Server | None = None
+
+    async def start(self) -> "Teller":
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self.server.sockets[0].getsockname()[1]
+        return self
+
+    def stop(self) -> None:
+        assert self.server is not None
+        self.server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard: list[str] = []
+        self.lines.append(heard)
+        writer.write(self.greeting)
+        try:
+            while raw := await reader.readline():
+                line = raw.decode().rstrip("\r\n")
+                heard.append(line)
+                if line.startswith("BDAT"):
+                    self.contents.append(await reader.readexactly(int(line.split()[1])))
+                said = self.answer(line)
+                if said is None:
+                    break
+                writer.write(said)
+                if line == "DATA" and said.startswith(b"354"):
+                    content = b""
+                    while (part := await reader.readline()) != b".\r\n":
+                        if not part:
+                            return
+                        content += part
+                    self.contents.append(content)
+                    if (said := self.answer(".")) is None:
+                        break
+                    writer.write(said)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
 
 
 def dead_port() -> int:
