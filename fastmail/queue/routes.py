@@ -76,12 +76,15 @@ def hop(text: str) -> Hop | None:
     if place.startswith("unix:"):
         return Hop(kind, place[5:], 0) if place.startswith("unix:/") and kind == "lmtp" else None
     if place.startswith("["):
-        host, _, rest = place[1:].partition("]")
+        host, bracket, rest = place[1:].partition("]")
         port = rest.removeprefix(":")
-        if not _is_address(host) or (rest and not rest.startswith(":")):
+        if not bracket or not _is_address(host) or (rest and not rest[1:]) or rest[:1] not in ("", ":"):
             return None
-    elif _is_address(place):  # an IPv6 address with neither brackets nor port
-        host, port = place, ""
+    elif _is_address(place) and not _is_address(place.rpartition(":")[0]):
+        host, port = (
+            place,
+            "",
+        )  # IPv6 without brackets and port; where its end may be a port, it is one, as jobs have it
     else:
         host, colon, port = place.rpartition(":")
         if not colon:

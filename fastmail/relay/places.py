@@ -81,14 +81,17 @@ def _barred(place: Address) -> str:
 
 
 def is_own(address: str) -> bool:
-    """True when an interface of this machine has the address: the system then takes it for both ends of a connection.
-    Nothing is sent: a datagram socket that connects only looks up the route."""
+    """True when an interface of this machine has the address, and others know it by that: the system then takes it for
+    both ends of a connection. Nothing is sent: a datagram socket that connects only looks up the route."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
+        place = ipaddress.ip_address(address)
+        if place.is_loopback or place.is_unspecified or any(one.is_loopback for one in _carried(place)):
+            return False
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
             sock.connect((address, DISCARD))
             own = sock.getsockname()[0].partition("%")[0]
-            return ipaddress.ip_address(own) == ipaddress.ip_address(address)
+            return bool(ipaddress.ip_address(own) == place)
     except (OSError, ValueError):
         return False  # no way there at all

@@ -23,6 +23,7 @@ class NameServer(asyncio.DatagramProtocol):
         self.broken: set[str] = set()
         self.asked: list[tuple[str, str]] = []
         self.secure = False  # pretend that DNSSEC was validated
+        self.aliases: dict[str, str] = {}  # CNAME records, in front of the answer
         self.port = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -37,7 +38,13 @@ class NameServer(asyncio.DatagramProtocol):
             return
         reply = dns.message.make_response(query)
         reply.flags |= dns.flags.RA | (dns.flags.AD if self.secure else 0)
-        if name in self.broken:
+        if name in self.aliases:
+            alias = self.aliases[name]
+            reply.answer.append(dns.rrset.from_text(question.name, 60, "IN", "CNAME", alias + "."))
+            if (alias, kind) in self.records:
+                found = self.records[(alias, kind)]
+                reply.answer.append(dns.rrset.from_text_list(dns.name.from_text(alias), 60, "IN", kind, found))
+        elif name in self.broken:
             reply.set_rcode(dns.rcode.SERVFAIL)
         elif (name, kind) in self.records:
             reply.answer.append(dns.rrset.from_text_list(question.name, 60, "IN", kind, self.records[(name, kind)]))
@@ -122,6 +129,8 @@ class Sink:
                 usual = usual + f"\r\n250 {self.extensions[-1]}" if self.extensions else "250 sink"
             elif verb == "DATA":
                 usual = "354 go on" if rcpts else "554 5.5.1 no valid recipients"
+            elif verb == "RCPT" and not mail:
+                usual = "503 5.5.1 MAIL first"
             elif verb == "BDAT":
                 content = await reader.readexactly(int(line.split(" ")[1]))
                 usual = await self._final(mail, rcpts, content) or ""

@@ -39,10 +39,14 @@ async def send(client: "SmtpClient", sending: Sending) -> Sent:
         octets = wire(sending.content, downgrade, chunking)
     lines = [_mail(client, sending, utf8), *(_rcpt(client, one, utf8) for one in sending.recipients)]
     mail, rcpts, asked = await _envelope(client, lines, chunking)
+    muddled = not mail.ok and any(reply.ok for reply in rcpts)  # it refused the message and took recipients for it
     if not mail.ok:
         rcpts = [mail] * len(sending.recipients)
     rcpts = _without_room(rcpts)
     good = [position for position, reply in enumerate(rcpts) if reply.ok]
+    if muddled:
+        await client.close(False)  # a final dot might send an empty message to them
+        return Sent(rcpts, whole=True)
     if chunking:
         final = await _by_bdat(client, octets, len(good)) if good else []
     else:

@@ -135,6 +135,11 @@ def test_a_refusal_of_data_leaves_a_session_for_the_next_message() -> None:
     assert codes(found) == [451] and client.ready
 
 
+def test_nothing_is_sent_to_recipients_of_a_refused_message() -> None:
+    found, host, client = sent({"MAIL": b"451 4.3.0 not now\r\n"}, rcpts=2)
+    assert codes(found) == [451, 451] and not client.ready and host.contents == []
+
+
 @pytest.mark.parametrize("extensions", [BDAT, [b"CHUNKING"]])
 @pytest.mark.parametrize("code", [500, 501, 502, 504])
 def test_a_host_that_offers_bdat_and_does_not_know_it(extensions: list[bytes], code: int) -> None:
