@@ -170,6 +170,7 @@ class Assembly:
                 index_template(config),
             ),
             quota,
+            [name for name in (config.server.postmaster, *config.auth.admins) if name],
         )
         relay = config.relay
         self.routes = routes.parse(relay.routes, relay.tls_policies, config.base, relay.pools)

@@ -10,7 +10,9 @@ from typing import Any
 from fastmail.auth import oauth, sasl
 from fastmail.config.settings import SECTIONS, Config
 from fastmail.directory import sources
-from fastmail.model.errors import ConfigError
+from fastmail.model.address import comparable
+from fastmail.model.domain import ascii_name
+from fastmail.model.errors import BadAddress, ConfigError
 from fastmail.model.units import parse_size, parse_time
 from fastmail.net import networks
 from fastmail.queue import routes
@@ -132,6 +134,14 @@ def _finish(config: Config, text: str, path: str) -> None:
         problems.append(f"{path}:{_line(text, section, key)}: {what}")
 
     base = config.base
+    for owner, key in ((config.server, "hostname"), (config.auth, "default_domain")):
+        name = getattr(owner, key)
+        if name:
+            try:
+                setattr(owner, key, ascii_name(name))
+            except BadAddress as error:
+                problem("server" if key == "hostname" else "auth", key, f"{key}: {error}")
+    config.store.shared_accounts = [comparable(one) for one in config.store.shared_accounts]
     config.server.data_dir = os.path.join(base, config.server.data_dir)
     config.server.run_dir = os.path.join(base, config.server.run_dir or os.path.join(config.server.data_dir, "run"))
     if config.directory.sql.startswith("sqlite:"):

@@ -27,6 +27,11 @@ class Server:
         0, "Workers that take SMTP (25) and LMTP; 0 for one of each four: syncs are shared best in one."
     )
     admin_contact: str = _s("", "Whom users may turn to: a URL such as mailto:postmaster@example.org, shown by IMAP.")
+    postmaster: str = _s(
+        "",
+        "Account that gets mail for postmaster@ of a domain where no account, alias or catch-all takes it. Empty, or "
+        "gone: the first of [auth] admins, or else the account that was made first.",
+    )
     user: str = _s("", "Drop root to this user after the ports are bound. Empty: stay who we are.")
     group: str = _s("", "Group for the same; empty: the user's own.")
     confine: bool = _s(

@@ -6,6 +6,7 @@ Answers are immediate and reflect the last commit, so that a command takes effec
 from dataclasses import dataclass
 from typing import Protocol
 
+from fastmail.model.address import comparable, without_detail
 from fastmail.model.quota import NO_QUOTA, Quota
 
 MAX_ALIAS_DEPTH = 10
@@ -40,7 +41,8 @@ class Line:
 
 
 class Directory(Protocol):
-    """Lookups by address in lower case, ``local@domain``."""
+    """Lookups by address, ``local@domain``. Case does not count, and a domain is the same with A-labels and with
+    U-labels; an AccountRecord has the address that was stored."""
 
     def account(self, address: str) -> AccountRecord | None: ...
     def account_by_id(self, number: int) -> AccountRecord | None: ...
@@ -86,8 +88,8 @@ async def fresh(directory: Directory, address: str) -> None:
     """Bring the accounts that an address may lead to up to date: its own, and the one in front of a ``+detail``."""
     local, _, domain = address.lower().rpartition("@")
     await directory.freshen(f"{local}@{domain}")
-    base = local.partition("+")[0]
-    if base and base != local and not directory.resolve(address):
+    base = without_detail(local)
+    if base != local and not directory.resolve(address):
         await directory.freshen(f"{base}@{domain}")
 
 
@@ -108,16 +110,16 @@ def lookup(directory: "Lookup", address: str) -> list[AccountRecord]:
         targets = directory.alias(one)
         if targets is None:
             return False
-        for target in targets:
+        for target in map(comparable, targets):
             if not walk(target, depth + 1):
                 local, _, domain = target.rpartition("@")
-                walk(f"{local.partition('+')[0]}@{domain}", depth + 1)
+                walk(f"{without_detail(local)}@{domain}", depth + 1)
         return True
 
-    local, _, domain = address.lower().rpartition("@")
+    local, _, domain = comparable(address).rpartition("@")
     if not walk(f"{local}@{domain}", 0):
-        base = local.partition("+")[0]
-        if not (base and base != local and walk(f"{base}@{domain}", 0)):
+        base = without_detail(local)
+        if not (base != local and walk(f"{base}@{domain}", 0)):
             walk(f"@{domain}", 0)
     return list(out.values())
 

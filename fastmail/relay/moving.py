@@ -4,7 +4,8 @@ that cannot be would return every message to its sender."""
 from collections.abc import Callable, Sequence
 
 from fastmail.dns.resolver import LookupFailed
-from fastmail.model.errors import ClientError
+from fastmail.model.domain import ascii_name
+from fastmail.model.errors import BadAddress, ClientError
 from fastmail.queue import routes
 from fastmail.queue.model import LOCAL
 from fastmail.queue.routes import LAX, POOL, STRICT, marked, parts
@@ -47,9 +48,10 @@ async def destination(text: str, finder: Finder, addresses: Sequence[str], usual
         if not hop.host.startswith("/") and not places.literal(hop.host):
             await _known(hop.host, finder, hop.host)
         return hop.destination + behind
-    if not places.literal(name) and not _is_domain(name):
-        raise BadDestination(f'"{text}" is no destination: {EXPECTED}')
-    domain = name.lower().rstrip(".")
+    try:
+        domain = name.lower() if places.literal(name) else ascii_name(name)
+    except BadAddress as error:
+        raise BadDestination(f'"{text}" is no destination ({error}): {EXPECTED}') from None
     await _known(domain, finder)
     return domain + behind
 
@@ -62,15 +64,6 @@ async def _known(name: str, finder: Finder, host: str = "") -> None:
         return
     except ClientError as error:
         raise BadDestination(f"mail cannot go to {name}: {error}") from None
-
-
-def _is_domain(name: str) -> bool:
-    labels = name.rstrip(".").split(".")
-    return (
-        bool(name)
-        and len(name) <= 253
-        and all(0 < len(label) <= 63 and label.replace("-", "").replace("_", "").isalnum() for label in labels)
-    )
 
 
 def moved(old: str, new: str) -> str:

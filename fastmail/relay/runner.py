@@ -428,7 +428,7 @@ class Runner:
             return
         for rcpt in job.recipients:
             try:
-                records = self._deliverer.directory.resolve(rcpt.address.lower())
+                records = self._deliverer.resolve(rcpt.address)
             except DamagedAccount as error:
                 log.event("relay.recipient", "error", address=rcpt.address, why=error)
                 replies[rcpt.address] = Reply(451, "4.3.0", "the mailbox cannot be reached now")

@@ -25,6 +25,7 @@ AGAIN = 300.0  # s until a failed fetch is tried again
 DAY = 86400.0
 UNUSED = 30 * DAY  # a policy that nobody needed for so long is not fetched again, and expires in its time
 MOST_AGE = 31557600
+MOST_HOSTS = 200  # patterns of a policy: each host of the domain is compared with all of them
 _ID = re.compile(r"v=STSv1\s*;.*?\bid=([A-Za-z0-9]{1,32})\s*(?:;|\Z)")
 
 
@@ -66,7 +67,9 @@ def parse(text: str, ident: str, now: float) -> Policy:
     age = fields.get("max_age", [""])[0]
     if not age.isascii() or not age.isdigit() or len(age) > 10:
         raise BadPolicy("no max_age")
-    mx = [one.lower() for one in fields.get("mx", []) if one]
+    mx = list(dict.fromkeys(one.lower() for one in fields.get("mx", []) if one))
+    if len(mx) > MOST_HOSTS:
+        raise BadPolicy("too many mx")
     if not mx and mode != "none":
         raise BadPolicy("no mx")
     return Policy(1, ident, mode, mx, int(now) + min(int(age), MOST_AGE), int(now), int(now), text)

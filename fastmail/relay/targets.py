@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from fastmail.dns.resolver import LookupFailed, Mx, NoSuchDomain, Resolver
+from fastmail.model.domain import comparable
 from fastmail.model.errors import ClientError
 from fastmail.queue import routes
 from fastmail.queue.routes import LAX, STRICT, Hop, Routes, parts
@@ -110,9 +111,10 @@ class Finder:
             return [Target(domain, literal, self.port, False, mode)]
         if domain.startswith("[") or places.numeric(domain):
             raise NoSuchDomain(f"{domain} is not a domain name")
+        domain = comparable(domain)  # an entry of the queue may be older than that rule
+        mine = comparable(self.hostname)
         hosts = await self.resolver.mx(domain)
-        mine = self.hostname.lower()
-        own = next((one.preference for one in hosts if one.host.lower().rstrip(".") == mine), None)
+        own = next((one.preference for one in hosts if comparable(one.host) == mine), None)
         if own is not None:  # only hosts that are nearer than we are (RFC 5321 5.1)
             hosts = [one for one in hosts if one.preference < own]
             if not hosts:
@@ -227,7 +229,7 @@ class Finder:
 def _vouched(mx: Mx, policy: Policy | None, domain: str) -> bool:
     """Is the host the domain's own word (RFC 8689 4.2.1)?"""
     named = policy is not None and policy.mode != "none" and policy.allows(mx.host)
-    return mx.secure or named or mx.host.lower().rstrip(".") == domain.lower()
+    return mx.secure or named or comparable(mx.host) == comparable(domain)
 
 
 def is_hop(destination: str) -> bool:

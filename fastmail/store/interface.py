@@ -256,6 +256,10 @@ class Store(Protocol):
         share a shard."""
         ...
 
+    def one_commit(self, accounts: Sequence[Account]) -> bool:
+        """Are deliveries to these accounts in one call kept all or none?"""
+        ...
+
     async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
         """Keep content that a mailbox of the account will get later, by ``Delivery.hold``, and that others may read
         until ``let_go``: what it is called. Durable when it returns."""

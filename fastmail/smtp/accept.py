@@ -1,0 +1,101 @@
+"""What becomes of a message whose content has come: mended, completed, shown to the filters, then delivered or queued.
+
+The order matters. A missing end of the header is put in first, because everything behind it reads the header. What
+users send is completed next (RFC 6409 8), so that filters see, and sign, what will be sent: with Date and Message-ID,
+without Bcc. Only then is it decided where the message goes.
+
+Promise: by SMTP all recipients get the message or none does (RFC 5321 4.1.1.4). Where some mailboxes here cannot take
+it now, the queue takes it for all recipients and reports to the sender what it cannot deliver; where there is no queue,
+nobody has the message and the client hears why.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fastmail.delivery.deliver import SCAN_ON_LOOP, Envelope, NotAll, Outcome
+from fastmail.message import header, submitted
+from fastmail.message.header import Octets
+from fastmail.queue.model import Rcpt
+from fastmail.smtp.milter import Verdict
+from fastmail.smtp.table import LMTP, SUBMISSION
+from fastmail.telemetry import log
+
+if TYPE_CHECKING:
+    from fastmail.smtp.session import SmtpSession
+
+TAKEN = Outcome(250, "2.0.0", "message taken")
+
+
+async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> list[Outcome]:
+    """Deliver a message (LF), or queue it when a recipient is elsewhere; one Outcome for each recipient."""
+    service = session.service
+    content = await header.with_end(content)
+    pieces: Sequence[Octets] = [content]
+    if service.kind == SUBMISSION:
+        if len(content) > SCAN_ON_LOOP:
+            loop = asyncio.get_running_loop()
+            pieces = await loop.run_in_executor(None, submitted.complete, content, envelope.sender, service.hostname)
+        else:
+            pieces = submitted.complete(content, envelope.sender, service.hostname)
+    mailbox = "INBOX"
+    if session.filters is not None:
+        verdict = await session.filters.message(await _whole(pieces))
+        if verdict.refusal is not None or verdict.discard:
+            outcome = verdict.refusal or TAKEN
+            log.event("milter.verdict", sender=envelope.sender, reply=f"{outcome.code} {outcome.text}")
+            return [outcome] * len(envelope.recipients)
+        pieces = [verdict.content]
+        _apply(session, envelope, verdict)
+        if not envelope.recipients:
+            return [TAKEN]
+        mailbox = "Junk" if verdict.quarantine else mailbox
+    elsewhere = not all(records for _, records in envelope.recipients)
+    if service.outbound is not None and (elsewhere or envelope.release):
+        return [await service.outbound.submit(envelope, pieces)] * len(envelope.recipients)
+    return await _deliver(session, envelope, pieces, mailbox)
+
+
+async def _deliver(session: "SmtpSession", envelope: Envelope, pieces: Sequence[Octets], mailbox: str) -> list[Outcome]:
+    """All recipients are of this server."""
+    service, outbound = session.service, session.service.outbound
+    content = pieces[0] if len(pieces) == 1 else await _whole(pieces)
+    if service.kind == LMTP:  # one reply for each recipient (RFC 2033 4.2)
+        outcomes = await service.deliverer.deliver(envelope, content, mailbox)
+    else:
+        try:
+            ident = outbound.spool.new_id() if outbound is not None else 0
+            outcomes = await service.deliverer.deliver_to_all(envelope, content, mailbox, ident)
+        except NotAll as trouble:
+            if outbound is None or not trouble.some or mailbox != "INBOX":  # the queue knows no other mailbox
+                return [trouble.worst] * len(envelope.recipients)
+            return [await outbound.submit(envelope, [content], ident)] * len(envelope.recipients)
+    if outbound is not None and any("SUCCESS" in one.notify for one in envelope.asked):
+        await outbound.tell_delivered(envelope, content, [outcome.ok for outcome in outcomes])
+    return outcomes
+
+
+async def _whole(pieces: Sequence[Octets]) -> bytes:
+    """All of it in one piece of memory; a large message may lie in a file until then."""
+    if len(pieces) == 1 and isinstance(pieces[0], bytes):
+        return pieces[0]
+    if sum(map(len, pieces)) > SCAN_ON_LOOP:
+        return await asyncio.get_running_loop().run_in_executor(None, b"".join, pieces)
+    return b"".join(pieces)
+
+
+def _apply(session: "SmtpSession", envelope: Envelope, verdict: Verdict) -> None:
+    """What filters changed of the envelope, as far as this session may do it."""
+    if verdict.sender is not None:
+        envelope.sender = verdict.sender
+    if session.service.kind == LMTP:
+        return  # one reply for each recipient: they stay who they are
+    gone = {address.lower() for address in verdict.removed}
+    kept = [at for at, (address, _) in enumerate(envelope.recipients) if address.lower() not in gone]
+    envelope.recipients = [envelope.recipients[at] for at in kept]
+    envelope.asked = [envelope.asked[at] for at in kept]
+    for address in verdict.added:
+        records = session.service.deliverer.resolve(address)
+        if records or session.may_relay():
+            envelope.recipients.append((address, records))
+            envelope.asked.append(Rcpt(address))
