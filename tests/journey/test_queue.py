@@ -87,6 +87,7 @@ def test_the_life_of_a_message_can_be_read(near: Server, far: Server) -> None:
     assert whats[0] == "accepted" and sorted(whats[1:]) == ["failed", "reported", "sent", "sent", "stored"]
     first = events[0]["fields"]
     assert first["login"] == "me@near.test" and first["protocol"] == "ESMTPSA" and len(first["recipients"]) == 3
+    assert first["tls"].startswith("TLSv1.")
     sent = next(event["fields"] for event in events if event["fields"].get("recipient") == far.user)
     assert sent["tls"].startswith("TLS") and sent["reply"].startswith("250 2.0.0")
     by_id = json.loads(near.cli("trace", first["message_id"], "--json").stdout)
@@ -96,6 +97,7 @@ def test_the_life_of_a_message_can_be_read(near: Server, far: Server) -> None:
         e for e in json.loads(far.cli("trace", far.user, "--most", "1", "--json").stdout) if e["what"] == "accepted"
     ]
     assert stored["fields"]["stored"][0].startswith(f"{far.user} as UID ")
+    assert stored["fields"]["stored"][0].endswith(" in INBOX")
     assert near.cli("trace", "nobody@nowhere.test", check=False).returncode == 1
 
 
@@ -119,6 +121,49 @@ def test_the_queue_is_shown_and_steered_while_the_server_runs(near: Server, far:
     assert "bounced 1" in near.cli("queue", "bounce", str(rows[0]["id"])).stdout
     until(lambda: subjects(near, "me@near.test") == ["Undelivered Mail"] * 2)
     assert queued(near) == []
+
+
+WRONG = ["", " ", "stmp:10.0.0.1:25", "smtp:", "smtp:10.0.0.1:0", "smtp:10.0.0.1:x", "pipe:/bin/true", "local", "a..b"]
+WRONG += [
+    "10.0.0.1:25",
+    "mailhost example",
+    "far.test#nopool",
+    "far.test!",
+    "lmtp:unix:run",
+    "[127.0.0.1]",
+    "0x7f000001",
+]
+
+
+def test_a_move_to_what_cannot_be_changes_nothing(near: Server) -> None:
+    send(near, "a@dead.test", subject="one")
+    send(near, "b@dead.test", subject="two")
+    until(lambda: len([row for row in queued(near) if row["last"]]) == 2)
+    for where in WRONG:
+        done = near.cli("queue", "move", where, "--all", check=False)
+        assert done.returncode == 2 and "error:" in done.stderr, where
+    assert {str(row["destination"]).rpartition(":")[0] for row in queued(near)} == {"smtp:127.0.0.1"}
+    assert subjects(near, "me@near.test") == []
+    moved = json.loads(near.cli("queue", "move", "smtp:127.0.0.1", "--all", "--json").stdout)
+    assert [row["destination"] for row in moved] == ["smtp:127.0.0.1:25"] * 2
+    assert {row["action"] for row in moved} == {"moved"}
+
+
+def test_every_order_takes_all_and_answers_in_json(near: Server) -> None:
+    for name in ("one", "two", "three"):
+        send(near, f"{name}@dead.test", subject=name)
+    until(lambda: len([row for row in queued(near) if row["last"]]) == 3)
+    for order in ("hold", "release", "retry"):
+        assert near.cli("queue", order, check=False).returncode == 2, "everything has to be said"
+        rows = json.loads(near.cli("queue", order, "--all", "--json").stdout)
+        assert len(rows) == 3 and all(row["held"] == (order == "hold") for row in rows)
+    (row,) = json.loads(near.cli("queue", "drop", "--match", "two@", "--json").stdout)
+    assert row["action"] == "dropped" and row["recipients"] == ["two@dead.test"]
+    nothing = near.cli("queue", "drop", "--match", "two@", "--json", check=False)
+    assert nothing.returncode == 1 and json.loads(nothing.stdout) == []
+    assert len(json.loads(near.cli("queue", "list", "--limit", "1", "--json").stdout)) == 1
+    assert len(json.loads(near.cli("queue", "bounce", "--all", "--json").stdout)) == 2
+    until(lambda: subjects(near, "me@near.test") == ["Undelivered Mail"] * 2)
 
 
 def test_a_kill_loses_nothing_that_was_queued(near: Server, far: Server) -> None:
