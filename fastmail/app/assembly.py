@@ -227,7 +227,8 @@ class Assembly:
     def finder(self) -> Finder:
         """Where mail for other servers goes."""
         relay = self.config.relay
-        resolver = Resolver(relay.dns_servers, relay.ipv6, relay.dnssec)
+        validates = None if relay.dnssec == "auto" else bool(relay.dnssec)
+        resolver = Resolver(relay.dns_servers, relay.ipv6, validates)
         return Finder(
             self.routes,
             resolver,

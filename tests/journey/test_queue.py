@@ -123,47 +123,22 @@ def test_the_queue_is_shown_and_steered_while_the_server_runs(near: Server, far:
     assert queued(near) == []
 
 
-WRONG = ["", " ", "stmp:10.0.0.1:25", "smtp:", "smtp:10.0.0.1:0", "smtp:10.0.0.1:x", "pipe:/bin/true", "local", "a..b"]
-WRONG += [
-    "10.0.0.1:25",
-    "mailhost example",
-    "far.test#nopool",
-    "far.test!",
-    "lmtp:unix:run",
-    "[127.0.0.1]",
-    "0x7f000001",
-]
-
-
-def test_a_move_to_what_cannot_be_changes_nothing(near: Server) -> None:
-    send(near, "a@dead.test", subject="one")
-    send(near, "b@dead.test", subject="two")
-    until(lambda: len([row for row in queued(near) if row["last"]]) == 2)
-    for where in WRONG:
-        done = near.cli("queue", "move", where, "--all", check=False)
-        assert done.returncode == 2 and "error:" in done.stderr, where
-    assert {str(row["destination"]).rpartition(":")[0] for row in queued(near)} == {"smtp:127.0.0.1"}
-    assert subjects(near, "me@near.test") == []
-    moved = json.loads(near.cli("queue", "move", "smtp:127.0.0.1", "--all", "--json").stdout)
-    assert [row["destination"] for row in moved] == ["smtp:127.0.0.1:25"] * 2
-    assert {row["action"] for row in moved} == {"moved"}
-
-
-def test_every_order_takes_all_and_answers_in_json(near: Server) -> None:
-    for name in ("one", "two", "three"):
-        send(near, f"{name}@dead.test", subject=name)
-    until(lambda: len([row for row in queued(near) if row["last"]]) == 3)
-    for order in ("hold", "release", "retry"):
-        assert near.cli("queue", order, check=False).returncode == 2, "everything has to be said"
-        rows = json.loads(near.cli("queue", order, "--all", "--json").stdout)
-        assert len(rows) == 3 and all(row["held"] == (order == "hold") for row in rows)
-    (row,) = json.loads(near.cli("queue", "drop", "--match", "two@", "--json").stdout)
-    assert row["action"] == "dropped" and row["recipients"] == ["two@dead.test"]
-    nothing = near.cli("queue", "drop", "--match", "two@", "--json", check=False)
+def test_orders_over_everything(near: Server) -> None:
+    send(near, "one@dead.test", subject="one")
+    send(near, "two@dead.test", subject="two")
+    until(lambda: len([row for row in queued(near) if row["last"]]) == 2, 60.0)
+    assert near.cli("queue", "retry", check=False).returncode == 2, "everything has to be said"
+    for where in ("", "stmp:10.0.0.1:25"):
+        refused = near.cli("queue", "move", where, "--all", check=False)
+        assert refused.returncode == 2 and "is expected" in refused.stderr
+    rows = json.loads(near.cli("queue", "hold", "--all", "--json").stdout)
+    assert len(rows) == 2 and all(row["held"] and row["destination"].startswith("smtp:127.0.0.1:") for row in rows)
+    moved = json.loads(near.cli("queue", "move", "smtp:127.0.0.1", "--match", "one@", "--json").stdout)
+    assert [(row["destination"], row["action"]) for row in moved] == [("smtp:127.0.0.1:25", "moved")]
+    nothing = near.cli("queue", "drop", "--match", "three@", "--json", check=False)
     assert nothing.returncode == 1 and json.loads(nothing.stdout) == []
-    assert len(json.loads(near.cli("queue", "list", "--limit", "1", "--json").stdout)) == 1
-    assert len(json.loads(near.cli("queue", "bounce", "--all", "--json").stdout)) == 2
-    until(lambda: subjects(near, "me@near.test") == ["Undelivered Mail"] * 2)
+    assert len(json.loads(near.cli("queue", "drop", "--all", "--json").stdout)) == 2
+    assert queued(near) == [] and subjects(near, "me@near.test") == []
 
 
 def test_a_kill_loses_nothing_that_was_queued(near: Server, far: Server) -> None:
