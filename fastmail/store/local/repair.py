@@ -46,13 +46,13 @@ def _lost(store: LocalStore, account: Account, boxes: dict[bytes, str]) -> list[
     prefix = layout.account_key(account.id)
     shard = store.shard(account.id)
     with shard.env.read() as txn:
-        names = {
-            str(at[8:], "utf-8", "replace"): boxes.get(prefix + bytes(key))
-            for at, key in ops.rows(txn, shard.tables.name, prefix)
-        }
+        names = {bytes(at): boxes.get(prefix + bytes(key)) for at, key in ops.rows(txn, shard.tables.name, prefix)}
         bad = sum("\ufffd" in name for name in ops.subscriptions(txn, shard.tables, account.id))
-    out = [Report(account.address, name, 0, 1, "there is a name, and no mailbox that has it")
-           for name, found in names.items() if found != name]  # fmt: skip
+    out = [
+        Report(account.address, str(at[8:], "utf-8", "replace"), 0, 1, "there is a name, and no mailbox that has it")
+        for at, found in names.items()
+        if found is None or layout.name_key(prefix, found) != at
+    ]
     if bad:
         out.append(Report(account.address, "", 0, 1, f"{bad} subscriptions cannot be read"))
     return out

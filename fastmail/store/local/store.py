@@ -261,6 +261,7 @@ class LocalStore:
         whole = self.together.listed if self.together is not None else _never
         fresh = [name for name, age in found.ages.items() if name not in known and (age > 2 or whole(account, name))]
         lost = [box for name, box in known.items() if name != INBOX and name not in found.ages]
+        named = {box.key for box in lost if folders.openable(box.name)}
         if fresh or lost:
 
             def apply(txn: Any, t: Tables) -> None:
@@ -269,7 +270,7 @@ class LocalStore:
                         ops.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))
                 for box in lost:
                     if (
-                        not os.path.isdir(folder(account, box.name))
+                        (box.key not in named or not os.path.isdir(folder(account, box.name)))
                         and txn.get(layout.row_key(box.key), db=t.page) is not None
                         and not content.referred(txn, t, box.key)
                     ):
@@ -356,6 +357,8 @@ class LocalStore:
         with shard.env.read() as txn:
             boxes = ops.boxes(txn, shard.tables, account.id)
         moved = [(b, new + b.name[len(old) :]) for b in boxes if b.name == old or b.name.startswith(old + "/")]
+        for _, name in moved:
+            folders.refuse_length(account, name)
         if self._files(account):
             await self.help(folders.rename, account, [(box.name, name) for box, name in moved])
         pairs = [(box.key, name) for box, name in moved]
