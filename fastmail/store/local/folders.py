@@ -4,8 +4,8 @@ Maildir++: INBOX is the Maildir, "A/B" the directory ``.A.B`` in it, with an emp
 Maildir, "A/B" the directory ``A/B`` in it, whatever else the levels are called; ``cur``, ``new`` and ``tmp`` are no
 names there. Names are in modified UTF-7, or in UTF-8 where that is set. Symbolic links are not followed, directories
 that begin with ``..`` or ``.nfs`` are no folders, and what cannot be a mailbox name is left alone: what ``look`` lists
-can be opened by the name under which it is listed. There is one INBOX, whatever a folder is called beside it (``.Inbox``
-is left alone, as by Dovecot); ``.inbox.Sub`` is INBOX/Sub.
+can be opened by the name under which it is listed. There is one INBOX: ``.Inbox`` is left alone, as by
+Dovecot, and ``.inbox.Sub`` is INBOX/Sub.
 
 Promise: what is made is synced before it is returned; what is removed goes into a place that the caller names first,
 so that it vanishes in one step.
