@@ -44,6 +44,7 @@ from fastmail.smtp.milter import Milter
 from fastmail.store.fulltext import Filler, FullText
 from fastmail.store.hub import Hub
 from fastmail.store.interface import Account
+from fastmail.store.local.names import NO_INSTANCE
 from fastmail.store.local.readonly import ReadOnlyStore
 from fastmail.store.local.store import LocalStore
 
@@ -56,7 +57,6 @@ BANNED = {
     "imap": b"* BYE not from your address for a while\r\n",
     "pop3": b"-ERR [SYS/TEMP] not from your address for a while\r\n",
 }
-NO_INSTANCE = "00000000"
 
 
 def maildir_template(config: Config) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from fastmail.model.flags import from_info, to_info
 
+NO_INSTANCE = "00000000"  # of commands while no server runs
 _SIZE = re.compile(r",S=(\d+)(?=[:,]|$)")
 _SERVED = re.compile(r",W=(\d+)(?=[:,]|$)")
 _OWN = re.compile(rb"\d+\.M\d+P\d+I([0-9a-f]{8})Q\d+(C?)\.")

@@ -95,7 +95,7 @@ class LocalStore:
         self._helpers = ThreadPoolExecutor(4, thread_name_prefix="store")
         self.together = Together(self) if shared else None
         self.follower = Follower(self)
-        self._holds = Holds(self)
+        self.holds = Holds(self)
 
     # ---------------------------------------------------------------- life
 
@@ -111,6 +111,7 @@ class LocalStore:
                 await shard.settle()
                 await shard.survey()
                 self._maintaining.append(self.loop.create_task(shard.maintain()))
+            await self.holds.tidy()
         if self._recover and self._resolve is not None:
             for shard in self._shards:
                 for key in housekeeping.pending(shard.env.read, shard.tables):
@@ -497,7 +498,7 @@ class LocalStore:
         groups: dict[int, list[Placed]] = {}
         before: dict[int, Appended] = {}
         for position, item in enumerate(items):
-            if item.number and (there := self._holds.done(item)) is not None:
+            if item.number and (there := self.holds.done(item)) is not None:
                 before[position] = there
                 continue
             job, name = await self._place_delivery(item)
@@ -522,22 +523,22 @@ class LocalStore:
 
     async def _place_delivery(self, item: Delivery) -> tuple[FileJob | PieceJob | None, bytes]:
         if item.number:
-            found = await self._holds.place(item, os.fsencode(self.path(item.account, item.key)))
+            found = await self.holds.place(item, os.fsencode(self.path(item.account, item.key)))
             if found is not None:
                 return found
         return await self._place(item.account, item.key, item.message)
 
     async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
-        return await self._holds.keep(account, message, holder)
+        return await self.holds.keep(account, message, holder)
 
     async def held(self, hold: bytes) -> bytes:
-        return await self._holds.read(hold)
+        return await self.holds.read(hold)
 
     async def let_go(self, holders: Sequence[int]) -> None:
-        await self._holds.let_go(holders)
+        await self.holds.let_go(holders)
 
     def holders(self) -> set[int]:
-        return self._holds.holders()
+        return self.holds.holders()
 
     async def _place(
         self, account: Account, key: bytes, message: NewMessage, claimed: bool = False
