@@ -141,11 +141,23 @@ def test_passwords_with_conditions_and_without_a_scheme(tmp_path: Path, base: sq
         source = made(tmp_path, password=with_nets)
         base.execute("UPDATE users SET nets = '10.0.0.0/8', password = 'secret' WHERE username = 'anna'")
         line = await source.lookup("anna@one.test")
-        assert line is not None and line.password == "{NONE}!"
+        assert line is not None and line.password == "{PLAIN}secret" and line.nets == "10.0.0.0/8"
         base.execute("UPDATE users SET nets = NULL WHERE username = 'anna'")
         line = await source.lookup("anna@one.test")
-        assert line is not None and line.password == "{PLAIN}secret"
+        assert line is not None and line.password == "{PLAIN}secret" and line.nets == ""
         await source.close()
+        for condition, wanted in (
+            ("'Y' AS nologin", ("{PLAIN}secret", "logins to this account are not allowed")),
+            ("0 AS nologin, 'Moved' AS reason", ("{PLAIN}secret", "Moved")),
+            ("'' AS proxy, '10.1.1.1' AS host", ("{PLAIN}secret", "this account's mail is on another server")),
+            ("'Y' AS proxy_maybe", ("{PLAIN}secret", "this account's mail is on another server")),
+            ("'Y' AS nopassword", ("{NONE}!", "")),
+            ("NULL AS nologin, NULL AS proxy, NULL AS nopassword", ("{PLAIN}secret", "")),
+        ):
+            source = made(tmp_path, password=PASSWORD.replace("password FROM", f"password, {condition} FROM"))
+            line = await source.lookup("anna@one.test")
+            assert line is not None and (line.password, line.nologin) == wanted, condition
+            await source.close()
 
     asyncio.run(work())
 
