@@ -259,10 +259,15 @@ def parse_sizelist(data: bytes) -> dict[bytes, tuple[int, bytes]]:
         if number:
             uidl = b"UID%d" % number + (b"-" + validity if validity not in (b"0", b"") else b"")
         else:
-            uidl = b"".join(b"+%02X" % c if c < 0x21 or c > 0x7E or c in b"'\"+" else bytes([c]) for c in base)
+            uidl = courier_uidl(base)
         if _UIDL.fullmatch(uidl):
             out[base] = order, uidl
     return out
+
+
+def courier_uidl(base: bytes) -> bytes:
+    """A base name as Courier's POP3 shows it for a UIDL."""
+    return b"".join(b"+%02X" % c if c < 0x21 or c > 0x7E or c in b"'\"+" else bytes([c]) for c in base)
 
 
 def read_subscriptions(account: Account) -> list[str] | None:
