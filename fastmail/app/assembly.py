@@ -195,7 +195,7 @@ class Assembly:
         self.bans: Bans | None = None
         self.followed: external.Follower | None = None
         self.live: Live | None = None
-        finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes)
+        finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes, config.base)
         if finder is not None:
             self.live = self.directory.live = Live(self.directory, finder, config.directory.sql_every)
         self.verifier = Verifier(
