@@ -20,8 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fastmail.app.assembly import Assembly, beside, running
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, output, read_config, show
 from fastmail.directory.interface import AccountRecord
-from fastmail.migrate import compare, doveconf, shadow
+from fastmail.migrate import compare, doveconf, found, shadow
 from fastmail.migrate.incoming import Remote
+from fastmail.migrate.plan import BLOCKS, Plan
 from fastmail.model.errors import CannotDo, MailError
 from fastmail.model.mailbox_name import INBOX
 from fastmail.model.quota import Quota
@@ -50,17 +51,25 @@ AccountArgument = Annotated[
 def plan(
     source: Annotated[str, typer.Option("--from", help="dovecot, courier or maildir.")] = "dovecot",
     conf: Annotated[
-        str, typer.Option(help="What `doveconf -n` printed, or - for standard input. Without it, doveconf is asked.")
+        str,
+        typer.Option(
+            help="What `doveconf -n` printed, - for standard input, or Dovecot's directory (/etc/dovecot); for Courier "
+            "its directory. Without it, doveconf is asked."
+        ),
     ] = "",
+    mail: Annotated[str, typer.Option(help="For courier and maildir: the directory that the Maildirs are below.")] = "",
     domain: Annotated[str, typer.Option(help="Domain of users whose names have none.")] = "",
     out: Annotated[str, typer.Option(help="Directory for fastmail.toml and the accounts to import.")] = "",
     json: JsonOption = False,
 ) -> None:
-    """Read the old server's configuration: what maps, what does not, what clients would notice. Changes nothing."""
+    """Read the old server's configuration, or its Maildirs: what maps, what does not, what clients would notice.
+
+    Changes nothing. Exit code 1 when something is in the way.
+    """
     if source == "dovecot":
         made = doveconf.plan(_doveconf(conf), domain)
     elif source in ("courier", "maildir"):
-        made = _without_configuration(source)
+        made = found.plan(source, mail, conf, domain)
     else:
         fail("--from is dovecot, courier or maildir", 2)
         return
@@ -69,7 +78,7 @@ def plan(
         _write(Path(out), made)
     elif not json:
         output.print("\n" + made.config.replace("[", "\\["))
-    if any(one.state == doveconf.BLOCKS for one in made.findings):
+    if any(one.state == BLOCKS for one in made.findings):
         raise typer.Exit(FAILED)
 
 
@@ -87,34 +96,7 @@ def _doveconf(conf: str) -> str:
     return done.stdout
 
 
-def _without_configuration(source: str) -> doveconf.Plan:
-    made = doveconf.Plan()
-    courier = source == "courier"
-    names = 'separator = "."\nprefix = "INBOX."\nutf8_names = true\n' if courier else ""
-    made.config = f'[store]\nmaildir = "/var/vmail/{{domain}}/{{user}}/Maildir"\n{names}'
-    shown = "prefix INBOX. and separator ." if courier else "prefix none and separator /"
-    made.findings = [
-        doveconf.Finding("mail", "Maildirs", "set [store] maildir to where they are", doveconf.NOTICED),
-        doveconf.Finding("folder names", source, shown, doveconf.SAME),
-        *(
-            [doveconf.Finding("folder names", "UTF-8", "before Courier 5: utf8_names = false", doveconf.NOTICED)]
-            * courier
-        ),
-        doveconf.Finding(
-            "UIDs",
-            "courierimapuiddb" if courier else "none",
-            "kept" if courier else "new ones, in the order of arrival: clients fetch anew",
-            doveconf.SAME if courier else doveconf.NOTICED,
-        ),
-        doveconf.Finding("accounts", source, "make a file for `fastmail account import`", doveconf.NOTICED),
-    ]
-    if courier:
-        say = "before Courier 5 it is modified UTF-7: utf8_names = false"
-        made.findings.append(doveconf.Finding("folder names", "UTF-8", say, doveconf.NOTICED))
-    return made
-
-
-def _write(out: Path, made: doveconf.Plan) -> None:
+def _write(out: Path, made: Plan) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ("fastmail.toml", made.config),

@@ -181,7 +181,7 @@ def test_asked_when_somebody_comes(tmp_path: Path, base: sqlite3.Connection) -> 
         directory = LocalDirectory(str(tmp_path / "data"))
         directory.add_domain("one.test")
         source = made(tmp_path)
-        live = Live(directory, source, 0.2)
+        live = Live(directory, source, 1.5)
         directory.live = live
         verifier = Verifier(directory, default_domain="one.test")
         record = await verifier.check("anna", b"one")
@@ -193,7 +193,7 @@ def test_asked_when_somebody_comes(tmp_path: Path, base: sqlite3.Connection) -> 
         # changes count when the answer is too old
         base.execute("UPDATE users SET password = '{PLAIN}two' WHERE username = 'anna'")
         assert await verifier.check("anna", b"two") is None
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(1.6)
         assert await verifier.check("anna", b"two") is not None
         # many at once are one question
         asked = 0
@@ -205,21 +205,21 @@ def test_asked_when_somebody_comes(tmp_path: Path, base: sqlite3.Connection) -> 
             return await real(user)
 
         source.lookup = counted  # type: ignore[method-assign, assignment]
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(1.6)
         await asyncio.gather(*(directory.freshen("anna@one.test") for _ in range(50)))
         assert asked == 1
         # one that is gone is disabled, and nobody else harmed
         base.execute("DELETE FROM users WHERE username = 'anna'")
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(1.6)
         assert await verifier.check("anna", b"two") is None and directory.resolve("anna@one.test") == []
         number = record.id
         add(base, "anna")
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(1.6)
         record = await verifier.check("anna", b"one")
         assert record is not None and record.id == number
         # the database goes away: who is known stays, who is not is a temporary failure
         base.execute("ALTER TABLE users RENAME TO gone")
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(1.6)
         assert await verifier.check("anna", b"one") is not None
         with pytest.raises(TemporaryError):
             await verifier.check("new", b"one")
