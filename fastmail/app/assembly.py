@@ -45,6 +45,7 @@ from fastmail.store.filler import Filler
 from fastmail.store.fulltext import FullText
 from fastmail.store.hub import Hub
 from fastmail.store.interface import Account
+from fastmail.store.local.names import NO_INSTANCE
 from fastmail.store.local.readonly import ReadOnlyStore
 from fastmail.store.local.store import LocalStore
 
@@ -57,7 +58,6 @@ BANNED = {
     "imap": b"* BYE not from your address for a while\r\n",
     "pop3": b"-ERR [SYS/TEMP] not from your address for a while\r\n",
 }
-NO_INSTANCE = "00000000"
 
 
 def maildir_template(config: Config) -> str:
@@ -199,7 +199,7 @@ class Assembly:
         self.bans: Bans | None = None
         self.followed: external.Follower | None = None
         self.live: Live | None = None
-        finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes)
+        finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes, config.base)
         if finder is not None:
             self.live = self.directory.live = Live(self.directory, finder, config.directory.sql_every)
         self.verifier = Verifier(

@@ -31,12 +31,15 @@ from fastmail.cli.common import (
     show,
 )
 from fastmail.config.settings import Config
+from fastmail.directory.access import conditions
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.local import DirectoryError
 from fastmail.model.address import Address, account_address, domain_name
 from fastmail.model.errors import BadAddress
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_size
+
+Entry = tuple[str, str, str, str]  # address, password, nets, nologin (directory.access)
 
 domains = typer.Typer(no_args_is_help=True, help="Domains that this server takes mail for.")
 accounts = typer.Typer(no_args_is_help=True, help="Accounts: who can log in and get mail.")
@@ -177,7 +180,14 @@ def account_list(
 @accounts.command("import")
 @command
 def account_import(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Lines `address:password` or `address:{SCHEME}hash`.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Lines `address:password` or `address:{SCHEME}hash`; "
+            "behind a tab Dovecot's nologin, reason=, allow_nets=.",
+        ),
+    ],
     config: ConfigOption = "fastmail.toml",
     replace: Annotated[bool, typer.Option("--replace", help="Change the password of those that exist.")] = False,
     add_domains: Annotated[bool, typer.Option("--add-domains", help="Add domains that are not there.")] = False,
@@ -186,7 +196,7 @@ def account_import(
     entries = list(_read_entries(file))
     place = directory(config)
     if add_domains:
-        for name in sorted({address.rpartition("@")[2] for address, _ in entries}):
+        for name in sorted({address.rpartition("@")[2] for address, *_ in entries}):
             if not place.is_local(name):
                 place.add_domain(name)
     done = new = 0
@@ -201,7 +211,7 @@ def account_import(
     output.print(f"{done} accounts, {new} of them new")
 
 
-def _read_entries(file: str) -> Iterable[tuple[str, str]]:
+def _read_entries(file: str) -> Iterable[Entry]:
     try:
         with sys.stdin if file == "-" else open(file, encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -209,29 +219,34 @@ def _read_entries(file: str) -> Iterable[tuple[str, str]]:
                 if not text or text.startswith("#"):
                     continue
                 address, colon, password = text.partition(":")
+                password, _, extra = password.partition("\t")
                 if not colon or not password:
                     raise DirectoryError(f"{file}:{number}: address:password is expected")
                 if password.startswith("{") and not schemes.known(password):
                     scheme = password.partition("}")[0] + "}"
-                    raise DirectoryError(f"{file}:{number}: {scheme} is not a scheme that can be checked here")
+                    raise DirectoryError(
+                        f"{file}:{number}: {address}: {scheme} is not a scheme that can be checked here: "
+                        "give the account a new password"
+                    )
                 try:
-                    yield account_address(address).key, password
+                    fields = dict(word.partition("=")[::2] for word in extra.split())
+                    yield account_address(address).key, password, *conditions(fields)
                 except BadAddress as error:
                     raise DirectoryError(f"{file}:{number}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DirectoryError(f"cannot read {file}: {error}") from None
 
 
-def _hashed(entry: tuple[str, str]) -> tuple[str, str, str]:
-    address, password = entry
+def _hashed(entry: Entry) -> tuple[str, ...]:
+    address, password, *restricted = entry
     if password.startswith("{PLAIN}"):
-        return address, password, schemes.scram(password.removeprefix("{PLAIN}"))
+        return address, password, schemes.scram(password.removeprefix("{PLAIN}")), *restricted
     if password.startswith("{"):
-        return address, password, ""
-    return address, schemes.hash_password(password), schemes.scram(password)
+        return address, password, "", *restricted
+    return address, schemes.hash_password(password), schemes.scram(password), *restricted
 
 
-def _batches(entries: list[tuple[str, str]]) -> Iterable[list[tuple[str, str]]]:
+def _batches(entries: list[Entry]) -> Iterable[list[Entry]]:
     rest = iter(entries)
     while batch := list(itertools.islice(rest, BATCH)):
         yield batch

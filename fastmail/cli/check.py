@@ -60,6 +60,7 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
     async with beside(settings) as assembly:
         out += _aliases(assembly, mend)
         out += _queue(assembly, mend)
+        out += await _held(assembly, mend)
         with Progress(console=errors, transient=True) as progress:
             for record in progress.track(assembly.directory.accounts(), description="accounts"):
                 place = assembly.deliverer.account(record)
@@ -104,6 +105,22 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
                 for hit in hits:
                     say = "restore it from a backup; `export --skip-bad` leaves it out"
                     out.append(Problem(hit.where, hit.problem, say if mend else f"run with --repair, or {say}"))
+    return out
+
+
+async def _held(assembly: Assembly, mend: bool) -> list[Problem]:
+    """Files that were kept for the queue and that nothing names any more; such files that are not there."""
+    holds = assembly.store.holds
+    out = []
+    for number in range(len(assembly.store.shards())):
+        left, lost = await assembly.store.help(holds.leftovers, number)
+        if left:
+            say = "rebuilt: removed" if mend else "run with --repair"
+            out.append(Problem(f"held-{number}", f"{len(left)} files that no message in the queue names", say))
+        say = "`fastmail queue list` shows whose it is; the message cannot be sent"
+        out += [Problem(f"held-{number}", f"{name} is not there", say) for name in lost]
+    if mend:
+        await holds.tidy()
     return out
 
 

@@ -142,6 +142,8 @@ class Directory:
     ldap_filter: str = _s("(mail=*)", "Which entries are accounts.")
     ldap_address: str = _s("mail", "Attribute with the address; further values become aliases.")
     ldap_password: str = _s("userPassword", "Attribute with {SCHEME}hash.")
+    ldap_nets: str = _s("", "Attribute with networks to log in from, as Dovecot's allow_nets. Empty: from everywhere.")
+    ldap_nologin: str = _s("", "Attribute of accounts that may not log in; FALSE is as if it were not there.")
     ldap_quota: str = _s("", "Attribute with the quota in octets. Empty: quotas are kept here.")
 
 

@@ -17,7 +17,8 @@ MAX_ALIAS_TARGETS = 1000
 class AccountRecord:
     """One account. ``password`` is ``{SCHEME}hash``; ``id`` is never given twice. ``scram``: keys as auth.schemes makes
     them, empty when there are none. ``home``, ``maildir``: where the source of the account says that its home and its
-    mail are."""
+    mail are. ``nets``: from where it may log in, empty for everywhere; ``nologin``: why it may not at all, empty where
+    it may (directory.access)."""
 
     id: int
     address: str
@@ -27,6 +28,8 @@ class AccountRecord:
     scram: str = ""
     home: str = ""
     maildir: str = ""
+    nets: str = ""
+    nologin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Line:
     quota: Quota | None = None
     home: str = ""
     maildir: str = ""
+    nets: str = ""
+    nologin: str = ""
 
 
 class Directory(Protocol):

@@ -18,6 +18,7 @@ from fastmail.model.errors import TemporaryError
 from fastmail.telemetry import log
 
 REMEMBERED = 100_000
+AGAIN = 1.0  # s for which an answer that there is no such account counts: one that was just made counts at once
 AWAY = 5.0  # s until a source that is away is asked again
 
 
@@ -70,7 +71,7 @@ class Live:
         name = line.address if line is not None else address
         gone = [address] if line is None else []
         await loop.run_in_executor(None, bring_lines, self._directory, [line] if line is not None else [], gone)
-        self._known[address] = time.monotonic() + self._every, name
+        self._known[address] = time.monotonic() + (self._every if line is not None else min(AGAIN, self._every)), name
         self._known.move_to_end(address)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)

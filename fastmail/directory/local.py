@@ -34,7 +34,8 @@ REMEMBERED = 50_000
 class AccountRow(msgspec.Struct, array_like=True):
     """version 1: number, ``{SCHEME}hash``, enabled, limits (octets, messages, mailboxes; 0 the default, -1 none),
     keys for SCRAM, home and Maildir where the source says so, a checksum of all that and the address (0 in rows from
-    before there was one). An older reader leaves out the last ones."""
+    before there was one); from where the account may log in, and why it may not (directory.access). An older reader
+    leaves out the last ones; a row that restricts logins is damaged for a reader that does not know these two."""
 
     version: int
     id: int
@@ -45,6 +46,11 @@ class AccountRow(msgspec.Struct, array_like=True):
     home: str = ""
     maildir: str = ""
     check: int = 0
+    nets: str = ""
+    nologin: str = ""
+
+
+SUMMED = 9  # fields that the checksum of a row without restrictions is of
 
 
 class DirectoryError(ClientError):
@@ -241,15 +247,15 @@ class LocalDirectory:
         return f"{local}@{next(known, domain)}"
 
     def add_accounts(self, accounts: Iterable[tuple[str, ...]], replace: bool = False) -> int:
-        """Add (address, ``{SCHEME}hash`` and perhaps SCRAM keys) in one transaction: all or none. Returns how many are
-        new."""
+        """Add (address, ``{SCHEME}hash`` and perhaps SCRAM keys, nets, nologin) in one transaction: all or none. How
+        many are new."""
         new = 0
         with self._env.write() as txn:
             counter = txn.get(NEXT, db=self._db["meta"])
             number = int(counter) if counter else 1
-            for asked, password, *keys in accounts:
+            for asked, password, *more in accounts:
                 address = self._spelled(txn, "account", asked)
-                scram = keys[0] if keys else ""
+                scram, nets, nologin = [*more, "", "", ""][:3]
                 if txn.get(address.rpartition("@")[2].encode(), db=self._db["domain"]) is None:
                     domain = address.rpartition("@")[2]
                     raise DirectoryError(
@@ -267,6 +273,7 @@ class LocalDirectory:
                     number += 1
                     new += 1
                 row.password, row.scram = password, scram
+                row.nets, row.nologin = nets, nologin
                 txn.put(address.encode(), _packed(address, row), db=self._db["account"])
             txn.put(NEXT, str(number).encode(), db=self._db["meta"])
         return new
@@ -299,6 +306,7 @@ class LocalDirectory:
                 if row.password != line.password:
                     row.password, row.scram = line.password, ""
                 row.enabled, row.home, row.maildir = True, line.home, line.maildir
+                row.nets, row.nologin = line.nets, line.nologin
                 if line.quota is not None:
                     row.quota = (line.quota.octets, line.quota.messages, line.quota.mailboxes)
                 self._have_domain(txn, address)
@@ -458,8 +466,11 @@ def _targets(address: str, row: bytes) -> list[str]:
 
 
 def _sum(address: str, row: AccountRow) -> int:
-    bare = msgspec.structs.replace(row, check=0)
-    return zlib.crc32(_encode(bare), zlib.crc32(address.encode())) or 1
+    bare = msgspec.structs.astuple(msgspec.structs.replace(row, check=0))
+    found = zlib.crc32(_encode(bare[:SUMMED]), zlib.crc32(address.encode()))
+    if any(bare[SUMMED:]):
+        found = zlib.crc32(_encode(bare[SUMMED:]), found)
+    return found or 1
 
 
 def _packed(address: str, row: AccountRow) -> bytes:
@@ -487,4 +498,4 @@ def _row(address: str, packed: bytes) -> AccountRow:
 def _record(address: str, packed: bytes) -> AccountRecord:
     found = _row(address, packed)
     return AccountRecord(found.id, address, found.password, found.enabled, Quota(*found.quota), found.scram,
-                         found.home, found.maildir)  # fmt: skip
+                         found.home, found.maildir, found.nets, found.nologin)  # fmt: skip

@@ -5,12 +5,19 @@ from typing import Any
 
 from fastmail.directory import ldap
 from fastmail.directory.external import PasswdFile, Source, Sql
+from fastmail.directory.live import Finder
 from fastmail.directory.queries import DovecotSql, Queries
 from fastmail.model.errors import ConfigError
 
 
-def finder(settings: Any, domain: str, homes: str = "") -> DovecotSql | None:
+def finder(settings: Any, domain: str, homes: str = "", base: str = "") -> Finder | None:
     """Where accounts are looked up when somebody asks for them; None where they are only followed."""
+    if settings.ldap and not settings.sql and not settings.passwd_file:
+        return ldap.Ldap(_ldap(settings, base), domain, settings.sql_every)
+    return _queries(settings, domain, homes)
+
+
+def _queries(settings: Any, domain: str, homes: str) -> DovecotSql | None:
     if not settings.sql or not settings.sql_password_query:
         return None
     queries = Queries(
@@ -30,7 +37,7 @@ def source(settings: Any, domain: str, base: str = "", homes: str = "") -> Sourc
     if settings.sql and settings.sql_password_query:
         if settings.sql_accounts:
             raise ConfigError("sql_accounts and sql_password_query: give one of them")
-        return finder(settings, domain, homes)
+        return _queries(settings, domain, homes)
     if settings.sql:
         return Sql(settings.sql, settings.sql_accounts, settings.sql_aliases, domain, settings.sql_every)
     if settings.ldap:
@@ -55,4 +62,6 @@ def _ldap(settings: Any, base: str) -> ldap.Settings:
         settings.ldap_address,
         settings.ldap_password,
         settings.ldap_quota,
+        settings.ldap_nets,
+        settings.ldap_nologin,
     )

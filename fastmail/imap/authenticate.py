@@ -12,7 +12,7 @@ import fastmail
 from fastmail._core.imap import Reader
 from fastmail.auth import sasl
 from fastmail.auth.verifier import until_refusal
-from fastmail.model.errors import TemporaryError
+from fastmail.model.errors import LoginRefused, TemporaryError
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -265,7 +265,10 @@ async def enter(session: "ImapSession", tag: bytes, claim: sasl.Claim) -> bool:
     is still to be said, of a token."""
     service, begun = session.service, time.monotonic()
     try:
-        record = await service.verifier.admit(claim)
+        record = await service.verifier.admit(claim, session.conn.host)
+    except LoginRefused as error:  # RFC 5530 3
+        session.conn.write(tag + b" NO [AUTHORIZATIONFAILED] " + str(error).encode() + b"\r\n")
+        return True
     except TemporaryError:
         session.conn.write(tag + b" NO [UNAVAILABLE] logins cannot be checked now, try again later\r\n")
         return True

@@ -1,7 +1,8 @@
 """Mailbox names: inside, str with "/" between levels; on the wire, modified UTF-7 (RFC 3501 5.1.3).
 
 INBOX is INBOX in any case. A name that decodes badly, has control characters, an empty level or ``.``/``..`` as a
-level is refused with CannotDo, so that no name can lead out of its Maildir.
+level is refused with CannotDo, so that no name can lead out of its Maildir. Mailboxes that another program made may
+have names that are not given here (``refuse_new``): such a mailbox can be opened, and no mailbox gets such a name.
 """
 
 import base64
@@ -10,8 +11,11 @@ import re
 from fastmail.model.errors import CannotDo
 
 INBOX = "INBOX"
-MAX_OCTETS = 240
-MAX_LITERAL = 1024  # characters of a pattern beside its wildcards: no full name, prefix and address included, is longer
+MAX_OCTETS = 240  # of a new name in modified UTF-7: a directory entry has at most 255
+MAX_KNOWN = 4096  # of any name: PATH_MAX of Linux
+MAX_LITERAL = (
+    MAX_KNOWN + 1024
+)  # characters of a pattern beside its wildcards: no name with its prefix and address is longer
 _BASE64 = re.compile(r"[A-Za-z0-9+,]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SPECIAL = re.compile(r"[^\x20-\x25\x27-\x7e]+|&")
@@ -60,12 +64,14 @@ def encode_utf7(name: str) -> bytes:
     return _SPECIAL.sub(shift, name).encode("ascii")
 
 
-def canonical(name: str, separator: str, dotted: bool = False) -> str:
+def canonical(name: str, separator: str, dotted: bool = False, new: bool = True) -> str:
     """A client's name, with its ``separator``, as it is stored; CannotDo for one that can not be. ``dotted``: may a
-    level have dots?"""
+    level have dots? ``new``: it must be a name that ``refuse_new`` lets pass."""
+    if len(name) > MAX_KNOWN:
+        raise CannotDo("mailbox name is too long")
     name = name.removesuffix(separator)
     levels = name.split(separator)
-    if levels[0].upper() == INBOX:
+    if is_inbox(levels[0]):
         levels[0] = INBOX
     for level in levels:
         if not level:
@@ -76,12 +82,24 @@ def canonical(name: str, separator: str, dotted: bool = False) -> str:
             raise CannotDo("character not allowed in mailbox name: " + ("/" if "/" in level else "."))
         if level in (".", ".."):
             raise CannotDo(f"{level} is no name for a mailbox")
-        if level.startswith("~"):
-            raise CannotDo("mailbox name may not start with ~")
     name = "/".join(levels)
+    if new:
+        refuse_new(name)
+    return name
+
+
+def is_inbox(level: str) -> bool:
+    """Is it INBOX in any case? Of ASCII letters: upper() would make one of a dotless i, too."""
+    return level.isascii() and level.upper() == INBOX
+
+
+def refuse_new(name: str) -> None:
+    """CannotDo for a stored name that no mailbox is given here: too long, or with a level that begins with ``~``, which
+    Dovecot does not open."""
+    if name.startswith("~") or "/~" in name:
+        raise CannotDo("mailbox name may not start with ~")
     if len(encode_utf7(name)) > MAX_OCTETS:
         raise CannotDo("mailbox name is too long")
-    return name
 
 
 class Pattern:

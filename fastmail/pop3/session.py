@@ -18,7 +18,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.auth import sasl
 from fastmail.auth.verifier import Verifier, until_refusal
 from fastmail.directory.interface import AccountRecord
-from fastmail.model.errors import MailError, TemporaryError
+from fastmail.model.errors import LoginRefused, MailError, TemporaryError
 from fastmail.model.flags import SEEN
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
@@ -238,7 +238,10 @@ class Pop3Session:
     async def _login(self, claim: sasl.Claim) -> None:
         service, begun = self._service, time.monotonic()
         try:
-            record = await service.verifier.admit(claim)
+            record = await service.verifier.admit(claim, self._conn.host)
+        except LoginRefused as error:
+            self._err(f"[AUTH] {error}")
+            return
         except TemporaryError:
             self._err("[SYS/TEMP] logins cannot be checked now, try again later")
             return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastmail.auth import sasl
 from fastmail.auth.verifier import until_refusal
-from fastmail.model.errors import TemporaryError
+from fastmail.model.errors import LoginRefused, TemporaryError
 from fastmail.telemetry import log
 
 if TYPE_CHECKING:
@@ -73,7 +73,10 @@ def _step(session: "SmtpSession", text: bytes | None) -> None:
 async def _login(session: "SmtpSession", claim: sasl.Claim) -> None:
     limits, begun = session.service.limits, time.monotonic()
     try:
-        record = await session.service.verifier.admit(claim)
+        record = await session.service.verifier.admit(claim, session.host)
+    except LoginRefused as error:
+        session.say(f"525 5.7.13 {error}")
+        return
     except TemporaryError:
         session.say("454 4.7.0 logins cannot be checked now, try again later")
         return

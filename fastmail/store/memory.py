@@ -15,6 +15,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.message.identity import marked
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
+from fastmail.model.mailbox_name import refuse_new
 from fastmail.store.hub import Hub
 from fastmail.store.interface import (
     ALL_MODSEQ,
@@ -199,6 +200,7 @@ class MemoryStore:
     async def create(self, account: Account, name: str, special: int = 0) -> None:
         if self.find(account, name) is not None:
             raise MailboxExists("mailbox already exists")
+        refuse_new(name)
         levels = name.split("/")
         for i in range(1, len(levels)):
             if self.find(account, "/".join(levels[:i])) is None:
@@ -230,6 +232,7 @@ class MemoryStore:
             await self.create(account, new)
             await self.copy(account, key, UidSet.of_ranges((1, 0xFFFFFFFE)), self._names[(account.id, new)], True)
             return
+        refuse_new(new)
         if new.startswith(old + "/"):
             raise CannotDo("a mailbox can not be moved into itself")
         parent = new.rpartition("/")[0]

@@ -95,7 +95,7 @@ class LocalStore:
         self._helpers = ThreadPoolExecutor(4, thread_name_prefix="store")
         self.together = Together(self) if shared else None
         self.follower = Follower(self)
-        self._holds = Holds(self)
+        self.holds = Holds(self)
 
     # ---------------------------------------------------------------- life
 
@@ -111,6 +111,7 @@ class LocalStore:
                 await shard.settle()
                 await shard.survey()
                 self._maintaining.append(self.loop.create_task(shard.maintain()))
+            await self.holds.tidy()
         if self._recover and self._resolve is not None:
             for shard in self._shards:
                 for key in housekeeping.pending(shard.env.read, shard.tables):
@@ -261,6 +262,7 @@ class LocalStore:
         whole = self.together.listed if self.together is not None else _never
         fresh = [name for name, age in found.ages.items() if name not in known and (age > 2 or whole(account, name))]
         lost = [box for name, box in known.items() if name != INBOX and name not in found.ages]
+        named = {box.key for box in lost if folders.openable(box.name)}
         if fresh or lost:
 
             def apply(txn: Any, t: Tables) -> None:
@@ -269,7 +271,7 @@ class LocalStore:
                         ops.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))
                 for box in lost:
                     if (
-                        not os.path.isdir(folder(account, box.name))
+                        (box.key not in named or not os.path.isdir(folder(account, box.name)))
                         and txn.get(layout.row_key(box.key), db=t.page) is not None
                         and not content.referred(txn, t, box.key)
                     ):
@@ -356,6 +358,8 @@ class LocalStore:
         with shard.env.read() as txn:
             boxes = ops.boxes(txn, shard.tables, account.id)
         moved = [(b, new + b.name[len(old) :]) for b in boxes if b.name == old or b.name.startswith(old + "/")]
+        for _, name in moved:
+            folders.refuse_length(account, name)
         if self._files(account):
             await self.help(folders.rename, account, [(box.name, name) for box, name in moved])
         pairs = [(box.key, name) for box, name in moved]
@@ -497,7 +501,7 @@ class LocalStore:
         groups: dict[int, list[Placed]] = {}
         before: dict[int, Appended] = {}
         for position, item in enumerate(items):
-            if item.number and (there := self._holds.done(item)) is not None:
+            if item.number and (there := self.holds.done(item)) is not None:
                 before[position] = there
                 continue
             job, name = await self._place_delivery(item)
@@ -522,22 +526,22 @@ class LocalStore:
 
     async def _place_delivery(self, item: Delivery) -> tuple[FileJob | PieceJob | None, bytes]:
         if item.number:
-            found = await self._holds.place(item, os.fsencode(self.path(item.account, item.key)))
+            found = await self.holds.place(item, os.fsencode(self.path(item.account, item.key)))
             if found is not None:
                 return found
         return await self._place(item.account, item.key, item.message)
 
     async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
-        return await self._holds.keep(account, message, holder)
+        return await self.holds.keep(account, message, holder)
 
     async def held(self, hold: bytes) -> bytes:
-        return await self._holds.read(hold)
+        return await self.holds.read(hold)
 
     async def let_go(self, holders: Sequence[int]) -> None:
-        await self._holds.let_go(holders)
+        await self.holds.let_go(holders)
 
     def holders(self) -> set[int]:
-        return self._holds.holders()
+        return self.holds.holders()
 
     async def _place(
         self, account: Account, key: bytes, message: NewMessage, claimed: bool = False
