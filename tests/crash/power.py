@@ -253,7 +253,9 @@ async def look(place: Path, expected: Expected, instance: str) -> str:
         "lost": sorted(name for name, least in expected.least.items() if found[name] + (name in local) < least),
         "not in the queue": sorted(expected.queued - waiting),
         "twice or back again": sorted(name for name, count in found.items() if name and count > expected.most[name]),
-        "elsewhere": sorted(name for name, boxes in expected.where.items() if name in known and places.get(name) != boxes),
+        "elsewhere": sorted(
+            name for name, boxes in expected.where.items() if name in known and places.get(name) != boxes
+        ),
         "without its flag": sorted(name for name in expected.flagged if found[name] and name not in flagged),
         "torn": sorted(set(torn) & known),
         "check": problems,
