@@ -131,8 +131,8 @@ def there(server: Server, told: dict[str, str], seconds: float = 10.0) -> None:
     queue and (perhaps only after another try) in the mailbox."""
     deadline = time.monotonic() + seconds
     while True:
+        far, local = queued(server)  # first: what comes to the mailbox leaves the queue afterwards
         found = subjects(server)
-        far, local = queued(server)
         missing = {subject for subject, way in told.items() if way != "queue"} - set(found) - local
         if not missing or time.monotonic() > deadline:
             break

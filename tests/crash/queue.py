@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -28,14 +29,18 @@ BODY = b"From: a@example.test\nSubject: deep\n\n" + b"x" * 70 + b"\n" * 56 + b"y
 
 
 class Counting(asyncio.Protocol):
-    """The quickest SMTP server there is: it remembers recipients, and says yes to the rest."""
+    """The quickest SMTP server there is: it says yes to everything, and counts a recipient when the final dot of its
+    message has come and before it answers that. ``odd``: recipients whose message was not what ``expected`` makes."""
 
     got: Counter[str] = Counter()
+    odd: set[str] = set()
+    expected: Callable[[str], bytes] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self.data = b""
         self.body = False
+        self.named: list[str] = []
         transport.write(b"220 sink\r\n")  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
@@ -49,11 +54,18 @@ class Counting(asyncio.Protocol):
             self.data = rest
             if self.body:
                 self.body = False
+                self.got.update(self.named)
+                if self.expected is not None:
+                    content = line.replace(b"\r\n..", b"\r\n.") + b"\r\n"
+                    self.odd.update(name for name in self.named if not content.endswith(self.expected(name)))
+                self.named = []
                 out.append(b"250 2.0.0 taken\r\n")
                 continue
             verb = line[:4].upper()
             if verb == b"RCPT":
-                self.got[line[9:].rstrip(b">").decode()] += 1
+                self.named.append(line[9:].rstrip(b">").decode())
+            elif verb in (b"MAIL", b"RSET"):
+                self.named = []
             self.body = verb == b"DATA"
             out.append({b"DATA": b"354 go\r\n", b"EHLO": b"250-sink\r\n250 PIPELINING\r\n"}.get(verb, b"250 ok\r\n"))
         self.transport.write(b"".join(out))  # type: ignore[attr-defined]
