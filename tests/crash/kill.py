@@ -272,35 +272,44 @@ def run(rounds: int, seed: int, content: str) -> None:
         ledger: Ledger = Ledger()
         tops: dict[tuple[int, str], int] = {}
         server.start()
-        for turn in range(rounds):
-            stop = threading.Event()
-            work: list[tuple[Callable[..., None], tuple[int]]] = [(deliver, (n < 4,)) for n in range(6)]
-            work += [(change, (n,)) for n in range(ACCOUNTS - 1)] + [(collect, (ACCOUNTS - 1,))]
-            threads = [
-                threading.Thread(target=what, args=(server, ledger, random.Random(rng.random()), stop, *more))
-                for what, more in work
-            ]
-            for thread in threads:
-                thread.start()
-            time.sleep(rng.uniform(0.2, 2.0))
-            if rng.random() < 0.3:
-                with contextlib.suppress(ProcessLookupError, IndexError):
-                    os.kill(rng.choice(server.workers()), signal.SIGKILL)  # one worker first
-                time.sleep(rng.uniform(0.0, 0.5))
-            server.kill()
-            stop.set()
-            for thread in threads:
-                thread.join()
-            started = time.monotonic()
-            server.start()
-            took = time.monotonic() - started
-            messages = verify(server, ledger, tops, rng, turn + 1 == rounds)
-            print(f"{content} round {turn + 1}: {messages} messages, {ledger.told} acknowledged, "
-                  f"up again in {took:.1f} s", flush=True)  # fmt: skip
-        for check in (("index", "check"), ("content", "check")):
-            done = server.cli(*check, check=False)
-            assert done.returncode == 0, done.stdout + done.stderr
-        server.stop()
+        try:
+            load(server, ledger, tops, rng, rounds, content)
+        finally:
+            server.stop()
+
+
+def load(
+    server: Server, ledger: Ledger, tops: dict[tuple[int, str], int], rng: random.Random, rounds: int, content: str
+) -> None:
+    """So many rounds of load and kill, and a look at the whole at the end."""
+    for turn in range(rounds):
+        stop = threading.Event()
+        work: list[tuple[Callable[..., None], tuple[int]]] = [(deliver, (n < 4,)) for n in range(6)]
+        work += [(change, (n,)) for n in range(ACCOUNTS - 1)] + [(collect, (ACCOUNTS - 1,))]
+        threads = [
+            threading.Thread(target=what, args=(server, ledger, random.Random(rng.random()), stop, *more))
+            for what, more in work
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(rng.uniform(0.2, 2.0))
+        if rng.random() < 0.3:
+            with contextlib.suppress(ProcessLookupError, IndexError):
+                os.kill(rng.choice(server.workers()), signal.SIGKILL)  # one worker first
+            time.sleep(rng.uniform(0.0, 0.5))
+        server.kill()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        started = time.monotonic()
+        server.start()
+        took = time.monotonic() - started
+        messages = verify(server, ledger, tops, rng, turn + 1 == rounds)
+        print(f"{content} round {turn + 1}: {messages} messages, {ledger.told} acknowledged, "
+              f"up again in {took:.1f} s", flush=True)  # fmt: skip
+    for check in (("index", "check"), ("content", "check")):
+        done = server.cli(*check, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def main() -> None:

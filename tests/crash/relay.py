@@ -107,12 +107,13 @@ def main() -> int:
     ready, ports, ledger = threading.Event(), [], Ledger()  # type: ignore[var-annotated]
     threading.Thread(target=sink, args=(ready, ports), daemon=True).start()
     ready.wait(10)
-    with tempfile.TemporaryDirectory(dir=options.dir) as place:
+    with tempfile.TemporaryDirectory(dir=options.dir) as place, contextlib.ExitStack() as stack:
         extra = (
             f'\n[relay]\nroutes = ["* smtp:127.0.0.1:{ports[0]} tls=none"]\nnetworks = ["127.0.0.0/8"]\n'
             'retry = ["1s"]\n[log]\nlevel = "error"\n'
         )
         server = Server(Path(place) / "s", extra, content=options.content)
+        stack.callback(server.stop)
         server.start()
         for round_ in range(options.rounds):
             stop = threading.Event()

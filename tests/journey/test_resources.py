@@ -124,7 +124,9 @@ def test_r6_a_disk_is_full(tmp_path: Path, part: str, content: str) -> None:
         filler.unlink()
         assert eventually(lambda: send(server, "after") and queue("last")), "no delivery though there is room"
         found = subjects(server)
-        assert told | {"before", "after"} <= set(found) and len(set(found) - {"after"}) == len(found) - found.count("after")
+        assert told | {"before", "after"} <= set(found) and len(set(found) - {"after"}) == len(found) - found.count(
+            "after"
+        )
         rows = json.loads(server.cli("queue", "list", "--most", "0", "--json").stdout)
         waiting = {address.partition("@")[0] for row in rows for address in row["recipients"]}
         assert far | {"first", "last"} <= waiting
