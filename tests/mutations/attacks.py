@@ -39,10 +39,10 @@ MUTATIONS = [
         (f"{HOSTILE} -k s4_",),
     ),
     Mutation(
-        "S8: DATA may follow a piece",
+        "S8: the octets of a piece that is refused are commands",
         SESSION,
-        "        if self._over",
-        "        if False and self._over",
+        "            self._bdat -= len(chunk)\n",
+        "            self._bdat = 0 if self._bdat_refused else self._bdat - len(chunk)\n",
         (f"{ATTACKS} -k s8_",),
     ),
     Mutation(
@@ -141,9 +141,9 @@ MUTATIONS = [
     Mutation(
         "S32: links to directories are followed",
         "fastmail/store/local/folders.py",
-        '                if entry.is_dir(follow_symlinks=False) and os.path.isdir(os.path.join(entry.path, "cur")):\n',
-        '                if entry.is_dir() and os.path.isdir(os.path.join(entry.path, "cur")):\n',
-        ("tests/unit/store/test_links.py",),
+        "                if not entry.is_dir(follow_symlinks=False):\n                    continue\n                status",
+        "                if not entry.is_dir():\n                    continue\n                status",
+        ("tests/unit/store/test_folders.py::test_what_is_no_folder_is_left_alone",),
     ),
     Mutation(
         "S33: others' mailboxes are as open as one's own",

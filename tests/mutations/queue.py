@@ -46,7 +46,10 @@ MUTATIONS = [
         SPOOL,
         "            if len(content) != item.length or zlib.crc32(content) != item.checksum:\n",
         "            if False:\n",
-        ("tests/unit/queue/test_shared.py",),
+        (
+            "tests/unit/queue/test_spool.py",
+            "tests/journey/test_queue.py",
+        ),
     ),
     Mutation(
         "a login may send as much as it likes",
@@ -67,6 +70,6 @@ MUTATIONS = [
         SPOOL,
         '                if txn.get(NUMBER.pack(number), db=self.env.db["alive"]) is not None:\n                    continue\n',
         "                pass\n",
-        ("tests/unit/queue",),
+        ("tests/unit/queue/test_spool.py",),
     ),
 ]
