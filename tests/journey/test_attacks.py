@@ -348,7 +348,11 @@ def test_s8_a_piece_that_is_too_big_is_counted_and_dropped(tmp_path: Path) -> No
     async def main() -> None:
         bench = Bench(str(tmp_path), message_size=1000)
         client = bench.open("smtp")
-        await client.send(b"EHLO me.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\n")
+        await client.send(b"EHLO me.test\r\n")
+        for step in (0, 1):  # one that is refused because nobody is to have it, in one piece and octet by octet
+            got = await client.send(b"BDAT 12\r\nNOOP\r\nRSET\r\nNOOP\r\n", step)
+            assert [line[:3] for line in got.splitlines()] == [b"503", b"250"], got
+        await client.send(b"MAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\n")
         got = await client.send(b"BDAT 3000\r\n" + b"VRFY x\r\n" * 375 + b"NOOP\r\n")
         assert [line[:3] for line in got.splitlines()] == [b"552", b"250"], got
         assert (await client.send(b"BDAT 5 LAST\r\nabcde")).startswith(b"503")

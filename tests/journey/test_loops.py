@@ -1,7 +1,6 @@
 """R27: two servers that send mail to each other without end: it stops at the hop limit, and one report comes of it."""
 
 import json
-import re
 import smtplib
 import time
 from pathlib import Path
@@ -11,7 +10,8 @@ import pytest
 from fastmail.app.child import free_ports
 from tests.support.server import Server
 
-HOPS = 50  # Received fields above which a message is refused (README: mail loops)
+HOPS = 50  # Received fields above which a message is refused
+BEFORE = 40  # of them that it has when it comes
 
 
 def messages(*servers: Server) -> list[bytes]:
@@ -46,24 +46,20 @@ def test_r27_two_servers_that_send_to_each_other(tmp_path: Path, sender: str) ->
     try:
         for server in servers:
             server.start()
+        passed = "Received: from somewhere by elsewhere; Mon, 1 Jan 2024 00:00:00 +0000\r\n" * BEFORE
         with smtplib.SMTP("127.0.0.1", ports[0], timeout=20) as smtp:
-            smtp.sendmail(sender, ["you@loop.test"], "Subject: round and round\r\n\r\nx\r\n")
-        deadline = time.monotonic() + 90
-        while waiting(*servers) or not re.search(r"too many hops|5\.4\.6", "".join(s.log.read_text() for s in servers)):
-            if sender and messages(*servers) and not waiting(*servers):
-                break
+            smtp.sendmail(sender, ["you@loop.test"], f"{passed}Subject: round and round\r\n\r\nx\r\n")
+        deadline = time.monotonic() + 60
+        while waiting(*servers) or (sender and not messages(*servers)):
             assert time.monotonic() < deadline, [server.log.read_text()[-1500:] for server in servers]
             time.sleep(0.5)
-        time.sleep(1.5)
         found = messages(*servers)
-        assert waiting(*servers) == 0
         if not sender:
             assert found == []
             return
         (report,) = found
         assert b"5.4.6" in report and b"round and round" in report
-        passed = report.count(b"Received:")
-        assert HOPS <= passed <= HOPS + 3, passed
+        assert HOPS <= report.count(b"Received:") <= HOPS + 3
     finally:
         for server in servers:
             server.stop()
