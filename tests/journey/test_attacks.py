@@ -352,14 +352,17 @@ def test_s8_a_piece_that_is_too_big_is_counted_and_dropped(tmp_path: Path) -> No
         for step in (0, 1):  # one that is refused because nobody is to have it, in one piece and octet by octet
             got = await client.send(b"BDAT 12\r\nNOOP\r\nRSET\r\nNOOP\r\n", step)
             assert [line[:3] for line in got.splitlines()] == [b"503", b"250"], got
-        await client.send(b"MAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\n")
-        got = await client.send(b"BDAT 3000\r\n" + b"VRFY x\r\n" * 375 + b"NOOP\r\n")
-        assert [line[:3] for line in got.splitlines()] == [b"552", b"250"], got
-        assert (await client.send(b"BDAT 5 LAST\r\nabcde")).startswith(b"503")
-        await client.send(b"RSET\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\n")
-        for _ in range(2):  # two that are too big only together
-            got = await client.send(b"BDAT 600\r\n" + b"X-A: b\r\n" * 75)
-        assert got.startswith(b"552"), got
+        for body in (b"", b" BODY=BINARYMIME"):
+            begin = b"MAIL FROM:<a@b.test>%b\r\nRCPT TO:<user@example.test>\r\n" % body
+            await client.send(begin)
+            got = await client.send(b"BDAT 3000\r\n" + b"VRFY x\r\n" * 375 + b"NOOP\r\n")
+            assert [line[:3] for line in got.splitlines()] == [b"552", b"250"], got
+            assert (await client.send(b"BDAT 5 LAST\r\nabcde")).startswith(b"503")
+            await client.send(b"RSET\r\n" + begin)
+            for _ in range(2):  # two that are too big only together
+                got = await client.send(b"BDAT 600\r\n" + b"X-A: b\r\n" * 75)
+            assert got.startswith(b"552"), got
+            await client.send(b"RSET\r\n")
         assert (await client.send(b"NOOP\r\n")).startswith(b"250")
 
     asyncio.run(main())
