@@ -6,7 +6,7 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay bench-sessions test-crash test-power test-load test-arm test-damage test-faults test-queue test-wheel fuzz fuzz-every sdist wheel clean
+.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay bench-sessions test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations test-wheel nightly fuzz fuzz-every sdist wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
@@ -22,10 +22,12 @@ help:
 	@echo "make fuzz            damaged sessions of every protocol (SECONDS=3600 SEED=1)"
 	@echo "make fuzz-every      each parser of the core and each protocol, with sanitizers built in (SECONDS=60 SEED=1)"
 	@echo "make test-damage     files of index, queue and mail, damaged at random (ROUNDS=1000 SEED=1)"
-	@echo "make test-faults     system calls that fail, one after the other (UPTO=200; needs strace)"
+	@echo "make test-faults     system calls that fail, one after the other, and short writes (UPTO=200; needs strace)"
+	@echo "make test-mutations  faults put into a copy of the program, each of which a named test must notice (JOBS=1)"
 	@echo "make test-arm        the compiled core for aarch64, under qemu (Debian 12, root)"
-	@echo "make test-queue      a deep queue with dead destinations (MESSAGES=100000)"
+	@echo "make test-queue      a deep queue with dead destinations (MESSAGES=100000 DESTINATIONS=1000 DEAD=100)"
 	@echo "make test-wheel      an sdist, a wheel made from it, and a message through the wheel, installed by itself"
+	@echo "make nightly         all of the long ones, one after the other"
 	@echo "make sdist           an sdist in dist/"
 	@echo "make wheel           a wheel in dist/"
 	@echo "make clean           remove what was built (not mail)"
@@ -107,9 +109,17 @@ test-arm: $(STAMP)
 test-faults: $(STAMP)
 	$(BIN)/python -m tests.crash.faults --upto $(or $(UPTO),200) --content maildir
 	$(BIN)/python -m tests.crash.faults --upto $(or $(UPTO),200) --content segments
+	$(BIN)/python -m tests.crash.faults --short --content maildir
+	$(BIN)/python -m tests.crash.faults --short --content segments
 
 test-queue: $(STAMP)
-	$(BIN)/python -m tests.crash.queue --messages $(or $(MESSAGES),100000)
+	$(BIN)/python -m tests.crash.queue --messages $(or $(MESSAGES),100000) --destinations $(or $(DESTINATIONS),1000) \
+	  --dead $(or $(DEAD),100)
+
+nightly: test-wheel test-crash test-power test-faults test-damage test-load test-queue test-mutations fuzz
+
+test-mutations: $(STAMP)
+	$(BIN)/python -m tests.mutations.run --jobs $(or $(JOBS),1)
 
 test-wheel: $(STAMP)
 	PYTHON=$(abspath $(BIN))/python tests/wheel.sh

@@ -151,7 +151,9 @@ class SegmentWriter:
         seed = os.urandom(4)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            os.pwrite(fd, MAGIC + seed, 0)
+            head = MAGIC + seed
+            while head:  # a write may be short, and without the whole head no record in the file could be read
+                head = head[os.pwrite(fd, head, START - len(head)) :]
             os.fsync(fd)
             sync_directory(self._directory)
         except OSError:

@@ -7,7 +7,7 @@ by every account; `check --repair` and `export --skip-bad` are run; the server i
 - a worker dies more than a few times, the server does not come up, or a command does not end or shows a traceback;
 - after the repair a message is missing, twice or changed whose own content was not touched (where accounts cannot be
   read any more, the server has to say so instead of refusing their mail for good);
-- mail that came after the damage is not there.
+- mail that came after the damage and was acknowledged is not there, once and whole, before the repair or after it.
 
 UIDs that differ after the repair are counted: they are an index that had to be made anew.
 """
@@ -182,18 +182,26 @@ def logs_in(server: Server, name: str) -> bool:
             return False
 
 
-def use(server: Server, mark: str, strict: bool, skip: set[str]) -> None:
-    """Mail comes for everybody, and everybody reads."""
+def text_of(mark: str, name: str) -> bytes:
+    """The message that comes to an account after the damage."""
+    return f"From: Somebody <{mark}@b.example>\r\nSubject: {mark}\r\n\r\n{mark} for {name}\r\n".encode()
+
+
+def use(server: Server, mark: str, strict: bool, skip: set[str]) -> set[str]:
+    """Mail comes for everybody, and everybody reads: whose mail was acknowledged."""
+    told: set[str] = set()
     for name in names():
         if name in skip:
             continue
         try:
             with smtplib.LMTP("127.0.0.1", server.ports["lmtp"], timeout=20) as client:
-                client.sendmail("a@b.example", [name], f"Subject: {mark}\r\n\r\nlate {name}\r\n".encode())
+                client.sendmail("a@b.example", [name], text_of(mark, name))
+                told.add(name)
             read(server, [name])
         except (OSError, imaplib.IMAP4.error, smtplib.SMTPException) as error:
             if strict:
                 raise Wrong(f"{name} after the repair: {error!r}") from error
+    return told
 
 
 def commands(server: Server, rng: random.Random, tally: Tally) -> bool:
@@ -222,10 +230,11 @@ def round_(server: Server, base: Path, before: Shown, rng: random.Random, tally:
     said = f"{kind} {way} {path.relative_to(data)} {what}"
     if path.exists():
         shutil.copy(path, server.directory / "harmed")
+    told: dict[str, set[str]] = {}
     try:
         refused = begin(server)
         if not refused:
-            use(server, "early", False, set())
+            told["early"] = use(server, "early", False, set())
             server.stop()
         elif "Traceback" in refused:
             raise Wrong(f"does not start: {refused[-2000:]}")
@@ -248,7 +257,7 @@ def round_(server: Server, base: Path, before: Shown, rng: random.Random, tally:
             gone |= {name for name in names() if name not in gone and not logs_in(server, name)}
             if way == "flip" and len(gone) > 1:
                 raise Wrong(f"one flip, and nobody of {gone} can log in")
-        use(server, "late", True, gone)
+        told["late"] = use(server, "late", True, gone)
         try:
             after = read(server, [name for name in names() if name not in gone])
         except (OSError, imaplib.IMAP4.error) as error:
@@ -257,6 +266,7 @@ def round_(server: Server, base: Path, before: Shown, rng: random.Random, tally:
         if deaths(server):
             raise Wrong(f"a worker died after the repair: {server.log.read_text()[-3000:]}")
         compare(before, after, kind, way, path, gone, tally)
+        came(after, told, gone)
     except Wrong as error:
         raise Wrong(f"{said}: {error}") from error
     finally:
@@ -281,12 +291,20 @@ def compare(before: Shown, after: Shown, kind: str, way: str, path: Path, gone: 
             raise Wrong(f"{name} lost {sum(lost.values())} messages")
         if twice:
             raise Wrong(f"{name} has {len(twice)} messages twice")
-        late = digest(f"Subject: late\r\n\r\nlate {name}\r\n".encode())
-        del late
         moved = sum(before[at].get(uid) != d for at in before if at[0] == name for uid, d in after.get(at, {}).items()
                     if d in was)  # fmt: skip
         if moved:
             tally.said[f"{kind}: UIDs or mailboxes changed"] += 1
+
+
+def came(after: Shown, told: dict[str, set[str]], gone: set[str]) -> None:
+    """What was acknowledged after the damage is there, once."""
+    for mark, whom in told.items():
+        for name in whom - gone:
+            wanted = digest(text_of(mark, name))
+            count = sum(one == wanted for (who, _), box in after.items() if who == name for one in box.values())
+            if count != 1:
+                raise Wrong(f"{name}: the {mark} message was acknowledged and is there {count} times")
 
 
 def run(rounds: int, seed: int, content: str, first: int = 0, keep: str = "") -> Tally:

@@ -2,7 +2,7 @@
 
 The model: what a file holds, and which names a directory has, is durable when a sync of the file, or of the directory,
 has returned, for everything that was done before that sync began; writes to descriptors opened with O_DSYNC are durable
-when they return. Of everything else the disk may have kept any part: any subset of the writes, each torn into pages of
+when they return, whatever else has that file open. Of everything else the disk may have kept any part: any subset of the writes, each torn into pages of
 4 KB, and of the names either any subset (``strict``) or all up to some moment (as a journal does). A rename is kept
 whole or not at all. Promise: an image never lacks what was synced; calls under way at the moment of the loss count as
 not synced.
@@ -20,8 +20,9 @@ from pathlib import Path
 PAGE = 4096
 CALLS = (
     "openat,lseek,write,pwrite64,writev,pwritev,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,"
-    "mkdirat,rmdir,fsync,fdatasync,syncfs,sendto,sendmsg"
+    "mkdirat,rmdir,fsync,fdatasync,syncfs,sendto,sendmsg,clone,clone3,fork,vfork"
 )
+FORKS = ("clone", "clone3", "fork", "vfork")
 LINE = re.compile(rb"^(\d+) +(.*)$", re.S)
 FD = rb"(-?\d+|AT_FDCWD)(?:<((?:[^>\\]|\\.)*)>)?(\(deleted\))?"
 STRING = re.compile(rb'"((?:[^"\\]|\\.)*)"')
@@ -34,17 +35,39 @@ def _text(found: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Call:
-    """One system call that succeeded. ``begun``: how many had ended when it began."""
+    """One system call that succeeded. ``begun``: how many had ended when it began; ``process``: who called."""
 
     name: str
     text: bytes
     result: int
     begun: int
     opened: bytes = b""
+    process: int = 0
+
+
+def processes(log: Path) -> dict[int, int]:
+    """The process of each thread that another one made; a thread that is not there is a process of its own."""
+    made: dict[int, int] = {}
+    for call in _ended(log):
+        if call.name in FORKS and b"CLONE_THREAD" in call.text:
+            made[call.result] = call.process
+    for thread in made:
+        while made[thread] in made:
+            made[thread] = made[made[thread]]
+    return made
 
 
 def calls(log: Path) -> Iterator[Call]:
-    """In the order in which they ended."""
+    """In the order in which they ended, without those that make threads and processes."""
+    made = processes(log)
+    for call in _ended(log):
+        if call.name not in FORKS:
+            call.process = made.get(call.process, call.process)
+            yield call
+
+
+def _ended(log: Path) -> Iterator[Call]:
+    """All of them; ``process`` is the thread that called, and ``begun`` does not count those that make threads."""
     begun: dict[bytes, tuple[bytes, int]] = {}
     ended = 0
     with open(log, "rb") as file:
@@ -64,9 +87,14 @@ def calls(log: Path) -> Iterator[Call]:
             name = text.partition(b"(")[0]
             if result is None or not name.isalnum() or int(result.group(1)) < 0:
                 continue
-            ended += 1
+            ended += name.decode() not in FORKS
             yield Call(
-                name.decode(), text[len(name) + 1 : result.start()], int(result.group(1)), start, result.group(2) or b""
+                name.decode(),
+                text[len(name) + 1 : result.start()],
+                int(result.group(1)),
+                start,
+                result.group(2) or b"",
+                int(thread),
             )
 
 
@@ -90,7 +118,6 @@ class Inode:
     names: "dict[str, Inode]" = field(default_factory=dict)
     at: int = 0  # where the next write() goes
     end: int = 0  # size as the program sees it
-    dsync: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -113,6 +140,7 @@ class Disk:
         self.names: dict[bytes, Inode] = {}  # as the program sees them, by path
         self.pending: list[Naming] = []
         self.now = 0
+        self.durable: set[tuple[int, int]] = set()  # (process, descriptor): opened with O_DSYNC
         self._list(self.root, self.top)
 
     def _read(self, path: Path) -> Inode:
@@ -211,6 +239,8 @@ class Disk:
         self.pending.append(Naming(self.now, parent, os.fsdecode(os.path.basename(old)), None, given))
 
     def _open(self, path: bytes, call: Call) -> None:
+        opened = call.process, call.result
+        self.durable.discard(opened)
         if not self._inside(path):
             return
         inode = self.names.get(path)
@@ -223,7 +253,7 @@ class Disk:
             return
         inode.at = inode.end if b"O_APPEND" in call.text else 0
         if b"O_DSYNC" in call.text or b"O_SYNC" in call.text:
-            inode.dsync = True
+            self.durable.add(opened)
         if b"O_TRUNC" in call.text:
             inode.writes.append(Write(self.now, 0, b"", 0))
             inode.end = 0
@@ -240,7 +270,8 @@ class Disk:
             inode.at += len(data)
         inode.writes.append(Write(self.now, at, data))
         inode.end = max(inode.end, at + len(data))
-        if inode.dsync and call.name == "pwrite64" and len(data) < PAGE:  # LMDB's meta page: a descriptor of its own
+        descriptor = re.match(rb"\d+", call.text)
+        if descriptor is not None and (call.process, int(descriptor.group())) in self.durable:  # LMDB's meta page
             self._sync(inode, call.begun, only=inode.writes[-1])
 
     def _resize(self, call: Call) -> None:

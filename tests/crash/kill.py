@@ -1,14 +1,18 @@
 """kill -9 at random moments under load: `make test-crash`, or `python -m tests.crash.kill --rounds 20 --seed 1`.
 
 Several LMTP and SMTP sessions deliver, IMAP sessions APPEND, STORE, COPY to another mailbox, MOVE and EXPUNGE, POP3
-deletes. A ledger keeps what was acknowledged: sent, moved, deleted. After each kill the server is started again, and
-every mailbox is read through IMAP: each acknowledged message is there once, deleted ones are gone, flags that were
-acknowledged are set, UIDs only grow, and `index check` and `content check` find nothing. The seed decides the load and the
+deletes. A ledger keeps of each message how often it may be there at least and at most: a command that was begun widens
+the two, its answer closes them again. So a message under an unanswered MOVE or STORE is there once, one under a COPY once
+or twice, one under an EXPUNGE once or not at all. After each kill the server is started again, and every mailbox is read
+through IMAP: each message is there as often as it may be, whole (by its digest; sizes up to 3 MB and around those at
+which content takes another way), in the mailbox where the last answered MOVE put it and with the flags that were
+acknowledged; UIDs only grow, and `index check` and `content check` find nothing. The seed decides the load and the
 moments; what the kernel does with them it does not.
 """
 
 import argparse
 import contextlib
+import hashlib
 import imaplib
 import os
 import poplib
@@ -20,37 +24,93 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.server import Server
 
 ACCOUNTS = 7  # the last one is read by POP3
+MOST = 500  # messages in a mailbox up to which COPY makes more
 
 
+SMALL = (10, 900, 3000, 60_000)
+# in memory up to 128 KiB, then by way of a file; read from the network 256 KiB at a time
+LARGE = (131_071, 131_072, 131_073, 262_143, 262_144, 262_145, 1 << 20, 3_000_000)
+
+
+def text(name: str) -> bytes:
+    """The message of that name, with CRLF: its size (with LF) and its content follow from the name."""
+    n = zlib.crc32(name.encode())
+    size = LARGE[n // 16 % len(LARGE)] if n % 16 == 0 else SMALL[n % len(SMALL)]
+    head = f"Subject: {name}\n\n"
+    line = f"{name} fills its lines with its own name {n}\n"
+    whole = (head + line * (size // len(line) + 1))[: max(size, len(head) + 2) - 1] + "\n"
+    return whole.replace("\n", "\r\n").encode()
+
+
+def digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+@dataclass(slots=True)
+class Known:
+    """One message. ``least``, ``most``: how often it may be there; ``place``: the mailbox of its only copy, if that is
+    known; ``flagged``: every copy has the flag; ``seen``: it was found whole before."""
+
+    least: int = 0
+    most: int = 1
+    place: str = ""
+    flagged: bool = False
+    seen: bool = False
+
+
+@dataclass(slots=True)
 class Ledger:
-    """What clients were told, by message name. ``maybe``: begun and not answered."""
+    """What clients began and what they were told, by message name."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.sent: set[str] = set()
-        self.maybe: set[str] = set()
-        self.gone: set[str] = set()
-        self.flagged: set[str] = set()
-        self.touched: set[str] = set()  # may be flagged or gone: its command was not answered
-        self.count = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    known: dict[str, Known] = field(default_factory=dict)
+    told: int = 0  # messages that were acknowledged
 
     def name(self) -> str:
+        """A new message, which is about to be sent."""
         with self.lock:
-            self.count += 1
-            name = f"m{self.count:06d}"
-            self.maybe.add(name)
+            name = f"m{len(self.known) + 1:06d}"
+            self.known[name] = Known()
             return name
 
     def was_sent(self, name: str) -> None:
         with self.lock:
-            self.maybe.discard(name)
-            self.sent.add(name)
+            self.known[name].least = 1
+            self.told += 1
+
+    def add(self, names: Iterable[str], least: int = 0, most: int = 0) -> None:
+        """Each of these may be there more or less often."""
+        with self.lock:
+            for name in names:
+                one = self.known[name]
+                one.least += least
+                one.most += most
+
+    def forget_place(self, names: Iterable[str]) -> None:
+        with self.lock:
+            for name in names:
+                self.known[name].place = ""
+
+    def was_moved(self, names: Iterable[str], place: str) -> None:
+        with self.lock:
+            for name in names:
+                if self.known[name].most == 1:
+                    self.known[name].place = place
+
+    def was_flagged(self, names: Iterable[str]) -> None:
+        with self.lock:
+            for name in names:
+                if self.known[name].most == 1:
+                    self.known[name].flagged = True
 
 
 def deliver(server: Server, ledger: Ledger, rng: random.Random, stop: threading.Event, lmtp: bool) -> None:
@@ -61,14 +121,13 @@ def deliver(server: Server, ledger: Ledger, rng: random.Random, stop: threading.
             with kind("127.0.0.1", server.ports["lmtp" if lmtp else "smtp"], timeout=5) as client:
                 while not stop.is_set():
                     name = ledger.name()
-                    body = "x" * rng.choice([10, 3000, 60000])
                     to = f"u{rng.randrange(ACCOUNTS)}@example.test"
-                    client.sendmail("a@b.example", [to], f"Subject: {name}\r\n\r\n{body}\r\n")
+                    client.sendmail("a@b.example", [to], text(name))
                     ledger.was_sent(name)
 
 
-def login(server: Server, user: int) -> imaplib.IMAP4:
-    client = imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=5)
+def login(server: Server, user: int, timeout: float = 5.0) -> imaplib.IMAP4:
+    client = imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=timeout)
     client.login(f"u{user}@example.test", server.password)
     return client
 
@@ -94,39 +153,35 @@ def change(server: Server, ledger: Ledger, rng: random.Random, stop: threading.E
             while not stop.is_set():
                 mailbox = rng.choice(["INBOX", "Kept"])
                 known = listed(client, mailbox)
-                action = rng.randrange(5)
+                action = rng.randrange(6)
                 if action == 0 or not known:
                     name = ledger.name()
-                    text = f"Subject: {name}\r\n\r\n{'y' * rng.choice([5, 5000])}\r\n".encode()
-                    if client.append(mailbox, None, None, text)[0] == "OK":
+                    if client.append(mailbox, None, None, text(name))[0] == "OK":
                         ledger.was_sent(name)
                     continue
                 some = rng.sample(known, min(len(known), rng.randint(1, 5)))
-                uids, names = ",".join(str(m[0]) for m in some), {m[1] for m in some}
-                with ledger.lock:
-                    ledger.touched |= names
+                uids, names = ",".join(str(m[0]) for m in some), [m[1] for m in some]
+                other = "Kept" if mailbox == "INBOX" else "INBOX"
                 if action == 1:
-                    done = client.uid("STORE", uids, "+FLAGS", "(\\Flagged)")[0] == "OK"
-                    with ledger.lock:
-                        if done:
-                            ledger.flagged |= names
-                            ledger.touched -= names
+                    if client.uid("STORE", uids, "+FLAGS", "(\\Flagged)")[0] == "OK":
+                        ledger.was_flagged(names)
                 elif action == 2:
-                    done = client.uid("MOVE", uids, "Kept" if mailbox == "INBOX" else "INBOX")[0] == "OK"
-                    with ledger.lock:
-                        if done:
-                            ledger.touched -= names
+                    ledger.forget_place(names)
+                    if client.uid("MOVE", uids, other)[0] == "OK":
+                        ledger.was_moved(names, other)
                 elif action == 3:
                     client.uid("STORE", uids, "+FLAGS", "(\\Deleted)")
-                    done = client.uid("EXPUNGE", uids)[0] == "OK"
-                    with ledger.lock:
-                        if done:
-                            ledger.gone |= names
-                            ledger.touched -= names
+                    ledger.forget_place(names)
+                    ledger.add(names, least=-1)
+                    if client.uid("EXPUNGE", uids)[0] == "OK":
+                        ledger.add(names, most=-1)
+                elif action == 4 and len(known) < MOST:
+                    ledger.forget_place(names)
+                    ledger.add(names, most=1)
+                    if client.uid("COPY", uids, other)[0] == "OK":
+                        ledger.add(names, least=1)
                 else:
                     client.noop()
-                    with ledger.lock:
-                        ledger.touched -= names
 
 
 def collect(server: Server, ledger: Ledger, rng: random.Random, stop: threading.Event, user: int) -> None:
@@ -144,47 +199,68 @@ def collect(server: Server, ledger: Ledger, rng: random.Random, stop: threading.
                 for line in client.top(number, 0)[1]
                 if line.startswith(b"Subject: ")
             }
-            with ledger.lock:
-                ledger.touched |= names
             for number in some:
                 client.dele(number)
-            done = client.quit().startswith(b"+OK")
-            with ledger.lock:
-                if done:
-                    ledger.gone |= names
-                    ledger.touched -= names
+            ledger.forget_place(names)
+            ledger.add(names, least=-1)
+            if client.quit().startswith(b"+OK"):
+                ledger.add(names, most=-1)
             stop.wait(rng.uniform(0.0, 0.1))
 
 
-def verify(server: Server, ledger: Ledger, tops: dict[tuple[int, str], int]) -> int:
-    """AssertionError for anything that was acknowledged and is not so; returns the number of messages."""
-    found: dict[str, bytes] = {}
+def whole(client: imaplib.IMAP4, ledger: Ledger, uids: dict[int, str]) -> None:
+    """AssertionError unless each of these messages is what was sent; of the mailbox that is selected."""
+    asked = list(uids)
+    for start in range(0, len(asked), 20):
+        some = ",".join(map(str, asked[start : start + 20]))
+        got = 0
+        for item in client.uid("FETCH", some, "(UID BODY.PEEK[])")[1]:
+            if isinstance(item, tuple):
+                name = uids[int(re.search(rb"UID (\d+)", item[0]).group(1))]  # type: ignore[union-attr]
+                content = item[1][max(0, item[1].find(b"Subject: m")) :]
+                assert digest(content) == digest(text(name)), f"{name} is not whole: {len(content)} octets"
+                ledger.known[name].seen = True
+                got += 1
+        assert got == len(asked[start : start + 20]), "some cannot be read"
+
+
+def verify(server: Server, ledger: Ledger, tops: dict[tuple[int, str], int], rng: random.Random, last: bool) -> int:
+    """AssertionError for anything that was acknowledged and is not so; returns the number of messages. The content of
+    those that are new is read, and of some others; of all when it is the ``last`` time."""
+    found: Counter[str] = Counter()
+    places: dict[str, set[str]] = {}
+    bare: set[str] = set()
     for user in range(ACCOUNTS):
-        client = login(server, user)
+        client = login(server, user, 60)
         for mailbox in ("INBOX", "Kept"):
             if client.select(mailbox)[0] != "OK":
                 continue
-            for uid, name, flags in listed(client, mailbox):
-                assert name not in found, f"{name} is there twice"
-                found[name] = flags
+            rows = listed(client, mailbox)
+            for uid, name, flags in rows:
+                assert name in ledger.known, f"{name} was never sent"
+                found[name] += 1
+                places.setdefault(name, set()).add(mailbox)
+                if b"\\Flagged" not in flags:
+                    bare.add(name)
                 tops[user, mailbox] = max(tops.get((user, mailbox), 0), uid)
+            whole(client, ledger, {uid: name for uid, name, _ in rows
+                                   if last or not ledger.known[name].seen or rng.random() < 0.02})  # fmt: skip
             _, data = client.status(mailbox, "(UIDNEXT MESSAGES)")
             uidnext = int(re.search(rb"UIDNEXT (\d+)", data[0]).group(1))  # type: ignore[union-attr]
             assert uidnext > tops.get((user, mailbox), 0), "UIDNEXT fell back"
         client.logout()
-    lost = ledger.sent - ledger.gone - ledger.touched - set(found)
+    lost = [name for name, one in ledger.known.items() if found[name] < one.least]
     assert not lost, f"acknowledged and lost: {sorted(lost)[:10]}"
-    risen = ledger.gone & set(found)
-    assert not risen, f"expunged and back: {sorted(risen)[:10]}"
-    strange = set(found) - ledger.sent - ledger.maybe
-    assert not strange, f"never sent: {sorted(strange)[:10]}"
-    bare = {n for n in ledger.flagged & set(found) - ledger.touched if b"\\Flagged" not in found[n]}
-    assert not bare, f"flags lost: {sorted(bare)[:10]}"
-    ledger.sent |= set(found)
-    ledger.maybe.clear()
-    ledger.gone |= ledger.touched - set(found)
-    ledger.touched.clear()
-    return len(found)
+    over = [name for name, one in ledger.known.items() if found[name] > one.most]
+    assert not over, f"doubled, or expunged and back: {sorted(over)[:10]}"
+    astray = [name for name, one in ledger.known.items() if one.place and places.get(name) != {one.place}]
+    assert not astray, f"moved and not there: {sorted(astray)[:10]}"
+    unflagged = [name for name, one in ledger.known.items() if one.flagged and name in bare]
+    assert not unflagged, f"flags lost: {sorted(unflagged)[:10]}"
+    for name, one in ledger.known.items():
+        one.least = one.most = found[name]
+        one.place = "".join(places.get(name, ())) if found[name] == 1 else ""
+    return found.total()
 
 
 def run(rounds: int, seed: int, content: str) -> None:
@@ -193,37 +269,47 @@ def run(rounds: int, seed: int, content: str) -> None:
         server = Server(Path(place) / "s", content=content)
         users = "".join(f"u{n}@example.test:{{PLAIN}}{server.password}\n" for n in range(ACCOUNTS))
         server.cli("account", "import", "-", stdin=users)
-        ledger, tops = Ledger(), {}
+        ledger: Ledger = Ledger()
+        tops: dict[tuple[int, str], int] = {}
         server.start()
-        for turn in range(rounds):
-            stop = threading.Event()
-            work: list[tuple[Callable[..., None], tuple[int]]] = [(deliver, (n < 4,)) for n in range(6)]
-            work += [(change, (n,)) for n in range(ACCOUNTS - 1)] + [(collect, (ACCOUNTS - 1,))]
-            threads = [
-                threading.Thread(target=what, args=(server, ledger, random.Random(rng.random()), stop, *more))
-                for what, more in work
-            ]
-            for thread in threads:
-                thread.start()
-            time.sleep(rng.uniform(0.2, 2.0))
-            if rng.random() < 0.3:
-                with contextlib.suppress(ProcessLookupError, IndexError):
-                    os.kill(rng.choice(server.workers()), signal.SIGKILL)  # one worker first
-                time.sleep(rng.uniform(0.0, 0.5))
-            server.kill()
-            stop.set()
-            for thread in threads:
-                thread.join()
-            started = time.monotonic()
-            server.start()
-            took = time.monotonic() - started
-            messages = verify(server, ledger, tops)
-            print(f"{content} round {turn + 1}: {messages} messages, {len(ledger.sent)} acknowledged, "
-                  f"up again in {took:.1f} s", flush=True)  # fmt: skip
-        for check in (("index", "check"), ("content", "check")):
-            done = server.cli(*check, check=False)
-            assert done.returncode == 0, done.stdout + done.stderr
-        server.stop()
+        try:
+            load(server, ledger, tops, rng, rounds, content)
+        finally:
+            server.stop()
+
+
+def load(
+    server: Server, ledger: Ledger, tops: dict[tuple[int, str], int], rng: random.Random, rounds: int, content: str
+) -> None:
+    """So many rounds of load and kill, and a look at the whole at the end."""
+    for turn in range(rounds):
+        stop = threading.Event()
+        work: list[tuple[Callable[..., None], tuple[int]]] = [(deliver, (n < 4,)) for n in range(6)]
+        work += [(change, (n,)) for n in range(ACCOUNTS - 1)] + [(collect, (ACCOUNTS - 1,))]
+        threads = [
+            threading.Thread(target=what, args=(server, ledger, random.Random(rng.random()), stop, *more))
+            for what, more in work
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(rng.uniform(0.2, 2.0))
+        if rng.random() < 0.3:
+            with contextlib.suppress(ProcessLookupError, IndexError):
+                os.kill(rng.choice(server.workers()), signal.SIGKILL)  # one worker first
+            time.sleep(rng.uniform(0.0, 0.5))
+        server.kill()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        started = time.monotonic()
+        server.start()
+        took = time.monotonic() - started
+        messages = verify(server, ledger, tops, rng, turn + 1 == rounds)
+        print(f"{content} round {turn + 1}: {messages} messages, {ledger.told} acknowledged, "
+              f"up again in {took:.1f} s", flush=True)  # fmt: skip
+    for check in (("index", "check"), ("content", "check")):
+        done = server.cli(*check, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def main() -> None:

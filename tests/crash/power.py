@@ -1,10 +1,11 @@
 """R3, loss of power: `make test-power`, or `python -m tests.crash.power --images 1000 --seed 1 --content maildir`.
 
-A server takes mail by LMTP and SMTP, APPEND, STORE, MOVE, EXPUNGE and into its queue, under strace. From the log the disk
+A server takes mail by LMTP and SMTP, APPEND, STORE, COPY, MOVE, EXPUNGE and into its queue, for others and a mailbox here
+or for others only (whose content lies in the queue's own segments), under strace. From the log the disk
 is rebuilt as it may have been at random moments (tests.crash.disk): what was synced, and any part of the rest. Each image is
 opened and recovered as a server does at its start: every message whose acknowledgement had been written to a socket is there
-once and whole, with the flags and without the removals that were acknowledged; what was queued is in the queue, or in
-the mailbox; and `fastmail check` finds nothing.
+once and whole, with the flags and without the removals that were acknowledged; one whose MOVE, STORE or COPY was under way
+is there too, and nowhere twice; what was queued is in the queue, and in the mailbox; and `fastmail check` finds nothing.
 """
 
 import argparse
@@ -33,12 +34,13 @@ from tests.support.hosts import dead_port
 from tests.support.server import CLI, Server
 
 REPLY = re.compile(rb"(t\d{6}) OK|2\.0\.0 (?:<[^>]*> )?(\w+) (?:delivered|queued)")
-SIZES = (10, 900, 5000, 20000)
+SIZES = (10, 900, 5000, 20000, 10, 140_000, 900, 270_000)  # from 128 KiB on content comes by way of a file
 
 
 @dataclass(slots=True)
 class Step:
-    """Something that was asked for and answered with ``token``: ``sent``, ``queued``, ``flagged`` or ``gone``."""
+    """Something that was asked for and answered with ``token``. ``sent`` to the mailbox, ``queued`` for it and another
+    host, ``far`` for the other host only, ``flagged``, ``touched`` (another flag), ``copied``, ``moved``, ``gone``."""
 
     kind: str
     names: list[str]
@@ -63,18 +65,19 @@ def text(name: str) -> bytes:
 
 
 def hand_over(server: Server, steps: list[Step], names: list[str], kind: str) -> None:
-    """Mail by LMTP or SMTP, or (``queued``) for another host and a mailbox here."""
+    """Mail by LMTP or SMTP; for another host and a mailbox here (``queued``), or for another host only (``far``)."""
     protocol = "lmtp" if kind == "lmtp" else "smtp"
     with (smtplib.LMTP if kind == "lmtp" else smtplib.SMTP)("127.0.0.1", server.ports[protocol], timeout=60) as client:
         client.ehlo_or_helo_if_needed()
         for name in names:
             client.mail("a@b.example")
-            client.rcpt(server.user)
-            if kind == "queued":
+            if kind != "far":
+                client.rcpt(server.user)
+            if kind in ("queued", "far"):
                 client.rcpt("you@far.test")
             code, said = client.data(text(name))
             assert code == 250, said
-            steps.append(Step("queued" if kind == "queued" else "sent", [name], said.split()[-2]))
+            steps.append(Step(kind if kind in ("queued", "far") else "sent", [name], said.split()[-2]))
 
 
 def change(server: Server, steps: list[Step], names: list[str], rng: random.Random) -> None:
@@ -93,6 +96,7 @@ def change(server: Server, steps: list[Step], names: list[str], rng: random.Rand
         steps.append(Step(kind, about, tag))
 
     here: list[str] = []
+    copied: set[str] = set()
     for name in names:
         body = text(name)
         ask("sent", [name], b"APPEND Archive {%d+}\r\n%b" % (len(body), body))
@@ -100,7 +104,9 @@ def change(server: Server, steps: list[Step], names: list[str], rng: random.Rand
         if len(here) < 5:
             continue
         number = rng.randrange(len(here))
-        what = rng.randrange(4)
+        what = rng.randrange(5)
+        if here[number] in copied:
+            continue
         if what == 0:
             ask("flagged", [here[number]], b"STORE %d +FLAGS (\\Flagged)" % (number + 1))
         elif what == 1:
@@ -108,6 +114,9 @@ def change(server: Server, steps: list[Step], names: list[str], rng: random.Rand
         elif what == 2:
             ask("touched", [here[number]], b"STORE %d +FLAGS (\\Deleted)" % (number + 1))
             ask("gone", [here.pop(number)], b"EXPUNGE")
+        elif what == 3:
+            ask("copied", [here[number]], b"COPY %d Kept" % (number + 1))
+            copied.add(here[number])
     client.close()
 
 
@@ -141,7 +150,7 @@ def record(server: Server, log: Path, count: int, rng: random.Random) -> Story:
 
     threads = [
         threading.Thread(target=hand_over, args=(server, story.session(), some(count), kind))
-        for kind in ("lmtp", "lmtp", "lmtp", "smtp", "queued")
+        for kind in ("lmtp", "lmtp", "lmtp", "smtp", "queued", "far")
     ]
     threads.append(threading.Thread(target=change, args=(server, story.session(), some(count), rng)))
     for thread in threads:
@@ -163,24 +172,41 @@ def replies(call: Call) -> list[bytes]:
 
 
 class Expected:
-    """What must be so at a moment."""
+    """What must be so at a moment. ``least`` and ``most``: how often a message may be in the mailboxes; ``where``: the
+    mailboxes that it has to be in."""
 
     def __init__(self, story: Story, told: set[bytes]) -> None:
-        self.sent: set[str] = set()
+        self.least: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.where: dict[str, set[str]] = {}
         self.queued: set[str] = set()
         self.flagged: set[str] = set()
-        self.gone: set[str] = set()
-        unsure: set[str] = set()
-        sets = {"sent": self.sent, "queued": self.queued, "flagged": self.flagged, "gone": self.gone}
         for steps in story.sessions:
             for step in steps:
+                for name in step.names:
+                    self._take(step.kind, name, step.token in told)
                 if step.token not in told:
-                    unsure.update(step.names)  # may have been begun
-                    break
-                if step.kind in sets:
-                    sets[step.kind].update(step.names)
-        self.there = self.sent - self.gone - unsure
-        self.flagged -= self.gone | unsure
+                    break  # it may have been begun; nothing that follows was
+
+    def _take(self, kind: str, name: str, told: bool) -> None:
+        """One message's step; without an answer both what was and what is to be are right."""
+        match kind:
+            case "sent" | "queued" | "copied":
+                self.most[name] += 1
+                self.least[name] += told
+                if kind == "copied" and told:
+                    self.where[name] = {"Archive", "Kept"}
+            case "gone":
+                self.least[name] -= 1
+                self.most[name] -= told
+                self.flagged.discard(name)
+            case "moved":
+                if told:
+                    self.where[name] = {"Kept"}
+            case "flagged" if told:
+                self.flagged.add(name)
+        if kind in ("queued", "far") and told:
+            self.queued.add(name)
 
 
 async def look(place: Path, expected: Expected, instance: str) -> str:
@@ -190,6 +216,7 @@ async def look(place: Path, expected: Expected, instance: str) -> str:
     await assembly.start()
     try:
         found: Counter[str] = Counter()
+        places: dict[str, set[str]] = {}
         flagged: set[str] = set()
         torn: list[str] = []
         account = assembly.deliverer.account(assembly.directory.accounts()[0])
@@ -202,37 +229,35 @@ async def look(place: Path, expected: Expected, instance: str) -> str:
                 content = await assembly.store.content(account, box.key, uid)
                 name = _name(content)
                 found[name] += 1
+                places.setdefault(name, set()).add(box.name)
                 if not name or not bytes(content or b"").endswith(text(name).replace(b"\r\n", b"\n")):
                     torn.append(name)
                 if flags[uid] & 4:
                     flagged.add(name)
         waiting: set[str] = set()
+        local: set[str] = set()  # not in the mailbox yet
         for item, job in assembly.spool.jobs():
             content = await assembly.spool.content(item)
             name = _name(content)
             if name and job.destination != "local" and content.endswith(text(name).replace(b"\r\n", b"\n")):
                 waiting.add(name)
             if job.destination == "local":
-                found[name] += 0
+                local.add(name)
         problems = [
             f"{one.mailbox}: {one.detail}" for one in await repair.check(assembly.store, account) if one.problems
         ]
     finally:
         await assembly.close()
-    lost = sorted(name for name in expected.there if not found[name])
-    mine = sorted(name for name in expected.queued if name not in found or name not in waiting)
-    acknowledged = expected.sent | expected.queued
-    twice = sorted(name for name, count in found.items() if count > 1 and name in acknowledged)
-    back = sorted(name for name in expected.gone if found[name])
-    bare = sorted(expected.flagged - flagged)
-    broken = sorted(set(torn) & acknowledged)
+    known = {name for name, most in expected.least.items() if most > 0} | expected.queued
     told = {
-        "lost": lost,
-        "not in the queue": mine,
-        "twice": twice,
-        "back again": back,
-        "without its flag": bare,
-        "torn": broken,
+        "lost": sorted(name for name, least in expected.least.items() if found[name] + (name in local) < least),
+        "not in the queue": sorted(expected.queued - waiting),
+        "twice or back again": sorted(name for name, count in found.items() if name and count > expected.most[name]),
+        "elsewhere": sorted(
+            name for name, boxes in expected.where.items() if name in known and places.get(name) != boxes
+        ),
+        "without its flag": sorted(name for name in expected.flagged if found[name] and name not in flagged),
+        "torn": sorted(set(torn) & known),
         "check": problems,
     }
     return "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in told.items() if names)

@@ -2,7 +2,7 @@
 
 Sessions hand over messages for one other host, each with a recipient of its own, and every fourth for a mailbox here as
 well; the server is killed at random moments and started again. A ledger keeps what was answered with 250. At the end
-everything in it must have arrived. At the other host a message may arrive twice only where the server was killed between
+everything in it must have arrived whole: a message counts when its final dot has come. At the other host a message may arrive twice only where the server was killed between
 that host's answer and writing it down: at most as many times a kill as there were connections; the figure is printed.
 In the mailbox nothing may be there twice.
 """
@@ -36,38 +36,53 @@ class Ledger:
         self.taken: set[str] = set()
         self.mine: set[str] = set()  # those that are for the mailbox too
 
-    def name(self) -> str:
+    def name(self, big: bool) -> str:
         with self.lock:
             self.count += 1
-            return f"m{self.count:07d}@far.test"
+            return f"{'b' if big else 'm'}{self.count:07d}@far.test"
+
+
+def text(name: str) -> bytes:
+    """The message for that recipient: its size and content follow from it."""
+    line = f"a line of the message for {name}, one of many\r\n".encode()
+    number = int(name[1:8])
+    return f"Subject: {name}\r\n\r\n".encode() + line * ((3000, 5000, 9)[number % 3] if name[0] == "b" else 60)
 
 
 def load(server: Server, ledger: Ledger, stop: threading.Event, big: bool) -> None:
     """One handing-over session after the other."""
-    body = b"\r\n" + b"line of a message that is not short\r\n" * (3000 if big else 60)
     while not stop.is_set():
         with (
             contextlib.suppress(OSError, smtplib.SMTPException),
             smtplib.SMTP("127.0.0.1", server.ports["smtp"], timeout=5) as client,
         ):
             while not stop.is_set():
-                name = ledger.name()
+                name = ledger.name(big)
                 both = name[7] in "048"
                 to = [name, server.user] if both else [name]
-                client.sendmail("a@example.test", to, b"Subject: %b\r\n" % name.encode() + body)
+                client.sendmail("a@example.test", to, text(name))
                 with ledger.lock:
                     ledger.taken.add(name)
                     if both:
                         ledger.mine.add(name)
 
 
-def mailbox(server: Server) -> Counter[str]:
-    """How often each message is in the mailbox."""
+def mailbox(server: Server) -> tuple[Counter[str], set[str]]:
+    """(how often each message is in the mailbox, those that are not whole)."""
     with imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=60) as imap:
         imap.login(server.user, server.password)
-        imap.select("INBOX", readonly=True)
-        rows = imap.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]
-    return Counter(row[1].decode().strip().removeprefix("Subject: ") for row in rows if isinstance(row, tuple))
+        count = int(imap.select("INBOX", readonly=True)[1][0])
+        found: Counter[str] = Counter()
+        torn = set()
+        for first in range(1, count + 1, 500):
+            for row in imap.fetch(f"{first}:{min(first + 499, count)}", "(BODY.PEEK[])")[1]:
+                if isinstance(row, tuple):
+                    content = row[1]
+                    name = content.rpartition(b"Subject: ")[2].partition(b"\r\n")[0].decode()
+                    found[name] += 1
+                    if not content.endswith(text(name)):
+                        torn.add(name)
+    return found, torn
 
 
 def sink(ready: threading.Event, ports: list[int]) -> None:
@@ -88,15 +103,17 @@ def main() -> int:
     parser.add_argument("--content", default="maildir", choices=["maildir", "segments"])
     options = parser.parse_args()
     rng = random.Random(options.seed)
+    Counting.expected = staticmethod(text)
     ready, ports, ledger = threading.Event(), [], Ledger()  # type: ignore[var-annotated]
     threading.Thread(target=sink, args=(ready, ports), daemon=True).start()
     ready.wait(10)
-    with tempfile.TemporaryDirectory(dir=options.dir) as place:
+    with tempfile.TemporaryDirectory(dir=options.dir) as place, contextlib.ExitStack() as stack:
         extra = (
             f'\n[relay]\nroutes = ["* smtp:127.0.0.1:{ports[0]} tls=none"]\nnetworks = ["127.0.0.0/8"]\n'
             'retry = ["1s"]\n[log]\nlevel = "error"\n'
         )
         server = Server(Path(place) / "s", extra, content=options.content)
+        stack.callback(server.stop)
         server.start()
         for round_ in range(options.rounds):
             stop = threading.Event()
@@ -119,21 +136,24 @@ def main() -> int:
             if not json.loads(server.cli("queue", "list", "--json").stdout):
                 break
             time.sleep(0.5)
-        found = mailbox(server)
+        found, torn = mailbox(server)
         server.stop()
     lost = ledger.taken - Counting.got.keys()
     gone = ledger.mine - found.keys()
     twice = sorted(name for name, count in found.items() if count > 1)
+    torn |= Counting.odd
     doubled = sum(count - 1 for count in Counting.got.values())
     print(
         f"{len(ledger.taken)} acknowledged, lost {len(lost)}, arrived again {doubled} times in {options.rounds} kills; "
-        f"{len(ledger.mine)} of them for the mailbox here too: {len(gone)} lost, {len(twice)} twice"
+        f"{len(ledger.mine)} of them for the mailbox here too: {len(gone)} lost, {len(twice)} twice; {len(torn)} not whole"
     )
     for name in sorted(lost | gone)[:10]:
         print(f"lost {name}")
     for name in twice[:10]:
         print(f"twice {name}")
-    return 1 if lost or gone or twice or doubled > options.rounds * CONNECTIONS else 0
+    for name in sorted(torn)[:10]:
+        print(f"not whole {name}")
+    return 1 if lost or gone or twice or torn or doubled > options.rounds * CONNECTIONS else 0
 
 
 if __name__ == "__main__":

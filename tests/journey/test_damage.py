@@ -48,7 +48,7 @@ def wait_for(server: Server, event: str) -> str:
 
 
 @pytest.mark.parametrize("content", ["maildir", "segments"])
-@pytest.mark.parametrize("table", ["msg", "page", "name"])
+@pytest.mark.parametrize("table", ["msg", "page", "name", "new"])
 def test_a_damaged_index_is_made_anew_while_the_server_runs(tmp_path: Path, content: str, table: str) -> None:
     server = Server(tmp_path / "s", content=content)
     server.start()
@@ -82,7 +82,11 @@ def test_a_damaged_index_is_made_anew_while_the_server_runs(tmp_path: Path, cont
             assert after == before, "with the UIDs that they had"
         with imaplib.IMAP4("127.0.0.1", server.ports["imap"]) as imap:
             imap.login(server.user, server.password)
-            assert imap.append("INBOX", None, None, b"Subject: more\r\n\r\nx\r\n")[0] == "OK"
+            assert imap.append("INBOX", None, None, b"Subject: appended\r\n\r\nx\r\n")[0] == "OK"
+        with smtplib.LMTP("127.0.0.1", server.ports["lmtp"]) as client:
+            client.sendmail("a@b.test", [server.user], "Subject: delivered\r\n\r\nx\r\n")
+        said_to_be_there = [subject for _, subject in show(server)]
+        assert sorted(said_to_be_there) == sorted([*(subject for _, subject in before), "appended", "delivered"])
         server.stop()
         done = server.cli("check", check=False)
         assert done.returncode == 0, done.stdout + done.stderr

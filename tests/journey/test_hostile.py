@@ -1,5 +1,6 @@
 """Bad input over real sockets: smuggling (S1), injection at STARTTLS (S4), limits (S28), slow and rude clients."""
 
+import base64
 import contextlib
 import smtplib
 import socket
@@ -22,6 +23,11 @@ ENDINGS = [
     b"\r\n.\r",
     b"\r\n\0.\r\n",
     b"\r\n.\0\r\n",
+]
+# others that one server or another was seen to take for the end of a message, or to send on
+MORE_ENDINGS = [
+    *(b"\r\r\n.\r\r\n", b"\r\n.\r\r\n", b"\n.\r\r\n", b"\r\r\n.\n", b"\n\n.\n\n", b"\r\n. \r\n", b"\r\n.\t\r\n"),
+    *(b"\r.\n\r", b"\n\r.\r\n", b"\r\n\x2e\x00\r\n", b"\xc2\x85.\xc2\x85", b"\x0b.\x0b", b"\x0c.\x0c", b"\r\n..\r\n"),
 ]
 
 
@@ -48,6 +54,60 @@ def test_s1_no_smuggling(server: Server, ending: bytes) -> None:
     assert reply.startswith(b"550 5.6"), reply
     assert talk(sock, b"NOOP\r\n") == b"250 2.0.0 ok\r\n"
     sock.close()
+
+
+def stored(server: Server) -> list[bytes]:
+    """All messages of the account."""
+    return [path.read_bytes() for path in server.maildir().rglob("*") if path.parent.name in ("new", "cur")]
+
+
+@pytest.mark.parametrize("name", ["smtp", "lmtp", "submissions"])
+def test_s1_no_ending_makes_two_messages(server: Server, name: str) -> None:
+    """Each ending in every protocol that takes mail: the message is refused or kept once, with all that followed the
+    ending in it; never is what followed a message of its own."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    for number, ending in enumerate([*ENDINGS, *MORE_ENDINGS]):
+        before = len(stored(server))
+        plain = server.connect(name)
+        with context.wrap_socket(plain) if name == "submissions" else plain as sock:
+            talk(sock, b"")
+            talk(sock, b"LHLO x\r\n" if name == "lmtp" else b"EHLO x\r\n")
+            if name == "submissions":
+                token = base64.b64encode(f"\0{server.user}\0{server.password}".encode())
+                assert talk(sock, b"AUTH PLAIN " + token + b"\r\n").startswith(b"235")
+            inner = (
+                f"MAIL FROM:<{server.user}>\r\nRCPT TO:<{server.user}>\r\nDATA\r\nSubject: smuggled\r\n\r\nx\r\n.\r\n"
+            )
+            talk(sock, f"MAIL FROM:<{server.user}>\r\nRCPT TO:<{server.user}>\r\n".encode(), b"recipient ok\r\n")
+            assert talk(sock, b"DATA\r\n").startswith(b"354")
+            sock.sendall(f"Subject: outer-{name}-{number}\r\n\r\nx".encode() + ending + inner.encode() + b"QUIT\r\n")
+            with contextlib.suppress(OSError):
+                while sock.recv(65536):
+                    pass
+        kept = stored(server)
+        assert len(kept) - before <= 1, ending
+        mine = [one for one in kept if b"Subject: outer-%b-%d\n" % (name.encode(), number) in one]
+        assert len(mine) == len(kept) - before, ending
+        assert all(b"\nSubject: smuggled\n" in one.partition(b"\n\n")[2] for one in mine), ending
+        assert not [one for one in kept if b"\nSubject: smuggled\n" in one.partition(b"\n\n")[0]], ending
+
+
+def test_s1_what_looks_like_an_end_is_content_in_a_piece(server: Server) -> None:
+    """BDAT counts octets: nothing in them ends the message."""
+    inner = (
+        b"\r\n.\r\nMAIL FROM:<evil@b.example>\r\nRCPT TO:<user@example.test>\r\nDATA\r\nSubject: in\r\n\r\nx\r\n.\r\n"
+    )
+    text = b"Subject: in a piece\r\n\r\nx" + inner
+    before = len(stored(server))
+    sock = server.connect("smtp")
+    talk(sock, b"")
+    talk(sock, b"EHLO x\r\n")
+    talk(sock, f"MAIL FROM:<a@b.example>\r\nRCPT TO:<{server.user}>\r\n".encode(), b"recipient ok\r\n")
+    assert talk(sock, b"BDAT %d LAST\r\n%b" % (len(text), text)).startswith(b"250 2.0.0")
+    assert talk(sock, b"QUIT\r\n").startswith(b"221")
+    (mine,) = [one for one in stored(server) if b"Subject: in a piece\n" in one]
+    assert len(stored(server)) == before + 1 and mine.endswith(text.partition(b"\r\n")[2].replace(b"\r\n", b"\n"))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""R7, R8, R10, R14: inodes, file sizes, the index's map, descriptors, memory and the clock run out or go astray. What was
-acknowledged stays, reading goes on, and delivery comes back by itself."""
+"""R6 to R8, R10, R14: room on a disk, inodes, file sizes, the index's map, descriptors, memory and the clock run out or go
+astray. What was acknowledged stays, reading goes on, and delivery comes back by itself."""
 
 import contextlib
 import imaplib
+import json
 import os
 import re
 import resource
@@ -48,6 +49,96 @@ def until_refused(server: Server, most: int, size: int = 10) -> set[str]:
             return told
         told.add(f"n{number}")
     raise AssertionError("there was room for everything")
+
+
+def fill(place: Path) -> Path:
+    """Take all the room of a disk."""
+    filler = place / "filler"
+    with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 512):
+            with contextlib.suppress(OSError):
+                while file.write(b"x" * size) == size:
+                    pass
+    return filler
+
+
+@pytest.mark.parametrize(
+    ("part", "content"),
+    [("mail", "maildir"), ("segments-0", "segments"), ("index-0", "maildir"), ("queue", "maildir"), ("log", "maildir")],
+)
+def test_r6_a_disk_is_full(tmp_path: Path, part: str, content: str) -> None:
+    """The disk of the mail, of the index, of the queue or of the log, each by itself: 452 and not 250 where it is needed,
+    reading goes on, and within 10 s after there is room again mail is taken, without a new start."""
+    place = tmp_path / "small"
+    server = Server(
+        tmp_path / "s",
+        '\n[relay]\nroutes = ["far.test smtp:127.0.0.1:9 tls=none"]\nnetworks = ["127.0.0.0/8"]\n',
+        workers=1,
+        content=content,
+    )
+    place.mkdir()
+    if os.geteuid() or shutil.which("mount") is None:
+        pytest.skip("needs root to mount a small tmpfs")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs is not allowed here")
+    at = server.log if part == "log" else tmp_path / "s" / "data" / part
+    if at.exists():
+        shutil.move(at, place / part)
+    elif part != "log":
+        (place / part).mkdir(mode=0o700)
+    mounted = place / part
+    if part == "log":
+        server.log = mounted
+    else:
+        at.mkdir(mode=0o700, exist_ok=True)
+        subprocess.run(["mount", "--bind", str(mounted), str(at)], check=True)
+    told: set[str] = set()
+    far: set[str] = set()
+
+    def queue(name: str) -> bool:
+        try:
+            with smtplib.SMTP("127.0.0.1", server.ports["smtp"], timeout=20) as smtp:
+                smtp.sendmail("a@x.test", [f"{name}@far.test"], f"Subject: {name}\r\n\r\n{'x' * 60_000}\r\n")
+            return True
+        except smtplib.SMTPDataError as error:
+            assert error.smtp_code == 452, error
+            return False
+
+    try:
+        server.start()
+        assert send(server, "before") and queue("first")
+        filler = fill(place)
+        refused = 0
+        for number in range(40):
+            size = 60_000 if part in ("mail", "segments-0") else 10
+            if send(server, f"n{number}", size):
+                told.add(f"n{number}")
+            else:
+                refused += 1
+            if queue(f"q{number}"):
+                far.add(f"q{number}")
+            elif part == "queue":
+                refused += 1
+        assert (refused == 0) == (part == "log"), f"{refused} refused"
+        assert told | {"before"} <= set(subjects(server)), "reading goes on"
+        filler.unlink()
+        assert eventually(lambda: send(server, "after") and queue("last")), "no delivery though there is room"
+        found = subjects(server)
+        assert told | {"before", "after"} <= set(found) and len(set(found) - {"after"}) == len(found) - found.count(
+            "after"
+        )
+        rows = json.loads(server.cli("queue", "list", "--most", "0", "--json").stdout)
+        waiting = {address.partition("@")[0] for row in rows for address in row["recipients"]}
+        assert far | {"first", "last"} <= waiting
+        assert len(server.workers()) == 1
+        if part != "log":
+            text = server.log.read_text()
+            assert "worker.died" not in text and "store.readonly" not in text and "event=bug" not in text
+    finally:
+        server.stop()
+        if part != "log":
+            subprocess.run(["umount", str(at)], check=False)
+        subprocess.run(["umount", str(place)], check=False)
 
 
 def test_r7_no_inode_is_left(tmp_path: Path) -> None:
@@ -272,7 +363,8 @@ def test_r14_the_clock_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         living = imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=20)
         living.login(server.user, server.password)
         first: bytes | None = None
-        for number, seconds in enumerate((0, 40 * 86400, -400 * 86400, 5, -86400)):
+        # an hour back and a day ahead, as when summer time or a zone is set by hand; months, and ten years
+        for number, seconds in enumerate((0, 40 * 86400, -400 * 86400, 5, -3600, 86400, 3650 * 86400, -86400)):
             offset.write_text(str(seconds))
             if number == 3:
                 server.stop()  # also across a start

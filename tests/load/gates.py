@@ -2,7 +2,7 @@
 
 R11 large messages at once, R12 slow clients in every phase, R13 a flood of connections, R19 reloads under load, R20 a stop
 under load, R22 sizes, R23 MIME bombs, R24 what unpacks to much, R25 literals, S22 what the time of a refusal says, S24 a crowd of
-wrong logins. Everything goes to loopback, and is bounded
+wrong logins; S23, S34 and S36 are in strangers.py. Everything goes to loopback, and is bounded
 in count and time; ``--scale`` is the share of the full counts. A gate that is not kept is an AssertionError with what was
 measured.
 """
@@ -23,34 +23,16 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import bcrypt
 
 from fastmail._core import mime
-from fastmail.bench import load, machine
+from fastmail.bench import load
+from tests.load import strangers
+from tests.load.room import OPEN, memory, running
 from tests.support.server import Server
-
-OPEN = "\n[limits]\nconnections = 20000\nconnections_per_ip = 20000\nauth_failure_delay = 0.05\n"
-
-
-@contextlib.contextmanager
-def running(place: Path, extra: str = OPEN) -> Iterator[Server]:
-    server = Server(place, extra)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-    text = server.log.read_text()
-    assert "event=bug" not in text and "Traceback" not in text, text[-2000:]
-
-
-def memory(server: Server) -> float:
-    """MiB of all processes."""
-    assert server.process is not None
-    return machine.pss(server.process.pid) / (1 << 20)
 
 
 def deliver(server: Server, subject: str) -> float:
@@ -536,7 +518,7 @@ def s24(place: Path, scale: float) -> str:
 
 GATES: dict[str, Callable[[Path, float], str]] = {
     one.__name__: one for one in (r11, r12, r13, r19, r20, r22, r23, r24, r25, s22, s24)
-}
+} | strangers.GATES
 
 
 def main() -> int:

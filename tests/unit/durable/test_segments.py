@@ -112,3 +112,13 @@ def test_a_file_whose_name_cannot_be_synced_is_not_used(tmp_path: Path, monkeypa
     writer.prepare()
     assert writer.has_room and segments.numbers(str(tmp_path)) == writer.numbers
     writer.close()
+
+
+def test_the_head_of_a_file_is_whole_when_writes_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[: max(1, len(data) // 2)], at))
+    writer = SegmentWriter(str(tmp_path))
+    writer.prepare()
+    (number,) = writer.numbers
+    assert list(segments.scan(str(tmp_path), number)) == []
+    writer.close()

@@ -1,0 +1,75 @@
+"""The queue: what was acknowledged is kept, sent once, and reported only when that is right."""
+
+from tests.mutations import Mutation
+
+SPOOL = "fastmail/queue/spool.py"
+RUNNER = "fastmail/relay/runner.py"
+ORDER = "tests/journey/test_durable_order.py::test_r4_what_is_queued_is_durable_before_its_reply"
+
+MUTATIONS = [
+    Mutation(
+        "the queue answers before its commit",
+        SPOOL,
+        "        item: Item = await self._submit(apply, jobs)\n        return item\n",
+        "        asyncio.ensure_future(self._submit(apply, jobs))\n        return outgoing.item\n",
+        (f"{ORDER}[maildir]",),
+        slow=True,
+    ),
+    Mutation(
+        "the queue's own content is never synced (strace)",
+        SPOOL,
+        "            return await self._commits().submit(Operation(apply, jobs))\n",
+        "            for one in jobs:\n                os.pwrite(one.fd, b''.join(one.chunks), one.offset)\n"
+        "            return await self._commits().submit(Operation(apply))\n",
+        (f"{ORDER}[maildir]",),
+        slow=True,
+    ),
+    Mutation(
+        "the queue's own content is never synced (loss of power)",
+        SPOOL,
+        "            return await self._commits().submit(Operation(apply, jobs))\n",
+        "            for one in jobs:\n                os.pwrite(one.fd, b''.join(one.chunks), one.offset)\n"
+        "            return await self._commits().submit(Operation(apply))\n",
+        ("-m tests.crash.power --images 30 --seed 3",),
+        slow=True,
+    ),
+    Mutation(
+        "a job is removed before its message is sent",
+        RUNNER,
+        "            found = await self._found(job)\n",
+        "            found = await self._found(job)\n                    await self._spool.change(job.key, lambda old: None)\n",
+        ("-m tests.crash.relay --rounds 4",),
+        slow=True,
+    ),
+    Mutation(
+        "a message whose content is damaged is sent as it is",
+        SPOOL,
+        "            if len(content) != item.length or zlib.crc32(content) != item.checksum:\n",
+        "            if False:\n",
+        (
+            "tests/unit/queue/test_spool.py",
+            "tests/journey/test_queue.py",
+        ),
+    ),
+    Mutation(
+        "a login may send as much as it likes",
+        SPOOL,
+        "        if sent > most:\n",
+        "        if sent > most << 20:\n",
+        ("tests/journey/test_queue.py", "tests/journey/test_relay_more.py"),
+    ),
+    Mutation(
+        "an item that has a job left is forgotten",
+        SPOOL,
+        "        if not (cursor.set_range(item) and cursor.key()[:8] == item):\n",
+        "        if True:\n",
+        ("tests/journey/test_relay.py",),
+    ),
+    Mutation(
+        "a segment that mail still lies in is removed",
+        SPOOL,
+        '                if txn.get(NUMBER.pack(number), db=self.env.db["alive"]) is not None:\n                    continue\n',
+        "                pass\n",
+        ("tests/unit/queue/test_spool.py",),
+    ),
+]

@@ -1,0 +1,123 @@
+"""Group commit by itself: who fails alone, what a failure leaves, and that nothing goes on behind an I/O error."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmail.durable.commit import CommitQueue, FileJob, Operation
+from fastmail.durable.env import Environment
+from fastmail.model.errors import NoSuchMailbox, StorageFailed, StorageFull
+
+
+def put(env: Environment, key: bytes) -> Callable[[Any], bytes]:
+    def apply(txn: Any) -> bytes:
+        txn.put(key, b"x", db=env.db["rows"])
+        return key
+
+    return apply
+
+
+def refuse(txn: Any) -> None:
+    raise NoSuchMailbox("no such mailbox")
+
+
+def rows(env: Environment) -> list[bytes]:
+    with env.read() as txn:
+        return [bytes(key) for key, _ in txn.cursor(db=env.db["rows"]).iternext()]
+
+
+def job(place: Path, name: str) -> FileJob:
+    (place / "tmp").mkdir(exist_ok=True)
+    (place / "new").mkdir(exist_ok=True)
+    return FileJob(
+        os.fsencode(place / "new"), name.encode(), os.fsencode(place / "tmp" / name), [b"content of ", name.encode()]
+    )
+
+
+def run(place: Path, work: Callable[[Environment, CommitQueue, list[Any]], Any]) -> None:
+    async def main() -> None:
+        env = Environment(str(place / "env"), ["rows"], 1, 1 << 22)
+        published: list[Any] = []
+        queue = CommitQueue(env, asyncio.get_running_loop(), published.extend)
+        try:
+            await asyncio.wait_for(work(env, queue, published), 20)
+        finally:
+            await queue.close()
+            env.close()
+
+    asyncio.run(main())
+
+
+def test_one_that_fails_harms_no_other(tmp_path: Path) -> None:
+    """All of one round, the failing ones with files of their own: the files of those are removed, nobody else's."""
+
+    async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
+        operations = [Operation(put(env, b"%d" % n), [job(tmp_path, f"{n}")]) for n in range(8)]
+        for n in (0, 3, 7):
+            operations[n].apply = refuse
+        done = await asyncio.gather(*map(queue.submit, operations), return_exceptions=True)
+        assert [isinstance(one, NoSuchMailbox) for one in done] == [n in (0, 3, 7) for n in range(8)]
+        assert rows(env) == [b"1", b"2", b"4", b"5", b"6"]
+        assert sorted(os.listdir(tmp_path / "new")) == ["1", "2", "4", "5", "6"] and not os.listdir(tmp_path / "tmp")
+        assert sorted(published) == [b"1", b"2", b"4", b"5", b"6"]
+        assert (tmp_path / "new" / "4").read_bytes() == b"content of 4"
+
+    run(tmp_path, work)
+
+
+def test_those_without_files_fail_alone_too(tmp_path: Path) -> None:
+    async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
+        some: list[Callable[[Any], Any]] = [put(env, b"a"), refuse, put(env, b"b"), refuse, put(env, b"c")]
+        done = await asyncio.gather(*(queue.submit(Operation(one)) for one in some), return_exceptions=True)
+        assert [one for one in done if isinstance(one, bytes)] == [b"a", b"b", b"c"]
+        assert rows(env) == [b"a", b"b", b"c"]
+
+    run(tmp_path, work)
+
+
+def test_a_result_is_seen_by_readers_before_its_future(tmp_path: Path) -> None:
+    async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
+        for n in range(20):
+            key = await queue.submit(Operation(put(env, b"%03d" % n), [job(tmp_path, f"{n}")] if n % 2 else []))
+            assert rows(env)[-1] == key and published[-1] == key
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_behind_an_io_error_nothing_is_written_any_more(tmp_path: Path, code: int) -> None:
+    """The commit fails: the disk (nothing goes on until the process is started anew), or no room (it does)."""
+
+    async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
+        def fails(txn: Any) -> None:
+            raise OSError(code, os.strerror(code))
+
+        with pytest.raises(StorageFailed if code == errno.EIO else StorageFull):
+            await queue.submit(Operation(fails))
+        for files in ([], [job(tmp_path, "later")]):
+            if code == errno.EIO:
+                with pytest.raises(StorageFailed, match="earlier failure"):
+                    await queue.submit(Operation(put(env, b"later"), files))
+                assert rows(env) == [] and published == []
+            else:
+                assert await queue.submit(Operation(put(env, b"later"), files)) == b"later"
+
+    run(tmp_path, work)
+
+
+def test_what_was_submitted_is_finished_at_the_end(tmp_path: Path) -> None:
+    waiting: list[asyncio.Future[Any]] = []
+
+    async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
+        waiting.extend(queue.submit(Operation(put(env, b"%d" % n), [job(tmp_path, f"{n}")])) for n in range(5))
+
+    run(tmp_path, work)
+    assert sorted(os.listdir(tmp_path / "new")) == ["0", "1", "2", "3", "4"]
+    env = Environment(str(tmp_path / "env"), ["rows"], 1, 1 << 22)
+    assert rows(env) == [b"0", b"1", b"2", b"3", b"4"]
+    env.close()
