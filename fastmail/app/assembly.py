@@ -47,7 +47,6 @@ from fastmail.store.interface import Account
 from fastmail.store.local.readonly import ReadOnlyStore
 from fastmail.store.local.store import LocalStore
 
-PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
 REFUSALS = {
     "imap": b"* BYE too many connections, try again later\r\n",
     "pop3": b"-ERR [SYS/TEMP] too many connections, try again later\r\n",
