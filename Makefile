@@ -45,10 +45,8 @@ $(STAMP): $(SOURCES)
 build: $(STAMP)
 
 run: $(STAMP)
-	@test -f $(RUN)/fastmail.toml || $(BIN)/fastmail quickstart $(RUN) me@example.test --hostname localhost --generate | tee $(RUN).welcome
-	@test ! -f $(RUN).welcome || mv $(RUN).welcome $(RUN)/welcome
-	@$(BIN)/fastmail welcome -c $(RUN)/fastmail.toml
-	@exec $(BIN)/fastmail serve -c $(RUN)/fastmail.toml
+	@test -f $(RUN)/fastmail.toml || $(BIN)/fastmail quickstart $(RUN) me@example.test --hostname localhost --generate
+	@exec $(BIN)/fastmail serve -c $(RUN)/fastmail.toml --free-ports --welcome
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -49,7 +49,6 @@ from fastmail.store.local.names import NO_INSTANCE
 from fastmail.store.local.readonly import ReadOnlyStore
 from fastmail.store.local.store import LocalStore
 
-PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
 REFUSALS = {
     "imap": b"* BYE too many connections, try again later\r\n",
     "pop3": b"-ERR [SYS/TEMP] too many connections, try again later\r\n",

@@ -11,20 +11,29 @@ import typer
 from rich.progress import Progress
 
 from fastmail.app import heal
-from fastmail.app.assembly import Assembly, beside, running
+from fastmail.app.assembly import Assembly, ban_rules, beside, running
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.local import LAYOUT as DIRECTORY
+from fastmail.directory.local import TABLES as DIRECTORY_TABLES
 from fastmail.durable.env import layout_of
 from fastmail.model.errors import DamagedAccount, MailError
 from fastmail.net.bans import LAYOUT as BANS
+from fastmail.net.bans import TABLES as BANS_TABLES
+from fastmail.net.bans import Bans
 from fastmail.queue.mend import faults as queue_faults
 from fastmail.queue.mend import mend as mend_queue
 from fastmail.queue.spool import LAYOUT as QUEUE
+from fastmail.queue.spool import TABLES as QUEUE_TABLES
 from fastmail.store.interface import Account
 from fastmail.store.local import convert, repair
+from fastmail.store.local.former import TABLES as FIRST_TABLES
 from fastmail.store.local.layout import LAYOUT as INDEX
+from fastmail.store.local.layout import TABLES as INDEX_TABLES
 from fastmail.store.local.mend import find_again
+
+CURRENT = "nothing to do"
+CANNOT = "cannot be"
 
 
 @dataclass(slots=True)
@@ -52,6 +61,11 @@ def check(
 
 async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
     settings = read_config(config)
+    old = [row for row in layouts(settings) if row["then"] != CURRENT]
+    if old and not mend:  # to open them would change them
+        return [
+            Problem(str(row["what"]), f"layout {row['layout']}: {row['then']}", "run `fastmail upgrade`") for row in old
+        ]
     out: list[Problem] = _files(settings, mend, json)
     if mend:
         await heal.finish(settings, lambda text: out.append(Problem("index", text, "rebuilt from what is there")))
@@ -178,6 +192,36 @@ def _aliases(assembly: Assembly, mend: bool) -> list[Problem]:
     return out
 
 
+def layouts(settings: Config) -> list[dict[str, object]]:
+    """What is kept, in which layout it is, and what this version does with that. Only reads."""
+    base = settings.server.data_dir
+    known = {
+        "directory": (DIRECTORY, DIRECTORY_TABLES),
+        "queue/index": (QUEUE, QUEUE_TABLES),
+        "bans": (BANS, BANS_TABLES),
+    }
+    known |= {f"index-{n}": (INDEX, INDEX_TABLES) for n in range(settings.store.shards)}
+    rows: list[dict[str, object]] = []
+    for name, (wanted, tables) in known.items():
+        path = os.path.join(base, name)
+        if not os.path.exists(os.path.join(path, "data.mdb")):
+            continue
+        try:
+            now, there = layout_of(path)
+        except MailError as error:
+            rows.append({"what": name, "layout": "?", "here": wanted, "then": f"{CANNOT} read: {error}"})
+            continue
+        then = CURRENT
+        if now > wanted:
+            then = f"{CANNOT} opened: it was made by a newer fastmail"
+        elif there >= set(FIRST_TABLES):  # it had the number of its successor
+            now, then = 0, f"layout {wanted} at the next start"
+        elif now < wanted or not there >= {*tables, "meta"}:
+            then = f"layout {wanted} at the next start"
+        rows.append({"what": name, "layout": now, "here": wanted, "then": then})
+    return rows
+
+
 @command
 def upgrade(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
@@ -187,34 +231,20 @@ def upgrade(
     """Bring what is kept to this version's layouts. A server does so by itself when it starts; an older fastmail does
     not open it afterwards, so back up first. Exit code 1 where a newer fastmail has been at work."""
     settings = read_config(config)
-    base = settings.server.data_dir
-    known = {"directory": DIRECTORY, "queue/index": QUEUE, "bans": BANS}
-    known |= {f"index-{n}": INDEX for n in range(settings.store.shards)}
-    rows = []
-    newer = False
-    for name, wanted in known.items():
-        path = os.path.join(base, name)
-        if not os.path.isdir(path):
-            continue
-        try:
-            now = layout_of(path)
-        except MailError as error:
-            rows.append({"what": name, "layout": "?", "here": wanted, "then": f"cannot be read: {error}"})
-            newer = True
-            continue
-        then = "nothing to do" if now == wanted else f"layout {wanted} at the next start"
-        if now > wanted:
-            then, newer = "made by a newer fastmail: it is not opened", True
-        rows.append({"what": name, "layout": now, "here": wanted, "then": then})
+    rows = layouts(settings)
+    newer = any(str(row["then"]).startswith(CANNOT) for row in rows)
     if not dry_run and not newer:
 
         async def go() -> None:
-            async with beside(settings):
-                pass
+            async with beside(settings) as assembly:  # which opens what it needs when it needs it
+                if os.path.isdir(os.path.join(settings.server.data_dir, "queue", "index")):
+                    assert assembly.spool.env
+                if os.path.isdir(os.path.join(settings.server.data_dir, "bans")):
+                    Bans(settings.server.data_dir, ban_rules(settings)).close()
 
         asyncio.run(go())
         for row in rows:
-            if row["layout"] != row["here"]:
+            if row["then"] != CURRENT:
                 row["then"] = "done"
     show(rows, json)
     if newer:

@@ -18,6 +18,7 @@ import typer
 from rich.cells import cell_len
 from rich.console import Console
 
+from fastmail.app.owner import act_for
 from fastmail.config.load import load
 from fastmail.config.settings import Config
 from fastmail.directory.interface import AccountRecord
@@ -82,7 +83,10 @@ def _plain(text: str) -> str:
 
 
 def read_config(path: str) -> Config:
-    return load(path)
+    """The configuration, for a command: where root runs it, what it makes is the server's user's."""
+    config = load(path)
+    act_for(config)
+    return config
 
 
 def directory(path: str) -> LocalDirectory:

@@ -7,6 +7,7 @@ from fastmail.directory import ldap
 from fastmail.directory.external import PasswdFile, Source, Sql
 from fastmail.directory.live import Finder
 from fastmail.directory.queries import DovecotSql, Queries
+from fastmail.model import secret
 from fastmail.model.errors import ConfigError
 
 
@@ -49,8 +50,7 @@ def _ldap(settings: Any, base: str) -> ldap.Settings:
     password = ""
     if settings.ldap_password_file:
         try:
-            with open(os.path.join(base, settings.ldap_password_file), encoding="utf-8") as file:
-                password = file.readline().rstrip("\r\n")
+            password = secret.first_line(os.path.join(base, settings.ldap_password_file))
         except OSError as error:
             raise ConfigError(f"ldap_password_file: cannot read it: {error.strerror}") from None
     return ldap.Settings(

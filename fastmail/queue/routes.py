@@ -12,6 +12,7 @@ import ipaddress
 import os
 from dataclasses import dataclass, field
 
+from fastmail.model import secret
 from fastmail.model.address import comparable as address_form
 from fastmail.model.domain import comparable
 from fastmail.model.errors import ConfigError
@@ -296,8 +297,7 @@ def _hop(line: str, text: str, values: dict[str, str], base: str) -> Hop | None:
     password = ""
     if values["password_file"]:
         try:
-            with open(os.path.join(base, values["password_file"]), encoding="utf-8") as file:
-                password = file.readline().rstrip("\r\n")
+            password = secret.first_line(os.path.join(base, values["password_file"]))
         except OSError as error:
             raise ConfigError(f'[relay] routes: "{line}": cannot read the password file: {error.strerror}') from None
     return Hop(kind, host, port, values["tls"], values["login"], password)
