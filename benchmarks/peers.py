@@ -241,8 +241,9 @@ core) and Dovecot {version} (as many processes as it likes), in turn, {rounds} r
 the load on the same cores: {able.cores} cores, Linux {able.kernel}, {able.appends:,.0f} synced appends and
 {able.files:,.0f} durable files a second by one thread. A figure is the median of the rounds, with the lowest and the
 highest; a goal that was missed is in bold, and notes.md says why. Both answer a delivery when it is synced; flags that
-Dovecot stores are not synced before its reply, ours are. Relaying and submission beside Postfix are in relay.md, mailboxes of 250,000
-messages in mailbox.md, 256 and 10,000 sessions in sessions.md.
+Dovecot stores are not synced before its reply, ours are. Idle sessions are 1,000 in IDLE, each of another user whom
+the server had not served before. Relaying and submission beside Postfix are in relay.md, mailboxes of 250,000 messages
+in mailbox.md, 256 and 10,000 sessions in sessions.md.
 
 """
     shown = "\n".join(f"![{name}](plots/{name})" for name in drawn)

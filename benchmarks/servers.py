@@ -20,7 +20,7 @@ import uvloop
 from fastmail.app import child
 from fastmail.app.quickstart import write_certificate
 from fastmail.bench import server
-from fastmail.bench.journeys import USERS, Target
+from fastmail.bench.journeys import FRESH, FRESH_PATTERN, USERS, Target
 from fastmail.queue.spool import Spool
 from tests.support import mtas
 
@@ -126,14 +126,15 @@ WITH_LOGIN = (
 
 
 @contextlib.contextmanager
-def dovecot(parent: str, kind: str = "maildir") -> Iterator[Target]:
-    """A private Dovecot, ready for much load. ``kind``: how it keeps mail."""
+def dovecot(parent: str, kind: str = "maildir", fresh: int = FRESH) -> Iterator[Target]:
+    """A private Dovecot, ready for much load. ``kind``: how it keeps mail; ``fresh``: see Target."""
     place = tempfile.mkdtemp(prefix="dovecot-bench-", dir=parent or None)
     os.chmod(place, 0o755)
     who = pwd.getpwnam(MAIL_USER)
     ports = dict(zip(("imap", "imaps", "pop3", "lmtp"), child.free_ports(4), strict=True))
     write_certificate(place, "localhost")
     names = [f"u{n}@bench.example" for n in range(USERS)] + ["big@bench.example"]
+    names += [FRESH_PATTERN % n for n in range(fresh)]
     Path(place, "users").write_text("".join(f"{name}:{{PLAIN}}secret\n" for name in names))
     os.chmod(Path(place, "users"), 0o644)
     Path(place, "mail").mkdir()
@@ -147,7 +148,16 @@ def dovecot(parent: str, kind: str = "maildir") -> Iterator[Target]:
         pid = _pid(Path(place, "run", "master.pid"))
         for port in ports.values():
             _wait(port)
-        yield Target("127.0.0.1", ports, "u%d@bench.example", "secret", "big@bench.example", pid, directory=place)
+        yield Target(
+            "127.0.0.1",
+            ports,
+            "u%d@bench.example",
+            "secret",
+            "big@bench.example",
+            pid,
+            directory=place,
+            fresh=fresh,
+        )
     finally:
         if pid:
             with contextlib.suppress(ProcessLookupError):
