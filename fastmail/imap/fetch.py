@@ -19,6 +19,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds
 from fastmail.imap.authenticate import Work
 from fastmail.imap.messages import note_own, resolve
+from fastmail.imap.search import part_of, read_partial
 from fastmail.imap.views import UIDONLY_ITEM, Selected
 from fastmail.message import identity, sections, summary
 from fastmail.message.preview import preview
@@ -118,16 +119,19 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     plan = make_plan(reader.fetch_items(), by_uid and not session.uidonly)
     vanished = b""
     if reader.more():
-        since, tell_vanished = _modifiers(session, reader, by_uid)
-        session.condstore = True
-        plan.items |= INDEX_ITEMS[b"MODSEQ"]
-        asked = None
-        if tell_vanished and ranges is not None:
-            asked = UidSet.of_ranges(ranges, max(1, selected.uidnext - 1))
-        uids, vanished = _changed(session, selected, uids, since, asked)
+        only = _modifiers(session, reader, by_uid)
+        reader.end()
+        if only.partial is not None:
+            uids = part_of(only.partial, uids)  # before CHANGEDSINCE (RFC 9394 3.4)
+        if only.since is not None:
+            plan.items |= INDEX_ITEMS[b"MODSEQ"]
+            asked = None
+            if only.vanished and ranges is not None:
+                asked = UidSet.of_ranges(ranges, max(1, selected.uidnext - 1))
+            uids, vanished = _changed(session, selected, uids, only.since, asked)
     reader.end()
     if plan.items & INDEX_ITEMS[b"MODSEQ"]:
-        session.condstore = True
+        session.learn_modseq()
     plan.items |= session.items(by_uid) & ~INDEX_ITEMS[b"MODSEQ"]
     if vanished:
         session.conn.write(vanished)
@@ -143,26 +147,39 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     return session.finish(tag, bounds.told(session, code, b"OK FETCH completed"))  # type: ignore[no-any-return]
 
 
-def _modifiers(session: "ImapSession", reader: Reader, by_uid: bool) -> tuple[int, bool]:
-    """``(CHANGEDSINCE n [VANISHED])`` (RFC 7162 3.1.4.1, 3.2.6)."""
-    since, vanished = -1, False
+@dataclass(slots=True)
+class Only:
+    """Which of the named messages are meant: changed after MODSEQ ``since``, and those in the range ``partial``.
+    ``vanished``: and tell of those that are gone since."""
+
+    since: int | None = None
+    vanished: bool = False
+    partial: tuple[int, int] | None = None
+
+
+def _modifiers(session: "ImapSession", reader: Reader, by_uid: bool) -> Only:
+    """``(CHANGEDSINCE n [VANISHED])`` (RFC 7162 3.1.4.1, 3.2.6), ``(PARTIAL range)`` (RFC 9394 3.3)."""
+    only = Only()
     reader.open()
     while True:
         at = reader.pos
         word = reader.atom().upper()
         if word == b"CHANGEDSINCE":
             reader.sp()
-            since = reader.number(False, (1 << 63) - 1)
+            only.since = reader.number(False, (1 << 63) - 1)
         elif word == b"VANISHED" and by_uid and session.qresync:
-            vanished = True
+            only.vanished = True
+        elif word == b"PARTIAL" and by_uid and only.partial is None:
+            reader.sp()
+            only.partial, _ = read_partial(reader)
         else:
-            raise ParseError("CHANGEDSINCE, or VANISHED in a UID FETCH after ENABLE QRESYNC", at)
+            raise ParseError("CHANGEDSINCE; PARTIAL in a UID FETCH, or VANISHED in one after ENABLE QRESYNC", at)
         if not reader.more():
             break
     reader.close()
-    if since < 0:
+    if only.vanished and only.since is None:
         raise ParseError("CHANGEDSINCE", reader.pos)
-    return since, vanished
+    return only
 
 
 def _changed(

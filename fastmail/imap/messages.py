@@ -101,10 +101,11 @@ def store(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
         unchanged = reader.number(False, (1 << 63) - 1)
         reader.close()
         reader.sp()
-        session.condstore = True
     mode, silent, flags, words = reader.store()
     reader.end()
     writable(selected, "", "swt")
+    if unchanged != ALL_MODSEQ:
+        session.learn_modseq()
     uids, code = bounds.newest(session, uids)
     job = StoreJob(tag, uids, mode, silent, flags, words, by_uid, unchanged, code)
     waves = session.stores

@@ -53,20 +53,22 @@ def examine(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) ->
 def _select(session: "ImapSession", tag: bytes, reader: Reader, readonly: bool) -> Work:
     reader.sp()
     name = read_name(session, reader)
-    resync = _parameters(session, reader) if reader.more() else None
+    resync, condstore = _parameters(session, reader) if reader.more() else (None, False)
     reader.end()
+    # Not learn_modseq: the HIGHESTMODSEQ of the mailbox that is opened comes anyway, and no other may come before it.
+    session.condstore = session.condstore or condstore
     return _open(session, tag, name, b"EXAMINE" if readonly else b"SELECT", resync)
 
 
-def _parameters(session: "ImapSession", reader: Reader) -> Resync | None:
+def _parameters(session: "ImapSession", reader: Reader) -> tuple[Resync | None, bool]:
     """``(CONDSTORE)`` and ``(QRESYNC (...))`` (RFC 7162 3.1.8, 3.2.5)."""
-    resync = None
+    resync, condstore = None, False
     reader.open()
     while True:
         at = reader.pos
         word = reader.atom().upper()
         if word == b"CONDSTORE":
-            session.condstore = True
+            condstore = True
         elif word == b"QRESYNC":
             if not session.qresync:
                 raise ParseError("ENABLE QRESYNC first", at)
@@ -86,7 +88,7 @@ def _parameters(session: "ImapSession", reader: Reader) -> Resync | None:
         if not reader.more():
             break
     reader.close()
-    return resync
+    return resync, condstore
 
 
 def _known(reader: Reader) -> tuple[int, ...]:
