@@ -6,7 +6,7 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay bench-sessions test-crash test-power test-load test-arm test-damage test-faults test-queue fuzz fuzz-every wheel clean
+.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay bench-sessions test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations fuzz fuzz-every wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
@@ -23,6 +23,7 @@ help:
 	@echo "make fuzz-every      each parser of the core and each protocol, with sanitizers built in (SECONDS=60 SEED=1)"
 	@echo "make test-damage     files of index, queue and mail, damaged at random (ROUNDS=1000 SEED=1)"
 	@echo "make test-faults     system calls that fail, one after the other (UPTO=200; needs strace)"
+	@echo "make test-mutations  faults put into a copy of the program, each of which a named test must notice (JOBS=1)"
 	@echo "make test-arm        the compiled core for aarch64, under qemu (Debian 12, root)"
 	@echo "make test-queue      a deep queue with dead destinations (MESSAGES=100000)"
 	@echo "make wheel           a wheel in dist/"
@@ -108,6 +109,9 @@ test-faults: $(STAMP)
 
 test-queue: $(STAMP)
 	$(BIN)/python -m tests.crash.queue --messages $(or $(MESSAGES),100000)
+
+test-mutations: $(STAMP)
+	$(BIN)/python -m tests.mutations.run --jobs $(or $(JOBS),1)
 
 wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
