@@ -20,12 +20,13 @@ from fastmail.imap import bounds
 from fastmail.imap.authenticate import Work
 from fastmail.imap.messages import note_own, resolve
 from fastmail.imap.search import part_of, read_partial
-from fastmail.imap.views import UIDONLY_ITEM, Selected
+from fastmail.imap.views import UIDONLY_ITEM, Selected, new_keywords
 from fastmail.message import identity, sections, summary
 from fastmail.message.preview import preview
 from fastmail.model.errors import MailError, TemporaryError
 from fastmail.model.flags import SEEN
-from fastmail.store.interface import Octets
+from fastmail.net.connection import Connection
+from fastmail.store.interface import Octets, Snapshot
 from fastmail.telemetry import log
 
 if TYPE_CHECKING:
@@ -220,6 +221,7 @@ class Job:
         out = Out(BLOCK + 8192 if len(uids) > 100 else 1024)
         last = 0
         with session.service.store.snapshot(self.selected.account) as snapshot:
+            self._learn_keywords(out, snapshot)
             summaries = snapshot.summaries(selected.key, uids) if plan.items & FROM_SUMMARY else None
             for page in snapshot.pages(selected.key, uids):
                 self.missing += render.page(
@@ -248,6 +250,7 @@ class Job:
         count = done = 0
         stuck = False
         with session.service.store.snapshot(self.selected.account) as snapshot:
+            self._learn_keywords(out, snapshot)
             summaries = snapshot.summaries(selected.key, uids)
             for page in snapshot.pages(selected.key, uids):
                 for uid in pages.changed_since(page, uids, 0):
@@ -271,6 +274,11 @@ class Job:
         tried = uids.both(UidSet.of_ranges((1, done))) if done else UidSet()
         self.gone += len(tried) - count
         return uids.minus(tried), stuck
+
+    def _learn_keywords(self, out: Out | Connection, snapshot: Snapshot) -> None:
+        """Only FLAGS name keywords; \\Seen that was set on the way is told with them too."""
+        if self.plan.items & INDEX_ITEMS[b"FLAGS"] or self.plan.sees:
+            out.write(new_keywords(self.selected, snapshot))
 
     def _is_repeated(self, content: Octets) -> bool:
         """May the sections of one message be much more than the message? They are sent one by one then."""
@@ -401,6 +409,7 @@ class Job:
                 assert parsed is not None
         with store.snapshot(account) as snapshot:
             head, response = b"", iter(())  # type: bytes, Iterator[bytes]
+            self._learn_keywords(session.conn, snapshot)
             for page in snapshot.pages(selected.key, UidSet.of([uid])):
                 response = self._response(page, uid, made, parsed, content or b"", seen)
                 head = next(response, b"")  # all that is read from the page, which the snapshot takes with it

@@ -125,15 +125,19 @@ async def _open(session: "ImapSession", tag: bytes, name: str, word: bytes, resy
             raise NoSuchMailbox("mailbox does not exist")
         uids, unseen = session.service.views.get(snapshot, box)
         words = snapshot.keywords(key)
-    if readonly:
-        recent = (box.recent_from, box.uidnext)
-    fresh = UidSet()
-    if recent[0] < recent[1] and not session.rev2:
-        fresh = uids.both(UidSet.of_ranges((recent[0], recent[1] - 1)))
-    selected = Selected(
-        account, key, name, box.uidvalidity, readonly, uids, box.uidnext, box.modseq, box.modseq, fresh, words
-    )
-    selected.rights = place.rights
+        if readonly:
+            recent = (box.recent_from, box.uidnext)
+        fresh = UidSet()
+        if recent[0] < recent[1] and not session.rev2:
+            fresh = uids.both(UidSet.of_ranges((recent[0], recent[1] - 1)))
+        selected = Selected(
+            account, key, name, box.uidvalidity, readonly, uids, box.uidnext, box.modseq, box.modseq, fresh, words
+        )
+        selected.rights = place.rights
+        # in the same snapshot: HIGHESTMODSEQ below is what the client is told here, and no more
+        resynced = b""
+        if resync is not None and resync.uidvalidity == box.uidvalidity:
+            resynced = _resynced(selected, snapshot, resync, FLAGS_ITEM | session.items(True))
     permanent = b"" if readonly else _permanent(place.rights, words)
     out = [
         flags_line(words),
@@ -149,9 +153,7 @@ async def _open(session: "ImapSession", tag: bytes, name: str, word: bytes, resy
     out.append(b"* OK [UIDVALIDITY %d] UIDs valid\r\n* OK [UIDNEXT %d] next UID\r\n" % (box.uidvalidity, box.uidnext))
     out.append(b"* OK [HIGHESTMODSEQ %d] highest\r\n" % box.modseq)
     out.append(b"* OK [MAILBOXID (%b)] lasting name\r\n" % mailbox_id(key))
-    if resync is not None and resync.uidvalidity == box.uidvalidity:
-        with store.snapshot(account) as snapshot:
-            out.append(_resynced(selected, snapshot, resync, FLAGS_ITEM | session.items(True)))
+    out.append(resynced)
     mode = b"[READ-ONLY]" if readonly else b"[READ-WRITE]"
     out.append(b"%b OK %b %b completed\r\n" % (tag, mode, word))
     session.attach(selected)
