@@ -19,12 +19,14 @@ from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds
 from fastmail.imap.authenticate import Work
 from fastmail.imap.messages import note_own, resolve
-from fastmail.imap.views import UIDONLY_ITEM, Selected
+from fastmail.imap.search import part_of, read_partial
+from fastmail.imap.views import UIDONLY_ITEM, Selected, new_keywords
 from fastmail.message import identity, sections, summary
 from fastmail.message.preview import preview
 from fastmail.model.errors import MailError, TemporaryError
 from fastmail.model.flags import SEEN
-from fastmail.store.interface import Octets
+from fastmail.net.connection import Connection
+from fastmail.store.interface import Octets, Snapshot
 from fastmail.telemetry import log
 
 if TYPE_CHECKING:
@@ -118,16 +120,19 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     plan = make_plan(reader.fetch_items(), by_uid and not session.uidonly)
     vanished = b""
     if reader.more():
-        since, tell_vanished = _modifiers(session, reader, by_uid)
-        session.condstore = True
-        plan.items |= INDEX_ITEMS[b"MODSEQ"]
-        asked = None
-        if tell_vanished and ranges is not None:
-            asked = UidSet.of_ranges(ranges, max(1, selected.uidnext - 1))
-        uids, vanished = _changed(session, selected, uids, since, asked)
+        only = _modifiers(session, reader, by_uid)
+        reader.end()
+        if only.partial is not None:
+            uids = part_of(only.partial, uids)  # before CHANGEDSINCE (RFC 9394 3.4)
+        if only.since is not None:
+            plan.items |= INDEX_ITEMS[b"MODSEQ"]
+            asked = None
+            if only.vanished and ranges is not None:
+                asked = UidSet.of_ranges(ranges, max(1, selected.uidnext - 1))
+            uids, vanished = _changed(session, selected, uids, only.since, asked)
     reader.end()
     if plan.items & INDEX_ITEMS[b"MODSEQ"]:
-        session.condstore = True
+        session.learn_modseq()
     plan.items |= session.items(by_uid) & ~INDEX_ITEMS[b"MODSEQ"]
     if vanished:
         session.conn.write(vanished)
@@ -143,26 +148,39 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     return session.finish(tag, bounds.told(session, code, b"OK FETCH completed"))  # type: ignore[no-any-return]
 
 
-def _modifiers(session: "ImapSession", reader: Reader, by_uid: bool) -> tuple[int, bool]:
-    """``(CHANGEDSINCE n [VANISHED])`` (RFC 7162 3.1.4.1, 3.2.6)."""
-    since, vanished = -1, False
+@dataclass(slots=True)
+class Only:
+    """Which of the named messages are meant: changed after MODSEQ ``since``, and those in the range ``partial``.
+    ``vanished``: and tell of those that are gone since."""
+
+    since: int | None = None
+    vanished: bool = False
+    partial: tuple[int, int] | None = None
+
+
+def _modifiers(session: "ImapSession", reader: Reader, by_uid: bool) -> Only:
+    """``(CHANGEDSINCE n [VANISHED])`` (RFC 7162 3.1.4.1, 3.2.6), ``(PARTIAL range)`` (RFC 9394 3.3)."""
+    only = Only()
     reader.open()
     while True:
         at = reader.pos
         word = reader.atom().upper()
         if word == b"CHANGEDSINCE":
             reader.sp()
-            since = reader.number(False, (1 << 63) - 1)
+            only.since = reader.number(False, (1 << 63) - 1)
         elif word == b"VANISHED" and by_uid and session.qresync:
-            vanished = True
+            only.vanished = True
+        elif word == b"PARTIAL" and by_uid and only.partial is None:
+            reader.sp()
+            only.partial, _ = read_partial(reader)
         else:
-            raise ParseError("CHANGEDSINCE, or VANISHED in a UID FETCH after ENABLE QRESYNC", at)
+            raise ParseError("CHANGEDSINCE; PARTIAL in a UID FETCH, or VANISHED in one after ENABLE QRESYNC", at)
         if not reader.more():
             break
     reader.close()
-    if since < 0:
+    if only.vanished and only.since is None:
         raise ParseError("CHANGEDSINCE", reader.pos)
-    return since, vanished
+    return only
 
 
 def _changed(
@@ -203,6 +221,7 @@ class Job:
         out = Out(BLOCK + 8192 if len(uids) > 100 else 1024)
         last = 0
         with session.service.store.snapshot(self.selected.account) as snapshot:
+            self._learn_keywords(out, snapshot)
             summaries = snapshot.summaries(selected.key, uids) if plan.items & FROM_SUMMARY else None
             for page in snapshot.pages(selected.key, uids):
                 self.missing += render.page(
@@ -231,6 +250,7 @@ class Job:
         count = done = 0
         stuck = False
         with session.service.store.snapshot(self.selected.account) as snapshot:
+            self._learn_keywords(out, snapshot)
             summaries = snapshot.summaries(selected.key, uids)
             for page in snapshot.pages(selected.key, uids):
                 for uid in pages.changed_since(page, uids, 0):
@@ -254,6 +274,11 @@ class Job:
         tried = uids.both(UidSet.of_ranges((1, done))) if done else UidSet()
         self.gone += len(tried) - count
         return uids.minus(tried), stuck
+
+    def _learn_keywords(self, out: Out | Connection, snapshot: Snapshot) -> None:
+        """Only FLAGS name keywords; \\Seen that was set on the way is told with them too."""
+        if self.plan.items & INDEX_ITEMS[b"FLAGS"] or self.plan.sees:
+            out.write(new_keywords(self.selected, snapshot))
 
     def _is_repeated(self, content: Octets) -> bool:
         """May the sections of one message be much more than the message? They are sent one by one then."""
@@ -384,6 +409,7 @@ class Job:
                 assert parsed is not None
         with store.snapshot(account) as snapshot:
             head, response = b"", iter(())  # type: bytes, Iterator[bytes]
+            self._learn_keywords(session.conn, snapshot)
             for page in snapshot.pages(selected.key, UidSet.of([uid])):
                 response = self._response(page, uid, made, parsed, content or b"", seen)
                 head = next(response, b"")  # all that is read from the page, which the snapshot takes with it

@@ -63,8 +63,10 @@ def list_(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
         asked.patterns.append(reader.list_mailbox())
     if reader.more():
         asked.extended = True
-        _returns(session, reader, asked)
+        _returns(reader, asked)
     reader.end()
+    if b"HIGHESTMODSEQ" in asked.items:
+        session.learn_modseq()
     return _list(session, tag, asked)
 
 
@@ -83,7 +85,7 @@ def _selection(reader: Reader, asked: Asked) -> None:
     reader.close()
 
 
-def _returns(session: "ImapSession", reader: Reader, asked: Asked) -> None:
+def _returns(reader: Reader, asked: Asked) -> None:
     at = reader.pos
     if not reader.skip(b"RETURN ("):
         raise ParseError("RETURN (options)", at)
@@ -92,7 +94,7 @@ def _returns(session: "ImapSession", reader: Reader, asked: Asked) -> None:
         option = reader.atom().upper()
         if option == b"STATUS":
             reader.sp()
-            asked.items = status.read_items(session, reader)
+            asked.items = status.read_items(reader)
         elif option == b"METADATA":
             reader.sp()
             asked.entries = metadata.read_entries(reader)

@@ -11,7 +11,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.imap import places
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name, wire
-from fastmail.imap.search import Wanted, make_job, narrowed, quoted, read_return
+from fastmail.imap.search import Wanted, make_job, part_of, quoted, read_return
 from fastmail.imap.views import Selected
 from fastmail.model.errors import TooMuch
 from fastmail.model.mailbox_name import INBOX
@@ -162,9 +162,7 @@ def _answer(session: "ImapSession", tag: bytes, view: Selected, wanted: Wanted, 
     if b"COUNT" in names:
         items.append(b" COUNT %d" % len(found))
     if wanted.partial is not None:
-        low, high = narrowed(wanted.partial, len(found))
-        part = found.at(UidSet.of_ranges((low, high))) if low <= high else UidSet()
-        items.append(b" PARTIAL (%b %b)" % (wanted.label, part.octets() if part else b"NIL"))
+        items.append(b" PARTIAL (%b %b)" % (wanted.label, part_of(wanted.partial, found).octets() or b"NIL"))
     if modseq:
         items.append(b" MODSEQ %d" % modseq)
     return b"".join(items) + b"\r\n"

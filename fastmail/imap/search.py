@@ -59,17 +59,19 @@ RETURNS = (b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"RELEVANCY")
 @dataclass(slots=True)
 class Wanted:
     """What is to be returned (RFC 4731, 5182, 9394): names, and the range of PARTIAL. ``names`` None: plain SEARCH.
-    ``update``: and what changes later (RFC 5267 4.3)."""
+    ``update``: and what changes later (RFC 5267 4.3); ``hints``: UPDATE or CONTEXT was among the options."""
 
     names: list[bytes] | None = None
     partial: tuple[int, int] | None = None
     label: bytes = b""
     update: bool = False
+    hints: bool = False
 
     @property
     def silent(self) -> bool:
-        """Is nothing to be told now?"""
-        return self.names is not None and set(self.names) <= {b"SAVE"} and self.partial is None
+        """Is nothing to be told now? SAVE alone is the only option without an answer (RFC 5182 2.1); a client that
+        asks for updates is told at least that its search was made."""
+        return self.names is not None and set(self.names) == {b"SAVE"} and self.partial is None and not self.hints
 
 
 def read_return(reader: Reader) -> Wanted:
@@ -78,17 +80,16 @@ def read_return(reader: Reader) -> Wanted:
     if not reader.skip(b"RETURN "):
         return wanted
     wanted.names = []
-    hints = False
     reader.open()
     while reader.peek() != 41:
         at = reader.pos
         name = reader.atom().upper()
         if name == b"PARTIAL" and wanted.partial is None and b"ALL" not in wanted.names:
             reader.sp()
-            wanted.partial, wanted.label = _partial(reader)
+            wanted.partial, wanted.label = read_partial(reader)
         elif name in (b"UPDATE", b"CONTEXT"):
             wanted.update = wanted.update or name == b"UPDATE"
-            hints = True
+            wanted.hints = True
         elif name not in RETURNS or (name == b"ALL" and wanted.partial is not None):
             raise ParseError("MIN, MAX, ALL, COUNT, SAVE or PARTIAL range", at)
         else:
@@ -98,13 +99,14 @@ def read_return(reader: Reader) -> Wanted:
         reader.sp()
     reader.close()
     reader.sp()
-    if not wanted.names and wanted.partial is None and not hints:
+    if not wanted.names and wanted.partial is None and not wanted.hints:
         wanted.names = [b"ALL"]
     return wanted
 
 
-def _partial(reader: Reader) -> tuple[tuple[int, int], bytes]:
-    """``1:100`` or ``-1:-100`` (RFC 9394 3.1): both ends, and the text."""
+def read_partial(reader: Reader) -> tuple[tuple[int, int], bytes]:
+    """``1:100`` or ``-1:-100`` (RFC 9394 3.1): both ends, and the text as it is told, the nearer end first: ``4:2`` is
+    ``2:4`` (RFC 5267 5)."""
     at = reader.pos
     ends = []
     signs = []
@@ -117,7 +119,7 @@ def _partial(reader: Reader) -> tuple[tuple[int, int], bytes]:
         raise ParseError("both ends of the range of one sign", at)
     low, high = min(ends), max(ends)
     sign = b"-" if signs[0] else b""
-    label = b"%b%d:%b%d" % (sign, ends[0], sign, ends[1])
+    label = b"%b%d:%b%d" % (sign, low, sign, high)
     return ((-high, -low) if signs[0] else (low, high)), label
 
 
@@ -170,7 +172,7 @@ def make_job(
     job.tree = tree
     job.within, job.code = bounds.newest(session, selected.uids)
     if job.modseq:
-        session.condstore = True
+        session.learn_modseq()
     return job
 
 
@@ -219,13 +221,15 @@ def _answer(
             items.append(b" RELEVANCY (" + b" ".join(b"%d" % job.scores.get(uid, 100) for uid in found) + b")")
         if b"COUNT" in wanted.names:
             items.append(b" COUNT %d" % len(found))
+        part = found
         if wanted.partial is not None:
-            low, high = narrowed(wanted.partial, len(shown))
-            part = shown.at(UidSet.of_ranges((low, high))) if low <= high else UidSet()
-            items.append(b" PARTIAL (%b %b)" % (wanted.label, part.octets() if part else b"NIL"))
+            part = part_of(wanted.partial, found)
+            told = (part if by_uid else selected.uids.seqs(part)).octets()
+            items.append(b" PARTIAL (%b %b)" % (wanted.label, told or b"NIL"))
         if b"SAVE" in wanted.names:
-            few = narrow and not {b"ALL", b"COUNT"} & set(wanted.names) and wanted.partial is None
-            selected.saved = UidSet.of(sorted(set(narrow))) if few else found
+            all_of_them = {b"ALL", b"COUNT"} & set(wanted.names) or (not narrow and wanted.partial is None)
+            few = UidSet.of(sorted(set(narrow))).plus(part if wanted.partial is not None else UidSet())
+            selected.saved = found if all_of_them else few  # the tables of RFC 5182 2.4 and RFC 9394 3.2
         if job.modseq and found:
             items.append(b" MODSEQ %d" % job.highest(UidSet.of(sorted(set(narrow))) if narrow else found))
         if not wanted.silent:
@@ -250,6 +254,12 @@ def narrowed(partial: tuple[int, int], count: int) -> tuple[int, int]:
     if low < 0:
         low, high = count + 1 + low, count + 1 + high
     return max(1, low), min(high, count)
+
+
+def part_of(wanted: tuple[int, int], found: UidSet) -> UidSet:
+    """Those of ``found`` that a PARTIAL range names."""
+    low, high = narrowed(wanted, len(found))
+    return found.at(UidSet.of_ranges((low, high))) if low <= high else UidSet()
 
 
 class Job:

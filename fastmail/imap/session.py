@@ -136,6 +136,7 @@ class ImapSession:
         "contexts",
         "errors",
         "failures",
+        "ids",
         "notify",
         "part",
         "qresync",
@@ -157,6 +158,7 @@ class ImapSession:
         self.selected: Selected | None = None
         self.errors = 0
         self.failures = 0
+        self.ids = 0  # ID commands that were logged
         self.condstore = False  # the client knows MODSEQs (RFC 7162 3.1)
         self.qresync = False
         self.rev2 = False  # IMAP4rev2 was enabled (RFC 9051): no \\Recent, SEARCH answers with ESEARCH
@@ -540,6 +542,15 @@ class ImapSession:
     def expunges_too(self) -> None:
         """This command tells of removals though it names messages by number (RFC 8508 3.4)."""
         self._expunges = True
+
+    def learn_modseq(self) -> None:
+        """The client gave a CONDSTORE enabling command (RFC 7162 3.1): from here on it is told of MODSEQs, and with the
+        first such command how far what it was told of the selected mailbox goes."""
+        if not self.condstore:
+            self.condstore = True
+            if self.selected is not None:
+                modseq = min(self.selected.modseq, self.selected.gone_modseq)
+                self.conn.write(b"* OK [HIGHESTMODSEQ %d] highest\r\n" % modseq)
 
     def items(self, with_uid: bool) -> int:
         """What every FETCH response to this client has: bits of _core.fetch."""

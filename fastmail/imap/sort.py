@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastmail._core import order
 from fastmail._core.imap import ParseError, Reader
+from fastmail._core.uidset import in_order
 from fastmail.imap import bounds, compared, context
 from fastmail.imap.authenticate import Work
 from fastmail.imap.compared import ALGORITHMS, Criterion
@@ -90,12 +91,12 @@ async def _sort(
         if b"MAX" in wanted.names and numbers:
             items.append(b" MAX %d" % numbers[-1])
         if b"ALL" in wanted.names and numbers:
-            items.append(b" ALL " + b",".join(b"%d" % n for n in numbers))
+            items.append(b" ALL " + in_order(numbers))
         if b"COUNT" in wanted.names:
             items.append(b" COUNT %d" % len(numbers))
         if wanted.partial is not None:
             low, high = narrowed(wanted.partial, len(numbers))
-            part = b",".join(b"%d" % n for n in numbers[low - 1 : high]) or b"NIL"
+            part = in_order(numbers[low - 1 : high]) or b"NIL"
             items.append(b" PARTIAL (%b %b)" % (wanted.label, part))
         if b"SAVE" in wanted.names:
             selected.saved = found

@@ -118,10 +118,7 @@ def changes(
 def _tell_flags(
     out: Out, selected: Selected, snapshot: Snapshot, box: Mailbox, items: int, own: tuple[UidSet, int] | None
 ) -> None:
-    words = snapshot.keywords(selected.key)
-    if words != selected.keywords:
-        selected.keywords = words
-        out.write(flags_line(words))
+    out.write(new_keywords(selected, snapshot))
     if box.changed <= selected.modseq:
         return
     for page in snapshot.pages(selected.key):
@@ -132,7 +129,19 @@ def _tell_flags(
         if own is not None:
             later = UidSet.of(pages.changed_since(page, selected.uids, own[1]))
             uids = uids.minus(own[0]).plus(later)
-        fetch.page(out, page, selected.uids, uids, items, words, selected.recent, None, [], False)
+        fetch.page(out, page, selected.uids, uids, items, selected.keywords, selected.recent, None, [], False)
+
+
+def new_keywords(selected: Selected, snapshot: Snapshot) -> bytes:
+    """``* FLAGS`` when the mailbox has keywords that the client was not told of, else nothing.
+
+    It comes before any FETCH with FLAGS of this snapshot: a message told with its new MODSEQ and without its new
+    keyword is a lie that a client may keep (RFC 7162 3.1)."""
+    words = snapshot.keywords(selected.key)
+    if words == selected.keywords:
+        return b""
+    selected.keywords = words
+    return flags_line(words)
 
 
 def flags_line(keywords: list[bytes]) -> bytes:

@@ -283,7 +283,7 @@ class Pop3Session:
         self._account, self._key = account, key
         self._conn.touch(service.limits.command_timeout)
         count("pop3.logins")
-        log.event("login", "debug", protocol="pop3", account=account.address, peer=self._conn.host)
+        log.event("login", protocol="pop3", account=account.address, peer=self._conn.host)
         self._ok(f"{len(self._sizes)} messages")
 
     def _take_over(self, known: dict[int, tuple[int, bytes]]) -> None:

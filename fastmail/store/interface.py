@@ -302,8 +302,8 @@ class Store(Protocol):
         ...
 
     def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
-        """Call back, on the loop, after each commit to the mailbox by anybody, and when files change. Mailbox id 0:
-        when names or subscriptions of the account change."""
+        """Call back, on the loop, after each commit to the mailbox or to its annotations by anybody, and when files
+        change. Mailbox id 0: when names, subscriptions or annotations of the account change."""
         ...
 
     def unwatch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None: ...

@@ -253,6 +253,7 @@ class MemoryStore:
             notes.pop(name, None)
             if value is not None:
                 notes[name] = value
+        self.hub.publish([key])
         return True
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:

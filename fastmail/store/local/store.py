@@ -368,6 +368,8 @@ class LocalStore:
 
     async def annotate(self, account: Account, key: bytes, changes: Notes, expected: Notes | None = None) -> bool:
         done: bool = await self.submit(account, lambda txn, t: ops.annotate(txn, t, key, changes, expected))
+        if done:
+            self.hub.publish([key])  # sessions that asked to be told of annotations (RFC 5465 5.6)
         return done
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
