@@ -28,7 +28,6 @@ ODD = {
     b"--b\n\nthree\n--b--\n",
     "boundaries twice": START + b"b\n\n--b\n--b\nContent-Type: text/html\n\none\n--b\n--b--\n",
     "part without empty line": START + b"b\n\n--b\nContent-Type: text/plain\n--b\n\ntwo\n--b--\n",
-    "part without header": START + b"b\n\n--b\nhello\nmore\n\nrest\n--b--\n",
     "text around inner parts": START + b"b\n\n--b\nContent-Type: multipart/mixed; boundary=c\n\npre\n--c\n\none\n--c--\nover\n--b--\n",
     "digest": b"Content-Type: multipart/digest; boundary=b\n\n--b\n\nSubject: in\n\nbody\n--b\nContent-Type: text/plain\n\nx\n--b--\n",
     "no line break at the end": START + b"b\n\n--b\n\none\n--b--",

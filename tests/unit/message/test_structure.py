@@ -75,6 +75,10 @@ def leaves(message: bytes) -> dict[str, bytes]:
         (START + b"b\n\n--b\nContent-Type: multipart/mixed; boundary=c\n--c\n\none\n--c--\n--b\n\ntwo\n--b--\n",
          {"1.1": b"one", "2": b"two"}),
         (START + b"b\n\n--b\nContent-Type: text/html\n--b\n\ntwo\n--b--\n", {"1": b"", "2": b"two"}),
+        # text at once, where a part's header would be
+        (START + b"b\n\n--b\none\ntwo\n\nthree\n--b\none\n--b--\n", {"1": b"one\ntwo\n\nthree", "2": b"one"}),
+        (START + b"b\n\n--b\nbroken\nContent-Type: text/html\n\none\n--b--\n", {"1": b"one"}),
+        (START + b"b\n\n--b\nNote: broken\n\none\n--b--\n", {"1": b"one"}),
         # lines twice, parts without anything, no end
         (START + b"b\n\n--b\n--b\n\none\n--b", {"1": b"", "2": b"one", "3": b""}),
         (START + b'"b "\n\n--b\n\none\n--b \n\ntwo\n--b --\n', {"1": b"one", "2": b"two"}),
