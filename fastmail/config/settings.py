@@ -182,8 +182,8 @@ class Store:
     index_map_size: int = _s(64 << 30, "Largest size of one index environment (address space, not disk).", "size")
     search_index: bool = _s(
         True,
-        "Keep a full-text index of accounts that search in texts: the first search of a mailbox fills it, later mail is "
-        "put in, removed mail taken out. docs/search.md says more.",
+        "Keep a full-text index of accounts that search in texts: the first search of a mailbox fills it, later mail "
+        "is put in, removed mail taken out. docs/search.md says more.",
     )
     shared_accounts: list[str] = _s(
         [],
