@@ -2,7 +2,8 @@ Octets = bytes | bytearray | memoryview
 
 def base64(data: Octets) -> tuple[bytes, bool]:
     """(what base64 says, whether all of it was base64). Padding may lack, and more base64 may follow it; what is no
-    digit is passed over, and behind padding it makes the second False: the text goes on there in another form."""
+    digit is passed over, but behind padding it ends the answer and makes the second False: text in another form
+    follows."""
 
 def quoted_printable(data: Octets) -> bytes:
     """What quoted-printable says. White space at a line's end is transport padding; what is no code stays as it is."""

@@ -43,7 +43,7 @@ cdef bint undo_base64(Out out, const char* p, const char* end) except -1 nogil:
     cdef uint32_t bits = 0
     cdef int n = 0
     cdef uint8_t v
-    cdef bint padded = False, sound = True
+    cdef Py_ssize_t padded = -1  # length of the output at the last padding
     while p < end:
         v = DIGITS[<unsigned char>p[0]]
         p += 1
@@ -57,16 +57,17 @@ cdef bint undo_base64(Out out, const char* p, const char* end) except -1 nogil:
                 n = 0
                 bits = 0
         elif v == PADDING:
-            padded = True
             if n:
                 rest_of_group(out, bits, n)
+            padded = out.len
             n = 0
             bits = 0
-        elif v == NO_DIGIT and padded:
-            sound = False
+        elif v == NO_DIGIT and padded >= 0:
+            out.len = padded
+            return False
     if n:
         rest_of_group(out, bits, n)
-    return sound
+    return True
 
 
 cdef int rest_of_group(Out out, uint32_t bits, int n) except -1 nogil:

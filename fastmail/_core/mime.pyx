@@ -326,8 +326,10 @@ cdef class Scanner:
             self.seen = to
         return NULL
 
-    cdef int begin(self, const char* p, const char* end, int depth, bint digest) except -1 nogil:
-        """Read the header of the entity at p and open it, with what a message/rfc822 begins with."""
+    cdef int begin(self, const char* p, const char* end, int depth, bint digest, bint parts) except -1 nogil:
+        """Read the header of the entity at p and open it, with what a message/rfc822 begins with. ``parts``: it is a
+        part of a multipart; one that begins with text and says nothing of itself has no header, and all of it is its
+        body."""
         cdef Node node
         cdef Node* made
         cdef Level* level
@@ -335,6 +337,10 @@ cdef class Scanner:
         while True:
             memset(&node, 0, sizeof(Node))
             self.header(p, end, &node.head, self.count == 0)
+            if bare_text(&node.head, p, end) and parts:
+                memset(&node.head, 0, sizeof(Head))
+                node.head.body = p
+            parts = False
             content_type(&node.head, &node.type, &node.sub, &node.rest, self.note)
             multi = message = False
             if node.type.a != NULL:
@@ -387,10 +393,8 @@ cdef class Scanner:
             self.opened -= 1
             one = &(<Node*>self.nodes.buf)[self.open[self.opened]]
             if p < one.head.body:
-                if one.head.cut:
+                if one.head.cut and p >= one.start:
                     one.head.body = p
-                    if one.start > p:
-                        one.start = p
                 else:
                     p = one.head.body
             self.measured(one, p, q)
@@ -442,7 +446,7 @@ cdef class Scanner:
         cdef bint closing
         cdef int found, node
         self.base = self.seen = p
-        self.begin(p, end, 0, False)
+        self.begin(p, end, 0, False, False)
         while self.nested:
             q = self.seen
             if not (end - q >= 2 and q[0] == 45 and q[1] == 45 and (q == p or (q - 1)[0] == 10)):
@@ -468,7 +472,7 @@ cdef class Scanner:
             else:
                 self.sweep(stop, False)
                 level = &(<Node*>self.nodes.buf)[node]
-                self.begin(stop, end, level.depth + 1, digest_of(level))
+                self.begin(stop, end, level.depth + 1, digest_of(level), True)
         self.sweep(end, False)
         return self.close(-1, end)
 
@@ -568,6 +572,19 @@ cdef int content_type(Head* head, Span* type, Span* sub, Span* rest, Out note) e
     if sub.a == sub.b:
         type.a = type.b = NULL
     return 0
+
+
+cdef bint bare_text(Head* head, const char* p, const char* end) noexcept nogil:
+    """Is the first line at p, which is not the empty line behind a header, no field, and is there no Content field
+    either?"""
+    cdef const char* q = line_end(p, end)
+    cdef int i
+    if head.body <= p or p[0] == 10 or (p[0] == 13 and q - p == 2) or memchr(p, 58, q - p) != NULL:
+        return False
+    for i in range(CTYPE, CMD5 + 1):
+        if head.field[i].a != NULL:
+            return False
+    return True
 
 
 cdef int transfer(Head* head, Span* t, Out note) except -1 nogil:

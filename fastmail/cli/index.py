@@ -59,7 +59,8 @@ def fulltext(
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
 ) -> None:
-    """Fill the full-text index that SEARCH TEXT and BODY use; otherwise the first search of a mailbox does."""
+    """Fill the full-text index that SEARCH TEXT and BODY use; otherwise the first search of a mailbox does. Later
+    mail is put in, and removed mail taken out, by the running server."""
 
     async def work(assembly: Assembly, records: list[AccountRecord], progress: Progress) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []

@@ -188,7 +188,9 @@ class Store:
     shards: int = _s(1, "Index environments; fixed once there is mail.")
     index_map_size: int = _s(64 << 30, "Largest size of one index environment (address space, not disk).", "size")
     search_index: bool = _s(
-        True, "Keep a full-text index of accounts that search in texts; the first search of a mailbox fills it."
+        True,
+        "Keep a full-text index of accounts that search in texts: the first search of a mailbox fills it, later mail "
+        "is put in, removed mail taken out. docs/search.md says more.",
     )
     shared_accounts: list[str] = _s(
         [],

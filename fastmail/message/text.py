@@ -23,8 +23,9 @@ Octets = bytes | bytearray | memoryview
 ENCODINGS = ("", "7bit", "8bit", "binary", "base64", "quoted-printable")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _FIELD_END = re.compile(rb"\r\n(?![ \t])")
-_REFERENCE = re.compile(r"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));?")
+_REFERENCE = re.compile(r"&(?:#([0-9]+)|#[xX]([0-9a-fA-F]+)|([A-Za-z][A-Za-z0-9]{1,31}));?")
 _LAST_CHARACTER = 0x10FFFF
+_LONGEST_NUMBER = 12  # digits; a longer one is no character (and takes long to read)
 _DECODED_HEADER = 1 << 18  # octets of a header that are taken apart and decoded; those behind are taken as they are
 _REMEMBERED = 1024  # octets of a header value up to which its folded form is kept
 _ENCODED_MESSAGES = 4  # messages in encoded messages that are looked into, one in the other
@@ -175,7 +176,8 @@ def _character(match: re.Match[str]) -> str:
     decimal, hexadecimal, name = match.groups()
     if name:
         return html5.get(name + ";") or match.group(0)
-    number = int(decimal) if decimal else int(hexadecimal, 16)
+    digits = decimal or hexadecimal
+    number = int(digits, 10 if decimal else 16) if len(digits) <= _LONGEST_NUMBER else 0
     return chr(number) if 0 < number <= _LAST_CHARACTER and not 0xD800 <= number < 0xE000 else "\ufffd"
 
 
