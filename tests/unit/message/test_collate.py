@@ -49,3 +49,15 @@ def test_search_takes_these_for_the_same(one: str, two: str) -> None:
 def test_long_texts_are_taken_apart_as_a_whole() -> None:
     for text in ("\u00e9\u0323x" * 700, "x" * 511 + "\u00e9\u0323\u0301" * 400, "\u1e69\u0307\u0323" * 600):
         assert titlecased(text) == unicodedata.normalize("NFKD", text.upper())
+
+
+def test_runs_of_marks_are_folded_in_linear_time() -> None:
+    marks = "\u0300\u0316" * 200_000  # normalized at once, this takes minutes
+    folded = fold("a" + marks)
+    assert folded.startswith("a\u0316") and len(folded) > len(marks)
+    assert fold("\u1e69") == fold("s\u0307\u0323")  # a few marks are sorted as before
+
+
+def test_a_long_text_is_folded_as_a_short_one() -> None:
+    words = "Straße \u1e69 \uff76\uff9e " * 10_000
+    assert fold(words) == unicodedata.normalize("NFKD", words.casefold())
