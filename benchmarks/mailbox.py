@@ -24,7 +24,7 @@ from pathlib import Path
 
 import fastmail
 from benchmarks import svg
-from benchmarks.peers import MAIL_USER, dovecot
+from benchmarks.servers import MAIL_USER, dovecot
 from fastmail.bench import load, machine, server
 from fastmail.bench.journeys import Target
 

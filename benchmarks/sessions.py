@@ -21,7 +21,8 @@ from pathlib import Path
 
 import fastmail
 from benchmarks import svg
-from benchmarks.peers import KINDS, Series, dovecot
+from benchmarks.peers import KINDS, Series
+from benchmarks.servers import dovecot
 from fastmail.bench import server
 from fastmail.bench.journeys import Bench
 

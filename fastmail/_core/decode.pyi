@@ -12,9 +12,6 @@ def words(raw: bytes) -> list[bytes | tuple[bytes, bytes]]:
     """An unfolded header value in pieces: octets between encoded words as they are, encoded words as (charset with its
     language, decoded octets), without the white space between two of them."""
 
-def has_run(text: str, bits: Octets, length: int) -> bool:
-    """True if so many characters in a row have a 1 in ``bits``, eight characters an octet, the lowest bit first."""
-
 def html(data: Octets, shown: bool) -> bytes:
     """HTML in UTF-8 without its tags; entities stay. ``shown``: also without comments and the texts of style, script,
     head and title, and with a space for each tag; False: nothing but tags is removed, and words stay together."""

@@ -7,7 +7,6 @@ lost.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.unicode cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_KIND, PyUnicode_READ
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memset
 
@@ -211,23 +210,6 @@ def words(bytes raw not None):
 
 
 # ---------------------------------------------------------------- marks on letters
-
-def has_run(str text not None, const unsigned char[::1] bits not None, Py_ssize_t length):
-    cdef int kind = PyUnicode_KIND(text)
-    cdef void* data = PyUnicode_DATA(text)
-    cdef Py_ssize_t n = PyUnicode_GET_LENGTH(text), i, run = 0
-    cdef size_t most = 8 * bits.shape[0]
-    cdef uint32_t c
-    for i in range(n):
-        c = PyUnicode_READ(kind, data, i)
-        if c < most and bits[c >> 3] >> (c & 7) & 1:
-            run += 1
-            if run == length:
-                return True
-        else:
-            run = 0
-    return False
-
 
 # ---------------------------------------------------------------- HTML
 

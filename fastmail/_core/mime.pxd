@@ -3,3 +3,7 @@
 from libc.stdint cimport uint8_t
 
 cdef bint lost_parts(const uint8_t* p, Py_ssize_t n) noexcept nogil
+
+cdef enum:
+    VERSION = 2   # the highest that is understood
+    FIXED = 32    # octets before its texts

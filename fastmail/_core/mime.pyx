@@ -38,8 +38,6 @@ cdef extern from "string.h" nogil:
 # A part, in preorder, 16 octets: u8 kind (0 leaf, 1 multipart, 2 message/rfc822)  u8 depth  u16 0
 #   u32 start of its header   u32 start of its body   u32 end of its body    (offsets into the scanned content)
 cdef enum:
-    VERSION = 2
-    FIXED = 32
     PART = 16
     DEPTH = 48
     PARTS = 2000

@@ -23,6 +23,7 @@ from collections.abc import Callable
 
 from fastmail.app import heal, worker
 from fastmail.app.assembly import PROTOCOLS, make_tls, users_of
+from fastmail.config import certificate
 from fastmail.config.settings import Config
 from fastmail.durable import staging
 from fastmail.durable.replace import make_directories
@@ -62,6 +63,8 @@ class Supervisor:
         """Serve until SIGTERM or SIGINT."""
         self._prepare()
         tls = make_tls(self._config)
+        for why in certificate.faults(self._config):
+            log.event("tls.certificate", "error", why=why, path=self._config.tls.certificate)
         self._bind()
         self._drop_privileges()
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD}

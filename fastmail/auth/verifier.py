@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fastmail.auth import sasl, schemes
 from fastmail.auth.oauth import Settings, Tokens
 from fastmail.directory.interface import AccountRecord, Directory
+from fastmail.model.address import comparable
 from fastmail.model.errors import MailError, TemporaryError
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -85,10 +86,9 @@ class Verifier:
         return sasl.Scram(name, lambda login: self._scram_keys(login, base), channel.end_point)
 
     def _address(self, login: str) -> str:
-        address = login.lower()
-        if "@" not in address and self._default_domain:
-            address = f"{address}@{self._default_domain}"
-        return address
+        if "@" not in login and self._default_domain:
+            login = f"{login}@{self._default_domain}"
+        return comparable(login)
 
     def _scram_keys(self, login: str, name: str) -> sasl.Keys:
         address = self._address(login)

@@ -62,10 +62,12 @@ def everything(one: "Bench", scale: float, say: Callable[[str], None]) -> dict[s
         idle["TLS"] = one.idle(int(1000 * scale), 0, True)
     for sessions, count in ((1, 500), (10, 3000), (30, 4000), (64, 6000)):
         one.deliver("lmtp", sessions, int(count * scale), 4096)
-    one.deliver("lmtp", 10, int(1500 * scale), 51200)
+    for sessions in (10, 64):
+        one.deliver("lmtp", sessions, int(1500 * scale), 51200)
     one.deliver("lmtp", 10, int(500 * scale), 4096, recipients=10)
     if "smtp" in one.target.ports:
-        one.deliver("smtp", 10, int(3000 * scale), 4096)
+        for sessions, count, size in ((10, 3000, 4096), (64, 6000, 4096), (64, 1500, 51200)):
+            one.deliver("smtp", sessions, int(count * scale), size)
     messages = int(10_000 * scale)
     say(f"filling a mailbox with {messages} messages ...")
     one.fill(messages)

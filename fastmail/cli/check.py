@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from fastmail.app import heal
 from fastmail.app.assembly import Assembly, beside, running
-from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, output, read_config, show
+from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.local import LAYOUT as DIRECTORY
 from fastmail.durable.env import layout_of
@@ -45,9 +45,7 @@ def check(
     """Compare the index with the Maildirs, verify every segment, look at accounts and aliases. Changes nothing, unless
     told to. Exit code 1 while something is wrong. May run beside the server."""
     found = asyncio.run(_check(config, repair_too, json))
-    show([asdict(one) for one in found], json)
-    if not json and not found:
-        output.print("all is well")
+    show([asdict(one) for one in found], json, empty="all is well")
     if any(not one.mended.startswith("rebuilt") for one in found):
         raise typer.Exit(FAILED)
 

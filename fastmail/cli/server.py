@@ -11,9 +11,11 @@ from fastmail.app import quickstart as first
 from fastmail.app.assembly import make_tls
 from fastmail.app.supervisor import Supervisor
 from fastmail.cli.common import ConfigOption, PasswordStdin, ask_password, command, output, read_config
+from fastmail.config import certificate
 from fastmail.config.settings import reference
 from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
+from fastmail.model.errors import ConfigError
 from fastmail.telemetry import log
 
 
@@ -51,6 +53,9 @@ def check_config(config: ConfigOption = "fastmail.toml") -> None:
     """Say whether the configuration is right, without starting anything."""
     settings = read_config(config)
     make_tls(settings)
+    wrong = certificate.faults(settings)
+    if wrong:
+        raise ConfigError("\n".join(f"{settings.tls.certificate}: {one}" for one in wrong))
     ports = [f"{p}={','.join(getattr(settings.listen, p))}" for p in first.PORTS if getattr(settings.listen, p)]
     output.print(f"{settings.path} is right. It serves {settings.server.hostname} from {settings.server.data_dir}:")
     output.print("  " + " ".join(ports) if ports else "  nothing: [listen] is empty", markup=False)

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from fastmail.directory.database import Database, Unreadable
 from fastmail.directory.interface import AccountRecord, Line
 from fastmail.directory.local import LocalDirectory
-from fastmail.model.address import account_address
+from fastmail.model.address import account_address, comparable
 from fastmail.model.errors import ClientError, ConfigError, DamagedAccount
 from fastmail.model.quota import Quota
 from fastmail.telemetry import log
@@ -221,13 +221,14 @@ class Follower:
 
 def apply(directory: LocalDirectory, content: Content) -> int:
     """Make the directory what the source says; how much changed. Waits for the disk."""
-    gone = [record.address for record in directory.accounts() if record.enabled and record.address not in content.lines]
+    there = {comparable(address) for address in content.lines}
+    gone = [one.address for one in directory.accounts() if one.enabled and comparable(one.address) not in there]
     for domain in sorted({address.rpartition("@")[2] for address in content.aliases or ()}):
         if domain and not directory.is_local(domain):
             directory.add_domain(domain)
     count = bring_lines(directory, list(content.lines.values()), gone)
     if content.aliases is not None:
-        count += directory.replace_aliases({a: t for a, t in content.aliases.items() if a not in content.lines})
+        count += directory.replace_aliases({a: t for a, t in content.aliases.items() if comparable(a) not in there})
     return count
 
 

@@ -6,6 +6,7 @@ Answers are immediate and reflect the last commit, so that a command takes effec
 from dataclasses import dataclass
 from typing import Protocol
 
+from fastmail.model.address import comparable
 from fastmail.model.quota import NO_QUOTA, Quota
 
 MAX_ALIAS_DEPTH = 10
@@ -40,7 +41,8 @@ class Line:
 
 
 class Directory(Protocol):
-    """Lookups by address in lower case, ``local@domain``."""
+    """Lookups by address, ``local@domain``. Case does not count, and a domain is the same with A-labels and with
+    U-labels; an AccountRecord has the address that was stored."""
 
     def account(self, address: str) -> AccountRecord | None: ...
     def account_by_id(self, number: int) -> AccountRecord | None: ...
@@ -108,17 +110,17 @@ def lookup(directory: "Lookup", address: str) -> list[AccountRecord]:
         targets = directory.alias(one)
         if targets is None:
             return False
-        for target in targets:
-            if not walk(target, depth + 1):
-                local, _, domain = target.rpartition("@")
-                walk(f"{local.partition('+')[0]}@{domain}", depth + 1)
+        for target in map(comparable, targets):
+            reach(target, depth + 1)
         return True
 
-    local, _, domain = address.lower().rpartition("@")
-    if not walk(f"{local}@{domain}", 0):
+    def reach(one: str, depth: int) -> None:
+        local, _, domain = one.rpartition("@")
         base = local.partition("+")[0]
-        if not (base and base != local and walk(f"{base}@{domain}", 0)):
-            walk(f"@{domain}", 0)
+        if not walk(one, depth) and not (base and base != local and walk(f"{base}@{domain}", depth)):
+            walk(f"@{domain}", depth)
+
+    reach(comparable(address), 0)
     return list(out.values())
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from fastmail.directory.external import bring_lines
 from fastmail.directory.interface import Line
 from fastmail.directory.local import LocalDirectory
+from fastmail.model.address import spellings
 from fastmail.model.errors import TemporaryError
 from fastmail.telemetry import log
 
@@ -57,7 +58,7 @@ class Live:
         try:
             if now < self._away:
                 raise TemporaryError("the source of accounts is away")
-            line = await self._finder.lookup(address)
+            line = await self._look(address)
         except TemporaryError as error:
             if now >= self._away:
                 log.event("directory.unreadable", "error", source=self._finder.name, why=error, then="accounts stay")
@@ -74,6 +75,14 @@ class Live:
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return name
+
+    async def _look(self, address: str) -> Line | None:
+        """The source may have the domain with A-labels or with U-labels."""
+        for one in spellings(address):
+            line = await self._finder.lookup(one)
+            if line is not None:
+                return line
+        return None
 
     async def close(self) -> None:
         for task in self._asking.values():

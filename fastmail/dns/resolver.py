@@ -14,7 +14,8 @@ import dns.flags
 import dns.name
 import dns.resolver
 
-from fastmail.model.errors import ClientError, TemporaryError
+from fastmail.model.domain import ascii_name
+from fastmail.model.errors import BadAddress, ClientError, TemporaryError
 from fastmail.telemetry import log
 
 REMEMBERED = 20_000
@@ -152,8 +153,8 @@ def _place(server: str) -> tuple[str, int]:
 
 def _name(text: str) -> dns.name.Name:
     try:
-        return dns.name.from_text(text if text.isascii() else text.encode("idna").decode("ascii"))
-    except (dns.exception.DNSException, UnicodeError):
+        return dns.name.from_text(ascii_name(text))
+    except (dns.exception.DNSException, BadAddress):
         raise NoSuchDomain(f"{text} is not a domain name") from None
 
 

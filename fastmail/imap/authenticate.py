@@ -182,7 +182,12 @@ def login(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     if not may_login(session):
         session.conn.write(tag + b" NO [PRIVACYREQUIRED] TLS is needed first: STARTTLS\r\n")
         return None
-    return _login(session, tag, sasl.Credentials(name.decode("utf-8", "replace"), password))
+    try:
+        claim = sasl.Credentials(sasl.login_name(name), password)
+    except sasl.SaslError as error:
+        session.bad(tag, str(error))
+        return None
+    return _login(session, tag, claim)
 
 
 async def _login(session: "ImapSession", tag: bytes, claim: sasl.Credentials) -> None:

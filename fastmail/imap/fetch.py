@@ -7,7 +7,7 @@ short snapshot, and waits while the client does not read. A message whose summar
 one that cannot be read is left out and the answer is NO [EXPUNGEISSUED] or [SERVERBUG], its neighbours unharmed.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 BLOCK = 65536
 BIG = 131072
+AT_ONCE = 8 << 20  # octets of one message's response that are in memory at once, when it asks for them again and again
 MOST = 200  # messages that are read in one go
 END = b")\r\n"
 INDEX_ITEMS = {
@@ -235,7 +236,10 @@ class Job:
                 for uid in pages.changed_since(page, uids, 0):
                     stored = summaries.get(uid)
                     content = snapshot.content(selected.key, uid) if plan.needs_content else b""
-                    if stored is None or content is None or not self._write(out, page, uid, stored, content, seen):
+                    if stored is None or content is None or self._is_repeated(content):
+                        stuck = True
+                        break
+                    if not self._write(out, page, uid, stored, content, seen):
                         stuck = True
                         break
                     done = uid
@@ -250,6 +254,10 @@ class Job:
         tried = uids.both(UidSet.of_ranges((1, done))) if done else UidSet()
         self.gone += len(tried) - count
         return uids.minus(tried), stuck
+
+    def _is_repeated(self, content: Octets) -> bool:
+        """May the sections of one message be much more than the message? They are sent one by one then."""
+        return len(self.plan.bodies) > 1 and len(self.plan.bodies) * len(content) > AT_ONCE
 
     def _write(self, out: Out, page: Any, uid: int, stored: Octets, content: Octets, seen: UidSet | None) -> bool:
         """One message's response; False when its content has to be scanned for it."""
@@ -375,19 +383,25 @@ class Job:
                 parsed = summary.read(made)
                 assert parsed is not None
         with store.snapshot(account) as snapshot:
-            response: list[bytes] = []
+            head, response = b"", iter(())  # type: bytes, Iterator[bytes]
             for page in snapshot.pages(selected.key, UidSet.of([uid])):
                 response = self._response(page, uid, made, parsed, content or b"", seen)
-        if not response:
+                head = next(response, b"")  # all that is read from the page, which the snapshot takes with it
+        if not head:
             self.gone += 1
             return
-        session.conn.write(b"".join(response))
+        session.conn.write(head)
+        for part in response:
+            session.conn.write(part)
+            if session.conn.full:
+                await session.conn.drain()
         await session.conn.drain()
 
     def _response(
         self, page: Any, uid: int, made: Any, parsed: summary.Summary, content: Octets, seen: UidSet | None
-    ) -> list[bytes]:
-        """One message's response, in pieces; empty when the page does not have it."""
+    ) -> Iterator[bytes]:
+        """One message's response, in pieces; none when the page does not have it. The first is all that the page is
+        needed for."""
         selected, plan = self.selected, self.plan
         items, asked = plan.items, plan.asked
         if not parsed.complete:
@@ -400,18 +414,18 @@ class Job:
         render.page(out, page, selected.uids, one, items, selected.keywords, selected.recent, {uid: made}, asked, True)
         head = out.take()
         if not head:
-            return []
-        parts = [head]
+            return
+        yield head
         gap = b" " if items & ~UIDONLY_ITEM else b""
         for name in plan.extras:
-            parts += [gap, *_extra(name, made, parsed, content)]
+            yield from (gap, *_extra(name, made, parsed, content))
             gap = b" "
         if plan.structure:
-            parts += [gap, b"BODY ", sections.body_of_structure(parsed.structure)]
+            yield from (gap, b"BODY ", sections.body_of_structure(parsed.structure))
             gap = b" "
         if not parsed.complete:
             for label, names in plan.asked:
-                parts += [gap, *_literal(label, sections.extract(content, parsed, (), b"HEADER.FIELDS", names))]
+                yield from (gap, *_literal(label, sections.extract(content, parsed, (), b"HEADER.FIELDS", names)))
                 gap = b" "
         for _, _, path, text, names, partial, label in plan.bodies:
             try:
@@ -420,12 +434,11 @@ class Job:
                 self.unknown += 1
                 continue
             if text == b"SIZE":
-                parts += [gap, label, b" ", found or b"0"]
+                yield from (gap, label, b" ", found or b"0")
             else:
-                parts += [gap, *_literal(label, found, text == b"BINARY")]
+                yield from (gap, *_literal(label, found, text == b"BINARY"))
             gap = b" "
-        parts.append(END)
-        return parts
+        yield END
 
     def _section(
         self, content: Octets, parsed: summary.Summary, uid: int, what: tuple[Any, ...], partial: tuple[int, int] | None

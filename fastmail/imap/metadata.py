@@ -140,13 +140,20 @@ def values(session: "ImapSession", place: places.Place, entries: list[bytes], de
         }
     if not place.shown and session.service.admin_contact:
         notes[b"/shared/admin"] = session.service.admin_contact.encode()
-    out: dict[bytes, bytes] = {}
-    for entry in entries:
-        for name, value in notes.items():
-            below = name[len(entry) + 1 :] if name.startswith(entry + b"/") else None
-            if name == entry or (below is not None and (depth == 2 or (depth == 1 and b"/" not in below))):
-                out[name] = value
-    return out
+    wanted = set(entries)
+    return {name: value for name, value in notes.items() if is_wanted(name, wanted, depth)}
+
+
+def is_wanted(name: bytes, entries: set[bytes], depth: int) -> bool:
+    """Is the name one of the entries, or as far below one as ``depth`` says (RFC 5464 4.2.2)? The cost grows with the
+    levels of the name, not with the entries."""
+    steps = (0, 1, len(name))[depth]
+    while name not in entries:
+        name, _, last = name.rpartition(b"/")
+        steps -= 1
+        if steps < 0 or not last:
+            return False
+    return True
 
 
 def _own(session: "ImapSession", place: places.Place) -> bytes:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastmail.model import rights
+from fastmail.model.address import comparable
 from fastmail.model.errors import CannotDo, DamagedAccount, NoPermission, NoSuchMailbox
 from fastmail.model.mailbox_name import INBOX, canonical
 from fastmail.store import sharing
@@ -84,7 +85,7 @@ def shown_name(session: "ImapSession", name: str) -> str:
 def shared(session: "ImapSession") -> Iterator[str]:
     """Addresses of the shared accounts of this session's domain."""
     assert session.account is not None
-    domain = rights.domain_of(session.account.address)
+    domain = rights.domain_of(comparable(session.account.address))
     for address in session.service.shared:
         if rights.domain_of(address) == domain:
             yield address
@@ -102,7 +103,7 @@ def _owner(session: "ImapSession", top: str, level: str) -> Account | None:
 
 
 def _prefix(session: "ImapSession", owner: Account) -> str:
-    if owner.address in shared(session):
+    if comparable(owner.address) in shared(session):
         return f"{SHARED}/{_dots(session, owner.address.partition('@')[0])}/"
     return f"{OTHER}/{_dots(session, owner.address)}/"
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastmail._core import fetch, mime, pages
+from fastmail._core import envelope, mime, pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.lines import to_crlf
 from fastmail._core.uidset import UidSet
@@ -24,6 +24,7 @@ from fastmail.imap import bounds, context
 from fastmail.imap.authenticate import Work
 from fastmail.imap.views import Selected
 from fastmail.message import charsets, identity, summary, text
+from fastmail.message.collate import fold
 from fastmail.model.errors import MailError
 from fastmail.store import fulltext
 from fastmail.store.interface import Unsure
@@ -38,6 +39,7 @@ FAR = 1 << 40
 YIELD_EVERY = 50
 BLOCK = 200
 COMPILED = 4000
+STEPS = 10_000_000  # keys times messages that the index answers in one go: about 30 ms
 BIG = 65536  # octets of what is decoded on the event loop; more goes to another thread
 DECODED = 512  # octets of header values that count as a step
 WORDS = 20  # of a FUZZY key
@@ -47,7 +49,8 @@ INDEX_KEYS = {"ALL", "RECENT", "NEW", "OLD", "FLAG", "KEYWORD", "DATE", "LARGER"
     "AGE",
     "MODSEQ",
 }
-COSTS = {"SENT": 1, "OBJECT": 2, "HEADER": 2, "TEXT": 4, "BODY": 4}
+ADDRESSES = {b"from": 2, b"to": 5, b"cc": 6, b"bcc": 7}  # places in the ENVELOPE, see _core/envelope.pyi
+COSTS = {"SENT": 1, "OBJECT": 2, "HEADER": 2, "ADDRESS": 2, "TEXT": 4, "BODY": 4}
 
 
 RETURNS = (b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"RELEVANCY")
@@ -139,7 +142,7 @@ def search(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
         if wanted.names and b"SAVE" in wanted.names:
             selected.saved = UidSet()  # RFC 5182 2.1
         return None
-    if job.cost(tree) == 0:
+    if job.cost(tree) == 0 and not job.is_long(tree, job.within):
         found = job.by_index(tree, job.within)
         return _answer(session, tag, selected, job, wanted, found, by_uid)
     return _run(session, tag, selected, job, wanted, tree, by_uid)
@@ -289,6 +292,20 @@ class Job:
             found = pages.search(snapshot.pages(selected.key, within), within, code, sets)
         return UidSet.of(found)
 
+    def is_long(self, tree: tuple[Any, ...], within: UidSet) -> bool:
+        """Would ``by_index`` keep the loop, and with it all other sessions, for longer than one block of FETCH does?"""
+        return _keys(tree) * len(within) > STEPS
+
+    async def _by_long_index(self, tree: tuple[Any, ...], within: UidSet) -> UidSet:
+        """``by_index``; with thousands of keys or millions of messages in pieces, between which others run."""
+        if not self.is_long(tree, within):
+            return self.by_index(tree, within)
+        found: list[int] = []
+        for block in _blocks(within, max(1, STEPS // _keys(tree))):
+            found += self.by_index(tree, block)
+            await self._breathe(YIELD_EVERY)
+        return UidSet.of(found)
+
     def _compile(self, tree: tuple[Any, ...], out: list[int], sets: list[UidSet]) -> None:
         key = tree[0]
         if key == "ALL":
@@ -366,11 +383,11 @@ class Job:
             return within
         key = tree[0]
         if self.cost(tree) == 0:
-            return self.by_index(tree, within)
+            return await self._by_long_index(tree, within)
         if key == "AND":
             cheap = [one for one in tree[1] if self.cost(one) == 0]
             if cheap:
-                within = self.by_index(("AND", cheap), within)
+                within = await self._by_long_index(("AND", cheap), within)
             for one in sorted((one for one in tree[1] if self.cost(one)), key=self.cost):
                 within = await self.evaluate(one, within)
             return within
@@ -386,12 +403,12 @@ class Job:
             return await self._by_object(tree[1], tree[2], within)
         if key == "SENT":
             return await self._by_sent_day(_days(tree[1], tree[2]), within)
-        if key == "HEADER":
-            return await self._by_header(tree[1], self._needle(tree[2]), within)
+        if key in ("HEADER", "ADDRESS"):
+            return await self._by_header(tree[1], key == "ADDRESS", self._needle(tree[2]), within)
         return await self._by_body(self._needle(tree[1]), key == "TEXT", within)
 
     def _needle(self, raw: bytes) -> str:
-        return text.fold(charsets.decode(raw, self._charset))
+        return fold(charsets.decode(raw, self._charset))
 
     async def _breathe(self, steps: int = 1) -> None:
         """Let other sessions run now and then."""
@@ -422,7 +439,7 @@ class Job:
             return await self.evaluate((key, [("FUZZY", one) for one in tree[1]]), within)
         if key in ("OR", "NOT"):
             return await self.evaluate((key, *(("FUZZY", one) for one in tree[1:])), within)
-        words = tree[-1].split() if key in ("HEADER", "TEXT", "BODY") else []
+        words = tree[-1].split() if key in ("HEADER", "ADDRESS", "TEXT", "BODY") else []
         if len(words) < 2:
             return await self.evaluate(tree, within)
         hits: Counter[int] = Counter()
@@ -451,17 +468,19 @@ class Job:
             await self._breathe(YIELD_EVERY)
         return UidSet.of(sorted(found))
 
-    async def _by_header(self, name: bytes, needle: str, within: UidSet) -> UidSet:
-        cached = not mime.is_bulk(name)
+    async def _by_header(self, name: bytes, address: bool, needle: str, within: UidSet) -> UidSet:
+        """Messages with the needle in a header field, or with ``address`` in that element of the ENVELOPE (RFC 3501
+        6.4.4): comments do not count there, groups do, and an address in pieces is one address."""
+        cached = address or not mime.is_bulk(name)
         plain = needle.encode() if needle.isascii() else b"\0"  # no field has a NUL: all that is plain is left out
         found: list[int] = []
         for block in _blocks(within, COMPILED if cached else BLOCK):
-            hits, unsure = self._scan(block, name, plain) if cached else ([], [(uid, None) for uid in block])
+            hits, unsure = self._scan(block, name, address, plain) if cached else ([], [(uid, None) for uid in block])
             found += hits
             for uid, raw in unsure:
                 if raw is None:
                     header = await self._whole_header(uid)
-                    good = await _aside(len(header), _field_has, header, name, needle)
+                    good = await _aside(len(header), _field_has, header, name, address, needle)
                     await self._breathe()
                 else:
                     good = any(needle in text.folded_value(value) for value in raw)
@@ -471,23 +490,16 @@ class Job:
             await self._breathe(YIELD_EVERY)
         return UidSet.of(sorted(found))
 
-    def _scan(self, block: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
+    def _scan(self, block: UidSet, name: bytes, address: bool, needle: bytes) -> tuple[list[int], Unsure]:
         session = self._session
         with session.service.store.snapshot(self._selected.account) as snapshot:
+            if address:
+                return snapshot.search_addresses(self._selected.key, block, ADDRESSES[name], needle)
             return snapshot.search_field(self._selected.key, block, name, needle)
 
     async def _whole_header(self, uid: int) -> bytes:
         content = await self._content(uid)
         return await _aside(len(content), _header_of, content) if content else b""
-
-    async def header_values(self, uid: int, names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
-        """The first value of each field, from the message itself."""
-        header = await self._whole_header(uid)
-        found = []
-        for name in names:
-            field = fetch.header_fields(header, (name,), False)
-            found.append(field.partition(b":")[2] if len(field) > 2 else None)
-        return tuple(found)
 
     async def _content(self, uid: int) -> bytes | None:
         session = self._session
@@ -540,6 +552,12 @@ class Job:
             await self._breathe()
 
 
+def _keys(tree: tuple[Any, ...]) -> int:
+    """How many keys the tree has."""
+    inner = tree[1] if tree[0] == "AND" else tree[1:] if tree[0] in ("OR", "NOT", "FUZZY") else ()
+    return 1 + sum(_keys(one) for one in inner)
+
+
 async def _aside(octets: int, work: Callable[..., T], *args: Any) -> T:
     """Do it here, or in another thread when it works on many octets."""
     if octets <= BIG:
@@ -551,8 +569,11 @@ def _header_of(content: bytes) -> bytes:
     return to_crlf(content[: summary.of(content).parts[0].body])
 
 
-def _field_has(header: bytes, name: bytes, needle: str) -> bool:
-    return any(needle in text.fold(value) for value in text.field_values(header, name))
+def _field_has(header: bytes, name: bytes, address: bool, needle: str) -> bool:
+    """Is the text in a field of that name, or with ``address`` in that element of the ENVELOPE?"""
+    if address:
+        return needle in fold(text.decode_value(envelope.line(mime.scan(header), ADDRESSES[name])))
+    return any(needle in fold(value) for value in text.field_values(header, name))
 
 
 def _blocks(uids: UidSet, size: int) -> Iterator[UidSet]:

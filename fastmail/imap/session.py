@@ -51,8 +51,9 @@ MOST_BETWEEN = 8192  # longest line between two messages of an APPEND
 _TAG = re.compile(rb'[^\x00-\x20(){%*"\\+\x7f-\xff]{1,256}')
 STORES = 256
 APPENDS = 500
-_STORE = re.compile(rb"[^ ]+ (UID )?STORE ", re.IGNORECASE)
-_APPEND = re.compile(rb"[^ ]+ (APPEND|(UID )?REPLACE [0-9*]+) ", re.IGNORECASE)
+# The tag is bounded: these are tried anew for each literal of a command.
+_STORE = re.compile(rb"[^ ]{1,256} (UID )?STORE ", re.IGNORECASE)
+_APPEND = re.compile(rb"[^ ]{1,256} (APPEND|(UID )?REPLACE [0-9*]+) ", re.IGNORECASE)
 CODES: list[tuple[type[MailError], str]] = [
     (UseRefused, "[USEATTR] "),
     (UnknownEncoding, "[UNKNOWN-CTE] "),
@@ -211,7 +212,7 @@ class ImapSession:
         conn = self.conn
         if self.account is not None:
             conn.touch(self.service.limits.idle_timeout)
-        while position < size and not conn.busy and not conn.closing:
+        while position < size and not conn.busy and not conn.closing and not conn.full:
             if self._swallow:
                 step = min(self._swallow, size - position)
                 self._swallow -= step
@@ -549,6 +550,10 @@ class ImapSession:
     def set_idle(self, state: Any) -> None:
         """Lines go to ``state.line`` until it is None again."""
         self._idle = state
+
+    def is_idling(self, state: Any) -> bool:
+        """Do lines still go to ``state``?"""
+        return self._idle is state
 
     def set_sasl(self, state: Any) -> None:
         """Lines go to ``state.line`` until it is None again."""

@@ -8,6 +8,7 @@ what is withheld stays a part of the view until it may be told. An unchanged mai
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastmail._core import fetch, pages
 from fastmail._core.octets import Out
@@ -171,25 +172,37 @@ class ViewCache:
 
 
 class Answers:
-    """What messages were last sorted and threaded to: it stays true, as what is compared of a message never changes.
-    A webmail asks for the same order with each click. ``most``: octets that are kept."""
+    """What messages were last sorted and threaded to, and what was read of them for that: it stays true, as what is
+    compared of a message never changes. A webmail asks for the same order with each click. ``most``: octets that are
+    kept."""
 
-    def __init__(self, most: int = 8 << 20) -> None:
-        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
+    def __init__(self, most: int = 32 << 20) -> None:
+        self._kept: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
         self._most = most
         self._size = 0
 
-    def get(self, mark: bytes) -> bytes | None:
+    def get(self, mark: bytes) -> Any:
+        """What was kept under the mark; None when there is nothing."""
         found = self._kept.get(mark)
-        if found is not None:
-            self._kept.move_to_end(mark)
+        if found is None:
+            return None
+        self._kept.move_to_end(mark)
+        return found[0]
+
+    def take(self, mark: bytes) -> Any:
+        """The same, and it is no longer kept: the caller may change it."""
+        found, size = self._kept.pop(mark, (None, 0))
+        self._size -= size
         return found
 
-    def keep(self, mark: bytes, answer: bytes) -> None:
-        self._size += len(answer) - len(self._kept.pop(mark, b""))
-        self._kept[mark] = answer
+    def keep(self, mark: bytes, value: Any, octets: int | None = None) -> None:
+        """``octets``: the memory that the value takes, unless it is octets itself."""
+        octets = len(value) if octets is None else octets
+        self.take(mark)
+        self._kept[mark] = value, octets
+        self._size += octets
         while self._size > self._most:
-            self._size -= len(self._kept.popitem(last=False)[1])
+            self._size -= self._kept.popitem(last=False)[1][1]
 
 
 def first_unseen(snapshot: Snapshot, box: Mailbox) -> int:

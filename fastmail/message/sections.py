@@ -135,6 +135,19 @@ def body_of_structure(structure: bytes) -> bytes:
     return _strip(_parse(structure))
 
 
+def decoded_structure(structure: bytes, octets: bytes) -> bytes:
+    """BODYSTRUCTURE of a part whose data are given without their transfer encoding: ``octets`` (RFC 5524 3.2). Only
+    leaves have one; others are returned as they are."""
+    item = _parse(structure)
+    if isinstance(item[0], list) or _join(item[0]).lower() == b'"message"':
+        return structure
+    item[5] = b'"BINARY"' if 0 in octets else b'"8BIT"' if not octets.isascii() else b'"7BIT"'
+    item[6] = b"%d" % len(octets)
+    if _join(item[0]).lower() == b'"text"':
+        item[7] = b"%d" % octets.count(b"\n")
+    return _join(item)
+
+
 def _parse(data: bytes) -> list[object]:
     """Nested lists of wire strings."""
     stack: list[list[object]] = [[]]

@@ -9,14 +9,14 @@ there. Time is linear in the size; the long steps are compiled and run without t
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from html.entities import html5
-from unicodedata import combining, decomposition, normalize
 
 from fastmail._core import decode, fetch, mime
 from fastmail._core.lines import to_crlf
 from fastmail.message import charsets
 from fastmail.message import summary as summaries
+from fastmail.message.collate import fold
 from fastmail.message.summary import LEAF, MESSAGE, MULTIPART, Part, Summary
 
 Octets = bytes | bytearray | memoryview
@@ -26,11 +26,7 @@ _FIELD_END = re.compile(rb"\r\n(?![ \t])")
 _REFERENCE = re.compile(r"&(?:#([0-9]+)|#[xX]([0-9a-fA-F]+)|([A-Za-z][A-Za-z0-9]{1,31}));?")
 _LAST_CHARACTER = 0x10FFFF
 _LONGEST_NUMBER = 12  # digits; a longer one is no character (and takes long to read)
-_MOST_MARKS = 30  # on one letter; real text has at most a few (UAX 15, Stream-Safe Text Format)
-_FIRST_MARK, _BEHIND_MARKS = 0x300, 0x20000  # code points of all marks of Unicode
-_JOINER = "\u034f"  # combining grapheme joiner: ends a run of marks for normalization, and is not seen
 _DECODED_HEADER = 1 << 18  # octets of a header that are taken apart and decoded; those behind are taken as they are
-_PIECE = 32768  # characters that are folded at once
 _REMEMBERED = 1024  # octets of a header value up to which its folded form is kept
 _ENCODED_MESSAGES = 4  # messages in encoded messages that are looked into, one in the other
 
@@ -85,52 +81,6 @@ def field_values(header: Octets, name: bytes) -> Iterator[str]:
         end = found.start() if found is not None else len(picked)
         yield decode_value(picked[at:end].partition(b":")[2])
         at = end + 2
-
-
-def fold(text: str) -> str:
-    """Text as comparison sees it: without case, and composed characters taken apart (RFC 5051). A long text is folded
-    in pieces, so that other threads run between them."""
-    if text.isascii():
-        return text.lower()
-    if len(text) <= _PIECE:
-        return _folded(text)
-    out, at = [], 0
-    while at < len(text):
-        end = at + _PIECE
-        # between words no mark belongs to the letter before it
-        space = text.rfind(" ", at, end) if end < len(text) else -1
-        end = space if space > at else end
-        out.append(_folded(text[at:end]))
-        at = end
-    return "".join(out)
-
-
-def _folded(text: str) -> str:
-    text = text.casefold()
-    # Unicode's normalization sorts the marks in a run in quadratic time, so a long run is cut (UAX 15, section 13)
-    bits, run = _marks()
-    return normalize("NFKD", run.sub(_cut, text) if decode.has_run(text, bits, _MOST_MARKS) else text)
-
-
-@cache
-def _marks() -> tuple[bytes, re.Pattern[str]]:
-    """Characters that are marks, or begin with one when they are taken apart: as bits, and as a pattern for as many in
-    a row as are cut."""
-    bits = bytearray(_BEHIND_MARKS // 8)
-    ranges: list[list[str]] = []
-    for c in map(chr, range(_FIRST_MARK, _BEHIND_MARKS)):
-        if combining(c) or (decomposition(c) and combining(normalize("NFKD", c)[0])):
-            bits[ord(c) >> 3] |= 1 << (ord(c) & 7)
-            if ranges and ord(c) == ord(ranges[-1][1]) + 1:
-                ranges[-1][1] = c
-            else:
-                ranges.append([c, c])
-    every = "".join(f"{low}-{high}" for low, high in ranges)
-    return bytes(bits), re.compile(f"[{every}]{{{_MOST_MARKS}}}")
-
-
-def _cut(match: re.Match[str]) -> str:
-    return match.group() + _JOINER
 
 
 @dataclass(slots=True)

@@ -11,7 +11,8 @@ from fastmail.model.errors import CannotDo
 
 INBOX = "INBOX"
 MAX_OCTETS = 240
-_ENCODED = re.compile(r"&([^-]*)-")
+MAX_LITERAL = 1024  # characters of a pattern beside its wildcards: no full name, prefix and address included, is longer
+_BASE64 = re.compile(r"[A-Za-z0-9+,]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SPECIAL = re.compile(r"[^\x20-\x25\x27-\x7e]+|&")
 
@@ -25,25 +26,25 @@ def decode_utf7(name: bytes) -> str:
             return name.decode("utf-8")
         except UnicodeDecodeError:
             raise CannotDo("mailbox name is neither modified UTF-7 nor UTF-8") from None
-    if "&" not in text:
-        return text
-    if text.count("&") != len(_ENCODED.findall(text)):
-        raise CannotDo("mailbox name has & without -")
+    # Split instead of a regular expression: one that looks for the end of each run is quadratic in "&&&&...".
+    plain, *runs = text.split("&")
+    out = [plain]
+    for run in runs:
+        coded, end, rest = run.partition("-")
+        if not end:
+            raise CannotDo("mailbox name has & without -")
+        out += [_decoded(coded) if coded else "&", rest]
+    return "".join(out)
 
-    def shift(match: re.Match[str]) -> str:
-        run = match.group(1)
-        if not run:
-            return "&"
-        if not re.fullmatch(r"[A-Za-z0-9+,]+", run):
-            raise CannotDo("mailbox name is not modified UTF-7")
-        try:
-            raw = base64.b64decode(run.replace(",", "/") + "=" * (-len(run) % 4))
-            part = raw.decode("utf-16-be")
-        except ValueError:
-            raise CannotDo("mailbox name is not modified UTF-7") from None
-        return part
 
-    return _ENCODED.sub(shift, text)
+def _decoded(coded: str) -> str:
+    """One run of modified base64, without ``&`` and ``-``."""
+    if not _BASE64.fullmatch(coded):
+        raise CannotDo("mailbox name is not modified UTF-7")
+    try:
+        return base64.b64decode(coded.replace(",", "/") + "=" * (-len(coded) % 4)).decode("utf-16-be")
+    except ValueError:
+        raise CannotDo("mailbox name is not modified UTF-7") from None
 
 
 def encode_utf7(name: str) -> bytes:
@@ -83,13 +84,40 @@ def canonical(name: str, separator: str, dotted: bool = False) -> str:
     return name
 
 
-def pattern(text: str, separator: str) -> re.Pattern[str]:
-    """LIST wildcards as a linear-time expression: ``*`` any, ``%`` any but the separator."""
-    parts = re.split(r"([*%]+)", text)
-    out = []
-    for part in parts:
-        if part and part[0] in "*%":
-            out.append("(?:.*)" if "*" in part else f"(?:[^{re.escape(separator)}]*)")
-        else:
-            out.append(re.escape(part))
-    return re.compile("".join(out), re.DOTALL)
+class Pattern:
+    """A pattern of LIST (RFC 3501 6.3.8): ``*`` is any text, ``%`` any text without the separator.
+
+    Matching costs one step for each character of the name, whatever the pattern: the states that a pattern can be in
+    are bits of one integer. State n: the first n characters of the pattern that are no wildcards were found.
+    """
+
+    __slots__ = ("_any", "_last", "_level", "_literals", "_separator")
+
+    def __init__(self, text: str, separator: str) -> None:
+        self._separator = separator
+        self._literals: dict[str, int] = {}  # character: the states that it leads out of
+        self._any = 0  # states with a * at that place: any character leaves them as they are
+        self._level = 0  # states with a %: any character but the separator does
+        self._last = 0  # the state in which the whole pattern was found; 0 when no name is so long
+        state = 1
+        if len(text) - text.count("*") - text.count("%") > MAX_LITERAL:
+            return
+        for character in text:
+            if character == "*":
+                self._any |= state
+            elif character == "%":
+                self._level |= state
+            else:
+                self._literals[character] = self._literals.get(character, 0) | state
+                state <<= 1
+        self._last = state
+
+    def matches(self, name: str) -> bool:
+        """Does the whole name fit?"""
+        states = 1
+        for character in name:
+            kept = self._any if character == self._separator else self._any | self._level
+            states = (states & kept) | (states & self._literals.get(character, 0)) << 1
+            if not states:
+                return False
+        return bool(states & self._last)

@@ -110,7 +110,7 @@ class Pop3Session:
         conn = self._conn
         if self._account is not None:
             conn.touch(self._service.limits.command_timeout)
-        while position < size and not conn.busy and not conn.closing:
+        while position < size and not conn.busy and not conn.closing and not conn.full:
             end = find_crlf(data, position, size)
             most = AUTH_LINE if self._sasl is not None else LINE
             if end < 0:
@@ -186,7 +186,12 @@ class Pop3Session:
             self._bad("USER comes first")
             return
         name, self._user = self._user, b""
-        self._conn.run(self._login(sasl.Credentials(name.decode("utf-8", "replace"), rest)))
+        try:
+            claim = sasl.Credentials(sasl.login_name(name), rest)
+        except sasl.SaslError as error:
+            self._bad(str(error))
+            return
+        self._conn.run(self._login(claim))
 
     def do_auth(self, rest: bytes) -> None:
         """RFC 5034 4; without an argument the mechanisms, as old clients ask."""

@@ -12,7 +12,10 @@ import ipaddress
 import os
 from dataclasses import dataclass, field
 
+from fastmail.model.address import comparable as address_form
+from fastmail.model.domain import comparable
 from fastmail.model.errors import ConfigError
+from fastmail.model.place import name_or_address, port_number
 from fastmail.model.units import parse_time
 from fastmail.queue.model import LOCAL
 
@@ -60,7 +63,7 @@ class Route:
 
     def destination(self, domain: str) -> str:
         """What the job of a recipient is called: its domain where the DNS decides, else the next hop."""
-        name = self.hop.destination if self.hop is not None else domain.lower()
+        name = self.hop.destination if self.hop is not None else comparable(domain)
         return f"{name}{POOL}{self.pool}" if self.pool else name
 
 
@@ -96,7 +99,7 @@ class Routes:
 
     def destination(self, domain: str, sender: str = "") -> str:
         """What the job of a recipient is called."""
-        name = sender.lower()
+        name = address_form(sender)
         for key in (name, "@" + name.rpartition("@")[2]):
             if name and key in self.senders:
                 return self.senders[key].destination(domain)
@@ -104,7 +107,7 @@ class Routes:
 
     def of_domain(self, domain: str) -> Route:
         """The route of a domain."""
-        name = domain.lower()
+        name = comparable(domain)
         if name in self.domains:
             return self.domains[name]
         labels = name.split(".")
@@ -124,7 +127,7 @@ class Routes:
 
     def policy(self, domain: str, default: str) -> str:
         """How much TLS a domain asks for."""
-        labels = domain.lower().split(".")
+        labels = comparable(domain).split(".")
         for start in range(len(labels)):
             found = self.policies.get(("." if start else "") + ".".join(labels[start:]))
             if found:
@@ -141,7 +144,7 @@ def parse(lines: list[str], policies: list[str], base: str = "", pools: list[str
             raise ConfigError(
                 f'[relay] routes: "{line}": PATTERN NEXTHOP is expected, such as "example.org smtp:10.0.0.1"'
             )
-        pattern = words[0].lower()
+        pattern = _pattern(words[0])
         route = _route(line, words[1], words[2:], base, routes.pools)
         if route.hop is not None:
             routes.hops[route.destination("")] = route
@@ -157,8 +160,18 @@ def parse(lines: list[str], policies: list[str], base: str = "", pools: list[str
         domain, _, mode = line.partition(" ")
         if mode.strip() not in TLS:
             raise ConfigError(f'[relay] tls_policies: "{line}": DOMAIN and one of {", ".join(TLS)} are expected')
-        routes.policies[domain.lower()] = mode.strip()
+        routes.policies[_pattern(domain)] = mode.strip()
     return routes
+
+
+def _pattern(text: str) -> str:
+    """A pattern with its domain in the form in which domains are compared."""
+    pattern = text.lower()
+    for start in ("from:@", "from:", "."):
+        if pattern.startswith(start):
+            rest = pattern[len(start) :]
+            return start + (address_form(rest) if "@" in rest else comparable(rest))
+    return comparable(pattern)
 
 
 def _pools(lines: list[str]) -> dict[str, list[str]]:
@@ -247,6 +260,11 @@ def _host(line: str, place: str, default: int) -> tuple[str, int]:
         port = rest.removeprefix(":")
     else:
         host, _, port = place.partition(":")
-    if not host or (port and not port.isdigit()):
-        raise ConfigError(f'[relay] routes: "{line}": HOST or HOST:PORT is expected')
-    return host, int(port or default)
+    try:
+        name_or_address(host)
+        if port:
+            port_number(port)
+    except ValueError as error:
+        raise ConfigError(f'[relay] routes: "{line}": HOST or HOST:PORT is expected: {error}') from None
+    # as it is written where it is ASCII: it is part of the name that entries of the queue have for this destination
+    return host if host.isascii() else comparable(host), int(port or default)

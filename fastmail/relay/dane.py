@@ -14,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID
 
+from fastmail.model.domain import comparable
+
 TA, EE = 2, 3
 
 
@@ -87,8 +89,8 @@ def _named(certificate: x509.Certificate, names: Sequence[str]) -> bool:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """A name, or ``*.`` in front of a name for one label (RFC 6125 6.4.3)."""
-    pattern, name = pattern.lower().rstrip("."), name.lower().rstrip(".")
+    """A name, or ``*.`` in front of a name for one label (RFC 6125 6.4.3); both with A-labels or with U-labels."""
+    name = comparable(name)
     if pattern.startswith("*."):
-        return name.partition(".")[2] == pattern[2:] and bool(name.partition(".")[0])
-    return pattern == name
+        return name.partition(".")[2] == comparable(pattern[2:]) and bool(name.partition(".")[0])
+    return comparable(pattern) == name

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fastmail.dns.resolver import LookupFailed, Mx, NoSuchDomain, Resolver
+from fastmail.model.domain import comparable
 from fastmail.model.errors import ClientError
 from fastmail.queue.routes import LAX, STRICT, Hop, Routes, parts
 from fastmail.relay import dane
@@ -72,12 +73,13 @@ class Finder:
         literal = _address(domain)
         if literal:
             return [Target(domain, literal, self.port, False, mode)]
-        mine = self.hostname.lower()
+        domain = comparable(domain)  # an entry of the queue may be older than that rule
+        mine = comparable(self.hostname)
         found: list[Target] = []
         trouble: LookupFailed | None = None
         barred = False
         hosts = await self.resolver.mx(domain)
-        own = next((one.preference for one in hosts if one.host.lower().rstrip(".") == mine), None)
+        own = next((one.preference for one in hosts if comparable(one.host) == mine), None)
         if own is not None:  # only hosts that are nearer than we are (RFC 5321 5.1)
             hosts = [one for one in hosts if one.preference < own]
             barred = not hosts
@@ -138,7 +140,7 @@ class Finder:
 def _vouched(mx: Mx, policy: Policy | None, domain: str) -> bool:
     """Is the host the domain's own word (RFC 8689 4.2.1)?"""
     named = policy is not None and policy.mode != "none" and policy.allows(mx.host)
-    return mx.secure or named or mx.host.lower().rstrip(".") == domain.lower()
+    return mx.secure or named or comparable(mx.host) == comparable(domain)
 
 
 def _is_here(address: str) -> bool:

@@ -29,7 +29,7 @@ from fastmail.telemetry.counters import count
 LONGEST = 2 << 20  # a message with more text is not put in
 BETWEEN = "\n\x01\n"  # parts of a message; no search goes over it
 FILL = 2 << 20  # octets of messages that go in at once
-LAYOUT = 2  # 1: without text around parts, without names of files
+LAYOUT = 2  # 1: without text around parts and names of files, folded otherwise; one of an older layout is begun anew
 SMALL = 65536  # octets of a chunk to which later texts are added
 BUSY = 5.0  # s to wait for another process
 

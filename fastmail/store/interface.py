@@ -186,6 +186,10 @@ class Snapshot(Protocol):
         the values of the field, or None where it is not cached)."""
         ...
 
+    def search_addresses(self, key: bytes, uids: UidSet, which: int, needle: bytes) -> tuple[list[int], Unsure]:
+        """The same for addresses of the ENVELOPE; ``which`` of its elements, see _core/envelope.pyi."""
+        ...
+
     def fields(self, key: bytes, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
         """{uid: the first value of each header field, as it is}, without messages whose fields are not cached."""
         ...

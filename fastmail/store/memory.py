@@ -117,6 +117,9 @@ class MemorySnapshot:
     def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
         return rows.search_field(self._rows(key, uids), key, uids, name, needle)
 
+    def search_addresses(self, key: bytes, uids: UidSet, which: int, needle: bytes) -> tuple[list[int], Unsure]:
+        return rows.search_addresses(self._rows(key, uids), key, uids, which, needle)
+
     def fields(self, key: bytes, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
         return rows.values(self._rows(key, uids), key, uids, names)
 

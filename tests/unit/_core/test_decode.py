@@ -129,11 +129,3 @@ def test_html_without_tags_against_patterns(text: str) -> None:
 def test_html_as_it_is_shown(page: str, words: str) -> None:
     assert " ".join(decode.html(page.encode(), True).decode().split()) == words
     assert slow_html.unescape(words) == words
-
-
-@given(st.text("a\u0300\u0316b", max_size=40), st.integers(1, 6))
-def test_runs_of_marks(text: str, length: int) -> None:
-    bits = bytearray(0x400 // 8)
-    for mark in (0x300, 0x316):
-        bits[mark >> 3] |= 1 << (mark & 7)
-    assert decode.has_run(text, bytes(bits), length) == bool(re.search(f"[\u0300\u0316]{{{length}}}", text))

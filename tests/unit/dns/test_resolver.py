@@ -75,3 +75,14 @@ def test_a_machine_without_name_servers_still_starts(monkeypatch: pytest.MonkeyP
 
 def _none() -> None:
     raise dns.resolver.NoResolverConfiguration
+
+
+def test_names_are_asked_for_with_a_labels() -> None:
+    """Not with those of IDNA 2003, where sharp s and final sigma were other letters."""
+    RECORDS[("xn--fa-hia.test", "MX")] = ["10 one.a.test."]
+    RECORDS[("fass.test", "MX")] = ["10 wrong.test."]
+    for name in ("fa\u00df.test", "FA\u1e9e.test", "XN--FA-HIA.test"):
+        assert ask(lambda r, name=name: r.mx(name)) == [Mx(10, "one.a.test")]
+    for name in ("\U0001f4a9.test", "xn--a.test", "a b.test", "\u00fc" * 300):
+        with pytest.raises(NoSuchDomain):
+            ask(lambda r, name=name: r.mx(name))

@@ -126,18 +126,6 @@ def test_what_is_too_deep_to_be_taken_apart_is_found() -> None:
     assert "needle" in found_in(message)
 
 
-def test_runs_of_marks_are_folded_in_linear_time() -> None:
-    marks = "\u0300\u0316" * 200_000  # normalized at once, this takes minutes
-    folded = text.fold("a" + marks)
-    assert folded.startswith("a\u0316") and len(folded) > len(marks)
-    assert text.fold("\u1e69") == text.fold("s\u0307\u0323")  # a few marks are sorted as before
-
-
-def test_a_long_text_is_folded_as_a_short_one() -> None:
-    words = "Straße \u1e69 \uff76\uff9e " * 10_000
-    assert text.fold(words) == text.normalize("NFKD", words.casefold())
-
-
 def test_long_values_are_not_remembered() -> None:
     before = text._folded_value.cache_info().currsize
     text.folded_value(b"x" * 5000)
