@@ -224,19 +224,25 @@ class Assembly:
             self.followed = external.Follower(self.directory, source)
             self.followed.start()
 
-    def start_relay(self) -> None:
-        """Empty the queue from this process; only one may."""
-        relay, hostname = self.config.relay, self.config.server.hostname
-        resolver = Resolver(relay.dns_servers, relay.ipv6, relay.dnssec)
-        finder = Finder(
+    def finder(self) -> Finder:
+        """Where mail for other servers goes."""
+        relay = self.config.relay
+        validates = None if relay.dnssec == "auto" else bool(relay.dnssec)
+        resolver = Resolver(relay.dns_servers, relay.ipv6, validates)
+        return Finder(
             self.routes,
             resolver,
-            hostname,
+            self.config.server.hostname,
             relay.tls,
             relay.port,
             relay.loopback_hosts,
             Policies(self.spool, resolver) if relay.mta_sts else None,
         )
+
+    def start_relay(self) -> None:
+        """Empty the queue from this process; only one may."""
+        relay, hostname = self.config.relay, self.config.server.hostname
+        finder = self.finder()
         timeouts = Timeouts(relay.connect_timeout, relay.command_timeout, 2 * relay.command_timeout)
         bounds = RelayLimits(
             relay.connections_per_destination,

@@ -95,6 +95,10 @@ def _value(item: "Field[Any]", value: Any) -> Any:
         if value is True or value is False or value == "loopback":
             return value
         raise ValueError('must be true, false or "loopback"')
+    if kind == "auto":
+        if value is True or value is False or value == "auto":
+            return value
+        raise ValueError('must be true, false or "auto"')
     if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise ValueError("must not be negative")

@@ -245,9 +245,11 @@ class Relay:
     )
     tls_policies: list[str] = _s([], 'The same for some domains: "example.org verify", ".example.net encrypt".')
     dns_servers: list[str] = _s([], 'Name servers, as "address" or "address:port". Empty: those of the machine.')
-    dnssec: bool = _s(
-        False,
-        "The name servers validate DNSSEC and the way to them is safe: use DANE. True for a resolver on this host.",
+    dnssec: bool | str = _s(
+        "auto",
+        "The name servers validate DNSSEC and the way to them is safe: use DANE. "
+        '"auto" finds out: true for those on this machine that validate.',
+        "auto",
     )
     mta_sts: bool = _s(True, "Fetch and keep the MTA-STS policies of domains.")
     ipv6: bool = _s(True, "Use IPv6 addresses of other servers.")

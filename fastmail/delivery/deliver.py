@@ -37,7 +37,8 @@ FIRST = 100  # account numbers grow from 1: so many are looked at for one who is
 class Envelope:
     """One mail transaction. ``recipients``: the address as given, and the accounts behind it (none: another host's);
     ``asked``: what the sender wants to hear of each (RFC 3461). ``login``: who sends, when somebody logged in.
-    ``release``: when it may go out, 0 at once; ``by``, ``by_mode``, ``priority``: as in queue.model.Item."""
+    ``release``: when it may go out, 0 at once; ``by``, ``by_mode``, ``priority``: as in queue.model.Item. ``tls``:
+    version and cipher of the connection, empty without TLS; ``filters``: what the filters made of the message."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
@@ -54,6 +55,8 @@ class Envelope:
     helo: str = ""
     peer: str = ""
     protocol: str = "SMTP"
+    tls: str = ""
+    filters: str = ""
 
 
 @dataclass(slots=True)
@@ -95,7 +98,9 @@ def note_accepted(
         helo=envelope.helo,
         peer=envelope.peer,
         protocol=envelope.protocol,
+        tls=envelope.tls,
         login=envelope.login,
+        filters=envelope.filters,
         size=size,
         **more,
     )
@@ -144,7 +149,8 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
 
 @dataclass(slots=True)
 class _Plan:
-    """A message and its deliveries; ``owners``: for each of ``items``, the positions of its recipients."""
+    """A message and its deliveries; ``owners``: for each of ``items``, the positions of its recipients; ``mailboxes``:
+    where it goes in each account, by the account's number."""
 
     number: str
     traced: bool
@@ -154,6 +160,7 @@ class _Plan:
     outcomes: list[Outcome]
     items: list[Delivery] = field(default_factory=list)
     owners: list[list[int]] = field(default_factory=list)
+    mailboxes: dict[int, str] = field(default_factory=dict)
 
 
 def _leave_whole(plan: _Plan) -> None:
@@ -348,7 +355,9 @@ class Deliverer:
         try:
             account = self.account(record)
             await self.store.open(account)
-            key = self.store.find(account, mailbox) or self.store.find(account, "INBOX")
+            key = self.store.find(account, mailbox)
+            plan.mailboxes[account.id] = mailbox if key is not None else "INBOX"
+            key = key or self.store.find(account, "INBOX")
             if key is None:
                 return Outcome(451, "4.3.0", "mailbox is not available")
             check(self.store, account, message.size)
@@ -369,6 +378,7 @@ class Deliverer:
                 plan.outcomes,
                 plan.items,
                 places,
+                plan.mailboxes,
             )
         done = sum(1 for outcome in plan.outcomes if outcome.ok)
         count("delivery.messages", done)
@@ -410,12 +420,13 @@ class Deliverer:
         outcomes: list[Outcome],
         items: list[Delivery],
         places: list[Appended | None],
+        mailboxes: dict[int, str],
     ) -> None:
         """Write its life down."""
         assert self.history is not None
         recipients = [address for address, _ in envelope.recipients]
         stored = [
-            f"{item.account.address} as UID {place.uids[0]}"
+            f"{item.account.address} as UID {place.uids[0]} in {mailboxes[item.account.id]}"
             for item, place in zip(items, places, strict=True)
             if place is not None
         ]

@@ -69,6 +69,55 @@ class Route:
 NO_ROUTE = Route()
 
 
+def hop(text: str) -> Hop | None:
+    """The next hop that a text such as ``smtp:10.0.0.1``, ``lmtp:[::1]:24`` or ``lmtp:unix:/run/lmtp`` names; None when
+    it names none. The port may be left out, and a job's destination (``Hop.destination``) is such a text too."""
+    kind, _, place = text.partition(":")
+    if kind not in PORTS or not place or not place.isprintable() or " " in place:
+        return None
+    if place.startswith("unix:"):
+        return Hop(kind, place[5:], 0) if place.startswith("unix:/") and kind == "lmtp" else None
+    if place.startswith("["):
+        host, bracket, rest = place[1:].partition("]")
+        port = rest.removeprefix(":")
+        if not bracket or not _is_address(host) or (rest and not rest[1:]) or rest[:1] not in ("", ":"):
+            return None
+    elif _is_address(place) and not _is_address(place.rpartition(":")[0]):
+        host, port = (
+            place,
+            "",
+        )  # IPv6 without brackets and port; where its end may be a port, it is one, as jobs have it
+    else:
+        host, colon, port = place.rpartition(":")
+        if not colon:
+            host, port = place, ""
+        elif not port:
+            return None
+    if not (_is_address(host) or _is_name(host)) or (port and not _is_port(port)):
+        return None
+    return Hop(kind, host, int(port or PORTS[kind]))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65535
+
+
+def _is_name(text: str) -> bool:
+    """True for what may be the name of a host: labels of letters, digits, hyphens and underscores (RFC 1123 2.1)."""
+    labels = text.rstrip(".").split(".")
+    return len(text) <= 253 and all(
+        0 < len(label) <= 63 and label.replace("-", "").replace("_", "").isalnum() for label in labels
+    )
+
+
 def marked(destination: str, mark: str) -> str:
     """The destination for mail with a wish for TLS; what stays on this machine has none."""
     here = destination == LOCAL or destination.startswith(("pipe:", "lmtp:unix:"))

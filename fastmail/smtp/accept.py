@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastmail.delivery.deliver import SCAN_ON_LOOP, Envelope, NotAll, Outcome
-from fastmail.message import header, submitted
+from fastmail.message import header, submitted, trace
 from fastmail.message.header import Octets
 from fastmail.queue.model import Rcpt
 from fastmail.smtp.milter import Verdict
@@ -37,9 +37,11 @@ async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> l
         whole = await _whole([content] if not incomplete else await _completed(session, envelope, content))
         incomplete = False
         verdict = await session.filters.message(whole)
+        envelope.filters = _words(verdict, whole)
         if verdict.refusal is not None or verdict.discard:
             outcome = verdict.refusal or TAKEN
             log.event("milter.verdict", sender=envelope.sender, reply=f"{outcome.code} {outcome.text}")
+            _remember(session, envelope, whole, "refused" if verdict.refusal is not None else "discarded")
             return [outcome] * len(envelope.recipients)
         content = verdict.content
         _apply(session, envelope, verdict)
@@ -88,6 +90,40 @@ async def _whole(pieces: Sequence[Octets]) -> bytes:
     if sum(map(len, pieces)) > SCAN_ON_LOOP:
         return await asyncio.get_running_loop().run_in_executor(None, b"".join, pieces)
     return b"".join(pieces)
+
+
+def _words(verdict: Verdict, shown: bytes) -> str:
+    """What the filters made of a message, for the trace."""
+    if verdict.refusal is not None:
+        return f"refused: {verdict.refusal.code} {verdict.refusal.enhanced} {verdict.refusal.text}"
+    if verdict.discard:
+        return "discarded"
+    changed = "changed" if verdict.content != shown or verdict.added or verdict.removed or verdict.sender else "passed"
+    return f"quarantined: {verdict.quarantine}" if verdict.quarantine else changed
+
+
+def _remember(session: "SmtpSession", envelope: Envelope, content: bytes, what: str) -> None:
+    """A message that the filters kept out is in the trace too: somebody may ask where it is."""
+    history = session.service.deliverer.history
+    if history is None:
+        return
+    recipients = [address for address, _ in envelope.recipients]
+    found = submitted.message_id(content[:8192])
+    history.note(
+        trace.new_id(),
+        what,
+        (envelope.sender, found, *recipients),
+        sender=envelope.sender,
+        recipients=recipients,
+        message_id=found,
+        helo=envelope.helo,
+        peer=envelope.peer,
+        protocol=envelope.protocol,
+        tls=envelope.tls,
+        login=envelope.login,
+        filters=envelope.filters,
+        size=len(content),
+    )
 
 
 def _apply(session: "SmtpSession", envelope: Envelope, verdict: Verdict) -> None:

@@ -306,6 +306,11 @@ class SmtpSession:
         cipher = self.conn.transport.get_extra_info("cipher") if self.conn.tls else None
         self.conn.run(self.consult(self.filters.hello(self.envelope.helo, cipher or ()), then, self._forget_hello))
 
+    def _cipher(self) -> str:
+        """Version and cipher of the connection's TLS, for the trace; empty without."""
+        cipher = self.conn.transport.get_extra_info("cipher") if self.conn.tls else None
+        return f"{cipher[1]} {cipher[0]}" if cipher else ""
+
     def _forget_hello(self) -> None:
         self._hello = b""
 
@@ -408,6 +413,7 @@ class SmtpSession:
             login=self.user.address if self.user is not None else "",
             helo=hello,
             peer=self.host,
+            tls=self._cipher(),
         )
         self.utf8 = params.utf8
         self._binary = params.body == b"BINARYMIME"
