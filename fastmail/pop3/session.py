@@ -28,7 +28,7 @@ from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 LINE = 512
-AUTH_LINE = 12288  # of AUTH with its initial response, and of responses (RFC 5034 4 names no limit; RFC 4954 4 does)
+AUTH_LINE = 12288  # of AUTH with its initial response, and of responses (RFC 5034 4, RFC 4954 4)
 BLOCK = 262144
 
 

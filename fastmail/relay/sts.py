@@ -124,7 +124,7 @@ class Policies:
             if known is None or known.until < now:
                 await self._spool.drop_policy(domain, raw)
             elif now - known.fetched >= min(DAY, (known.until - known.fetched) / 2) and now - known.used < UNUSED:
-                done += await self._fetch(domain, known.id, now) is not None
+                done += await self._fetch(domain, known.id, now, known.used) is not None
         return done
 
     def _known(self, domain: str, now: float) -> Policy | None:
@@ -132,8 +132,9 @@ class Policies:
         known = _read(raw) if raw is not None else None
         return known if known is not None and known.until >= now else None
 
-    async def _fetch(self, domain: str, ident: str, now: float) -> Policy | None:
-        """Fetch and keep a policy; None when it is not to be had, or was not a moment ago."""
+    async def _fetch(self, domain: str, ident: str, now: float, used: int = 0) -> Policy | None:
+        """Fetch and keep a policy; None when it is not to be had, or was not a moment ago. ``used``: when somebody
+        needed it, if that is not now."""
         if self._failed.get(domain, 0.0) > now:
             return None
         try:
@@ -151,6 +152,7 @@ class Policies:
                 self._failed.clear()
             self._failed[domain] = now + AGAIN
             return None
+        fresh.used = used or fresh.used
         await self._spool.set_policy(domain, msgspec.msgpack.encode(fresh))
         return fresh
 

@@ -45,7 +45,8 @@ def begin(session: "SmtpSession", rest: bytes, mail: bool) -> None:
 def line(session: "SmtpSession", text: bytes) -> None:
     """A line of the exchange."""
     text = text.rstrip(b"\r\n")
-    if len(text) > LONGEST:  # it came whole, so nothing of it was passed over
+    # It came whole, so nothing of it was passed over; what is longer still is refused by sasl.decode.
+    if LONGEST < len(text) <= sasl.MAX_RESPONSE:
         session.sasl = None
         session.bad("500 5.5.6 line of the login is too long")
         return

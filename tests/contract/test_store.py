@@ -305,7 +305,7 @@ def test_delivery_is_all_or_none(run) -> None:
     async def scenario(store: Store, account: Account) -> None:
         key = inbox(store, account)
         await store.deliver([Delivery(account, key, message()), Delivery(account, key, message())])
-        assert uids(store, account, key) == [1, 2]
+        assert uids(store, account, key) == [1, 2] and store.one_commit([account])
         bad = key[:11] + b"\xff"
         with pytest.raises(NoSuchMailbox):
             await store.deliver([Delivery(account, key, message()), Delivery(account, bad, message())])

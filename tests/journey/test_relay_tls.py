@@ -172,6 +172,36 @@ def test_s7_a_policy_is_kept(tmp_path: Path, mode: str, mx: str, words: str) -> 
     run(tmp_path, scenario, get)
 
 
+def test_a_policy_in_testing_is_reported_and_the_mail_goes(tmp_path: Path) -> None:
+    """RFC 8461 5: a certificate that does not do is counted (RFC 8460 4.3.1), and TLS is used without a look at it."""
+
+    async def scenario(w: World, far: Far) -> None:
+        w.dns.records[("_mta-sts.far.test", "TXT")] = ['"v=STSv1; id=1;"']
+        await w.send("you@far.test")
+        await w.drained()
+        assert far.mail() == 1 and w.runner is not None
+        ((key, times),) = w.runner._reporter.counts.items()
+        assert key[1:5] == ("far.test", "sts", "certificate-not-trusted", "mail.far.test") and times == 1
+        (lines,) = w.runner._reporter.policies.values()
+        assert "mode: testing" in lines
+
+    run(tmp_path, scenario, lambda domain: POLICY.format(mode="testing", mx="mail.far.test"))
+
+
+def test_a_policy_that_hosts_fail_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 8461 5.1: its id is the same in the DNS, and the web server has another one by now."""
+    monkeypatch.setattr(sts, "AGAIN", 0.0)
+    modes = iter(["enforce", "testing"])
+
+    async def scenario(w: World, far: Far) -> None:
+        w.dns.records[("_mta-sts.far.test", "TXT")] = ['"v=STSv1; id=1;"']
+        await w.send("you@far.test")
+        await w.drained()
+        assert far.mail() == 1 and next(modes, "") == ""
+
+    run(tmp_path, scenario, lambda domain: POLICY.format(mode=next(modes), mx="mail.far.test"))
+
+
 def test_s7_a_kept_policy_outlives_its_sources(tmp_path: Path) -> None:
     """An attacker who blocks the TXT record and the web server does not get mail in the clear."""
     texts = iter([POLICY.format(mode="enforce", mx="other.far.test")])

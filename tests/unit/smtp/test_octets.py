@@ -113,7 +113,7 @@ def test_logins_may_have_long_lines(tmp_path: Path, kind: str, step: int) -> Non
         for size in (MOST + 4, 40_000):
             for name in (b"PLAIN", b"LOGIN"):
                 assert (await ask(b"AUTH " + name))[:4] in (b"334 ", b"+ ", b"+ VX")
-                assert (await ask(plain_of(size))).startswith(LONG[kind])
+                assert (await ask(plain_of(size))).startswith((LONG[kind], b"501 5.5.2 response is too long"))
                 command, reply = AGAIN[kind]
                 assert (await ask(command)).startswith(reply)
         assert (await ask(b"NOOP " + b"x" * 5000)).startswith((b"500 5.5.2 ", LONG["pop3"]))

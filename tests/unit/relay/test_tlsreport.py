@@ -1,0 +1,164 @@
+"""TLS reports: what is counted, by which policy, and whom a domain wants them sent to (RFC 8460)."""
+
+import asyncio
+import gzip
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmail.delivery.history import History
+from fastmail.delivery.outbound import Outbound
+from fastmail.dns.resolver import Resolver
+from fastmail.queue import routes
+from fastmail.queue.schedule import Schedule
+from fastmail.queue.spool import Spool
+from fastmail.relay import https
+from fastmail.relay.tlsreport import PLACES, Reporter, wishes
+from fastmail.smtp.client import Target
+from tests.support.hosts import name_server
+
+TLSA = Target("mail.far.test", "198.51.100.7", policy="tlsa")
+STS = Target("mail.far.test", "198.51.100.7", policy="sts")
+NONE = Target("mail.far.test", "198.51.100.7", policy="no-policy-found")
+POLICY = "version: STSv1\nmode: testing\nmx: *.far.test\nmx: other.test\nmax_age: 86400"
+
+
+def reported(path: Path, counted: Any) -> list[dict[str, Any]]:
+    """The policies of the report about a day in which ``counted`` told a Reporter what happened."""
+
+    async def main() -> list[dict[str, Any]]:
+        dns = await name_server({("_smtp._tls.far.test", "TXT"): ['"v=TLSRPTv1; rua=mailto:r@far.test"']})
+        spool = Spool(str(path), 1 << 26)
+        history = History(str(path), 0.0, 1)
+        outbound = Outbound(spool, routes.parse([], []), Schedule(), "mx.near.test", 10, lambda domain: False, history)
+        reporter = Reporter(outbound, Resolver([f"127.0.0.1:{dns.port}"]), "mx.near.test", Counter())
+        counted(reporter)
+        await reporter.write()
+        assert await reporter.send(time.time() + 86400) == 1
+        ((item, _),) = spool.jobs()
+        text = (await spool.content(item)).decode()
+        import email
+
+        message = email.message_from_string(text)
+        told = json.loads(gzip.decompress(message.get_payload()[1].get_payload(decode=True)))  # type: ignore
+        assert spool.counts() == {} and spool.policies() == []
+        with spool.env.read() as txn:
+            assert txn.stat(spool.env.db["policy"])["entries"] == 0, "what policies said goes with the counts"
+        await spool.close()
+        dns.transport.close()
+        return told["policies"]  # type: ignore[no-any-return]
+
+    return asyncio.run(main())
+
+
+def test_failures_by_policy(tmp_path: Path) -> None:
+    def counted(reporter: Reporter) -> None:
+        reporter.told("far.test", "tlsa", "", "mail.far.test", "3 1 1 00\n3 1 1 01")
+        reporter.told("far.test", "sts", "", "", POLICY)
+        for _ in range(3):
+            reporter.note("far.test", TLSA, True)
+        reporter.note("far.test", TLSA, False, "mail.far.test[198.51.100.7]:25: its certificate fits no TLSA record")
+        reporter.note("far.test", STS, True)
+        reporter.note("far.test", STS, False, "mail.far.test[198.51.100.7]:25 offers no STARTTLS")
+        reporter.told("far.test", "sts", "sts-policy-fetch-error", "", "HTTP status 500")
+        reporter.told("far.test", "tlsa", "dnssec-invalid", "mail.far.test", "SERVFAIL")
+        reporter.note("far.test", NONE, True)
+        reporter.note("far.test", NONE, False)  # TLS was neither had nor wanted
+
+    none, of_sts, tlsa = reported(tmp_path, counted)
+    assert none["policy"] == {"policy-type": "no-policy-found", "policy-domain": "far.test"}
+    assert none["summary"] == {"total-successful-session-count": 1, "total-failure-session-count": 0}
+    assert of_sts["policy"]["policy-string"] == POLICY.splitlines()
+    assert of_sts["policy"]["mx-host"] == ["*.far.test", "other.test"]
+    assert of_sts["summary"] == {"total-successful-session-count": 1, "total-failure-session-count": 2}
+    kinds = {one["result-type"]: one for one in of_sts["failure-details"]}
+    assert set(kinds) == {"starttls-not-supported", "sts-policy-fetch-error"}
+    assert kinds["sts-policy-fetch-error"]["failure-reason-code"] == "HTTP status 500"
+    assert "receiving-ip" not in kinds["sts-policy-fetch-error"]
+    assert tlsa["policy"]["policy-string"] == ["3 1 1 00", "3 1 1 01"] and "mx-host" not in tlsa["policy"]
+    assert tlsa["summary"] == {"total-successful-session-count": 3, "total-failure-session-count": 2}
+    assert {one["result-type"] for one in tlsa["failure-details"]} == {"tlsa-invalid", "dnssec-invalid"}
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("offers no STARTTLS", "starttls-not-supported"),
+        ("answers STARTTLS with 454 4.7.0 not now", "starttls-not-supported"),
+        (": [SSL] certificate verify failed: Hostname mismatch, certificate is not valid", "certificate-host-mismatch"),
+        (": certificate verify failed: certificate has expired", "certificate-expired"),
+        (": certificate verify failed: self-signed certificate", "certificate-not-trusted"),
+        (": its chain leads to no TLSA record", "tlsa-invalid"),
+        (": a certificate of its chain is out of date", "certificate-expired"),
+        ("does not answer after STARTTLS", "validation-failure"),
+    ],
+)
+def test_kinds_of_failure(tmp_path: Path, words: str, kind: str) -> None:
+    """The host's own name is no word about the failure."""
+    target = Target("expired.starttls.test", "198.51.100.7", policy="sts")
+    gap = "" if words.startswith(":") else " "
+    (policy,) = reported(tmp_path, lambda one: one.note("far.test", target, False, f"{target.shown}{gap}{words}"))
+    assert [one["result-type"] for one in policy["failure-details"]] == [kind]
+
+
+def test_names_that_are_longer_than_a_key(tmp_path: Path) -> None:
+    long = ".".join(["a" * 60] * 4)
+
+    def counted(reporter: Reporter) -> None:
+        reporter.note("far.test", NONE, True)
+        reporter.note(long, Target(f"m.{long}", "198.51.100.7", policy="sts"), False, "x" * 300)
+
+    assert len(reported(tmp_path, counted)) == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "found"),
+    [
+        ("v=TLSRPTv1; rua=mailto:a@b.test", (["a@b.test"], [])),
+        ("v=TLSRPTv1;rua=mailto:a@b.test,https://c.test/x?y=1", (["a@b.test"], ["https://c.test/x?y=1"])),
+        ("v=TLSRPTv1; rua=https://x.test/, mailto:a@b.test!10m ;", (["a@b.test"], ["https://x.test/"])),
+        ("v=TLSRPTv1; rua=MAILTO:a@b.test", (["a@b.test"], [])),
+        ("v=TLSRPTv1; rua=http://x.test/,ftp://y.test,mailto:nobody,mailto:@b.test,mailto:a b@c.test", ([], [])),
+        ("v=TLSRPTv1; x=y", ([], [])),
+        ("v=TLSRPTv2; rua=mailto:a@b.test", ([], [])),
+        ("", ([], [])),
+    ],
+)
+def test_whom_a_domain_wants_reports_sent_to(record: str, found: tuple[list[str], list[str]]) -> None:
+    assert wishes([record, "v=spf1 -all"]) == found
+    assert wishes([record, record]) == ([], []), "which of them counts, nobody knows"
+
+
+def test_a8_a_record_of_64_kib_is_read_at_once() -> None:
+    begun = time.process_time()
+    for text in ("mailto:" * 9000, "mailto:a@b.test," * 4000, "https://" * 8000, "a=b;" * 16000, "rua=" * 16000):
+        addresses, places = wishes(["v=TLSRPTv1; rua=" + text])
+        assert len(addresses) <= PLACES and len(places) <= PLACES
+    assert time.process_time() - begun < 1.0
+
+
+def test_a8_a_web_server_that_answers_slowly_has_its_time() -> None:
+    """An octet now and then keeps no thread for ever."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        peer, _ = server.accept()
+        try:
+            while True:
+                peer.send(b"\x16")
+                time.sleep(0.1)
+        except OSError:
+            peer.close()
+
+    threading.Thread(target=drip, daemon=True).start()
+    begun = time.monotonic()
+    with pytest.raises(https.ERRORS):
+        https.request(https.Request("GET", "a.test", "127.0.0.1", "/", server.getsockname()[1]), 0.7)
+    assert time.monotonic() - begun < 10.0
+    server.close()
