@@ -80,7 +80,7 @@ POP3 = b"USER user@example.test\r\nPASS secret\r\n"
 
 @pytest.mark.parametrize(
     ("protocol", "login", "command", "asked"),
-    [("imap", IMAP, b"c FETCH 1:* FLAGS\r\n", 1000), 
+    [("imap", IMAP, b"c FETCH 1:* FLAGS\r\n", 1000),
      ("pop3", POP3, b"LIST\r\n", 3000), ("pop3", POP3, b"UIDL\r\n", 1000)],
 )  # fmt: skip
 def test_short_commands_with_long_answers(
