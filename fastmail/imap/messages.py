@@ -156,8 +156,10 @@ async def _run_wave(session: "ImapSession", wave: list[StoreJob | bytes], last: 
     else:
         results = await asyncio.gather(*(_store(store, selected, job) for job in jobs), return_exceptions=True)
     own = None
+    others = False  # did another session change the mailbox since this one was last told?
     for result in results:
         if isinstance(result, Stored):
+            others = others or result.before != selected.modseq
             own = note_own(selected, result) or own
     answers = iter(results)
     for job in wave:
@@ -171,7 +173,7 @@ async def _run_wave(session: "ImapSession", wave: list[StoreJob | bytes], last: 
         if isinstance(answer, BaseException):
             raise answer
         if answer is not None:
-            _tell(session, selected, job, answer)
+            _tell(session, selected, job, answer, others)
         text = b"OK STORE completed"
         if answer is not None and answer.refused:
             numbers = answer.refused if job.by_uid else selected.uids.seqs(answer.refused)
@@ -214,9 +216,11 @@ async def _store_some(store: Store, selected: Selected, job: StoreJob) -> Stored
     return done
 
 
-def _tell(session: "ImapSession", selected: Selected, job: StoreJob, result: Stored) -> None:
-    # Not only for keywords of this STORE: the pages may have those that another session brought in just before.
-    learn_keywords(session, selected)
+def _tell(session: "ImapSession", selected: Selected, job: StoreJob, result: Stored, others: bool) -> None:
+    """The answer to a STORE. With ``others`` its messages may have keywords that the client was not told of."""
+    known = {word.lower() for word in selected.keywords}
+    if others or any(word.lower() not in known for word in job.words):
+        learn_keywords(session, selected)
     if not job.silent:
         told = result.changed.plus(result.same).plus(result.refused)
         session.conn.write(responses(session, selected, told, job.by_uid, FLAGS_ITEM, result.pages))
@@ -261,7 +265,6 @@ def responses(
             write(page)
     else:
         with session.service.store.snapshot(selected.account) as snapshot:
-            out.write(new_keywords(selected, snapshot))
             for page in snapshot.pages(selected.key, uids):
                 write(page)
     return out.take()

@@ -88,7 +88,7 @@ def test_in_two_workers_at_the_same_time(content: str, tmp_path: Path) -> None:
                 break
         assert len(workers(server)) == 2
         sends = [await over_socket(server) for _ in range(8)]
-        await group(sends, connect, 1, login, content == "segments").live(3, 25)
+        await group(sends, connect, 1, login, content == "segments").live(2, 15)
 
     server.start()
     try:

@@ -319,10 +319,12 @@ class Member:
             return
         await self.run(b"NOOP")
         await self.learn()
+        # behind a NOOP or a UID FETCH everything was told, up to the highest MODSEQ that was told (RFC 7162 3.1, 6)
+        modseq = max([self.modseq, *(one.modseq for one in self.view)])
         await self.run(b"UNSELECT")
         before, self.view = {one.uid: one.flags for one in self.view}, []
         await asyncio.sleep(self.rng.random() * 0.02)
-        await self._return(before, self.modseq)
+        await self._return(before, modseq)
 
     async def _return(self, before: dict[int, frozenset[bytes] | None], modseq: int) -> None:
         answer = await self.send(

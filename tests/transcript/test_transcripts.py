@@ -2,13 +2,17 @@
 
 A file has lines ``C: ...`` (sent, with CRLF), ``S: ...`` (expected, in order; ``...`` stands for anything), and
 ``# ...`` comments; its first comment names the RFC sections. Lines ``M: name`` append the message of that name to
-INBOX first. All C lines up to the next S line are sent at once. The folder names the protocol.
+INBOX first; ``M: thread ID references subject`` is one made of these, with - for none, on one day after the other. Lines
+``L: name=number`` set a limit of the configuration, or PROGRESS of imap.search. All C lines up to the next S line are
+sent at once; behind COMPRESS both sides are compressed. The folder names the protocol.
 """
 
 import asyncio
 import re
 import socket
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +37,44 @@ MESSAGES = {
 }
 
 
+def message(name: str, day: int) -> bytes:
+    """The octets of an ``M:`` line; ``day``: of its Date, where that is not given."""
+    if not name.startswith("thread "):
+        return MESSAGES[name]
+    _, ident, references, subject = name.split(" ", 3)
+    fields = [f"Message-ID: <{ident}@x>", f"Subject: {subject}", f"Date: {day} Jan 2000 12:00:00 +0000"]
+    if references != "-":
+        fields.append("References: " + " ".join(f"<{one}@x>" for one in references.split(",")))
+    return "\n".join([*fields, "", "text\n"]).encode()
+
+
+class Wire:
+    """What is on the wire for what is sent, and what was sent for what is on the wire (RFC 4978)."""
+
+    def __init__(self) -> None:
+        self._deflate: Any = None
+        self._inflate: Any = None
+
+    def begins(self, sent: bytes, got: bytes) -> None:
+        """Behind this both sides compress, if it was a COMPRESS that was taken."""
+        if b" COMPRESS DEFLATE\r\n" in sent and b"OK DEFLATE active\r\n" in got:
+            self._deflate, self._inflate = zlib.compressobj(wbits=-15), zlib.decompressobj(-15)
+
+    def pack(self, data: bytes) -> bytes:
+        return self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH) if self._deflate else data
+
+    def unpack(self, data: bytes) -> bytes:
+        return self._inflate.decompress(data) if self._inflate else data
+
+
+def bench_for(path: Path, staging: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """With the limits that the dialogue asks for."""
+    limits = dict(re.findall(r"(?m)^L: (\w+)=(-?\d+)$", path.read_text("utf-8")))
+    if "PROGRESS" in limits:
+        monkeypatch.setattr("fastmail.imap.search.PROGRESS", int(limits.pop("PROGRESS")))
+    return Bench(str(staging), **{name: int(value) for name, value in limits.items()})
+
+
 def steps(path: Path) -> tuple[list[str], list[tuple[bytes, list[str]]]]:
     """(messages to append first, [(octets to send, expected lines)])."""
     messages: list[str] = []
@@ -48,7 +90,7 @@ def steps(path: Path) -> tuple[list[str], list[tuple[bytes, list[str]]]]:
         elif kind == "S:":
             out[-1][1].append(text)
         else:
-            assert line.startswith("#") or not line, f"{path}: {line!r}"
+            assert line.startswith(("#", "L: ")) or not line, f"{path}: {line!r}"
     return messages, out
 
 
@@ -63,12 +105,12 @@ def check(path: Path, sent: bytes, got: bytes, wanted: list[str]) -> None:
 
 
 async def prepare(bench: Bench, messages: list[str]) -> None:
-    for name in messages:
+    for day, name in enumerate(messages, 1):
         account = bench.deliverer.account(bench.directory.accounts["user@example.test"])
         await bench.store.open(account)
         key = bench.store.find(account, "INBOX")
         assert key is not None
-        data = MESSAGES[name]
+        data = message(name, day)
         await bench.store.append(
             account, key, [NewMessage((data,), mime.scan(data), mime.served_size(data), 800000000)]
         )
@@ -76,27 +118,28 @@ async def prepare(bench: Bench, messages: list[str]) -> None:
 
 @pytest.mark.parametrize("step", [0, 1], ids=["whole", "octets"])
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}-{p.stem}")
-def test_dialogue(path: Path, step: int, tmp_path: Path) -> None:
+def test_dialogue(path: Path, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     messages, dialogue = steps(path)
 
     async def main() -> None:
-        bench = Bench(str(tmp_path))
+        bench = bench_for(path, tmp_path, monkeypatch)
         await prepare(bench, messages)
-        client = bench.open(path.parent.name)
+        client, wire = bench.open(path.parent.name), Wire()
         first = client.transport.data
         for number, (sent, wanted) in enumerate(dialogue):
-            got = await client.send(sent, step)
+            got = wire.unpack(await client.send(wire.pack(sent), step))
+            wire.begins(sent, got)
             check(path, sent, first + got if number == 0 else got, wanted)
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}-{p.stem}")
-def test_dialogue_over_a_socket(path: Path, tmp_path: Path) -> None:
+def test_dialogue_over_a_socket(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     messages, dialogue = steps(path)
 
     async def main() -> None:
-        bench = Bench(str(tmp_path))
+        bench, wire = bench_for(path, tmp_path, monkeypatch), Wire()
         await prepare(bench, messages)
         listener = Listener(Registry(), bench.makers[path.parent.name], bench.limits, b"")
         sock = socket.socket()
@@ -106,7 +149,7 @@ def test_dialogue_over_a_socket(path: Path, tmp_path: Path) -> None:
         await listener.start(sock)
         reader, writer = await asyncio.open_connection(*sock.getsockname())
         for sent, wanted in dialogue:
-            writer.write(sent)
+            writer.write(wire.pack(sent))
             got = b""
             pattern = re.compile("".join(expected(line) + "\r\n" for line in wanted))
             while not pattern.fullmatch(got.decode("utf-8", "surrogateescape")):
@@ -116,7 +159,8 @@ def test_dialogue_over_a_socket(path: Path, tmp_path: Path) -> None:
                     more = b""
                 if not more:
                     break
-                got += more
+                got += wire.unpack(more)
+            wire.begins(sent, got)
             check(path, sent, got, wanted)
         writer.close()
         listener.close()

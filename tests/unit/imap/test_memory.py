@@ -79,16 +79,19 @@ POP3 = b"USER user@example.test\r\nPASS secret\r\n"
 
 
 @pytest.mark.parametrize(
-    ("protocol", "login", "command"),
-    [("imap", IMAP, b"c FETCH 1:* FLAGS\r\n"), ("imap", IMAP, b"c SEARCH ALL\r\n"),
-     ("imap", IMAP, b'c LIST "" *\r\n'), ("pop3", POP3, b"LIST\r\n"), ("pop3", POP3, b"UIDL\r\n")],
+    ("protocol", "login", "command", "asked"),
+    [("imap", IMAP, b"c FETCH 1:* FLAGS\r\n", 1000),
+     ("pop3", POP3, b"LIST\r\n", 3000), ("pop3", POP3, b"UIDL\r\n", 1000)],
 )  # fmt: skip
-def test_short_commands_with_long_answers(protocol: str, login: bytes, command: bytes, tmp_path: Path) -> None:
+def test_short_commands_with_long_answers(
+    protocol: str, login: bytes, command: bytes, asked: int, tmp_path: Path
+) -> None:
+    """``asked`` commands have answers of 20 MB or more together."""
+
     async def main() -> None:
         bench = Bench(str(tmp_path))
         await fill(bench, b"Subject: x\n\ny\n", 1000)
         client, slow = await opened(bench, protocol, login, 4 * QUEUED)
-        asked = 20_000
         await feed(client, command * asked)
         for _ in range(100):
             await asyncio.sleep(0)
@@ -97,6 +100,22 @@ def test_short_commands_with_long_answers(protocol: str, login: bytes, command: 
         assert slow.widest < 2 * QUEUED
         await through(client, slow)
         assert slow.last.endswith(b".\r\n" if protocol == "pop3" else b" completed\r\n")
+
+    asyncio.run(main())
+
+
+def test_a_peer_that_does_not_read_gets_nothing_more(tmp_path: Path) -> None:
+    """Each command comes by itself, so none of them is behind a full queue."""
+
+    async def main() -> None:
+        bench = Bench(str(tmp_path))
+        await fill(bench, b"Subject: x\n\ny\n", 100)
+        client, slow = await opened(bench, "imap", IMAP, 1000)
+        for _ in range(100):
+            await feed(client, b"c FETCH 1:* FLAGS\r\n")
+        assert slow.total < 10_000, "one answer, not a hundred"
+        await through(client, slow)
+        assert slow.total > 100_000
 
     asyncio.run(main())
 

@@ -67,6 +67,12 @@ def test_parts_and_their_structure(tmp_path: Path) -> None:
         assert b" (BODY {10}\r\naGVsbG8=\r\n)" in got
         assert b" (BINARY {5}\r\nhello)" in got
         assert b' (BODYPARTSTRUCTURE ("text" "plain"' in got.lower().replace(b"bodypartstructure", b"BODYPARTSTRUCTURE")
+        # RFC 5524 3.2: the structure of the data as they are sent, so beside BINARY without an encoding
+        assert b'"7BIT" 5 0' in got
+        got = await owner.send(f'v URLFETCH ("{url}" BODYPARTSTRUCTURE)\r\n'.encode())
+        assert b'"base64" 10 1' in got.lower() and got.endswith(b"v OK URLFETCH completed\r\n")
+        got = await owner.send(f'w URLFETCH ("{url}" BINARY BINARY)\r\n'.encode())
+        assert got.startswith(b"w BAD")
 
     asyncio.run(main())
 

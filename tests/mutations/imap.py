@@ -1,0 +1,162 @@
+"""What clients of one mailbox are told is what is in it: flags, keywords, UIDs, MODSEQ, removals, in every order."""
+
+from tests.mutations import Mutation
+
+OPS = "fastmail/store/local/ops.py"
+VIEWS = "fastmail/imap/views.py"
+MEMBERS = "tests/property/test_imap_members.py"
+SIDE = tuple(
+    f"{MEMBERS}::test_side_by_side[{one}]"
+    for one in ("0-maildir-expunge", "1-maildir-uid-expunge", "2-maildir-expunge")
+)
+UNSTOPPED = "tests/unit/imap/test_memory.py"
+
+MUTATIONS = [
+    Mutation(
+        "EXPUNGE also removes what is not deleted",
+        OPS,
+        "pages.remove(page, everything if uids is None else uids, required)",
+        "pages.remove(page, everything if uids is None else uids, 0)",
+        SIDE,
+    ),
+    Mutation(
+        "UID EXPUNGE removes more than it names",
+        OPS,
+        "pages.remove(page, everything if uids is None else uids, required)",
+        "pages.remove(page, everything, required)",
+        SIDE,
+    ),
+    Mutation(
+        "a keyword is never stored",
+        OPS,
+        "    bits = keyword_bits(txn, t, key, words, create=mode >= 0)\n",
+        "    bits = 0\n",
+        SIDE,
+    ),
+    Mutation(
+        "-FLAGS adds",
+        "fastmail/imap/messages.py",
+        "    return await store.store(selected.account, selected.key, job.uids, job.mode, job.flags,",
+        "    return await store.store(selected.account, selected.key, job.uids, abs(job.mode), job.flags,",
+        SIDE,
+    ),
+    Mutation(
+        "FLAGS keeps the flags that it does not name",
+        "fastmail/imap/messages.py",
+        "    return await store.store(selected.account, selected.key, job.uids, job.mode, job.flags,",
+        "    return await store.store(selected.account, selected.key, job.uids, job.mode or 1, job.flags,",
+        SIDE,
+    ),
+    Mutation(
+        "APPEND drops all flags",
+        "fastmail/imap/append.py",
+        "        one.flags &= allowed  # silently (RFC 4314 4)\n",
+        "        one.flags = 0\n",
+        SIDE,
+    ),
+    Mutation(
+        "a change of flags has no new MODSEQ",
+        OPS,
+        "        box.modseq = box.changed = before + 1\n",
+        "        box.changed = before + 1\n",
+        SIDE,
+    ),
+    Mutation(
+        "flags that another session changed are not told",
+        VIEWS,
+        "        _tell_flags(out, selected, snapshot, box, FLAGS_ITEM | items, own)\n",
+        "",
+        SIDE,
+    ),
+    Mutation(
+        "UNCHANGEDSINCE is not looked at",
+        OPS,
+        "pages.update(page, uids, mode, flags, bits, before + 1, unchanged_since)",
+        "pages.update(page, uids, mode, flags, bits, before + 1, ALL_MODSEQ)",
+        SIDE,
+    ),
+    Mutation(
+        "removals are not kept for those who are away",
+        OPS,
+        '        txn.put(key + layout.U64.pack(box.modseq), b"".join(PAIR.pack(lo, hi) for lo, hi in out.ranges()), db=t.gone)\n',
+        "",
+        SIDE,
+    ),
+    Mutation(
+        "the first removal since a client left is not told",
+        "fastmail/store/local/snapshot.py",
+        "        if cursor.set_range(key + layout.U64.pack(since + 1)):\n",
+        "        if cursor.set_range(key + layout.U64.pack(since + 2)):\n",
+        SIDE,
+    ),
+    Mutation(
+        "a copy has no flags",
+        OPS,
+        "    new = [(flags, bits[words], date, size, saved) for",
+        "    new = [(0, bits[words], date, size, saved) for",
+        SIDE,
+    ),
+    Mutation(
+        "a copy has no keywords",
+        OPS,
+        "    new = [(flags, bits[words], date, size, saved) for",
+        "    new = [(flags, 0, date, size, saved) for",
+        SIDE,
+    ),
+    Mutation(
+        "MOVE leaves the message where it was",
+        OPS,
+        "    removed = expunge(txn, t, key, UidSet.of(source), 0, moved=set(shared)) if move and source else None\n",
+        "    removed = None\n",
+        SIDE,
+    ),
+    Mutation(
+        "a quick resynchronisation leaves out the first change",
+        "fastmail/imap/select.py",
+        "        changed = UidSet.of(pages.changed_since(page, within, resync.modseq))\n",
+        "        changed = UidSet.of(pages.changed_since(page, within, resync.modseq + 1))\n",
+        SIDE,
+    ),
+    Mutation(
+        "CHANGEDSINCE does not tell what vanished",
+        "fastmail/imap/fetch.py",
+        "            gone = snapshot.expunged(selected.key, since).both(asked).minus(selected.uids)\n",
+        "            gone = UidSet()\n",
+        SIDE,
+    ),
+    Mutation(
+        "a message is told before its new keyword",
+        "fastmail/imap/fetch.py",
+        "            out.write(new_keywords(self.selected, snapshot))\n",
+        "            pass\n",
+        SIDE,
+    ),
+    Mutation(
+        "EXPUNGE is told while messages are named by number",
+        VIEWS,
+        "    if box.modseq != selected.gone_modseq and expunges:\n",
+        "    if box.modseq != selected.gone_modseq:\n",
+        SIDE,
+    ),
+    Mutation(
+        "the number of unseen messages stays as it was",
+        OPS,
+        "            box.unseen += unseen\n",
+        "",
+        SIDE,
+    ),
+    Mutation(
+        "commands are begun while a megabyte waits to be sent",
+        "fastmail/net/connection.py",
+        "        return self._queued > QUEUED\n",
+        "        return False\n",
+        (UNSTOPPED,),
+    ),
+    Mutation(
+        "a peer that does not read is still answered",
+        "fastmail/net/connection.py",
+        "        if (more or self._unpaused is not None) and not self.busy and not self.closing:\n",
+        "        if more and not self.busy and not self.closing:\n",
+        (UNSTOPPED,),
+    ),
+]
