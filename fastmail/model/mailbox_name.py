@@ -13,7 +13,7 @@ from fastmail.model.errors import CannotDo
 INBOX = "INBOX"
 MAX_OCTETS = 240  # of a new name in modified UTF-7: a directory entry has at most 255
 MAX_KNOWN = 4096  # of any name: PATH_MAX of Linux
-_ENCODED = re.compile(r"&([^-]*)-")
+_ENCODED = re.compile(r"&([^&-]*)-")  # no & inside, or a row of them is searched again for each
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SPECIAL = re.compile(r"[^\x20-\x25\x27-\x7e]+|&")
 

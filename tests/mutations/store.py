@@ -8,11 +8,20 @@ VAULT = "tests/unit/backup/test_vault.py"
 
 MUTATIONS = [
     Mutation(
-        "what is no regular file in cur/ is taken as mail",
-        "fastmail/store/local/sync.py",
-        "            if not stat.S_ISREG(status.st_mode):\n                continue\n",
-        "",
-        ("tests/unit/store/test_strange_files.py",),
+        "a link in cur/ is followed",
+        "fastmail/durable/files.pyx",
+        "c_open(p, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0)",
+        "c_open(p, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0)",
+        ("tests/unit/durable/test_files.py", "tests/unit/store/test_strange_files.py"),
+        slow=True,
+    ),
+    Mutation(
+        "a pipe or a directory in cur/ is read as a message",
+        "fastmail/durable/files.pyx",
+        "return S_ISREG(st.st_mode) ? (long long)st.st_size : -2;",
+        "return (long long)st.st_size;",
+        ("tests/unit/durable/test_files.py", "tests/unit/store/test_strange_files.py"),
+        slow=True,
     ),
     Mutation(
         "a shadow of a running server writes",
