@@ -45,6 +45,7 @@ async def fill(path: Path) -> tuple[Account, bytes, Path]:
         assert key is not None
         for text in TEXTS:
             await store.append(account, key, [message(text)])
+    async with opened(path, "segments", recover=False) as store:  # a process that ends well seals its segments
         shard = store.shards()[0]
         with shard.env.write() as txn:
             for number in segments.numbers(shard.directory):
