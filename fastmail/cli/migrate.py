@@ -272,7 +272,10 @@ def _people(path: str) -> list[tuple[str, str]]:
     """(user, password) of a CSV file."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            return [(row["user"], row["password"]) for row in csv.DictReader(file)]
+            rows = [(row["user"], row["password"]) for row in csv.DictReader(file)]
+        if any(None in row for row in rows):
+            raise KeyError("a line is too short")
+        return rows
     except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
         raise CannotDo(f"{path} cannot be read, or has no columns user and password: {error}") from None
 

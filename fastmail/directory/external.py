@@ -26,7 +26,7 @@ from fastmail.telemetry import log
 
 UNUSABLE = "{NONE}!"  # a password that none is right for
 LOOK = 2.0  # s between two looks at a file's times
-_QUOTA = re.compile(r"(?:userdb_)?quota_rule\d*=\*:(?:.*?)storage=(\d+)([KMGT]?)", re.IGNORECASE)
+_QUOTA = re.compile(r"(?:userdb_)?quota_rule\d{0,3}=\*:[^=\s]*storage=(\d{1,18})([KMGT]?)", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ def parse_quota(rule: Any) -> Quota | None:
     found = _QUOTA.search("quota_rule=" + text) if "=" in text else None
     if found is not None:
         return Quota(_octets(found.group(1), found.group(2) or "K"))
-    found = re.search(r"(?:^\*:.*bytes=|^)(\d+) *([KMGT]?)B?$", text, re.IGNORECASE)
+    found = re.search(r"(?:^\*:.*bytes=|^)(\d{1,18}) ?([KMGT]?)B?$", text, re.IGNORECASE)
     return Quota(_octets(found.group(1), found.group(2))) if found is not None else None
 
 

@@ -13,9 +13,8 @@ from fastmail.model.errors import CannotDo
 INBOX = "INBOX"
 MAX_OCTETS = 240  # of a new name in modified UTF-7: a directory entry has at most 255
 MAX_KNOWN = 4096  # of any name: PATH_MAX of Linux
-MAX_LITERAL = (
-    MAX_KNOWN + 1024
-)  # characters of a pattern beside its wildcards: no name with its prefix and address is longer
+# Characters of a pattern beside its wildcards: no name is longer, with its namespace and the owner's address in front.
+MAX_LITERAL = MAX_KNOWN + 1024
 _BASE64 = re.compile(r"[A-Za-z0-9+,]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SPECIAL = re.compile(r"[^\x20-\x25\x27-\x7e]+|&")

@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.server import Server
 
 
@@ -41,5 +43,30 @@ def test_what_the_file_says_holds_within_seconds(tmp_path: Path) -> None:
         time.sleep(2.5)
         assert can(server, "anna@one.test", "second")
         assert "directory.unreadable" in server.log.read_text()
+    finally:
+        server.stop()
+
+
+def test_who_may_not_log_in_cannot(tmp_path: Path) -> None:
+    """Conditions of the file's extra fields, as Dovecot has them."""
+    users = tmp_path / "users"
+    users.write_text(
+        "anna@one.test:{PLAIN}a::::::allow_nets=127.0.0.0/8\n"
+        "bert@one.test:{PLAIN}b::::::allow_nets=192.0.2.0/24\n"
+        "carl@one.test:{PLAIN}c::::::nologin reason=Moved-away\n"
+        "dora@one.test:{PLAIN}d::::::proxy host=192.0.2.1\n"
+    )
+    server = Server(tmp_path / "own", f'\n[directory]\npasswd_file = "{users}"\n')
+    server.start()
+    try:
+        until(server, "anna@one.test", "a", True)
+        assert not any(can(server, f"{name}@one.test", name[0]) for name in ("bert", "carl", "dora"))
+        with imaplib.IMAP4("127.0.0.1", server.ports["imap"]) as imap:
+            with pytest.raises(imaplib.IMAP4.error, match="Moved-away"):
+                imap.login("carl@one.test", "c")
+            with pytest.raises(imaplib.IMAP4.error, match="login failed"):
+                imap.login("carl@one.test", "x")
+        users.write_text("bert@one.test:{PLAIN}b\n")
+        until(server, "bert@one.test", "b", True)
     finally:
         server.stop()

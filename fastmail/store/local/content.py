@@ -167,7 +167,7 @@ def marks(txn: Any, t: "Tables") -> Iterator[tuple[bytes, bytes]]:
             row = txn.get(row_key(key), db=t.page)
             settled[key] = unpack_row(key, row).settled if row is not None else 0
         if U64.unpack(at)[0] > settled[key]:
-            yield key + value[12:16][::-1], value[HEAD + 2 :]
+            yield key + bytes(value[12:16])[::-1], value[HEAD + 2 :]
     for at, _ in txn.cursor(db=t.held).iternext():
         if at[8:9] == b"s":
             yield at[:8], at[8:]

@@ -161,6 +161,7 @@ def check(store: LocalStore, shard: Shard, progress: Callable[[int, int], None])
     the segment; otherwise a process left it that died before it answered."""
     out: list[Finding] = []
     sound: dict[int, int] = {}
+    ends: dict[int, int] = {}  # segment: how far it was read
     torn: list[tuple[int, int, int, bool]] = []  # segment, first octet, past-last octet, is the segment unknown
     every = segments.numbers(shard.directory)
     for position, number in enumerate(every):
@@ -169,6 +170,7 @@ def check(store: LocalStore, shard: Shard, progress: Callable[[int, int], None])
             dead = content.dead_in(txn, shard.tables, number)
             unknown = txn.get(layout.U64.pack(number), db=shard.tables.seg) is None
         for record, start, end in segments.scan(shard.directory, number):
+            ends[number] = end
             if record is not None:
                 sound[segments.make_id(number, start)] = _shape(record.skip, record.length)
             elif not content.covered(dead, start, end) and not segments.in_use(shard.directory, number):
@@ -183,6 +185,8 @@ def check(store: LocalStore, shard: Shard, progress: Callable[[int, int], None])
             if sound.get(where) == _shape(skip, length):
                 continue
             number, offset = segments.split_id(where)
+            if offset >= ends.get(number, 0) and segments.in_use(shard.directory, number):
+                continue  # it came, or was moved there, since the segment was read
             lost.setdefault(number, []).append(offset)
             messages.append(Finding(_owner(store, txn, t, bytes(at)), "the content is missing or damaged"))
     for number, start, end, unknown in torn:

@@ -45,6 +45,7 @@ async def fill(path: Path) -> tuple[Account, bytes, Path]:
         assert key is not None
         for text in TEXTS:
             await store.append(account, key, [message(text)])
+    async with opened(path, "segments", recover=False) as store:  # a process that ends well seals its segments
         shard = store.shards()[0]
         with shard.env.write() as txn:
             for number in segments.numbers(shard.directory):
@@ -155,5 +156,39 @@ def test_files_of_holds_that_no_row_names_go(tmp_path: Path) -> None:
         async with opened(tmp_path, "maildir", instance="fedcba98") as store:
             assert await store.held(hold) == TEXTS[0] and len(list(place.iterdir())) == 1
             assert store.holds.leftovers(0) == ([], missing)
+
+    run(work)
+
+
+def test_what_comes_while_a_check_reads_is_no_damage(tmp_path: Path) -> None:
+    async def work() -> None:
+        account, key, _ = await fill(tmp_path)
+        async with opened(tmp_path, "segments") as store:
+            await store.append(account, key, [message(TEXTS[0])])
+            loop = asyncio.get_running_loop()
+            waits: list[int] = []
+
+            def told(position: int, total: int) -> None:
+                """In the helper's thread, before each segment; behind the first one more message comes to a new one."""
+                if position == total - 1 and not waits:
+                    waits.append(position)
+
+            real = segments.scan
+
+            def scan(directory: str, number: int) -> list[tuple[segments.Record | None, int, int]]:
+                rows = list(real(directory, number))
+                if waits:
+                    waits.clear()
+                    asyncio.run_coroutine_threadsafe(store.append(account, key, [message(TEXTS[1])]), loop).result(20)
+                return rows
+
+            patch = pytest.MonkeyPatch()
+            patch.setattr(segments, "scan", scan)
+            try:
+                assert await loop.run_in_executor(None, convert.check, store, store.shards()[0], told) == []
+            finally:
+                patch.undo()
+            assert not waits
+            assert await store.content(account, key, 8) == TEXTS[1]
 
     run(work)
