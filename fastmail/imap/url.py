@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 _FORM = re.compile(
     r"(?:imap://(?:(?P<user>[^/;@]*)(?:;AUTH=[^/@]*)?@)?(?P<host>[^/;@:]+)(?::\d+)?)?"
-    r"(?:/?(?P<box>[^;]*?)(?:;UIDVALIDITY=(?P<validity>\d+))?)?"
-    r"/?;UID=(?P<uid>\d+)"
+    r"(?:/?(?P<box>[^;]*?)(?:;UIDVALIDITY=(?P<validity>\d{1,10}))?)?"
+    r"/?;UID=(?P<uid>\d{1,10})"
     r"(?:/?;SECTION=(?P<section>[^;]*?))?"
-    r"(?:/?;PARTIAL=(?P<first>\d+)(?:\.(?P<length>\d+))?)?"
+    r"(?:/?;PARTIAL=(?P<first>\d{1,19})(?:\.(?P<length>\d{1,19}))?)?"
     r"(?P<auth>(?:;EXPIRE=[^;]+)?;URLAUTH=[^;]+)?",
     re.IGNORECASE,
 )

@@ -24,9 +24,19 @@ if TYPE_CHECKING:
 
 KEY = b"/urlauth"
 MOST = 100
-_TOKEN = re.compile(r"(.*;URLAUTH=[^:]+):INTERNAL:([0-9a-fA-F]{34,})", re.IGNORECASE)
+_TOKEN = re.compile(r":INTERNAL:([0-9a-f]{34,})\Z", re.IGNORECASE)
 _ACCESS = re.compile(r";URLAUTH=(submit\+[^:;]+|user\+[^:;]+|authuser|anonymous)", re.IGNORECASE)
 _EXPIRE = re.compile(r";EXPIRE=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
+
+
+def token_of(text: str) -> tuple[str, str] | None:
+    """(URL up to its access, token) of an authorized URL (RFC 4467 3, 5); None for any other text."""
+    found = _TOKEN.search(text)
+    if found is None:
+        return None
+    url = text[: found.start()]
+    last = url.rpartition(":")[2].upper()  # no colon stands between the access and the token
+    return (url, found.group(1)) if last.partition(";URLAUTH=")[2] else None
 
 
 def generate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -37,7 +47,7 @@ def generate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -
         at = reader.pos
         text = reader.astring().decode("utf-8", "replace")
         url = urls.parse(text)
-        if url is None or not url.mailbox or not _ACCESS.search(text) or _TOKEN.fullmatch(text):
+        if url is None or not url.mailbox or not _ACCESS.search(text) or token_of(text):
             raise ParseError("the URL of a message that ends in ;URLAUTH=access", at)
         if _owner(session.service, session.account, url) != session.account:
             raise CannotDo("the URL is not of this account")
@@ -172,13 +182,13 @@ async def _allowed(
     service: "Service", who: Account | None, text: str, submits: bool = False
 ) -> tuple[Account, urls.Url]:
     """Whose message it is, when the URL is good for this login; CannotDo otherwise. ``submits``: it is to be sent."""
-    token = _TOKEN.fullmatch(text)
-    url = urls.parse(token.group(1)) if token is not None else None
+    token = token_of(text)
+    url = urls.parse(token[0]) if token is not None else None
     account = _owner(service, who, url) if url is not None else None
     if token is None or url is None or account is None or who is None:
         raise CannotDo("not an authorized URL")
     secret = await _secret(service, account, url, False)
-    if secret is None or not hmac.compare_digest(_digest(secret, token.group(1)), token.group(2).lower()):
+    if secret is None or not hmac.compare_digest(_digest(secret, token[0]), token[1].lower()):
         raise CannotDo("the URL is not authorized")
     expire = _EXPIRE.search(text)
     if ";EXPIRE=" in text.upper() and (expire is None or _moment(expire) < time.time()):

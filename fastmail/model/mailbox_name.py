@@ -11,7 +11,7 @@ from fastmail.model.errors import CannotDo
 
 INBOX = "INBOX"
 MAX_OCTETS = 240
-_ENCODED = re.compile(r"&([^-]*)-")
+_ENCODED = re.compile(r"&([^-&]*)-")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SPECIAL = re.compile(r"[^\x20-\x25\x27-\x7e]+|&")
 
