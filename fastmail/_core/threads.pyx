@@ -441,10 +441,16 @@ cdef class Threads:
         cdef Out tmp = Out(256)
         cdef const uint8_t* p = <const uint8_t*><const char*>references
         cdef int undecoded = 0
+        cdef uint64_t at
+        cdef uint32_t many
         if open_summary(<const uint8_t*><const char*>summary, len(summary), &s):
             undecoded = self.fill(row, &s, tmp, Out(256))
-        if len(references):
-            self.refer(row, p, p + len(references), 0)
+        at = row.at
+        many = row.many
+        self.refer(row, p, p + len(references), 0)
+        if not row.many:  # a field without an id: In-Reply-To counts
+            row.at = at
+            row.many = many
         return tmp.take() if undecoded else None
 
     def subject(self, uint32_t uid, bytes key not None, bint reply):
@@ -464,7 +470,8 @@ cdef class Threads:
             row = &self.row[i]
             if not uids.has(row.uid):
                 continue
-            memcpy(fresh + pooled, self.pool + row.at, row.many * 8)
+            if row.many:
+                memcpy(fresh + pooled, self.pool + row.at, row.many * 8)
             row.at = pooled
             pooled += row.many
             self.row[n] = row[0]

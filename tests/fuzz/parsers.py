@@ -21,8 +21,9 @@ from pathlib import Path
 
 import lmdb
 
-from fastmail._core import fetch, header, imap, leaves, lines, mime, pages, rows, smtp, texts
+from fastmail._core import envelope, fetch, header, imap, leaves, lines, mime, order, pages, rows, smtp, texts
 from fastmail._core.octets import Out
+from fastmail._core.threads import Threads
 from fastmail._core.uidset import UidSet
 from tests.fuzz.sessions import SPICE, corpus, damaged
 
@@ -204,11 +205,42 @@ def fuzz_rows(rng: random.Random) -> None:
     for call in (
         lambda: rows.up_to(iter(made), KEY, rng.randint(0, 9), rng.randint(0, 9)),
         lambda: rows.search_field(iter(made), KEY, which, name, rng.choice([b"", b"a", b"x" * 300])),
+        lambda: rows.search_addresses(iter(made), KEY, which, rng.randint(2, 7), rng.choice([b"", b"a", b"x" * 300])),
         lambda: rows.values(iter(made), KEY, which, tuple(rng.sample(NAMES, 2))),
         lambda: rows.marks(iter(made), KEY, which),
     ):
         with contextlib.suppress(ValueError):
             call()
+
+
+def fuzz_order(rng: random.Random) -> None:
+    """Damaged summaries as SORT, THREAD and SEARCH read them, and values of any octets."""
+    table = Threads(rng.randbytes(16))
+    first = 1
+    for _ in range(rng.randint(1, 3)):
+        numbers = list(range(first, first + rng.randint(0, 6)))
+        first += 9
+        items = [(uid, some(rng, spoil(rng, summary(rng)))) for uid in numbers if rng.random() < 0.9]
+        undecoded, missing = table.add(numbers, [rng.getrandbits(40) for _ in numbers], items)
+        for uid in missing:
+            table.mend(uid, spoil(rng, summary(rng)), spoil(rng, b"<a@b> <c@d>" * rng.randint(0, 4)))
+        for uid, subject in undecoded:
+            table.subject(uid, subject, rng.random() < 0.5)
+        found, _, _ = order.values(numbers, items, rng.choice(list(order.NAMES.values())))
+        order.ranked([([one if isinstance(one, bytes) else b"" for one in found], rng.random() < 0.5)], len(found))
+        for _ in range(2):
+            table.answer(rng.randrange(3), uids(rng), uids(rng) if rng.random() < 0.5 else None)
+        if rng.random() < 0.3:
+            table.keep(uids(rng))
+    made = spoil(rng, summary(rng))
+    (
+        envelope.addresses(made, rng.randint(2, 7)),
+        envelope.line(made, rng.randint(2, 7)),
+        envelope.string(made, rng.randint(0, 9)),
+    )
+    value = spoil(rng, b"re: [a] fwd[b]: [fwd: <x@y>] (fwd) 7 Feb 1994 21:52:25 -0800")
+    order.base_subject(value), order.sent_date(value), order.message_ids(value)
+    order.kept(array("I", [5, 3, 9]), uids(rng)), order.numbered(array("I", [5, 3, 9]), uids(rng))
 
 
 def fuzz_smtp(rng: random.Random) -> None:

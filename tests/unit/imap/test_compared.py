@@ -196,7 +196,9 @@ def test_references_that_the_header_cache_lacks_are_read(tmp_path: Path) -> None
         many = b" ".join(b"<%d@t>" % number for number in range(37_500))
         await append(client, b"Message-ID: <37499@t>\r\nSubject: a")
         await append(client, b"X-Long: " + b"x" * 20_000 + b"\r\nSubject: b\r\nReferences: " + many)
-        assert await answer(client, b"THREAD REFERENCES UTF-8 ALL") == b"* THREAD (1 2)"
+        await append(client, b"X-Long: " + b"x" * 20_000 + b"\r\nIn-Reply-To: <37499@t>\r\nReferences: none")
+        await append(client, b"X-Long: " + b"x" * 20_000 + b"\r\nIn-Reply-To: <37499@t>")
+        assert await answer(client, b"THREAD REFERENCES UTF-8 ALL") == b"* THREAD (1 (2)(3)(4))"
 
     run(scenario)
 

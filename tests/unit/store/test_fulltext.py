@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,17 @@ def test_a_session_finds_the_same_before_during_and_after(tmp_path: Path, kind: 
         assert await ask() == after and after.startswith(first)
 
     asyncio.run(main())
+
+
+def test_texts_of_an_older_layout_are_begun_anew(tmp_path: Path) -> None:
+    """They were folded in another way, so a search in them would miss messages."""
+    index = FullText(str(tmp_path))
+    text = folded(1, b"Subject: x\n\nneedle\n")
+    index.add(KEY, 1, [text])
+    assert list(index.find(KEY, 1, "needle", True)[0]) == [1]
+    with sqlite3.connect(next(tmp_path.rglob("*.sqlite"))) as base:
+        base.execute("PRAGMA user_version=1")
+    base.close()
+    assert not index.find(KEY, 1, "needle", True)[1]
+    index.add(KEY, 1, [text])
+    assert list(index.find(KEY, 1, "needle", True)[0]) == [1]
