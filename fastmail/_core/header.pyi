@@ -8,8 +8,9 @@ def text_start(data: Octets, start: int, whole: bool) -> int:
 
     ``start``: an offset in front of which nothing is looked at. ``whole``: this is all of the message; otherwise -2
     says that more of it is needed. Up to three broken lines in a row belong to the header when a field is behind them;
-    where no field is in front of them, it must have a known name or one with a hyphen (RFC 7103 7.2). Behind a field
-    they also belong to the header when the empty line is behind them.
+    where no field is in front of them, it must have a known name or one with a hyphen (RFC 7103 7.2). Behind such a
+    field they also belong to the header when the empty line is behind them. Where text follows lines that look like
+    fields, none of them with such a name, all of it is text.
     """
 
 def starts(data: Octets, name: bytes | None = None) -> bytes:

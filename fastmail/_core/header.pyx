@@ -17,13 +17,12 @@ cdef enum:
     NAMES = 16   # names that one call can look for
     PATIENCE = 3  # broken lines in a row that a header may go on behind; more of them are text
 
-# Fields without a hyphen in their names that tell a header from a text with colons in it.
-cdef const char** KNOWN = ["from", "to", "cc", "bcc", "subject", "date", "sender", "received", "references", "comments",
-    "keywords", "precedence", "priority", "importance", "sensitivity", "organization", "newsgroups", "status", "lines",
-    "path", "autosubmitted", "autocrypt"]
-cdef int* KNOWN_LENGTHS = [4, 2, 2, 3, 7, 4, 6, 8, 10, 8, 8, 10, 8, 10, 11, 12, 10, 6, 5, 4, 13, 9]
+# Fields without a hyphen in their names that tell a header from a text with colons in it. Every real header has one of
+# them, or one with a hyphen.
+cdef const char** KNOWN = ["from", "to", "cc", "bcc", "subject", "date", "sender", "received", "references"]
+cdef int* KNOWN_LENGTHS = [4, 2, 2, 3, 7, 4, 6, 8, 10]
 cdef enum:
-    KNOWN_COUNT = 22
+    KNOWN_COUNT = 9
 
 cdef const char* EMPTY = ""
 
@@ -110,7 +109,7 @@ def text_start(const unsigned char[::1] data, Py_ssize_t start, bint whole):
     cdef const char* base = p
     cdef const char* stop = p + data.shape[0]
     cdef const char* broken = NULL
-    cdef bint seen = False
+    cdef bint seen = False, sure = False  # a field; one with a name that is hardly text
     cdef int run = 0
     cdef Line line
     cdef Kind kind
@@ -132,16 +131,19 @@ def text_start(const unsigned char[::1] data, Py_ssize_t start, bint whole):
                 break
             else:
                 seen = True
+                sure = sure or known(&line)
                 run = 0
                 broken = NULL
             p = line.end
-    if kind == END and line.end < stop:
-        return broken - base if broken != NULL and not seen else -1
-    if kind != END and (whole or line.end < stop or run > PATIENCE):
-        return broken - base
-    if not whole:
+    if kind == END and line.end == stop and not whole:
         return -2
-    return broken - base if broken != NULL else -1
+    if kind == END and line.end < stop and sure:
+        return -1
+    if kind != END and not whole and line.end == stop and run <= PATIENCE:
+        return -2
+    if broken == NULL:
+        return -1
+    return broken - base if sure else start
 
 
 def starts(const unsigned char[::1] data, bytes name=None):

@@ -34,20 +34,19 @@ def _measure(chunks: Sequence[bytes | memoryview]) -> tuple[int, bool]:
 
 @dataclass(slots=True)
 class _Seen:
-    """What the header of a message says to the queue."""
+    """What the header of a message says to the queue, and the message as it will be sent, in pieces."""
 
     hops: int
     without_tls: bool
     message_id: str
+    pieces: Sequence[Octets]
 
 
-def _look(content: Sequence[Octets]) -> _Seen:
-    """``content``: pieces that begin at the start of a line; what follows the header's end is never looked at."""
-    return _Seen(
-        sum(map(submitted.hops, content)),
-        any(map(submitted.does_without_tls, content)),
-        next(filter(None, map(submitted.message_id, content)), ""),
-    )
+def _look(content: Octets, sender: str | None, hostname: str) -> _Seen:
+    """Read the header, and complete it for a user's ``sender``."""
+    pieces = submitted.complete(content, sender, hostname) if sender is not None else [content]
+    found = submitted.message_id(pieces[0]) or submitted.message_id(content)
+    return _Seen(submitted.hops(content), submitted.does_without_tls(content), found, pieces)
 
 
 class Outbound:
@@ -78,14 +77,14 @@ class Outbound:
         self.history = history
         self._rates = rate, domain_rate
 
-    async def submit(
-        self, envelope: Envelope, content: Sequence[bytes | bytearray | memoryview], ident: int = 0
-    ) -> Outcome:
-        """Queue a message (LF, in pieces that begin at the start of a line) for all its recipients. ``ident``: the
-        number that it has already; what a mailbox got under this number it does not get again."""
-        large = sum(map(len, content)) > SCAN_ON_LOOP
+    async def submit(self, envelope: Envelope, content: Octets, complete: bool, ident: int = 0) -> Outcome:
+        """Queue a message (LF) for all its recipients. ``complete``: it comes from a user's program, which may have
+        left out what a message must have. ``ident``: the number that it has already; what a mailbox got under this
+        number it does not get again."""
+        large = len(content) > SCAN_ON_LOOP
         loop = asyncio.get_running_loop()
-        seen = await loop.run_in_executor(None, _look, content) if large else _look(content)
+        message = content, envelope.sender if complete else None, self.hostname
+        seen = await loop.run_in_executor(None, _look, *message) if large else _look(*message)
         if seen.hops > MAX_HOPS:
             count("delivery.loops")
             return Outcome(554, "5.4.6", "Too many hops: the message loops")
@@ -108,7 +107,7 @@ class Outbound:
         received = trace.received(
             envelope.helo, envelope.peer, self.hostname, envelope.protocol, number, single, envelope.priority
         )
-        chunks: list[bytes | memoryview] = [received, *(memoryview(piece) for piece in content)]
+        chunks: list[bytes | memoryview] = [received, *(memoryview(piece) for piece in seen.pieces)]
         size, eight = await loop.run_in_executor(None, _measure, chunks) if large else _measure(chunks)
         item = Item(
             1,

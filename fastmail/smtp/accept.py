@@ -31,16 +31,11 @@ async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> l
     """Deliver a message (LF), or queue it when a recipient is elsewhere; one Outcome for each recipient."""
     service = session.service
     content = await header.with_end(content)
-    pieces: Sequence[Octets] = [content]
-    if service.kind == SUBMISSION:
-        if len(content) > SCAN_ON_LOOP:
-            loop = asyncio.get_running_loop()
-            pieces = await loop.run_in_executor(None, submitted.complete, content, envelope.sender, service.hostname)
-        else:
-            pieces = submitted.complete(content, envelope.sender, service.hostname)
+    incomplete = service.kind == SUBMISSION
     mailbox = "INBOX"
     if session.filters is not None:
-        whole = await _whole(pieces)
+        whole = await _whole([content] if not incomplete else await _completed(session, envelope, content))
+        incomplete = False
         verdict = await session.filters.message(whole)
         envelope.filters = _words(verdict, whole)
         if verdict.refusal is not None or verdict.discard:
@@ -48,34 +43,44 @@ async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> l
             log.event("milter.verdict", sender=envelope.sender, reply=f"{outcome.code} {outcome.text}")
             _remember(session, envelope, whole, "refused" if verdict.refusal is not None else "discarded")
             return [outcome] * len(envelope.recipients)
-        pieces = [verdict.content]
+        content = verdict.content
         _apply(session, envelope, verdict)
         if not envelope.recipients:
             return [TAKEN]
         mailbox = "Junk" if verdict.quarantine else mailbox
     elsewhere = not all(records for _, records in envelope.recipients)
     if service.outbound is not None and (elsewhere or envelope.release):
-        return [await service.outbound.submit(envelope, pieces)] * len(envelope.recipients)
-    return await _deliver(session, envelope, pieces, mailbox)
+        return [await service.outbound.submit(envelope, content, incomplete)] * len(envelope.recipients)
+    if incomplete:
+        content = await _whole(await _completed(session, envelope, content))
+    return await _deliver(session, envelope, content, mailbox)
 
 
-async def _deliver(session: "SmtpSession", envelope: Envelope, pieces: Sequence[Octets], mailbox: str) -> list[Outcome]:
+async def _deliver(session: "SmtpSession", envelope: Envelope, content: Octets, mailbox: str) -> list[Outcome]:
     """All recipients are of this server."""
     service, outbound = session.service, session.service.outbound
-    content = pieces[0] if len(pieces) == 1 else await _whole(pieces)
     if service.kind == LMTP:  # one reply for each recipient (RFC 2033 4.2)
         outcomes = await service.deliverer.deliver(envelope, content, mailbox)
     else:
+        ident = outbound.spool.new_id() if outbound is not None else 0
         try:
-            ident = outbound.spool.new_id() if outbound is not None else 0
             outcomes = await service.deliverer.deliver_to_all(envelope, content, mailbox, ident)
         except NotAll as trouble:
             if outbound is None or not trouble.some or mailbox != "INBOX":  # the queue knows no other mailbox
                 return [trouble.worst] * len(envelope.recipients)
-            return [await outbound.submit(envelope, [content], ident)] * len(envelope.recipients)
+            return [await outbound.submit(envelope, content, False, ident)] * len(envelope.recipients)
     if outbound is not None and any("SUCCESS" in one.notify for one in envelope.asked):
         await outbound.tell_delivered(envelope, content, [outcome.ok for outcome in outcomes])
     return outcomes
+
+
+async def _completed(session: "SmtpSession", envelope: Envelope, content: Octets) -> Sequence[Octets]:
+    """What a user's program left out is there (RFC 6409 8)."""
+    sender, hostname = envelope.sender, session.service.hostname
+    if len(content) > SCAN_ON_LOOP:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, submitted.complete, content, sender, hostname)
+    return submitted.complete(content, sender, hostname)
 
 
 async def _whole(pieces: Sequence[Octets]) -> bytes:

@@ -45,20 +45,15 @@ def begin(session: "SmtpSession", rest: bytes, mail: bool) -> None:
 def line(session: "SmtpSession", text: bytes) -> None:
     """A line of the exchange."""
     text = text.rstrip(b"\r\n")
-    if len(text) > LONGEST:
-        too_long(session)
+    if len(text) > LONGEST:  # it came whole, so nothing of it was passed over
+        session.sasl = None
+        session.bad("500 5.5.6 line of the login is too long")
         return
     if text == b"*":
         session.sasl = None
         session.bad("501 5.7.0 login cancelled")
         return
     _step(session, text)
-
-
-def too_long(session: "SmtpSession") -> None:
-    """A line of the exchange that was not read: the exchange is over (RFC 4954 4)."""
-    session.sasl = None
-    session.bad("500 5.5.6 line of the login is too long")
 
 
 def _step(session: "SmtpSession", text: bytes | None) -> None:

@@ -97,7 +97,7 @@ class SmtpSession:
         self.failures = 0
         self.user: AccountRecord | None = None
         self.sasl: Any = None
-        self._skipping = False
+        self._skipping = ""  # the reply to the line whose octets are passed over
         self._reader: ContentReader | None = None
         self._staged: Staged | None = None
         self._begun, self._received = 0.0, 0  # when content began to come, and how much of it came
@@ -197,16 +197,14 @@ class SmtpSession:
             end = find_crlf(data, position, size)
             if end < 0:
                 if size - position > self._longest(data, position) + len(b"\r"):
-                    self._skipping = True
+                    self._skipping = self._skipping or self._too_long(data, position)
                     return size
                 return position
             if self._skipping:
-                self._skipping = False
+                reply, self._skipping = self._skipping, ""
+                self.sasl = None  # an exchange with a line that was not read is over (RFC 4954 4)
                 position = end + 1
-                if self.sasl is not None:
-                    authenticate.too_long(self)
-                else:
-                    self.bad("500 5.5.2 line is too long")
+                self.bad(reply)
                 continue
             line = bytes(data[position : end + 1])
             position = end + 1
@@ -222,6 +220,12 @@ class SmtpSession:
         is_auth = self.sasl is not None or bytes(data[start : start + 5]).upper() == b"AUTH "
         return authenticate.LONGEST if is_auth else LINE
 
+    def _too_long(self, data: memoryview | bytes, start: int = 0) -> str:
+        """The reply to such a line when it is longer than that."""
+        if self._longest(data, start) > LINE:
+            return "500 5.5.6 line of the login is too long"
+        return "500 5.5.2 line is too long"
+
     # ---------------------------------------------------------------- commands
 
     def _command(self, line: bytes, more: bool) -> None:
@@ -230,7 +234,7 @@ class SmtpSession:
             return
         line = line[:-2]
         if len(line) > self._longest(line):
-            self.bad("500 5.5.2 line is too long")
+            self.bad(self._too_long(line))
             return
         if b"\r" in line or b"\0" in line:
             self.bad("500 5.5.2 bare CR or NUL in a command")

@@ -79,6 +79,9 @@ TEXTS = [
     (b"  indented\nmore\n", 0),
     (b"\xc3\xbcber: alles\n", 0),
     (b"x", 0),
+    (b"Error: disk full\nsecond line\n", 0),  # it looks like a field, but no header has only that
+    (b"Error: disk full\nsecond line\n\nthird\n", 0),
+    (b"http://a.test/\n1\n2\n3\n4\n", 0),
     # a header that text follows without an empty line
     (b"Subject: x\ntext\nmore\n", 11),
     (b"Subject: x\n folded\n1\n2\n3\n4\n\n5\n", 19),
@@ -92,6 +95,9 @@ TEXTS = [
     (b"From: a\nSubject: this is your reminder\nabout the game\nDate: x\n\nbody", -1),  # RFC 7103 7.2
     (b"Subject: x\nabout the game\n\nbody", -1),
     (b"no field\nX-Custom: 1\n\nbody", -1),
+    (b"Error: disk full\n\nmore\n", -1),
+    (b"Error: disk full\n", -1),
+    (b"Foo: 1\nbroken\nBar: 2\n\nbody", -1),
 ]
 
 

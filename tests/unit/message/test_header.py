@@ -134,7 +134,7 @@ def test_the_line_in_front_of_a_message_in_an_mbox(content: bytes, size: int) ->
         (MBOX[0][0][:49] + b"text\n", MBOX[0][0][:49] + b"\ntext\n"),
         (b"Subject: x\ntext", b"Subject: x\n\ntext"),
         (b"Subject: x\n\ntext", None),
-        (b"X: " + b"y" * 300_000 + b"\ntext\n", b"X: " + b"y" * 300_000 + b"\n\ntext\n"),
+        (b"X-A: " + b"y" * 300_000 + b"\ntext\n", b"X-A: " + b"y" * 300_000 + b"\n\ntext\n"),
         (b"X: y\n" * 100_000 + b"\nbody", None),
         (b"text " + b"y" * 300_000 + b"\n", b"\ntext " + b"y" * 300_000 + b"\n"),
         (b"", None),

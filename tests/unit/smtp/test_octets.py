@@ -105,7 +105,7 @@ def test_logins_may_have_long_lines(tmp_path: Path, kind: str, step: int) -> Non
         room = MOST - len(b"AUTH PLAIN ")
         for size in (600, 4200, room - room % 4):
             assert await ask(b"auth plain " + plain_of(size)) == WRONG[kind]
-        assert (await ask(b"AUTH PLAIN " + plain_of(MOST))).startswith(LONG[kind][:3])
+        assert (await ask(b"AUTH PLAIN " + plain_of(MOST))).startswith(LONG[kind])
         for size in (4, 600, MOST):
             await ask(b"AUTH PLAIN")
             assert (await ask(plain_of(size))).startswith(WRONG[kind] if size > 4 else LONG[kind][:1])
