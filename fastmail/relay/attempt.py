@@ -45,19 +45,23 @@ async def run(connector: Connector, destination: str, sending: Sending, client: 
     """Send a message to its recipients; ``client``: an open connection that took other messages, or None. Down when no
     host could be asked at all; Loops, NoSuchDomain, NullMx and NoTls from the search for hosts."""
     work = _Work(connector, destination, sending)
-    if client is not None:
-        await work.ask(client, reused=True)
-    while work.left and not work.over:
-        try:
-            found = await work.next()
-        except (MailError, Down):
-            if work.heard:
-                break  # what a host said to other recipients stands
-            raise
-        if found is None:
-            break
-        await work.ask(found, reused=False)
-    return work.result()
+    try:
+        if client is not None:
+            await work.ask(client, reused=True)
+        while work.left and not work.over:
+            try:
+                found = await work.next()
+            except (MailError, Down):
+                if work.heard:
+                    break  # what a host said to other recipients stands
+                raise
+            if found is None:
+                break
+            await work.ask(found, reused=False)
+        return work.result()
+    except BaseException:
+        await work.close()
+        raise
 
 
 class _Work:
@@ -103,6 +107,9 @@ class _Work:
             await client.close(False)
             self._broken(client, error, reused)
             return
+        except BaseException:  # we end, or have a bug: nobody else knows of this connection
+            await client.close(False)
+            raise
         if sent.unable:
             self._asked.add((target.address, target.port))
             self.heard = True
@@ -160,6 +167,11 @@ class _Work:
             self._out.client = client
         else:
             await client.close()
+
+    async def close(self) -> None:
+        """Let go of the connection that was kept."""
+        if self._out.client is not None:
+            await self._out.client.close()
 
     def result(self) -> Attempt:
         """Every recipient with one answer. That a host is not able to take the message is final when no other host
