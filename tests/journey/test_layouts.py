@@ -56,7 +56,7 @@ class Home:
         with open(self.path / "log", "ab") as log:
             process = subprocess.Popen([*CLI, "serve", "-c", str(self.config)], stdout=log, stderr=log)
         try:
-            end = time.monotonic() + 40
+            end = time.monotonic() + 90
             while True:
                 try:
                     socket.create_connection(("127.0.0.1", self.ports["imap"]), 1).close()
