@@ -86,7 +86,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
 
 
 def test_there_is_one_of_each_layout() -> None:
-    assert {path.name.partition(".")[0] for path in ARCHIVES} >= {"index-0", "index-1", "queue-1"}
+    assert {path.name.partition(".")[0] for path in ARCHIVES} >= {"index-0", "index-1", "index-2", "queue-1"}
 
 
 def test_check_changes_nothing_and_upgrade_keeps_all(home: Home) -> None:
