@@ -170,7 +170,7 @@ def main(old: Path, target: Path) -> None:
         for lock in home.rglob("lock.mdb"):
             lock.unlink()
         with tarfile.open(target, "w:xz", preset=9) as archive:
-            archive.add(home, "s", filter=lambda info: info if info.isfile() or info.isdir() else None)
+            archive.add(home, "s", filter=lambda info: info if info.isfile() or info.isdir() or info.islnk() else None)
     print(target, target.stat().st_size, {k: len(v["rows"]) if isinstance(v, dict) else v for k, v in expected.items()})
 
 
