@@ -6,13 +6,13 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay bench-sessions test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations nightly fuzz fuzz-every wheel clean
+.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay bench-sessions test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations test-wheel nightly fuzz fuzz-every sdist wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
 	@echo "make test            the whole test suite, lint, types and layers"
 	@echo "make bench           micro benchmarks, saved and compared with the last ones (pytest-benchmark), then fastmail bench: a throw-away server under load"
-	@echo "make bench-peers     the same on Dovecot, in turn: benchmarks/report.md (needs root and Dovecot; DIR= for a disk)"
+	@echo "make bench-peers     the same on Dovecot, in turn: benchmarks/report.md (needs root, Postfix and Dovecot; DIR= for a disk)"
 	@echo "make bench-mailbox   IMAP commands in 10,000 and 250,000 messages, beside Dovecot: benchmarks/mailbox.md"
 	@echo "make bench-sessions  256 deliveries and 10,000 idle sessions at once, beside Dovecot: benchmarks/sessions.md"
 	@echo "make bench-relay     relaying and MX beside Postfix: benchmarks/relay.md (needs root, Postfix and Dovecot)"
@@ -26,7 +26,9 @@ help:
 	@echo "make test-mutations  faults put into a copy of the program, each of which a named test must notice (JOBS=1)"
 	@echo "make test-arm        the compiled core for aarch64, under qemu (Debian 12, root)"
 	@echo "make test-queue      a deep queue with dead destinations (MESSAGES=100000 DESTINATIONS=1000 DEAD=100)"
+	@echo "make test-wheel      an sdist, a wheel made from it, and a message through the wheel, installed by itself"
 	@echo "make nightly         all of the long ones, one after the other"
+	@echo "make sdist           an sdist in dist/"
 	@echo "make wheel           a wheel in dist/"
 	@echo "make clean           remove what was built (not mail)"
 
@@ -43,10 +45,8 @@ $(STAMP): $(SOURCES)
 build: $(STAMP)
 
 run: $(STAMP)
-	@test -f $(RUN)/fastmail.toml || $(BIN)/fastmail quickstart $(RUN) me@example.test --hostname localhost --generate | tee $(RUN).welcome
-	@test ! -f $(RUN).welcome || mv $(RUN).welcome $(RUN)/welcome
-	@$(BIN)/fastmail welcome -c $(RUN)/fastmail.toml
-	@exec $(BIN)/fastmail serve -c $(RUN)/fastmail.toml
+	@test -f $(RUN)/fastmail.toml || $(BIN)/fastmail quickstart $(RUN) me@example.test --hostname localhost --generate
+	@exec $(BIN)/fastmail serve -c $(RUN)/fastmail.toml --free-ports --welcome
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -114,10 +114,16 @@ test-queue: $(STAMP)
 	$(BIN)/python -m tests.crash.queue --messages $(or $(MESSAGES),100000) --destinations $(or $(DESTINATIONS),1000) \
 	  --dead $(or $(DEAD),100)
 
-nightly: test-crash test-power test-faults test-damage test-load test-queue test-mutations fuzz
+nightly: test-wheel test-crash test-power test-faults test-damage test-load test-queue test-mutations fuzz
 
 test-mutations: $(STAMP)
 	$(BIN)/python -m tests.mutations.run --jobs $(or $(JOBS),1)
+
+test-wheel: $(STAMP)
+	PYTHON=$(abspath $(BIN))/python tests/wheel.sh
+
+sdist: $(STAMP)
+	$(BIN)/python setup.py -q sdist
 
 wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .

@@ -38,5 +38,6 @@ setup(
             "embedsignature": True,
         },
         build_dir="build/cython",
-    )
+    ),
+    options={"build_ext": {"parallel": len(os.sched_getaffinity(0))}},
 )

@@ -10,57 +10,25 @@ root and ``apt-get install postfix dovecot-imapd dovecot-pop3d dovecot-lmtpd``.
 """
 
 import argparse
-import contextlib
 import os
 import platform
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
 
 import fastmail
-from benchmarks.peers import dovecot
-from fastmail.app import child
-from fastmail.app.quickstart import write_certificate
-from fastmail.bench import load, machine, server
-from fastmail.queue.spool import Spool
-from tests.support import mtas
+from benchmarks.servers import DOMAIN, Side, dovecot, ours, postfix, sink
+from fastmail.bench import load, machine
 
 HERE = Path(__file__).parent
 CONNECTIONS = (10, 30, 64)
 SUBMISSION = (64,)
-DOMAIN = "bench.example"
-TUNED = (
-    "in_flow_delay = 0\ndefault_process_limit = 100\ninitial_destination_concurrency = 20\n"
-    "default_destination_concurrency_limit = 40\nsmtp_connection_cache_on_demand = yes\n"
-    "lmtp_connection_cache_on_demand = yes\nsmtpd_peername_lookup = no\nsmtpd_client_connection_count_limit = 0\n"
-    "smtp_dns_support_level = disabled\nsmtp_host_lookup = native\nsmtp_tls_security_level = none\n"
-    "smtpd_recipient_restrictions =\nsmtpd_relay_restrictions = permit_mynetworks, reject\n"
-)
-USERS = (
-    "smtpd_tls_wrappermode = yes\nsmtpd_tls_security_level = encrypt\nsmtpd_sasl_auth_enable = yes\n"
-    "smtpd_tls_cert_file = {place}/cert.pem\nsmtpd_tls_key_file = {place}/key.pem\n"
-    "smtpd_sasl_type = dovecot\nsmtpd_sasl_path = {accounts}/auth-smtp\nsmtpd_sasl_security_options = noanonymous\n"
-)
-
-
-@dataclass
-class Side:
-    """A server, or two, under load. ``left``: messages that are still on their way; ``users``: it takes mail over TLS from
-    users who log in."""
-
-    port: int
-    pids: list[int]
-    left: Callable[[], int]
-    users: bool = False
 
 
 @dataclass
@@ -72,63 +40,9 @@ class Series:
     cpu: list[float] = field(default_factory=list)
 
 
-@contextlib.contextmanager
-def sink() -> Iterator[int]:
-    """Postfix's smtp-sink: its port."""
-    (port,) = child.free_ports(1)
-    command = ["smtp-sink", "-u", "nobody", f"127.0.0.1:{port}", "1024"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        time.sleep(0.3)
-        yield port
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(10)
-
-
-@contextlib.contextmanager
-def postfix(parent: str, hop: str, hop_port: int, more: list[int], accounts: str = "") -> Iterator[Side]:
-    """``accounts``: where a Dovecot that knows them keeps its sockets."""
-    place = Path(tempfile.mkdtemp(prefix="postfix-bench-", dir=parent or None))
-    place.chmod(0o755)
-    tuned = TUNED
-    if accounts:
-        write_certificate(str(place), "localhost")
-        tuned = TUNED.replace("permit_mynetworks", "permit_sasl_authenticated") + USERS.format(
-            place=place, accounts=accounts
-        )
-    try:
-        with mtas.postfix(place / "pf", hop_port, DOMAIN, hop, tuned) as port:
-            spool = place / "pf" / "spool"
-
-            def left() -> int:
-                return sum(
-                    len(files) for part in ("incoming", "active", "deferred") for _, _, files in os.walk(spool / part)
-                )
-
-            yield Side(port, [int((spool / "pid" / "master.pid").read_text()), *more], left, bool(accounts))
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def ours(parent: str, content: str, sink_port: int, users: bool = False) -> Iterator[Side]:
-    """With a sink everything goes there; without one into mailboxes."""
-    extra = ""
-    if sink_port:
-        extra = f'[relay]\nnetworks = ["127.0.0.0/8"]\nroutes = ["* smtp:127.0.0.1:{sink_port} tls=none"]\n'
-    with server.running(parent, content, 0, extra) as target:
-        spool = Spool(os.path.join(target.directory, "data"), 1 << 30)
-        try:
-            port = target.ports["submissions" if users else "smtp"]
-            yield Side(port, [target.pid], lambda: spool.depth()[0] if sink_port else 0, users)
-        finally:
-            uvloop.run(spool.close())
-
-
-def once(side: Side, found: Series, sessions: int, count: int, domain: str) -> None:
-    """One run: ``count`` messages of 4 KB, then wait until the last is through."""
-    text = load.message(4096).replace(b"\r\n.", b"\r\n..") + b".\r\n"
+def once(side: Side, found: Series, sessions: int, count: int, domain: str, size: int = 4096) -> None:
+    """One run: ``count`` messages of ``size`` octets, then wait until the last is through."""
+    text = load.message(size).replace(b"\r\n.", b"\r\n..") + b".\r\n"
     job = load.Work(b"EHLO bench.example\r\n", count, text, [f"u{n}@{domain}" for n in range(100)])
     if side.users:
         job.logins = [(f"u{n}@bench.example", "secret") for n in range(50)]
@@ -144,13 +58,36 @@ def once(side: Side, found: Series, sessions: int, count: int, domain: str) -> N
     found.cpu.append((sum(machine.cpu(pid) for pid in side.pids) - cpu) / count * 1000)
 
 
-def measure(parent: str, rounds: int, count: int, content: str) -> dict[tuple[str, int], dict[str, Series]]:
-    found: dict[tuple[str, int], dict[str, Series]] = {}
+Found = dict[str, dict[str, Series]]  # journey: server: series
+
+
+def mx(parent: str, rounds: int, count: int, content: str) -> Found:
+    """SMTP in until the message is in a mailbox, of 4 KB and of 50 KB, from 64 sessions: Postfix before Dovecot, and this
+    server."""
+    found: Found = {}
+
+    def run(name: str, side: Side) -> None:
+        once(side, Series(), 10, 400, DOMAIN)
+        for size, share in ((4096, 1.0), (51200, 0.5)):
+            journey = f"{size // 1024} KB by SMTP into a mailbox, 64 sessions"
+            once(side, found.setdefault(journey, {}).setdefault(name, Series()), 64, int(count * share), DOMAIN, size)
+
+    for number in range(rounds):
+        print(f"Postfix and fastmail, round {number + 1} of {rounds}", flush=True)
+        with dovecot(parent) as mailboxes, postfix(parent, "lmtp", mailboxes.ports["lmtp"], [mailboxes.pid]) as side:
+            run("Postfix", side)
+        with ours(parent, content, 0) as side:
+            run("fastmail", side)
+    return found
+
+
+def measure(parent: str, rounds: int, count: int, content: str) -> Found:
+    found: Found = {}
 
     def run(journey: str, name: str, side: Side, domain: str, connections: tuple[int, ...] = CONNECTIONS) -> None:
         once(side, Series(), 10, 400, domain)  # what a new account or connection costs is not measured
         for sessions in connections:
-            series = found.setdefault((journey, sessions), {}).setdefault(name, Series())
+            series = found.setdefault(f"{journey}, {sessions}", {}).setdefault(name, Series())
             once(side, series, sessions, count, domain)
 
     for number in range(rounds):
@@ -178,15 +115,15 @@ def _shown(values: list[float], form: str) -> str:
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-def table(found: dict[tuple[str, int], dict[str, Series]]) -> str:
+def table(found: Found) -> str:
     lines = [
         "| journey, sessions | | accepted/s | through/s | CPU ms a message |",
         "|---|---|---|---|---|",
     ]
-    for (journey, sessions), sides in found.items():
+    for journey, sides in found.items():
         for name, series in sides.items():
             lines.append(
-                f"| {journey}, {sessions} | {name} | {_shown(series.accepted, ',.0f')} | {_shown(series.through, ',.0f')} "
+                f"| {journey} | {name} | {_shown(series.accepted, ',.0f')} | {_shown(series.through, ',.0f')} "
                 f"| {_shown(series.cpu, '.2f')} |"
             )
         theirs, mine = sides["Postfix"], sides["fastmail"]

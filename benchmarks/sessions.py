@@ -16,14 +16,16 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import fastmail
 from benchmarks import svg
-from benchmarks.peers import KINDS, Series, dovecot
+from benchmarks.peers import KINDS, Series
+from benchmarks.servers import dovecot
 from fastmail.bench import server
-from fastmail.bench.journeys import Bench
+from fastmail.bench.journeys import Bench, Target
 
 HERE = Path(__file__).parent
 DELIVERIES = {1: 400, 10: 2000, 64: 4000, 256: 6000}  # sessions: messages
@@ -39,19 +41,26 @@ class Found:
     idle: dict[int, float] = field(default_factory=dict)
 
 
+def _started(name: str, parent: str, content: str, fresh: int) -> AbstractContextManager[Target]:
+    """A server with so many users whom it has not served yet."""
+    if name == "Dovecot":
+        return dovecot(parent, KINDS[content], fresh)
+    return server.running(parent, content, 0, fresh=fresh)
+
+
 def measure(parent: str, rounds: int, content: str) -> dict[str, Found]:
     """Both servers, in turn."""
     out = {"Dovecot": Found(), "fastmail": Found()}
     for number in range(rounds):
         for name, found in out.items():
             print(f"{content}, round {number + 1} of {rounds}: {name}", flush=True)
-            here = dovecot(parent, KINDS[content]) if name == "Dovecot" else server.running(parent, content, 0)
-            with here as target:
+            for sessions in IDLE if number == 0 else ():
+                if name == "fastmail" or sessions <= MOST_PROCESSES:
+                    with _started(name, parent, content, sessions) as target:
+                        found.idle[sessions] = Bench(target, 1, lambda row: None).idle(sessions, 0)
+            with _started(name, parent, content, 0) as target:
                 one = Bench(target, 1, lambda row: None)
                 one.warm()
-                for sessions in IDLE if number == 0 else ():
-                    if name == "fastmail" or sessions <= MOST_PROCESSES:
-                        found.idle[sessions] = one.idle(sessions, 0)
                 for sessions, messages in DELIVERIES.items():
                     one.deliver("lmtp", sessions, messages, 4096)
                     found.sent.setdefault(sessions, Series()).add(one.rows[-1])
@@ -125,9 +134,9 @@ def main() -> int:
 Made by `make bench-sessions` on {time.strftime("%Y-%m-%d", time.gmtime())}: fastmail {fastmail.__version__} (Python
 {platform.python_version()}, one worker a core) and Dovecot {version}, in turn, {options.rounds} rounds each, {os.cpu_count()} cores, the
 load on the same: median (lowest to highest). Messages of 4 KB to random users out of 100, each answered when it is synced;
-CPU of all processes. Idle sessions are in IDLE on the mailboxes of the same 100 users, and were measured once, 100 of them
-first: what the first session of a server brings with it is in that figure. Dovecot has a process for each, and was not asked
-for 10,000.
+CPU of all processes. Idle sessions are in IDLE, each of another user whom the server had not served before, and were measured
+once for each number, on a server that had just been started: what its first sessions bring with them is in the figure.
+Dovecot has a process for each, and was not asked for 10,000.
 """
     ]
     for content, found in every.items():

@@ -6,9 +6,10 @@ Sizes are stated in the names; one call covers a line, a block or a page, as in 
 from array import array
 from typing import Any
 
+import lmdb
 import pytest
 
-from fastmail._core import fetch, imap, lines, mime, pages, smtp
+from fastmail._core import fetch, imap, leaves, lines, mime, pages, rows, smtp, texts
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 
@@ -140,3 +141,77 @@ def test_smtp_parse_mail(benchmark: Any) -> None:
         return smtp.parse_params(b"<some.one@example.org> SIZE=4096 BODY=8BITMIME", end)
 
     assert benchmark(parse)
+
+
+# ---------------------------------------------------------------- header fields, rows, pages of LMDB, texts
+
+CROWD = b"From: a@b.example\nTo: " + b",\n ".join(
+    b'"Some Body, %d" <some.body.%d@example.org>' % (n, n) for n in range(1000)
+)
+ODD = (
+    b'Content-Type: application/octet-stream; name*0*=utf-8\'\'a%20; name*1="b c"; x="' + b"y" * 200 + b'"\n'
+    b'Content-Disposition: attachment; filename="quarterly figures.pdf"; size=4096\n\nx\n'
+)
+MAILBOX = bytes(12)
+SUMMARIES = [(MAILBOX + uid.to_bytes(4, "big"), b"\3\0nab" + mime.scan(PLAIN)) for uid in range(1, 1001)]
+UIDS = UidSet.of_ranges((1, 1000))
+
+
+def test_fields_addresses_1000(benchmark: Any) -> None:
+    assert benchmark(mime.scan, CROWD + b"\n\nx\n")
+
+
+def test_fields_parameters(benchmark: Any) -> None:
+    assert benchmark(mime.scan, ODD)
+
+
+def test_rows_values_1000(benchmark: Any) -> None:
+    assert len(benchmark(lambda: rows.values(iter(SUMMARIES), MAILBOX, UIDS, (b"from", b"subject", b"date")))) == 1000
+
+
+def test_rows_search_field_1000(benchmark: Any) -> None:
+    found = benchmark(lambda: rows.search_field(iter(SUMMARIES), MAILBOX, UIDS, b"subject", b"figures"))
+    assert len(found[0]) == 1000
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, int]:
+    """(the octets of an LMDB file with a table of 1,000 summaries, its last transaction)."""
+    place = tmp_path_factory.mktemp("leaves")
+    with lmdb.open(str(place), max_dbs=2, map_size=1 << 26) as env:
+        with env.begin(write=True) as txn:
+            for key, value in SUMMARIES:
+                txn.put(key, value, db=env.open_db(b"msg", txn))
+        last = env.info()["last_txnid"]
+    return (place / "data.mdb").read_bytes(), last
+
+
+def test_leaves_every_row_1000(benchmark: Any, stored: tuple[bytes, int]) -> None:
+    octets, last = stored
+
+    def read() -> int:
+        table = leaves.table(octets, last, b"msg")
+        assert table is not None
+        return len(rows.marks(table, MAILBOX, UIDS))
+
+    assert benchmark(read) == 1000
+
+
+def test_leaves_one_summary_of_1000(benchmark: Any, stored: tuple[bytes, int]) -> None:
+    octets, last = stored
+
+    def read() -> object:
+        table = leaves.table(octets, last, b"msg")
+        assert table is not None
+        return leaves.Summaries(table, MAILBOX, UIDS, {}).get(500)
+
+    assert benchmark(read) is not None
+
+
+def test_texts_find_1000_of_4k(benchmark: Any) -> None:
+    text = LINE * 54
+    ends = array("I")
+    for n in range(1000):
+        ends.extend((n, n * (len(text) + 1), n * (len(text) + 1) + len(text)))
+    data = (text + b"\0") * 999 + LINE * 53 + b"needle".ljust(len(LINE)) + b"\0"
+    assert benchmark(texts.find, ends, data, b"needle", True) == [999]

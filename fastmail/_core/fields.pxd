@@ -10,12 +10,15 @@ cdef struct Span:
 
 cdef bint same(const char* p, Py_ssize_t n, const char* name, Py_ssize_t size) noexcept nogil
 cdef bint blank(char c) noexcept nogil
+cdef int hexadecimal(char c) noexcept nogil
 cdef int quoted(Out out, const char* p, Py_ssize_t n) except -1 nogil
 cdef int nstring(Out out, Span s) except -1 nogil
 cdef int addresses(Out out, Span s, Out name, Out route, Out local, Out host, Out note) except -1 nogil
 cdef const char* skip_cfws(const char* p, const char* end, Out note) except NULL nogil
 cdef const char* read_token(const char* p, const char* end, Span* s) noexcept nogil
-cdef int params(Out out, const char* p, const char* end, Out value, Out note, Out boundary, bint text) except -1 nogil
+cdef int params(Out out, const char* p, const char* end, Out value, Out note, bint text) except -1 nogil
+cdef int parameter(Out out, Span rest, const char* wanted, Py_ssize_t size, Out value, Out note,
+                   Out pieces, Span* charset) except -1 nogil
 cdef int disposition(Out out, Span s, Out value, Out note) except -1 nogil
 cdef int languages(Out out, Span s, Out note) except -1 nogil
 cdef int32_t day_of(Span s) noexcept nogil

@@ -1,5 +1,6 @@
-"""Header field values as IMAP wire octets: strings, address lists, parameters, dispositions, dates (RFC 5322 3.3, 3.4, 4;
-RFC 2045 5.1; RFC 2183; RFC 2231; RFC 3282; RFC 9051 7.5.2). Used by the MIME scanner only; nothing here is called from Python.
+"""Header field values as IMAP wire octets: strings, address lists, parameters, dispositions, dates (RFC 5322 3.3,
+3.4, 4; RFC 2045 5.1; RFC 2183; RFC 2231; RFC 3282; RFC 9051 7.5.2). Used by the MIME scanner only; nothing here is
+called from Python.
 
 Promise: any octets make valid wire octets; obsolete and broken forms are read as other servers read them; at most
 VALUE octets of a value are looked at.
@@ -12,6 +13,15 @@ from fastmail._core.octets cimport Out, lower
 
 cdef enum:
     VALUE = 131072
+    PARAMETERS = 1000  # of one field; what is behind them is not looked at
+    PIECES = 1000      # of one parameter (RFC 2231 3)
+    WHOLE = -1         # the parameter in one piece
+    NO_PIECE = -2      # another parameter
+
+cdef struct Piece:
+    Py_ssize_t at
+    Py_ssize_t n
+    bint percent
 
 cdef const char* MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 cdef const char* SPECIALS = b"()<>@,;:\\\"/[]?="
@@ -308,9 +318,9 @@ cdef int hexadecimal(char c) noexcept nogil:
     return c - 87 if 97 <= c <= 102 else -1
 
 
-cdef int extended(Out out, const char* p, const char* end) except -1 nogil:
-    """An RFC 2231 value, ``charset'language'percent-encoded``, as octets."""
-    cdef int quotes = 0
+cdef int extended(Out out, const char* p, const char* end, bint first) except -1 nogil:
+    """An RFC 2231 value, percent-encoded, as octets. ``first``: behind ``charset'language'``."""
+    cdef int quotes = 0 if first else 2
     while p < end and quotes < 2:
         quotes += p[0] == 39
         p += 1
@@ -324,22 +334,18 @@ cdef int extended(Out out, const char* p, const char* end) except -1 nogil:
     return 0
 
 
-cdef int params(Out out, const char* p, const char* end, Out value, Out note, Out boundary, bint text) except -1 nogil:
-    """``; name=value`` pairs as a parenthesised list, or NIL; the boundary parameter is copied to ``boundary``.
-    ``text``: what has no charset is in US-ASCII (RFC 2046 4.1.2)."""
-    cdef Span name
-    cdef Py_ssize_t begin = out.len
-    cdef int found = 0
-    cdef bint charset = False
-    out.putc(b'('[0])
-    while p < end and found < 1000:
+cdef const char* next_param(const char* p, const char* end, Span* name, Out value, Out note) except NULL nogil:
+    """The next ``; name=value`` at or behind p: its name and its unquoted value; returns where to go on. An empty name:
+    there is no more."""
+    name.a = name.b = p
+    while p < end:
         p = skip_cfws(p, end, note)
         while p < end and p[0] != b';':
             p += 1
         if p >= end:
             break
         p = skip_cfws(p + 1, end, note)
-        p = read_token(p, end, &name)
+        p = read_token(p, end, name)
         if name.a == name.b:
             continue
         p = skip_cfws(p, end, note)
@@ -354,18 +360,122 @@ cdef int params(Out out, const char* p, const char* end, Out value, Out note, Ou
             while p < end and p[0] != b';' and not blank(p[0]) and p[0] != b'(' and p[0] != b'"':
                 value.putc(p[0])
                 p += 1
+        return p
+    name.a = name.b = end
+    return end
+
+
+cdef int piece_of(Span name, const char* wanted, Py_ssize_t size, bint* percent) noexcept nogil:
+    """Which piece of the parameter ``wanted`` this name says (RFC 2231 3, 4.1): WHOLE for ``wanted`` and ``wanted*``,
+    its number for ``wanted*0`` and ``wanted*0*``; NO_PIECE for another parameter. ``percent``: has it a star at its
+    end?"""
+    cdef const char* p = name.a + size
+    cdef const char* end = name.b
+    cdef int number = 0
+    percent[0] = False
+    if end - name.a < size or not same(name.a, size, wanted, size):
+        return NO_PIECE
+    if p == end:
+        return WHOLE
+    if p[0] != b'*':
+        return NO_PIECE
+    p += 1
+    if p == end:
+        percent[0] = True
+        return WHOLE
+    while p < end and 48 <= p[0] <= 57 and number < PIECES:
+        number = number * 10 + (p[0] - 48)
+        p += 1
+    if p < end and p[0] == b'*' and (p - 1)[0] != b'*':
+        percent[0] = True
+        p += 1
+    return number if p == end and number < PIECES else NO_PIECE
+
+
+cdef int parameter(Out out, Span rest, const char* wanted, Py_ssize_t size, Out value, Out note,
+                   Out pieces, Span* charset) except -1 nogil:
+    """Put the value of one parameter of ``rest`` into ``out``, its RFC 2231 pieces joined in their order; returns 1
+    when there is one. ``charset``: the octets of ``out`` that name the charset of a value with one (3 and 4.1), else
+    empty. Time is linear: each piece is put down once, and a table says where piece n lies."""
+    cdef Piece table[PIECES]
+    cdef Span name
+    cdef const char* p = rest.a
+    cdef int number, found = 0, most = -1, i
+    cdef bint percent, whole = False, star = False
+    cdef Py_ssize_t at, n
+    out.len = pieces.len = 0
+    charset.a = charset.b = NULL
+    while p != NULL and p < rest.b and found < PARAMETERS:
+        p = next_param(p, rest.b, &name, value, note)
+        if name.a == name.b:
+            break
+        found += 1
+        number = piece_of(name, wanted, size, &percent)
+        if number == WHOLE and not whole:
+            whole = True
+            star = percent
+            out.len = 0
+            out.put(value.buf, value.len)
+        elif number >= 0:
+            while most < number:
+                most += 1
+                table[most].n = -1
+            if table[number].n < 0:
+                table[number].at = pieces.len
+                table[number].n = value.len
+                table[number].percent = percent
+                pieces.put(value.buf, value.len)
+    if whole:
+        if not star:
+            return 1
+        value.len = 0
+        value.put(out.buf, out.len)
+        out.len = 0
+        extended(out, value.buf, value.buf + value.len, True)
+        named(value.buf, value.len, charset)
+        return 1
+    if most < 0 or table[0].n < 0:
+        return 0
+    for i in range(most + 1):
+        at, n = table[i].at, table[i].n
+        if n < 0:
+            break
+        if table[i].percent:
+            extended(out, pieces.buf + at, pieces.buf + at + n, i == 0)
+        else:
+            out.put(pieces.buf + at, n)
+    if table[0].percent:
+        named(pieces.buf + table[0].at, table[0].n, charset)
+    return 1
+
+
+cdef void named(const char* p, Py_ssize_t n, Span* charset) noexcept nogil:
+    """The charset in front of the first quote of an extended value."""
+    cdef const char* q = <const char*>memchr(p, 39, n) if n else NULL
+    if q != NULL:
+        charset.a = p
+        charset.b = q
+
+
+cdef int params(Out out, const char* p, const char* end, Out value, Out note, bint text) except -1 nogil:
+    """``; name=value`` pairs as a parenthesised list, or NIL. ``text``: what has no charset is in US-ASCII (RFC 2046
+    4.1.2). Pieces of RFC 2231 are sent as they stand: a client that knows the RFC joins them."""
+    cdef Span name
+    cdef Py_ssize_t begin = out.len
+    cdef int found = 0
+    cdef bint charset = False, percent = False
+    out.putc(b'('[0])
+    while p < end and found < PARAMETERS:
+        p = next_param(p, end, &name, value, note)
+        if name.a == name.b:
+            break
         if found:
             out.putc(b' '[0])
         quoted(out, name.a, name.b - name.a)
         out.putc(b' '[0])
         quoted(out, value.buf, value.len)
         found += 1
-        charset = charset or (name.b - name.a >= 7 and same(name.a, 7, "charset", 7)
-                              and (name.b - name.a == 7 or name.a[7] == b'*'))
-        if boundary is not None and boundary.len == 0 and same(name.a, name.b - name.a, "boundary", 8):
-            boundary.put(value.buf, value.len)
-        elif boundary is not None and boundary.len == 0 and same(name.a, name.b - name.a, "boundary*", 9):
-            extended(boundary, value.buf, value.buf + value.len)
+        charset = charset or piece_of(name, "charset", 7, &percent) != NO_PIECE
     if text and not charset:
         if found:
             out.putc(32)
@@ -388,7 +498,7 @@ cdef int disposition(Out out, Span s, Out value, Out note) except -1 nogil:
     out.putc(b'('[0])
     quoted(out, kind.a, kind.b - kind.a)
     out.putc(b' '[0])
-    params(out, p, s.b, value, note, None, False)
+    params(out, p, s.b, value, note, False)
     return out.putc(b')'[0])
 
 

@@ -47,7 +47,8 @@ class Reader:
         """
     def search(self) -> tuple[bytes | None, tuple[Any, ...]]:
         """(charset, tree). A tree is one of ("ALL",) ("RECENT",) ("NEW",) ("OLD",) ("FLAG", mask, value)
-        ("KEYWORD", name, wanted) ("HEADER", name, value) ("BODY", value) ("TEXT", value)
+        ("KEYWORD", name, wanted) ("HEADER", name, value) ("ADDRESS", name, value) of a field with addresses
+        ("BODY", value) ("TEXT", value)
         ("DATE" | "SENT" | "SAVED", "BEFORE" | "ON" | "SINCE", day) ("LARGER" | "SMALLER", octets)
         ("AGE", older, seconds) ("MODSEQ", lowest) ("UID" | "SEQ", flat set or None for the saved result)
         ("OBJECT", EMAILID or THREADID, id) ("FUZZY", tree) ("NOT", tree) ("OR", tree, tree) ("AND", [tree, ...]).

@@ -10,6 +10,8 @@ from libc.stdint cimport uint8_t, uint64_t
 
 cdef enum:
     DEPTH = 50
+    KEYWORD = 255            # octets of a keyword
+    KEYWORDS = 1000          # keywords in one list; a mailbox has at most 64
     SETS = 1 << 20           # ranges in a set; a line of the usual length cannot have as many
 
 cdef dict FLAGS = {b"\\SEEN": 1, b"\\ANSWERED": 2, b"\\FLAGGED": 4, b"\\DELETED": 8, b"\\DRAFT": 16}
@@ -283,32 +285,38 @@ cdef class Reader:
                 self.pos = a
                 self.fail("\\Seen, \\Answered, \\Flagged, \\Deleted, \\Draft or a keyword")
             return bit, b""
-        return 0, self.atom()
+        word = self.atom()
+        if len(word) > KEYWORD:
+            self.pos = a
+            self.fail("a shorter keyword")
+        return 0, word
 
     def flag_list(self, bint bare=False):
         """(system flag bits, keywords); with ``bare`` the parentheses may be missing."""
-        cdef list words = []
+        cdef dict words = {}  # a list would be searched for each of thousands of keywords
         cdef int bits = 0
         cdef bint paren = self.pos < self.n and self.p[self.pos] == b'('
         if paren:
             self.pos += 1
             if self.pos < self.n and self.p[self.pos] == b')':
                 self.pos += 1
-                return 0, words
+                return 0, []
         elif not bare:
             self.fail("'('")
         while True:
             bit, word = self.flag()
             bits |= bit
-            if word and word not in words:
-                words.append(word)
+            if word:
+                words[word] = None
+                if len(words) > KEYWORDS:
+                    self.fail("fewer keywords")
             if self.pos < self.n and self.p[self.pos] == 32:
                 self.pos += 1
                 continue
             break
         if paren:
             self.need(b')')
-        return bits, words
+        return bits, list(words)
 
     def date(self):
         """``1-Feb-1994``, quoted or not, as days since 1970-01-01."""
@@ -562,7 +570,7 @@ cdef class Reader:
             return ("KEYWORD", self.atom(), key == b"KEYWORD")
         if key in (b"BCC", b"CC", b"FROM", b"SUBJECT", b"TO"):
             self.sp()
-            return ("HEADER", key.lower(), self.astring())
+            return ("HEADER" if key == b"SUBJECT" else "ADDRESS", key.lower(), self.astring())
         if key == b"HEADER":
             self.sp()
             name = self.astring().lower()

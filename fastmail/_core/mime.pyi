@@ -1,7 +1,7 @@
 Octets = bytes | bytearray | memoryview
 
 def scan(data: Octets) -> bytes:
-    """The summary (version 1, laid out at the top of mime.pyx) of a stored message; never raises for content."""
+    """The summary (version 2, laid out at the top of mime.pyx) of a stored message; never raises for content."""
 
 def with_prefix(summary: bytes, prefix: bytes) -> bytes:
     """The summary of ``prefix`` + the message that ``summary`` is of; ``prefix`` is whole header fields, LF."""
@@ -11,3 +11,12 @@ def is_bulk(name: bytes) -> bool:
 
 def served_size(data: Octets) -> int:
     """Octets of ``data`` as served, each LF as CRLF."""
+
+def leaf(header: Octets) -> tuple[bytes, bytes, bytes, bytes, bytes, list[tuple[bytes, bytes]]]:
+    """What the header of an entity says of its body, read as for BODYSTRUCTURE: (type, subtype, charset, transfer
+    encoding, disposition, file names), all but the names in lower case and empty where it is not said (type and
+    subtype: ``text``, ``plain``). A name is (its charset by RFC 2231, octets). Parameters in pieces are joined (RFC
+    2231 3)."""
+
+def lost(summary: Octets) -> bool:
+    """True for a summary of version 1 in which a multipart has no part: its message has to be scanned again."""

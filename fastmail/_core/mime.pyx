@@ -2,9 +2,16 @@
 part lies, and the header fields that clients ask for (RFC 5322, 2045, 2046, 2183, 3282, 2557; RFC 9051 7.5.2).
 
 Input is the message as it lies on disk, with LF, CRLF or a mixture; sizes are given as they are served, with CRLF.
-Promise: every input has a summary; broken MIME gets a plain, valid one. Time is linear in the size for any nesting:
-deeper than DEPTH, or after PARTS parts, what is left counts as an opaque leaf. Nothing is read past the end.
-The layout of the summary is in ``SUMMARY`` below; it is read by ``fastmail.message.summary``.
+Promise: every input has a summary; broken MIME gets a plain, valid one. Every octet of a body lies in a part that a
+part number names, or before the first or behind the last boundary line of a multipart. Time is linear in the size for
+any nesting: the octets are read once, line by line, and a line that begins with ``--`` is compared with the
+boundaries of the open multiparts. Deeper than DEPTH, or after PARTS parts, what is left counts as an opaque leaf.
+Nothing is read past the end. The layout of the summary is in ``SUMMARY`` below; it is read by
+``fastmail.message.summary``.
+
+Boundary lines (RFC 2046 5.1.1) are read as mail programs do: the boundary at the start of a line is enough, with any
+text behind it; a line that fits it whole goes before one that only begins with it, then the longer boundary, then the
+inner multipart. So a nested multipart with the boundary of its parent takes the lines until its own end.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -12,14 +19,17 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memchr, memcpy, memset
 
 from fastmail._core.fields cimport (
-    Span, addresses, blank, day_of, disposition, languages, nstring, params, quoted, read_token, same, skip_cfws,
+    Span, addresses, blank, day_of, disposition, languages, nstring, parameter, params, quoted, read_token, same,
+    skip_cfws,
 )
-from fastmail._core.octets cimport Out, get32, set16, set32
+from fastmail._core.octets cimport Out, get16, get32, set16, set32
 
 cdef extern from "string.h" nogil:
-    void* memmem(const void* haystack, size_t hn, const void* needle, size_t nn)
+    int memcmp(const void* one, const void* two, size_t n)
 
-# SUMMARY, version 1, little-endian. A reader refuses a higher version; the message is then scanned again.
+# SUMMARY, version 2, little-endian. A reader refuses a higher version; the message is then scanned again.
+# Version 1 has the same layout. Its writer lost the parts of a multipart whose boundary lines it did not know: a
+# reader refuses one with a multipart that has no part (``summary.lost``), and takes the others as they are.
 #   0 u8 version   1 u8 marks (1: header cache is cut; 2: structure is cut)   2 u16 parts
 #   4 u32 shift    octets on disk before the scanned content (trace fields that delivery put in front)
 #   8 u32 length of ENVELOPE   12 u32 of BODYSTRUCTURE   16 u32 of the header cache
@@ -28,12 +38,14 @@ cdef extern from "string.h" nogil:
 # A part, in preorder, 16 octets: u8 kind (0 leaf, 1 multipart, 2 message/rfc822)  u8 depth  u16 0
 #   u32 start of its header   u32 start of its body   u32 end of its body    (offsets into the scanned content)
 cdef enum:
-    VERSION = 1
-    FIXED = 32
     PART = 16
     DEPTH = 48
     PARTS = 2000
     CACHE = 16384
+    LARGE = 65536  # octets from which a message is scanned without the GIL
+    LEAF = 0
+    MULTIPART = 1
+    MESSAGE = 2
 
 cdef enum:
     DATE, SUBJECT, FROM, SENDER, REPLY_TO, TO, CC, BCC, IN_REPLY_TO, MESSAGE_ID,
@@ -50,6 +62,40 @@ cdef int* BULK_LENGTHS = [8, 14, 4, 22, 19, 10, 9, 5, 14, 12, 12]
 cdef struct Head:
     Span field[19]
     const char* body
+    bint cut  # the header ends at a boundary line, without an empty line
+    int own   # does its Content-Type name a boundary: NOT_ASKED, NONE, KNOWN (it is in Scanner.boundary)
+
+# One entity, while its message is scanned. ``bare`` and ``lines``: line breaks of the message up to its body, then of
+# the body: LF without CR, and all.
+cdef struct Node:
+    Head head
+    Span type
+    Span sub
+    Span rest
+    const char* start
+    const char* end
+    size_t bare
+    size_t lines
+    int kind
+    int depth
+    bint text
+
+# An open multipart: its node, and where its boundary lies in Scanner.bounds.
+cdef struct Level:
+    int node
+    Py_ssize_t at
+    Py_ssize_t n
+
+
+cdef enum:  # how a line fits a boundary
+    BEGINS = 1
+    WHOLE_LINE = 2
+    CLOSING = 4
+
+cdef enum:  # Head.own
+    NOT_ASKED = 0
+    NONE = 1
+    KNOWN = 2
 
 
 cdef bint bulk(const char* p, Py_ssize_t n) noexcept nogil:
@@ -74,18 +120,33 @@ cdef const char* line_end(const char* p, const char* end) noexcept nogil:
 # ---------------------------------------------------------------- the scanner
 
 cdef class Scanner:
+    # what is written: ENVELOPE, BODYSTRUCTURE, header cache, part records
     cdef Out env
     cdef Out bs
     cdef Out cache
     cdef Out parts
+    # room for the pieces of a field
     cdef Out name
     cdef Out route
     cdef Out local
     cdef Out host
     cdef Out note
-    cdef const char* base
-    cdef uint8_t marks
+    cdef Out boundary
+    # entities in the order of their headers; which of them are open, outermost first; the open multiparts
+    cdef Out nodes
+    cdef int open[DEPTH + 2]
+    cdef int opened
+    cdef Level levels[DEPTH + 2]
+    cdef int nested
+    cdef Out bounds
     cdef int count
+    # how far line breaks were counted, and how many there are
+    cdef const char* base
+    cdef const char* seen
+    cdef size_t bare
+    cdef size_t lines
+    # for the fixed part
+    cdef uint8_t marks
     cdef uint32_t received
     cdef int32_t day
 
@@ -99,9 +160,13 @@ cdef class Scanner:
         self.local = Out(128)
         self.host = Out(128)
         self.note = Out(64)
+        self.boundary = Out(80)
+        self.nodes = Out(2 * sizeof(Node))
+        self.bounds = Out(128)
 
     cdef int header(self, const char* p, const char* end, Head* head, bint top) except -1 nogil:
-        """Find the fields that matter; head.body is behind the empty line. A line with no colon is passed over."""
+        """Find the fields that matter; head.body is behind the empty line, or where a boundary line begins. A line
+        with no colon is passed over."""
         cdef const char* q
         cdef const char* e
         cdef const char* n
@@ -112,6 +177,10 @@ cdef class Scanner:
             q = line_end(p, end)
             if p[0] == 10 or (p[0] == 13 and p + 1 < end and p[1] == 10):
                 head.body = q
+                return 0
+            if p[0] == 45 and q - p > 2 and p[1] == 45 and self.ends_header(head, p, q):
+                head.body = p
+                head.cut = True
                 return 0
             e = q
             while e < end and (e[0] == 32 or e[0] == 9):
@@ -194,164 +263,366 @@ cdef class Scanner:
             out.len += b - a
         return 0
 
-    cdef int record(self, int kind, int depth, const char* h, const char* b, const char* e) except -1 nogil:
+    # ------------------------------------------------------------ which parts there are
+
+    cdef int ends_header(self, Head* head, const char* p, const char* stop) except -1 nogil:
+        """Is the line at p a boundary line, of an open multipart or of the one whose header this is? Mail without the
+        empty line between header and first part exists."""
+        cdef Span type, sub, rest
+        cdef bint closing
+        if self.match(p + 2, stop, &closing) >= 0:
+            return 1
+        if head.own == NOT_ASKED and head.field[CTYPE].a != NULL:  # once a header: there may be many such lines
+            content_type(head, &type, &sub, &rest, self.note)
+            head.own = NONE
+            if type.a != NULL and same(type.a, type.b - type.a, "multipart", 9) and self.own_boundary(rest):
+                head.own = KNOWN
+        return head.own == KNOWN and fits(p + 2, trimmed(p + 2, stop), self.boundary.buf, self.boundary.len) > 0
+
+    cdef int own_boundary(self, Span rest) except -1 nogil:
+        """Put the boundary parameter of a Content-Type into self.boundary; 0 when there is none."""
+        cdef Span charset
+        if not parameter(self.boundary, rest, "boundary", 8, self.name, self.note, self.local, &charset):
+            return 0
+        # trailing white space of a boundary was never meant
+        while self.boundary.len and blank(self.boundary.buf[self.boundary.len - 1]):
+            self.boundary.len -= 1
+        return 1
+
+    cdef int match(self, const char* p, const char* stop, bint* closing) noexcept nogil:
+        """The open multipart whose boundary the line p .. stop (behind its dashes) is, -1 for none. ``closing``: is
+        it the last line of it?"""
+        cdef int i, found, best = -1
+        cdef Level* level
+        cdef const char* end = trimmed(p, stop)
+        closing[0] = False
+        for i in range(self.nested - 1, -1, -1):
+            level = &self.levels[i]
+            found = fits(p, end, self.bounds.buf + level.at, level.n)
+            if found and (found & WHOLE_LINE or best < 0 or level.n > self.levels[best].n):
+                best = i
+                closing[0] = found & CLOSING != 0
+                if found & WHOLE_LINE:
+                    break
+        return best
+
+    cdef const char* sweep(self, const char* to, bint dashes) noexcept nogil:
+        """Count line breaks up to ``to``. ``dashes``: stop at the start of a line that begins with ``--`` and return
+        it."""
+        cdef const char* p = self.seen
+        cdef const char* q
+        while p < to:
+            q = <const char*>memchr(p, 10, to - p)
+            if q == NULL:
+                break
+            self.lines += 1
+            if q == self.base or (q - 1)[0] != 13:
+                self.bare += 1
+            p = q + 1
+            if dashes and to - p >= 2 and p[0] == 45 and p[1] == 45:
+                self.seen = p
+                return p
+        if to > self.seen:
+            self.seen = to
+        return NULL
+
+    cdef int begin(self, const char* p, const char* end, int depth, bint digest, bint parts) except -1 nogil:
+        """Read the header of the entity at p and open it, with what a message/rfc822 begins with. ``parts``: it is a
+        part of a multipart; one that begins with text and says nothing of itself has no header, and all of it is its
+        body."""
+        cdef Node node
+        cdef Node* made
+        cdef Level* level
+        cdef bint multi, message
+        while True:
+            memset(&node, 0, sizeof(Node))
+            self.header(p, end, &node.head, self.count == 0)
+            if bare_text(&node.head, p, end) and parts:
+                memset(&node.head, 0, sizeof(Head))
+                node.head.body = p
+            parts = False
+            content_type(&node.head, &node.type, &node.sub, &node.rest, self.note)
+            multi = message = False
+            if node.type.a != NULL:
+                multi = same(node.type.a, node.type.b - node.type.a, "multipart", 9)
+                message = same(node.type.a, node.type.b - node.type.a, "message", 7) and (
+                    same(node.sub.a, node.sub.b - node.sub.a, "rfc822", 6)
+                    or same(node.sub.a, node.sub.b - node.sub.a, "global", 6))
+                node.text = same(node.type.a, node.type.b - node.type.a, "text", 4)
+            elif digest:
+                message = True
+            else:
+                node.text = True
+            if (multi or message) and (depth >= DEPTH or self.count >= PARTS):
+                self.marks |= 2
+                multi = message = False
+                node.type.a = NULL
+                node.text = True
+            node.kind = MULTIPART if multi else MESSAGE if message else LEAF
+            node.depth = depth
+            node.start = p
+            self.sweep(node.head.body, False)
+            node.bare, node.lines = self.bare, self.lines
+            self.nodes.put(<const char*>&node, sizeof(Node))
+            self.open[self.opened] = self.count
+            self.opened += 1
+            self.count += 1
+            if multi and self.own_boundary(node.rest):
+                level = &self.levels[self.nested]
+                level.node = self.count - 1
+                level.at = self.bounds.len
+                level.n = self.boundary.len
+                self.bounds.put(self.boundary.buf, self.boundary.len)
+                self.nested += 1
+            if not message:
+                return 0
+            p = node.head.body
+            depth += 1
+            digest = False
+
+    cdef int close(self, int node, const char* q) except -1 nogil:
+        """Close the entities that are open inside ``node`` (-1: all) before the boundary line at q. The line break in
+        front of it belongs to it, unless it is the empty line behind a header."""
+        cdef Node* one
+        cdef const char* e
+        cdef const char* p = q
+        cdef size_t gone
+        if node >= 0:
+            p = before_break((<Node*>self.nodes.buf)[node].head.body, q)
+        while self.opened and self.open[self.opened - 1] > node:
+            self.opened -= 1
+            one = &(<Node*>self.nodes.buf)[self.open[self.opened]]
+            if p < one.head.body:
+                if one.head.cut and p >= one.start:
+                    one.head.body = p
+                else:
+                    p = one.head.body
+            self.measured(one, p, q)
+            if one.kind == MULTIPART and self.open[self.opened] == self.count - 1:
+                # no boundary line: its text is one part, so that a part number names it
+                self.whole(self.open[self.opened], p)
+        return 0
+
+    cdef void measured(self, Node* one, const char* e, const char* q) noexcept nogil:
+        """Note the end of a body, and its line breaks; they were counted up to q, behind at most one more of them."""
+        cdef bint more = e < q
+        one.end = e
+        if e <= one.head.body:
+            one.lines = one.bare = 0
+        else:
+            one.lines = self.lines - one.lines - more
+            one.bare = self.bare - one.bare - (more and q - e == 1)
+
+    cdef int whole(self, int of, const char* e) except -1 nogil:
+        """Make the text of a multipart, up to e, its only part; its line breaks are those of the multipart."""
+        cdef Node node
+        cdef Node* outer = &(<Node*>self.nodes.buf)[of]
+        memset(&node, 0, sizeof(Node))
+        node.head.body = node.start = outer.head.body
+        node.end = e
+        node.bare, node.lines = outer.bare, outer.lines
+        node.depth = outer.depth + 1
+        node.text = True
+        self.nodes.put(<const char*>&node, sizeof(Node))
+        self.count += 1
+        return 0
+
+    cdef int preamble(self, int of, const char* q) except -1 nogil:
+        """The part of a multipart whose first boundary line, at q, is its last."""
+        cdef Node* outer = &(<Node*>self.nodes.buf)[of]
+        cdef const char* e = before_break(outer.head.body, q)
+        cdef Node saved = outer[0]
+        self.measured(outer, e, q)
+        self.whole(of, e)
+        (<Node*>self.nodes.buf)[of].bare = saved.bare
+        (<Node*>self.nodes.buf)[of].lines = saved.lines
+        return 0
+
+    cdef int split(self, const char* p, const char* end) except -1 nogil:
+        """Find all entities of the message p .. end."""
+        cdef const char* q
+        cdef const char* stop
+        cdef Node* level
+        cdef bint closing
+        cdef int found, node
+        self.base = self.seen = p
+        self.begin(p, end, 0, False, False)
+        while self.nested:
+            q = self.seen
+            if not (end - q >= 2 and q[0] == 45 and q[1] == 45 and (q == p or (q - 1)[0] == 10)):
+                q = self.sweep(end, True)
+                if q == NULL:
+                    break
+            stop = line_end(q, end)
+            found = self.match(q + 2, stop, &closing)
+            if found >= 0 and not closing and self.count >= PARTS:
+                self.marks |= 2
+                break
+            if found < 0:
+                self.sweep(stop, False)
+                continue
+            node = self.levels[found].node
+            self.close(node, q)
+            self.nested = found if closing else found + 1
+            self.bounds.len = self.levels[found].at + (0 if closing else self.levels[found].n)
+            if closing:
+                if node == self.count - 1:
+                    self.preamble(node, q)
+                self.sweep(stop, False)
+            else:
+                self.sweep(stop, False)
+                level = &(<Node*>self.nodes.buf)[node]
+                self.begin(stop, end, level.depth + 1, digest_of(level), True)
+        self.sweep(end, False)
+        return self.close(-1, end)
+
+    # ------------------------------------------------------------ how they are told
+
+    cdef int record(self, Node* one) except -1 nogil:
         cdef uint8_t r[PART]
         memset(r, 0, PART)
-        r[0] = <uint8_t>kind
-        r[1] = <uint8_t>depth
-        set32(r + 4, <uint32_t>(h - self.base))
-        set32(r + 8, <uint32_t>(b - self.base))
-        set32(r + 12, <uint32_t>(e - self.base))
-        self.count += 1
+        r[0] = <uint8_t>one.kind
+        r[1] = <uint8_t>one.depth
+        set32(r + 4, <uint32_t>(one.start - self.base))
+        set32(r + 8, <uint32_t>(one.head.body - self.base))
+        set32(r + 12, <uint32_t>(one.end - self.base))
         return self.parts.put(<char*>r, PART)
 
-    cdef int entity(self, const char* p, const char* end, int depth, bint digest, Head* head) except -1:
-        """BODYSTRUCTURE of the entity whose header was read into head and which ends at end."""
-        cdef Span kind, sub, t
+    cdef int tell(self, Out bs, int at) except -1 nogil:
+        """BODYSTRUCTURE of the entity ``at`` and records of it and its parts; returns the entity behind them."""
+        cdef Node* one = &(<Node*>self.nodes.buf)[at]
+        cdef Span t
         cdef const char* q
-        cdef const char* body = head.body
-        cdef Out boundary = None
-        cdef Head inner
-        cdef Out bs = self.bs
-        cdef bytes parameters
-        cdef bint multi = False, message = False, text = False
-        cdef size_t octets = 0, lines = 0
-        kind.a = kind.b = sub.a = sub.b = NULL
-        q = NULL
-        if head.field[CTYPE].a != NULL:
-            q = skip_cfws(head.field[CTYPE].a, head.field[CTYPE].b, self.note)
-            q = read_token(q, head.field[CTYPE].b, &kind)
-            q = skip_cfws(q, head.field[CTYPE].b, self.note)
-            if kind.a < kind.b and q < head.field[CTYPE].b and q[0] == b'/':
-                q = skip_cfws(q + 1, head.field[CTYPE].b, self.note)
-                q = read_token(q, head.field[CTYPE].b, &sub)
-            if sub.a == sub.b:
-                kind.a = NULL
-        if kind.a != NULL:
-            multi = same(kind.a, kind.b - kind.a, "multipart", 9)
-            message = same(kind.a, kind.b - kind.a, "message", 7) and (
-                same(sub.a, sub.b - sub.a, "rfc822", 6) or same(sub.a, sub.b - sub.a, "global", 6))
-            text = same(kind.a, kind.b - kind.a, "text", 4)
-        elif digest:
-            message = True
-        else:
-            text = True
-        if (multi or message) and (depth >= DEPTH or self.count >= PARTS):
-            self.marks |= 2
-            multi = message = False
-            kind.a = NULL
-            text = True
-        self.record(1 if multi else 2 if message else 0, depth, p, body, end)
+        cdef int next = at + 1
+        self.record(one)
         bs.putc(b'('[0])
-        if multi:
-            boundary = Out(80)
-            self.local.len = 0
-            params(self.local, q, head.field[CTYPE].b, self.name, self.note, boundary, False)
-            # trailing white space of a boundary was never meant
-            while boundary.len and blank(boundary.buf[boundary.len - 1]):
-                boundary.len -= 1
-            parameters = self.local.take()
-            self.children(body, end, depth, boundary, same(sub.a, sub.b - sub.a, "digest", 6))
+        if one.kind == MULTIPART:
+            while next < self.count and (<Node*>self.nodes.buf)[next].depth > one.depth:
+                next = self.tell(bs, next)
             bs.putc(b' '[0])
-            quoted(bs, sub.a, sub.b - sub.a)
+            quoted(bs, one.sub.a, one.sub.b - one.sub.a)
             bs.putc(b' '[0])
-            bs.put(parameters, len(parameters))
+            params(bs, one.rest.a, one.rest.b, self.name, self.note, False)
         else:
-            if kind.a != NULL:
-                quoted(bs, kind.a, kind.b - kind.a)
+            if one.type.a != NULL:
+                quoted(bs, one.type.a, one.type.b - one.type.a)
                 bs.putc(b' '[0])
-                quoted(bs, sub.a, sub.b - sub.a)
+                quoted(bs, one.sub.a, one.sub.b - one.sub.a)
                 bs.putc(b' '[0])
-                params(bs, q, head.field[CTYPE].b, self.name, self.note, None, text)
-            elif message:
+                params(bs, one.rest.a, one.rest.b, self.name, self.note, one.text)
+            elif one.kind == MESSAGE:
                 bs.put(b'"message" "rfc822" NIL', 22)
             else:
                 bs.put(b'"text" "plain" ("charset" "us-ascii")', 37)
             bs.putc(b' '[0])
-            nstring(bs, head.field[CID])
+            nstring(bs, one.head.field[CID])
             bs.putc(b' '[0])
-            nstring(bs, head.field[CDESC])
+            nstring(bs, one.head.field[CDESC])
             bs.putc(b' '[0])
-            t.a = t.b = NULL
-            if head.field[CTE].a != NULL:
-                q = skip_cfws(head.field[CTE].a, head.field[CTE].b, self.note)
-                read_token(q, head.field[CTE].b, &t)
+            transfer(&one.head, &t, self.note)
             if t.a == t.b:
                 bs.put(b'"7bit"', 6)
             else:
                 quoted(bs, t.a, t.b - t.a)
             bs.putc(b' '[0])
-            measure(body, end, &octets, &lines)
-            bs.number(octets)
-            if message:
+            bs.number((one.end - one.head.body) + one.bare)
+            if one.kind == MESSAGE:
                 bs.putc(b' '[0])
-                self.header(body, end, &inner, False)
-                self.envelope(bs, &inner)
+                self.envelope(bs, &(<Node*>self.nodes.buf)[next].head)
                 bs.putc(b' '[0])
-                self.entity(body, end, depth + 1, False, &inner)
+                next = self.tell(bs, next)
+            if one.kind == MESSAGE or one.text:
                 bs.putc(b' '[0])
-                bs.number(lines)
-            elif text:
-                bs.putc(b' '[0])
-                bs.number(lines)
+                bs.number(one.lines)
             bs.putc(b' '[0])
-            nstring(bs, head.field[CMD5])
+            nstring(bs, one.head.field[CMD5])
         bs.putc(b' '[0])
-        disposition(bs, head.field[CDISP], self.name, self.note)
+        disposition(bs, one.head.field[CDISP], self.name, self.note)
         bs.putc(b' '[0])
-        languages(bs, head.field[CLANG], self.note)
+        languages(bs, one.head.field[CLANG], self.note)
         bs.putc(b' '[0])
-        nstring(bs, head.field[CLOC])
-        return bs.putc(b')'[0])
+        nstring(bs, one.head.field[CLOC])
+        bs.putc(b')'[0])
+        return next
 
-    cdef int children(self, const char* body, const char* end, int depth, Out boundary, bint digest) except -1:
-        cdef const char* p = body
-        cdef const char* start = NULL
-        cdef const char* q
-        cdef const char* stop
-        cdef const char* rest
-        cdef Out needle = Out(80)
-        cdef bint closed = False
-        cdef int found = 0
-        needle.put("--", 2)
-        needle.put(boundary.buf, boundary.len)
-        while boundary.len and not closed and p < end:
-            q = <const char*>memmem(p, end - p, needle.buf, needle.len)
-            if q == NULL:
-                break
-            rest = q + needle.len
-            if q > body and (q - 1)[0] != 10:
-                p = rest
-                continue
-            stop = line_end(rest, end)
-            closed = end - rest >= 2 and rest[0] == 45 and rest[1] == 45
-            if closed:
-                rest += 2
-            while rest < stop and blank(rest[0]):
-                rest += 1
-            if rest < stop:
-                closed = False
-                p = stop
-                continue
-            if start != NULL:
-                self.child(start, before_break(start, q), depth, digest)
-                found += 1
-            start = stop
-            p = stop
-            if self.count >= PARTS:
-                self.marks |= 2
-                break
-        if start != NULL and not closed and start < end:
-            self.child(start, end, depth, digest)
-            found += 1
-        if not found:
-            self.bs.put(b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL)', 74)
+    cdef size_t whole_message(self, const char* p, const char* end) except 0 nogil:
+        """Scan it; returns its octets as served, and one."""
+        self.split(p, end)
+        self.day = day_of((<Node*>self.nodes.buf).head.field[DATE])
+        self.envelope(self.env, &(<Node*>self.nodes.buf).head)
+        self.tell(self.bs, 0)
+        return (end - p) + self.bare + 1
+
+
+cdef int content_type(Head* head, Span* type, Span* sub, Span* rest, Out note) except -1 nogil:
+    """Type and subtype, and where the parameters begin; type.a NULL where it is not said, or not in full (RFC 2045
+    5.1)."""
+    cdef Span field = head.field[CTYPE]
+    cdef const char* q
+    type.a = type.b = sub.a = sub.b = rest.a = rest.b = NULL
+    if field.a == NULL:
         return 0
+    q = skip_cfws(field.a, field.b, note)
+    q = read_token(q, field.b, type)
+    q = skip_cfws(q, field.b, note)
+    if type.a < type.b and q < field.b and q[0] == b'/':
+        q = skip_cfws(q + 1, field.b, note)
+        q = read_token(q, field.b, sub)
+    rest.a, rest.b = q, field.b
+    if sub.a == sub.b:
+        type.a = type.b = NULL
+    return 0
 
-    cdef int child(self, const char* p, const char* end, int depth, bint digest) except -1:
-        cdef Head head
-        self.header(p, end, &head, False)
-        return self.entity(p, end, depth + 1, digest, &head)
+
+cdef bint bare_text(Head* head, const char* p, const char* end) noexcept nogil:
+    """Is the first line at p, which is not the empty line behind a header, no field, and is there no Content field
+    either?"""
+    cdef const char* q = line_end(p, end)
+    cdef int i
+    if head.body <= p or p[0] == 10 or (p[0] == 13 and q - p == 2) or memchr(p, 58, q - p) != NULL:
+        return False
+    for i in range(CTYPE, CMD5 + 1):
+        if head.field[i].a != NULL:
+            return False
+    return True
+
+
+cdef int transfer(Head* head, Span* t, Out note) except -1 nogil:
+    """The first word of Content-Transfer-Encoding; empty where there is none (RFC 2045 6.1)."""
+    cdef Span field = head.field[CTE]
+    t.a = t.b = NULL
+    if field.a != NULL:
+        read_token(skip_cfws(field.a, field.b, note), field.b, t)
+    return 0
+
+
+cdef bint digest_of(Node* one) noexcept nogil:
+    """Are parts of this multipart messages where they do not say what they are (RFC 2046 5.1.5)?"""
+    return same(one.sub.a, one.sub.b - one.sub.a, "digest", 6)
+
+
+cdef const char* trimmed(const char* p, const char* end) noexcept nogil:
+    """The end of a line without its white space and line break."""
+    while end > p and blank((end - 1)[0]):
+        end -= 1
+    return end
+
+
+cdef int fits(const char* p, const char* end, const char* boundary, Py_ssize_t n) noexcept nogil:
+    """How p .. end, a line behind its dashes and without white space at its end, fits a boundary: 0 not at all."""
+    cdef const char* q = p + n
+    cdef int found = BEGINS
+    if end - p < n or memcmp(p, boundary, n):
+        return 0
+    if q == end:
+        return BEGINS | WHOLE_LINE
+    if end - q >= 2 and q[0] == 45 and q[1] == 45:
+        return BEGINS | CLOSING | (WHOLE_LINE if end - q == 2 else 0)
+    while q < end and blank(q[0]):
+        q += 1
+    if end - q == 2 and q[0] == 45 and q[1] == 45:
+        return BEGINS | CLOSING | WHOLE_LINE
+    return found
 
 
 cdef const char* before_break(const char* start, const char* q) noexcept nogil:
@@ -398,20 +669,18 @@ cdef bytes build(Scanner s, uint32_t served):
 
 def scan(const unsigned char[::1] data):
     cdef Scanner s = Scanner()
-    cdef Head head
     cdef const char* p = b""
     cdef const char* end
-    cdef size_t octets = 0, lines = 0
+    cdef size_t octets = 0
     if data.shape[0]:
         p = <const char*>&data[0]
     end = p + data.shape[0]
-    s.base = p
-    s.header(p, end, &head, True)
-    s.day = day_of(head.field[DATE])
-    s.envelope(s.env, &head)
-    s.entity(p, end, 0, False, &head)
-    measure(p, end, &octets, &lines)
-    return build(s, <uint32_t>octets)
+    if end - p < LARGE:
+        octets = s.whole_message(p, end)
+    else:
+        with nogil:
+            octets = s.whole_message(p, end)
+    return build(s, <uint32_t>(octets - 1))
 
 
 def with_prefix(bytes summary not None, bytes prefix not None):
@@ -439,3 +708,62 @@ def served_size(const unsigned char[::1] data):
     if data.shape[0]:
         measure(<const char*>&data[0], <const char*>&data[0] + data.shape[0], &octets, &lines)
     return octets
+
+
+# ---------------------------------------------------------------- what readers ask
+
+cdef bytes lowered(const char* p, const char* end):
+    return PyBytes_FromStringAndSize(p, end - p).lower() if p != NULL else b""
+
+
+def leaf(const unsigned char[::1] header):
+    cdef Scanner s = Scanner()
+    cdef Head head
+    cdef Span type, sub, rest, t, charset, kind, field
+    cdef const char* p = b""
+    cdef const char* q
+    cdef bytes main = b"text", minor = b"plain", named = b"", where = b""
+    cdef list names = []
+    if header.shape[0]:
+        p = <const char*>&header[0]
+    s.base = p
+    if header.shape[0] < LARGE:
+        s.header(p, p + header.shape[0], &head, False)
+    else:
+        with nogil:
+            s.header(p, p + header.shape[0], &head, False)
+    content_type(&head, &type, &sub, &rest, s.note)
+    if type.a != NULL:
+        main, minor = lowered(type.a, type.b), lowered(sub.a, sub.b)
+        if parameter(s.boundary, rest, "charset", 7, s.name, s.note, s.local, &charset):
+            named = lowered(s.boundary.buf, s.boundary.buf + s.boundary.len)
+        if parameter(s.boundary, rest, "name", 4, s.name, s.note, s.local, &charset):
+            names.append((lowered(charset.a, charset.b), s.boundary.take()))
+    transfer(&head, &t, s.note)
+    field = head.field[CDISP]
+    if field.a != NULL:
+        q = read_token(skip_cfws(field.a, field.b, s.note), field.b, &kind)
+        where = lowered(kind.a, kind.b)
+        rest.a, rest.b = q, field.b
+        if parameter(s.boundary, rest, "filename", 8, s.name, s.note, s.local, &charset):
+            names.append((lowered(charset.a, charset.b), s.boundary.take()))
+    return main, minor, named, lowered(t.a, t.b), where, names
+
+
+cdef bint lost_parts(const uint8_t* p, Py_ssize_t n) noexcept nogil:
+    """Is this a summary of version 1 in which a multipart has no part?"""
+    cdef Py_ssize_t at, count, i
+    if n < FIXED or p[0] != 1:
+        return False
+    at = FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12) + get32(p + 16)
+    count = get16(p + 2)
+    if at + count * PART > n:
+        return False
+    for i in range(count):
+        if p[at + i * PART] == MULTIPART and (i + 1 == count or p[at + (i + 1) * PART + 1] <= p[at + i * PART + 1]):
+            return True
+    return False
+
+
+def lost(const unsigned char[::1] summary):
+    return bool(summary.shape[0] and lost_parts(&summary[0], summary.shape[0]))

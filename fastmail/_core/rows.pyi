@@ -17,6 +17,11 @@ def search_field(
     """(UIDs whose cached field ``name`` contains ``needle``, both ASCII in lower case; UIDs whose field needs a
     decoder, with the values as they are; None where the fields are not cached)."""
 
+def search_addresses(
+    rows: Rows, prefix: Octets, uids: UidSet, which: int, needle: bytes
+) -> tuple[list[int], list[tuple[int, list[bytes] | None]]]:
+    """The same for addresses in an element of the ENVELOPE (see envelope.pyi), as ``envelope.line`` writes them."""
+
 def values(rows: Rows, prefix: Octets, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
     """{uid: the first value of each field as it is, or None}; without those whose fields are not cached."""
 

@@ -9,8 +9,10 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
+from fastmail._core cimport envelope
+from fastmail._core.envelope cimport Piece, Summary, address_line, elements, open_summary
 from fastmail._core.leaves cimport Pairs, Source, Walk, summary_at
-from fastmail._core.octets cimport get32, lower
+from fastmail._core.octets cimport Out, get32, lower
 from fastmail._core.uidset cimport UidSet
 
 cdef enum:
@@ -136,7 +138,7 @@ cdef const uint8_t* cached(Walk walk, Py_ssize_t* n) noexcept:
         return NULL
     start = FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12)
     cache = get32(p + 16)
-    if p[0] != 1 or p[1] & 1 or start + cache > size:
+    if p[0] not in (1, 2) or p[1] & 1 or start + cache > size:
         return NULL
     n[0] = cache
     return p + start
@@ -161,6 +163,35 @@ def search_field(rows, const unsigned char[::1] prefix, UidSet uids not None, by
             hits.append(walk.uid)
         elif found == UNSURE:
             unsure.append((walk.uid, raw))
+    return hits, unsure
+
+
+def search_addresses(rows, const unsigned char[::1] prefix, UidSet uids not None, int which, bytes needle not None):
+    cdef list hits = [], unsure = []
+    cdef Walk walk = Walk(rows, prefix, uids)
+    cdef Folded tmp = Folded()
+    cdef Out line = Out(256)
+    cdef Summary s
+    cdef Piece found[envelope.ELEMENTS]
+    cdef Py_ssize_t at
+    cdef int answer
+    if not envelope.FROM <= which <= envelope.BCC:
+        raise ValueError("not an element with addresses")
+    while walk.next():
+        at = summary_at(walk.source.value, walk.source.valuen)
+        if (at == 0 or not open_summary(walk.source.value + at, walk.source.valuen - at, &s)
+                or not elements(s.envelope, s.envelopen, found)):
+            unsure.append((walk.uid, None))
+            continue
+        if found[which].kind == envelope.NIL:
+            continue  # there is nothing that could contain even an empty string
+        line.len = 0
+        address_line(line, &found[which])
+        answer = has_needle(tmp, <const uint8_t*>line.buf, <const uint8_t*>line.buf + line.len, needle)
+        if answer == YES:
+            hits.append(walk.uid)
+        elif answer == UNSURE:
+            unsure.append((walk.uid, [PyBytes_FromStringAndSize(line.buf, line.len)]))
     return hits, unsure
 
 

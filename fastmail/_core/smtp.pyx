@@ -1,7 +1,7 @@
 """SMTP command arguments: paths and ESMTP parameters (RFC 5321 4.1.2, RFC 6531 3.3, RFC 3461 4.2 xtext).
 
-Promise: what comes back holds no CR, LF, NUL or other control; local-parts come in their shortest quoting, domains
-in lower case. Fails with ValueError, whose text names what was expected and may be sent to the peer.
+Promise: what comes back holds no CR, LF, NUL or other control, and is UTF-8 (RFC 6531 3.3); local-parts come
+in their shortest quoting, domains in lower case. Fails with ValueError, whose text names what was expected and may be sent to the peer.
 """
 
 from libc.stdint cimport uint8_t
@@ -52,6 +52,24 @@ cdef Py_ssize_t domain_end(const uint8_t* p, Py_ssize_t i, Py_ssize_t n, bint ut
     if i - start > 255:
         raise ValueError("domain is longer than 255 octets")
     return i
+
+
+cdef bint is_text(const unsigned char[::1] data, Py_ssize_t a, Py_ssize_t b) except -1:
+    """UTF-8 without the controls that are not ASCII: a reader may take U+0085, U+2028 and U+2029 for line ends."""
+    cdef Py_ssize_t i
+    for i in range(a, b):
+        if data[i] > 127:
+            break
+    else:
+        return True
+    try:
+        text = bytes(data[a:b]).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    for c in text:
+        if 0x7f < <int>ord(c) < 0xa0 or 0x2028 <= <int>ord(c) <= 0x2029:
+            return False
+    return True
 
 
 def parse_mailbox(const unsigned char[::1] data, Py_ssize_t start, bint utf8):
@@ -105,6 +123,8 @@ def parse_mailbox(const unsigned char[::1] data, Py_ssize_t start, bint utf8):
         raise ValueError("@ and a domain expected")
     a = i + 1
     end = domain_end(p, a, n, utf8)
+    if not is_text(data, start, end):
+        raise ValueError("address is not UTF-8, or has a control character")
     text = bytes(local)
     if not simple:
         text = b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
@@ -135,6 +155,8 @@ def parse_path(const unsigned char[::1] data, Py_ssize_t start, bint utf8):
     local, domain, i = parse_mailbox(data, i, utf8)
     if i >= n or p[i] != b'>':
         raise ValueError("> expected behind the address")
+    if not is_text(data, start, i):
+        raise ValueError("source route is not UTF-8, or has a control character")
     if i - start > 255:
         raise ValueError("path is longer than 256 octets")
     return (local, domain), i + 1

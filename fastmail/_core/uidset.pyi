@@ -40,3 +40,6 @@ class UidSet:
         """IMAP sequence-set, ``1:3,5``."""
     def numbers(self) -> bytes:
         """`` 1 2 3 5``: each number led by a space."""
+
+def in_order(numbers: Iterable[int]) -> bytes:
+    """A sequence-set that keeps the order of ``numbers``, with ranges where they ascend one by one: ``5,1:3``."""

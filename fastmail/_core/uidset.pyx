@@ -336,3 +336,32 @@ cdef class UidSet:
 
     def __repr__(self):
         return "UidSet(" + self.octets().decode() + ")"
+
+
+def in_order(numbers):
+    """A sequence-set that keeps the order of ``numbers``; what ascends one by one becomes a range: ``5,1:3`` (RFC 5267
+    3.2). Empty for none."""
+    cdef Out out = Out(64)
+    cdef uint32_t first = 0, last = 0, number
+    cdef bint begun = False
+    for item in numbers:
+        number = item
+        if begun and number == last + 1 and number:
+            last = number
+            continue
+        if begun:
+            put_range(out, first, last)
+            out.putc(b","[0])
+        first = last = number
+        begun = True
+    if begun:
+        put_range(out, first, last)
+    return out.take()
+
+
+cdef int put_range(Out out, uint32_t first, uint32_t last) except -1:
+    out.number(first)
+    if last != first:
+        out.putc(b":"[0])
+        out.number(last)
+    return 0

@@ -41,13 +41,14 @@ from fastmail.relay.targets import Finder
 from fastmail.smtp import session as smtp
 from fastmail.smtp.client import Timeouts
 from fastmail.smtp.milter import Milter
-from fastmail.store.fulltext import Filler, FullText
+from fastmail.store.filler import Filler
+from fastmail.store.fulltext import FullText
 from fastmail.store.hub import Hub
 from fastmail.store.interface import Account
+from fastmail.store.local.names import NO_INSTANCE
 from fastmail.store.local.readonly import ReadOnlyStore
 from fastmail.store.local.store import LocalStore
 
-PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
 REFUSALS = {
     "imap": b"* BYE too many connections, try again later\r\n",
     "pop3": b"-ERR [SYS/TEMP] too many connections, try again later\r\n",
@@ -56,7 +57,6 @@ BANNED = {
     "imap": b"* BYE not from your address for a while\r\n",
     "pop3": b"-ERR [SYS/TEMP] not from your address for a while\r\n",
 }
-NO_INSTANCE = "00000000"
 
 
 def maildir_template(config: Config) -> str:
@@ -157,7 +157,9 @@ class Assembly:
             shared=config.store.shared == "dovecot",
         )
         quota = Quota(config.limits.quota_storage, config.limits.quota_messages, config.limits.quota_mailboxes)
-        self.filler = Filler(FullText(config.server.data_dir), self.store)
+        self.filler = Filler(FullText(config.server.data_dir), self.store, self._resolve)
+        if config.store.search_index and not config.store.read_only:
+            self.hub.noted = self.filler.changed
         self.deliverer = Deliverer(
             self.directory,
             self.store,
@@ -170,6 +172,7 @@ class Assembly:
                 index_template(config),
             ),
             quota,
+            [name for name in (config.server.postmaster, *config.auth.admins) if name],
         )
         relay = config.relay
         self.routes = routes.parse(relay.routes, relay.tls_policies, config.base, relay.pools)
@@ -195,7 +198,7 @@ class Assembly:
         self.bans: Bans | None = None
         self.followed: external.Follower | None = None
         self.live: Live | None = None
-        finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes)
+        finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes, config.base)
         if finder is not None:
             self.live = self.directory.live = Live(self.directory, finder, config.directory.sql_every)
         self.verifier = Verifier(
@@ -215,6 +218,13 @@ class Assembly:
     async def start(self) -> None:
         await self.store.start()
 
+    def follow_texts(self, sweeps: bool) -> None:
+        """Keep the full-text index abreast of what this process changes; ``sweeps``: and look at all of it once."""
+        if self.hub.noted is not None:
+            self.filler.follow()
+            if sweeps:
+                self.filler.sweep()
+
     def follow_accounts(self) -> None:
         """Take in the accounts that another program keeps, from this process; only one may."""
         config = self.config
@@ -223,19 +233,25 @@ class Assembly:
             self.followed = external.Follower(self.directory, source)
             self.followed.start()
 
-    def start_relay(self) -> None:
-        """Empty the queue from this process; only one may."""
-        relay, hostname = self.config.relay, self.config.server.hostname
-        resolver = Resolver(relay.dns_servers, relay.ipv6, relay.dnssec)
-        finder = Finder(
+    def finder(self) -> Finder:
+        """Where mail for other servers goes."""
+        relay = self.config.relay
+        validates = None if relay.dnssec == "auto" else bool(relay.dnssec)
+        resolver = Resolver(relay.dns_servers, relay.ipv6, validates)
+        return Finder(
             self.routes,
             resolver,
-            hostname,
+            self.config.server.hostname,
             relay.tls,
             relay.port,
             relay.loopback_hosts,
             Policies(self.spool, resolver) if relay.mta_sts else None,
         )
+
+    def start_relay(self) -> None:
+        """Empty the queue from this process; only one may."""
+        relay, hostname = self.config.relay, self.config.server.hostname
+        finder = self.finder()
         timeouts = Timeouts(relay.connect_timeout, relay.command_timeout, 2 * relay.command_timeout)
         bounds = RelayLimits(
             relay.connections_per_destination,

@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import os
+import re
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -118,3 +119,22 @@ def quickstart(directory: str, address: Address, hostname: str, password: str, s
     except OSError as error:
         raise ConfigError(f"cannot write {error.filename}: {error.strerror}") from None
     return path
+
+
+def remember(directory: str, address: str, password: str) -> None:
+    """Keep a made-up password for `fastmail welcome`, readable by its owner only."""
+    descriptor = os.open(os.path.join(directory, "welcome"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"Account: {address}\nPassword: {password}\n")
+
+
+def remembered(directory: str) -> tuple[str, str]:
+    """(address, password) that ``remember`` kept, or that `make run` did before; empty where there is none."""
+    try:
+        with open(os.path.join(directory, "welcome"), encoding="utf-8") as file:
+            text = file.read(4096)
+    except (OSError, UnicodeDecodeError):
+        return "", ""
+    found = re.search(r"^(?:Account: |Wrote .* with the account )(\S+?)\.?$", text, re.MULTILINE)
+    password = re.search(r"^Password: (\S+)$", text, re.MULTILINE)
+    return (found[1], password[1]) if found and password else ("", "")

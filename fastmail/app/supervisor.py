@@ -4,15 +4,15 @@ Each TCP port has one SO_REUSEPORT socket for each worker, kept open here: what 
 died is served by its successor. Mail from other servers is taken by few workers: one that gets ten messages at once
 syncs them together, two that get five each wait for each other's syncs. One server to a data directory, by a lock that
 dies with the process. A worker that dies at once is restarted more and more slowly, so a broken machine is not kept
-busy. Where what it read may have ended it, a process looks through the index files beside the others; a damaged one is
-made anew (app.heal) while no worker runs, and then all start again.
+busy; meanwhile those who connect to it hear "not now", and when none comes up in TRIES tries, the server ends with an
+error. Why they do not start is told once. Where what it read
+may have ended it, a process looks through the index files beside the others; a damaged one is made anew (app.heal)
+while no worker runs, and then all start again.
 """
 
 import contextlib
 import fcntl
-import grp
 import os
-import pwd
 import secrets
 import signal
 import socket
@@ -21,13 +21,15 @@ import time
 import traceback
 from collections.abc import Callable
 
-from fastmail.app import heal, worker
-from fastmail.app.assembly import PROTOCOLS, make_tls, users_of
+from fastmail.app import heal, owner, ports, preload, refuse, worker
+from fastmail.app.assembly import maildir_template, make_tls, users_of
+from fastmail.app.keyholder import KeyHolder
+from fastmail.config import certificate
 from fastmail.config.settings import Config
 from fastmail.durable import staging
 from fastmail.durable.replace import make_directories
 from fastmail.model.errors import ConfigError
-from fastmail.net.listener import bind
+from fastmail.net.tls import ServerTls
 from fastmail.telemetry import log
 
 STOP_AFTER = 12.0
@@ -36,15 +38,23 @@ AGAIN_AND_AGAIN = 1.0  # s that a worker waits who died soon each time: then dam
 STOPS = (signal.SIGTERM, signal.SIGKILL)
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 SOUND, DAMAGED, HOPELESS = 0, 3, 4  # how a process ends that looked at index files
-DELIVERY = ("smtp", "lmtp")
+TRIES = 8  # to start a worker, when none comes up: 13 s
+REASON = 16384  # octets of why a worker did not start
 
 
 class Supervisor:
     """``run`` returns the exit code when all workers have ended."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, ready: Callable[[], None] = lambda: None) -> None:
         self._config = config
-        self._count = config.server.workers or len(os.sched_getaffinity(0))
+        self._say_ready = ready
+        self._started: dict[int, int] = {}  # by process id: a pipe that says that it serves, or why not
+        self._serving: set[int] = set()  # numbers of workers that do
+        self._failures = [0] * self._count_of(config)  # starts of each that failed since it served last
+        self._reasons: set[str] = set()
+        self._holder: KeyHolder | None = None
+        self._announced = False
+        self._count = self._count_of(config)
         self._delivering = min(config.server.delivery_workers or (self._count + 3) // 4, self._count)
         self._instance = secrets.token_hex(4)
         self._sockets: list[list[tuple[str, socket.socket]]] = [[] for _ in range(self._count)]
@@ -58,17 +68,22 @@ class Supervisor:
         self._pausing = False  # workers are to end, so that an index file can be made anew
         self._failed = 0
 
+    @staticmethod
+    def _count_of(config: Config) -> int:
+        return config.server.workers or len(os.sched_getaffinity(0))
+
     def run(self) -> int:
-        """Serve until SIGTERM or SIGINT."""
+        """Serve until SIGTERM or SIGINT. ``ready`` is called once, when every worker serves."""
         self._prepare()
         tls = make_tls(self._config)
+        for why in certificate.faults(self._config):
+            log.event("tls.certificate", "error", why=why, path=self._config.tls.certificate)
         self._bind()
-        self._drop_privileges()
+        self._drop_privileges(tls)
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         for number in range(self._count):
             self._spawn(number, tls)
-        log.event("ready", workers=self._count, hostname=self._config.server.hostname, pid_of="supervisor")
         if heal.unfinished(self._config):
             self._begin(self._finish)
         deadline = 0.0
@@ -82,11 +97,12 @@ class Supervisor:
                 self._send(signal.SIGTERM)
             elif found is not None and found.si_signo in (signal.SIGHUP, signal.SIGUSR1):
                 if found.si_signo == signal.SIGHUP and tls is not None:
-                    with contextlib.suppress(ConfigError, OSError):
-                        tls.reload()
+                    self._reload(tls)
                 self._send(signal.Signals(found.si_signo))
             was_pausing = self._pausing
+            self._listen_to_workers()
             self._reap()
+            self._refuse()
             if self._pausing and not was_pausing:
                 deadline = time.monotonic() + STOP_AFTER
                 self._send(signal.SIGTERM)
@@ -114,6 +130,9 @@ class Supervisor:
             os.makedirs(server.run_dir, mode=0o700, exist_ok=True)
             self._lock = os.open(os.path.join(server.run_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            why = owner.open_to_all(server.data_dir)
+            if why:
+                log.event("data.open", "warning", why=why)
             staging.clean(os.path.join(server.data_dir, "staging"))
             for name, text in (("instance", self._instance), ("pid", str(os.getpid()))):
                 with open(os.path.join(server.run_dir, name), "w", encoding="ascii") as file:
@@ -124,48 +143,53 @@ class Supervisor:
             raise ConfigError(f"cannot use {server.data_dir}: {error}") from None
 
     def _bind(self) -> None:
-        any_port = False
         users_of(self._config.listen.unix_users)
         mode = 0o666 if self._config.listen.unix_users else 0o660  # peers are asked who they are
-        for protocol in PROTOCOLS:
-            for address in getattr(self._config.listen, protocol):
-                any_port = True
-                shared = bind(address, mode=mode) if address.startswith("unix:") else None
-                if shared is None:
-                    bind(address, reuse_port=False).close()  # sharing a port with a stranger would lose half the mail
-                for number in range(self._delivering if protocol in DELIVERY else self._count):
-                    self._sockets[number].append((protocol, shared or bind(address)))
-        if not any_port:
+        self._sockets = ports.bind_all(self._config.listen, self._count, self._delivering, mode)
+        if not any(self._sockets):
             raise ConfigError(f"{self._config.path}: [listen] names no address, so there is nothing to serve")
 
-    def _drop_privileges(self) -> None:
+    def _drop_privileges(self, tls: ServerTls | None) -> None:
+        """Become the server's user, with all that is needed as root done before: modules, ownership, the key."""
         server = self._config.server
-        if not server.user:
+        if owner.user_of(self._config) is None:
             return
-        try:
-            user = pwd.getpwnam(server.user)
-            group = grp.getgrnam(server.group).gr_gid if server.group else user.pw_gid
-        except KeyError:
-            raise ConfigError(f"[server] user {server.user!r} or group {server.group!r} is not known here") from None
-        if os.geteuid() == user.pw_uid:
-            return
-        if os.geteuid() != 0:
-            raise ConfigError(f"only root can become {server.user}")
-        paths = [server.data_dir, server.run_dir, os.path.join(server.data_dir, "staging")]
-        paths += [os.path.join(server.run_dir, name) for name in ("lock", "instance", "pid")]
-        for path in paths:
-            os.chown(path, user.pw_uid, group)
-        os.setgroups([])
-        os.setgid(group)
-        os.setuid(user.pw_uid)
+        preload.everything(bool(self._config.directory.sql or self._config.directory.ldap))
+        if tls is not None and os.geteuid() == 0:
+            files = [self._config.tls.certificate, self._config.tls.key, self._config.tls.client_ca]
+            self._holder = KeyHolder(files)
+            tls.scratch = os.path.join(server.data_dir, "staging")
+        places = [server.data_dir, server.run_dir]
+        mail = maildir_template(self._config).partition("{")[0]
+        if mail and os.path.isdir(mail) and not mail.startswith(server.data_dir + "/"):
+            places.append(mail)
+        listen = self._config.listen
+        sockets = [
+            place[5:] for name in ports.PROTOCOLS for place in getattr(listen, name) if place.startswith("unix:")
+        ]
+        owner.drop(self._config, places, sockets)
 
-    def _spawn(self, number: int, tls: object) -> None:
+    def _reload(self, tls: ServerTls) -> None:
+        """The files' new content; workers take it when they hear the signal."""
+        try:
+            if self._holder is not None:
+                self._holder.refresh()
+                tls.source = self._holder.content
+            tls.reload()
+        except (ConfigError, OSError) as error:
+            log.event("tls.reload", "error", error=error, then="the old certificate stays in use")
+
+    def _spawn(self, number: int, tls: ServerTls | None) -> None:
         mine = os.getpid()
+        hears, says = os.pipe()
         pid = os.fork()
         if pid:
+            os.close(says)
+            os.set_blocking(hears, False)
             self._children[pid] = (number, time.monotonic())
+            self._started[pid] = hears
             return
-        code = 1
+        code, why = 1, ""
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
             for other in range(self._count):
@@ -174,15 +198,62 @@ class Supervisor:
                         if sock.family != socket.AF_UNIX:
                             sock.close()
             os.close(self._lock)
-            worker.run(self._config, number, self._count, self._instance, self._sockets[number], tls, mine)  # type: ignore[arg-type]
+            for pipe in (hears, *self._started.values()):
+                os.close(pipe)
+            if self._holder is not None:
+                self._holder.left_to_child()
+                if tls is not None:
+                    tls.source = self._holder.content
+            serving = worker.Serving(number, self._count, mine, says)
+            worker.run(self._config, serving, self._instance, self._sockets[number], tls)
             code = 0
         except ConfigError as error:
-            log.event("worker.config", "error", error=error)
+            why = str(error)
         except BaseException:
-            traceback.print_exc()
+            why = traceback.format_exc()
         finally:
+            with contextlib.suppress(OSError):
+                if why:
+                    os.write(says, why.encode("utf-8", "replace")[-REASON:])
             sys.stderr.flush()
             os._exit(code)
+
+    def _listen_to_workers(self) -> None:
+        """Which of them serve now, and why others do not: each reason is told once."""
+        for pid, pipe in list(self._started.items()):
+            said = b""
+            with contextlib.suppress(OSError):
+                said = os.read(pipe, REASON)
+            number = self._children.get(pid, (-1, 0.0))[0]
+            if said.startswith(worker.SERVES):
+                said = said[len(worker.SERVES) :]
+                self._serving.add(number)
+                self._failures[number] = 0
+            if said:
+                why = said.decode("utf-8", "replace").strip()
+                if why not in self._reasons and len(self._reasons) < 100:
+                    self._reasons.add(why)
+                    log.event("worker.failed", "error", worker=number, why=why.splitlines()[-1])
+                    if "\n" in why:
+                        print(why, file=sys.stderr, flush=True)
+        if len(self._serving) == self._count and not self._announced:
+            self._announced = True
+            log.event("ready", workers=self._count, hostname=self._config.server.hostname, pid_of="supervisor")
+            self._say_ready()
+
+    def _refuse(self) -> None:
+        """Answer those who wait for workers that do not come up, and give up when none does."""
+        for number in self._due:
+            if not self._failures[number]:
+                continue  # it served until a moment ago: its successor serves those who wait
+            for protocol, sock in self._sockets[number]:
+                if sock.family != socket.AF_UNIX or not self._serving:
+                    refuse.waiting(protocol, sock, self._config.server.hostname)
+        if min(self._failures) >= TRIES and not (self._doctor or self._pausing or self._stopping):
+            log.event("gave.up", "error", why="no worker can start", tries=TRIES)
+            self._stopping, self._failed = True, 1
+            self._due.clear()
+            self._send(signal.SIGTERM)
 
     def _send(self, which: signal.Signals) -> None:
         doctor = [self._doctor] if self._doctor and self._stopping and which in STOPS else []
@@ -238,6 +309,7 @@ class Supervisor:
             self._stopping, self._failed = True, 1
         elif self._pausing:  # made anew, or as far as that went
             self._pausing = False
+            self._failures = [0] * self._count
             self._due = dict.fromkeys(range(self._count), 0.0)
             if code == SOUND:
                 self._begin(self._finish)
@@ -252,6 +324,9 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            if pid in self._started:
+                self._listen_to_workers()  # its last words
+                os.close(self._started.pop(pid))
             if pid == self._doctor:
                 self._doctor = 0
                 self._hear(os.waitstatus_to_exitcode(status))
@@ -259,6 +334,10 @@ class Supervisor:
             number, started = self._children.pop(pid, (-1, 0.0))
             if number < 0 or self._stopping:
                 continue
+            if number in self._serving:
+                self._serving.discard(number)
+            else:
+                self._failures[number] += 1
             code = os.waitstatus_to_exitcode(status)
             suspect = -code in CRASHES or code == worker.PANIC or self._delays.get(number, 0.0) > AGAIN_AND_AGAIN
             if suspect and not self._doctor and not self._pausing and time.monotonic() - self._looked > LOOK_AGAIN:

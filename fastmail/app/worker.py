@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from dataclasses import dataclass
 from functools import partial
 
 import uvloop
@@ -26,6 +27,7 @@ from fastmail.net.tls import ServerTls
 from fastmail.telemetry import counters, log
 
 GRACE = 8.0
+SERVES = b"\1"  # on the pipe to the supervisor: this worker accepts connections
 PANIC = 70  # exit status: an index file cannot be used by this process any more
 M_ARENA_MAX = -8
 M_MMAP_THRESHOLD = -3
@@ -33,30 +35,39 @@ M_TRIM_THRESHOLD = -1
 PR_SET_PDEATHSIG = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Which worker this is: its number, of how many, its supervisor's process, and the pipe on which it says SERVES."""
+
+    number: int
+    workers: int
+    supervisor: int
+    pipe: int
+
+    def say(self) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self.pipe, SERVES)
+
+
 def run(
-    config: Config,
-    number: int,
-    workers: int,
-    instance: str,
-    sockets: list[tuple[str, socket.socket]],
-    tls: ServerTls | None,
-    supervisor: int,
+    config: Config, serving: Serving, instance: str, sockets: list[tuple[str, socket.socket]], tls: ServerTls | None
 ) -> None:
     """Serve until SIGTERM, or until the supervisor is gone."""
+    number, workers = serving.number, serving.workers
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(M_ARENA_MAX, 2)  # many short threads must not each keep an arena
         libc.mallopt(M_MMAP_THRESHOLD, 4 << 20)  # what a password hash takes goes back at once
         libc.mallopt(M_TRIM_THRESHOLD, 8 << 20)  # what a search takes again and again does not
         libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))  # no worker outlives its supervisor
-    if os.getppid() != supervisor:
+    if os.getppid() != serving.supervisor:
         return
     _confine(config, number, workers)
     sys.setswitchinterval(0.001)
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     try:
-        uvloop.run(_main(config, number, workers, instance, sockets, tls))
+        uvloop.run(_main(config, serving, instance, sockets, tls))
     except CorruptData as error:
         log.event("worker.corrupt", "error", worker=number, error=error)
         os._exit(PANIC)
@@ -86,13 +97,9 @@ def _confine(config: Config, number: int, workers: int) -> None:
 
 
 async def _main(
-    config: Config,
-    number: int,
-    workers: int,
-    instance: str,
-    sockets: list[tuple[str, socket.socket]],
-    tls: ServerTls | None,
+    config: Config, serving: Serving, instance: str, sockets: list[tuple[str, socket.socket]], tls: ServerTls | None
 ) -> None:
+    number, workers = serving.number, serving.workers
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     env.panic = partial(os._exit, PANIC)  # the supervisor starts another one
@@ -103,6 +110,7 @@ async def _main(
     assembly = Assembly(config, number, instance, recover=number == 0)
     assembly.hub.start(loop, workers)
     await assembly.start()
+    assembly.follow_texts(number == 0)
     if number == 0:
         assembly.follow_accounts()
     if number == workers - 1 and config.relay.enabled:
@@ -111,6 +119,7 @@ async def _main(
     listeners = await assembly.listen(sockets, tls, registry)
     sweep = loop.create_task(registry.sweep())
     log.event("worker.ready", worker=number)
+    serving.say()
     await stop.wait()
     for listener in listeners:
         listener.close()

@@ -20,6 +20,7 @@ from typing import Any
 
 import jwt
 
+from fastmail.model import secret
 from fastmail.model.errors import ConfigError, TemporaryError
 from fastmail.telemetry import log
 
@@ -203,7 +204,7 @@ def _ask(url: str, method: str, body: str = "", login: str = "") -> bytes:
 
 def load(settings: Any, base: str) -> Settings:
     """From the [oauth] section; ConfigError for what cannot work."""
-    jwks, introspection, secret = settings.jwks, settings.introspection, ""
+    jwks, introspection, password = settings.jwks, settings.introspection, ""
     if jwks and introspection:
         raise ConfigError("jwks and introspection: give one of them")
     if jwks and not jwks.startswith("https:"):
@@ -218,8 +219,7 @@ def load(settings: Any, base: str) -> Settings:
             raise ConfigError("introspection without TLS is for this machine only: use https")
     if settings.client_secret_file:
         try:
-            with open(os.path.join(base, settings.client_secret_file), encoding="utf-8") as file:
-                secret = file.read().strip()
+            password = secret.read(os.path.join(base, settings.client_secret_file)).strip()
         except OSError as error:
             raise ConfigError(f"client_secret_file: {error.strerror}") from None
     return Settings(
@@ -228,7 +228,7 @@ def load(settings: Any, base: str) -> Settings:
         jwks,
         introspection,
         settings.client,
-        secret,
+        password,
         settings.claim,
         settings.scope,
         settings.openid_configuration,

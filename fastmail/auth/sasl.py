@@ -13,6 +13,7 @@ from typing import Protocol
 
 import scramp
 
+from fastmail.model.address import comparable
 from fastmail.model.errors import ClientError
 
 MAX_RESPONSE = 32768
@@ -42,7 +43,8 @@ class Plain:
         authzid, login, password = parts
         if not login:
             raise SaslError("user name is empty")
-        if authzid and authzid.lower() != login.lower():
+        asked, own = (comparable(one.decode("utf-8", "surrogateescape")) for one in (authzid, login))
+        if authzid and asked != own:
             raise SaslError("acting for another user is not allowed")
         return Credentials(_text(login), password)
 
@@ -113,7 +115,7 @@ class Scram:
                 self._begun = True
                 _, authzid, _ = text.split(",", 2)
                 self._server.set_client_first(text)
-                if authzid and authzid.removeprefix("a=").lower() != self._login.lower():
+                if authzid and comparable(authzid.removeprefix("a=")) != comparable(self._login):
                     raise SaslError("acting for another user is not allowed")
                 return str(self._server.get_server_first()).encode()
         except (scramp.ScramException, ValueError, UnicodeError, IndexError, KeyError):
@@ -205,9 +207,15 @@ def _text(raw: bytes) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise SaslError("user name is not UTF-8") from None
-    if any(ord(c) < 32 or ord(c) == 127 for c in text) or len(text) > 320:
+    if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text) or len(text) > 320:
         raise SaslError("user name has a control character or is too long")
     return text
+
+
+def login_name(raw: bytes) -> str:
+    """A user name of LOGIN (IMAP) or USER (POP3); SaslError for one that no exchange would take either: octets that
+    are no UTF-8 are never replaced, because the result could be another user's name."""
+    return _text(raw)
 
 
 def decode(line: bytes) -> bytes:

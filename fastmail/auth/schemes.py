@@ -1,4 +1,5 @@
-"""Password schemes in Dovecot's notation, ``{SCHEME}hash`` (also ``.b64`` and ``.hex``); argon2id for new ones.
+"""Password schemes in Dovecot's notation, ``{SCHEME}hash`` (also ``.b64`` and ``.hex``); argon2id for new ones. Old
+ones are in ``legacy``.
 
 Promise: a comparison takes the same time wherever the first difference is. An unknown scheme or a damaged hash is
 "no match" with a log line by the caller, never an exception to a session; TemporaryError where there was no memory to
@@ -17,6 +18,7 @@ import argon2.low_level
 import bcrypt
 from passlib.hash import md5_crypt, sha256_crypt, sha512_crypt
 
+from fastmail.auth import legacy
 from fastmail.model.errors import TemporaryError
 
 _hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
@@ -35,10 +37,13 @@ _SALTED = {"SSHA": "sha1", "SSHA256": "sha256", "SSHA512": "sha512", "SMD5": "md
 SCHEMES = frozenset(
     [
         *("ARGON2ID", "ARGON2I", "PLAIN", "CLEARTEXT", "CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "MD5-CRYPT", "MD5"),
-        *("BLF-CRYPT", "SSHA", "SSHA256", "SSHA512", "SMD5", "PBKDF2", *_DIGESTS),
-        *SCRAM,
+        *("BLF-CRYPT", "SSHA", "SSHA256", "SSHA512", "SMD5", "PBKDF2", *_DIGESTS, "CLEAR", "DES-CRYPT", "PLAIN-MD4"),
+        *("HMAC-MD5", "CRAM-MD5", "DIGEST-MD5", "OTP", "PLAIN-TRUNC", *SCRAM),
     ]
 )
+_CRYPTS = frozenset(["CRYPT", "DES-CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "MD5-CRYPT", "MD5", "BLF-CRYPT"])
+_HEX = frozenset(["HMAC-MD5", "CRAM-MD5", "DIGEST-MD5", "PLAIN-MD4"])  # always digests in hexadecimal
+CODINGS = ("", "HEX", "B64", "BASE64")
 _NO_MEANS = {argon2.low_level.error_to_str(code) for code in (-22, -33)}  # no memory, no thread: it was not compared
 DUMMY = _hasher.hash("a password that nobody has")
 
@@ -78,9 +83,22 @@ def scram_keys(stored: str, name: str) -> tuple[bytes, bytes, bytes, int] | None
 
 
 def known(stored: str) -> bool:
-    """Is this ``{SCHEME}hash`` with a scheme that can be checked?"""
+    """Is this ``{SCHEME}hash`` with a scheme that can be checked? With crypt(3) the hash says which one it is."""
     match = _FORM.fullmatch(stored)
-    return match is not None and match.group(1).upper().partition(".")[0] in SCHEMES
+    if match is None:
+        return False
+    scheme, _, coding = match.group(1).upper().partition(".")
+    if scheme not in SCHEMES or coding not in CODINGS:
+        return False
+    if scheme not in _CRYPTS or coding:
+        return True
+    value = match.group(2)
+    return value.startswith(("$2", "$6$", "$5$", "$1$")) or legacy.can_crypt(value)
+
+
+def wants_user(stored: str) -> bool:
+    """Is the user's name a part of what was hashed?"""
+    return stored[:11].upper() == "{DIGEST-MD5"
 
 
 def is_strong(stored: str) -> bool:
@@ -88,8 +106,8 @@ def is_strong(stored: str) -> bool:
     return stored.startswith("{ARGON2ID}")
 
 
-def verify(stored: str, password: bytes) -> bool:
-    """Does the password match? Costs what its scheme costs."""
+def verify(stored: str, password: bytes, user: str = "") -> bool:
+    """Does the password match? Costs what its scheme costs. ``user``: the account's address, which counts in a few."""
     match = _FORM.fullmatch(stored)
     if match is None:
         return False
@@ -99,14 +117,18 @@ def verify(stored: str, password: bytes) -> bool:
         if coding:
             raw = bytes.fromhex(value) if coding == "HEX" else base64.b64decode(value)
             # a digest is coded as it is; a password or a crypt string is the text behind the coding
-            digest = scheme in _DIGESTS or scheme in _SALTED
-            value = base64.b64encode(raw).decode() if digest else raw.decode("utf-8", "surrogateescape")
-        return _verify(scheme, value, password)
+            if scheme in _HEX:
+                value = raw.hex()
+            elif scheme in _DIGESTS or scheme in _SALTED:
+                value = base64.b64encode(raw).decode()
+            else:
+                value = raw.decode("utf-8", "surrogateescape")
+        return _verify(scheme, value, password, user)
     except (ValueError, TypeError, binascii.Error, UnicodeError, argon2.exceptions.InvalidHashError):
         return False
 
 
-def _verify(scheme: str, value: str, password: bytes) -> bool:
+def _verify(scheme: str, value: str, password: bytes, user: str) -> bool:
     if scheme in ("ARGON2ID", "ARGON2I"):
         try:
             return _hasher.verify(value, password)
@@ -114,10 +136,20 @@ def _verify(scheme: str, value: str, password: bytes) -> bool:
             if str(error) in _NO_MEANS:
                 raise TemporaryError(f"a password could not be checked: {error}") from error
             return False
-    if scheme in ("PLAIN", "CLEARTEXT"):
+    if scheme in ("PLAIN", "CLEARTEXT", "CLEAR"):
         return hmac.compare_digest(value.encode("utf-8", "surrogateescape"), password)
-    if scheme in ("CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "MD5-CRYPT", "MD5", "BLF-CRYPT"):
+    if scheme in _CRYPTS:
         return _crypt(value, password)
+    if scheme in ("HMAC-MD5", "CRAM-MD5"):
+        return legacy.hmac_md5(value, password)
+    if scheme == "DIGEST-MD5":
+        return legacy.digest_md5(value, password, user)
+    if scheme == "PLAIN-MD4":
+        return legacy.plain_md4(value, password)
+    if scheme == "PLAIN-TRUNC":
+        return legacy.plain_trunc(value, password)
+    if scheme == "OTP":
+        return legacy.otp(value, password)
     if scheme in _DIGESTS:
         raw = _raw(value, hashlib.new(_DIGESTS[scheme]).digest_size)
         return hmac.compare_digest(raw, hashlib.new(_DIGESTS[scheme], password).digest())
@@ -151,7 +183,7 @@ def _crypt(value: str, password: bytes) -> bool:
     for prefix, handler in (("$6$", sha512_crypt), ("$5$", sha256_crypt), ("$1$", md5_crypt)):
         if value.startswith(prefix):
             return bool(handler.verify(password, value))
-    return False
+    return legacy.crypt(value, password)
 
 
 def _raw(value: str, size: int) -> bytes:

@@ -16,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fastmail.auth import sasl, schemes
 from fastmail.auth.oauth import Settings, Tokens
+from fastmail.directory import access
 from fastmail.directory.interface import AccountRecord, Directory
-from fastmail.model.errors import MailError, TemporaryError
+from fastmail.model.address import comparable
+from fastmail.model.errors import LoginRefused, MailError, TemporaryError
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -85,10 +87,9 @@ class Verifier:
         return sasl.Scram(name, lambda login: self._scram_keys(login, base), channel.end_point)
 
     def _address(self, login: str) -> str:
-        address = login.lower()
-        if "@" not in address and self._default_domain:
-            address = f"{address}@{self._default_domain}"
-        return address
+        if "@" not in login and self._default_domain:
+            login = f"{login}@{self._default_domain}"
+        return comparable(login)
 
     def _scram_keys(self, login: str, name: str) -> sasl.Keys:
         address = self._address(login)
@@ -103,8 +104,23 @@ class Verifier:
         size = hashlib.new(schemes.SCRAM[name]).digest_size
         return salt, os.urandom(size), os.urandom(size), schemes.ITERATIONS
 
-    async def admit(self, claim: sasl.Claim) -> AccountRecord | None:
-        """The account that a finished exchange leads to."""
+    async def admit(self, claim: sasl.Claim, host: str = "") -> AccountRecord | None:
+        """The account that a finished exchange leads to, for somebody at the address ``host``. None when the claim is
+        wrong, or made where the account may not log in from; LoginRefused when it may not log in at all."""
+        record = await self._admit(claim)
+        if record is None:
+            return None
+        if not access.allows(record.nets, host):
+            count("auth.failed")
+            log.event("login.elsewhere", "warning", account=record.address, peer=host, allowed=record.nets)
+            return None
+        if record.nologin:
+            count("auth.failed")
+            log.event("login.refused", "warning", account=record.address, peer=host, why=record.nologin)
+            raise LoginRefused(record.nologin)
+        return record
+
+    async def _admit(self, claim: sasl.Claim) -> AccountRecord | None:
         if isinstance(claim, sasl.Credentials):
             return await self.check(claim.login, claim.password)
         if isinstance(claim, sasl.Token):
@@ -146,7 +162,7 @@ class Verifier:
         try:
             stored = record.password if record is not None else ""
             good = await asyncio.get_running_loop().run_in_executor(
-                self._threads, _work, stored, password[:MAX_PASSWORD]
+                self._threads, _work, stored, password[:MAX_PASSWORD], address
             )
         finally:
             self._waiting -= 1
@@ -195,8 +211,9 @@ class Verifier:
         return ""
 
 
-def _work(stored: str, password: bytes) -> bool:
-    if stored and schemes.verify(stored, password):
+def _work(stored: str, password: bytes, address: str) -> bool:
+    user = (address,) if schemes.wants_user(stored) else ()
+    if stored and schemes.verify(stored, password, *user):
         return True
     if not schemes.is_strong(stored):
         schemes.verify("{ARGON2ID}" + schemes.DUMMY, password)  # the same work for a user that is not there

@@ -51,7 +51,8 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "") -> l
             into.add_domain(name)
     for row in wanted:
         if into.account(row["address"]) is None:
-            into.add_accounts([(row["address"], row["password"], row["scram"])])
+            conditions = row.get("nets", ""), row.get("nologin", "")
+            into.add_accounts([(row["address"], row["password"], row["scram"], *conditions)])
             quota = Quota(*row["quota"])
             if quota:
                 into.set_quota(row["address"], quota)

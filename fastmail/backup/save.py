@@ -67,9 +67,9 @@ async def save(
     return await help(vault.finish, place), out
 
 
-def _known(vault: Vault, address: str) -> dict[Known, str]:
-    """{(mailbox, UIDVALIDITY, UID): object} of the last run: what need not be read again."""
-    known: dict[Known, str] = {}
+def _known(vault: Vault, address: str) -> dict[Known, tuple[str, int]]:
+    """{(mailbox, UIDVALIDITY, UID): (object, octets)} of the last run: what need not be read again."""
+    known: dict[Known, tuple[str, int]] = {}
     if not vault.runs() or address not in vault.accounts():
         return known
     name, validity = "", 0
@@ -78,10 +78,15 @@ def _known(vault: Vault, address: str) -> dict[Known, str]:
             if "mailbox" in row:
                 name, validity = row["mailbox"], row["uidvalidity"]
             elif "uid" in row:
-                known[name, validity, row["uid"]] = row["object"]
+                known[name, validity, row["uid"]] = row["object"], row.get("octets", -1)
     except CorruptData:
         return {}
     return known
+
+
+def _sound(vault: Vault, known: dict[int, tuple[str, int]]) -> set[int]:
+    """UIDs whose objects are there as the last run wrote them."""
+    return {uid for uid, (digest, octets) in known.items() if digest and vault.is_sound(digest, octets)}
 
 
 async def _account(
@@ -89,7 +94,7 @@ async def _account(
     store: Store,
     account: Account,
     place: str,
-    known: dict[Known, str],
+    known: dict[Known, tuple[str, int]],
     result: Saved,
     help: Callable[..., Any],
 ) -> None:
@@ -113,16 +118,20 @@ async def _account(
             result.mailboxes += 1
             head = {"mailbox": box.name, "uidvalidity": box.uidvalidity, "uidnext": box.uidnext, "special": box.special}
             file.write(json.dumps(head | {"words": words, "notes": notes}) + "\n")
+            there = {record[0]: known.get((box.name, box.uidvalidity, record[0]), ("", -1)) for record in records}
+            sound = await help(_sound, vault, there)
             for uid, flags, _, keywords, date, *_ in records:
-                digest = known.get((box.name, box.uidvalidity, uid))
-                if digest is None:
+                digest, octets = there[uid]
+                if uid not in sound:
                     content = await _content(store, account, box.key, uid, result, box.name)
                     if content is None:
                         continue
+                    octets = len(content)
                     digest, fresh = await help(vault.keep, content)
                     result.new += fresh
                     result.octets += len(content) * fresh
                 row = {"uid": uid, "flags": flags, "keywords": keywords, "date": date, "object": digest}
+                row |= {"octets": octets} if octets >= 0 else {}
                 if uid in pop3:
                     row["pop3"] = [pop3[uid][0], pop3[uid][1].decode("latin-1")]
                 file.write(json.dumps(row) + "\n")

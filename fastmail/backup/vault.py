@@ -1,12 +1,17 @@
 """Where backups are kept: a directory of its own, readable without this program.
 
     objects/ab/abcd...     a message's octets, named by their BLAKE2b-256; written once, never changed
+    partial/               objects that are being written
     runs/<time>/           one backup: directory.json, and accounts/<address>.jsonl.gz for each account
     latest                 the newest complete run
 
 An account's file has a line (JSON) for the account, then for each mailbox a line and one for each of its messages. A
 run appears under its name when everything in it is on the disk; what an interrupted one left begins with a dot and is
 removed by the next. Runs share objects, so that each costs what is new.
+
+Promise: an object gets its name once its octets are on the disk, and one that is there already counts only if it has
+the octets that its name and size say. So a run that was killed, or lost its power, at any moment costs the next one
+nothing but the work.
 """
 
 import contextlib
@@ -15,15 +20,19 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from typing import IO, Any
 
-from fastmail.durable.replace import replace_file, sync_directory
+from fastmail.durable.replace import name_files, replace_file, sync_directory
 from fastmail.model.errors import CannotDo, CorruptData
 
 VERSION = 1
+FORM = re.compile(r"[0-9a-f]{64}")
+BATCH = 256  # objects that get their names together
+BATCH_OCTETS = 64 << 20
 
 
 class Vault:
@@ -31,6 +40,8 @@ class Vault:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._partial: dict[str, str] = {}  # digest: where its octets are, until it gets its name
+        self._octets = 0  # of these
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -52,16 +63,45 @@ class Vault:
     def keep(self, content: bytes) -> tuple[str, bool]:
         """(name of the object, was it new); on the disk once the run is finished."""
         digest = hashlib.blake2b(content, digest_size=32).hexdigest()
-        place = self.object_path(digest)
-        if os.path.exists(place):
+        if digest in self._partial or self._has(digest, content):
             return digest, False
-        os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
-        temporary = f"{place}.{os.getpid()}"
+        temporary = os.path.join(self.path, "partial", digest)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-        os.rename(temporary, place)
+        self._partial[digest] = temporary
+        self._octets += len(content)
+        if len(self._partial) >= BATCH or self._octets >= BATCH_OCTETS:
+            self._name_objects()
         return digest, True
+
+    def _has(self, digest: str, content: bytes) -> bool:
+        """Is the object there, with these octets? A run that was cut short may have left a part of it."""
+        try:
+            with open(self.object_path(digest), "rb") as file:
+                return os.fstat(file.fileno()).st_size == len(content) and file.read() == content
+        except OSError:
+            return False
+
+    def is_sound(self, digest: str, octets: int) -> bool:
+        """May a message that an earlier run has read be left unread? ``octets``: its size, -1 where that run did not
+        write it down: the object is read then."""
+        try:
+            if octets >= 0:
+                return os.stat(self.object_path(digest)).st_size == octets
+            self.read(digest)
+        except (OSError, CorruptData):
+            return False
+        return True
+
+    def _name_objects(self) -> None:
+        """Objects that were written get their names, octets first."""
+        pairs = [(temporary, self.object_path(digest)) for digest, temporary in self._partial.items()]
+        for place in {os.path.dirname(final) for _, final in pairs}:
+            os.makedirs(place, mode=0o700, exist_ok=True)
+        name_files(pairs)
+        self._partial.clear()
+        self._octets = 0
 
     def read(self, digest: str) -> bytes:
         """The octets; CorruptData when they are not what the name says."""
@@ -99,18 +139,25 @@ class Vault:
         for name in os.listdir(top):
             if name.startswith("."):
                 shutil.rmtree(os.path.join(top, name))
+        self._partial.clear()
+        shutil.rmtree(os.path.join(self.path, "partial"), ignore_errors=True)
+        os.makedirs(os.path.join(self.path, "partial"), mode=0o700)
+        for path in self._objects():
+            if not FORM.fullmatch(os.path.basename(path)):
+                os.unlink(path)  # an earlier version wrote objects there
         place = os.path.join(top, "." + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
         os.makedirs(os.path.join(place, "accounts"), mode=0o700)
         return place
 
     def finish(self, place: str) -> str:
         """Everything to the disk, then its name; the name."""
-        os.sync()
-        name = os.path.basename(place)[1:]
-        final = os.path.join(self.path, "runs", name)
-        if os.path.exists(final):
-            name = f"{name}-{os.getpid()}"
-            final = os.path.join(self.path, "runs", name)
+        self._name_objects()
+        os.sync()  # names of objects, and the run's own files
+        begun = name = os.path.basename(place)[1:]
+        number = 0
+        while os.path.exists(final := os.path.join(self.path, "runs", name)):
+            number += 1
+            name = f"{begun}-{number}"  # another of the same second
         os.rename(place, final)
         sync_directory(os.path.dirname(final))
         replace_file(os.path.join(self.path, "latest"), name.encode() + b"\n")
@@ -120,17 +167,24 @@ class Vault:
         """Leave the newest ``keep`` runs, and the objects that they name: (runs, objects) that went."""
         gone = self.runs()[:-keep]
         for name in gone:
-            shutil.rmtree(os.path.join(self.path, "runs", name))
+            place, hidden = (os.path.join(self.path, "runs", one) for one in (name, "." + name))
+            os.rename(place, hidden)  # half of a run must not pass for a whole one
+            shutil.rmtree(hidden)
         if not gone:
             return 0, 0
         used = {row["object"] for name in self.runs() for row in self._messages(name)}
         removed = 0
+        for path in self._objects():
+            if os.path.basename(path) not in used:
+                os.unlink(path)
+                removed += 1
+        return len(gone), removed
+
+    def _objects(self) -> Iterator[str]:
+        """Paths of all files among the objects."""
         for top, _, names in os.walk(os.path.join(self.path, "objects")):
             for name in names:
-                if name not in used:
-                    os.unlink(os.path.join(top, name))
-                    removed += 1
-        return len(gone), removed
+                yield os.path.join(top, name)
 
     def _messages(self, run: str) -> Iterator[dict[str, Any]]:
         for address in self.accounts(run):

@@ -18,13 +18,16 @@ import uvloop
 from fastmail.bench import load, machine
 
 USERS = 100
+FRESH = 2000  # users for idle sessions: a thousand plain, a thousand with TLS
+FRESH_PATTERN = "f%d@bench.example"
 SETTLE = 3.0
 
 
 @dataclass(slots=True)
 class Target:
     """A server under load. ``ports`` by protocol; ``pattern``: its users, with a %d; ``big``: the user for IMAP;
-    ``directory``: where it lies, when it is ours."""
+    ``directory``: where it lies, when it is ours. ``fresh``: how many more users it has, ``f%d@bench.example``, whom it
+    has not served yet; each is used once."""
 
     host: str
     ports: dict[str, int]
@@ -34,10 +37,19 @@ class Target:
     pid: int = 0
     users: int = USERS
     directory: str = ""
+    fresh: int = 0
 
     @property
     def everybody(self) -> list[str]:
         return [self.pattern % n for n in range(self.users)]
+
+    def idlers(self, sessions: int) -> list[str]:
+        """Users for so many sessions: one each whom the server has not served yet; where there are not so many, the
+        usual ones in turn."""
+        if sessions > self.fresh:
+            return [self.pattern % (n % self.users) for n in range(sessions)]
+        self.fresh -= sessions
+        return [FRESH_PATTERN % n for n in range(self.fresh, self.fresh + sessions)]
 
 
 @dataclass(slots=True)
@@ -62,10 +74,12 @@ def everything(one: "Bench", scale: float, say: Callable[[str], None]) -> dict[s
         idle["TLS"] = one.idle(int(1000 * scale), 0, True)
     for sessions, count in ((1, 500), (10, 3000), (30, 4000), (64, 6000)):
         one.deliver("lmtp", sessions, int(count * scale), 4096)
-    one.deliver("lmtp", 10, int(1500 * scale), 51200)
+    for sessions in (10, 64):
+        one.deliver("lmtp", sessions, int(1500 * scale), 51200)
     one.deliver("lmtp", 10, int(500 * scale), 4096, recipients=10)
     if "smtp" in one.target.ports:
-        one.deliver("smtp", 10, int(3000 * scale), 4096)
+        for sessions, count, size in ((10, 3000, 4096), (64, 6000, 4096), (64, 1500, 51200)):
+            one.deliver("smtp", sessions, int(count * scale), size)
     messages = int(10_000 * scale)
     say(f"filling a mailbox with {messages} messages ...")
     one.fill(messages)
@@ -277,15 +291,16 @@ class Bench:
         self.measure("POP3 session, each RETR", count, work)
 
     def idle(self, sessions: int, watched: int, tls: bool = False) -> float:
-        """Open IDLE sessions: KiB of memory each. ``watched``: deliveries whose time to EXISTS at them is measured."""
+        """Open IDLE sessions: KiB of memory each, with what the server keeps for a user whom it had not served before
+        (see ``Target.idlers``). ``watched``: deliveries whose time to EXISTS at them is measured."""
         target = self.target
+        users = target.idlers(sessions)
         context = load.unverified() if tls else None
         before = machine.pss_at_rest(target.pid) if target.pid else 0
         clients = []
         for n in range(sessions):
             client = load.Client(target.host, target.ports["imaps" if tls else "imap"], context)
-            user = (target.pattern % (n % target.users)).encode()
-            client.imap(b"LOGIN %b %b" % (user, target.password.encode()))
+            client.imap(b"LOGIN %b %b" % (users[n].encode(), target.password.encode()))
             client.imap(b"SELECT INBOX")
             client.sock.sendall(b"i IDLE\r\n")
             client.line()
@@ -295,11 +310,11 @@ class Bench:
         text = load.message(2048) + b".\r\n"
         delays = []
         for n in range(watched):
-            job = load.Work(b"LHLO bench.example\r\n", 1, text, [target.pattern % (n % target.users)])
+            job = load.Work(b"LHLO bench.example\r\n", 1, text, [users[n % sessions]])
             start = time.perf_counter()
             uvloop.run(load.deliver(target.host, target.ports["lmtp"], job, 1))
             started = start + (time.perf_counter() - start) - job.latencies[0]
-            while b"EXISTS" not in clients[n % target.users].line():
+            while b"EXISTS" not in clients[n % sessions].line():
                 pass
             delays.append(time.perf_counter() - started)
         for client in clients:

@@ -111,7 +111,7 @@ class Delivery(asyncio.Protocol):
         if not work.left:
             if not self._done.done():
                 self._done.set_result(None)
-            self._transport.write(b"QUIT\r\n")
+            self._send(b"QUIT\r\n", 1, self._transport.close)
             return
         work.left -= 1
         first = work.rng.randrange(len(work.addresses))

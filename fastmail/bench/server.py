@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from fastmail.app.child import free_ports, serving
 from fastmail.app.quickstart import quickstart
-from fastmail.bench.journeys import USERS, Target
+from fastmail.bench.journeys import FRESH, FRESH_PATTERN, USERS, Target
 from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
 
@@ -16,8 +16,8 @@ PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3
 
 
 @contextlib.contextmanager
-def running(parent: str, content: str, workers: int, extra: str = "") -> Iterator[Target]:
-    """A server on the disk that ``parent`` lies on; ``extra``: more of its configuration."""
+def running(parent: str, content: str, workers: int, extra: str = "", fresh: int = FRESH) -> Iterator[Target]:
+    """A server on the disk that ``parent`` lies on; ``extra``: more of its configuration; ``fresh``: see Target."""
     directory = tempfile.mkdtemp(prefix="fastmail-bench-", dir=parent or None)
     try:
         quickstart(directory, account_address("big@bench.example"), "localhost", "unused", standard_ports=False)
@@ -34,12 +34,19 @@ def running(parent: str, content: str, workers: int, extra: str = "") -> Iterato
         with open(path, "w", encoding="utf-8") as file:
             file.write(text + '\n[log]\nlevel = "warning"\n' + extra)
         users = LocalDirectory(os.path.join(directory, "data"))
-        names = [f"u{n}@bench.example" for n in range(USERS)]
+        names = [f"u{n}@bench.example" for n in range(USERS)] + [FRESH_PATTERN % n for n in range(fresh)]
         users.add_accounts([(name, "{PLAIN}secret") for name in [*names, "big@bench.example"]], replace=True)
         users.close()
         with serving(path, os.path.join(directory, "log"), list(ports.values())) as process:
             yield Target(
-                "127.0.0.1", ports, "u%d@bench.example", "secret", "big@bench.example", process, directory=directory
+                "127.0.0.1",
+                ports,
+                "u%d@bench.example",
+                "secret",
+                "big@bench.example",
+                process,
+                directory=directory,
+                fresh=fresh,
             )
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -17,7 +17,10 @@ from fastmail.auth import schemes
 from fastmail.cli.common import (
     ConfigOption,
     JsonOption,
+    LimitOption,
+    MatchOption,
     PasswordStdin,
+    account_of,
     ask_password,
     command,
     directory,
@@ -28,12 +31,15 @@ from fastmail.cli.common import (
     show,
 )
 from fastmail.config.settings import Config
+from fastmail.directory.access import conditions
 from fastmail.directory.interface import AccountRecord
-from fastmail.directory.local import DirectoryError, LocalDirectory
+from fastmail.directory.local import DirectoryError
 from fastmail.model.address import Address, account_address, domain_name
 from fastmail.model.errors import BadAddress
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_size
+
+Entry = tuple[str, str, str, str]  # address, password, nets, nologin (directory.access)
 
 domains = typer.Typer(no_args_is_help=True, help="Domains that this server takes mail for.")
 accounts = typer.Typer(no_args_is_help=True, help="Accounts: who can log in and get mail.")
@@ -60,9 +66,11 @@ def domain_remove(name: str, config: ConfigOption = "fastmail.toml") -> None:
 
 @domains.command("list")
 @command
-def domain_list(config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+def domain_list(
+    match: MatchOption = "", limit: LimitOption = 0, config: ConfigOption = "fastmail.toml", json: JsonOption = False
+) -> None:
     """All domains."""
-    show([{"domain": name} for name in directory(config).domains()], json)
+    show([{"domain": name} for name in directory(config).domains()], json, match=match, limit=limit)
 
 
 @accounts.command("add")
@@ -86,13 +94,11 @@ def account_passwd(
     address: AddressArgument, password_stdin: PasswordStdin = False, config: ConfigOption = "fastmail.toml"
 ) -> None:
     """Give an account a new password; it counts from the next login on."""
-    account = account_address(address)
     place = directory(config)
-    if place.account(account.key) is None:
-        fail(f"there is no account {account}; `fastmail account list` shows them")
+    account = account_of(place, address)
     password = ask_password(password_stdin)
-    place.set_password(account.key, schemes.hash_password(password), schemes.scram(password))
-    output.print(f"changed the password of {account}")
+    place.set_password(account.address, schemes.hash_password(password), schemes.scram(password))
+    output.print(f"changed the password of {account.address}")
 
 
 @accounts.command("quota")
@@ -106,20 +112,16 @@ def account_quota(
     json: JsonOption = False,
 ) -> None:
     """Show or set the limits of an account; they count at once."""
-    account = account_address(address)
     place = directory(config)
-    record = place.account(account.key)
-    if record is None:
-        fail(f"there is no account {account}; `fastmail account list` shows them")
-        return
+    record = account_of(place, address)
     given = (storage, messages, mailboxes)
     if any(given):
         sizes = [_limit(text, old) for text, old in zip(given, record.quota, strict=True)]
-        place.set_quota(account.key, Quota(*sizes))
-        record = place.account(account.key) or record
+        place.set_quota(record.address, Quota(*sizes))
+        record = place.account(record.address) or record
     names = ("storage", "messages", "mailboxes")
     values = {name: {0: "default", -1: "none"}.get(one, one) for name, one in zip(names, record.quota, strict=True)}
-    show([{"address": account.key, **values}], json)
+    show([{"address": record.address, **values}], json)
 
 
 def _limit(text: str, old: int) -> int:
@@ -148,7 +150,8 @@ def account_remove(
     record = place.remove_account(account.key)
     place.close()
     asyncio.run(_forget(settings, record))
-    root = maildir_template(settings).format(domain=account.domain, user=account.local)
+    local, _, domain = record.address.rpartition("@")
+    root = maildir_template(settings).format(domain=domain, user=local)
     if delete_mail:
         shutil.rmtree(root, ignore_errors=True)
     kept = "" if delete_mail or not os.path.isdir(root) else f"; its mail stays in {root}"
@@ -163,19 +166,28 @@ async def _forget(settings: Config, record: AccountRecord) -> None:
 
 @accounts.command("list")
 @command
-def account_list(config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+def account_list(
+    match: MatchOption = "", limit: LimitOption = 0, config: ConfigOption = "fastmail.toml", json: JsonOption = False
+) -> None:
     """All accounts."""
-    rows = [
+    rows = (
         {"address": a.address, "scheme": a.password.partition("}")[0].lstrip("{"), "enabled": a.enabled}
         for a in directory(config).accounts()
-    ]
-    show(rows, json)
+    )
+    show(rows, json, match=match, limit=limit)
 
 
 @accounts.command("import")
 @command
 def account_import(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Lines `address:password` or `address:{SCHEME}hash`.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Lines `address:password` or `address:{SCHEME}hash`; "
+            "behind a tab Dovecot's nologin, reason=, allow_nets=.",
+        ),
+    ],
     config: ConfigOption = "fastmail.toml",
     replace: Annotated[bool, typer.Option("--replace", help="Change the password of those that exist.")] = False,
     add_domains: Annotated[bool, typer.Option("--add-domains", help="Add domains that are not there.")] = False,
@@ -184,7 +196,7 @@ def account_import(
     entries = list(_read_entries(file))
     place = directory(config)
     if add_domains:
-        for name in sorted({address.rpartition("@")[2] for address, _ in entries}):
+        for name in sorted({address.rpartition("@")[2] for address, *_ in entries}):
             if not place.is_local(name):
                 place.add_domain(name)
     done = new = 0
@@ -199,7 +211,7 @@ def account_import(
     output.print(f"{done} accounts, {new} of them new")
 
 
-def _read_entries(file: str) -> Iterable[tuple[str, str]]:
+def _read_entries(file: str) -> Iterable[Entry]:
     try:
         with sys.stdin if file == "-" else open(file, encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -207,29 +219,34 @@ def _read_entries(file: str) -> Iterable[tuple[str, str]]:
                 if not text or text.startswith("#"):
                     continue
                 address, colon, password = text.partition(":")
+                password, _, extra = password.partition("\t")
                 if not colon or not password:
                     raise DirectoryError(f"{file}:{number}: address:password is expected")
                 if password.startswith("{") and not schemes.known(password):
                     scheme = password.partition("}")[0] + "}"
-                    raise DirectoryError(f"{file}:{number}: {scheme} is not a scheme that can be checked here")
+                    raise DirectoryError(
+                        f"{file}:{number}: {address}: {scheme} is not a scheme that can be checked here: "
+                        "give the account a new password"
+                    )
                 try:
-                    yield account_address(address).key, password
+                    fields = dict(word.partition("=")[::2] for word in extra.split())
+                    yield account_address(address).key, password, *conditions(fields)
                 except BadAddress as error:
                     raise DirectoryError(f"{file}:{number}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DirectoryError(f"cannot read {file}: {error}") from None
 
 
-def _hashed(entry: tuple[str, str]) -> tuple[str, str, str]:
-    address, password = entry
+def _hashed(entry: Entry) -> tuple[str, ...]:
+    address, password, *restricted = entry
     if password.startswith("{PLAIN}"):
-        return address, password, schemes.scram(password.removeprefix("{PLAIN}"))
+        return address, password, schemes.scram(password.removeprefix("{PLAIN}")), *restricted
     if password.startswith("{"):
-        return address, password, ""
-    return address, schemes.hash_password(password), schemes.scram(password)
+        return address, password, "", *restricted
+    return address, schemes.hash_password(password), schemes.scram(password), *restricted
 
 
-def _batches(entries: list[tuple[str, str]]) -> Iterable[list[tuple[str, str]]]:
+def _batches(entries: list[Entry]) -> Iterable[list[Entry]]:
     rest = iter(entries)
     while batch := list(itertools.islice(rest, BATCH)):
         yield batch
@@ -264,12 +281,9 @@ def alias_remove(address: AddressArgument, config: ConfigOption = "fastmail.toml
 
 @aliases.command("list")
 @command
-def alias_list(config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+def alias_list(
+    match: MatchOption = "", limit: LimitOption = 0, config: ConfigOption = "fastmail.toml", json: JsonOption = False
+) -> None:
     """All aliases."""
-    rows = [{"alias": name, "targets": targets if json else ", ".join(targets)} for name, targets in _all(config)]
-    show(rows, json)
-
-
-def _all(config: str) -> list[tuple[str, list[str]]]:
-    place: LocalDirectory = directory(config)
-    return place.aliases()
+    rows = ({"alias": name, "targets": targets} for name, targets in directory(config).aliases())
+    show(rows, json, match=match, limit=limit)

@@ -11,7 +11,21 @@ from fastmail.app.assembly import beside
 from fastmail.backup import restore as bring
 from fastmail.backup import save
 from fastmail.backup.vault import Vault
-from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, output, read_config, show
+from fastmail.cli.common import (
+    FAILED,
+    ConfigOption,
+    JsonOption,
+    LimitOption,
+    MatchOption,
+    command,
+    errors,
+    fail,
+    output,
+    read_config,
+    show,
+)
+from fastmail.directory.interface import AccountRecord
+from fastmail.directory.local import NoSuchUser
 from fastmail.model.errors import CannotDo
 from fastmail.model.mailbox_name import canonical
 
@@ -46,6 +60,8 @@ def backup(
         bool, typer.Option("--verify", help="Only read a backup whole, and say what is damaged.")
     ] = False,
     run: RunOption = "",
+    match: MatchOption = "",
+    limit: LimitOption = 0,
 ) -> None:
     """Back up every account, with directory, flags and UIDs, while the server runs. Each run costs what is new.
 
@@ -53,7 +69,8 @@ def backup(
     """
     vault = Vault(path)
     if list_:
-        show([{"backup": name, "accounts": len(vault.accounts(name))} for name in vault.runs()], json)
+        rows = ({"backup": name, "accounts": len(vault.accounts(name))} for name in vault.runs())
+        show(rows, json, match=match, limit=limit)
         return
     if verify:
         _verify(vault, run, json)
@@ -89,7 +106,7 @@ def _verify(vault: Vault, run: str, json: bool) -> None:
     with _bar() as progress:
         task = progress.add_task("objects", total=None)
         bad = save.verify(vault, run, lambda count: progress.update(task, completed=count))
-    show([{"problem": text} for text in bad], json)
+    show([{"problem": text} for text in bad], json, empty="all is well")
     if bad:
         raise typer.Exit(FAILED)
 
@@ -118,9 +135,9 @@ def restore(
         out: list[bring.Restored] = []
         async with beside(settings) as assembly:
             if mailbox:
-                record = assembly.directory.account(account.lower())
+                record: AccountRecord | None = assembly.directory.account(account)
                 if record is None:
-                    raise CannotDo(f"there is no account {account}: restore it whole, without --mailbox")
+                    raise NoSuchUser(f"there is no account {account}: restore it whole, without --mailbox")
                 owner = assembly.deliverer.account(record)
                 await assembly.store.open(owner)
                 target = canonical(into or f"Restored/{mailbox}", "/")

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from fastmail.app.assembly import ban_rules
-from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, fail, output, read_config, show
+from fastmail.cli.common import (
+    FAILED,
+    ConfigOption,
+    JsonOption,
+    LimitOption,
+    MatchOption,
+    command,
+    fail,
+    output,
+    read_config,
+    show,
+)
 from fastmail.model.units import parse_time
 from fastmail.net.bans import Bans
 
@@ -25,14 +36,16 @@ def _bans(config: str) -> Bans:
 
 @app.command("list")
 @command
-def list_(config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+def list_(
+    match: MatchOption = "", limit: LimitOption = 0, config: ConfigOption = "fastmail.toml", json: JsonOption = False
+) -> None:
     """Who is banned now, since when and why, and for how many seconds more."""
     now = time.time()
     rows = []
     for ban in _bans(config).list():
         row = asdict(ban) | {"since": _shown(ban.since), "until": _shown(ban.until), "seconds": int(ban.until - now)}
         rows.append(row)
-    show(rows, json)
+    show(rows, json, match=match, limit=limit)
 
 
 def _shown(moment: float) -> str:

@@ -11,20 +11,29 @@ import typer
 from rich.progress import Progress
 
 from fastmail.app import heal
-from fastmail.app.assembly import Assembly, beside, running
-from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, output, read_config, show
+from fastmail.app.assembly import Assembly, ban_rules, beside, running
+from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.local import LAYOUT as DIRECTORY
+from fastmail.directory.local import TABLES as DIRECTORY_TABLES
 from fastmail.durable.env import layout_of
 from fastmail.model.errors import DamagedAccount, MailError
 from fastmail.net.bans import LAYOUT as BANS
+from fastmail.net.bans import TABLES as BANS_TABLES
+from fastmail.net.bans import Bans
 from fastmail.queue.mend import faults as queue_faults
 from fastmail.queue.mend import mend as mend_queue
 from fastmail.queue.spool import LAYOUT as QUEUE
+from fastmail.queue.spool import TABLES as QUEUE_TABLES
 from fastmail.store.interface import Account
 from fastmail.store.local import convert, repair
+from fastmail.store.local.former import TABLES as FIRST_TABLES
 from fastmail.store.local.layout import LAYOUT as INDEX
+from fastmail.store.local.layout import TABLES as INDEX_TABLES
 from fastmail.store.local.mend import find_again
+
+CURRENT = "nothing to do"
+CANNOT = "cannot be"
 
 
 @dataclass(slots=True)
@@ -45,15 +54,18 @@ def check(
     """Compare the index with the Maildirs, verify every segment, look at accounts and aliases. Changes nothing, unless
     told to. Exit code 1 while something is wrong. May run beside the server."""
     found = asyncio.run(_check(config, repair_too, json))
-    show([asdict(one) for one in found], json)
-    if not json and not found:
-        output.print("all is well")
+    show([asdict(one) for one in found], json, empty="all is well")
     if any(not one.mended.startswith("rebuilt") for one in found):
         raise typer.Exit(FAILED)
 
 
 async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
     settings = read_config(config)
+    old = [row for row in layouts(settings) if row["then"] != CURRENT]
+    if old and not mend:  # to open them would change them
+        return [
+            Problem(str(row["what"]), f"layout {row['layout']}: {row['then']}", "run `fastmail upgrade`") for row in old
+        ]
     out: list[Problem] = _files(settings, mend, json)
     if mend:
         await heal.finish(settings, lambda text: out.append(Problem("index", text, "rebuilt from what is there")))
@@ -62,6 +74,7 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
     async with beside(settings) as assembly:
         out += _aliases(assembly, mend)
         out += _queue(assembly, mend)
+        out += await _held(assembly, mend)
         with Progress(console=errors, transient=True) as progress:
             for record in progress.track(assembly.directory.accounts(), description="accounts"):
                 place = assembly.deliverer.account(record)
@@ -106,6 +119,22 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
                 for hit in hits:
                     say = "restore it from a backup; `export --skip-bad` leaves it out"
                     out.append(Problem(hit.where, hit.problem, say if mend else f"run with --repair, or {say}"))
+    return out
+
+
+async def _held(assembly: Assembly, mend: bool) -> list[Problem]:
+    """Files that were kept for the queue and that nothing names any more; such files that are not there."""
+    holds = assembly.store.holds
+    out = []
+    for number in range(len(assembly.store.shards())):
+        left, lost = await assembly.store.help(holds.leftovers, number)
+        if left:
+            say = "rebuilt: removed" if mend else "run with --repair"
+            out.append(Problem(f"held-{number}", f"{len(left)} files that no message in the queue names", say))
+        say = "`fastmail queue list` shows whose it is; the message cannot be sent"
+        out += [Problem(f"held-{number}", f"{name} is not there", say) for name in lost]
+    if mend:
+        await holds.tidy()
     return out
 
 
@@ -163,6 +192,36 @@ def _aliases(assembly: Assembly, mend: bool) -> list[Problem]:
     return out
 
 
+def layouts(settings: Config) -> list[dict[str, object]]:
+    """What is kept, in which layout it is, and what this version does with that. Only reads."""
+    base = settings.server.data_dir
+    known = {
+        "directory": (DIRECTORY, DIRECTORY_TABLES),
+        "queue/index": (QUEUE, QUEUE_TABLES),
+        "bans": (BANS, BANS_TABLES),
+    }
+    known |= {f"index-{n}": (INDEX, INDEX_TABLES) for n in range(settings.store.shards)}
+    rows: list[dict[str, object]] = []
+    for name, (wanted, tables) in known.items():
+        path = os.path.join(base, name)
+        if not os.path.exists(os.path.join(path, "data.mdb")):
+            continue
+        try:
+            now, there = layout_of(path)
+        except MailError as error:
+            rows.append({"what": name, "layout": "?", "here": wanted, "then": f"{CANNOT} read: {error}"})
+            continue
+        then = CURRENT
+        if now > wanted:
+            then = f"{CANNOT} opened: it was made by a newer fastmail"
+        elif there >= set(FIRST_TABLES):  # it had the number of its successor
+            now, then = 0, f"layout {wanted} at the next start"
+        elif now < wanted or not there >= {*tables, "meta"}:
+            then = f"layout {wanted} at the next start"
+        rows.append({"what": name, "layout": now, "here": wanted, "then": then})
+    return rows
+
+
 @command
 def upgrade(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
@@ -172,34 +231,20 @@ def upgrade(
     """Bring what is kept to this version's layouts. A server does so by itself when it starts; an older fastmail does
     not open it afterwards, so back up first. Exit code 1 where a newer fastmail has been at work."""
     settings = read_config(config)
-    base = settings.server.data_dir
-    known = {"directory": DIRECTORY, "queue/index": QUEUE, "bans": BANS}
-    known |= {f"index-{n}": INDEX for n in range(settings.store.shards)}
-    rows = []
-    newer = False
-    for name, wanted in known.items():
-        path = os.path.join(base, name)
-        if not os.path.isdir(path):
-            continue
-        try:
-            now = layout_of(path)
-        except MailError as error:
-            rows.append({"what": name, "layout": "?", "here": wanted, "then": f"cannot be read: {error}"})
-            newer = True
-            continue
-        then = "nothing to do" if now == wanted else f"layout {wanted} at the next start"
-        if now > wanted:
-            then, newer = "made by a newer fastmail: it is not opened", True
-        rows.append({"what": name, "layout": now, "here": wanted, "then": then})
+    rows = layouts(settings)
+    newer = any(str(row["then"]).startswith(CANNOT) for row in rows)
     if not dry_run and not newer:
 
         async def go() -> None:
-            async with beside(settings):
-                pass
+            async with beside(settings) as assembly:  # which opens what it needs when it needs it
+                if os.path.isdir(os.path.join(settings.server.data_dir, "queue", "index")):
+                    assert assembly.spool.env
+                if os.path.isdir(os.path.join(settings.server.data_dir, "bans")):
+                    Bans(settings.server.data_dir, ban_rules(settings)).close()
 
         asyncio.run(go())
         for row in rows:
-            if row["layout"] != row["here"]:
+            if row["then"] != CURRENT:
                 row["then"] = "done"
     show(rows, json)
     if newer:

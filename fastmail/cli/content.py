@@ -9,10 +9,21 @@ import typer
 from rich.progress import Progress
 
 from fastmail.app.assembly import Assembly, beside
-from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
+from fastmail.cli.common import (
+    FAILED,
+    ConfigOption,
+    JsonOption,
+    LimitOption,
+    MatchOption,
+    account_of,
+    command,
+    errors,
+    fail,
+    read_config,
+    show,
+)
 from fastmail.config.settings import Config
 from fastmail.directory.interface import AccountRecord
-from fastmail.model.address import account_address
 from fastmail.store.local import content, convert
 
 app = typer.Typer(no_args_is_help=True, help="Message content: segments and Maildirs.")
@@ -34,7 +45,9 @@ def _run(settings: Config, work: Work, kind: str = "") -> Any:
 
 @app.command("list")
 @command
-def list_(config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+def list_(
+    match: MatchOption = "", limit: LimitOption = 0, config: ConfigOption = "fastmail.toml", json: JsonOption = False
+) -> None:
     """Every segment with its size and how much of it nothing refers to any more, in octets."""
 
     async def work(assembly: Assembly, progress: Progress) -> list[content.Usage]:
@@ -44,7 +57,7 @@ def list_(config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> N
                 out += content.usage(txn, shard.tables, shard.directory)
         return out
 
-    show([asdict(one) for one in _run(read_config(config), work)], json)
+    show([asdict(one) for one in _run(read_config(config), work)], json, match=match, limit=limit)
 
 
 @app.command("check")
@@ -65,7 +78,7 @@ def check(config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> N
         return found
 
     found = _run(read_config(config), work)
-    show([asdict(one) for one in found], json)
+    show([asdict(one) for one in found], json, empty="all is well")
     if found:
         raise typer.Exit(FAILED)
 
@@ -127,7 +140,4 @@ def convert_(
 def _records(assembly: Assembly, account: str) -> list[AccountRecord]:
     if not account:
         return list(assembly.directory.accounts())
-    record = assembly.directory.account(account_address(account).key)
-    if record is None:
-        fail(f"there is no account {account}; `fastmail account list` shows them")
-    return [record] if record else []
+    return [account_of(assembly.directory, account)]

@@ -10,8 +10,10 @@ from fastmail._core.lines import to_lf
 from fastmail.app.assembly import beside
 from fastmail.cli.common import FAILED, TRY_LATER, ConfigOption, command, errors, fail, read_config
 from fastmail.config.settings import Config
-from fastmail.delivery.deliver import Envelope, Outcome
+from fastmail.delivery.deliver import Deliverer, Envelope, NotAll, Outcome
 from fastmail.directory.interface import fresh
+from fastmail.message import header
+from fastmail.message.header import Octets
 from fastmail.model.address import Address
 from fastmail.model.errors import TemporaryError
 from fastmail.telemetry import log
@@ -25,12 +27,13 @@ def deliver(
     sender: Annotated[str, typer.Option("-r", "--sender", help="Reverse-path; empty for bounces.")] = "",
     config: ConfigOption = "fastmail.toml",
 ) -> None:
-    """Deliver a message from standard input. Exit codes: 0 delivered, 67 no such user, 75 try again later."""
+    """Deliver a message from standard input. Exit codes: 0 delivered, 67 no such user, 75 try again later (then nobody
+    has it). The reverse-path may be that of another MTA's pipe: MAILER-DAEMON and <> stand for none, and a name without
+    a domain is one of this host."""
     settings = read_config(config)
     log.setup(settings.log.format, "warning")
     content = sys.stdin.buffer.read()
-    if content.startswith(b"From "):
-        content = content.partition(b"\n")[2]  # an mbox separator that some MTAs put in front
+    content = content[header.mbox_line(content) :]  # an mbox separator that some MTAs put in front
     if len(content) > settings.limits.message_size:
         fail(f"message is too big: {settings.limits.message_size} octets is the most")
     outcomes = asyncio.run(_deliver(settings, addresses, sender, to_lf(content)))
@@ -43,18 +46,30 @@ def deliver(
         raise typer.Exit(NO_USER if all(o.enhanced == "5.1.1" for _, o in bad) else FAILED)
 
 
+def reverse_path(text: str, hostname: str) -> str:
+    """What MTAs put in front of a message that they hand to a program; BadAddress for anything else."""
+    text = text.strip()
+    if text.startswith("<") and text.endswith(">"):
+        text = text[1:-1]
+    if not text or text.upper() == "MAILER-DAEMON":
+        return ""
+    return str(Address.parse(text if "@" in text else f"{text}@{hostname}"))
+
+
 async def _deliver(settings: Config, addresses: list[str], sender: str, content: bytes) -> list[Outcome]:
     async with beside(settings) as assembly:
-        envelope = Envelope(sender=str(Address.parse(sender)) if sender else "", helo="localhost", protocol="local")
+        hostname = settings.server.hostname
+        envelope = Envelope(sender=reverse_path(sender, hostname), helo="localhost", protocol="local")
         outcomes: list[Outcome | None] = []
         for text in addresses:
-            address = str(Address.parse(text))
+            whole = f"{text}@{hostname}" if text.lower() == "postmaster" else text  # RFC 5321 4.5.1
+            address = str(Address.parse(whole))
             try:
                 await fresh(assembly.directory, address)
                 unsure = assembly.directory.uncertain
             except TemporaryError:
                 unsure = True
-            records = assembly.directory.resolve(address)
+            records = assembly.deliverer.resolve(address)
             if records:
                 envelope.recipients.append((address, records))
                 outcomes.append(None)
@@ -62,5 +77,22 @@ async def _deliver(settings: Config, addresses: list[str], sender: str, content:
                 outcomes.append(Outcome(451, "4.3.0", "accounts cannot be looked up now"))
             else:
                 outcomes.append(Outcome(550, "5.1.1", "no such user here"))
-        delivered = iter(await assembly.deliverer.deliver(envelope, content) if envelope.recipients else [])
-        return [next(delivered) if outcome is None else outcome for outcome in outcomes]
+        if any(outcome is not None and outcome.code < 500 for outcome in outcomes):
+            again = Outcome(451, "4.3.0", "not delivered because of another recipient")
+            return [again if outcome is None else outcome for outcome in outcomes]
+        delivered: list[Outcome] = []
+        if envelope.recipients:
+            delivered = await _to_all(assembly.deliverer, envelope, await header.with_end(content))
+        left = iter(delivered)
+        return [next(left) if outcome is None else outcome for outcome in outcomes]
+
+
+async def _to_all(deliverer: Deliverer, envelope: Envelope, content: Octets) -> list[Outcome]:
+    """One exit code answers for all recipients. Whoever hears "later" comes again with all of them, so nobody gets the
+    message then; who can never have it does not stop the others."""
+    try:
+        return await deliverer.deliver_to_all(envelope, content)
+    except NotAll as trouble:
+        if trouble.worst.code < 500:
+            return [trouble.worst] * len(envelope.recipients)
+        return await deliverer.deliver(envelope, content)

@@ -9,10 +9,9 @@ import typer
 from rich.progress import Progress
 
 from fastmail.app.assembly import Assembly, beside
-from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
+from fastmail.cli.common import FAILED, ConfigOption, JsonOption, account_of, command, errors, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.interface import AccountRecord
-from fastmail.model.address import account_address
 from fastmail.store.local import repair
 from fastmail.store.local.convert import recover
 
@@ -60,7 +59,8 @@ def fulltext(
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
 ) -> None:
-    """Fill the full-text index that SEARCH TEXT and BODY use; otherwise the first search of a mailbox does."""
+    """Fill the full-text index that SEARCH TEXT and BODY use; otherwise the first search of a mailbox does. Later
+    mail is put in, and removed mail taken out, by the running server."""
 
     async def work(assembly: Assembly, records: list[AccountRecord], progress: Progress) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
@@ -80,10 +80,7 @@ async def _over(settings: Config, account: str, work: Callable[[Assembly, list[A
     """Run over one account or all, beside a running server."""
     async with beside(settings) as assembly:
         if account:
-            record = assembly.directory.account(account_address(account).key)
-            if record is None:
-                fail(f"there is no account {account}; `fastmail account list` shows them")
-            records = [record] if record else []
+            records = [account_of(assembly.directory, account)]
         else:
             records = list(assembly.directory.accounts())
         with Progress(console=errors, transient=True) as progress:

@@ -17,11 +17,12 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fastmail.app.assembly import Assembly, beside
+from fastmail.app.assembly import Assembly, beside, running
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, output, read_config, show
 from fastmail.directory.interface import AccountRecord
-from fastmail.migrate import compare, doveconf, shadow
+from fastmail.migrate import compare, doveconf, found, shadow
 from fastmail.migrate.incoming import Remote
+from fastmail.migrate.plan import BLOCKS, Plan
 from fastmail.model.errors import CannotDo, MailError
 from fastmail.model.mailbox_name import INBOX
 from fastmail.model.quota import Quota
@@ -35,8 +36,11 @@ app = typer.Typer(
     "In order: [bold]plan[/] (reads the old configuration), [bold]account import[/], [bold]shadow[/] (compares, while "
     "the old server runs), stop the old server, "
     "[bold]switch[/] (reads every mailbox once), [bold]serve[/]. To go back: stop this server, [bold]back[/], "
-    "start the old one. Both ways UIDs, flags, keywords, subscriptions and POP3 ids stay as they are.",
+    "start the old one ([bold]--to courier[/] for Courier). Both ways UIDs, flags, keywords, subscriptions and POP3 "
+    "ids stay as they are.",
 )
+Counter = Callable[[int], None]
+TICK = 0.5  # s between two looks at how far a mailbox is
 AccountArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[ACCOUNT]...", help="Some accounts; all if none.")
 ]
@@ -47,17 +51,25 @@ AccountArgument = Annotated[
 def plan(
     source: Annotated[str, typer.Option("--from", help="dovecot, courier or maildir.")] = "dovecot",
     conf: Annotated[
-        str, typer.Option(help="What `doveconf -n` printed, or - for standard input. Without it, doveconf is asked.")
+        str,
+        typer.Option(
+            help="What `doveconf -n` printed, - for standard input, or Dovecot's directory (/etc/dovecot); for Courier "
+            "its directory. Without it, doveconf is asked."
+        ),
     ] = "",
+    mail: Annotated[str, typer.Option(help="For courier and maildir: the directory that the Maildirs are below.")] = "",
     domain: Annotated[str, typer.Option(help="Domain of users whose names have none.")] = "",
     out: Annotated[str, typer.Option(help="Directory for fastmail.toml and the accounts to import.")] = "",
     json: JsonOption = False,
 ) -> None:
-    """Read the old server's configuration: what maps, what does not, what clients would notice. Changes nothing."""
+    """Read the old server's configuration, or its Maildirs: what maps, what does not, what clients would notice.
+
+    Changes nothing. Exit code 1 when something is in the way.
+    """
     if source == "dovecot":
         made = doveconf.plan(_doveconf(conf), domain)
     elif source in ("courier", "maildir"):
-        made = _without_configuration(source)
+        made = found.plan(source, mail, conf, domain)
     else:
         fail("--from is dovecot, courier or maildir", 2)
         return
@@ -66,7 +78,7 @@ def plan(
         _write(Path(out), made)
     elif not json:
         output.print("\n" + made.config.replace("[", "\\["))
-    if any(one.state == doveconf.BLOCKS for one in made.findings):
+    if any(one.state == BLOCKS for one in made.findings):
         raise typer.Exit(FAILED)
 
 
@@ -84,34 +96,7 @@ def _doveconf(conf: str) -> str:
     return done.stdout
 
 
-def _without_configuration(source: str) -> doveconf.Plan:
-    made = doveconf.Plan()
-    courier = source == "courier"
-    names = 'separator = "."\nprefix = "INBOX."\nutf8_names = true\n' if courier else ""
-    made.config = f'[store]\nmaildir = "/var/vmail/{{domain}}/{{user}}/Maildir"\n{names}'
-    shown = "prefix INBOX. and separator ." if courier else "prefix none and separator /"
-    made.findings = [
-        doveconf.Finding("mail", "Maildirs", "set [store] maildir to where they are", doveconf.NOTICED),
-        doveconf.Finding("folder names", source, shown, doveconf.SAME),
-        *(
-            [doveconf.Finding("folder names", "UTF-8", "before Courier 5: utf8_names = false", doveconf.NOTICED)]
-            * courier
-        ),
-        doveconf.Finding(
-            "UIDs",
-            "courierimapuiddb" if courier else "none",
-            "kept" if courier else "new ones, in the order of arrival: clients fetch anew",
-            doveconf.SAME if courier else doveconf.NOTICED,
-        ),
-        doveconf.Finding("accounts", source, "make a file for `fastmail account import`", doveconf.NOTICED),
-    ]
-    if courier:
-        say = "before Courier 5 it is modified UTF-7: utf8_names = false"
-        made.findings.append(doveconf.Finding("folder names", "UTF-8", say, doveconf.NOTICED))
-    return made
-
-
-def _write(out: Path, made: doveconf.Plan) -> None:
+def _write(out: Path, made: Plan) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ("fastmail.toml", made.config),
@@ -150,17 +135,30 @@ def _bar() -> Progress:
     )
 
 
+def _counter(progress: Progress) -> Callable[[int], None]:
+    """A line below the bar of accounts that counts messages."""
+    task = next((one for one in progress.task_ids if progress.tasks[one].description == "messages"), None)
+    if task is None:
+        task = progress.add_task("messages", total=None)
+    return lambda count, task=task: progress.advance(task, count)  # type: ignore[misc]
+
+
 async def _each(
-    config: str, wanted: list[str] | None, work: Callable[[Assembly, AccountRecord], Awaitable[None]]
+    config: str, wanted: list[str] | None, work: Callable[[Assembly, AccountRecord, Counter], Awaitable[None]]
 ) -> list[str]:
-    """Work on accounts, one after the other, with a bar; what went wrong, a line each."""
+    """Work on accounts, one after the other, with a bar; what went wrong, a line each. Not beside a server: it would go
+    on changing what is handed over."""
     problems = []
-    async with beside(read_config(config)) as assembly:
+    settings = read_config(config)
+    if running(settings):
+        fail("the server is running: stop it first, and run this again")
+    async with beside(settings) as assembly:
         records = _accounts(assembly.directory.accounts(), wanted)
         with _bar() as progress:
+            told = _counter(progress)
             for record in progress.track(records, description="accounts"):
                 try:
-                    await work(assembly, record)
+                    await work(assembly, record, told)
                 except (MailError, OSError) as error:
                     problems.append(f"{record.address}: {error}")
     return problems
@@ -177,10 +175,10 @@ def switch(accounts: AccountArgument = None, config: ConfigOption = "fastmail.to
     rows = []
     left: list[str] = []
 
-    async def work(assembly: Assembly, record: AccountRecord) -> None:
+    async def work(assembly: Assembly, record: AccountRecord, told: Counter) -> None:
         account = assembly.deliverer.account(record)
         for box in (await assembly.store.listing(account)).mailboxes:
-            await assembly.store.sync(account, box.key)
+            await _take_over(assembly, account, box, told)
             left.extend(await _take_rights(assembly, account, box))
         _take_quota(assembly, account, record)
         with assembly.store.snapshot(account) as snapshot:
@@ -210,6 +208,20 @@ async def _take_rights(assembly: Assembly, account: Account, box: Mailbox) -> li
     if acl:
         await sharing.set_list(store, find, account, box.key, acl)
     return [f"{account.address}, {box.name}: access for {text}" for text in left]
+
+
+async def _take_over(assembly: Assembly, account: Account, box: Mailbox, told: Counter) -> None:
+    """Read a mailbox; ``told`` hears of its messages as they come."""
+    work = asyncio.ensure_future(assembly.store.sync(account, box.key))
+    known, done = 0, False
+    while not done:
+        done = bool((await asyncio.wait([work], timeout=TICK))[0])
+        with assembly.store.snapshot(account) as snapshot:
+            row = snapshot.mailbox(box.key)
+        now = row.exists if row is not None else known
+        told(max(0, now - known))
+        known = max(known, now)
+    await work
 
 
 def _take_quota(assembly: Assembly, account: Account, record: AccountRecord) -> None:
@@ -244,7 +256,8 @@ def compare_(
     with _bar() as progress:
         for user, password in progress.track(people, description="accounts"):
             both = [Remote(host, user, password, port, tls, not insecure) for host, port in places]
-            rows.append(compare.account(user, both[0], both[1], (ports[0], ports[1]) if ports else (0, 0)))
+            pair = (ports[0], ports[1]) if ports else (0, 0)
+            rows.append(compare.account(user, both[0], both[1], pair, _counter(progress)))
     _compared(rows, json)
 
 
@@ -308,7 +321,8 @@ def shadow_(
                 theirs = Remote(host, user, password, port, tls, not insecure)
                 ours = Remote("127.0.0.1", name, password, ports["imap"], "none")
                 for tries in range(3):
-                    row = compare.account(user, theirs, ours, (pop3, ports["pop3"]) if pop3 else (0, 0))
+                    pair = (pop3, ports["pop3"]) if pop3 else (0, 0)
+                    row = compare.account(user, theirs, ours, pair, _counter(progress))
                     if not row.differences:
                         break
                     time.sleep(tries + 0.5)
@@ -322,15 +336,24 @@ def shadow_(
 
 @app.command("back")
 @command
-def back(accounts: AccountArgument = None, config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
-    """Write what Dovecot needs to go on with the same UIDs: uidlists, keywords, subscriptions.
+def back(
+    accounts: AccountArgument = None,
+    to: Annotated[str, typer.Option("--to", help="dovecot or courier.")] = goback.DOVECOT,
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+) -> None:
+    """Write what Dovecot or Courier needs to go on with the same UIDs: lists of UIDs, keywords, subscriptions.
 
     Stop this server first, so that nothing is delivered behind it. May be run again.
     """
     rows: list[goback.Handed] = []
+    if to not in (goback.DOVECOT, goback.COURIER):
+        fail("--to is dovecot or courier", 2)
 
-    async def work(assembly: Assembly, record: AccountRecord) -> None:
-        rows.extend(await goback.hand_back(assembly.store, assembly.deliverer.account(record)))
+    async def work(assembly: Assembly, record: AccountRecord, told: Counter) -> None:
+        made = await goback.hand_back(assembly.store, assembly.deliverer.account(record), to)
+        told(sum(one.messages for one in made))
+        rows.extend(made)
 
     problems = asyncio.run(_each(config, accounts, work))
     show([asdict(row) for row in rows], json)

@@ -13,9 +13,11 @@ import typer
 from fastmail.app.assembly import Assembly, beside
 from fastmail.cli.common import ConfigOption, JsonOption, command, fail, output, read_config, show
 from fastmail.message import dsn
+from fastmail.model.errors import ClientError
 from fastmail.queue.model import Item, Job, id_of
 from fastmail.queue.routes import parts
 from fastmail.queue.spool import BELL
+from fastmail.relay import moving
 
 app = typer.Typer(no_args_is_help=True, help="The queue of mail for other servers.")
 IdArgument = Annotated[
@@ -26,6 +28,10 @@ RcptOption = Annotated[str, typer.Option("--recipient", help="With a recipient l
 DomainOption = Annotated[str, typer.Option("--domain", help="For this destination.")]
 OlderOption = Annotated[float, typer.Option("--older", help="Older than so many hours.")]
 ErrorOption = Annotated[str, typer.Option("--error", help="Whose last error has these words.")]
+MatchOption = Annotated[
+    str, typer.Option("--match", help="Whose id, sender, recipients, destination or last error is like this.")
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Everything in the queue.")]
 
 
 @dataclass(slots=True)
@@ -38,13 +44,16 @@ class Chosen:
     domain: str = ""
     older: float = 0.0
     error: str = ""
+    match: str = ""
 
     def any(self) -> bool:
         return any(asdict(self).values())
 
     def fits(self, item: Item, job: Job, now: float) -> bool:
+        names = [item.number, item.sender, *(rcpt.address for rcpt in job.recipients), job.destination, job.last]
         return (
-            (not self.sender or fnmatch(item.sender.lower(), self.sender.lower()))
+            (not self.match or any(_like(name, self.match) for name in names))
+            and (not self.sender or fnmatch(item.sender.lower(), self.sender.lower()))
             and (not self.recipient or any(fnmatch(r.address.lower(), self.recipient.lower()) for r in job.recipients))
             and (
                 not self.domain
@@ -54,6 +63,12 @@ class Chosen:
             and (not self.older or now - item.arrived > self.older * 3600)
             and (not self.error or self.error.lower() in job.last.lower())
         )
+
+
+def _like(name: str, pattern: str) -> bool:
+    """True when a text has these words in it, or is like a pattern with * and ?, in any case."""
+    name, pattern = name.lower(), pattern.lower()
+    return pattern in name or fnmatch(name, pattern)
 
 
 def _jobs(assembly: Assembly, chosen: Chosen) -> Iterator[tuple[Item, Job]]:
@@ -102,7 +117,8 @@ def list_(
     domain: DomainOption = "",
     older: OlderOption = 0.0,
     error: ErrorOption = "",
-    most: Annotated[int, typer.Option("--most", help="Show so many; 0 for all.")] = 100,
+    match: MatchOption = "",
+    most: Annotated[int, typer.Option("--limit", "--most", help="Show so many; 0 for all.")] = 100,
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
 ) -> None:
@@ -110,7 +126,7 @@ def list_(
 
     def work(assembly: Assembly) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
-        for item, job in _jobs(assembly, Chosen([], sender, recipient, domain, older, error)):
+        for item, job in _jobs(assembly, Chosen([], sender, recipient, domain, older, error, match)):
             if most and len(rows) >= most:
                 break
             names = [rcpt.address for rcpt in job.recipients]
@@ -203,16 +219,23 @@ def summary(config: ConfigOption = "fastmail.toml", json: JsonOption = False) ->
     show(_run(config, work), json)
 
 
-def _chosen(ids: list[str] | None, sender: str, recipient: str, domain: str, older: float, error: str) -> Chosen:
-    """What the options choose; nothing is no choice."""
-    chosen = Chosen(ids or [], sender, recipient, domain, older, error)
-    if not chosen.any():
-        fail("say which messages: IDs, --sender, --recipient, --domain, --older or --error", 2)
+def _chosen(
+    all_: bool, ids: list[str] | None, sender: str, recipient: str, domain: str, older: float, error: str, match: str
+) -> Chosen:
+    """What the options choose; nothing is no choice, and everything has to be said."""
+    chosen = Chosen(ids or [], sender, recipient, domain, older, error, match)
+    if not chosen.any() and not all_:
+        fail("say which messages: IDs, --sender, --recipient, --domain, --older, --error, --match or --all", 2)
+    if chosen.any() and all_:
+        fail("--all is everything: leave it out to choose by IDs or options", 2)
     return chosen
 
 
-def _steer(name: str, help: str, work: Callable[[str, Chosen], None]) -> None:
-    """A command over the messages that its options choose."""
+Done = list[dict[str, Any]]
+
+
+def _steer(name: str, help: str, word: str, work: Callable[[Assembly, Chosen], Any]) -> None:
+    """A command over the messages that its options choose. ``work`` gives a row for each job that it changed."""
 
     @command
     def run(
@@ -222,24 +245,33 @@ def _steer(name: str, help: str, work: Callable[[str, Chosen], None]) -> None:
         domain: DomainOption = "",
         older: OlderOption = 0.0,
         error: ErrorOption = "",
+        match: MatchOption = "",
+        all_: AllOption = False,
         config: ConfigOption = "fastmail.toml",
+        json: JsonOption = False,
     ) -> None:
-        work(config, _chosen(ids, sender, recipient, domain, older, error))
+        chosen = _chosen(all_, ids, sender, recipient, domain, older, error, match)
+        _report(word, _run(config, lambda assembly: work(assembly, chosen)), json)
 
     app.command(name, help=help)(run)
 
 
-def _change(config: str, chosen: Chosen, word: str, change: Callable[[Job], Job | None]) -> None:
-    def work(assembly: Assembly) -> int:
-        return sum(assembly.spool.change_now(job.key, change) for _, job in list(_jobs(assembly, chosen)))
-
-    _report(word, _run(config, work))
-
-
-def _report(word: str, done: int) -> None:
-    output.print(f"{word} {done}")
+def _report(word: str, done: Done, json: bool) -> None:
+    """How many jobs were changed, or which; exit code 1 when none was."""
+    if json:
+        show([{"action": word, **row} for row in done], True)
+    else:
+        output.print(f"{word} {len(done)}")
     if not done:
         raise typer.Exit(1)
+
+
+def _change(assembly: Assembly, chosen: Chosen, change: Callable[[Job], Job | None], wanted: bool = False) -> Done:
+    done = []
+    for item, job in list(_jobs(assembly, chosen)):
+        if assembly.spool.change_now(job.key, change, wanted):
+            done.append(_row(item, job if (new := assembly.spool.job(job.key)) is None else new))
+    return done
 
 
 def _hold(job: Job) -> Job:
@@ -253,49 +285,65 @@ def _now(job: Job) -> Job:
     return job
 
 
-def _bounce(config: str, chosen: Chosen) -> None:
-    async def work(assembly: Assembly) -> int:
-        done = 0
-        for item, job in list(_jobs(assembly, chosen)):
-            words = f"given up by the administrator{'; the last reply was: ' + job.last if job.last else ''}"
-            fates = [dsn.Fate(r.address, r.orcpt, "failed", "5.0.0", words) for r in job.recipients]
-            report = assembly.outbound.report(item, fates, await assembly.spool.content(item))
-            await assembly.spool.change(job.key, lambda old: None, [report] if report is not None else [])
-            done += 1
-        return done
-
-    _report("bounced", _run(config, work))
+async def _bounce(assembly: Assembly, chosen: Chosen) -> Done:
+    done = []
+    for item, job in list(_jobs(assembly, chosen)):
+        words = f"given up by the administrator{'; the last reply was: ' + job.last if job.last else ''}"
+        fates = [dsn.Fate(r.address, r.orcpt, "failed", "5.0.0", words) for r in job.recipients]
+        report = assembly.outbound.report(item, fates, await assembly.spool.content(item))
+        await assembly.spool.change(job.key, lambda old: None, [report] if report is not None else [])
+        done.append(_row(item, job))
+    return done
 
 
-_steer("hold", "Keep messages until they are released.", lambda c, chosen: _change(c, chosen, "held", _hold))
+_steer("hold", "Keep messages until they are released.", "held", lambda a, c: _change(a, c, _hold))
 _steer(
     "release",
     "Let go of messages that were held; they are tried at once.",
-    lambda c, o: _change(c, o, "released", _now),
+    "released",
+    lambda a, c: _change(a, c, _now, True),
 )
-_steer("retry", "Try messages again now.", lambda c, chosen: _change(c, chosen, "will try", _now))
 _steer(
-    "drop", "Throw messages away; nobody is told.", lambda c, chosen: _change(c, chosen, "dropped", lambda job: None)
+    "retry",
+    "Try messages again now, also where the destination was out of reach a moment ago.",
+    "will try",
+    lambda a, c: _change(a, c, _now, True),
 )
-_steer("bounce", "Give messages up, and tell their senders.", _bounce)
+_steer("drop", "Throw messages away; nobody is told.", "dropped", lambda a, c: _change(a, c, lambda job: None))
+_steer("bounce", "Give messages up, and tell their senders.", "bounced", _bounce)
 
 
 @app.command("move")
 @command
 def move(
-    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help='A domain, or "smtp:10.0.0.1:25".')],
+    destination: Annotated[
+        str, typer.Argument(metavar="DESTINATION", help='A domain, or "smtp:10.0.0.1" as in [relay] routes.')
+    ],
     ids: IdArgument = None,
     sender: SenderOption = "",
     recipient: RcptOption = "",
     domain: DomainOption = "",
     older: OlderOption = 0.0,
     error: ErrorOption = "",
+    match: MatchOption = "",
+    all_: AllOption = False,
     config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
 ) -> None:
-    """Send messages to another destination, now."""
+    """Send messages to another destination, now. A destination that cannot be is refused, and nothing is moved."""
+    chosen = _chosen(all_, ids, sender, recipient, domain, older, error, match)
 
-    def change(job: Job) -> Job:
-        job.destination = destination if ":" in destination else destination.lower()
-        return _now(job)
+    async def work(assembly: Assembly) -> Done:
+        addresses = [rcpt.address for _, job in _jobs(assembly, chosen) for rcpt in job.recipients]
+        try:
+            where = await moving.destination(destination, assembly.finder(), addresses, assembly.outbound.destination)
+        except ClientError as problem:
+            fail(str(problem), 2)
 
-    _change(config, _chosen(ids, sender, recipient, domain, older, error), "moved", change)
+        def change(job: Job) -> Job:
+            job.destination = moving.moved(job.destination, where)
+            return _now(job)
+
+        return _change(assembly, chosen, change, True)
+
+    _report("moved", _run(config, work), json)

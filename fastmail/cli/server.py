@@ -7,13 +7,19 @@ from typing import Annotated
 
 import typer
 
+from fastmail.app import owner
 from fastmail.app import quickstart as first
-from fastmail.app.assembly import make_tls
+from fastmail.app.assembly import make_tls, running
+from fastmail.app.ports import move_to_free
 from fastmail.app.supervisor import Supervisor
+from fastmail.auth import schemes
 from fastmail.cli.common import ConfigOption, PasswordStdin, ask_password, command, output, read_config
-from fastmail.config.settings import reference
+from fastmail.config import certificate
+from fastmail.config.load import load
+from fastmail.config.settings import Config, reference
 from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
+from fastmail.model.errors import ConfigError
 from fastmail.telemetry import log
 
 
@@ -34,27 +40,53 @@ def quickstart(
     path = first.quickstart(directory, account, hostname or socket.getfqdn(), password, standard_ports)
     output.print(f"Wrote [bold]{path}[/] with the account [bold]{account}[/].")
     if generate:
+        first.remember(directory, account.key, password)
         output.print(f"Password: [bold]{password}[/]")
     output.print(f"Next: [bold]fastmail serve -c {path}[/]")
 
 
 @command
-def serve(config: ConfigOption = "fastmail.toml") -> None:
+def serve(
+    config: ConfigOption = "fastmail.toml",
+    free_ports: Annotated[
+        bool, typer.Option("--free-ports", help="Where a port is taken, listen on the next free one, and say so.")
+    ] = False,
+    show_welcome: Annotated[
+        bool, typer.Option("--welcome", help="Print what `fastmail welcome` does, once the server can be used.")
+    ] = False,
+) -> None:
     """Run the server until SIGTERM or Ctrl-C. SIGHUP rereads the certificate; SIGUSR1 logs the counters."""
-    settings = read_config(config)
+    settings = load(config)
     log.setup(settings.log.format, settings.log.level)
-    raise typer.Exit(Supervisor(settings).run())
+    notes = move_to_free(settings.listen) if free_ports and not running(settings) else []
+
+    def ready() -> None:
+        for note in notes:
+            output.print(note, markup=False)
+        print("\n".join(welcome_text(settings, known)), flush=True)
+
+    known = first_account(settings) if show_welcome else ("", "")
+    raise typer.Exit(Supervisor(settings, ready if show_welcome else lambda: None).run())
 
 
 @command
 def check_config(config: ConfigOption = "fastmail.toml") -> None:
     """Say whether the configuration is right, without starting anything."""
-    settings = read_config(config)
+    settings = load(config)
     make_tls(settings)
+    wrong = certificate.faults(settings)
+    if wrong:
+        raise ConfigError("\n".join(f"{settings.tls.certificate}: {one}" for one in wrong))
     ports = [f"{p}={','.join(getattr(settings.listen, p))}" for p in first.PORTS if getattr(settings.listen, p)]
     output.print(f"{settings.path} is right. It serves {settings.server.hostname} from {settings.server.data_dir}:")
     output.print("  " + " ".join(ports) if ports else "  nothing: [listen] is empty", markup=False)
-    if not os.path.isdir(settings.server.data_dir):
+    if os.path.isdir(settings.server.data_dir):
+        why = owner.open_to_all(settings.server.data_dir)
+        if why:
+            output.print(f"  but {why}", markup=False)
+        for note in owner.unreadable(settings):
+            output.print(f"  but {note}", markup=False)
+    else:
         output.print(f"  {settings.server.data_dir} does not exist yet; `fastmail serve` makes it.")
 
 
@@ -68,31 +100,41 @@ def config_reference() -> None:
 def welcome(config: ConfigOption = "fastmail.toml") -> None:
     """Print client settings, and how to send and read a first message."""
     settings = read_config(config)
-    accounts = LocalDirectory(settings.server.data_dir)
+    print("\n".join(welcome_text(settings, first_account(settings))))
+
+
+def first_account(settings: Config) -> tuple[str, str]:
+    """(address, password) for trying out: those that `quickstart --generate` made up, as long as they are right; the
+    only account, without its password; or words for both."""
+    place = LocalDirectory(settings.server.data_dir)
     try:
-        first_account = next((a.address for a in accounts.accounts()), "ADDRESS")
+        address, password = first.remembered(settings.base)
+        record = place.account(address) if address else None
+        if record is not None and schemes.verify(record.password, password.encode()):
+            return record.address, password
+        every = place.accounts()
     finally:
-        accounts.close()
-    remembered = os.path.join(settings.base, "welcome")
-    password = "PASSWORD"
-    if os.path.exists(remembered):
-        with open(remembered, encoding="utf-8") as file:
-            words = [line.split()[-1] for line in file if line.startswith("Password:")]
-            password = words[0] if words else password
+        place.close()
+    return every[0].address if len(every) == 1 else "ADDRESS", "PASSWORD"
+
+
+def welcome_text(settings: Config, account: tuple[str, str]) -> list[str]:
+    """Client settings, and the first commands."""
+    address, password = account
     places = {p: getattr(settings.listen, p)[0] for p in first.PORTS if getattr(settings.listen, p)}
-    lines = ["", f"Account   {first_account}", f"Password  {password}", ""]
+    lines = ["", f"Account   {address}", f"Password  {password}", ""]
     names = {"imap": "IMAP, STARTTLS", "imaps": "IMAP, TLS", "pop3": "POP3, STLS", "pop3s": "POP3, TLS"}
     names |= {"submission": "sending, STARTTLS", "submissions": "sending, TLS", "smtp": "SMTP (as MX)", "lmtp": "LMTP"}
     lines += [f"{names[p]:18} {place}" for p, place in places.items()]
     if "smtp" in places:
         lines += ["", "Send a first message:"]
         mail = f"printf 'Subject: hello\\r\\n\\r\\nIt works.\\r\\n' | curl -s smtp://{places['smtp']}"
-        lines.append(f"  {mail} --mail-from you@example.org --mail-rcpt {first_account} -T -")
-        lines.append(f"  swaks --server {places['smtp']} --to {first_account}")
+        lines.append(f"  {mail} --mail-from you@example.org --mail-rcpt {address} -T -")
+        lines.append(f"  swaks --server {places['smtp']} --to {address}")
     if "imap" in places:
         lines += [
             "",
             "Read it:",
-            f"  curl -s --user '{first_account}:{password}' 'imap://{places['imap']}/INBOX;UID=1'",
+            f"  curl -s --user '{address}:{password}' 'imap://{places['imap']}/INBOX;UID=1'",
         ]
-    output.print("\n".join([*lines, ""]), markup=False)
+    return [*lines, ""]

@@ -12,6 +12,7 @@ from fastmail.cli.common import ConfigOption, JsonOption, command, fail, output,
 from fastmail.delivery.history import Event
 
 STYLES = {
+    "discarded": "red",
     "accepted": "bold",
     "stored": "green",
     "sent": "green",

@@ -16,6 +16,7 @@ from fastmail.cli.common import (
     ConfigOption,
     JsonOption,
     PasswordStdin,
+    account_of,
     ask_password,
     command,
     errors,
@@ -23,8 +24,9 @@ from fastmail.cli.common import (
     read_config,
     show,
 )
+from fastmail.directory.local import NoSuchUser
 from fastmail.migrate import incoming, outgoing
-from fastmail.model.errors import CannotDo, DamagedAccount
+from fastmail.model.errors import BadAddress, CannotDo, DamagedAccount
 from fastmail.model.mailbox_name import canonical
 from fastmail.store.interface import Account
 
@@ -42,13 +44,12 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out messages th
 def _account(assembly: Assembly, address: str, skip_bad: bool = False) -> Account:
     """``skip_bad``: what is damaged is left out, even the account's own row."""
     try:
-        record = assembly.directory.account(address.lower())
+        record = account_of(assembly.directory, address)
     except DamagedAccount:
-        record = assembly.directory.stand_in(address.lower()) if skip_bad else None
-        if record is None:
+        found = assembly.directory.stand_in(address.lower()) if skip_bad else None
+        if found is None:
             raise
-    if record is None:
-        raise CannotDo(f"there is no account {address}: fastmail account add {address}")
+        record = found
     return assembly.deliverer.account(record)
 
 
@@ -146,7 +147,7 @@ def import_imap(
             async with gate:
                 try:
                     return await incoming.from_imap(assembly.store, _account(assembly, address), remote, told)
-                except CannotDo as error:
+                except (CannotDo, BadAddress, NoSuchUser) as error:
                     if len(wanted) == 1:
                         raise
                     return [incoming.Result(address, "", problems=[str(error)])]

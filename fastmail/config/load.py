@@ -4,12 +4,15 @@ import difflib
 import os
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import Any
 
 from fastmail.auth import oauth, sasl
 from fastmail.config.settings import SECTIONS, Config
 from fastmail.directory import sources
+from fastmail.model import place
+from fastmail.model.address import comparable
 from fastmail.model.errors import ConfigError
 from fastmail.model.units import parse_size, parse_time
 from fastmail.net import networks
@@ -24,13 +27,12 @@ _CHOICES = {
     "format": ("text", "json"),
     "level": ("debug", "info", "warning", "error"),
 }
-_ADDRESS = re.compile(r"(?:unix:.+|\[[0-9A-Fa-f:.]+\]:\d{1,5}|[^\s:\[\]]*:\d{1,5})")
 
 
 def load(path: str) -> Config:
     """The configuration; ConfigError with all that is wrong, a line each."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # editors of Windows put a mark in front
             text = file.read()
     except OSError as error:
         raise ConfigError(
@@ -93,6 +95,10 @@ def _value(item: "Field[Any]", value: Any) -> Any:
         if value is True or value is False or value == "loopback":
             return value
         raise ValueError('must be true, false or "loopback"')
+    if kind == "auto":
+        if value is True or value is False or value == "auto":
+            return value
+        raise ValueError('must be true, false or "auto"')
     if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise ValueError("must not be negative")
@@ -113,12 +119,10 @@ def _value(item: "Field[Any]", value: Any) -> Any:
             raise ValueError("must be a list of texts")
         return value
     if kind == "places" and isinstance(value, list):
-        for address in value:
-            if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
-                raise ValueError(f'must be a list of "host:port" or "unix:path", not {address!r}')
-            if not address.startswith("unix:") and int(address.rpartition(":")[2]) > 65535:
-                raise ValueError(f"{address!r} has a port above 65535")
-        return value
+        try:
+            return [place.place(address if isinstance(address, str) else repr(address), True) for address in value]
+        except ValueError as error:
+            raise ValueError(f'must be a list of "host:port" or "unix:path": {error}') from None
     names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
     names |= {"list": "a list", "places": "a list"}
     raise ValueError(f"must be {names[kind]}, not {value!r}")
@@ -132,6 +136,8 @@ def _finish(config: Config, text: str, path: str) -> None:
         problems.append(f"{path}:{_line(text, section, key)}: {what}")
 
     base = config.base
+    _names(config, problem)
+    config.store.shared_accounts = [comparable(one) for one in config.store.shared_accounts]
     config.server.data_dir = os.path.join(base, config.server.data_dir)
     config.server.run_dir = os.path.join(base, config.server.run_dir or os.path.join(config.server.data_dir, "run"))
     if config.directory.sql.startswith("sqlite:"):
@@ -187,6 +193,10 @@ def _finish(config: Config, text: str, path: str) -> None:
             problem("auth", "mechanisms", f"{named[0]} needs jwks or introspection in [oauth]")
     if "EXTERNAL" in config.auth.mechanisms and not config.tls.client_ca:
         problem("auth", "mechanisms", "EXTERNAL needs client_ca in [tls]")
+    for key in ("smtp", "submission", "lmtp"):
+        for text in getattr(config.filters, key):
+            if text.startswith(":"):
+                problem("filters", key, f"{key}: {text!r} has no host")
     if config.filters.otherwise not in ("tempfail", "accept", "reject"):
         problem("filters", "otherwise", "otherwise must be tempfail, accept or reject")
     if config.relay.tls not in routes.TLS:
@@ -204,6 +214,27 @@ def _finish(config: Config, text: str, path: str) -> None:
                 problem(section, key, str(error))
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _names(config: Config, problem: Callable[[str, str, str], None]) -> None:
+    """Host names, addresses and ports in the form in which they are used; what is wrong with them."""
+    relay = config.relay
+    checks: list[tuple[Any, str, str, Callable[[str], Any]]] = [
+        (config.server, "server", "hostname", place.host_name),
+        (config.auth, "auth", "default_domain", place.host_name),
+        (relay, "relay", "source_ipv4", lambda text: place.ip_address(text, 4)),
+        (relay, "relay", "source_ipv6", lambda text: place.ip_address(text, 6)),
+        (relay, "relay", "port", lambda port: place.port_number(str(port))),
+        (relay, "relay", "dns_servers", lambda texts: [place.resolver(text) for text in texts]),
+    ]
+    for owner, section, key, form in checks:
+        value = getattr(owner, key)
+        if value == "" and key != "hostname":
+            continue
+        try:
+            setattr(owner, key, form(value))
+        except ValueError as error:
+            problem(section, key, f"{key} {error}")
 
 
 def _line(text: str, section: str, key: str) -> int:

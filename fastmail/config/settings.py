@@ -27,6 +27,11 @@ class Server:
         0, "Workers that take SMTP (25) and LMTP; 0 for one of each four: syncs are shared best in one."
     )
     admin_contact: str = _s("", "Whom users may turn to: a URL such as mailto:postmaster@example.org, shown by IMAP.")
+    postmaster: str = _s(
+        "",
+        "Account that gets mail for postmaster@ of a domain where no account, alias or catch-all takes it. Empty, or "
+        "gone: the first of [auth] admins, or else the account that was made first.",
+    )
     user: str = _s("", "Drop root to this user after the ports are bound. Empty: stay who we are.")
     group: str = _s("", "Group for the same; empty: the user's own.")
     confine: bool = _s(
@@ -137,6 +142,8 @@ class Directory:
     ldap_filter: str = _s("(mail=*)", "Which entries are accounts.")
     ldap_address: str = _s("mail", "Attribute with the address; further values become aliases.")
     ldap_password: str = _s("userPassword", "Attribute with {SCHEME}hash.")
+    ldap_nets: str = _s("", "Attribute with networks to log in from, as Dovecot's allow_nets. Empty: from everywhere.")
+    ldap_nologin: str = _s("", "Attribute of accounts that may not log in; FALSE is as if it were not there.")
     ldap_quota: str = _s("", "Attribute with the quota in octets. Empty: quotas are kept here.")
 
 
@@ -181,7 +188,9 @@ class Store:
     shards: int = _s(1, "Index environments; fixed once there is mail.")
     index_map_size: int = _s(64 << 30, "Largest size of one index environment (address space, not disk).", "size")
     search_index: bool = _s(
-        True, "Keep a full-text index of accounts that search in texts; the first search of a mailbox fills it."
+        True,
+        "Keep a full-text index of accounts that search in texts: the first search of a mailbox fills it, later mail "
+        "is put in, removed mail taken out. docs/search.md says more.",
     )
     shared_accounts: list[str] = _s(
         [],
@@ -240,9 +249,11 @@ class Relay:
     )
     tls_policies: list[str] = _s([], 'The same for some domains: "example.org verify", ".example.net encrypt".')
     dns_servers: list[str] = _s([], 'Name servers, as "address" or "address:port". Empty: those of the machine.')
-    dnssec: bool = _s(
-        False,
-        "The name servers validate DNSSEC and the way to them is safe: use DANE. True for a resolver on this host.",
+    dnssec: bool | str = _s(
+        "auto",
+        "The name servers validate DNSSEC and the way to them is safe: use DANE. "
+        '"auto" finds out: true for those on this machine that validate.',
+        "auto",
     )
     mta_sts: bool = _s(True, "Fetch and keep the MTA-STS policies of domains.")
     ipv6: bool = _s(True, "Use IPv6 addresses of other servers.")

@@ -28,6 +28,7 @@ TABLES = ["event", "word"]
 PAUSE = 1.0
 MOST = 50_000  # notes that wait for the disk
 WORDS = 50  # of one note
+PRUNED = 10_000  # notes that go at once where nothing is written
 AT = struct.Struct(">QI")
 _encode = msgspec.msgpack.Encoder().encode
 _decoded = msgspec.msgpack.Decoder(tuple[str, str, dict[str, Any]]).decode
@@ -61,6 +62,7 @@ class History:
         self._notes: list[tuple[int, str, str, dict[str, Any], tuple[str, ...]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._flushing: asyncio.Future[None] | None = None
+        self._pruning: asyncio.Future[None] | None = None
         self._last = 0
 
     def note(self, ident: str, what: str, words: Iterable[str] = (), /, **fields: Any) -> None:
@@ -92,6 +94,16 @@ class History:
             count("trace.failed", len(notes))
             log.event("trace.failed", "warning", error=error)
 
+    async def prune(self) -> None:
+        """Drop what is too old, or too much, though nothing is noted: a bounded piece."""
+        if not self._days or not os.path.isdir(self._path):
+            return
+        try:
+            self._pruning = asyncio.get_running_loop().run_in_executor(None, self._forget, PRUNED)
+            await asyncio.shield(self._pruning)
+        except (MailError, OSError) as error:
+            log.event("trace.failed", "warning", error=error)
+
     async def close(self) -> None:
         """Write what waits."""
         if self._writing is not None:
@@ -99,6 +111,8 @@ class History:
             await asyncio.gather(self._writing, return_exceptions=True)
         if self._flushing is not None:
             await asyncio.gather(self._flushing, return_exceptions=True)  # its thread still writes
+        if self._pruning is not None:
+            await asyncio.gather(self._pruning, return_exceptions=True)
         if self._notes:
             await self._flush()
         if self._env is not None:

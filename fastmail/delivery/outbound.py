@@ -8,11 +8,13 @@ import asyncio
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from fastmail._core import mime
 from fastmail.delivery.deliver import MAX_HOPS, SCAN_ON_LOOP, Deliverer, Envelope, Outcome, note_accepted
 from fastmail.delivery.history import History
 from fastmail.message import dsn, submitted, trace
+from fastmail.message.header import Octets
 from fastmail.model.errors import MailError, StorageFull, TooMuch
 from fastmail.queue.model import LOCAL, Item, Outgoing, Rcpt, number_of
 from fastmail.queue.routes import LAX, STRICT, Routes, marked
@@ -28,6 +30,23 @@ def _measure(chunks: Sequence[bytes | memoryview]) -> tuple[int, bool]:
     """(octets with CRLF, are there 8-bit ones?)."""
     size = sum(mime.served_size(chunk) for chunk in chunks if len(chunk))
     return size, not all(bytes(chunk).isascii() for chunk in chunks)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the header of a message says to the queue, and the message as it will be sent, in pieces."""
+
+    hops: int
+    without_tls: bool
+    message_id: str
+    pieces: Sequence[Octets]
+
+
+def _look(content: Octets, sender: str | None, hostname: str) -> _Seen:
+    """Read the header, and complete it for a user's ``sender``."""
+    pieces = submitted.complete(content, sender, hostname) if sender is not None else [content]
+    found = submitted.message_id(pieces[0]) or submitted.message_id(content)
+    return _Seen(submitted.hops(content), submitted.does_without_tls(content), found, pieces)
 
 
 class Outbound:
@@ -58,11 +77,15 @@ class Outbound:
         self.history = history
         self._rates = rate, domain_rate
 
-    async def submit(self, envelope: Envelope, content: bytes | memoryview, complete: bool) -> Outcome:
+    async def submit(self, envelope: Envelope, content: Octets, complete: bool, ident: int = 0) -> Outcome:
         """Queue a message (LF) for all its recipients. ``complete``: it comes from a user's program, which may have
-        left out what a message must have."""
-        header, _ = submitted.split(content)
-        if submitted.hops(header) > MAX_HOPS:
+        left out what a message must have. ``ident``: the number that it has already; what a mailbox got under this
+        number it does not get again."""
+        large = len(content) > SCAN_ON_LOOP
+        loop = asyncio.get_running_loop()
+        message = content, envelope.sender if complete else None, self.hostname
+        seen = await loop.run_in_executor(None, _look, *message) if large else _look(*message)
+        if seen.hops > MAX_HOPS:
             count("delivery.loops")
             return Outcome(554, "5.4.6", "Too many hops: the message loops")
         if self._most and self.spool.depth()[0] >= self._most:
@@ -71,25 +94,21 @@ class Outbound:
         mark = ""
         if envelope.require_tls and envelope.sender:
             mark = STRICT
-        elif not envelope.require_tls and submitted.does_without_tls(header):
+        elif not envelope.require_tls and seen.without_tls:
             mark = LAX
         groups: dict[str, list[Rcpt]] = {}
         for (address, records), asked in zip(envelope.recipients, envelope.asked, strict=True):
             where = self.routes.destination(address.rpartition("@")[2], envelope.sender)
             where = LOCAL if records else marked(where, mark)
             groups.setdefault(where, []).append(Rcpt(address, asked.orcpt, asked.notify))
-        ident = self.spool.new_id()
+        ident = ident or self.spool.new_id()
         number = number_of(ident)
         single = envelope.recipients[0][0] if len(envelope.recipients) == 1 else ""
         received = trace.received(
             envelope.helo, envelope.peer, self.hostname, envelope.protocol, number, single, envelope.priority
         )
-        pieces = submitted.complete(content, envelope.sender, self.hostname) if complete else [content]
-        chunks: list[bytes | memoryview] = [received, *(memoryview(piece) for piece in pieces)]
-        if len(content) > SCAN_ON_LOOP:
-            size, eight = await asyncio.get_running_loop().run_in_executor(None, _measure, chunks)
-        else:
-            size, eight = _measure(chunks)
+        chunks: list[bytes | memoryview] = [received, *(memoryview(piece) for piece in seen.pieces)]
+        size, eight = await loop.run_in_executor(None, _measure, chunks) if large else _measure(chunks)
         item = Item(
             1,
             ident,
@@ -131,8 +150,7 @@ class Outbound:
             peer=envelope.peer,
             protocol=envelope.protocol,
         )
-        found = submitted.message_id(b"".join(bytes(piece[:8192]) for piece in chunks[1:3]))
-        note_accepted(self.history, number, envelope, found, item.size)
+        note_accepted(self.history, number, envelope, seen.message_id, item.size)
         return Outcome(250, "2.0.0", f"{number} queued")
 
     async def _keep(self, envelope: Envelope, outgoing: Outgoing) -> None:
@@ -173,7 +191,8 @@ class Outbound:
         until = item.begun + int(lifetime or self.schedule.lifetime)
         about = dsn.About(item.sender, item.envid, item.number, item.arrived, until, content, full, item.utf8, item.by)
         text = dsn.report(about, list(fates), self.hostname)
-        report = Item(1, self.spool.new_id(), "", int(time.time()), len(text) + text.count(b"\n"), utf8=item.utf8)
+        report = Item(1, self.spool.new_id(), "", int(time.time()), len(text) + text.count(b"\n"))
+        report.utf8 = dsn.needs_utf8(item.sender)
         report.eight = not text.isascii()
         report.priority = item.priority
         report.require_tls = item.require_tls  # where it can be had (RFC 8689 5)
@@ -188,7 +207,7 @@ class Outbound:
         self.history.note(number, "report", (item.sender,), about=item.number, recipient=item.sender)
         return Outgoing(report, {where: [Rcpt(item.sender, notify="NEVER")]}, [received, text])
 
-    async def tell_delivered(self, envelope: Envelope, content: bytes | memoryview, done: list[bool]) -> None:
+    async def tell_delivered(self, envelope: Envelope, content: Octets, done: list[bool]) -> None:
         """Success reports for what was delivered here, where the sender asked for them (RFC 3461 4.1, 6.2.1)."""
         fates = [
             dsn.Fate(asked.address, asked.orcpt, "delivered", "2.0.0", "delivered to the mailbox")
@@ -202,7 +221,7 @@ class Outbound:
             1, self.spool.new_id(), envelope.sender, now, len(content), utf8=envelope.utf8, envid=envelope.envid
         )
         item.priority = envelope.priority
-        report = self.report(item, fates, bytes(content[:65536]))
+        report = self.report(item, fates, bytes(content[: dsn.HEADER + 1]))  # of which the header is sent back
         if report is not None:
             try:
                 await self.spool.enqueue(report)

@@ -10,19 +10,21 @@ temporary failure: an outage is never "no such user".
 import asyncio
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from fastmail.directory import access
 from fastmail.directory.database import Database, Unreadable
 from fastmail.directory.interface import AccountRecord, Line
 from fastmail.directory.local import LocalDirectory
-from fastmail.model.address import account_address
+from fastmail.model.address import account_address, comparable
 from fastmail.model.errors import ClientError, ConfigError, DamagedAccount
 from fastmail.model.quota import Quota
 from fastmail.telemetry import log
 
+UNUSABLE = "{NONE}!"  # a password that none is right for
 LOOK = 2.0  # s between two looks at a file's times
 _QUOTA = re.compile(r"(?:userdb_)?quota_rule\d*=\*:(?:.*?)storage=(\d+)([KMGT]?)", re.IGNORECASE)
 
@@ -47,10 +49,18 @@ class Source(Protocol):
 
 
 def make_line(
-    user: str, password: str, domain: str, quota: Quota | None, home: str = "", mail: str = "", homes: str = ""
+    user: str,
+    password: str,
+    domain: str,
+    quota: Quota | None,
+    home: str = "",
+    mail: str = "",
+    homes: str = "",
+    fields: Mapping[str, Any] | None = None,
 ) -> Line | None:
     """One account; None for what is no address, and ``domain`` where there is none. ``mail``: as Dovecot says it,
-    "maildir:~/Maildir". Home and mail count below ``homes`` only: Unreadable for others, not there without it."""
+    "maildir:~/Maildir". Home and mail count below ``homes`` only: Unreadable for others, not there without it.
+    ``fields``: Dovecot's extra fields, of which conditions on logins count."""
     try:
         address = str(account_address(user if "@" in user else f"{user}@{domain}"))
     except ClientError:
@@ -66,7 +76,10 @@ def make_line(
         if place and not os.path.normpath(place).startswith(homes.rstrip("/") + "/"):
             raise Unreadable(f"{address}: {place} is not below {homes} ([store] homes)")
     stored = password if password.startswith("{") else "{CRYPT}" + password
-    return Line(address, stored, quota, home.rstrip("/"), path.rstrip("/") if path.startswith("/") else "")
+    if fields and access.has_no_password(fields):
+        stored = UNUSABLE
+    path = path.rstrip("/") if path.startswith("/") else ""
+    return Line(address, stored, quota, home.rstrip("/"), path, *access.conditions(fields or {}))
 
 
 def parse_quota(rule: Any) -> Quota | None:
@@ -96,7 +109,7 @@ def parse(text: str, domain: str, homes: str = "") -> Iterator[Line]:
         extra = dict(word.partition("=")[::2] for word in fields[7].split())
         home = extra.get("userdb_home") or fields[5]
         mail = extra.get("userdb_mail", "")
-        made = make_line(fields[0].strip().lower(), fields[1], domain, quota, home, mail, homes)
+        made = make_line(fields[0].strip().lower(), fields[1], domain, quota, home, mail, homes, extra)
         if made is not None:
             yield made
 
@@ -131,7 +144,8 @@ class PasswdFile:
 
 class Sql:
     """Tables of a database. ``accounts`` selects address, password and, if there is a third column, quota in octets;
-    ``aliases`` selects address and targets, several rows or commas for several targets."""
+    ``aliases`` selects address and targets, several rows or commas for several targets. Columns called allow_nets,
+    nologin, reason and proxy are conditions on logins."""
 
     def __init__(self, url: str, accounts: str, aliases: str, domain: str, every: float) -> None:
         self._database = Database(url)
@@ -146,17 +160,21 @@ class Sql:
     async def read(self) -> Content | None:
         tables = await self._database.select(self._statements)
         names = tables[1].rows if len(tables) > 1 else None
-        return await asyncio.get_running_loop().run_in_executor(None, self._content, tables[0].rows, names)
+        columns = [str(name).lower() for name in tables[0].names]
+        rows = tables[0].rows
+        return await asyncio.get_running_loop().run_in_executor(None, self._content, columns, rows, names)
 
-    def _content(self, rows: Sequence[Any], names: Sequence[Any] | None) -> Content | None:
+    def _content(self, columns: Sequence[str], rows: Sequence[Any], names: Sequence[Any] | None) -> Content | None:
         """Off the loop: there may be a hundred thousand."""
         out = Content()
         for row in rows:
             user, password = row[0], row[1]
             if not user or not password:
                 continue
-            quota = Quota(int(row[2])) if len(row) > 2 and row[2] else None
-            line = make_line(str(user).strip().lower(), str(password), self._domain, quota)
+            limited = len(row) > 2 and columns[2] not in access.FIELDS and row[2]
+            quota = Quota(int(row[2])) if limited else None
+            fields = {name: value for name, value in zip(columns, row, strict=False) if name in access.FIELDS}
+            line = make_line(str(user).strip().lower(), str(password), self._domain, quota, fields=fields)
             if line is not None:
                 out.lines[line.address] = line
         if names is not None:
@@ -221,13 +239,14 @@ class Follower:
 
 def apply(directory: LocalDirectory, content: Content) -> int:
     """Make the directory what the source says; how much changed. Waits for the disk."""
-    gone = [record.address for record in directory.accounts() if record.enabled and record.address not in content.lines]
+    there = {comparable(address) for address in content.lines}
+    gone = [one.address for one in directory.accounts() if one.enabled and comparable(one.address) not in there]
     for domain in sorted({address.rpartition("@")[2] for address in content.aliases or ()}):
         if domain and not directory.is_local(domain):
             directory.add_domain(domain)
     count = bring_lines(directory, list(content.lines.values()), gone)
     if content.aliases is not None:
-        count += directory.replace_aliases({a: t for a, t in content.aliases.items() if a not in content.lines})
+        count += directory.replace_aliases({a: t for a, t in content.aliases.items() if comparable(a) not in there})
     return count
 
 
@@ -250,4 +269,10 @@ def _known(directory: LocalDirectory, address: str) -> AccountRecord | None:
 def _same(record: AccountRecord | None, line: Line) -> bool:
     if record is None or not record.enabled or (line.quota is not None and record.quota != line.quota):
         return False
-    return (record.password, record.home, record.maildir) == (line.password, line.home, line.maildir)
+    return (record.password, record.home, record.maildir, record.nets, record.nologin) == (
+        line.password,
+        line.home,
+        line.maildir,
+        line.nets,
+        line.nologin,
+    )

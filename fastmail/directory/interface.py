@@ -6,6 +6,7 @@ Answers are immediate and reflect the last commit, so that a command takes effec
 from dataclasses import dataclass
 from typing import Protocol
 
+from fastmail.model.address import comparable, without_detail
 from fastmail.model.quota import NO_QUOTA, Quota
 
 MAX_ALIAS_DEPTH = 10
@@ -16,7 +17,8 @@ MAX_ALIAS_TARGETS = 1000
 class AccountRecord:
     """One account. ``password`` is ``{SCHEME}hash``; ``id`` is never given twice. ``scram``: keys as auth.schemes makes
     them, empty when there are none. ``home``, ``maildir``: where the source of the account says that its home and its
-    mail are."""
+    mail are. ``nets``: from where it may log in, empty for everywhere; ``nologin``: why it may not at all, empty where
+    it may (directory.access)."""
 
     id: int
     address: str
@@ -26,6 +28,8 @@ class AccountRecord:
     scram: str = ""
     home: str = ""
     maildir: str = ""
+    nets: str = ""
+    nologin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,13 @@ class Line:
     quota: Quota | None = None
     home: str = ""
     maildir: str = ""
+    nets: str = ""
+    nologin: str = ""
 
 
 class Directory(Protocol):
-    """Lookups by address in lower case, ``local@domain``."""
+    """Lookups by address, ``local@domain``. Case does not count, and a domain is the same with A-labels and with
+    U-labels; an AccountRecord has the address that was stored."""
 
     def account(self, address: str) -> AccountRecord | None: ...
     def account_by_id(self, number: int) -> AccountRecord | None: ...
@@ -86,8 +93,8 @@ async def fresh(directory: Directory, address: str) -> None:
     """Bring the accounts that an address may lead to up to date: its own, and the one in front of a ``+detail``."""
     local, _, domain = address.lower().rpartition("@")
     await directory.freshen(f"{local}@{domain}")
-    base = local.partition("+")[0]
-    if base and base != local and not directory.resolve(address):
+    base = without_detail(local)
+    if base != local and not directory.resolve(address):
         await directory.freshen(f"{base}@{domain}")
 
 
@@ -108,17 +115,17 @@ def lookup(directory: "Lookup", address: str) -> list[AccountRecord]:
         targets = directory.alias(one)
         if targets is None:
             return False
-        for target in targets:
-            if not walk(target, depth + 1):
-                local, _, domain = target.rpartition("@")
-                walk(f"{local.partition('+')[0]}@{domain}", depth + 1)
+        for target in map(comparable, targets):
+            reach(target, depth + 1)
         return True
 
-    local, _, domain = address.lower().rpartition("@")
-    if not walk(f"{local}@{domain}", 0):
-        base = local.partition("+")[0]
-        if not (base and base != local and walk(f"{base}@{domain}", 0)):
-            walk(f"@{domain}", 0)
+    def reach(one: str, depth: int) -> None:
+        local, _, domain = one.rpartition("@")
+        base = without_detail(local)
+        if not walk(one, depth) and not (base != local and walk(f"{base}@{domain}", depth)):
+            walk(f"@{domain}", depth)
+
+    reach(comparable(address), 0)
     return list(out.values())
 
 

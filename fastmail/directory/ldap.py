@@ -1,17 +1,21 @@
 """Accounts of an LDAP directory (RFC 4511), followed like those of a database.
 
 An entry is an account: its first mail address, what its password attribute says ({SCHEME}hash), and where the directory
-has them a quota and further addresses, which become aliases. All entries are read a page at a time (RFC 2696), so the
-login that is used must be allowed to read the password attribute; without TLS it is not sent except on this machine.
+has them a quota, conditions on logins, and further addresses, which become aliases. All entries are read a page at a
+time (RFC 2696), so the login that is used must be allowed to read the password attribute; without TLS it is not sent
+except on this machine. Whoever logs in or gets mail is looked up at that moment besides (``lookup``), so that a new
+account counts at once.
 """
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastmail.directory.database import PATIENCE, Unreadable
 from fastmail.directory.external import Content, make_line
+from fastmail.directory.interface import Line
 from fastmail.model.errors import ConfigError
 from fastmail.model.quota import Quota
 
@@ -30,10 +34,12 @@ class Settings:
     address: str = "mail"
     secret: str = "userPassword"
     quota: str = ""
+    nets: str = ""
+    nologin: str = ""
 
 
 class Ldap:
-    """See external.Source."""
+    """See external.Source and live.Finder."""
 
     def __init__(self, settings: Settings, domain: str, every: float) -> None:
         self._settings = settings
@@ -54,15 +60,8 @@ class Ldap:
 
     def _read(self) -> Content | None:
         out = Content(aliases={})
-        for entry in self._entries():
-            values = entry["raw_attributes"]
-            addresses = [_text(one).strip().lower() for one in values.get(self._settings.address, [])]
-            secrets = [_text(one) for one in values.get(self._settings.secret, [])]
-            if not addresses or not secrets:
-                continue
-            limit = _text(values[self._settings.quota][0]) if values.get(self._settings.quota) else ""
-            quota = Quota(int(limit)) if limit.isdigit() else None
-            line = make_line(addresses[0], secrets[0], self._domain, quota)
+        for entry in self._entries(self._settings.filter):
+            line, addresses = self._line(entry["raw_attributes"])
             if line is None:
                 continue
             out.lines[line.address] = line
@@ -74,14 +73,53 @@ class Ldap:
         self._said = out
         return out
 
-    def _entries(self) -> list[dict[str, Any]]:
+    def _line(self, values: Mapping[str, Sequence[bytes]]) -> tuple[Line | None, list[str]]:
+        """The account of an entry, and all of its addresses."""
+        settings = self._settings
+        addresses = [_text(one).strip().lower() for one in values.get(settings.address, [])]
+        secrets = [_text(one) for one in values.get(settings.secret, [])]
+        if not addresses or not secrets:
+            return None, []
+        limit = _text(values[settings.quota][0]) if values.get(settings.quota) else ""
+        quota = Quota(int(limit)) if limit.isdigit() and len(limit) < 19 else None
+        fields = {}
+        if settings.nets and values.get(settings.nets):
+            fields["allow_nets"] = ",".join(_text(one) for one in values[settings.nets])
+        barred = [_text(one) for one in values.get(settings.nologin, [])] if settings.nologin else []
+        if any(one.upper() != "FALSE" for one in barred):  # RFC 4517 3.3.3: a Boolean is TRUE or FALSE
+            fields["nologin"] = "yes"
+        return make_line(addresses[0], secrets[0], self._domain, quota, fields=fields), addresses
+
+    async def lookup(self, user: str) -> Line | None:
+        """The account of a login or an address, where it is kept: also by one of its further addresses."""
+        if not user or any(ord(c) < 32 or ord(c) == 127 for c in user):
+            return None
+        return await asyncio.get_running_loop().run_in_executor(None, self._lookup, user)
+
+    def _lookup(self, user: str) -> Line | None:
+        local, _, domain = user.rpartition("@")
+        names = [user, local] if local and domain == self._domain else [user]
+        asked = "".join(f"({self._settings.address}={escaped(name)})" for name in names)
+        filter_ = self._settings.filter
+        filter_ = filter_ if filter_.startswith("(") else f"({filter_})"
+        for entry in self._entries(f"(&{filter_}(|{asked}))"):
+            line, addresses = self._line(entry["raw_attributes"])
+            if line is not None and any(name in addresses for name in names):
+                return line
+        return None
+
+    async def close(self) -> None:
+        """Nothing is kept open between questions."""
+
+    def _entries(self, filter_: str) -> list[dict[str, Any]]:
         try:
             import ldap3
             from ldap3.core.exceptions import LDAPException
         except ImportError:
             raise Unreadable("ldap3 is not installed: pip install 'fastmail[ldap]'") from None
         settings = self._settings
-        names = [one for one in (settings.address, settings.secret, settings.quota) if one]
+        every = (settings.address, settings.secret, settings.quota, settings.nets, settings.nologin)
+        names = [one for one in every if one]
         how = ldap3.AUTO_BIND_NO_TLS if self._tls or self._here else ldap3.AUTO_BIND_TLS_BEFORE_BIND
         try:
             server = ldap3.Server(settings.url, get_info=ldap3.NONE, connect_timeout=int(PATIENCE))
@@ -95,11 +133,17 @@ class Ldap:
                 receive_timeout=int(PATIENCE),
             ) as connection:
                 found = connection.extend.standard.paged_search(
-                    settings.base, settings.filter, attributes=names, paged_size=PAGE, generator=True
+                    settings.base, filter_, attributes=names, paged_size=PAGE, generator=True
                 )
                 return [entry for entry in found if entry.get("type") == "searchResEntry"]
         except (LDAPException, OSError) as error:
             raise Unreadable(f"{type(error).__name__}: {error}") from None
+
+
+def escaped(text: str) -> str:
+    """A value inside a filter (RFC 4515 3)."""
+    plain = (c if c.isascii() and c not in "\\*()\0" else None for c in text)
+    return "".join(c or "".join(f"\\{octet:02x}" for octet in text[at].encode()) for at, c in enumerate(plain))
 
 
 def _text(raw: bytes) -> str:

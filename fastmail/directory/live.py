@@ -13,10 +13,12 @@ from typing import Protocol
 from fastmail.directory.external import bring_lines
 from fastmail.directory.interface import Line
 from fastmail.directory.local import LocalDirectory
+from fastmail.model.address import spellings
 from fastmail.model.errors import TemporaryError
 from fastmail.telemetry import log
 
 REMEMBERED = 100_000
+AGAIN = 1.0  # s for which an answer that there is no such account counts: one that was just made counts at once
 AWAY = 5.0  # s until a source that is away is asked again
 
 
@@ -57,7 +59,7 @@ class Live:
         try:
             if now < self._away:
                 raise TemporaryError("the source of accounts is away")
-            line = await self._finder.lookup(address)
+            line = await self._look(address)
         except TemporaryError as error:
             if now >= self._away:
                 log.event("directory.unreadable", "error", source=self._finder.name, why=error, then="accounts stay")
@@ -69,11 +71,19 @@ class Live:
         name = line.address if line is not None else address
         gone = [address] if line is None else []
         await loop.run_in_executor(None, bring_lines, self._directory, [line] if line is not None else [], gone)
-        self._known[address] = time.monotonic() + self._every, name
+        self._known[address] = time.monotonic() + (self._every if line is not None else min(AGAIN, self._every)), name
         self._known.move_to_end(address)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return name
+
+    async def _look(self, address: str) -> Line | None:
+        """The source may have the domain with A-labels or with U-labels."""
+        for one in spellings(address):
+            line = await self._finder.lookup(one)
+            if line is not None:
+                return line
+        return None
 
     async def close(self) -> None:
         for task in self._asking.values():

@@ -4,6 +4,9 @@ Tables: ``domain`` name -> b""; ``account`` address -> AccountRow; ``id`` number
 ``@domain`` -> list of addresses. Rows are msgspec MessagePack arrays with a version first; a reader refuses a higher
 one. Written only by commands and by password upgrades, each in its own synced transaction. What delivery asks is
 remembered until the next commit.
+
+A domain and its addresses are kept in the spelling (A-labels or U-labels) in which the domain was added, because an
+address is the name of a Maildir; every look-up tries both spellings.
 """
 
 import os
@@ -16,6 +19,8 @@ import msgspec
 
 from fastmail.directory.interface import AccountRecord, Line, lookup
 from fastmail.durable.env import Environment
+from fastmail.model import domain as names
+from fastmail.model.address import comparable, spellings, without_detail
 from fastmail.model.errors import ClientError, CorruptData, DamagedAccount
 from fastmail.model.quota import Quota
 
@@ -29,7 +34,8 @@ REMEMBERED = 50_000
 class AccountRow(msgspec.Struct, array_like=True):
     """version 1: number, ``{SCHEME}hash``, enabled, limits (octets, messages, mailboxes; 0 the default, -1 none),
     keys for SCRAM, home and Maildir where the source says so, a checksum of all that and the address (0 in rows from
-    before there was one). An older reader leaves out the last ones."""
+    before there was one); from where the account may log in, and why it may not (directory.access). An older reader
+    leaves out the last ones; a row that restricts logins is damaged for a reader that does not know these two."""
 
     version: int
     id: int
@@ -40,10 +46,19 @@ class AccountRow(msgspec.Struct, array_like=True):
     home: str = ""
     maildir: str = ""
     check: int = 0
+    nets: str = ""
+    nologin: str = ""
+
+
+SUMMED = 9  # fields that the checksum of a row without restrictions is of
 
 
 class DirectoryError(ClientError):
     """What a command asked for cannot be done; the text says why."""
+
+
+class NoSuchUser(DirectoryError):
+    """There is no such account, or no alias of that name."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -82,16 +97,25 @@ class LocalDirectory:
             found = txn.get(raw, db=self._db[table])
             return bytes(found) if found is not None else None
 
+    def _find(self, table: str, address: str) -> tuple[str, bytes] | None:
+        """The row of an address, and how the address is spelled there."""
+        for one in spellings(address):
+            found = self._get(table, one)
+            if found is not None:
+                return one, found
+        return None
+
     def account(self, address: str) -> AccountRecord | None:
-        found = self._get("account", address)
-        return _record(address, found) if found is not None else None
+        found = self._find("account", address)
+        return _record(*found) if found is not None else None
 
     def stand_in(self, address: str) -> AccountRecord | None:
         """For an account whose row is damaged: what leads to its mail, and nobody can log in by; None where its number
         is not known."""
         with self._env.read() as txn:
-            number = self._number(txn, address)
-        return AccountRecord(number, address, "", False) if number is not None else None
+            stored = self._spelled(txn, "account", address)
+            number = self._number(txn, stored)
+        return AccountRecord(number, stored, "", False) if number is not None else None
 
     def _number(self, txn: Any, address: str) -> int | None:
         rows = txn.cursor(db=self._db["id"]).iternext()
@@ -103,8 +127,8 @@ class LocalDirectory:
         return self.account(found.decode()) if found is not None else None
 
     def alias(self, address: str) -> list[str] | None:
-        found = self._get("alias", address)
-        return _targets(address, found) if found is not None else None
+        found = self._find("alias", address)
+        return _targets(*found) if found is not None else None
 
     async def freshen(self, address: str) -> str:
         return await self.live.freshen(address) if self.live is not None else address
@@ -113,7 +137,7 @@ class LocalDirectory:
         self._check_memory()
         known = self._local.get(domain)
         if known is None:
-            known = self._local[domain] = self._get("domain", domain.lower()) is not None
+            known = self._local[domain] = any(self._get("domain", one) is not None for one in names.spellings(domain))
         return known
 
     def resolve(self, address: str) -> list[AccountRecord]:
@@ -132,13 +156,13 @@ class LocalDirectory:
             self._commit = commit
 
     def may_send_as(self, account: AccountRecord, address: str) -> bool:
-        local, _, domain = address.lower().rpartition("@")
-        base = f"{local.partition('+')[0]}@{domain}"
-        if account.address in (address.lower(), base):
+        whole = comparable(address)
+        local, _, domain = whole.rpartition("@")
+        base = f"{without_detail(local)}@{domain}"
+        if comparable(account.address) in (whole, base):
             return True
         return any(
-            self.alias(name) is not None and account.id in {a.id for a in self.resolve(name)}
-            for name in (address.lower(), base)
+            self.alias(name) is not None and account.id in {a.id for a in self.resolve(name)} for name in (whole, base)
         )
 
     def _items(self, table: str) -> list[tuple[str, bytes]]:
@@ -175,11 +199,11 @@ class LocalDirectory:
                     out.append((address, str(error)))
                     damaged.add(address)
         known = {str(record.id): record.address for record in self.accounts()}
-        domains = set(self.domains())
+        domains = {names.comparable(name) for name in self.domains()}
         out += [
             (address, "its domain is not one of this server's")
             for address in known.values()
-            if address.rpartition("@")[2] not in domains
+            if names.comparable(address.rpartition("@")[2]) not in domains
         ]
         numbers = {number: str(address, "utf-8", "replace") for number, address in self._items("id")}
         out += [(known[number], f"number {number} does not lead to it") for number in known.keys() - numbers.keys()]
@@ -201,28 +225,43 @@ class LocalDirectory:
     def remove_domain(self, name: str) -> None:
         if not self.is_local(name):
             raise DirectoryError(f"there is no domain {name}; `fastmail domain list` shows them")
-        used = [a.address for a in self.accounts() if a.address.endswith("@" + name)]
-        used += [a for a, _ in self.aliases() if a.endswith("@" + name)]
+        addresses = [a.address for a in self.accounts()] + [a for a, _ in self.aliases()]
+        gone = names.comparable(name)
+        used = [one for one in addresses if names.comparable(one.rpartition("@")[2]) == gone]
         if used:
             raise DirectoryError(f"domain {name} still has {len(used)} addresses, such as {used[0]}: remove them first")
         with self._env.write() as txn:
-            txn.delete(name.encode(), db=self._db["domain"])
+            for one in names.spellings(name):
+                txn.delete(one.encode(), db=self._db["domain"])
+
+    def _spelled(self, txn: Any, table: str, address: str) -> str:
+        """How an address is spelled in a table; where it is not there, as its domain is spelled."""
+        tried = spellings(address)
+        for one in tried:
+            if txn.get(one.encode(), db=self._db[table]) is not None:
+                return one
+        if len(tried) == 1:
+            return tried[0]
+        local, _, domain = tried[0].rpartition("@")
+        known = (one for one in names.spellings(domain) if txn.get(one.encode(), db=self._db["domain"]) is not None)
+        return f"{local}@{next(known, domain)}"
 
     def add_accounts(self, accounts: Iterable[tuple[str, ...]], replace: bool = False) -> int:
-        """Add (address, ``{SCHEME}hash`` and perhaps SCRAM keys) in one transaction: all or none. Returns how many are
-        new."""
+        """Add (address, ``{SCHEME}hash`` and perhaps SCRAM keys, nets, nologin) in one transaction: all or none. How
+        many are new."""
         new = 0
         with self._env.write() as txn:
             counter = txn.get(NEXT, db=self._db["meta"])
             number = int(counter) if counter else 1
-            for address, password, *keys in accounts:
-                scram = keys[0] if keys else ""
+            for asked, password, *more in accounts:
+                address = self._spelled(txn, "account", asked)
+                scram, nets, nologin = [*more, "", "", ""][:3]
                 if txn.get(address.rpartition("@")[2].encode(), db=self._db["domain"]) is None:
                     domain = address.rpartition("@")[2]
                     raise DirectoryError(
                         f"{address}: {domain} is not a domain of this server; `fastmail domain add {domain}`"
                     )
-                if txn.get(address.encode(), db=self._db["alias"]) is not None:
+                if any(txn.get(one.encode(), db=self._db["alias"]) is not None for one in spellings(address)):
                     raise DirectoryError(f"{address} is already an alias")
                 old = txn.get(address.encode(), db=self._db["account"])
                 if old is not None and not replace:
@@ -234,6 +273,7 @@ class LocalDirectory:
                     number += 1
                     new += 1
                 row.password, row.scram = password, scram
+                row.nets, row.nologin = nets, nologin
                 txn.put(address.encode(), _packed(address, row), db=self._db["account"])
             txn.put(NEXT, str(number).encode(), db=self._db["meta"])
         return new
@@ -253,22 +293,26 @@ class LocalDirectory:
             counter = txn.get(NEXT, db=db["meta"])
             number = int(counter) if counter else 1
             for line in lines:
-                key = line.address.encode()
+                address = self._spelled(txn, "account", line.address)
+                key = address.encode()
                 old = txn.get(key, db=db["account"])
-                row = self._present(txn, line.address, old) if old is not None else None
+                row = self._present(txn, address, old) if old is not None else None
                 if row is None:
                     txn.put(str(number).encode(), key, db=db["id"])
-                    txn.delete(key, db=db["alias"])  # an account goes before an alias
+                    for one in spellings(address):
+                        txn.delete(one.encode(), db=db["alias"])  # an account goes before an alias
                     row = AccountRow(1, number, line.password)
                     number += 1
                 if row.password != line.password:
                     row.password, row.scram = line.password, ""
                 row.enabled, row.home, row.maildir = True, line.home, line.maildir
+                row.nets, row.nologin = line.nets, line.nologin
                 if line.quota is not None:
                     row.quota = (line.quota.octets, line.quota.messages, line.quota.mailboxes)
-                txn.put(line.address.rpartition("@")[2].encode(), b"", db=db["domain"])
-                txn.put(key, _packed(line.address, row), db=db["account"])
-            for address in gone:
+                self._have_domain(txn, address)
+                txn.put(key, _packed(address, row), db=db["account"])
+            for one in gone:
+                address = self._spelled(txn, "account", one)
                 old = txn.get(address.encode(), db=db["account"])
                 row = self._present(txn, address, old) if old is not None else None
                 if row is not None:
@@ -276,13 +320,19 @@ class LocalDirectory:
                     txn.put(address.encode(), _packed(address, row), db=db["account"])
             txn.put(NEXT, str(number).encode(), db=db["meta"])
 
+    def _have_domain(self, txn: Any, address: str) -> None:
+        domain = address.rpartition("@")[2]
+        if not any(txn.get(one.encode(), db=self._db["domain"]) is not None for one in names.spellings(domain)):
+            txn.put(domain.encode(), b"", db=self._db["domain"])
+
     @contextmanager
     def _changed(self, address: str) -> Iterator[AccountRow]:
         """An account's row, to be written back."""
         with self._env.write() as txn:
+            address = self._spelled(txn, "account", address)
             old = txn.get(address.encode(), db=self._db["account"])
             if old is None:
-                raise DirectoryError(f"there is no account {address}; `fastmail account list` shows them")
+                raise NoSuchUser(f"there is no account {address}; `fastmail account list` shows them")
             row = _row(address, old)
             yield row
             txn.put(address.encode(), _packed(address, row), db=self._db["account"])
@@ -302,7 +352,7 @@ class LocalDirectory:
                     txn.delete(key, db=db["id"])
             for record in accounts:
                 txn.put(str(record.id).encode(), record.address.encode(), db=db["id"])
-                txn.put(record.address.rpartition("@")[2].encode(), b"", db=db["domain"])
+                self._have_domain(txn, record.address)
             counter = txn.get(NEXT, db=db["meta"])
             known = int(counter) if counter and counter.isdigit() else 1
             number = max([known, kept + 1, *(record.id + 1 for record in accounts)])
@@ -360,9 +410,9 @@ class LocalDirectory:
     def remove_account(self, address: str) -> AccountRecord:
         record = self.account(address)
         if record is None:
-            raise DirectoryError(f"there is no account {address}; `fastmail account list` shows them")
+            raise NoSuchUser(f"there is no account {address}; `fastmail account list` shows them")
         with self._env.write() as txn:
-            txn.delete(address.encode(), db=self._db["account"])
+            txn.delete(record.address.encode(), db=self._db["account"])
             txn.delete(str(record.id).encode(), db=self._db["id"])
         return record
 
@@ -374,17 +424,38 @@ class LocalDirectory:
             raise DirectoryError(f"{address} is already an account")
         if self.alias(address) is not None:
             raise DirectoryError(f"alias {address} is already there; remove it first")
+        planned = _Planned(self, address, targets)
         for target in targets:
-            if target != address and not self.resolve(target):
-                raise DirectoryError(f"nobody here gets mail for {target}: an alias leads to accounts of this server")
+            if comparable(target) == comparable(address):
+                raise DirectoryError(f"alias {address} would lead to itself")
+            if not lookup(planned, target):
+                if self.resolve(target):
+                    raise DirectoryError(f"alias {address} would lead to itself, by way of {target}")
+                raise NoSuchUser(f"nobody here gets mail for {target}: an alias leads to accounts of this server")
+        if not lookup(planned, address):
+            raise DirectoryError(f"alias {address} would be too many aliases away from an account")
         with self._env.write() as txn:
-            txn.put(address.encode(), _encode(targets), db=self._db["alias"])
+            address = self._spelled(txn, "alias", address)
+            stored = [self._spelled(txn, "account", target) for target in targets]
+            txn.put(address.encode(), _encode(stored), db=self._db["alias"])
 
     def remove_alias(self, address: str) -> None:
         if self.alias(address) is None:
-            raise DirectoryError(f"there is no alias {address}; `fastmail alias list` shows them")
+            raise NoSuchUser(f"there is no alias {address}; `fastmail alias list` shows them")
         with self._env.write() as txn:
+            address = self._spelled(txn, "alias", address)
             txn.delete(address.encode(), db=self._db["alias"])
+
+
+class _Planned:
+    """The directory as it would be with one alias more."""
+
+    def __init__(self, place: LocalDirectory, address: str, targets: list[str]) -> None:
+        self.account = place.account
+        self._place, self._name, self._targets = place, comparable(address), targets
+
+    def alias(self, address: str) -> list[str] | None:
+        return self._targets if comparable(address) == self._name else self._place.alias(address)
 
 
 def _targets(address: str, row: bytes) -> list[str]:
@@ -395,8 +466,11 @@ def _targets(address: str, row: bytes) -> list[str]:
 
 
 def _sum(address: str, row: AccountRow) -> int:
-    bare = msgspec.structs.replace(row, check=0)
-    return zlib.crc32(_encode(bare), zlib.crc32(address.encode())) or 1
+    bare = msgspec.structs.astuple(msgspec.structs.replace(row, check=0))
+    found = zlib.crc32(_encode(bare[:SUMMED]), zlib.crc32(address.encode()))
+    if any(bare[SUMMED:]):
+        found = zlib.crc32(_encode(bare[SUMMED:]), found)
+    return found or 1
 
 
 def _packed(address: str, row: AccountRow) -> bytes:
@@ -424,4 +498,4 @@ def _row(address: str, packed: bytes) -> AccountRow:
 def _record(address: str, packed: bytes) -> AccountRecord:
     found = _row(address, packed)
     return AccountRecord(found.id, address, found.password, found.enabled, Quota(*found.quota), found.scram,
-                         found.home, found.maildir)  # fmt: skip
+                         found.home, found.maildir, found.nets, found.nologin)  # fmt: skip

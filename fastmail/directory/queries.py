@@ -4,8 +4,8 @@ variables, run for one user at a time, and for all of them now and then.
 Variables: %u %n %d with L or U, %{user}, %{username}, %{domain} and 2.4's filters ``%{user | username | lower}``; %s
 (service) is imap. What they stand for is escaped; an address with a backslash or a control character is nobody's. From
 the rows count user (or username and domain), password, home, mail, and quota_rule or quota_storage_size, all with or
-without ``userdb_``. An account whose password comes with conditions that cannot be checked here (nopassword, nologin,
-allow_nets) gets mail, but nobody can log in to it with a password.
+without ``userdb_``. nologin, reason, allow_nets and proxy are conditions on logins (directory.access) where they are
+not NULL; to an account with nopassword, or without a password, nobody can log in with one.
 """
 
 import re
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastmail.directory.database import Database
-from fastmail.directory.external import Content, make_line, parse_quota
+from fastmail.directory.external import UNUSABLE, Content, make_line, parse_quota
 from fastmail.directory.interface import Line
 from fastmail.model.errors import ConfigError
 from fastmail.telemetry import log
@@ -23,8 +23,6 @@ _SHORT = {"u": "user", "n": "username", "d": "domain", "s": "service", "%": "%"}
 _SAME = {"auth_user": "user", "login_user": "user", "orig_user": "user", "auth_username": "username",
          "orig_username": "username", "login_username": "username", "auth_domain": "domain", "orig_domain": "domain",
          "login_domain": "domain", "protocol": "service"}  # fmt: skip
-_CONDITIONS = ("nopassword", "nologin", "allow_nets", "proxy")
-_UNUSABLE = "{NONE}!"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +146,15 @@ class DovecotSql:
 
     def _line(self, user: str, row: dict[str, Any]) -> Line | None:
         password = str(row.get("password") or "")
-        conditions = [name for name in _CONDITIONS if row.get(name)]
-        if conditions or not password:
-            log.event("directory.conditions", "debug", user=user, conditions=",".join(conditions) or "no password")
-            password = _UNUSABLE
+        if not password:
+            log.event("directory.conditions", "debug", user=user, conditions="no password")
+            password = UNUSABLE
         if not password.startswith("{"):
             password = f"{{{self._scheme}}}{password}"
         rule = row.get("quota_rule") or row.get("quota_storage_size")
         home, mail = str(row.get("home") or ""), str(row.get("mail") or row.get("mail_path") or "")
         name = (_name(row) or user).lower()
-        return make_line(name, password, self._domain, parse_quota(rule), home, mail, self._homes)
+        return make_line(name, password, self._domain, parse_quota(rule), home, mail, self._homes, row)
 
     async def close(self) -> None:
         await self._database.close()

@@ -5,12 +5,20 @@ from typing import Any
 
 from fastmail.directory import ldap
 from fastmail.directory.external import PasswdFile, Source, Sql
+from fastmail.directory.live import Finder
 from fastmail.directory.queries import DovecotSql, Queries
+from fastmail.model import secret
 from fastmail.model.errors import ConfigError
 
 
-def finder(settings: Any, domain: str, homes: str = "") -> DovecotSql | None:
+def finder(settings: Any, domain: str, homes: str = "", base: str = "") -> Finder | None:
     """Where accounts are looked up when somebody asks for them; None where they are only followed."""
+    if settings.ldap and not settings.sql and not settings.passwd_file:
+        return ldap.Ldap(_ldap(settings, base), domain, settings.sql_every)
+    return _queries(settings, domain, homes)
+
+
+def _queries(settings: Any, domain: str, homes: str) -> DovecotSql | None:
     if not settings.sql or not settings.sql_password_query:
         return None
     queries = Queries(
@@ -30,7 +38,7 @@ def source(settings: Any, domain: str, base: str = "", homes: str = "") -> Sourc
     if settings.sql and settings.sql_password_query:
         if settings.sql_accounts:
             raise ConfigError("sql_accounts and sql_password_query: give one of them")
-        return finder(settings, domain, homes)
+        return _queries(settings, domain, homes)
     if settings.sql:
         return Sql(settings.sql, settings.sql_accounts, settings.sql_aliases, domain, settings.sql_every)
     if settings.ldap:
@@ -42,8 +50,7 @@ def _ldap(settings: Any, base: str) -> ldap.Settings:
     password = ""
     if settings.ldap_password_file:
         try:
-            with open(os.path.join(base, settings.ldap_password_file), encoding="utf-8") as file:
-                password = file.readline().rstrip("\r\n")
+            password = secret.first_line(os.path.join(base, settings.ldap_password_file))
         except OSError as error:
             raise ConfigError(f"ldap_password_file: cannot read it: {error.strerror}") from None
     return ldap.Settings(
@@ -55,4 +62,6 @@ def _ldap(settings: Any, base: str) -> ldap.Settings:
         settings.ldap_address,
         settings.ldap_password,
         settings.ldap_quota,
+        settings.ldap_nets,
+        settings.ldap_nologin,
     )

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import lmdb
@@ -41,15 +42,32 @@ ERRORS = (lmdb.Error, leaves.Damaged)  # of reading
 panic: Callable[[], None] | None = None  # what a process does whose environment is lost
 
 
+@dataclass(frozen=True, slots=True)
+class Former:
+    """An earlier layout: tables that it had and this one has not, and what brings its rows over, given a transaction
+    and the tables of both by name."""
+
+    tables: frozenset[str]
+    convert: Callable[[Any, dict[str, Any], dict[str, Any]], None]
+
+
 class Environment:
     """One LMDB environment and its named tables, as attributes of ``db`` by name."""
 
-    def __init__(self, path: str, tables: list[str], layout: int, map_size: int = 64 << 30) -> None:
+    def __init__(
+        self, path: str, tables: list[str], layout: int, map_size: int = 64 << 30, former: Former | None = None
+    ) -> None:
+        """``former``: an earlier layout that is known by its tables, and how its rows become this one's."""
         make_directories(path)
         fresh = _is_fresh(path)
         try:
             self.env = lmdb.open(
-                path, map_size=map_size, max_dbs=len(tables) + 1, max_readers=2048, mode=0o600, max_spare_txns=4
+                path,
+                map_size=map_size,
+                max_dbs=len(tables) + 1 + (len(former.tables) if former is not None else 0),
+                max_readers=2048,
+                mode=0o600,
+                max_spare_txns=4,
             )
             if fresh:
                 sync_directory(path)
@@ -74,9 +92,27 @@ class Environment:
         if version > layout:
             self.env.close()
             raise ConfigError(f"{path} was written by a newer fastmail (layout {version}, this one reads {layout})")
+        if former is not None and not fresh:
+            self._convert(former, layout)
         if version < layout:  # a change of layout keeps what older rows mean
             with self.write() as txn:
                 txn.put(LAYOUT, b"%d" % layout, db=self.db["meta"])
+
+    def _convert(self, former: Former, layout: int) -> None:
+        """Bring rows of an earlier layout into this one's tables, in one transaction; others who open it wait."""
+        if not former.tables <= table_names(self.env):
+            return
+        log.event("index.converts", path=self.path, tables=sorted(former.tables), layout=layout)
+        with self.write() as txn:
+            there = {bytes(key).decode("ascii", "replace") for key in txn.cursor().iternext(values=False)}
+            if not former.tables <= there:
+                return  # another process did it meanwhile
+            old = {name: self.env.open_db(name.encode(), txn=txn, create=False) for name in former.tables}
+            former.convert(txn, old, self.db)
+            for table in old.values():
+                txn.drop(table, delete=True)
+            txn.put(LAYOUT, b"%d" % layout, db=self.db["meta"])
+        log.event("index.converted", path=self.path)
 
     def _names(self, tables: list[str]) -> None:
         """LMDB makes what it does not find: a table whose name was hurt would be an empty one."""
@@ -167,15 +203,23 @@ def _is_fresh(path: str) -> bool:
     raise CorruptData(f"{data} is gone or empty")
 
 
-def layout_of(path: str) -> int:
-    """The layout version of an environment, without changing it; CorruptData and the like when it cannot be read."""
+def table_names(env: Any) -> set[str]:
+    """The tables of an open environment."""
+    with env.begin() as txn:
+        return {bytes(key).decode("ascii", "replace") for key in txn.cursor().iternext(values=False)}
+
+
+def layout_of(path: str) -> tuple[int, set[str]]:
+    """The layout version of an environment, and its tables, without changing it. CorruptData and the like when it
+    cannot be read."""
     try:
         env = lmdb.open(path, readonly=True, max_dbs=1, lock=False)
         try:
+            names = table_names(env)
             meta = env.open_db(b"meta", create=False)
             with env.begin() as txn:
                 found = txn.get(LAYOUT, db=meta)
-                return int(found) if found is not None else 0
+                return int(found) if found is not None else 0, names
         finally:
             env.close()
     except lmdb.Error as error:

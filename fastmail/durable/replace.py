@@ -5,7 +5,7 @@ new one is on the disk.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fastmail.durable import files
 
@@ -28,6 +28,19 @@ def replace_file(path: str, data: bytes, like: str = "", mode: int = 0o600) -> N
         os.unlink(fresh)
         raise
     sync_directory(os.path.dirname(path) or ".")
+
+
+def name_files(pairs: Sequence[tuple[str, str]]) -> None:
+    """Give (temporary, final) files their final names, each once its content is on the disk. The names themselves are
+    there to stay after ``sync_directories``. OSError when the disk fails; those named before it stay."""
+    for temporary, _ in pairs:  # all of them first: one commit of the file system's journal serves many
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    for temporary, final in pairs:
+        os.rename(temporary, final)
 
 
 def make_directories(path: str) -> None:

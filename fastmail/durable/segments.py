@@ -308,7 +308,12 @@ def scan(directory: str, number: int, check: bool = True) -> Iterator[tuple[Reco
     record. With ``check`` a record whose content is damaged counts as such a stretch."""
     with open(path_of(directory, number), "rb", buffering=0) as file:
         end = os.fstat(file.fileno()).st_size
-        seed = _seed(file.fileno())
+        try:
+            seed = _seed(file.fileno())
+        except CorruptData:  # begun and never used, when it is shorter than a head; else nothing in it can be read
+            if end:
+                yield None, 0, end
+            return
         at = START
         lost = -1
         while at < end:

@@ -7,7 +7,7 @@ from fastmail.imap import places
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import done, read_name, wire
 from fastmail.model import rights
-from fastmail.model.errors import NoPermission, TooMuch
+from fastmail.model.errors import CannotDo, NoPermission, TooMuch
 from fastmail.store import sharing
 
 if TYPE_CHECKING:
@@ -17,8 +17,16 @@ MOST = 1000  # identifiers in a list
 
 
 def _identifier(session: "ImapSession", reader: Reader) -> str:
+    return _known(session, reader.astring())
+
+
+def _known(session: "ImapSession", raw: bytes) -> str:
+    """An identifier as it is kept; CannotDo for octets that are no UTF-8 (RFC 4314 3), which are never replaced."""
     assert session.account is not None
-    text = reader.astring().decode("utf-8", "replace")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CannotDo("this identifier is not UTF-8") from None
     return rights.identifier(text, rights.domain_of(session.account.address))
 
 
@@ -103,7 +111,7 @@ def list_rights(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool
 async def _list_rights(session: "ImapSession", tag: bytes, name: str, raw: bytes) -> None:
     assert session.account is not None
     place = await places.find(session, name, "a")
-    who = rights.identifier(raw.decode("utf-8", "replace"), rights.domain_of(session.account.address))
+    who = _known(session, raw)
     always = rights.OWNERS if who == place.account.address else ""
     free = rights.minus(rights.ALL, always)
     letters = b" ".join([_text(rights.union(always)), *(letter.encode() for letter in free)])

@@ -12,7 +12,7 @@ import fastmail
 from fastmail._core.imap import Reader
 from fastmail.auth import sasl
 from fastmail.auth.verifier import until_refusal
-from fastmail.model.errors import TemporaryError
+from fastmail.model.errors import LoginRefused, TemporaryError
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -28,6 +28,9 @@ AFTER = BASE + (
     b" QUOTA=RES-STORAGE QUOTA=RES-MESSAGE QUOTA=RES-MAILBOX METADATA LIST-METADATA CATENATE URLAUTH"
     b" URLAUTH=BINARY CONTEXT=SEARCH CONTEXT=SORT MULTISEARCH NOTIFY ACL RIGHTS=texk LIST-MYRIGHTS"
 )
+ID_NAME = 30  # octets of a field of ID (RFC 2971 3.3), and of its value in the log
+ID_VALUE = 60
+MOST_IDS = 5  # of one session that are logged: a stranger may send any number before its login
 Work = Coroutine[Any, Any, None] | None
 
 
@@ -84,7 +87,7 @@ def identify(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -
         while reader.peek() != 41:
             name = reader.string()
             reader.sp()
-            pairs[name[:30]] = reader.nstring()
+            pairs[name[:ID_NAME]] = reader.nstring()
             if len(pairs) > 30:
                 session.bad(tag, "at most 30 pairs are allowed")
                 return None
@@ -94,8 +97,10 @@ def identify(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -
     else:
         reader.nstring()
     reader.end()
-    shown = " ".join(f"{k.decode('latin-1')}={v.decode('latin-1')}" for k, v in pairs.items() if v)
-    log.event("imap.id", "debug", client=shown, account=session.account.address if session.account else None)
+    account = session.account.address if session.account else None
+    if pairs and session.ids < MOST_IDS:
+        session.ids += 1
+        log.event("imap.id", client=_shown(pairs), account=account, peer=session.conn.host)
     if _background(pairs) and _loaded(session):
         count("imap.background_refused")
         session.conn.write(tag + b" NO [UNAVAILABLE] the server is busy, work in the background can wait\r\n")
@@ -103,6 +108,16 @@ def identify(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -
     version = fastmail.__version__.encode()
     session.conn.write(b'* ID ("name" "fastmail" "version" "' + version + b'")\r\n')
     return session.finish(tag, b"OK ID completed")  # type: ignore[no-any-return]
+
+
+def _shown(pairs: dict[bytes, bytes | None]) -> str:
+    """What a client says of itself, for the log: printable, each value cut, so that none crowds out the others."""
+    said = (f"{_clean(name, ID_NAME)}={_clean(value, ID_VALUE)}" for name, value in pairs.items() if value)
+    return " ".join(said)
+
+
+def _clean(raw: bytes, most: int) -> str:
+    return "".join(one if one.isprintable() else "?" for one in raw[:most].decode("utf-8", "replace"))
 
 
 def _background(pairs: dict[bytes, bytes | None]) -> bool:
@@ -130,10 +145,11 @@ def enable(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
     reader.end()
     done = []
     if b"QRESYNC" in asked and not session.qresync:
-        session.qresync = session.condstore = True
+        session.learn_modseq()
+        session.qresync = True
         done.append(b"QRESYNC")
     if b"CONDSTORE" in asked:
-        session.condstore = True
+        session.learn_modseq()
         done.append(b"CONDSTORE")
     if b"IMAP4REV2" in asked:
         session.rev2 = session.utf8 = True
@@ -182,7 +198,12 @@ def login(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     if not may_login(session):
         session.conn.write(tag + b" NO [PRIVACYREQUIRED] TLS is needed first: STARTTLS\r\n")
         return None
-    return _login(session, tag, sasl.Credentials(name.decode("utf-8", "replace"), password))
+    try:
+        claim = sasl.Credentials(sasl.login_name(name), password)
+    except sasl.SaslError as error:
+        session.bad(tag, str(error))
+        return None
+    return _login(session, tag, claim)
 
 
 async def _login(session: "ImapSession", tag: bytes, claim: sasl.Credentials) -> None:
@@ -260,7 +281,10 @@ async def enter(session: "ImapSession", tag: bytes, claim: sasl.Claim) -> bool:
     is still to be said, of a token."""
     service, begun = session.service, time.monotonic()
     try:
-        record = await service.verifier.admit(claim)
+        record = await service.verifier.admit(claim, session.conn.host)
+    except LoginRefused as error:  # RFC 5530 3
+        session.conn.write(tag + b" NO [AUTHORIZATIONFAILED] " + str(error).encode() + b"\r\n")
+        return True
     except TemporaryError:
         session.conn.write(tag + b" NO [UNAVAILABLE] logins cannot be checked now, try again later\r\n")
         return True
@@ -281,6 +305,6 @@ async def enter(session: "ImapSession", tag: bytes, claim: sasl.Claim) -> bool:
     session.record, session.account = record, account
     session.conn.touch(service.limits.idle_timeout)
     count("imap.logins")
-    log.event("login", "debug", protocol="imap", account=account.address, peer=session.conn.host)
+    log.event("login", protocol="imap", account=account.address, peer=session.conn.host)
     session.conn.write(tag + b" OK [CAPABILITY " + capabilities(session) + b"] logged in\r\n")
     return True

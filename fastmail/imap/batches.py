@@ -5,7 +5,6 @@ pieces without learning all of its UIDs first. The newest batch comes first.
 from typing import TYPE_CHECKING
 
 from fastmail._core.imap import ParseError, Reader
-from fastmail._core.uidset import UidSet
 from fastmail.imap.authenticate import Work
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ def batches(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) ->
     for number in range(first, min(last, total) + 1):
         high = len(uids) - (number - 1) * size
         low = max(1, high - size + 1)
-        top = uids.at(UidSet.of([high])).first
-        bottom = uids.at(UidSet.of([low - 1])).first + 1 if low > 1 else 1
+        top = uids.uid(high)
+        bottom = uids.uid(low - 1) + 1 if low > 1 else 1
         found.append(b"%d:%d" % (top, bottom))
     answer = b" " + b",".join(found) if found else b""
     session.conn.write(b'* UIDBATCHES (TAG "' + tag + b'")' + answer + b"\r\n")

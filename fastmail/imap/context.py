@@ -86,7 +86,7 @@ def removed(session: "ImapSession", before: UidSet, gone: UidSet) -> bytes:
         lost = [uid for uid in context.results if uid in gone]
         if lost:
             kept = [uid for uid in context.results if uid not in gone]
-            out.append(_tell(context, before, lost, [], kept))
+            out.append(tell(context, before, lost, [], kept))
             context.results = kept
     return b"".join(out)
 
@@ -103,11 +103,11 @@ async def refresh(session: "ImapSession", selected: Selected) -> None:
         if context.ordered and kept != [uid for uid in found if uid in old]:
             lost, fresh = context.results, found  # the order itself changed: everything anew
         if lost or fresh:
-            session.conn.write(_tell(context, selected.uids, lost, fresh, found))
+            session.conn.write(tell(context, selected.uids, lost, fresh, found))
         context.results = found
 
 
-def _tell(context: Context, view: UidSet, lost: list[int], fresh: list[int], found: list[int]) -> bytes:
+def tell(context: Context, view: UidSet, lost: list[int], fresh: list[int], found: list[int]) -> bytes:
     number = (lambda uid: uid) if context.by_uid else view.seq
     head = b'* ESEARCH (TAG "' + context.tag + b'")' + (b" UID" if context.by_uid else b"")
     if not context.ordered:
@@ -118,11 +118,9 @@ def _tell(context: Context, view: UidSet, lost: list[int], fresh: list[int], fou
             parts += b" ADDTO (0 " + UidSet.of(sorted(number(uid) for uid in fresh)).octets() + b")"
         return head + parts + b"\r\n"
     steps = []
-    order = list(context.results)
-    for uid in lost:
-        at = order.index(uid)
-        del order[at]
-        steps.append(b" REMOVEFROM (%d %d)" % (at + 1, number(uid)))
+    places = {uid: at for at, uid in enumerate(context.results, 1)}
+    for removed_before, uid in enumerate(lost):  # they are in the order of the results
+        steps.append(b" REMOVEFROM (%d %d)" % (places[uid] - removed_before, number(uid)))
     wanted = set(fresh)
     for at, uid in enumerate(found):
         if uid in wanted:

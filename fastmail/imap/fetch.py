@@ -7,7 +7,7 @@ short snapshot, and waits while the client does not read. A message whose summar
 one that cannot be read is left out and the answer is NO [EXPUNGEISSUED] or [SERVERBUG], its neighbours unharmed.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,14 @@ from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds
 from fastmail.imap.authenticate import Work
 from fastmail.imap.messages import note_own, resolve
-from fastmail.imap.views import UIDONLY_ITEM, Selected
+from fastmail.imap.search import part_of, read_partial
+from fastmail.imap.views import UIDONLY_ITEM, Selected, new_keywords
 from fastmail.message import identity, sections, summary
 from fastmail.message.preview import preview
 from fastmail.model.errors import MailError, TemporaryError
 from fastmail.model.flags import SEEN
-from fastmail.store.interface import Octets
+from fastmail.net.connection import Connection
+from fastmail.store.interface import Octets, Snapshot
 from fastmail.telemetry import log
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 BLOCK = 65536
 BIG = 131072
+AT_ONCE = 8 << 20  # octets of one message's response that are in memory at once, when it asks for them again and again
 MOST = 200  # messages that are read in one go
 END = b")\r\n"
 INDEX_ITEMS = {
@@ -117,16 +120,19 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     plan = make_plan(reader.fetch_items(), by_uid and not session.uidonly)
     vanished = b""
     if reader.more():
-        since, tell_vanished = _modifiers(session, reader, by_uid)
-        session.condstore = True
-        plan.items |= INDEX_ITEMS[b"MODSEQ"]
-        asked = None
-        if tell_vanished and ranges is not None:
-            asked = UidSet.of_ranges(ranges, max(1, selected.uidnext - 1))
-        uids, vanished = _changed(session, selected, uids, since, asked)
+        only = _modifiers(session, reader, by_uid)
+        reader.end()
+        if only.partial is not None:
+            uids = part_of(only.partial, uids)  # before CHANGEDSINCE (RFC 9394 3.4)
+        if only.since is not None:
+            plan.items |= INDEX_ITEMS[b"MODSEQ"]
+            asked = None
+            if only.vanished and ranges is not None:
+                asked = UidSet.of_ranges(ranges, max(1, selected.uidnext - 1))
+            uids, vanished = _changed(session, selected, uids, only.since, asked)
     reader.end()
     if plan.items & INDEX_ITEMS[b"MODSEQ"]:
-        session.condstore = True
+        session.learn_modseq()
     plan.items |= session.items(by_uid) & ~INDEX_ITEMS[b"MODSEQ"]
     if vanished:
         session.conn.write(vanished)
@@ -142,26 +148,39 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     return session.finish(tag, bounds.told(session, code, b"OK FETCH completed"))  # type: ignore[no-any-return]
 
 
-def _modifiers(session: "ImapSession", reader: Reader, by_uid: bool) -> tuple[int, bool]:
-    """``(CHANGEDSINCE n [VANISHED])`` (RFC 7162 3.1.4.1, 3.2.6)."""
-    since, vanished = -1, False
+@dataclass(slots=True)
+class Only:
+    """Which of the named messages are meant: changed after MODSEQ ``since``, and those in the range ``partial``.
+    ``vanished``: and tell of those that are gone since."""
+
+    since: int | None = None
+    vanished: bool = False
+    partial: tuple[int, int] | None = None
+
+
+def _modifiers(session: "ImapSession", reader: Reader, by_uid: bool) -> Only:
+    """``(CHANGEDSINCE n [VANISHED])`` (RFC 7162 3.1.4.1, 3.2.6), ``(PARTIAL range)`` (RFC 9394 3.3)."""
+    only = Only()
     reader.open()
     while True:
         at = reader.pos
         word = reader.atom().upper()
         if word == b"CHANGEDSINCE":
             reader.sp()
-            since = reader.number(False, (1 << 63) - 1)
+            only.since = reader.number(False, (1 << 63) - 1)
         elif word == b"VANISHED" and by_uid and session.qresync:
-            vanished = True
+            only.vanished = True
+        elif word == b"PARTIAL" and by_uid and only.partial is None:
+            reader.sp()
+            only.partial, _ = read_partial(reader)
         else:
-            raise ParseError("CHANGEDSINCE, or VANISHED in a UID FETCH after ENABLE QRESYNC", at)
+            raise ParseError("CHANGEDSINCE; PARTIAL in a UID FETCH, or VANISHED in one after ENABLE QRESYNC", at)
         if not reader.more():
             break
     reader.close()
-    if since < 0:
+    if only.vanished and only.since is None:
         raise ParseError("CHANGEDSINCE", reader.pos)
-    return since, vanished
+    return only
 
 
 def _changed(
@@ -202,6 +221,7 @@ class Job:
         out = Out(BLOCK + 8192 if len(uids) > 100 else 1024)
         last = 0
         with session.service.store.snapshot(self.selected.account) as snapshot:
+            self._learn_keywords(out, snapshot)
             summaries = snapshot.summaries(selected.key, uids) if plan.items & FROM_SUMMARY else None
             for page in snapshot.pages(selected.key, uids):
                 self.missing += render.page(
@@ -230,12 +250,16 @@ class Job:
         count = done = 0
         stuck = False
         with session.service.store.snapshot(self.selected.account) as snapshot:
+            self._learn_keywords(out, snapshot)
             summaries = snapshot.summaries(selected.key, uids)
             for page in snapshot.pages(selected.key, uids):
                 for uid in pages.changed_since(page, uids, 0):
                     stored = summaries.get(uid)
                     content = snapshot.content(selected.key, uid) if plan.needs_content else b""
-                    if stored is None or content is None or not self._write(out, page, uid, stored, content, seen):
+                    if stored is None or content is None or self._is_repeated(content):
+                        stuck = True
+                        break
+                    if not self._write(out, page, uid, stored, content, seen):
                         stuck = True
                         break
                     done = uid
@@ -251,6 +275,15 @@ class Job:
         self.gone += len(tried) - count
         return uids.minus(tried), stuck
 
+    def _learn_keywords(self, out: Out | Connection, snapshot: Snapshot) -> None:
+        """Only FLAGS name keywords; \\Seen that was set on the way is told with them too."""
+        if self.plan.items & INDEX_ITEMS[b"FLAGS"] or self.plan.sees:
+            out.write(new_keywords(self.selected, snapshot))
+
+    def _is_repeated(self, content: Octets) -> bool:
+        """May the sections of one message be much more than the message? They are sent one by one then."""
+        return len(self.plan.bodies) > 1 and len(self.plan.bodies) * len(content) > AT_ONCE
+
     def _write(self, out: Out, page: Any, uid: int, stored: Octets, content: Octets, seen: UidSet | None) -> bool:
         """One message's response; False when its content has to be scanned for it."""
         selected, plan = self.selected, self.plan
@@ -260,7 +293,7 @@ class Job:
             if render.message(out, page, view, uid, items, names, recent, stored, plan.asked, content, plan.plain):
                 return True
         parsed = summary.read(stored)
-        if parsed is None or (plan.items & FIELDS and not parsed.complete):
+        if parsed is None or parsed.lost or (plan.items & FIELDS and not parsed.complete):
             return False
         for part in self._response(page, uid, stored, parsed, content, seen):
             out.write(part)
@@ -364,30 +397,37 @@ class Job:
             stored = snapshot.summaries(selected.key, UidSet.of([uid])).get(uid)
             made = bytes(stored) if stored is not None else b""
         parsed = summary.read(made)
-        if parsed is None or (plan.items & FIELDS and not parsed.complete):
+        if parsed is None or parsed.lost or (plan.items & FIELDS and not parsed.complete):
             if content is None:
                 content = await store.content(account, selected.key, uid)
             if content is None:
                 self.gone += 1
                 return
-            if parsed is None:
-                made = mime.scan(content)
+            if parsed is None or parsed.lost:
+                made = mime.scan(content) + summary.rest(made)  # what names the message lies behind its summary
                 parsed = summary.read(made)
                 assert parsed is not None
         with store.snapshot(account) as snapshot:
-            response: list[bytes] = []
+            head, response = b"", iter(())  # type: bytes, Iterator[bytes]
+            self._learn_keywords(session.conn, snapshot)
             for page in snapshot.pages(selected.key, UidSet.of([uid])):
                 response = self._response(page, uid, made, parsed, content or b"", seen)
-        if not response:
+                head = next(response, b"")  # all that is read from the page, which the snapshot takes with it
+        if not head:
             self.gone += 1
             return
-        session.conn.write(b"".join(response))
+        session.conn.write(head)
+        for part in response:
+            session.conn.write(part)
+            if session.conn.full:
+                await session.conn.drain()
         await session.conn.drain()
 
     def _response(
         self, page: Any, uid: int, made: Any, parsed: summary.Summary, content: Octets, seen: UidSet | None
-    ) -> list[bytes]:
-        """One message's response, in pieces; empty when the page does not have it."""
+    ) -> Iterator[bytes]:
+        """One message's response, in pieces; none when the page does not have it. The first is all that the page is
+        needed for."""
         selected, plan = self.selected, self.plan
         items, asked = plan.items, plan.asked
         if not parsed.complete:
@@ -400,18 +440,18 @@ class Job:
         render.page(out, page, selected.uids, one, items, selected.keywords, selected.recent, {uid: made}, asked, True)
         head = out.take()
         if not head:
-            return []
-        parts = [head]
+            return
+        yield head
         gap = b" " if items & ~UIDONLY_ITEM else b""
         for name in plan.extras:
-            parts += [gap, *_extra(name, made, parsed, content)]
+            yield from (gap, *_extra(name, made, parsed, content))
             gap = b" "
         if plan.structure:
-            parts += [gap, b"BODY ", sections.body_of_structure(parsed.structure)]
+            yield from (gap, b"BODY ", sections.body_of_structure(parsed.structure))
             gap = b" "
         if not parsed.complete:
             for label, names in plan.asked:
-                parts += [gap, *_literal(label, sections.extract(content, parsed, (), b"HEADER.FIELDS", names))]
+                yield from (gap, *_literal(label, sections.extract(content, parsed, (), b"HEADER.FIELDS", names)))
                 gap = b" "
         for _, _, path, text, names, partial, label in plan.bodies:
             try:
@@ -420,12 +460,11 @@ class Job:
                 self.unknown += 1
                 continue
             if text == b"SIZE":
-                parts += [gap, label, b" ", found or b"0"]
+                yield from (gap, label, b" ", found or b"0")
             else:
-                parts += [gap, *_literal(label, found, text == b"BINARY")]
+                yield from (gap, *_literal(label, found, text == b"BINARY"))
             gap = b" "
-        parts.append(END)
-        return parts
+        yield END
 
     def _section(
         self, content: Octets, parsed: summary.Summary, uid: int, what: tuple[Any, ...], partial: tuple[int, int] | None

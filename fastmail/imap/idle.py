@@ -1,5 +1,6 @@
 """IDLE (RFC 2177): changes are told as they are committed, by this worker or another."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from fastmail._core.imap import Reader
@@ -7,6 +8,9 @@ from fastmail.imap.authenticate import Work
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
+
+
+AGAIN = 0.05  # s until it is tried again while the connection is busy
 
 
 def idle(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -22,24 +26,38 @@ def idle(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Wo
 class Idling:
     """The state between IDLE and DONE."""
 
-    __slots__ = ("_again", "_session", "_tag")
+    __slots__ = ("_again", "_session", "_tag", "_telling")
 
     def __init__(self, session: "ImapSession", tag: bytes) -> None:
         self._session = session
         self._tag = tag
         self._again = False
+        self._telling = False
 
     def stirred(self) -> None:
         """The mailbox changed, or may have while nobody listened."""
         conn = self._session.conn
         if conn.closing or self._session.selected is None:
             return
-        if conn.busy:
+        if self._telling:
             self._again = True
+        elif conn.busy:  # the client still reads what came before the IDLE
+            asyncio.get_running_loop().call_later(AGAIN, self._once_more)
         else:
+            self._telling = True
             conn.run(self._tell())
 
+    def _once_more(self) -> None:
+        if self._session.is_idling(self):
+            self.stirred()
+
     async def _tell(self) -> None:
+        try:
+            await self._changes()
+        finally:
+            self._telling = False
+
+    async def _changes(self) -> None:
         while True:
             self._again = False
             if not await self._session.tell():

@@ -2,6 +2,7 @@
 SPECIAL-USE (RFC 6154), LIST-METADATA (RFC 9590) and LIST-MYRIGHTS (RFC 8440).
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,8 +11,8 @@ from fastmail._core.imap import ParseError, Reader
 from fastmail.imap import acl, metadata, places, status
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import decode_name, done, quoted, wire_text
-from fastmail.model.errors import CannotDo
-from fastmail.model.mailbox_name import INBOX, pattern
+from fastmail.model.errors import CannotDo, TooMuch
+from fastmail.model.mailbox_name import INBOX, Pattern
 from fastmail.store.interface import SPECIAL, Mailbox
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 SELECTION = (b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE")
 RETURN = (b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"MYRIGHTS")
 Match = Callable[[str], bool]
+MOST_PATTERNS = 100  # in one LIST; each is tried on each name
+YIELD_EVERY = 500  # names that are looked at before other sessions have their turn
 
 
 @dataclass(slots=True)
@@ -53,12 +56,17 @@ def list_(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
         while reader.more():
             asked.patterns.append(reader.list_mailbox())
         reader.close()
+        asked.patterns = list(dict.fromkeys(asked.patterns))
+        if len(asked.patterns) > MOST_PATTERNS:
+            raise TooMuch(f"at most {MOST_PATTERNS} patterns are taken at once")
     else:
         asked.patterns.append(reader.list_mailbox())
     if reader.more():
         asked.extended = True
-        _returns(session, reader, asked)
+        _returns(reader, asked)
     reader.end()
+    if b"HIGHESTMODSEQ" in asked.items:
+        session.learn_modseq()
     return _list(session, tag, asked)
 
 
@@ -77,7 +85,7 @@ def _selection(reader: Reader, asked: Asked) -> None:
     reader.close()
 
 
-def _returns(session: "ImapSession", reader: Reader, asked: Asked) -> None:
+def _returns(reader: Reader, asked: Asked) -> None:
     at = reader.pos
     if not reader.skip(b"RETURN ("):
         raise ParseError("RETURN (options)", at)
@@ -86,7 +94,7 @@ def _returns(session: "ImapSession", reader: Reader, asked: Asked) -> None:
         option = reader.atom().upper()
         if option == b"STATUS":
             reader.sp()
-            asked.items = status.read_items(session, reader)
+            asked.items = status.read_items(reader)
         elif option == b"METADATA":
             reader.sp()
             asked.entries = metadata.read_entries(reader)
@@ -113,8 +121,9 @@ def _matcher(session: "ImapSession", reference: bytes, wanted: bytes, sep: str) 
     asked = _text(session, reference) + _text(session, wanted)
     if asked[: len(INBOX)].upper() == INBOX and asked[len(INBOX) : len(INBOX) + 1] in ("", sep):
         asked = INBOX + asked[len(INBOX) :]
-    match = pattern(asked, sep).fullmatch
-    return asked, lambda name: bool(match(name)) or (name == INBOX and bool(match(INBOX.lower())))
+    match = Pattern(asked, sep).matches
+    inbox = Pattern(asked.upper(), sep).matches(INBOX)  # its name has no case (RFC 3501 5.1)
+    return asked, lambda name: inbox if name == INBOX else match(name)
 
 
 async def _list(session: "ImapSession", tag: bytes, asked: Asked) -> None:
@@ -135,12 +144,14 @@ async def _list(session: "ImapSession", tag: bytes, asked: Asked) -> None:
     parents = {parent for name in existing for parent in _parents(name, sep)}
     above = {parent for name in chosen for parent in _parents(name, sep)}
     recursive = b"RECURSIVEMATCH" in asked.select
+    candidates = chosen | (above if recursive or not asked.select else set())
+    fits = await _fitting(session, candidates, matchers)
+    # A parent is shown for what is chosen below it and not shown by itself (RFC 5258 3.5).
+    hiding = {parent for name in chosen - fits for parent in _parents(name, sep)} if recursive else set()
     out = []
-    for name in sorted(chosen | (above if recursive or not asked.select else set()), key=lambda n: (n != INBOX, n)):
-        if not any(match(name) for match in matchers):
-            continue
+    for name in sorted(fits, key=lambda n: (n != INBOX, n)):
         place, box = existing.get(name, (None, None))
-        if name not in chosen and (_shown_below(name, chosen, matchers, sep) if recursive else box is not None):
+        if name not in chosen and (name not in hiding if recursive else box is not None):
             continue
         own = place is None or place.account == session.account
         marks = _marks(asked, box, own, name in parents, name in subscribed)
@@ -150,6 +161,19 @@ async def _list(session: "ImapSession", tag: bytes, asked: Asked) -> None:
             out += _more(session, asked, place, box)
     session.conn.write(b"".join(out))
     await done(session, tag, b"LIST")
+
+
+async def _fitting(session: "ImapSession", names: set[str], matchers: list[Match]) -> set[str]:
+    """Those of the names that one of the patterns fits."""
+    found = set()
+    for number, name in enumerate(names, 1):
+        if any(match(name) for match in matchers):
+            found.add(name)
+        if number % YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+            if session.conn.closing:
+                raise ConnectionResetError("peer is gone")
+    return found
 
 
 def _more(session: "ImapSession", asked: Asked, place: places.Place, box: Mailbox) -> list[bytes]:
@@ -164,12 +188,6 @@ def _more(session: "ImapSession", asked: Asked, place: places.Place, box: Mailbo
         if found:
             out.append(metadata.line(session, place.shown, found))
     return out
-
-
-def _shown_below(name: str, chosen: set[str], matchers: list[Match], sep: str) -> bool:
-    """Is each chosen mailbox below ``name`` shown by itself? Then its parent need not be (RFC 5258 3.5)."""
-    below = [one for one in chosen if one.startswith(name + sep)]
-    return all(any(match(one) for match in matchers) for one in below)
 
 
 def _marks(asked: Asked, box: Mailbox | None, own: bool, parent: bool, subscribed: bool) -> list[bytes]:
@@ -193,8 +211,8 @@ async def _lsub(session: "ImapSession", tag: bytes, reference: bytes, wanted: by
     names = {name.replace("/", sep) for name in listing.subscribed}
     parents = {parent for name in names for parent in _parents(name, sep)}
     out = []
-    for name in sorted(names | (parents - names), key=lambda n: (n != INBOX, n)):
-        if not match(name) or (name not in names and not asked.endswith("%")):
+    for name in sorted(await _fitting(session, names | parents, [match]), key=lambda n: (n != INBOX, n)):
+        if name not in names and not asked.endswith("%"):
             continue
         marks = b"\\Noselect" if name not in names or name not in existing else b""
         out.append(b"* LSUB (%b) %b %b\r\n" % (marks, quoted(sep), wire_text(session, name)))
@@ -207,8 +225,12 @@ def _parents(name: str, sep: str) -> list[str]:
     return [sep.join(levels[:i]) for i in range(1, len(levels))]
 
 
-def _text(session: "ImapSession", pattern_text: bytes) -> str:
+def _text(session: "ImapSession", raw: bytes) -> str:
+    """A pattern as text. Wildcards inside of encoded text decode to nothing: such a pattern is taken as it is. Octets
+    that are no UTF-8 are CannotDo."""
     try:
-        return decode_name(session, pattern_text)
+        return decode_name(session, raw)
     except CannotDo:
-        return pattern_text.decode("latin-1")
+        if raw.isascii():
+            return raw.decode("ascii")
+        raise

@@ -15,7 +15,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds, places
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
-from fastmail.imap.views import FLAGS_ITEM, Selected
+from fastmail.imap.views import FLAGS_ITEM, Selected, new_keywords
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo, NoPermission, NoSuchMailbox
 from fastmail.model.flags import DELETED
@@ -101,10 +101,11 @@ def store(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
         unchanged = reader.number(False, (1 << 63) - 1)
         reader.close()
         reader.sp()
-        session.condstore = True
     mode, silent, flags, words = reader.store()
     reader.end()
     writable(selected, "", "swt")
+    if unchanged != ALL_MODSEQ:
+        session.learn_modseq()
     uids, code = bounds.newest(session, uids)
     job = StoreJob(tag, uids, mode, silent, flags, words, by_uid, unchanged, code)
     waves = session.stores
@@ -214,9 +215,8 @@ async def _store_some(store: Store, selected: Selected, job: StoreJob) -> Stored
 
 
 def _tell(session: "ImapSession", selected: Selected, job: StoreJob, result: Stored) -> None:
-    fresh = [word for word in job.words if word not in selected.keywords]
-    if fresh and not {word.lower() for word in fresh} <= {word.lower() for word in selected.keywords}:
-        learn_keywords(session, selected)
+    # Not only for keywords of this STORE: the pages may have those that another session brought in just before.
+    learn_keywords(session, selected)
     if not job.silent:
         told = result.changed.plus(result.same).plus(result.refused)
         session.conn.write(responses(session, selected, told, job.by_uid, FLAGS_ITEM, result.pages))
@@ -236,13 +236,8 @@ def note_own(selected: Selected, result: Stored) -> tuple[UidSet, int] | None:
 
 def learn_keywords(session: "ImapSession", selected: Selected) -> None:
     """Tell the client of new keywords before they show in a FETCH (RFC 3501 7.2.6)."""
-    from fastmail.imap.views import flags_line
-
     with session.service.store.snapshot(selected.account) as snapshot:
-        words = snapshot.keywords(selected.key)
-    if words != selected.keywords:
-        selected.keywords = words
-        session.conn.write(flags_line(words))
+        session.conn.write(new_keywords(selected, snapshot))
 
 
 def responses(
@@ -266,6 +261,7 @@ def responses(
             write(page)
     else:
         with session.service.store.snapshot(selected.account) as snapshot:
+            out.write(new_keywords(selected, snapshot))
             for page in snapshot.pages(selected.key, uids):
                 write(page)
     return out.take()

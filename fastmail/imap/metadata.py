@@ -3,7 +3,7 @@ the mailbox (``/shared``). Each account has its own server annotations; ``/share
 administrator's, set in the configuration.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from fastmail._core.imap import ParseError, Reader, quote
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LONGEST = 65536
 MOST = 1000
+NEEDS = ("l", "rswip")  # the first, and one of the others, to see annotations (RFC 5464 3.3)
 ROOTS = (b"/private/", b"/shared/")
 
 
@@ -32,12 +33,10 @@ class TooManyEntries(TooMuch):
 def _mailbox(session: "ImapSession", reader: Reader) -> places.Place:
     """The mailbox; the empty name is the server."""
     raw = reader.astring()
-    account = session.account
-    assert account is not None
     if not raw:
-        return places.Place(account, "", "", rights.ALL, account.id.to_bytes(8, "big") + bytes(4))
+        return server(session)
     name = places.full_name(session, decode_name(session, raw))
-    return places.check(places.locate(session, name), "l", "rswip")
+    return places.check(places.locate(session, name), *NEEDS)
 
 
 def read_entry(reader: Reader) -> bytes:
@@ -128,6 +127,12 @@ def _options(reader: Reader) -> tuple[int, int]:
 
 def values(session: "ImapSession", place: places.Place, entries: list[bytes], depth: int = 0) -> dict[bytes, bytes]:
     """Annotations with these names, and below them as far as ``depth`` says."""
+    wanted = set(entries)
+    return {name: value for name, value in visible(session, place).items() if is_wanted(name, wanted, depth)}
+
+
+def visible(session: "ImapSession", place: places.Place) -> dict[bytes, bytes]:
+    """All annotations of a mailbox, or of the server, as this account names them."""
     assert place.key is not None
     with session.service.store.snapshot(place.account) as snapshot:
         notes = snapshot.notes(place.key)
@@ -140,13 +145,26 @@ def values(session: "ImapSession", place: places.Place, entries: list[bytes], de
         }
     if not place.shown and session.service.admin_contact:
         notes[b"/shared/admin"] = session.service.admin_contact.encode()
-    out: dict[bytes, bytes] = {}
-    for entry in entries:
-        for name, value in notes.items():
-            below = name[len(entry) + 1 :] if name.startswith(entry + b"/") else None
-            if name == entry or (below is not None and (depth == 2 or (depth == 1 and b"/" not in below))):
-                out[name] = value
-    return out
+    return {name: value for name, value in notes.items() if name.startswith(ROOTS)}
+
+
+def server(session: "ImapSession") -> places.Place:
+    """Where annotations of the server are: with the account, at the mailbox of no name."""
+    account = session.account
+    assert account is not None
+    return places.Place(account, "", "", rights.ALL, account.id.to_bytes(8, "big") + bytes(4))
+
+
+def is_wanted(name: bytes, entries: set[bytes], depth: int) -> bool:
+    """Is the name one of the entries, or as far below one as ``depth`` says (RFC 5464 4.2.2)? The cost grows with the
+    levels of the name, not with the entries."""
+    steps = (0, 1, len(name))[depth]
+    while name not in entries:
+        name, _, last = name.rpartition(b"/")
+        steps -= 1
+        if steps < 0 or not last:
+            return False
+    return True
 
 
 def _own(session: "ImapSession", place: places.Place) -> bytes:
@@ -159,6 +177,12 @@ def line(session: "ImapSession", name: str, found: Mapping[bytes, bytes | None])
     """``* METADATA``."""
     shown = wire(session, name) if name else b'""'
     return b"* METADATA " + shown + b" (" + b" ".join(e + b" " + _string(v) for e, v in found.items()) + b")\r\n"
+
+
+def changed_line(session: "ImapSession", name: str, entries: Iterable[bytes]) -> bytes:
+    """``* METADATA`` with the names of entries that somebody changed, without their values (RFC 5464 4.4.2)."""
+    shown = wire(session, name) if name else b'""'
+    return b"* METADATA " + shown + b" " + b" ".join(entries) + b"\r\n"
 
 
 def _string(value: bytes | None) -> bytes:
@@ -201,11 +225,14 @@ async def _set(session: "ImapSession", tag: bytes, place: places.Place, changes:
     with store.snapshot(place.account) as snapshot:
         known = {name for name in snapshot.notes(place.key) if name.startswith((*ROOTS, b"/of/"))}
     mine = _own(session, place)
+    asked = dict(changes)
     changes = {mine + name if name.startswith(b"/private/") else name: value for name, value in changes.items()}
     if len(known | {entry for entry, value in changes.items() if value is not None}) > MOST:
         raise TooManyEntries("there are too many annotations")
     if place.shown and store.find(place.account, place.name) is None:
         raise CannotDo("mailbox is gone")
+    if session.notify is not None:
+        session.notify.annotated(place.key, asked)
     await store.annotate(place.account, place.key, changes)
     work = session.finish(tag, b"OK SETMETADATA completed")
     if work is not None:

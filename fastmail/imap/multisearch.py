@@ -2,6 +2,7 @@
 mailboxes (``personal``, ``subtree`` and so on) is the filter of RFC 5465 6.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,9 @@ from fastmail._core.uidset import UidSet
 from fastmail.imap import places
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name, wire
-from fastmail.imap.search import Wanted, make_job, narrowed, quoted, read_return
+from fastmail.imap.search import Wanted, make_job, part_of, quoted, read_return
 from fastmail.imap.views import Selected
+from fastmail.model.errors import TooMuch
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store.interface import Listing, Mailbox
 
@@ -22,15 +24,16 @@ KINDS = (
     *(b"SELECTED", b"SELECTED-DELAYED", b"INBOXES", b"PERSONAL", b"SUBSCRIBED"),
     *(b"SUBTREE", b"SUBTREE-ONE", b"MAILBOXES"),
 )
+MOST_FILTERS = 100  # of one command; each is asked about each mailbox
 NAMED = (b"SUBTREE", b"SUBTREE-ONE", b"MAILBOXES")
 
 
 @dataclass(slots=True)
 class Filter:
-    """Which mailboxes; ``names`` as they are stored."""
+    """Which mailboxes; ``names`` as they are stored. A set: one mailbox costs the same however many are named."""
 
     kind: bytes
-    names: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
 
     def has(self, name: str, own: bool, listing: Listing) -> bool:
         """Is a mailbox (not the selected one as such) meant? ``own``: it is the account's."""
@@ -41,10 +44,18 @@ class Filter:
         if self.kind == b"SUBSCRIBED":
             return name in listing.subscribed
         if self.kind == b"SUBTREE":
-            return any(name == top or name.startswith(top + "/") for top in self.names)
+            return any(one in self.names for one in levels(name))
         if self.kind == b"SUBTREE-ONE":
-            return any(name == top or name.rpartition("/")[0] == top for top in self.names)
+            return name in self.names or name.rpartition("/")[0] in self.names
         return self.kind == b"MAILBOXES" and name in self.names
+
+
+def levels(name: str) -> Iterator[str]:
+    """The name, and each name above it."""
+    yield name
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
 
 
 def read_filter(session: "ImapSession", reader: Reader) -> Filter:
@@ -58,12 +69,12 @@ def read_filter(session: "ImapSession", reader: Reader) -> Filter:
         reader.sp()
         if reader.peek() == 40:
             reader.open()
-            found.names.append(read_name(session, reader))
+            found.names.add(read_name(session, reader))
             while reader.more():
-                found.names.append(read_name(session, reader))
+                found.names.add(read_name(session, reader))
             reader.close()
         else:
-            found.names.append(read_name(session, reader))
+            found.names.add(read_name(session, reader))
     return found
 
 
@@ -77,6 +88,8 @@ def esearch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) ->
             if reader.peek() == 40:
                 raise ParseError("no scope options: none are known", reader.pos)
             filters.append(read_filter(session, reader))
+            if len(filters) > MOST_FILTERS:
+                raise TooMuch(f"at most {MOST_FILTERS} kinds of mailboxes are taken at once")
         reader.close()
         reader.sp()
     wanted = read_return(reader)
@@ -149,9 +162,7 @@ def _answer(session: "ImapSession", tag: bytes, view: Selected, wanted: Wanted, 
     if b"COUNT" in names:
         items.append(b" COUNT %d" % len(found))
     if wanted.partial is not None:
-        low, high = narrowed(wanted.partial, len(found))
-        part = found.at(UidSet.of_ranges((low, high))) if low <= high else UidSet()
-        items.append(b" PARTIAL (%b %b)" % (wanted.label, part.octets() if part else b"NIL"))
+        items.append(b" PARTIAL (%b %b)" % (wanted.label, part_of(wanted.partial, found).octets() or b"NIL"))
     if modseq:
         items.append(b" MODSEQ %d" % modseq)
     return b"".join(items) + b"\r\n"

@@ -1,19 +1,20 @@
 """NOTIFY (RFC 5465): what changes in other mailboxes, and in the selected one, is told without being asked for,
 whenever no command is under way.
 
-Messages come and go in other mailboxes as STATUS, names and subscriptions as LIST; the selected mailbox as it would be
-told at the end of a command. Annotation events are answered with BADEVENT. What happens while a command runs is told
-behind it.
+Messages come and go in other mailboxes as STATUS, names and subscriptions as LIST, annotations of mailboxes and of the
+server as METADATA with the names of the entries; the selected mailbox as it would be told at the end of a command.
+Annotations of messages are answered with BADEVENT. What happens while a command runs is told behind it. A client that
+asks for too much is refused with NOTIFICATIONOVERFLOW, or told so and then told no more.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.uidset import UidSet
-from fastmail.imap import places, status
+from fastmail.imap import metadata, places, status
 from fastmail.imap.authenticate import Work
 from fastmail.imap.fetch import Job, Plan, make_plan
 from fastmail.imap.mailboxes import quoted, wire
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 
 MESSAGES = {b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"}
 NAMES = {b"MAILBOXNAME", b"SUBSCRIPTIONCHANGE"}
-UNKNOWN = {b"ANNOTATIONCHANGE", b"MAILBOXMETADATACHANGE", b"SERVERMETADATACHANGE"}
+METADATA = b"MAILBOXMETADATACHANGE"
+SERVER = b"SERVERMETADATACHANGE"
+UNKNOWN = {b"ANNOTATIONCHANGE"}
+EVENTS = MESSAGES | NAMES | {METADATA, SERVER} | UNKNOWN
+TOLD = b"MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange"
+MOST_GROUPS = 100
+MOST_ENTRIES = 20_000  # annotations that one session may have watched
 SELECTED = (b"SELECTED", b"SELECTED-DELAYED")
 AGAIN = 0.05  # s until it is tried again while a command runs
 ITEMS = [b"MESSAGES", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN"]
@@ -38,6 +45,9 @@ class Group:
     filter: Filter
     events: set[bytes]
     plan: Plan | None = None
+
+
+Found = list[tuple[places.Place, Mailbox]]
 
 
 def notify(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -56,13 +66,13 @@ def notify(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
     groups = [_group(session, reader)]
     while reader.more():
         groups.append(_group(session, reader))
+        if len(groups) > MOST_GROUPS:
+            session.conn.write(tag + b" NO [NOTIFICATIONOVERFLOW] too many kinds of mailboxes\r\n")
+            return None
     reader.end()
     bad = sorted({event for group in groups for event in group.events} & UNKNOWN)
     if bad:
-        session.conn.write(
-            tag + b" NO [BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange)]"
-        )
-        session.conn.write(b" some events are not known\r\n")
+        session.conn.write(tag + b" NO [BADEVENT (" + TOLD + b")] some events are not known\r\n")
         return None
     return _set(session, tag, groups, with_status)
 
@@ -77,7 +87,7 @@ def _group(session: "ImapSession", reader: Reader) -> Group:
         reader.open()
         while True:
             event = reader.atom().upper()
-            if event not in MESSAGES | NAMES | UNKNOWN:
+            if event not in EVENTS:
                 raise ParseError("an event such as MessageNew", at)
             group.events.add(event)
             more = reader.more()
@@ -96,7 +106,7 @@ def _group(session: "ImapSession", reader: Reader) -> Group:
         raise ParseError("MessageNew and MessageExpunge together", at)
     if b"FLAGCHANGE" in events and b"MESSAGENEW" not in events:
         raise ParseError("MessageNew beside FlagChange", at)
-    if group.filter.kind in SELECTED and events & NAMES:
+    if group.filter.kind in SELECTED and events & (NAMES | {METADATA, SERVER}):
         raise ParseError("message events for the selected mailbox", at)
     return group
 
@@ -105,7 +115,10 @@ async def _set(session: "ImapSession", tag: bytes, groups: list[Group], with_sta
     stop(session)
     watcher = Watcher(session, groups)
     session.notify = watcher
-    await watcher.start(with_status)
+    if not await watcher.start(with_status):
+        stop(session)
+        session.conn.write(tag + b" NO [NOTIFICATIONOVERFLOW] too many annotations\r\n")
+        return
     work = session.finish(tag, b"OK NOTIFY completed")
     if work is not None:
         await work
@@ -131,6 +144,7 @@ class Watcher:
     watched: dict[bytes, tuple[Account, Callable[[], None]]] = field(default_factory=dict)
     stirred: set[bytes] = field(default_factory=set)
     timer: asyncio.TimerHandle | None = None
+    entries: dict[bytes, dict[bytes, int]] = field(default_factory=dict)  # annotations of a mailbox, hashes of values
 
     def _events(self, name: str, listing: Listing) -> set[bytes]:
         """What is asked for of a mailbox: by the first group that names it (RFC 5465 3.1)."""
@@ -147,8 +161,9 @@ class Watcher:
         assert self.session.account is not None
         return self.session.account.id.to_bytes(8, "big") + bytes(4)
 
-    async def start(self, with_status: bool) -> None:
-        """Watch everything that is asked for, and tell how it is now where that is asked for too."""
+    async def start(self, with_status: bool) -> bool:
+        """Watch everything that is asked for, and tell how it is now where that is asked for too. False when that is
+        too much."""
         session = self.session
         assert session.account is not None
         listing, found = await self._look()
@@ -156,19 +171,67 @@ class Watcher:
         self._watch(session.account, self._account_key)
         for place, box in found:
             self.names[box.key] = place.shown
-            if self._events(place.shown, listing) & MESSAGES and "r" in place.rights:
+            events = self._events(place.shown, listing)
+            if METADATA in events:
+                self._watch(place.account, box.key)
+                self._learn(place)
+            if events & MESSAGES and "r" in place.rights:
                 self._watch(place.account, box.key)
                 self.known[box.key] = (box.exists, box.uidnext, box.unseen, box.modseq)
                 if with_status and not self._is_selected(box.key):
-                    session.conn.write(status.line(session, place, box, self._items()))
+                    session.conn.write(status.line(session, place, box, self._items(b"FLAGCHANGE" in events)))
+        if self._server_asked():
+            self._learn(metadata.server(session))
+        return self._is_bounded()
 
     async def _look(self) -> tuple[Listing, list[tuple[places.Place, Mailbox]]]:
         listing, found = await places.everything(self.session)
         self.foreign = {place.shown for place, _ in found if place.account != self.session.account}
         return listing, found
 
-    def _items(self) -> list[bytes]:
-        return [*ITEMS, b"HIGHESTMODSEQ"] if self.session.condstore else ITEMS
+    def _items(self, flags: bool = False) -> list[bytes]:
+        """What STATUS says: HIGHESTMODSEQ to a client that knows it, and at the start wherever ``flags`` are asked for
+        (RFC 5465 3.1)."""
+        return [*ITEMS, b"HIGHESTMODSEQ"] if self.session.condstore or flags else ITEMS
+
+    # ---------------------------------------------------------------- annotations (RFC 5465 5.6, 5.7)
+
+    def _server_asked(self) -> bool:
+        return any(SERVER in group.events for group in self.groups)
+
+    def _is_bounded(self) -> bool:
+        return sum(map(len, self.entries.values())) <= MOST_ENTRIES
+
+    def _learn(self, place: places.Place) -> list[bytes]:
+        """Remember the annotations of a mailbox, or of the server; the names of those that differ from what was
+        remembered before."""
+        assert place.key is not None
+        now: dict[bytes, int] = {}
+        if metadata.NEEDS[0] in place.rights and set(metadata.NEEDS[1]) & set(place.rights):
+            now = {name: hash(value) for name, value in metadata.visible(self.session, place).items()}
+        before, self.entries[place.key] = self.entries.get(place.key, {}), now
+        return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+
+    def annotated(self, key: bytes, changes: Mapping[bytes, bytes | None]) -> None:
+        """The session itself is about to change annotations: that is no news for it (RFC 5464 4.1)."""
+        known = self.entries.get(key)
+        if known is None:
+            return
+        for name, value in changes.items():
+            known.pop(name, None)
+            if value is not None:
+                known[name] = hash(value)
+
+    def _tell_annotations(self, stirred: set[bytes], listing: Listing, found: "Found") -> None:
+        session = self.session
+        changed_boxes = [place for place, box in found if box.key in stirred]
+        watched = [place for place in changed_boxes if METADATA in self._events(place.shown, listing)]
+        if self._server_asked() and self._account_key in stirred:
+            watched.append(metadata.server(session))
+        for place in watched:
+            changed = self._learn(place)
+            if changed:
+                session.conn.write(metadata.changed_line(session, place.shown, changed))
 
     def _is_selected(self, key: bytes) -> bool:
         return self.session.selected is not None and self.session.selected.key == key
@@ -213,6 +276,11 @@ class Watcher:
         listing, found = await self._look()
         if self._account_key in stirred:
             self._tell_names(listing, found)
+        self._tell_annotations(stirred, listing, found)
+        if not self._is_bounded():  # RFC 5465 5.8
+            session.conn.write(b"* OK [NOTIFICATIONOVERFLOW] too many annotations, nothing is told any more\r\n")
+            stop(session)
+            return
         for place, box in found:
             if box.key not in stirred or "r" not in place.rights:
                 continue
@@ -241,7 +309,7 @@ class Watcher:
                 marks = b"\\Subscribed" if name in listing.subscribed else b""
                 was = b' ("OLDNAME" (' + wire(session, old) + b"))" if old else b""
                 session.conn.write(b"* LIST (%b) %b %b%b\r\n" % (marks, sep, wire(session, name), was))
-            if self._events(name, listing) & MESSAGES:
+            if self._events(name, listing) & (MESSAGES | {METADATA}):
                 self._watch(owners[key], key)
         for key, name in self.names.items():
             if key not in now and b"MAILBOXNAME" in self._events(name, listing):

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastmail.model import rights
+from fastmail.model.address import comparable
 from fastmail.model.errors import CannotDo, DamagedAccount, NoPermission, NoSuchMailbox
-from fastmail.model.mailbox_name import INBOX, canonical
+from fastmail.model.mailbox_name import INBOX, canonical, is_inbox
 from fastmail.store import sharing
 from fastmail.store.interface import Account, Listing, Mailbox, Snapshot
 
@@ -56,8 +57,8 @@ def full_name(session: "ImapSession", text: str) -> str:
     if top in (OTHER, SHARED) and rest:
         user, _, below = rest.partition(sep)
         if below and _owner(session, top, user.lower()) is not None:
-            return f"{top}/{user.lower()}/{canonical(below, sep, session.service.dotted)}"
-    return shown_name(session, personal(session.service, text))
+            return f"{top}/{user.lower()}/{canonical(below, sep, session.service.dotted, new=False)}"
+    return own_name(session, personal(session.service, text))
 
 
 def _prefixed(prefix: str, separator: str) -> str:
@@ -67,24 +68,27 @@ def _prefixed(prefix: str, separator: str) -> str:
 def personal(service: "Service", text: str) -> str:
     """A client's name of the account's own mailbox as the store has it; INBOX needs no prefix."""
     sep, prefix = service.separator, service.prefix
-    if text.upper() == INBOX:
+    if is_inbox(text):
         return INBOX
     if text[: len(prefix)].upper() != prefix.upper():
         raise CannotDo(f"names of mailboxes begin with {prefix}")
-    return canonical(text[len(prefix) :], sep, service.dotted)
+    return canonical(text[len(prefix) :], sep, service.dotted, new=False)
+
+
+def own_name(session: "ImapSession", name: str) -> str:
+    """The account's own mailbox as the client knows it, with "/"."""
+    return name if name == INBOX else _prefixed(session.service.prefix, session.service.separator) + name
 
 
 def shown_name(session: "ImapSession", name: str) -> str:
-    """The account's own mailbox, or a subscription, as the client knows it, with "/"."""
-    if name == INBOX or name.partition("/")[0] in (OTHER, SHARED):
-        return name
-    return _prefixed(session.service.prefix, session.service.separator) + name
+    """The same for a subscription, which may be to a mailbox of another account."""
+    return name if name.partition("/")[0] in (OTHER, SHARED) else own_name(session, name)
 
 
 def shared(session: "ImapSession") -> Iterator[str]:
     """Addresses of the shared accounts of this session's domain."""
     assert session.account is not None
-    domain = rights.domain_of(session.account.address)
+    domain = rights.domain_of(comparable(session.account.address))
     for address in session.service.shared:
         if rights.domain_of(address) == domain:
             yield address
@@ -102,7 +106,7 @@ def _owner(session: "ImapSession", top: str, level: str) -> Account | None:
 
 
 def _prefix(session: "ImapSession", owner: Account) -> str:
-    if owner.address in shared(session):
+    if comparable(owner.address) in shared(session):
         return f"{SHARED}/{_dots(session, owner.address.partition('@')[0])}/"
     return f"{OTHER}/{_dots(session, owner.address)}/"
 
@@ -269,13 +273,22 @@ async def foreign(session: "ImapSession") -> list[tuple[Place, Mailbox]]:
     return out
 
 
+def _can_be_named(session: "ImapSession", name: str) -> bool:
+    """Does the name that is shown for the account's own mailbox lead to it? A directory may be called like a mailbox of
+    others, or have the separator in a level."""
+    if session.service.separator != "/" and session.service.separator in name:
+        return False
+    return split(session, own_name(session, name)) == (session.account, name)
+
+
 async def everything(session: "ImapSession") -> tuple[Listing, list[tuple[Place, Mailbox]]]:
     """(the account's own listing with its subscriptions as shown, all mailboxes that the session sees)."""
     assert session.account is not None
     listing = await session.service.store.listing(session.account)
     own = [
-        (Place(session.account, box.name, shown_name(session, box.name), rights.ALL, box.key), box)
+        (Place(session.account, box.name, own_name(session, box.name), rights.ALL, box.key), box)
         for box in listing.mailboxes
+        if _can_be_named(session, box.name)
     ]
     subscribed = {shown_name(session, name) for name in listing.subscribed}
     return Listing(listing.mailboxes, subscribed), own + await foreign(session)

@@ -9,22 +9,22 @@ decoded, case-folded text; a charset that is not known is NO [BADCHARSET].
 """
 
 import asyncio
-import codecs
 import time
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastmail._core import fetch, mime, pages
+from fastmail._core import envelope, mime, pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.lines import to_crlf
 from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds, context
 from fastmail.imap.authenticate import Work
 from fastmail.imap.views import Selected
-from fastmail.message import identity, summary, text
+from fastmail.message import charsets, identity, summary, text
+from fastmail.message.collate import fold
 from fastmail.model.errors import MailError
 from fastmail.store import fulltext
 from fastmail.store.interface import Unsure
@@ -32,13 +32,16 @@ from fastmail.store.interface import Unsure
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
+T = TypeVar("T")
 ALL, FLAGS, KEYWORD, LARGER, SMALLER, DATE, UIDS, MODSEQ, NOT, AND, OR, SAVED = range(12)
 DAY = 86400
 FAR = 1 << 40
 YIELD_EVERY = 50
 BLOCK = 200
 COMPILED = 4000
-BIG = 262144
+STEPS = 10_000_000  # keys times messages that the index answers in one go: about 30 ms
+BIG = 65536  # octets of what is decoded on the event loop; more goes to another thread
+DECODED = 512  # octets of header values that count as a step
 WORDS = 20  # of a FUZZY key
 PROGRESS = 5.0  # seconds between two words on how far a search is
 INDEX_KEYS = {"ALL", "RECENT", "NEW", "OLD", "FLAG", "KEYWORD", "DATE", "LARGER", "SMALLER", "UID", "SEQ"} | {
@@ -46,7 +49,8 @@ INDEX_KEYS = {"ALL", "RECENT", "NEW", "OLD", "FLAG", "KEYWORD", "DATE", "LARGER"
     "AGE",
     "MODSEQ",
 }
-COSTS = {"SENT": 1, "OBJECT": 2, "HEADER": 2, "TEXT": 4, "BODY": 4}
+ADDRESSES = {b"from": 2, b"to": 5, b"cc": 6, b"bcc": 7}  # places in the ENVELOPE, see _core/envelope.pyi
+COSTS = {"SENT": 1, "OBJECT": 2, "HEADER": 2, "ADDRESS": 2, "TEXT": 4, "BODY": 4}
 
 
 RETURNS = (b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"RELEVANCY")
@@ -55,17 +59,19 @@ RETURNS = (b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"RELEVANCY")
 @dataclass(slots=True)
 class Wanted:
     """What is to be returned (RFC 4731, 5182, 9394): names, and the range of PARTIAL. ``names`` None: plain SEARCH.
-    ``update``: and what changes later (RFC 5267 4.3)."""
+    ``update``: and what changes later (RFC 5267 4.3); ``hints``: UPDATE or CONTEXT was among the options."""
 
     names: list[bytes] | None = None
     partial: tuple[int, int] | None = None
     label: bytes = b""
     update: bool = False
+    hints: bool = False
 
     @property
     def silent(self) -> bool:
-        """Is nothing to be told now?"""
-        return self.names is not None and set(self.names) <= {b"SAVE"} and self.partial is None
+        """Is nothing to be told now? SAVE alone is the only option without an answer (RFC 5182 2.1); a client that
+        asks for updates is told at least that its search was made."""
+        return self.names is not None and set(self.names) == {b"SAVE"} and self.partial is None and not self.hints
 
 
 def read_return(reader: Reader) -> Wanted:
@@ -74,17 +80,16 @@ def read_return(reader: Reader) -> Wanted:
     if not reader.skip(b"RETURN "):
         return wanted
     wanted.names = []
-    hints = False
     reader.open()
     while reader.peek() != 41:
         at = reader.pos
         name = reader.atom().upper()
         if name == b"PARTIAL" and wanted.partial is None and b"ALL" not in wanted.names:
             reader.sp()
-            wanted.partial, wanted.label = _partial(reader)
+            wanted.partial, wanted.label = read_partial(reader)
         elif name in (b"UPDATE", b"CONTEXT"):
             wanted.update = wanted.update or name == b"UPDATE"
-            hints = True
+            wanted.hints = True
         elif name not in RETURNS or (name == b"ALL" and wanted.partial is not None):
             raise ParseError("MIN, MAX, ALL, COUNT, SAVE or PARTIAL range", at)
         else:
@@ -94,13 +99,14 @@ def read_return(reader: Reader) -> Wanted:
         reader.sp()
     reader.close()
     reader.sp()
-    if not wanted.names and wanted.partial is None and not hints:
+    if not wanted.names and wanted.partial is None and not wanted.hints:
         wanted.names = [b"ALL"]
     return wanted
 
 
-def _partial(reader: Reader) -> tuple[tuple[int, int], bytes]:
-    """``1:100`` or ``-1:-100`` (RFC 9394 3.1): both ends, and the text."""
+def read_partial(reader: Reader) -> tuple[tuple[int, int], bytes]:
+    """``1:100`` or ``-1:-100`` (RFC 9394 3.1): both ends, and the text as it is told, the nearer end first: ``4:2`` is
+    ``2:4`` (RFC 5267 5)."""
     at = reader.pos
     ends = []
     signs = []
@@ -113,7 +119,7 @@ def _partial(reader: Reader) -> tuple[tuple[int, int], bytes]:
         raise ParseError("both ends of the range of one sign", at)
     low, high = min(ends), max(ends)
     sign = b"-" if signs[0] else b""
-    label = b"%b%d:%b%d" % (sign, ends[0], sign, ends[1])
+    label = b"%b%d:%b%d" % (sign, low, sign, high)
     return ((-high, -low) if signs[0] else (low, high)), label
 
 
@@ -138,7 +144,7 @@ def search(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
         if wanted.names and b"SAVE" in wanted.names:
             selected.saved = UidSet()  # RFC 5182 2.1
         return None
-    if job.cost(tree) == 0:
+    if job.cost(tree) == 0 and not job.is_long(tree, job.within):
         found = job.by_index(tree, job.within)
         return _answer(session, tag, selected, job, wanted, found, by_uid)
     return _run(session, tag, selected, job, wanted, tree, by_uid)
@@ -157,7 +163,7 @@ def make_job(
         session.bad(tag, why)
         return None
     name = (charset or b"utf-8").decode("ascii", "replace")
-    if not _known(name):
+    if not charsets.known(name):
         session.conn.write(tag + b" NO [BADCHARSET (US-ASCII UTF-8)] charset is not known\r\n")
         return None
     job = Job(session, selected, name)
@@ -166,7 +172,7 @@ def make_job(
     job.tree = tree
     job.within, job.code = bounds.newest(session, selected.uids)
     if job.modseq:
-        session.condstore = True
+        session.learn_modseq()
     return job
 
 
@@ -176,13 +182,6 @@ def _asks(key: str, tree: tuple[Any, ...]) -> bool:
         return True
     inner = tree[1] if tree[0] == "AND" else tree[1:] if tree[0] in ("OR", "NOT", "FUZZY") else ()
     return any(_asks(key, one) for one in inner)
-
-
-def _known(charset: str) -> bool:
-    try:
-        return bool(codecs.lookup(charset)._is_text_encoding)
-    except LookupError:
-        return False
 
 
 async def _run(
@@ -222,13 +221,15 @@ def _answer(
             items.append(b" RELEVANCY (" + b" ".join(b"%d" % job.scores.get(uid, 100) for uid in found) + b")")
         if b"COUNT" in wanted.names:
             items.append(b" COUNT %d" % len(found))
+        part = found
         if wanted.partial is not None:
-            low, high = narrowed(wanted.partial, len(shown))
-            part = shown.at(UidSet.of_ranges((low, high))) if low <= high else UidSet()
-            items.append(b" PARTIAL (%b %b)" % (wanted.label, part.octets() if part else b"NIL"))
+            part = part_of(wanted.partial, found)
+            told = (part if by_uid else selected.uids.seqs(part)).octets()
+            items.append(b" PARTIAL (%b %b)" % (wanted.label, told or b"NIL"))
         if b"SAVE" in wanted.names:
-            few = narrow and not {b"ALL", b"COUNT"} & set(wanted.names) and wanted.partial is None
-            selected.saved = UidSet.of(sorted(set(narrow))) if few else found
+            all_of_them = {b"ALL", b"COUNT"} & set(wanted.names) or (not narrow and wanted.partial is None)
+            few = UidSet.of(sorted(set(narrow))).plus(part if wanted.partial is not None else UidSet())
+            selected.saved = found if all_of_them else few  # the tables of RFC 5182 2.4 and RFC 9394 3.2
         if job.modseq and found:
             items.append(b" MODSEQ %d" % job.highest(UidSet.of(sorted(set(narrow))) if narrow else found))
         if not wanted.silent:
@@ -253,6 +254,12 @@ def narrowed(partial: tuple[int, int], count: int) -> tuple[int, int]:
     if low < 0:
         low, high = count + 1 + low, count + 1 + high
     return max(1, low), min(high, count)
+
+
+def part_of(wanted: tuple[int, int], found: UidSet) -> UidSet:
+    """Those of ``found`` that a PARTIAL range names."""
+    low, high = narrowed(wanted, len(found))
+    return found.at(UidSet.of_ranges((low, high))) if low <= high else UidSet()
 
 
 class Job:
@@ -293,6 +300,20 @@ class Job:
         code = array("q", program)
         with session.service.store.snapshot(self._selected.account) as snapshot:
             found = pages.search(snapshot.pages(selected.key, within), within, code, sets)
+        return UidSet.of(found)
+
+    def is_long(self, tree: tuple[Any, ...], within: UidSet) -> bool:
+        """Would ``by_index`` keep the loop, and with it all other sessions, for longer than one block of FETCH does?"""
+        return _keys(tree) * len(within) > STEPS
+
+    async def _by_long_index(self, tree: tuple[Any, ...], within: UidSet) -> UidSet:
+        """``by_index``; with thousands of keys or millions of messages in pieces, between which others run."""
+        if not self.is_long(tree, within):
+            return self.by_index(tree, within)
+        found: list[int] = []
+        for block in _blocks(within, max(1, STEPS // _keys(tree))):
+            found += self.by_index(tree, block)
+            await self._breathe(YIELD_EVERY)
         return UidSet.of(found)
 
     def _compile(self, tree: tuple[Any, ...], out: list[int], sets: list[UidSet]) -> None:
@@ -372,11 +393,11 @@ class Job:
             return within
         key = tree[0]
         if self.cost(tree) == 0:
-            return self.by_index(tree, within)
+            return await self._by_long_index(tree, within)
         if key == "AND":
             cheap = [one for one in tree[1] if self.cost(one) == 0]
             if cheap:
-                within = self.by_index(("AND", cheap), within)
+                within = await self._by_long_index(("AND", cheap), within)
             for one in sorted((one for one in tree[1] if self.cost(one)), key=self.cost):
                 within = await self.evaluate(one, within)
             return within
@@ -392,12 +413,12 @@ class Job:
             return await self._by_object(tree[1], tree[2], within)
         if key == "SENT":
             return await self._by_sent_day(_days(tree[1], tree[2]), within)
-        if key == "HEADER":
-            return await self._by_header(tree[1], self._needle(tree[2]), within)
+        if key in ("HEADER", "ADDRESS"):
+            return await self._by_header(tree[1], key == "ADDRESS", self._needle(tree[2]), within)
         return await self._by_body(self._needle(tree[1]), key == "TEXT", within)
 
     def _needle(self, raw: bytes) -> str:
-        return text.fold(text.decode_charset(raw, self._charset))
+        return fold(charsets.decode(raw, self._charset))
 
     async def _breathe(self, steps: int = 1) -> None:
         """Let other sessions run now and then."""
@@ -428,7 +449,7 @@ class Job:
             return await self.evaluate((key, [("FUZZY", one) for one in tree[1]]), within)
         if key in ("OR", "NOT"):
             return await self.evaluate((key, *(("FUZZY", one) for one in tree[1:])), within)
-        words = tree[-1].split() if key in ("HEADER", "TEXT", "BODY") else []
+        words = tree[-1].split() if key in ("HEADER", "ADDRESS", "TEXT", "BODY") else []
         if len(words) < 2:
             return await self.evaluate(tree, within)
         hits: Counter[int] = Counter()
@@ -457,44 +478,38 @@ class Job:
             await self._breathe(YIELD_EVERY)
         return UidSet.of(sorted(found))
 
-    async def _by_header(self, name: bytes, needle: str, within: UidSet) -> UidSet:
-        cached = not mime.is_bulk(name)
+    async def _by_header(self, name: bytes, address: bool, needle: str, within: UidSet) -> UidSet:
+        """Messages with the needle in a header field, or with ``address`` in that element of the ENVELOPE (RFC 3501
+        6.4.4): comments do not count there, groups do, and an address in pieces is one address."""
+        cached = address or not mime.is_bulk(name)
         plain = needle.encode() if needle.isascii() else b"\0"  # no field has a NUL: all that is plain is left out
         found: list[int] = []
         for block in _blocks(within, COMPILED if cached else BLOCK):
-            hits, unsure = self._scan(block, name, plain) if cached else ([], [(uid, None) for uid in block])
+            hits, unsure = self._scan(block, name, address, plain) if cached else ([], [(uid, None) for uid in block])
             found += hits
             for uid, raw in unsure:
                 if raw is None:
-                    values = text.field_values(await self._whole_header(uid), name)
-                    good = any(needle in text.fold(value) for value in values)
+                    header = await self._whole_header(uid)
+                    good = await _aside(len(header), _field_has, header, name, address, needle)
                     await self._breathe()
                 else:
                     good = any(needle in text.folded_value(value) for value in raw)
+                    await self._breathe(sum(map(len, raw)) // DECODED)
                 if good:
                     found.append(uid)
             await self._breathe(YIELD_EVERY)
         return UidSet.of(sorted(found))
 
-    def _scan(self, block: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
+    def _scan(self, block: UidSet, name: bytes, address: bool, needle: bytes) -> tuple[list[int], Unsure]:
         session = self._session
         with session.service.store.snapshot(self._selected.account) as snapshot:
+            if address:
+                return snapshot.search_addresses(self._selected.key, block, ADDRESSES[name], needle)
             return snapshot.search_field(self._selected.key, block, name, needle)
 
     async def _whole_header(self, uid: int) -> bytes:
         content = await self._content(uid)
-        if not content:
-            return b""
-        return to_crlf(content[: summary.of(content).parts[0].body])
-
-    async def header_values(self, uid: int, names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
-        """The first value of each field, from the message itself."""
-        header = await self._whole_header(uid)
-        found = []
-        for name in names:
-            field = fetch.header_fields(header, (name,), False)
-            found.append(field.partition(b":")[2] if len(field) > 2 else None)
-        return tuple(found)
+        return await _aside(len(content), _header_of, content) if content else b""
 
     async def _content(self, uid: int) -> bytes | None:
         session = self._session
@@ -512,6 +527,8 @@ class Job:
         if filler is not None:
             loop = asyncio.get_running_loop()
             found, known = await loop.run_in_executor(None, filler.index.find, key, validity, needle, with_headers)
+            if known.minus(selected.uids):
+                filler.changed([key])  # texts of removed mail, it may be
         hits: list[int] = []
         batch: list[fulltext.Text] = []
         size = 0
@@ -541,12 +558,32 @@ class Job:
             content = await self._content(uid)
             if content is None:
                 continue
-            if len(content) > BIG:
-                loop = asyncio.get_running_loop()
-                yield await loop.run_in_executor(None, fulltext.folded, uid, content)
-            else:
-                yield fulltext.folded(uid, content)
+            yield await _aside(len(content), fulltext.folded, uid, content)
             await self._breathe()
+
+
+def _keys(tree: tuple[Any, ...]) -> int:
+    """How many keys the tree has."""
+    inner = tree[1] if tree[0] == "AND" else tree[1:] if tree[0] in ("OR", "NOT", "FUZZY") else ()
+    return 1 + sum(_keys(one) for one in inner)
+
+
+async def _aside(octets: int, work: Callable[..., T], *args: Any) -> T:
+    """Do it here, or in another thread when it works on many octets."""
+    if octets <= BIG:
+        return work(*args)
+    return await asyncio.get_running_loop().run_in_executor(None, work, *args)
+
+
+def _header_of(content: bytes) -> bytes:
+    return to_crlf(content[: summary.of(content).parts[0].body])
+
+
+def _field_has(header: bytes, name: bytes, address: bool, needle: str) -> bool:
+    """Is the text in a field of that name, or with ``address`` in that element of the ENVELOPE?"""
+    if address:
+        return needle in fold(text.decode_value(envelope.line(mime.scan(header), ADDRESSES[name])))
+    return any(needle in fold(value) for value in text.field_values(header, name))
 
 
 def _blocks(uids: UidSet, size: int) -> Iterator[UidSet]:

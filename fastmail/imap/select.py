@@ -53,20 +53,22 @@ def examine(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) ->
 def _select(session: "ImapSession", tag: bytes, reader: Reader, readonly: bool) -> Work:
     reader.sp()
     name = read_name(session, reader)
-    resync = _parameters(session, reader) if reader.more() else None
+    resync, condstore = _parameters(session, reader) if reader.more() else (None, False)
     reader.end()
+    # Not learn_modseq: the HIGHESTMODSEQ of the mailbox that is opened comes anyway, and no other may come before it.
+    session.condstore = session.condstore or condstore
     return _open(session, tag, name, b"EXAMINE" if readonly else b"SELECT", resync)
 
 
-def _parameters(session: "ImapSession", reader: Reader) -> Resync | None:
+def _parameters(session: "ImapSession", reader: Reader) -> tuple[Resync | None, bool]:
     """``(CONDSTORE)`` and ``(QRESYNC (...))`` (RFC 7162 3.1.8, 3.2.5)."""
-    resync = None
+    resync, condstore = None, False
     reader.open()
     while True:
         at = reader.pos
         word = reader.atom().upper()
         if word == b"CONDSTORE":
-            session.condstore = True
+            condstore = True
         elif word == b"QRESYNC":
             if not session.qresync:
                 raise ParseError("ENABLE QRESYNC first", at)
@@ -86,7 +88,7 @@ def _parameters(session: "ImapSession", reader: Reader) -> Resync | None:
         if not reader.more():
             break
     reader.close()
-    return resync
+    return resync, condstore
 
 
 def _known(reader: Reader) -> tuple[int, ...]:
@@ -123,15 +125,19 @@ async def _open(session: "ImapSession", tag: bytes, name: str, word: bytes, resy
             raise NoSuchMailbox("mailbox does not exist")
         uids, unseen = session.service.views.get(snapshot, box)
         words = snapshot.keywords(key)
-    if readonly:
-        recent = (box.recent_from, box.uidnext)
-    fresh = UidSet()
-    if recent[0] < recent[1] and not session.rev2:
-        fresh = uids.both(UidSet.of_ranges((recent[0], recent[1] - 1)))
-    selected = Selected(
-        account, key, name, box.uidvalidity, readonly, uids, box.uidnext, box.modseq, box.modseq, fresh, words
-    )
-    selected.rights = place.rights
+        if readonly:
+            recent = (box.recent_from, box.uidnext)
+        fresh = UidSet()
+        if recent[0] < recent[1] and not session.rev2:
+            fresh = uids.both(UidSet.of_ranges((recent[0], recent[1] - 1)))
+        selected = Selected(
+            account, key, name, box.uidvalidity, readonly, uids, box.uidnext, box.modseq, box.modseq, fresh, words
+        )
+        selected.rights = place.rights
+        # in the same snapshot: HIGHESTMODSEQ below is what the client is told here, and no more
+        resynced = b""
+        if resync is not None and resync.uidvalidity == box.uidvalidity:
+            resynced = _resynced(selected, snapshot, resync, FLAGS_ITEM | session.items(True))
     permanent = b"" if readonly else _permanent(place.rights, words)
     out = [
         flags_line(words),
@@ -147,9 +153,7 @@ async def _open(session: "ImapSession", tag: bytes, name: str, word: bytes, resy
     out.append(b"* OK [UIDVALIDITY %d] UIDs valid\r\n* OK [UIDNEXT %d] next UID\r\n" % (box.uidvalidity, box.uidnext))
     out.append(b"* OK [HIGHESTMODSEQ %d] highest\r\n" % box.modseq)
     out.append(b"* OK [MAILBOXID (%b)] lasting name\r\n" % mailbox_id(key))
-    if resync is not None and resync.uidvalidity == box.uidvalidity:
-        with store.snapshot(account) as snapshot:
-            out.append(_resynced(selected, snapshot, resync, FLAGS_ITEM | session.items(True)))
+    out.append(resynced)
     mode = b"[READ-ONLY]" if readonly else b"[READ-WRITE]"
     out.append(b"%b OK %b %b completed\r\n" % (tag, mode, word))
     session.attach(selected)

@@ -39,7 +39,7 @@ from fastmail.model.errors import (
 )
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
-from fastmail.store.fulltext import Filler
+from fastmail.store.filler import Filler
 from fastmail.store.interface import Account, Mailbox, Store
 from fastmail.store.quota import check
 from fastmail.telemetry import log
@@ -51,8 +51,9 @@ MOST_BETWEEN = 8192  # longest line between two messages of an APPEND
 _TAG = re.compile(rb'[^\x00-\x20(){%*"\\+\x7f-\xff]{1,256}')
 STORES = 256
 APPENDS = 500
-_STORE = re.compile(rb"[^ ]+ (UID )?STORE ", re.IGNORECASE)
-_APPEND = re.compile(rb"[^ ]+ (APPEND|(UID )?REPLACE [0-9*]+) ", re.IGNORECASE)
+# The tag is bounded: these are tried anew for each literal of a command.
+_STORE = re.compile(rb"[^ ]{1,256} (UID )?STORE ", re.IGNORECASE)
+_APPEND = re.compile(rb"[^ ]{1,256} (APPEND|(UID )?REPLACE [0-9*]+) ", re.IGNORECASE)
 CODES: list[tuple[type[MailError], str]] = [
     (UseRefused, "[USEATTR] "),
     (UnknownEncoding, "[UNKNOWN-CTE] "),
@@ -135,6 +136,7 @@ class ImapSession:
         "contexts",
         "errors",
         "failures",
+        "ids",
         "notify",
         "part",
         "qresync",
@@ -156,6 +158,7 @@ class ImapSession:
         self.selected: Selected | None = None
         self.errors = 0
         self.failures = 0
+        self.ids = 0  # ID commands that were logged
         self.condstore = False  # the client knows MODSEQs (RFC 7162 3.1)
         self.qresync = False
         self.rev2 = False  # IMAP4rev2 was enabled (RFC 9051): no \\Recent, SEARCH answers with ESEARCH
@@ -211,7 +214,7 @@ class ImapSession:
         conn = self.conn
         if self.account is not None:
             conn.touch(self.service.limits.idle_timeout)
-        while position < size and not conn.busy and not conn.closing:
+        while position < size and not conn.busy and not conn.closing and not conn.full:
             if self._swallow:
                 step = min(self._swallow, size - position)
                 self._swallow -= step
@@ -540,6 +543,15 @@ class ImapSession:
         """This command tells of removals though it names messages by number (RFC 8508 3.4)."""
         self._expunges = True
 
+    def learn_modseq(self) -> None:
+        """The client gave a CONDSTORE enabling command (RFC 7162 3.1): from here on it is told of MODSEQs, and with the
+        first such command how far what it was told of the selected mailbox goes."""
+        if not self.condstore:
+            self.condstore = True
+            if self.selected is not None:
+                modseq = min(self.selected.modseq, self.selected.gone_modseq)
+                self.conn.write(b"* OK [HIGHESTMODSEQ %d] highest\r\n" % modseq)
+
     def items(self, with_uid: bool) -> int:
         """What every FETCH response to this client has: bits of _core.fetch."""
         if self.uidonly:
@@ -549,6 +561,10 @@ class ImapSession:
     def set_idle(self, state: Any) -> None:
         """Lines go to ``state.line`` until it is None again."""
         self._idle = state
+
+    def is_idling(self, state: Any) -> bool:
+        """Do lines still go to ``state``?"""
+        return self._idle is state
 
     def set_sasl(self, state: Any) -> None:
         """Lines go to ``state.line`` until it is None again."""

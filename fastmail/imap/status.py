@@ -57,8 +57,10 @@ def status(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
     reader.sp()
     name = read_name(session, reader)
     reader.sp()
-    items = read_items(session, reader)
+    items = read_items(reader)
     reader.end()
+    if b"HIGHESTMODSEQ" in items:
+        session.learn_modseq()
     found = places.glance(session, name)
     if found is None:
         return _status(session, tag, name, items)
@@ -68,7 +70,7 @@ def status(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
     return work
 
 
-def read_items(session: "ImapSession", reader: Reader) -> list[bytes]:
+def read_items(reader: Reader) -> list[bytes]:
     """``(MESSAGES UNSEEN ...)``."""
     reader.open()
     items: list[bytes] = []
@@ -79,8 +81,6 @@ def read_items(session: "ImapSession", reader: Reader) -> list[bytes]:
             raise ParseError(EXPECTED, at)
         if item not in items:
             items.append(item)
-        if item == b"HIGHESTMODSEQ":
-            session.condstore = True
         if reader.peek() != 32:
             break
         reader.sp()

@@ -2,7 +2,6 @@
 selected mailbox.
 """
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
@@ -16,15 +15,11 @@ from fastmail.store.interface import Account
 if TYPE_CHECKING:
     from fastmail.imap.session import Service
 
-_FORM = re.compile(
-    r"(?:imap://(?:(?P<user>[^/;@]*)(?:;AUTH=[^/@]*)?@)?(?P<host>[^/;@:]+)(?::\d+)?)?"
-    r"(?:/?(?P<box>[^;]*?)(?:;UIDVALIDITY=(?P<validity>\d+))?)?"
-    r"/?;UID=(?P<uid>\d+)"
-    r"(?:/?;SECTION=(?P<section>[^;]*?))?"
-    r"(?:/?;PARTIAL=(?P<first>\d+)(?:\.(?P<length>\d+))?)?"
-    r"(?P<auth>(?:;EXPIRE=[^;]+)?;URLAUTH=[^;]+)?",
-    re.IGNORECASE,
-)
+SCHEME = "imap://"
+PARAMETERS = ("UIDVALIDITY", "UID", "SECTION", "PARTIAL", "EXPIRE", "URLAUTH")  # in this order, each at most once
+TOP_UID = 0xFFFFFFFF
+TOP_OFFSET = (1 << 63) - 1
+MOST_DIGITS = 19
 
 
 @dataclass(slots=True)
@@ -42,27 +37,79 @@ class Url:
 
 
 def parse(text: str) -> Url | None:
-    """None for what is not the URL of a message or a part of one."""
-    found = _FORM.fullmatch(text)
-    if found is None or not text.isascii():
+    """None for what is not the URL of a message or a part of one.
+
+    The text is cut at its ``;`` and ``/``, never searched by a regular expression: a client may send 64 kB of it, and
+    the parts of a URL are ambiguous enough to make one quadratic.
+    """
+    if not text.isascii():
         return None
+    user = host = ""
+    if text[: len(SCHEME)].lower() == SCHEME:
+        authority, slash, rest = text[len(SCHEME) :].partition("/")
+        server = _server(authority)
+        if server is None:
+            return None
+        (user, host), text = server, slash + rest
+    path, *pieces = text.split(";")
+    found = _parameters(pieces)
+    if found is None or "UID" not in found or ("EXPIRE" in found and "URLAUTH" not in found):
+        return None
+    uid = _number(found["UID"], TOP_UID)
+    validity = _number(found.get("UIDVALIDITY", "0"), TOP_UID)
+    partial = _partial(found.get("PARTIAL"))
+    try:
+        user, box, section = (
+            unquote_to_bytes(one).decode("utf-8") for one in (user, path.strip("/"), found.get("SECTION", ""))
+        )
+    except UnicodeDecodeError:  # %E9: no name that could be meant (RFC 5092 3)
+        return None
+    if not uid or validity is None or partial is None:
+        return None
+    auth = "".join(f";{name}={found[name]}" for name in ("EXPIRE", "URLAUTH") if name in found)
+    return Url(user, host, box.strip("/"), validity, uid, section, partial or None, auth)
 
-    def plain(name: str) -> str:
-        return unquote_to_bytes(found.group(name) or "").decode("utf-8", "replace")
 
-    partial = None
-    if found.group("first"):
-        partial = int(found.group("first")), int(found.group("length") or 1 << 40)
-    return Url(
-        plain("user"),
-        found.group("host") or "",
-        plain("box").strip("/"),
-        int(found.group("validity") or 0),
-        int(found.group("uid")),
-        plain("section"),
-        partial,
-        found.group("auth") or "",
-    )
+def _server(authority: str) -> tuple[str, str] | None:
+    """(user, host) of ``user;AUTH=mechanism@host:port`` (RFC 5092 3)."""
+    login, _, place = authority.rpartition("@")
+    user, mechanism, name = login.partition(";")
+    host, colon, port = place.partition(":")
+    if not host or ";" in host or (colon and not port.isdigit()) or (mechanism and name[:5].upper() != "AUTH="):
+        return None
+    return user, host
+
+
+def _parameters(pieces: list[str]) -> dict[str, str] | None:
+    """``NAME=value`` pieces by name; None for unknown ones, a wrong order or an empty value."""
+    found: dict[str, str] = {}
+    order = -1
+    for position, piece in enumerate(pieces, 1):
+        name, equals, value = piece.partition("=")
+        name = name.upper()
+        place = PARAMETERS.index(name) if name in PARAMETERS else -1
+        if place <= order:
+            return None
+        if position < len(pieces) and place < PARAMETERS.index("EXPIRE"):
+            value = value.removesuffix("/")  # it belongs to the parameter that follows
+        if not equals or (not value and name != "SECTION"):
+            return None
+        order, found[name] = place, value
+    return found
+
+
+def _number(text: str, top: int) -> int | None:
+    number = int(text) if text.isdigit() and len(text) <= MOST_DIGITS else top + 1
+    return number if number <= top else None
+
+
+def _partial(text: str | None) -> tuple[int, int] | tuple[()] | None:
+    """(offset, octets) of ``offset[.octets]``; () where there is no such parameter, None for what is wrong."""
+    if text is None:
+        return ()
+    offset, dot, length = text.partition(".")
+    first, octets = _number(offset, TOP_OFFSET), _number(length, TOP_OFFSET) if dot else TOP_OFFSET
+    return None if first is None or octets is None else (first, octets)
 
 
 async def read(service: "Service", account: Account, url: Url, selected: bytes | None, binary: bool = False) -> bytes:

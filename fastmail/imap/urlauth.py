@@ -23,10 +23,21 @@ if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession, Service
 
 KEY = b"/urlauth"
+BODY, BINARY, STRUCTURE = b"BODY", b"BINARY", b"BODYPARTSTRUCTURE"
 MOST = 100
-_TOKEN = re.compile(r"(.*;URLAUTH=[^:]+):INTERNAL:([0-9a-fA-F]{34,})", re.IGNORECASE)
+ACCESS = ";URLAUTH="
+_DIGEST = re.compile(r"[0-9a-fA-F]{34,256}")
 _ACCESS = re.compile(r";URLAUTH=(submit\+[^:;]+|user\+[^:;]+|authuser|anonymous)", re.IGNORECASE)
 _EXPIRE = re.compile(r";EXPIRE=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
+
+
+def cut(text: str) -> tuple[str, str] | None:
+    """(URL without its token, token) of an authorized URL (RFC 4467 4)."""
+    rump, _, token = text.rpartition(":")
+    rump, _, mechanism = rump.rpartition(":")
+    access = rump[rump.upper().rfind(ACCESS) + len(ACCESS) :] if ACCESS in rump.upper() else ""
+    good = access and ":" not in access and mechanism.upper() == "INTERNAL" and _DIGEST.fullmatch(token)
+    return (rump, token) if good else None
 
 
 def generate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
@@ -37,7 +48,7 @@ def generate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -
         at = reader.pos
         text = reader.astring().decode("utf-8", "replace")
         url = urls.parse(text)
-        if url is None or not url.mailbox or not _ACCESS.search(text) or _TOKEN.fullmatch(text):
+        if url is None or not url.mailbox or not _ACCESS.search(text) or cut(text):
             raise ParseError("the URL of a message that ends in ;URLAUTH=access", at)
         if _owner(session.service, session.account, url) != session.account:
             raise CannotDo("the URL is not of this account")
@@ -110,12 +121,7 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
         if reader.peek() == 40:
             reader.open()
             text = reader.astring().decode("utf-8", "replace")
-            items = []
-            while reader.more():
-                at = reader.pos
-                items.append(reader.atom().upper())
-                if items[-1] not in (b"BODY", b"BINARY", b"BODYPARTSTRUCTURE"):
-                    raise ParseError("BODY, BINARY or BODYPARTSTRUCTURE", at)
+            items = _items(reader)
             reader.close()
         else:
             text = reader.astring().decode("utf-8", "replace")
@@ -128,6 +134,19 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     return _fetch(session, tag, wanted)
 
 
+def _items(reader: Reader) -> list[bytes]:
+    """What is asked of one URL: each item once (RFC 5524 3.1), so that a command cannot ask for one message a
+    thousand times. A client that wants BODY beside BINARY, which it must not, gets both."""
+    items: list[bytes] = []
+    while reader.more():
+        at = reader.pos
+        item = reader.atom().upper()
+        if item not in (BODY, BINARY, STRUCTURE) or item in items:
+            raise ParseError("BODY, BINARY or BODYPARTSTRUCTURE, each once", at)
+        items.append(item)
+    return items
+
+
 async def _fetch(session: "ImapSession", tag: bytes, wanted: list[tuple[str, list[bytes] | None]]) -> None:
     for text, items in wanted:
         session.conn.write(b"* URLFETCH " + quote_always(text.encode()))
@@ -137,8 +156,8 @@ async def _fetch(session: "ImapSession", tag: bytes, wanted: list[tuple[str, lis
                 found = await urls.read(session.service, account, url, None)
                 session.conn.write(b" {%d}\r\n%b" % (len(found), found))
             else:
-                for item in items:
-                    session.conn.write(await _item(session, account, url, item))
+                parts = [await _item(session, account, url, item, items) for item in items]
+                session.conn.write(b"".join(parts))
         except (CannotDo, MailError):
             session.conn.write(b" NIL")  # never why (RFC 4467 7)
         session.conn.write(b"\r\n")
@@ -148,15 +167,22 @@ async def _fetch(session: "ImapSession", tag: bytes, wanted: list[tuple[str, lis
         await work
 
 
-async def _item(session: "ImapSession", account: Account, url: urls.Url, item: bytes) -> bytes:
-    if item == b"BODYPARTSTRUCTURE":
+async def _item(session: "ImapSession", account: Account, url: urls.Url, item: bytes, beside: list[bytes]) -> bytes:
+    """One element of the response (RFC 5524 3.2)."""
+    if item == STRUCTURE:
         whole = await urls.read(session.service, account, urls.Url("", "", url.mailbox, 0, url.uid, "", None, ""), None)
         parsed = summary.of(whole)
-        path = tuple(int(number) for number in url.section.split(".") if number.isdigit())
-        found = sections.structure_of(parsed, path)
-        return b" (BODYPARTSTRUCTURE " + (found or b"NIL") + b")"
-    octets = await urls.read(session.service, account, url, None, item == b"BINARY")
-    tilde = b"~" if item == b"BINARY" and 0 in octets else b""
+        numbers = url.section.split(".") if url.section else []
+        plain = all(number.isdigit() and len(number) < 10 and int(number) for number in numbers)
+        path = tuple(int(number) for number in numbers) if plain else None
+        structure = sections.structure_of(parsed, path) if path is not None else None
+        if structure is not None and path and BINARY in beside:
+            # The structure is that of the data as they are returned, and those have no transfer encoding any more.
+            text = sections.extract(whole, parsed, path, b"BINARY", ())
+            structure = sections.decoded_structure(structure, text or b"")
+        return b" (BODYPARTSTRUCTURE " + (structure or b"NIL") + b")"
+    octets = await urls.read(session.service, account, url, None, item == BINARY)
+    tilde = b"~" if item == BINARY and 0 in octets else b""
     return b" (" + item + b" " + tilde + b"{%d}\r\n%b)" % (len(octets), octets)
 
 
@@ -172,13 +198,13 @@ async def _allowed(
     service: "Service", who: Account | None, text: str, submits: bool = False
 ) -> tuple[Account, urls.Url]:
     """Whose message it is, when the URL is good for this login; CannotDo otherwise. ``submits``: it is to be sent."""
-    token = _TOKEN.fullmatch(text)
-    url = urls.parse(token.group(1)) if token is not None else None
+    token = cut(text)
+    url = urls.parse(token[0]) if token is not None else None
     account = _owner(service, who, url) if url is not None else None
     if token is None or url is None or account is None or who is None:
         raise CannotDo("not an authorized URL")
     secret = await _secret(service, account, url, False)
-    if secret is None or not hmac.compare_digest(_digest(secret, token.group(1)), token.group(2).lower()):
+    if secret is None or not hmac.compare_digest(_digest(secret, token[0]), token[1].lower()):
         raise CannotDo("the URL is not authorized")
     expire = _EXPIRE.search(text)
     if ";EXPIRE=" in text.upper() and (expire is None or _moment(expire) < time.time()):
@@ -192,7 +218,10 @@ async def _allowed(
 
 
 def _moment(found: re.Match[str]) -> float:
-    base = calendar.timegm(time.strptime(found.group(1), "%Y-%m-%dT%H:%M:%S"))
+    try:
+        base = calendar.timegm(time.strptime(found.group(1), "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:  # the 31st of February: long ago
+        return 0
     zone = found.group(2)
     if zone in ("Z", "z"):
         return base

@@ -8,6 +8,7 @@ what is withheld stays a part of the view until it may be told. An unchanged mai
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastmail._core import fetch, pages
 from fastmail._core.octets import Out
@@ -117,10 +118,7 @@ def changes(
 def _tell_flags(
     out: Out, selected: Selected, snapshot: Snapshot, box: Mailbox, items: int, own: tuple[UidSet, int] | None
 ) -> None:
-    words = snapshot.keywords(selected.key)
-    if words != selected.keywords:
-        selected.keywords = words
-        out.write(flags_line(words))
+    out.write(new_keywords(selected, snapshot))
     if box.changed <= selected.modseq:
         return
     for page in snapshot.pages(selected.key):
@@ -131,7 +129,19 @@ def _tell_flags(
         if own is not None:
             later = UidSet.of(pages.changed_since(page, selected.uids, own[1]))
             uids = uids.minus(own[0]).plus(later)
-        fetch.page(out, page, selected.uids, uids, items, words, selected.recent, None, [], False)
+        fetch.page(out, page, selected.uids, uids, items, selected.keywords, selected.recent, None, [], False)
+
+
+def new_keywords(selected: Selected, snapshot: Snapshot) -> bytes:
+    """``* FLAGS`` when the mailbox has keywords that the client was not told of, else nothing.
+
+    It comes before any FETCH with FLAGS of this snapshot: a message told with its new MODSEQ and without its new
+    keyword is a lie that a client may keep (RFC 7162 3.1)."""
+    words = snapshot.keywords(selected.key)
+    if words == selected.keywords:
+        return b""
+    selected.keywords = words
+    return flags_line(words)
 
 
 def flags_line(keywords: list[bytes]) -> bytes:
@@ -171,25 +181,37 @@ class ViewCache:
 
 
 class Answers:
-    """What messages were last sorted and threaded to: it stays true, as what is compared of a message never changes.
-    A webmail asks for the same order with each click. ``most``: octets that are kept."""
+    """What messages were last sorted and threaded to, and what was read of them for that: it stays true, as what is
+    compared of a message never changes. A webmail asks for the same order with each click. ``most``: octets that are
+    kept."""
 
-    def __init__(self, most: int = 8 << 20) -> None:
-        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
+    def __init__(self, most: int = 32 << 20) -> None:
+        self._kept: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
         self._most = most
         self._size = 0
 
-    def get(self, mark: bytes) -> bytes | None:
+    def get(self, mark: bytes) -> Any:
+        """What was kept under the mark; None when there is nothing."""
         found = self._kept.get(mark)
-        if found is not None:
-            self._kept.move_to_end(mark)
+        if found is None:
+            return None
+        self._kept.move_to_end(mark)
+        return found[0]
+
+    def take(self, mark: bytes) -> Any:
+        """The same, and it is no longer kept: the caller may change it."""
+        found, size = self._kept.pop(mark, (None, 0))
+        self._size -= size
         return found
 
-    def keep(self, mark: bytes, answer: bytes) -> None:
-        self._size += len(answer) - len(self._kept.pop(mark, b""))
-        self._kept[mark] = answer
+    def keep(self, mark: bytes, value: Any, octets: int | None = None) -> None:
+        """``octets``: the memory that the value takes, unless it is octets itself."""
+        octets = len(value) if octets is None else octets
+        self.take(mark)
+        self._kept[mark] = value, octets
+        self._size += octets
         while self._size > self._most:
-            self._size -= len(self._kept.popitem(last=False)[1])
+            self._size -= self._kept.popitem(last=False)[1][1]
 
 
 def first_unseen(snapshot: Snapshot, box: Mailbox) -> int:

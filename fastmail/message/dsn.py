@@ -1,12 +1,21 @@
-"""Delivery status notifications (RFC 3464, RFC 6522): what became of a message, for its sender and for programs."""
+"""Delivery status notifications (RFC 3464, RFC 6522, RFC 6533): what became of a message, for its sender and programs.
+
+Promise: a report is ASCII in all that programs read, unless it goes to an address that is not (``utf8``); then it has
+the types of RFC 6533. What was an SMTPUTF8 message is sent back under its own type, and encoded where the way back may
+not know SMTPUTF8 (RFC 6533 4.5). No line that is written here is longer than 998 octets, whatever a host replied; the
+message that is sent back stays as it is.
+"""
 
 import random
 import time
+from base64 import encodebytes
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 
+from fastmail._core import header
 from fastmail.message import orcpt
-from fastmail.message.trace import clean
+from fastmail.message.trace import clean, mailbox
 
 ACTIONS = {
     "failed": "Undelivered Mail",
@@ -21,6 +30,10 @@ TEXTS = {
     "delivered": "Your message was delivered to the recipients below.",
     "relayed": "Your message was handed on for the recipients below, to a server that sends no delivery reports.",
 }
+LONGEST = 998  # octets of a line (RFC 5322 2.1.1)
+WIDTH = 76  # octets of a line that could be folded
+WORDS = 900  # characters of a host's reply that are told
+HEADER = 65536  # octets of a header that is sent back
 
 
 @dataclass(slots=True)
@@ -38,8 +51,8 @@ class Fate:
 
 @dataclass(slots=True)
 class About:
-    """The message that a report is about. ``content`` is all of it, with LF; ``until``: when it is given up; ``by``:
-    when it was to be delivered (RFC 2852), 0 whenever."""
+    """The message that a report is about. ``content`` is all of it, with LF; ``until``: when it is given up; ``utf8``:
+    it came with SMTPUTF8; ``by``: when it was to be delivered (RFC 2852), 0 whenever."""
 
     sender: str
     envid: str
@@ -52,32 +65,26 @@ class About:
     by: int = 0
 
 
-def _date(when: float) -> str:
-    return formatdate(when, localtime=False).replace("-0000", "+0000")
-
-
-def _line(text: str, most: int = 900) -> str:
-    return " ".join(text.split())[:most]
+def needs_utf8(sender: str) -> bool:
+    """Can a report to this address only be sent with SMTPUTF8? Then whoever takes it knows the types of RFC 6533."""
+    return not sender.isascii()
 
 
 def report(about: About, fates: list[Fate], hostname: str) -> bytes:
     """A multipart/report with LF, to be sent with a null reverse-path."""
-    action = fates[0].action
     mark = f"{random.getrandbits(96):024x}"
-    head, _, _ = about.content.partition(b"\n\n")
-    original = about.content if about.full else head + b"\n"
-    eight = not original.isascii()
-    kind = "global" if about.utf8 else "rfc822"
-    inner = ("message/" + kind) if about.full else ("message/global-headers" if about.utf8 else "text/rfc822-headers")
+    utf8 = needs_utf8(about.sender)
+    kind, encoding, original = _returned(about, utf8)
     lines = [
         f"From: Mail Delivery System <MAILER-DAEMON@{hostname}>",
-        f"To: <{clean(about.sender)}>",
-        f"Subject: {ACTIONS[action]}",
+        f"To: <{mailbox(about.sender)}>",
+        f"Subject: {ACTIONS[fates[0].action]}",
         f"Date: {_date(time.time())}",
         f"Message-ID: <{mark}@{hostname}>",
         "Auto-Submitted: auto-replied",
         "MIME-Version: 1.0",
-        f'Content-Type: multipart/report; report-type=delivery-status; boundary="{mark}"',
+        "Content-Type: multipart/report; report-type=delivery-status;",
+        f'\tboundary="{mark}"',
         "",
         f"--{mark}",
         "Content-Type: text/plain; charset=utf-8",
@@ -85,31 +92,101 @@ def report(about: About, fates: list[Fate], hostname: str) -> bytes:
         "",
         f"This is the mail system at {hostname}.",
         "",
-        TEXTS[action].format(until=_date(about.until)),
+        TEXTS[fates[0].action].format(until=_date(about.until)),
         "",
     ]
     for fate in fates:
         said = f"{fate.remote} said: " if fate.remote else ""
-        lines += [f"<{clean(fate.address)}>", f"    {said}{_line(fate.words)}", ""]
-    status = "global-delivery-status" if about.utf8 else "delivery-status"
-    lines += [f"--{mark}", f"Content-Type: message/{status}", "", f"Reporting-MTA: dns; {hostname}"]
-    if about.envid:
-        lines.append(f"Original-Envelope-Id: {_line(about.envid)}")
-    lines += [f"Arrival-Date: {_date(about.arrived)}", f"X-Queue-ID: {about.number}"]
-    lines += [f"Deliver-By-Date: {_date(about.by)}", ""] if about.by else [""]
-    for fate in fates:
-        if fate.orcpt:
-            lines.append(f"Original-Recipient: {_line(orcpt.shown(fate.orcpt, about.utf8))}")
-        lines.append(f"Final-Recipient: {orcpt.final(clean(fate.address), about.utf8)}")
-        lines += [f"Action: {fate.action}", f"Status: {fate.status}"]
-        if fate.remote:
-            lines.append(f"Remote-MTA: dns; {_line(fate.remote.partition('[')[0])}")
-            lines.append(f"Diagnostic-Code: smtp; {_line(fate.words)}")
-        if fate.action == "delayed":
-            lines.append(f"Will-Retry-Until: {_date(about.until)}")
-        lines += [f"Last-Attempt-Date: {_date(time.time())}", ""]
-    lines += [f"--{mark}", f"Content-Type: {inner}"]
-    if eight:
+        lines += [f"<{mailbox(fate.address)}>", *_folded("    ", said + fate.words, "    "), ""]
+    lines += [f"--{mark}", f"Content-Type: message/{'global-delivery-status' if utf8 else 'delivery-status'}"]
+    if utf8:
         lines.append("Content-Transfer-Encoding: 8bit")
+    lines += ["", *_of_message(about, hostname), ""]
+    for fate in fates:
+        lines += [*_of_recipient(about, fate, utf8), ""]
+    lines += [f"--{mark}", f"Content-Type: {kind}"]
+    if encoding:
+        lines.append(f"Content-Transfer-Encoding: {encoding}")
     text = "\n".join(lines) + "\n\n"
-    return text.encode() + original.rstrip(b"\n") + f"\n\n--{mark}--\n".encode()
+    return text.encode("utf-8", "replace") + original.rstrip(b"\n") + f"\n\n--{mark}--\n".encode()
+
+
+def _of_message(about: About, hostname: str) -> Iterator[str]:
+    """Fields about the message (RFC 3464 2.2)."""
+    yield f"Reporting-MTA: dns; {hostname}"
+    if about.envid:
+        yield f"Original-Envelope-Id: {_plain(about.envid)}"
+    yield f"Arrival-Date: {_date(about.arrived)}"
+    yield f"X-Queue-ID: {about.number}"
+    if about.by:
+        yield f"Deliver-By-Date: {_date(about.by)}"
+
+
+def _of_recipient(about: About, fate: Fate, utf8: bool) -> Iterator[str]:
+    """Fields about a recipient (RFC 3464 2.3)."""
+    original = f"Original-Recipient: {orcpt.shown(fate.orcpt, utf8)}"
+    if fate.orcpt and len(original.encode()) <= LONGEST:  # it cannot be folded, and a part of it would name another
+        yield original
+    yield f"Final-Recipient: {orcpt.final(mailbox(fate.address), utf8)}"
+    yield f"Action: {fate.action}"
+    yield f"Status: {fate.status}"
+    if fate.remote:
+        yield f"Remote-MTA: dns; {clean(fate.remote.partition('[')[0].strip()).encode('ascii', 'replace').decode()}"
+        yield from _folded("Diagnostic-Code: smtp; ", fate.words if utf8 else _ascii(fate.words), " ")
+    if fate.action == "delayed":
+        yield f"Will-Retry-Until: {_date(about.until)}"
+    yield f"Last-Attempt-Date: {_date(time.time())}"
+
+
+def _returned(about: About, utf8: bool) -> tuple[str, str, bytes]:
+    """What is sent back: (its type, its transfer encoding or "", its octets)."""
+    head = about.content[: header.end(about.content)]
+    cut = head.rfind(b"\n", 0, HEADER) + 1 if len(head) > HEADER else len(head)
+    original = about.content if about.full else head[:cut]
+    if about.utf8 and not head.isascii() and _is_utf8(head):
+        kind = "message/global" if about.full else "message/global-headers"
+        return (kind, "8bit", original) if utf8 else (kind, "base64", encodebytes(original))
+    kind = "message/rfc822" if about.full else "text/rfc822-headers"
+    return kind, "" if original.isascii() else "8bit", original
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _date(when: float) -> str:
+    return formatdate(when, localtime=False).replace("-0000", "+0000")
+
+
+def _plain(text: str) -> str:
+    """One line of it, without controls."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split())[:WORDS])
+
+
+def _ascii(text: str) -> str:
+    r"""Other characters as ``\x{...}``, as RFC 6533 3 writes them in addresses."""
+    return "".join(c if c < "\x7f" else f"\\x{{{ord(c):02X}}}" for c in _plain(text))
+
+
+def _folded(first: str, text: str, further: str) -> Iterator[str]:
+    """Lines of WIDTH octets, or of one word; a word that is longer than a line may be is cut in pieces. ``first`` and
+    ``further``: what lines begin with."""
+    line, empty = first, True
+    for word in _plain(text).split(" "):
+        for piece in _pieces(word):
+            if not empty and len(f"{line} {piece}".encode("utf-8", "replace")) > WIDTH:
+                yield line
+                line, empty = further, True
+            line, empty = f"{line}{'' if empty else ' '}{piece}", False
+    yield line.rstrip() if empty else line
+
+
+def _pieces(word: str) -> Iterator[str]:
+    """A word in pieces that fit a line: a character has at most four octets."""
+    most = (LONGEST - WIDTH) // 4
+    for start in range(0, max(1, len(word)), most):
+        yield word[start : start + most]

@@ -65,11 +65,14 @@ def wire(kept: str, utf8: bool) -> str:
 
 
 def shown(kept: str, utf8: bool) -> str:
-    """For a report; ``utf8``: it is one of RFC 6533."""
+    """For a report; ``utf8``: it is one of RFC 6533. Without that, ASCII: message/delivery-status has nothing else (RFC
+    6533 3)."""
     kind, _, address = kept.partition(";")
-    if kind.lower() == "utf-8" and not utf8:
-        return f"{kind};{_escaped(address, True)}"
-    return kept
+    if not address.isascii() and kind.lower() == "rfc822":
+        kind = "utf-8"  # RFC 5322 addresses are ASCII; whoever called it that meant this
+    if kind.lower() == "utf-8":
+        return f"{kind};{address if utf8 else _escaped(address, True)}"
+    return kept if kept.isascii() else f"{kind};{grammar.to_xtext(address.encode()).decode()}"
 
 
 def final(address: str, utf8: bool) -> str:

@@ -49,7 +49,7 @@ def _recoded(raw: bytes, coder: Coder) -> bytes:
     done = 0
     for part in parsed.parts:
         header = to_lf(raw[part.header : part.body])
-        encoding = text.transfer_encoding(header.replace(b"\n", b"\r\n"))
+        encoding = text.transfer_encoding(header)
         body = raw[part.body : part.end] if part.kind == LEAF else b""
         found = coder(body, encoding, part.kind)
         if found is None:

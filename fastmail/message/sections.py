@@ -1,5 +1,7 @@
 """BODY[section] (RFC 3501 6.4.5) and BINARY[part] (RFC 3516): which octets of a stored message a section names."""
 
+from itertools import takewhile
+
 from fastmail._core import fetch
 from fastmail._core.lines import to_crlf
 from fastmail.message import text as decoded
@@ -7,24 +9,25 @@ from fastmail.message.summary import LEAF, MESSAGE, MULTIPART, Part, Summary
 from fastmail.model.errors import CannotDo
 
 Octets = bytes | bytearray | memoryview
-ENCODINGS = ("", "7bit", "8bit", "binary", "base64", "quoted-printable")
 
 
 def find(summary: Summary, path: tuple[int, ...]) -> int | None:
-    """Index of the part that the part numbers name; None when there is none. Part 1 of a leaf is the leaf itself."""
+    """Index of the part that the part numbers name; None when there is none (RFC 3501 6.4.5). Numbers count the parts
+    of a multipart; behind a message/rfc822 part they count inside its message; part 1 of a message that is no
+    multipart is its body, and behind that there are no more numbers."""
     at = 0
     parts = summary.parts
     for position, number in enumerate(path):
-        part = parts[at]
-        if part.kind == MESSAGE and position:
-            at += 1  # numbers behind a message/rfc822 part count inside the message
-            part = parts[at]
-        if part.kind == MULTIPART:
+        if position and parts[at].kind == LEAF:
+            return None
+        if position and parts[at].kind == MESSAGE:
+            at += 1
+        if parts[at].kind == MULTIPART:
             found = _child(parts, at, number)
             if found is None:
                 return None
             at = found
-        elif number != 1 or (position and part.kind == LEAF and parts[at - 1].kind != MESSAGE):
+        elif number != 1:
             return None
     return at
 
@@ -73,7 +76,7 @@ def extract(
 
 
 class UnknownEncoding(CannotDo):
-    """The transfer encoding of a part is not known (RFC 3516 4.3)."""
+    """The transfer encoding of a part is not known, or does not say all of it (RFC 3516 4.2)."""
 
 
 def _decoded(content: Octets, summary: Summary, path: tuple[int, ...]) -> bytes | None:
@@ -84,12 +87,12 @@ def _decoded(content: Octets, summary: Summary, path: tuple[int, ...]) -> bytes 
         return None
     part = summary.parts[at]
     body = to_crlf(content[part.body : part.end])
-    if part.kind != LEAF:
+    if part.kind == MULTIPART:
         return body
-    encoding = decoded.transfer_encoding(to_crlf(content[part.header : part.body]))
-    if encoding not in ENCODINGS:
+    found = decoded.whole_transfer(body, decoded.transfer_encoding(content[part.header : part.body]))
+    if found is None:
         raise UnknownEncoding("the transfer encoding of a part is not known")
-    return decoded.decode_transfer(body, encoding)
+    return found
 
 
 def _header(raw: Octets, text: bytes, names: tuple[bytes, ...]) -> bytes:
@@ -100,25 +103,49 @@ def _header(raw: Octets, text: bytes, names: tuple[bytes, ...]) -> bytes:
 
 
 def structure_of(summary: Summary, path: tuple[int, ...]) -> bytes | None:
-    """BODYSTRUCTURE of one part; None when there is none."""
-    item: object = _parse(summary.structure)
-    for number in path:
-        if not isinstance(item, list):
-            return None
-        if isinstance(item[0], list):
-            children = [x for x in item if isinstance(x, list)]
-            item = children[number - 1] if number <= len(children) and isinstance(item[number - 1], list) else None
-        elif _join(item[0]).lower() == b'"message"' and len(item) > 8 and isinstance(item[8], list):
-            inner = item[8]
-            item = inner[number - 1] if isinstance(inner[0], list) and number <= len(inner) else inner
+    """BODYSTRUCTURE of the part that ``find`` finds; None when there is none."""
+    item = _parse(summary.structure)
+    for position, number in enumerate(path):
+        if position and not isinstance(item[0], list):
+            inner = _inner(item)
+            if inner is None:
+                return None
+            item = inner
+        children = list(takewhile(lambda one: isinstance(one, list), item))
+        if children:
+            if number > len(children):
+                return None
+            item = children[number - 1]  # type: ignore[assignment]
         elif number != 1:
             return None
-    return _join(item) if isinstance(item, list) else None
+    return _join(item)
+
+
+def _inner(item: list[object]) -> list[object] | None:
+    """The structure of the message in a message/rfc822 part; None for other parts."""
+    kind, sub = _join(item[0]).lower(), _join(item[1]).lower()
+    if kind == b'"message"' and sub in (b'"rfc822"', b'"global"'):
+        assert isinstance(item[8], list)
+        return item[8]
+    return None
 
 
 def body_of_structure(structure: bytes) -> bytes:
     """BODY (the non-extensible form) from BODYSTRUCTURE: the same without extension data (RFC 3501 7.4.2)."""
     return _strip(_parse(structure))
+
+
+def decoded_structure(structure: bytes, octets: bytes) -> bytes:
+    """BODYSTRUCTURE of a part whose data are given without their transfer encoding: ``octets`` (RFC 5524 3.2). Only
+    leaves have one; others are returned as they are."""
+    item = _parse(structure)
+    if isinstance(item[0], list) or _join(item[0]).lower() == b'"message"':
+        return structure
+    item[5] = b'"BINARY"' if 0 in octets else b'"8BIT"' if not octets.isascii() else b'"7BIT"'
+    item[6] = b"%d" % len(octets)
+    if _join(item[0]).lower() == b'"text"':
+        item[7] = b"%d" % octets.count(b"\n")
+    return _join(item)
 
 
 def _parse(data: bytes) -> list[object]:
@@ -180,12 +207,10 @@ def _strip(item: list[object]) -> bytes:
         else:
             subtype = children[-1]
         return b"(" + b"".join(map(_strip, kids)) + b" " + _join(subtype) + b")"
-    kind, sub = _join(item[0]).lower(), _join(item[1]).lower()
+    kind = _join(item[0]).lower()
     keep = [_join(x) for x in item[:7]]
     if kind == b'"text"':
         keep.append(_join(item[7]))
-    elif kind == b'"message"' and sub in (b'"rfc822"', b'"global"') and len(item) > 9:
-        inner = item[8]
-        assert isinstance(inner, list)
+    elif (inner := _inner(item)) is not None:
         keep += [_join(item[7]), _strip(inner), _join(item[9])]
     return b"(" + b" ".join(keep) + b")"

@@ -1,5 +1,5 @@
 """What a submission server puts right in a message of its users (RFC 6409 8): a missing From, Date or Message-ID is
-added, Bcc is taken out. Everything else stays as it was written, octet for octet.
+added, Bcc is taken out. Everything else stays as it was written, octet for octet, however long the header is.
 """
 
 import random
@@ -7,56 +7,45 @@ import re
 import time
 from email.utils import formatdate
 
+from fastmail._core import header
+
 Octets = bytes | bytearray | memoryview
-HEADER = 262144
-_BCC = re.compile(rb"^(?:Resent-)?Bcc[ \t]*:.*(?:\n[ \t].*)*(?:\n|\Z)", re.IGNORECASE | re.MULTILINE)
-_DATE = re.compile(rb"^Date[ \t]*:", re.IGNORECASE | re.MULTILINE)
-_ID = re.compile(rb"^Message-ID[ \t]*:", re.IGNORECASE | re.MULTILINE)
-_VALUE = re.compile(rb"^Message-ID[ \t]*:\s*<([^<>\s]+)>", re.IGNORECASE | re.MULTILINE)
-_FROM = re.compile(rb"^From[ \t]*:", re.IGNORECASE | re.MULTILINE)
-_NO_TLS = re.compile(rb"^TLS-Required[ \t]*:\s*No\s*$", re.IGNORECASE | re.MULTILINE)
-_RECEIVED = re.compile(rb"^Received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_ID = re.compile(rb"\s*<([^<>\s]+)>")
+VALUE = 8192  # octets of a value that are looked at
 
 
-def split(content: Octets) -> tuple[bytes, int]:
-    """(the header with LF, without the empty line; where it ends)."""
-    head = bytes(content[:HEADER])
-    if head.startswith(b"\n"):
-        return b"", 0
-    at = head.find(b"\n\n")
-    return (head, len(head)) if at < 0 else (head[: at + 1], at + 1)
-
-
-def hops(header: bytes) -> int:
+def hops(content: Octets) -> int:
     """Received fields."""
-    return len(_RECEIVED.findall(header))
+    return header.counts(content, (b"received",))[0]
 
 
-def does_without_tls(header: bytes) -> bool:
+def does_without_tls(content: Octets) -> bool:
     """Does it say that it may go without TLS (RFC 8689 3)?"""
-    return _NO_TLS.search(header) is not None
+    found = header.value(content, b"tls-required", VALUE)
+    return found is not None and found.strip().lower() == b"no"
 
 
-def message_id(text: bytes) -> str:
-    """The Message-ID in the beginning of a message (LF), without its brackets; empty when its header has none."""
-    end = 0 if text.startswith(b"\n") else text.find(b"\n\n")
-    found = _VALUE.search(text, 0, end if end >= 0 else len(text))
+def message_id(content: Octets) -> str:
+    """The Message-ID of a message (LF), or of its beginning, without its brackets; empty when its header has none."""
+    value = header.value(content, b"message-id", VALUE)
+    found = _ID.match(value) if value is not None else None
     return found.group(1).decode("latin-1")[:250] if found is not None else ""
 
 
 def complete(content: Octets, sender: str, hostname: str) -> list[Octets]:
     """The message (LF) in pieces."""
-    header, end = split(content)
+    wrote, date, ident, *bcc = header.counts(content, (b"from", b"date", b"message-id", b"bcc", b"resent-bcc"))
     added = b""
-    if not _FROM.search(header) and sender:
+    if not wrote and sender:
         added += b"From: <" + sender.encode() + b">\n"
-    if not _DATE.search(header):
+    if not date:
         added += b"Date: " + formatdate(time.time(), localtime=False).replace("-0000", "+0000").encode() + b"\n"
-    if not _ID.search(header):
+    if not ident:
         added += b"Message-ID: <%x.%x@%b>\n" % (time.time_ns(), random.getrandbits(64), hostname.encode())
-    clean = _BCC.sub(b"", header)
-    if not added and clean == header:
+    if not added and not any(bcc):
         return [content]
+    end = header.end(content)
     rest = memoryview(content)[end:]
-    gap = b"\n" if not header and bytes(rest[:1]) != b"\n" else b""
-    return [added, clean, gap, rest]
+    if not any(bcc):
+        return [added, content if end or len(rest) else b"\n"]
+    return [added, header.without(content, (b"bcc", b"resent-bcc")), rest]

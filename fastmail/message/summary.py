@@ -12,6 +12,7 @@ _PART = struct.Struct("<BBHIII")
 _PLAIN_ID = re.compile(rb'<[^<>\s"\\]+>')
 LEAF, MULTIPART, MESSAGE = 0, 1, 2
 NO_DAY = -(1 << 31)
+VERSIONS = (1, 2)  # of the layout, that can be read
 
 
 @dataclass(slots=True)
@@ -27,9 +28,13 @@ class Part:
 
 @dataclass(slots=True)
 class Summary:
-    """``complete``: the header cache holds every field that is not bulk (see mime.is_bulk)."""
+    """``complete``: the header cache holds every field that is not bulk (see mime.is_bulk). ``cut``: what lies too
+    deep, or behind too many parts, is one leaf. ``lost``: made by version 1, which did not find the parts of this
+    message: scan it again for its structure and its parts."""
 
     complete: bool
+    cut: bool
+    lost: bool
     shift: int
     envelope: bytes
     structure: bytes
@@ -46,7 +51,7 @@ def read(data: Octets) -> Summary | None:
     at = _FIXED.size
     a, b, c = at + envelope, at + envelope + structure, at + envelope + structure + header
     end = c + count * _PART.size
-    if version != 1 or len(data) < end:
+    if version not in VERSIONS or len(data) < end:
         return None
     parts = [
         Part(kind, depth, start + shift, body + shift, end + shift)
@@ -54,7 +59,10 @@ def read(data: Octets) -> Summary | None:
     ]
     if parts:
         parts[0].header = 0
-    return Summary(not marks & 1, shift, bytes(data[at:a]), bytes(data[a:b]), bytes(data[b:c]), day, parts)
+    lost = mime.lost(data)
+    return Summary(
+        not marks & 1, bool(marks & 2), lost, shift, bytes(data[at:a]), bytes(data[a:b]), bytes(data[b:c]), day, parts
+    )
 
 
 def rest(data: Octets) -> bytes:
@@ -78,7 +86,7 @@ def message_id(data: Octets) -> bytes | None:
 
 def sent_day(data: Octets) -> int:
     """Day of the Date field since 1970, NO_DAY when there is none."""
-    return int(_FIXED.unpack_from(data)[8]) if len(data) >= _FIXED.size and data[0] == 1 else NO_DAY
+    return int(_FIXED.unpack_from(data)[8]) if len(data) >= _FIXED.size and data[0] in VERSIONS else NO_DAY
 
 
 def of(content: Octets) -> Summary:

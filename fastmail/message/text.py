@@ -1,124 +1,154 @@
-"""What a reader would see, for SEARCH: header values with encoded words decoded (RFC 2047), bodies with their transfer
-encoding and charset undone (RFC 2045). Comparison is by case-folded substring.
+"""What a reader would see, for SEARCH: header values with encoded words decoded (RFC 2047), bodies with their
+transfer encoding and charset undone (RFC 2045). Comparison is by case-folded substring.
 
-Nothing here raises for a broken message: what can not be decoded is compared as Latin-1.
+What a part is, is read by the compiled scanner that made BODYSTRUCTURE (``mime.leaf``). Nothing here raises for a
+broken message, and nothing of its text is left out: what is no part, and what does not decode, is compared as it lies
+there. Time is linear in the size; the long steps are compiled and run without the GIL.
 """
 
-import binascii
-import codecs
-import quopri
 import re
-import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from html.entities import html5
 
-from fastmail._core import fetch
+from fastmail._core import decode, fetch, mime
 from fastmail._core.lines import to_crlf
-from fastmail.message.summary import LEAF, Summary
+from fastmail.message import charsets
+from fastmail.message import summary as summaries
+from fastmail.message.collate import fold
+from fastmail.message.summary import LEAF, MESSAGE, MULTIPART, Part, Summary
 
 Octets = bytes | bytearray | memoryview
-_WORD = re.compile(r"=\?([^?\s]+)\?([BbQq])\?([^?]*)\?=")
-_BETWEEN = re.compile(r"(\?=)\s+(?==\?)")
+ENCODINGS = ("", "7bit", "8bit", "binary", "base64", "quoted-printable")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
-_TYPE = re.compile(r"^\s*([^\s;/]+)/([^\s;]+)")
-_CHARSET = re.compile(r'charset\*?\s*=\s*"?([^\s";]+)', re.IGNORECASE)
-_COMMENT = re.compile(r"\([^()]*\)")
-_ENTITY = re.compile(r"<[^>]*>")
+_FIELD_END = re.compile(rb"\r\n(?![ \t])")
+_REFERENCE = re.compile(r"&(?:#([0-9]+)|#[xX]([0-9a-fA-F]+)|([A-Za-z][A-Za-z0-9]{1,31}));?")
+_LAST_CHARACTER = 0x10FFFF
+_LONGEST_NUMBER = 12  # digits; a longer one is no character (and takes long to read)
+_DECODED_HEADER = 1 << 18  # octets of a header that are taken apart and decoded; those behind are taken as they are
+_REMEMBERED = 1024  # octets of a header value up to which its folded form is kept
+_ENCODED_MESSAGES = 4  # messages in encoded messages that are looked into, one in the other
 
 
-def decode_charset(data: bytes, charset: str) -> str:
-    """Text in a charset; Latin-1 when the charset is not known, replacement characters where it does not fit."""
-    try:
-        if codecs.lookup(charset)._is_text_encoding:
-            return data.decode(charset, "replace")
-    except (LookupError, ValueError, UnicodeError):
-        pass
-    return data.decode("latin-1")
-
-
-def decode_words(text: str) -> str:
-    """RFC 2047 encoded words in a header value."""
-    if "=?" not in text:
-        return text
-
-    def word(match: re.Match[str]) -> str:
-        charset, kind, value = match.groups()
-        charset = charset.partition("*")[0]
-        raw = value.encode("latin-1", "replace")
-        try:
-            if kind in "Bb":
-                data = binascii.a2b_base64(raw + b"=" * (-len(raw) % 4))
-            else:
-                data = quopri.decodestring(raw, header=True)
-        except (binascii.Error, ValueError):
-            return match.group(0)
-        return decode_charset(data, charset)
-
-    return _WORD.sub(word, _BETWEEN.sub(r"\1", text))
+def decode_words(raw: bytes) -> str:
+    """An unfolded header value with its RFC 2047 encoded words decoded. Octets of neighbouring words in one charset are
+    decoded together: senders cut characters in two."""
+    out: list[str] = []
+    charset = ""
+    held: list[bytes] = []
+    for piece in decode.words(raw):
+        name = (
+            "" if isinstance(piece, bytes) else piece[0].partition(b"*")[0].decode("latin-1")
+        )  # RFC 2231 5: a language
+        if held and not (name and charsets.joins(charset, name)):
+            out.append(charsets.decode(b"".join(held), charset))
+            held = []
+        if isinstance(piece, bytes):
+            out.append(charsets.guess(piece))
+        else:
+            held.append(piece[1])
+            charset = name
+    if held:
+        out.append(charsets.decode(b"".join(held), charset))
+    return "".join(out)
 
 
 def decode_value(raw: bytes) -> str:
     """A header value, unfolded and decoded."""
     raw = _FOLD.sub(b"", raw).strip()
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-    return decode_words(text)
+    if b"=?" not in raw:
+        return charsets.guess(raw)
+    return decode_words(raw[:_DECODED_HEADER]) + charsets.guess(raw[_DECODED_HEADER:])
+
+
+def folded_value(raw: bytes) -> str:
+    """A header value as comparison sees it."""
+    return _folded_value(raw) if len(raw) <= _REMEMBERED else fold(decode_value(raw))
 
 
 @lru_cache(4096)
-def folded_value(raw: bytes) -> str:
-    """A header value as comparison sees it."""
+def _folded_value(raw: bytes) -> str:
     return fold(decode_value(raw))
 
 
-def field_values(header: Octets, name: bytes) -> list[str]:
+def field_values(header: Octets, name: bytes) -> Iterator[str]:
     """Values of every field of that name (lower case) in a header block with CRLF."""
-    picked = fetch.header_fields(header, (name,), False)
-    if len(picked) <= 2:
-        return []
-    fields = re.split(rb"\r\n(?![ \t])", picked[:-2])
-    return [decode_value(field.partition(b":")[2]) for field in fields if field]
-
-
-def fold(text: str) -> str:
-    """Text as comparison sees it: without case, and composed characters taken apart (RFC 5051)."""
-    if text.isascii():
-        return text.lower()
-    return unicodedata.normalize("NFKD", text.casefold())
+    picked = fetch.header_fields(header, (name,), False)[:-2]  # without the empty line
+    at = 0
+    while at < len(picked):
+        found = _FIELD_END.search(picked, at)
+        end = found.start() if found is not None else len(picked)
+        yield decode_value(picked[at:end].partition(b":")[2])
+        at = end + 2
 
 
 @dataclass(slots=True)
 class TextPart:
-    """The header of a MIME entity and, for a leaf of type text or message, its text."""
+    """The header of a MIME entity; its text for a leaf of type text or message, or for the text of a multipart around
+    its parts (then ``main`` is empty); the names of the file that it is; ``raw``: its octets as well, where its
+    transfer encoding does not say all of them."""
 
     header: bytes
     main: str = ""
     sub: str = ""
     text: str = ""
     attached: bool = False
+    names: list[str] = field(default_factory=list)
+    raw: str = ""
 
 
-def text_parts(content: Octets, summary: Summary) -> Iterator[TextPart]:
-    """Each entity of a message, decoded as a reader would see it."""
-    for part in summary.parts:
-        header = to_crlf(content[part.header : part.body])
+def text_parts(content: Octets, summary: Summary, most: int = 0) -> Iterator[TextPart]:
+    """Each entity of a message, decoded as a reader would see it. ``most``: octets of a body to look at, 0 for all."""
+    return _entities(content, summary, most, _ENCODED_MESSAGES)
+
+
+def _entities(content: Octets, summary: Summary, most: int, deeper: int) -> Iterator[TextPart]:
+    for at, part in enumerate(summary.parts):
+        header = bytes(content[part.header : part.body])
+        main, sub, charset, encoding, disposition, names = mime.leaf(header)
+        one = TextPart(
+            to_crlf(header),
+            attached=disposition == b"attachment",
+            names=[charsets.decode(name, of.decode("latin-1")) for of, name in names],
+        )
         if part.kind != LEAF:
-            yield TextPart(header)
+            if part.kind == MULTIPART:
+                one.text = "\n".join(charsets.guess(bytes(content[a:b])) for a, b in _around(summary.parts, at))
+            yield one
+            if part.kind == MESSAGE and deeper and encoding in (b"base64", b"quoted-printable"):
+                # RFC 2046 5.2.1 forbids it; senders do it all the same
+                inner = decode_transfer(bytes(content[part.body : part.end]), encoding.decode())
+                yield from _entities(inner, summaries.of(inner), most, deeper - 1)
             continue
-        kind = "".join(field_values(header, b"content-type")[:1])
-        match = _TYPE.match(kind)
-        main, sub = (match.group(1).lower(), match.group(2).lower()) if match else ("text", "plain")
-        if main not in ("text", "message"):
-            yield TextPart(header)
+        cut = main == b"multipart"  # too deep to be taken apart
+        if main not in (b"text", b"message") and not cut:
+            yield one
             continue
-        data = decode_transfer(bytes(content[part.body : part.end]), transfer_encoding(header))
-        charset = _CHARSET.search(kind)
-        text = decode_charset(data, charset.group(1) if charset else "utf-8" if _is_utf8(data) else "latin-1")
-        attached = "".join(field_values(header, b"content-disposition")[:1]).lstrip().lower().startswith("attachment")
-        yield TextPart(header, main, sub, text, attached)
+        end = min(part.end, part.body + most) if most else part.end
+        body = bytes(content[part.body : end])
+        data, sound = _transferred(body, encoding.decode("latin-1"))
+        one.main, one.sub = ("text", "plain") if cut else (main.decode("latin-1"), sub.decode("latin-1"))
+        one.text = charsets.decode(data, charset.decode("latin-1")) if charset else charsets.guess(data)
+        if not sound or (summary.cut and at == len(summary.parts) - 1):
+            one.raw = charsets.guess(body)
+        yield one
+
+
+def _around(parts: list[Part], at: int) -> Iterator[tuple[int, int]]:
+    """What of a multipart lies in none of its parts: text before, between and behind them, with their boundary
+    lines."""
+    whole = parts[at]
+    done = whole.body
+    for one in parts[at + 1 :]:
+        if one.depth <= whole.depth:
+            break
+        if one.depth == whole.depth + 1:
+            if one.header > done:
+                yield done, one.header
+            done = max(done, one.end)
+    if whole.end > done:
+        yield done, whole.end
 
 
 def body_text(content: Octets, summary: Summary, with_headers: bool) -> list[str]:
@@ -129,46 +159,57 @@ def body_text(content: Octets, summary: Summary, with_headers: bool) -> list[str
     for at, part in enumerate(text_parts(content, summary)):
         if at and part.header:
             out.append(fold(_plain_header(part.header)))
-        if part.main:
-            out.append(fold(part.text))
-            if part.sub == "html":
-                out.append(fold(_ENTITY.sub("", part.text)))
+        out += [fold(text) for text in (*part.names, part.text, part.raw) if text]
+        if part.main and part.sub == "html":
+            out.append(fold(html_text(part.text, False)))
     return out
 
 
-def transfer_encoding(header: bytes) -> str:
-    """Content-Transfer-Encoding of a header block with CRLF, in lower case; empty when there is none."""
-    value = "".join(field_values(header, b"content-transfer-encoding")[:1])
-    return _COMMENT.sub("", value).strip().lower()
+def html_text(text: str, shown: bool) -> str:
+    """HTML without its tags, and its character references as characters. ``shown``: also without comments and what is
+    not shown (see ``decode.html``)."""
+    bare = decode.html(text.encode("utf-8", "surrogatepass"), shown).decode("utf-8", "surrogatepass")
+    return _REFERENCE.sub(_character, bare) if "&" in bare else bare
+
+
+def _character(match: re.Match[str]) -> str:
+    decimal, hexadecimal, name = match.groups()
+    if name:
+        return html5.get(name + ";") or match.group(0)
+    digits = decimal or hexadecimal
+    number = int(digits, 10 if decimal else 16) if len(digits) <= _LONGEST_NUMBER else 0
+    return chr(number) if 0 < number <= _LAST_CHARACTER and not 0xD800 <= number < 0xE000 else "\ufffd"
+
+
+def transfer_encoding(header: Octets) -> str:
+    """Content-Transfer-Encoding of a header block, in lower case; empty when there is none."""
+    return mime.leaf(header)[3].decode("latin-1")
 
 
 def decode_transfer(data: bytes, encoding: str) -> bytes:
     """A body with its transfer encoding undone; as it is for one that is not known."""
+    return _transferred(data, encoding)[0]
+
+
+def whole_transfer(data: bytes, encoding: str) -> bytes | None:
+    """The same; None when that is not known, or does not say all of the body (RFC 3516 4.2)."""
+    if encoding not in ENCODINGS:
+        return None
+    decoded, sound = _transferred(data, encoding)
+    return decoded if sound else None
+
+
+def _transferred(data: bytes, encoding: str) -> tuple[bytes, bool]:
     if encoding == "base64":
-        return _base64(data)
+        return decode.base64(data)
     if encoding == "quoted-printable":
-        return quopri.decodestring(data)
-    return data
+        return decode.quoted_printable(data), True
+    return data, True
 
 
 def _plain_header(raw: bytes) -> str:
-    return decode_words(_BETWEEN.sub(r"\1", _FOLD.sub(b"", raw).decode("utf-8", "replace")))
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-        return True
-    except UnicodeDecodeError:
-        return False
-
-
-def _base64(data: bytes) -> bytes:
-    try:
-        return binascii.a2b_base64(data)
-    except binascii.Error:
-        clean = re.sub(rb"[^A-Za-z0-9+/]", b"", data)
-        try:
-            return binascii.a2b_base64(clean[: len(clean) // 4 * 4])
-        except binascii.Error:
-            return data
+    """All fields of a header, each decoded by itself: one may be UTF-8, the next one not."""
+    fields = [decode_value(one) for one in re.split(rb"\r?\n(?![ \t])", raw[:_DECODED_HEADER])]
+    if len(raw) > _DECODED_HEADER:
+        fields.append(charsets.guess(raw[_DECODED_HEADER:]))
+    return "\n".join(fields)

@@ -1,7 +1,7 @@
 """Trace fields that delivery puts in front of a message (RFC 5321 4.4, RFC 3848 for the protocol word).
 
-Values from peers are cut down to printable ASCII (or UTF-8 with SMTPUTF8) before they get in: nothing that a peer
-says can start a line of its own.
+Values from peers are cut down to printable ASCII before they get in, addresses to what RFC 5321 and RFC 6531 allow:
+nothing that a peer says can start a line of its own.
 """
 
 import itertools
@@ -11,7 +11,12 @@ import time
 from email.utils import formatdate
 from functools import lru_cache
 
+from fastmail._core import smtp as grammar
+from fastmail.model.domain import ascii_name
+from fastmail.model.errors import BadAddress
+
 _UNSAFE = re.compile(r"[^\x21-\x27\x2a-\x5b\x5d-\x7e\u00a0-\U0010ffff]")
+_PLAIN = re.compile(r"[A-Za-z0-9._+=-]{1,64}@[A-Za-z0-9.-]{1,255}")
 _numbers = itertools.count(1)
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -49,8 +54,38 @@ def undigits(text: str) -> int:
 
 
 def clean(text: str) -> str:
-    """Fit for a header field: no controls, spaces, parentheses or backslashes, 255 characters at most."""
+    """A word of a peer, fit for a header field: no controls, spaces, parentheses or backslashes, 255 characters at
+    most."""
     return _UNSAFE.sub("?", text)[:255]
+
+
+def mailbox(address: str) -> str:
+    """An address for a header field. One that RFC 5321 4.1.2 allows stays as it is, with its quotes; anything else is
+    cut down like any word of a peer."""
+    if _PLAIN.fullmatch(address):  # nearly every one
+        return address
+    octets = address.encode("utf-8", "replace")
+    try:
+        whole = grammar.parse_mailbox(octets, 0, True)[2] == len(octets)
+    except ValueError:
+        whole = False
+    text = octets.decode()
+    return text if whole else clean(text)
+
+
+def _host(name: str) -> str:
+    """What a peer calls itself: with A-labels where it is a name that has them; ASCII in any case."""
+    if not name.isascii():
+        try:
+            return ascii_name(name)
+        except BadAddress:
+            name = name.encode("ascii", "replace").decode()
+    return clean(name) or "unknown"
+
+
+def _literal(peer: str) -> str:
+    """An IP address as RFC 5321 4.1.3 writes it; one without its zone, which means something to this host only."""
+    return f"[IPv6:{peer.partition('%')[0]}]" if ":" in peer else f"[{peer}]"
 
 
 @lru_cache(4)
@@ -62,21 +97,20 @@ def received(
     helo: str, peer: str, hostname: str, protocol: str, number: str, recipient: str, priority: int = 0
 ) -> bytes:
     """``Received:`` with LF; ``priority`` as RFC 6710 7 adds it."""
-    where = f"[{peer}]" if peer and peer != "local" else "local"
-    who = f" for <{clean(recipient)}>" if recipient else ""
+    where = _literal(peer) if peer and peer != "local" else "local"
+    who = f" for <{mailbox(recipient)}>" if recipient else ""
     if priority:
         who += f"\n\tPRIORITY {priority}"
-    name = clean(helo) or "unknown"
     return (
-        f"Received: from {name} ({where})\n\tby {hostname} with {protocol} id {number}{who};\n"
+        f"Received: from {_host(helo)} ({where})\n\tby {hostname} with {protocol} id {number}{who};\n"
         f"\t{_date(int(time.time()))}\n"
     ).encode()
 
 
 def return_path(sender: str) -> bytes:
-    """``Return-Path:`` with LF; empty for the null reverse-path."""
-    return f"Return-Path: <{clean(sender)}>\n".encode()
+    """``Return-Path:`` with LF; empty brackets for the null reverse-path."""
+    return f"Return-Path: <{mailbox(sender)}>\n".encode()
 
 
 def delivered_to(address: str) -> bytes:
-    return f"Delivered-To: {clean(address)}\n".encode()
+    return f"Delivered-To: {mailbox(address)}\n".encode()

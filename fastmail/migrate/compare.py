@@ -4,10 +4,12 @@ flags, dates, sizes, UIDLs and their order. Both are only read (EXAMINE, no RETR
 import imaplib
 import poplib
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastmail.migrate.incoming import Far, Remote, flags_of
+from fastmail.migrate.incoming import Far, Remote, context_of, flags_of
 from fastmail.model.errors import CannotDo
 
 CODES = ("UIDVALIDITY", "UIDNEXT", "MESSAGES", "UNSEEN")
@@ -48,8 +50,15 @@ def _folder(far: Far, name: bytes) -> tuple[dict[str, int], dict[int, tuple[Any,
     return head, rows
 
 
-def account(name: str, old: Remote, new: Remote, pop3: tuple[int, int] = (0, 0)) -> Compared:
-    """What differs; waits for the network. ``pop3``: ports of both, 0 to leave it out."""
+def account(
+    name: str,
+    old: Remote,
+    new: Remote,
+    pop3: tuple[int, int] = (0, 0),
+    told: Callable[[int], None] = lambda messages: None,
+) -> Compared:
+    """What differs; waits for the network. ``pop3``: ports of both, 0 to leave it out. ``told`` hears after each folder
+    how many messages it had."""
     out = Compared(name)
     try:
         one, two = Far(old), Far(new)
@@ -67,7 +76,9 @@ def account(name: str, old: Remote, new: Remote, pop3: tuple[int, int] = (0, 0))
                 continue
             if theirs[folder][1] != ours[folder][1]:
                 out.differences.append(f"{folder}: subscribed only {'there' if theirs[folder][1] else 'here'}")
+            before = out.messages
             _compare(out, folder, _folder(one, theirs[folder][0]), _folder(two, ours[folder][0]))
+            told(out.messages - before)
     except (imaplib.IMAP4.error, OSError, CannotDo) as error:
         out.differences.append(str(error))
     finally:
@@ -115,10 +126,16 @@ def _shown(row: tuple[Any, ...] | None) -> str:
 
 
 def _uidls(remote: Remote, port: int) -> list[tuple[bytes, bytes]]:
-    client = poplib.POP3(remote.host, port, timeout=60)
+    if remote.tls == "implicit":
+        client: poplib.POP3 = poplib.POP3_SSL(remote.host, port, timeout=60, context=context_of(remote))
+    else:
+        client = poplib.POP3(remote.host, port, timeout=60)
     try:
+        if remote.tls == "starttls":
+            client.stls(context_of(remote))  # RFC 2595 4: the password is not sent without it
         client.user(remote.user)
         client.pass_(remote.password)
         return list(zip(client.uidl()[1], client.list()[1], strict=True))
     finally:
-        client.quit()
+        with suppress(poplib.error_proto, OSError):
+            client.quit()

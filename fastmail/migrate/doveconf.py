@@ -4,61 +4,26 @@ The result is a proposed ``fastmail.toml``, the accounts that a passwd-file hold
 over as it is, what clients would notice, and what stands in the way. Nothing is changed here.
 """
 
+import glob
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from fastmail.directory.queries import compile_query
+from fastmail.migrate import passdbs
+from fastmail.migrate.plan import BLOCKS, MISSING, NOTICED, SAME, Block, Finding, Plan
 from fastmail.model.errors import CannotDo, ConfigError
 
 SECTIONS = ("server", "listen", "tls", "auth", "directory", "store", "limits")
-SAME, NOTICED, MISSING, BLOCKS = "same", "clients notice", "not here", "in the way"
 PORTS = {"imap": 143, "imaps": 993, "pop3": 110, "pop3s": 995, "lmtp": 24}
+MOST_INCLUDES = 10  # files in files
 _OPEN = re.compile(r"([\w-]+)\s*(.*?)\s*\{")
 _VARIABLES = [
     (re.compile(r"%\{\s*user\s*\|\s*domain\s*\}|%\{domain\}|%L?d"), "{domain}"),
     (re.compile(r"%\{\s*user\s*\|\s*username\s*\}|%\{username\}|%L?n"), "{user}"),
     (re.compile(r"%\{user\}|%L?u"), "{user}@{domain}"),
 ]
-
-
-@dataclass(slots=True)
-class Block:
-    """A section: its kind and name, settings, and sections in it."""
-
-    kind: str = ""
-    name: str = ""
-    values: dict[str, str] = field(default_factory=dict)
-    blocks: list["Block"] = field(default_factory=list)
-
-    def get(self, *names: str) -> str:
-        """The first of these settings that is there."""
-        return next((self.values[name] for name in names if self.values.get(name)), "")
-
-    def all(self, kind: str) -> Iterator["Block"]:
-        return (block for block in self.blocks if block.kind == kind)
-
-
-@dataclass(slots=True)
-class Finding:
-    """One part of the configuration."""
-
-    what: str
-    theirs: str
-    ours: str
-    state: str
-
-
-@dataclass(slots=True)
-class Plan:
-    """``accounts``: lines for ``fastmail account import``; ``domains`` that they need."""
-
-    config: str = ""
-    accounts: list[str] = field(default_factory=list)
-    domains: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
 
 
 def parse(text: str) -> Block:
@@ -77,8 +42,10 @@ def parse(text: str) -> Block:
         opened = _OPEN.fullmatch(line)
         if opened is not None:
             block = Block(opened.group(1), opened.group(2).strip('"'))
-            stack[-1].blocks.append(block)
-            stack.append(block)
+            there = next((one for one in stack[-1].all(block.kind) if block.name and one.name == block.name), None)
+            if there is None:
+                stack[-1].blocks.append(block)
+            stack.append(there or block)  # a section of one name in several files is one
             continue
         name, equals, value = line.partition("=")
         if not equals:
@@ -279,19 +246,72 @@ def _auth(conf: Block, out: Plan, settings: dict[str, dict[str, str]], domain: s
         state = NOTICED if one in ("OAUTHBEARER", "XOAUTH2", "EXTERNAL") else MISSING
         say = "needs [oauth] or [tls] client_ca" if state == NOTICED else "not offered"
         out.findings.append(Finding("login by " + one, "on", say, state))
-    for block in conf.all("passdb"):
-        driver = block.get("driver") or block.name
-        path = block.get("passwd_file_path") or next(
-            (word for word in block.get("args").split() if word.startswith("/")), ""
-        )
-        if driver == "passwd-file" and path:
-            _passwd_file(path, out, realm)
-        elif driver == "sql":
+
+    def others(block: Block, driver: str, path: str) -> None:
+        if driver == "sql":
             _sql(conf, block, path, out, settings)
-        elif driver not in ("static",):
-            out.findings.append(
-                Finding("accounts", f"{driver} {block.get('args')}".strip(), "make a file for `account import`", BLOCKS)
-            )
+        elif driver == "ldap":
+            _ldap(block, path, out, settings)
+        else:
+            theirs = f"{driver} {block.get('args')}".strip()
+            out.findings.append(Finding("accounts", theirs, "make a file for `account import`", BLOCKS))
+
+    passdbs.take_all(conf, out, realm, others, _file_lines)
+
+
+def _file_lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read().splitlines()
+
+
+_ATTRIBUTE = re.compile(r"=?([\w;-]+)(?:=([\w]+))?$")
+
+
+def _ldap(block: Block, path: str, out: Plan, settings: dict[str, dict[str, str]]) -> None:
+    """A file of its own (2.3); 2.4's sections are said to be done by hand."""
+    if not path:
+        say = "set [directory] ldap, ldap_base, ldap_filter by hand"
+        out.findings.append(Finding("accounts", "ldap", say, BLOCKS))
+        return
+    try:
+        found = _lines("\n".join(_file_lines(path)))
+    except OSError as error:
+        out.findings.append(Finding("accounts", path, f"cannot be read: {error.strerror}", BLOCKS))
+        return
+    if found.get("auth_bind") == "yes":
+        say = "it binds as the user: here the login of ldap_bind must be allowed to read the password attribute"
+        out.findings.append(Finding("accounts", "ldap auth_bind", say, BLOCKS))
+    attributes: dict[str, str] = {}
+    for part in (found.get("pass_attrs", "") + "," + found.get("user_attrs", "")).split(","):
+        match = _ATTRIBUTE.fullmatch(part.strip())
+        if match is not None and match[2]:
+            attributes.setdefault(match[2].removeprefix("userdb_"), match[1])
+    place = (found.get("uris") or "ldap://" + found.get("hosts", "localhost")).split()[0]
+    filter_ = re.sub(r"\(?([\w-]+)=%[LU]?[unw]\)?", r"(\1=*)", found.get("pass_filter", "(mail=%u)"))
+    asked = re.search(r"\(([\w-]+)=%", found.get("pass_filter", "(mail=%u)"))
+    wanted = {
+        "ldap": place,
+        "ldap_bind": found.get("dn", ""),
+        "ldap_base": found.get("base", ""),
+        "ldap_filter": filter_,
+        "ldap_address": attributes.get("user", asked[1] if asked is not None else "mail"),
+        "ldap_password": attributes.get("password", "userPassword"),
+        "ldap_nets": attributes.get("allow_nets", ""),
+        "ldap_nologin": attributes.get("nologin", ""),
+    }
+    settings["directory"] = {name: _quoted(value) for name, value in wanted.items() if value}
+    out.findings.append(
+        Finding("accounts", f"ldap {place}", "[directory] ldap: followed, and asked at each login", SAME)
+    )
+    if found.get("dnpass"):
+        settings["directory"]["ldap_password_file"] = _quoted("/etc/fastmail/ldap-password")
+        say = "put it into the file of ldap_password_file"
+        out.findings.append(Finding("accounts", "ldap dnpass", say, NOTICED))
+    for name in ("allow_nets", "nologin", "proxy", "proxy_maybe", "nopassword", "allow_real_nets"):
+        if name in attributes:
+            kept = name in ("allow_nets", "nologin")
+            say = f"kept: ldap_{'nets' if name == 'allow_nets' else name}" if kept else "cannot be said of LDAP here"
+            out.findings.append(Finding("logins", f"ldap: {name}", say, SAME if kept else BLOCKS))
 
 
 def _sql(conf: Block, block: Block, path: str, out: Plan, settings: dict[str, dict[str, str]]) -> None:
@@ -337,6 +357,7 @@ def _sql(conf: Block, block: Block, path: str, out: Plan, settings: dict[str, di
             out.findings.append(Finding("accounts", name.removeprefix("sql_"), str(error), BLOCKS))
     settings["directory"] = {name: _quoted(value) for name, value in wanted.items() if value}
     out.findings.append(Finding("accounts", f"sql {driver}", "[directory]: the same queries, asked live", SAME))
+    passdbs.say_query(wanted["sql_password_query"], out)
     if not wanted.get("sql_iterate_query"):
         out.findings.append(
             Finding("accounts", "no iterate_query", "`fastmail domain add` says which domains are here", NOTICED)
@@ -371,34 +392,6 @@ def _url(driver: str, connect: str, place: dict[str, str]) -> str:
     if driver == "mysql":
         return f"mysql://{who}@localhost/{name}?unix_socket={host}"
     return f"postgresql://{who}@/{name}?host={host}"
-
-
-def _passwd_file(path: str, out: Plan, realm: str) -> None:
-    """``user:{SCHEME}hash:...`` as Dovecot has it."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except OSError as error:
-        out.findings.append(Finding("accounts", path, f"cannot be read: {error.strerror}", BLOCKS))
-        return
-    without = 0
-    for line in lines:
-        fields = line.split(":")
-        if not line.strip() or line.startswith("#") or len(fields) < 2:
-            continue
-        user = fields[0].lower()
-        if "@" not in user:
-            if not realm:
-                without += 1
-                continue
-            user = f"{user}@{realm}"
-        secret = fields[1] if fields[1].startswith("{") else "{CRYPT}" + fields[1]
-        out.accounts.append(f"{user}:{secret}")
-        if user.partition("@")[2] not in out.domains:
-            out.domains.append(user.partition("@")[2])
-    out.findings.append(Finding("accounts", path, f"{len(out.accounts)} for `account import`, passwords kept", SAME))
-    if without:
-        out.findings.append(Finding("accounts", f"{without} without a domain", "give --domain", BLOCKS))
 
 
 _QUOTA = re.compile(r"\*:storage=(\d+)([KMGT]?)", re.IGNORECASE)
@@ -439,9 +432,40 @@ def _plugins(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> Non
 
 
 def load(path: str) -> str:
-    """The text of a file that ``doveconf -n`` wrote; "-" is not handled here."""
+    """The text of a file that ``doveconf -n`` wrote, or of a directory with ``dovecot.conf`` and the files that it
+    includes; "-" is not handled here."""
+    path = os.path.expanduser(path)
     try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
+        if os.path.isdir(path):
+            return "\n".join(_with_includes(os.path.join(path, "dovecot.conf"), 0))
+        with open(path, encoding="utf-8") as file:
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise CannotDo(f"{path} cannot be read: {error}") from None
+
+
+def _with_includes(path: str, depth: int) -> Iterator[str]:
+    """Lines as ``doveconf`` would print them: without comments, long lines whole, included files in place."""
+    if depth > MOST_INCLUDES:
+        raise CannotDo(f"{path}: files that include each other")
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    for raw in re.sub(r"[ \t]*\\\n[ \t]*", " ", text).split("\n"):
+        line = _COMMENT.sub("", raw).strip()
+        included = re.fullmatch(r"!include(_try)?\s+(\S+)", line)
+        if included is None:
+            if line and not line.startswith("#"):
+                yield line
+            continue
+        names = sorted(glob.glob(os.path.join(os.path.dirname(path), included[2])))
+        if not names and included[1] is None and not glob.has_magic(included[2]):
+            raise CannotDo(f"{path} includes {included[2]}, which is not there")
+        for name in names:
+            try:
+                yield from _with_includes(name, depth + 1)
+            except OSError:
+                if included[1] is None:
+                    raise
+
+
+_COMMENT = re.compile(r"(?:^|\s)#.*$")

@@ -256,13 +256,19 @@ class Remote:
     verify: bool = True
 
 
+def context_of(remote: Remote) -> ssl.SSLContext:
+    """How TLS to it is checked."""
+    context = ssl.create_default_context()
+    if not remote.verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 class Far:
     """A connection to it. Everything waits for the network: call it on a thread."""
 
     def __init__(self, remote: Remote) -> None:
-        context = ssl.create_default_context()
-        if not remote.verify:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context = context_of(remote)
         port = remote.port or (993 if remote.tls == "implicit" else 143)
         try:
             if remote.tls == "implicit":

@@ -1,21 +1,25 @@
 """E-mail addresses as this server keys them: ``local@domain`` in lower case, quoting already shortest.
 
-Local-parts are compared without case, as every hoster does; the case a sender used is kept where it is shown.
+Local-parts are compared without case, as every hoster does; the case a sender used is kept where it is shown. Domains
+are compared as model.domain says: with A-labels or with U-labels, a domain is the same.
 """
 
 import re
 from dataclasses import dataclass
 
 from fastmail._core import smtp as grammar
+from fastmail.model import domain as names
 from fastmail.model.errors import BadAddress
 
 _SAFE = re.compile(r"[\w.+\-=&'!#$^`{}|~]+", re.UNICODE)
-_DOMAIN = re.compile(r"(?=.{1,253}$)[\w](?:[\w-]{0,61}[\w])?(?:\.[\w](?:[\w-]{0,61}[\w])?)*")
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_DOMAIN = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A mailbox address; ``local`` as it was written, ``domain`` in lower case."""
+    """A mailbox address; ``local`` as it was written, ``domain`` in its one form: with A-labels where it was parsed."""
 
     local: str
     domain: str
@@ -30,7 +34,7 @@ class Address:
 
     @staticmethod
     def parse(text: str) -> "Address":
-        """``local@domain`` and nothing else; BadAddress otherwise."""
+        """``local@domain`` and nothing else, as envelopes have it: with A-labels. BadAddress otherwise."""
         data = text.encode("utf-8", "surrogateescape")
         try:
             local, domain, end = grammar.parse_mailbox(data, 0, True)
@@ -38,21 +42,48 @@ class Address:
             raise BadAddress(f"{text!r} is not an address: {error}") from None
         if end != len(data):
             raise BadAddress(f"{text!r} is not an address: something follows the domain")
-        return Address(local.decode("utf-8", "replace"), domain.decode("utf-8", "replace"))
+        name = domain.decode("utf-8", "replace")
+        if not name.startswith("["):  # an address literal
+            name = names.ascii_name(name)
+        return Address(local.decode("utf-8", "replace"), name)
 
 
 def account_address(text: str) -> Address:
-    """An address that may be an account: its parts also serve as directory names. BadAddress otherwise."""
+    """An address that may be an account: its parts also serve as directory names, so its domain keeps the labels
+    (A-labels or U-labels) that it was written with. BadAddress otherwise."""
     address = Address.parse(text.strip())
     if not _SAFE.fullmatch(address.local) or address.local in (".", "..") or address.local.startswith("."):
         raise BadAddress(f"{text!r} can not be an account: use letters, digits, and . _ + - = in front of the @")
-    domain_name(address.domain)
-    return Address(address.local.lower(), address.domain)
+    return Address(address.local.lower(), domain_name(text.rpartition("@")[2]))
 
 
 def domain_name(text: str) -> str:
-    """A domain in lower case; BadAddress when it is not one."""
-    name = text.strip().rstrip(".").lower()
-    if not _DOMAIN.fullmatch(name):
+    """A domain that may be this server's, in its one form, with the labels it was written with. BadAddress."""
+    name = names.mapped_name(text.strip())
+    if not _DOMAIN.fullmatch(names.ascii_name(name)):
         raise BadAddress(f"{text!r} is not a domain name")
     return name
+
+
+def comparable(address: str) -> str:
+    """The one form of an address for comparing: lower case, the domain with A-labels."""
+    local, at, domain = address.lower().rpartition("@")
+    return local + at + names.comparable(domain)
+
+
+def spellings(address: str) -> tuple[str, ...]:
+    """All that a row for this address may be called, as it was written first; in lower case."""
+    local, at, domain = address.lower().rpartition("@")
+    return tuple(local + at + one for one in names.spellings(domain))
+
+
+def without_detail(local: str) -> str:
+    """The local-part in front of the first ``+``, in its shortest quoting: ``me`` of ``me+x`` and of ``"me+x y"`` (RFC
+    5321 4.1.2: quoting is no part of the name). The same local-part where that would be nothing."""
+    if not local.startswith('"'):
+        return local.partition("+")[0] or local
+    base = re.sub(r"\\(.)", r"\1", local[1:-1], flags=re.DOTALL).partition("+")[0]
+    if not base or "+" not in local:
+        return local
+    quoted = re.sub(r'(["\\])', r"\\\1", base)
+    return grammar.parse_mailbox(f'"{quoted}"@x'.encode(), 0, True)[0].decode()

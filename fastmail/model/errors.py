@@ -43,6 +43,10 @@ class NoPermission(CannotDo):
     """The account has no right to do that."""
 
 
+class LoginRefused(ClientError):
+    """The password is right, and the account may not log in; the text is for the user."""
+
+
 class OverQuota(ClientError):
     """The account holds as much as it may."""
 

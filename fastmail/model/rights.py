@@ -4,12 +4,15 @@ A list maps identifiers to rights. An identifier is an address, or ``anyone``; w
 away. The owner has all rights where the list does not name it, and always those to see the mailbox and to set rights.
 """
 
-from fastmail.model.errors import CannotDo
+from fastmail.model import domain as names
+from fastmail.model.address import spellings
+from fastmail.model.errors import BadAddress, CannotDo
 from fastmail.model.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
 
 ALL = "lrswipkxtea"
 OWNERS = "la"  # what cannot be taken from the owner
 ANYONE = "anyone"
+LONGEST = 320  # characters of an identifier: the longest address (RFC 5321 4.5.3.1)
 OBSOLETE = {"c": "kx", "d": "te"}  # RFC 4314 2.1.1
 CHANGES = "swipkxtea"  # all but to see and to read
 WRITES = "swite"  # with one of them a mailbox is not READ-ONLY (RFC 4314 5.2)
@@ -52,9 +55,16 @@ def identifier(text: str, domain: str) -> str:
     name = text[len(sign) :].lower()
     if name == ANYONE:
         return sign + name
-    if not name or not name.isprintable() or any(c in name for c in ' \t*%\\"(){}'):
+    bad = not name.isprintable() or "\ufffd" in name or any(c in name for c in ' \t*%\\"(){}')
+    if not name or len(name) > LONGEST or bad:
         raise CannotDo("this identifier cannot be: an address or anyone")
-    return sign + (name if "@" in name else f"{name}@{domain}")
+    local, at, named = name.rpartition("@")
+    if not at:
+        return f"{sign}{name}@{domain}"
+    try:
+        return f"{sign}{local}@{names.mapped_name(named)}"
+    except BadAddress:
+        raise CannotDo("this identifier cannot be: its domain is none") from None
 
 
 def domain_of(address: str) -> str:
@@ -63,9 +73,10 @@ def domain_of(address: str) -> str:
 
 def evaluate(acl: Acl, owner: str, who: str) -> str:
     """The rights of ``who`` on a mailbox of ``owner`` (addresses). ``anyone`` is everybody in the owner's domain."""
-    known = domain_of(owner) == domain_of(who)
-    granted = union(acl.get(who, ALL if who == owner else ""), acl.get(ANYONE, "") if known else "")
-    denied = acl.get("-" + who, "") + (acl.get("-" + ANYONE, "") if known else "")
+    known = names.comparable(domain_of(owner)) == names.comparable(domain_of(who))
+    own = [acl[one] for one in spellings(who) if one in acl] or [ALL if who == owner else ""]
+    granted = union(*own, acl.get(ANYONE, "") if known else "")
+    denied = "".join(acl.get("-" + one, "") for one in spellings(who)) + (acl.get("-" + ANYONE, "") if known else "")
     return union(minus(granted, denied), OWNERS if who == owner else "")
 
 

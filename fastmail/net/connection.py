@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fastmail.net.listener import Listener
 
 PENDING = 65536
+QUEUED = 1 << 20  # octets of replies after which no further command is begun
 HANDSHAKE = 30.0
 LINGER = 30.0
 BUFFER = 65536  # octets that are read at once
@@ -41,7 +42,7 @@ class Session(Protocol):
 
     def feed(self, data: memoryview) -> int:
         """Use what is complete in ``data`` and return how many octets that was; return early once the connection is
-        ``busy`` or ``closing``. ``data`` is only lent until feed returns."""
+        ``busy``, ``closing`` or ``full``. ``data`` is only lent until feed returns."""
         ...
 
     def tls_started(self) -> None: ...
@@ -71,6 +72,7 @@ class Connection(asyncio.BufferedProtocol):
         "_packed",
         "_pending",
         "_proxy",
+        "_queued",
         "_reading",
         "_task",
         "_unpaused",
@@ -88,6 +90,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, listener: "Listener") -> None:
         self._listener = listener
         self._out: list[bytes] = []
+        self._queued = 0  # octets in _out
         self._pending = b""
         self._reading = True
         self._task: asyncio.Task[None] | None = None
@@ -230,9 +233,17 @@ class Connection(asyncio.BufferedProtocol):
     def write(self, data: bytes) -> None:
         """Queue a reply; it goes out with the rest of this batch."""
         self._out.append(data)
+        self._queued += len(data)
+
+    @property
+    def full(self) -> bool:
+        """Are so many replies queued that they have to go out before the next command? A client that sends thousands
+        of short commands at once could have gigabytes of answers in memory otherwise."""
+        return self._queued > QUEUED
 
     def flush(self) -> None:
         """Send what is queued."""
+        self._queued = 0
         if not self._out or self.transport is None:
             self._out.clear()
             return
@@ -382,8 +393,11 @@ class Connection(asyncio.BufferedProtocol):
             self._discard = False
         elif used < len(data):
             self._pending = bytes(data[used:])
+        more = self.full and bool(self._pending)
         if not self.closing or self._out:
             self.flush()
+        if (more or self._unpaused is not None) and not self.busy and not self.closing:
+            self.run(self.drain())  # no further command until the peer has read, and others had their turn
 
     async def _run(self, work: Coroutine[Any, Any, None]) -> None:
         try:

@@ -5,10 +5,14 @@ error: a trusted balancer always sends one, and whoever leaves it out would pass
 """
 
 import ipaddress
+import re
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 V1_MOST = 107
 V2_MOST = 16 + 4096
+VERSIONS = {"TCP4": 4, "TCP6": 6}  # of IP, by the word of version 1
+MAX_PORT = 65535
+_PORT = re.compile(r"0|[1-9][0-9]{0,4}")
 
 
 class ProxyError(ValueError):
@@ -61,9 +65,12 @@ class ProxyHeader:
         self.done = True
         if words[1:2] == ["UNKNOWN"]:
             return
-        if len(words) != 6 or words[1] not in ("TCP4", "TCP6"):
+        if len(words) != 6 or words[1] not in VERSIONS:
             raise ProxyError("bad PROXY header")
-        self.host = _address(words[2])
+        client, _ = (_address(word, VERSIONS[words[1]]) for word in words[2:4])
+        if not all(_PORT.fullmatch(word) and int(word) <= MAX_PORT for word in words[4:]):
+            raise ProxyError("bad port in PROXY header")
+        self.host = client
 
     def _version2(self, data: bytes) -> None:
         command, family = data[12], data[13]
@@ -80,8 +87,12 @@ class ProxyHeader:
             raise ProxyError("PROXY header is too short")
 
 
-def _address(text: str) -> str:
+def _address(text: str, version: int) -> str:
+    """An IP address of that version, in its usual form."""
     try:
-        return str(ipaddress.ip_address(text))
+        found = ipaddress.ip_address(text)
     except ValueError:
         raise ProxyError("bad address in PROXY header") from None
+    if found.version != version or "%" in text:
+        raise ProxyError("bad address in PROXY header")
+    return str(found)

@@ -106,7 +106,6 @@ cdef class Tls:
 
     def write(self, data):
         cdef Py_ssize_t at = 0, size = len(data)
-        cdef list pieces
         if self.state != OPEN or not size:
             return
         try:
@@ -115,12 +114,12 @@ cdef class Tls:
             if at == size:
                 self._flush()
                 return
+            # Each piece is written by itself: asyncio's writelines never calls pause_writing since Python 3.12, so a
+            # client that does not read would go unnoticed. uvloop sends the pieces together anyway.
             view = memoryview(data)
-            pieces = []
             while at < size:
                 at += self.tls.write(view[at : at + PIECE])
-                pieces.append(self.outgoing.read())
-            self.raw.writelines(pieces)
+                self.raw.write(self.outgoing.read())
         except Failures as error:
             self._broken(error)
 

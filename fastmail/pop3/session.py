@@ -18,7 +18,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.auth import sasl
 from fastmail.auth.verifier import Verifier, until_refusal
 from fastmail.directory.interface import AccountRecord
-from fastmail.model.errors import MailError, TemporaryError
+from fastmail.model.errors import LoginRefused, MailError, TemporaryError
 from fastmail.model.flags import SEEN
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
@@ -28,7 +28,7 @@ from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 LINE = 512
-AUTH_LINE = 12288
+AUTH_LINE = 12288  # of AUTH with its initial response, and of responses (RFC 5034 4 names no limit; RFC 4954 4 does)
 BLOCK = 262144
 
 
@@ -78,7 +78,7 @@ class Pop3Session:
         self._validity = 0
         self._deleted: set[int] = set()
         self._read: set[int] = set()
-        self._user = b""
+        self._user: sasl.Login | None = None
         self._sasl: Any = None
         self._errors = 0
         self._failures = 0
@@ -91,7 +91,7 @@ class Pop3Session:
         self._conn.touch(self._service.limits.login_timeout)
 
     def tls_started(self) -> None:
-        self._user = b""
+        self._user = None
         self._conn.touch(self._service.limits.login_timeout)
 
     def timed_out(self) -> None:
@@ -110,11 +110,12 @@ class Pop3Session:
         conn = self._conn
         if self._account is not None:
             conn.touch(self._service.limits.command_timeout)
-        while position < size and not conn.busy and not conn.closing:
+        while position < size and not conn.busy and not conn.closing and not conn.full:
             end = find_crlf(data, position, size)
-            most = AUTH_LINE if self._sasl is not None else LINE
+            long = self._sasl is not None or bytes(data[position : position + 5]).upper() == b"AUTH "
+            most = AUTH_LINE if long else LINE
             if end < 0:
-                if size - position > most:
+                if size - position > most + len(b"\r"):
                     self._skipping = True
                     return size
                 return position
@@ -122,6 +123,7 @@ class Pop3Session:
             position = end + 1
             if self._skipping or len(line) > most:
                 self._skipping = False
+                self._sasl = None  # an exchange with a line that could not be read is over
                 self._bad("line is too long")
             elif self._sasl is not None:
                 self._sasl_line(line)
@@ -177,16 +179,24 @@ class Pop3Session:
         elif not rest:
             self._bad("USER name is expected")
         else:
-            self._user = rest
+            user = sasl.Login()  # the same two steps, with the same idea of a name
+            try:
+                user.step(rest)
+            except sasl.SaslError as error:
+                self._bad(str(error))
+                return
+            self._user = user
             self._ok("send PASS")
 
     def do_pass(self, rest: bytes) -> None:
         """RFC 1939 7; the password is the rest of the line."""
-        if not self._user:
+        user, self._user = self._user, None
+        if user is None:
             self._bad("USER comes first")
             return
-        name, self._user = self._user, b""
-        self._conn.run(self._login(sasl.Credentials(name.decode("utf-8", "replace"), rest)))
+        claim = user.step(rest)
+        assert isinstance(claim, sasl.Credentials)
+        self._conn.run(self._login(claim))
 
     def do_auth(self, rest: bytes) -> None:
         """RFC 5034 4; without an argument the mechanisms, as old clients ask."""
@@ -228,7 +238,10 @@ class Pop3Session:
     async def _login(self, claim: sasl.Claim) -> None:
         service, begun = self._service, time.monotonic()
         try:
-            record = await service.verifier.admit(claim)
+            record = await service.verifier.admit(claim, self._conn.host)
+        except LoginRefused as error:
+            self._err(f"[AUTH] {error}")
+            return
         except TemporaryError:
             self._err("[SYS/TEMP] logins cannot be checked now, try again later")
             return
@@ -270,7 +283,7 @@ class Pop3Session:
         self._account, self._key = account, key
         self._conn.touch(service.limits.command_timeout)
         count("pop3.logins")
-        log.event("login", "debug", protocol="pop3", account=account.address, peer=self._conn.host)
+        log.event("login", protocol="pop3", account=account.address, peer=self._conn.host)
         self._ok(f"{len(self._sizes)} messages")
 
     def _take_over(self, known: dict[int, tuple[int, bytes]]) -> None:

@@ -12,7 +12,11 @@ import ipaddress
 import os
 from dataclasses import dataclass, field
 
+from fastmail.model import secret
+from fastmail.model.address import comparable as address_form
+from fastmail.model.domain import comparable
 from fastmail.model.errors import ConfigError
+from fastmail.model.place import name_or_address, port_number
 from fastmail.model.units import parse_time
 from fastmail.queue.model import LOCAL
 
@@ -60,11 +64,60 @@ class Route:
 
     def destination(self, domain: str) -> str:
         """What the job of a recipient is called: its domain where the DNS decides, else the next hop."""
-        name = self.hop.destination if self.hop is not None else domain.lower()
+        name = self.hop.destination if self.hop is not None else comparable(domain)
         return f"{name}{POOL}{self.pool}" if self.pool else name
 
 
 NO_ROUTE = Route()
+
+
+def hop(text: str) -> Hop | None:
+    """The next hop that a text such as ``smtp:10.0.0.1``, ``lmtp:[::1]:24`` or ``lmtp:unix:/run/lmtp`` names; None when
+    it names none. The port may be left out, and a job's destination (``Hop.destination``) is such a text too."""
+    kind, _, place = text.partition(":")
+    if kind not in PORTS or not place or not place.isprintable() or " " in place:
+        return None
+    if place.startswith("unix:"):
+        return Hop(kind, place[5:], 0) if place.startswith("unix:/") and kind == "lmtp" else None
+    if place.startswith("["):
+        host, bracket, rest = place[1:].partition("]")
+        port = rest.removeprefix(":")
+        if not bracket or not _is_address(host) or (rest and not rest[1:]) or rest[:1] not in ("", ":"):
+            return None
+    elif _is_address(place) and not _is_address(place.rpartition(":")[0]):
+        host, port = (
+            place,
+            "",
+        )  # IPv6 without brackets and port; where its end may be a port, it is one, as jobs have it
+    else:
+        host, colon, port = place.rpartition(":")
+        if not colon:
+            host, port = place, ""
+        elif not port:
+            return None
+    if not (_is_address(host) or _is_name(host)) or (port and not _is_port(port)):
+        return None
+    return Hop(kind, host, int(port or PORTS[kind]))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65535
+
+
+def _is_name(text: str) -> bool:
+    """True for what may be the name of a host: labels of letters, digits, hyphens and underscores (RFC 1123 2.1)."""
+    labels = text.rstrip(".").split(".")
+    return len(text) <= 253 and all(
+        0 < len(label) <= 63 and label.replace("-", "").replace("_", "").isalnum() for label in labels
+    )
 
 
 def marked(destination: str, mark: str) -> str:
@@ -96,7 +149,7 @@ class Routes:
 
     def destination(self, domain: str, sender: str = "") -> str:
         """What the job of a recipient is called."""
-        name = sender.lower()
+        name = address_form(sender)
         for key in (name, "@" + name.rpartition("@")[2]):
             if name and key in self.senders:
                 return self.senders[key].destination(domain)
@@ -104,7 +157,7 @@ class Routes:
 
     def of_domain(self, domain: str) -> Route:
         """The route of a domain."""
-        name = domain.lower()
+        name = comparable(domain)
         if name in self.domains:
             return self.domains[name]
         labels = name.split(".")
@@ -124,7 +177,7 @@ class Routes:
 
     def policy(self, domain: str, default: str) -> str:
         """How much TLS a domain asks for."""
-        labels = domain.lower().split(".")
+        labels = comparable(domain).split(".")
         for start in range(len(labels)):
             found = self.policies.get(("." if start else "") + ".".join(labels[start:]))
             if found:
@@ -141,7 +194,7 @@ def parse(lines: list[str], policies: list[str], base: str = "", pools: list[str
             raise ConfigError(
                 f'[relay] routes: "{line}": PATTERN NEXTHOP is expected, such as "example.org smtp:10.0.0.1"'
             )
-        pattern = words[0].lower()
+        pattern = _pattern(words[0])
         route = _route(line, words[1], words[2:], base, routes.pools)
         if route.hop is not None:
             routes.hops[route.destination("")] = route
@@ -157,8 +210,18 @@ def parse(lines: list[str], policies: list[str], base: str = "", pools: list[str
         domain, _, mode = line.partition(" ")
         if mode.strip() not in TLS:
             raise ConfigError(f'[relay] tls_policies: "{line}": DOMAIN and one of {", ".join(TLS)} are expected')
-        routes.policies[domain.lower()] = mode.strip()
+        routes.policies[_pattern(domain)] = mode.strip()
     return routes
+
+
+def _pattern(text: str) -> str:
+    """A pattern with its domain in the form in which domains are compared."""
+    pattern = text.lower()
+    for start in ("from:@", "from:", "."):
+        if pattern.startswith(start):
+            rest = pattern[len(start) :]
+            return start + (address_form(rest) if "@" in rest else comparable(rest))
+    return comparable(pattern)
 
 
 def _pools(lines: list[str]) -> dict[str, list[str]]:
@@ -234,8 +297,7 @@ def _hop(line: str, text: str, values: dict[str, str], base: str) -> Hop | None:
     password = ""
     if values["password_file"]:
         try:
-            with open(os.path.join(base, values["password_file"]), encoding="utf-8") as file:
-                password = file.readline().rstrip("\r\n")
+            password = secret.first_line(os.path.join(base, values["password_file"]))
         except OSError as error:
             raise ConfigError(f'[relay] routes: "{line}": cannot read the password file: {error.strerror}') from None
     return Hop(kind, host, port, values["tls"], values["login"], password)
@@ -247,6 +309,11 @@ def _host(line: str, place: str, default: int) -> tuple[str, int]:
         port = rest.removeprefix(":")
     else:
         host, _, port = place.partition(":")
-    if not host or (port and not port.isdigit()):
-        raise ConfigError(f'[relay] routes: "{line}": HOST or HOST:PORT is expected')
-    return host, int(port or default)
+    try:
+        name_or_address(host)
+        if port:
+            port_number(port)
+    except ValueError as error:
+        raise ConfigError(f'[relay] routes: "{line}": HOST or HOST:PORT is expected: {error}') from None
+    # as it is written where it is ASCII: it is part of the name that entries of the queue have for this destination
+    return host if host.isascii() else comparable(host), int(port or default)

@@ -10,6 +10,8 @@
     rate   login, or @domain                      hour and recipients in it: how much it sends
     tls    day NUL domain NUL ...                 counts of sessions (relay.tlsreport)
     policy domain                                 what a domain asks of those who send to it (relay.sts)
+                                                  (beginning with NUL, so no domain: what the runner keeps, and
+                                                  which destinations an administrator wants tried now)
 
 Promise: an Outgoing is kept whole or not at all, and is durable when ``enqueue`` returns: content synced, then the
 records, in one commit with whatever else waits. An outcome and the report that it makes are one commit. Memory does
@@ -38,6 +40,7 @@ from fastmail.telemetry import log
 
 LAYOUT = 2
 TABLES = ["item", "job", "line", "ready", "alive", "policy", "rate", "tls"]  # ready: the line of layout 1
+STATE, WANTED = b"\0state\0", b"\0wanted\0"  # in the table policy: an older server takes no notice of such rows
 SEGMENT = 16 << 20
 LEAST = 1 + 8 + KEY.size  # octets of a place in line behind its destination
 YOUNG = 900.0  # s until what is held for a message that is not in the queue is left over
@@ -258,10 +261,49 @@ class Spool:
 
         await self._submit(all_of_it, files)
 
-    def change_now(self, key: bytes, change: Change) -> bool:
-        """The same for a command, without reports. False when the job is not there."""
+    def change_now(self, key: bytes, change: Change, wanted: bool = False) -> bool:
+        """The same for a command, without reports. False when the job is not there. ``wanted``: the runner tries its
+        destination now, though it found it out of reach."""
         with self.env.write() as txn:
-            return self._replace(txn, key, change)
+            found = self._replace(txn, key, change)
+            row = txn.get(key, db=self.env.db["job"])
+            if wanted and row is not None:
+                txn.put(WANTED + read_job(row).destination.encode()[:400], b"", db=self.env.db["policy"])
+            return found
+
+    def wanted(self) -> list[str]:
+        """Destinations that an administrator wants tried now."""
+        out = []
+        with self.env.read() as txn:
+            cursor = txn.cursor(db=self.env.db["policy"])
+            if cursor.set_range(WANTED):
+                for key in cursor.iternext(values=False):
+                    if key[: len(WANTED)] != WANTED:
+                        break
+                    out.append(bytes(key[len(WANTED) :]).decode("utf-8", "surrogateescape"))
+        return out
+
+    async def heard(self, wanted: Sequence[str]) -> None:
+        """The runner knows of these."""
+        table = self.env.db["policy"]
+
+        def apply(txn: Any) -> None:
+            for name in wanted:
+                txn.delete(WANTED + name.encode("utf-8", "surrogateescape"), db=table)
+
+        await self._submit(apply, [])
+
+    def pull_in(self, longest: float) -> int:
+        """Make due what waits longer than any wait between two tries, because the clock was set back; how many. What
+        its sender releases later stays (RFC 4865)."""
+        now = time.time()
+        late = [job.key for item, job in self.jobs() if job.due > now + longest and item.release <= now]
+
+        def change(job: Job) -> Job:
+            job.due = int(now)
+            return job
+
+        return sum(self.change_now(key, change) for key in late)
 
     def _replace(self, txn: Any, key: bytes, change: Change) -> bool:
         db = self.env.db
@@ -409,6 +451,35 @@ class Spool:
         with self.env.read() as txn:
             found = txn.get(domain.encode()[:400], db=self.env.db["policy"])
             return bytes(found) if found is not None else None
+
+    def policies(self) -> list[tuple[str, bytes]]:
+        """All policies that are kept, by domain."""
+        with self.env.read() as txn:
+            rows = txn.cursor(db=self.env.db["policy"]).iternext()
+            return [(str(key, "utf-8", "replace"), bytes(value)) for key, value in rows if key[:1] != b"\0"]
+
+    async def drop_policy(self, domain: str, value: bytes) -> None:
+        """Forget a policy, unless it is another one by now."""
+        table = self.env.db["policy"]
+
+        def apply(txn: Any) -> None:
+            key = domain.encode()[:400]
+            if txn.get(key, db=table) == value:
+                txn.delete(key, db=table)
+
+        await self._submit(apply, [])
+
+    def state(self, name: bytes) -> bytes | None:
+        """What the runner kept under this name."""
+        with self.env.read() as txn:
+            found = txn.get(STATE + name, db=self.env.db["policy"])
+            return bytes(found) if found is not None else None
+
+    async def set_state(self, name: bytes, value: bytes) -> None:
+        await self._submit(lambda txn: txn.put(STATE + name, value, db=self.env.db["policy"]), [])
+
+    async def drop_state(self, name: bytes) -> None:
+        await self._submit(lambda txn: txn.delete(STATE + name, db=self.env.db["policy"]), [])
 
     async def set_policy(self, domain: str, value: bytes) -> None:
         await self._submit(lambda txn: txn.put(domain.encode()[:400], value, db=self.env.db["policy"]), [])

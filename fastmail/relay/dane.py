@@ -14,7 +14,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID
 
+from fastmail.model.domain import comparable
+
 TA, EE = 2, 3
+LONGEST = 10  # certificates of a chain that are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +33,26 @@ class Tlsa:
     def usable(self) -> bool:
         return self.usage in (TA, EE) and self.selector in (0, 1) and self.matching in (0, 1, 2)
 
-    def fits(self, certificate: bytes) -> bool:
-        """Is it about this certificate (DER)?"""
-        octets = certificate
-        if self.selector == 1:
-            key = x509.load_der_x509_certificate(certificate).public_key()
-            octets = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if self.matching:
-            octets = hashlib.new("sha256" if self.matching == 1 else "sha512", octets).digest()
-        return octets == self.data
+    @property
+    def shown(self) -> str:
+        """As a master file has it (RFC 6698 2.2)."""
+        return f"{self.usage} {self.selector} {self.matching} {self.data.hex()}"
+
+    @property
+    def key(self) -> tuple[int, int, bytes]:
+        """What a certificate has to show to fit."""
+        return self.selector, self.matching, self.data
+
+
+def forms(certificate: bytes) -> set[tuple[int, int, bytes]]:
+    """All that a usable record may say of a certificate (DER): whole or its key, itself or a digest (RFC 6698 2.1)."""
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    octets = certificate, key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    out: set[tuple[int, int, bytes]] = set()
+    for selector, text in enumerate(octets):
+        out |= {(selector, 0, text), (selector, 1, hashlib.sha256(text).digest())}
+        out.add((selector, 2, hashlib.sha512(text).digest()))
+    return out
 
 
 def usable(records: Iterable[Tlsa]) -> list[Tlsa]:
@@ -46,14 +60,14 @@ def usable(records: Iterable[Tlsa]) -> list[Tlsa]:
 
 
 def verify(chain: Sequence[bytes], records: Sequence[Tlsa], names: Sequence[str]) -> str:
-    """Why the chain (DER, the host's own certificate first) does not fit; empty when it does."""
+    """Why the chain (DER, the host's own certificate first) does not fit; empty when it does. Each certificate is read
+    once, however many records there are, and of a long chain only its beginning."""
     if not chain:
         return "the host shows no certificate"
     try:
-        for record in records:
-            if record.usage == EE and record.fits(chain[0]):
-                return ""
-        anchors = [record for record in records if record.usage == TA]
+        if forms(chain[0]) & {record.key for record in records if record.usage == EE}:
+            return ""
+        anchors = {record.key for record in records if record.usage == TA}
         if anchors:
             return _by_anchor(chain, anchors, names)
     except (ValueError, TypeError) as error:
@@ -61,8 +75,8 @@ def verify(chain: Sequence[bytes], records: Sequence[Tlsa], names: Sequence[str]
     return "its certificate fits no TLSA record"
 
 
-def _by_anchor(chain: Sequence[bytes], anchors: Sequence[Tlsa], names: Sequence[str]) -> str:
-    certificates = [x509.load_der_x509_certificate(one) for one in chain]
+def _by_anchor(chain: Sequence[bytes], anchors: set[tuple[int, int, bytes]], names: Sequence[str]) -> str:
+    certificates = [x509.load_der_x509_certificate(one) for one in chain[:LONGEST]]
     now = datetime.now(UTC)
     for position, certificate in enumerate(certificates):
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
@@ -72,7 +86,7 @@ def _by_anchor(chain: Sequence[bytes], anchors: Sequence[Tlsa], names: Sequence[
                 certificates[position - 1].verify_directly_issued_by(certificate)
             except Exception:
                 return "its chain of certificates is broken"
-        if position and any(record.fits(chain[position]) for record in anchors):
+        if position and forms(chain[position]) & anchors:
             return "" if _named(certificates[0], names) else "its certificate is for another name"
     return "its chain leads to no TLSA record"
 
@@ -87,8 +101,8 @@ def _named(certificate: x509.Certificate, names: Sequence[str]) -> bool:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """A name, or ``*.`` in front of a name for one label (RFC 6125 6.4.3)."""
-    pattern, name = pattern.lower().rstrip("."), name.lower().rstrip(".")
+    """A name, or ``*.`` in front of a name for one label (RFC 6125 6.4.3); both with A-labels or with U-labels."""
+    name = comparable(name)
     if pattern.startswith("*."):
-        return name.partition(".")[2] == pattern[2:] and bool(name.partition(".")[0])
-    return pattern == name
+        return name.partition(".")[2] == comparable(pattern[2:]) and bool(name.partition(".")[0])
+    return comparable(pattern) == name

@@ -15,23 +15,24 @@ import itertools
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastmail.delivery.deliver import Deliverer, Envelope, Held
 from fastmail.delivery.outbound import Outbound
-from fastmail.dns.resolver import LookupFailed, NoSuchDomain, NullMx
-from fastmail.message import dsn
+from fastmail.dns.resolver import NoSuchDomain, NullMx
 from fastmail.model.errors import ClientError, CorruptData, DamagedAccount, MailError
 from fastmail.queue.model import LOCAL, Item, Job, Rcpt, number_of
-from fastmail.queue.routes import STRICT, Hop, parts
-from fastmail.queue.schedule import Schedule
+from fastmail.queue.routes import Hop
 from fastmail.queue.spool import Spool
-from fastmail.relay import pipe
+from fastmail.relay import attempt, pipe
+from fastmail.relay.attempt import Attempt
+from fastmail.relay.clock import Clock
+from fastmail.relay.connecting import Connector, Down
+from fastmail.relay.outcomes import Outcomes, Said
 from fastmail.relay.targets import Finder, Loops, NoTls
 from fastmail.relay.tlsreport import Reporter
-from fastmail.smtp.client import ClientTrouble, ConnectFailed, Reply, Sending, Sent, SmtpClient, Timeouts, TlsFailed
+from fastmail.smtp.client import Reply, Sending, SmtpClient, Timeouts
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -40,10 +41,16 @@ REMEMBERED = 20_000
 WINDOW = 50  # jobs of a destination that are held in memory
 LINGER = 3.0  # s that a connection waits for another message
 SWEEP = 60.0
+REFRESH = 1800.0  # s between two looks at the MTA-STS policies that are kept
 DOWN = [60.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0]
 LOOK = 0.02  # s between two looks for new destinations, at least
 PER_CONNECTION = 200  # messages
-NOTHING_TAKEN = Sent()
+OUR_TROUBLE = 10.0  # s without a new attempt after our own disk failed
+BUG = 60.0  # s without one after an error that nobody foresaw
+CLOSING = 60.0  # s without a new connection after one was answered with 421
+SLOWEST = 60.0  # s between two messages for hosts that take none for now
+PATIENCE = 3  # messages in a row that are put off, until recipients are asked no faster than one in GREY
+GREY = 1.0  # s
 
 
 @dataclass(slots=True)
@@ -60,7 +67,9 @@ class Limits:
 
 @dataclass(slots=True)
 class Destination:
-    """What is known of one destination while it has mail. ``due``: when its next job outside the window is; ``good``:
+    """What is known of one destination while it has mail. ``due``: when its next job outside the window is (s since
+    1970); ``down_until``: when it may be tried again (monotonic, so that no clock that is set stops it); ``failures``:
+    how often no host of it was reached, ``put_off``: how many messages no host took for now, both in a row; ``good``:
     it took mail the last time; ``born``: grows with each destination that is seen."""
 
     name: str
@@ -71,6 +80,7 @@ class Destination:
     busy: set[bytes] = field(default_factory=set)
     down_until: float = 0.0
     failures: int = 0
+    put_off: int = 0
     idle: list[tuple[float, SmtpClient]] = field(default_factory=list)
     most: int = 20
     good: bool = False
@@ -81,10 +91,7 @@ class Expired(ClientError):
     """A message was not delivered in its time (RFC 2852)."""
 
 
-class Down(Exception):
-    """No host of a destination can be reached; str() says why."""
-
-
+CLOCK = b"clock"  # where the spool keeps what relay.clock knows
 GONE = {  # code (556: RFC 7505 4.2) and status
     NoSuchDomain: (550, "5.1.2"),
     NullMx: (556, "5.1.10"),
@@ -103,10 +110,16 @@ class Runner:
         self._reporter = Reporter(outbound, finder.resolver, hostname, Counter())
         self._spool = spool
         self._outbound = outbound
-        self._schedule = outbound.schedule
+        self._clock = Clock(spool.state(CLOCK))
+        self._outcomes = Outcomes(spool, outbound, self._clock)
         self._finder = finder
+        finder.report = self._reporter.told
+        if finder.policies is not None:
+            finder.policies.report = self._reporter.told
+        self._connector = Connector(
+            finder, self._reporter, outbound, hostname, limits.timeouts, (limits.source4, limits.source6)
+        )
         self._deliverer = deliverer
-        self._hostname = hostname
         self._limits = limits
         self._destinations: dict[str, Destination] = {}
         self._streams: set[asyncio.Task[None]] = set()
@@ -114,7 +127,6 @@ class Runner:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._sweeping: asyncio.Future[int] | None = None
-        self._turn = itertools.count()
         self._births = itertools.count()
         self._took: dict[str, None] = {}  # destinations that took mail lately, the latest last
 
@@ -150,6 +162,7 @@ class Runner:
             self._wake.clear()
             begun = time.monotonic()
             try:
+                await self._orders()
                 self._look()
                 pause = self._begin()
             except MailError as error:
@@ -167,7 +180,7 @@ class Runner:
     async def _sweep(self) -> None:
         """Close connections that nobody needs, forget destinations without mail, remove segments without messages."""
         loop = asyncio.get_running_loop()
-        last = time.monotonic()
+        last = refreshed = time.monotonic()
         while not self._stopping:
             await asyncio.sleep(1.0)
             now = time.monotonic()
@@ -187,10 +200,31 @@ class Runner:
                     self._sweeping = loop.run_in_executor(None, self._spool.sweep)
                     await asyncio.shield(self._sweeping)
                     await self._spool.let_go()
+                    await self._outbound.history.prune()
+                    if self._finder.policies is not None and now - refreshed > REFRESH:
+                        refreshed = now
+                        await self._finder.policies.refresh()
                 except (MailError, OSError) as error:
                     log.event("queue.sweep", "warning", error=error)
 
     # ---------------------------------------------------------------- what is due
+
+    async def _orders(self) -> None:
+        """What an administrator wants tried now is tried now, whatever is known of its destination; and a clock that
+        was set back makes nothing wait for the hours that come again."""
+        wanted = self._spool.wanted()
+        for name in wanted:
+            if (destination := self._destinations.get(name)) is not None:
+                destination.down_until = 0.0
+                destination.failures = destination.put_off = 0
+        if wanted:
+            self._connector.memory.forget()
+            await self._spool.heard(wanted)
+        if self._clock.look() < 0.0:
+            longest = max(self._outbound.schedule.steps)
+            await asyncio.get_running_loop().run_in_executor(None, self._spool.pull_in, longest)
+        if self._clock.changed:
+            await self._spool.set_state(CLOCK, self._clock.state())
 
     def _look(self) -> None:
         """Learn of new destinations, and when those without a window have something to do."""
@@ -221,17 +255,16 @@ class Runner:
 
     def _begin(self) -> float:
         """Start streams where there is work and room; seconds until there may be more."""
-        now = time.time()
+        now, clock = time.time(), time.monotonic()
         pause = SWEEP
         strangers = sum(d.streams for d in self._destinations.values() if not d.good)
         bound = max(1, self._limits.all - max(1, self._limits.all // RESERVE))
         for destination in sorted(self._destinations.values(), key=lambda d: (not d.good, d.streams, -d.born)):
-            ready = max(destination.due, destination.down_until)
-            if not destination.window and ready > now:
-                pause = min(pause, ready - now)
-                continue
-            if destination.down_until > now:
-                pause = min(pause, destination.down_until - now)
+            wait = destination.down_until - clock
+            if not destination.window:
+                wait = max(wait, destination.due - now)
+            if wait > 0.0:
+                pause = min(pause, wait)
                 continue
             room = self._limits.all - len(self._streams)
             if not destination.good:
@@ -260,7 +293,7 @@ class Runner:
 
     def _next(self, destination: Destination) -> Job | None:
         now = time.time()
-        if self._stopping or destination.down_until > now:
+        if self._stopping or destination.down_until > time.monotonic():
             return None
         if not destination.window and destination.due <= now:
             self._refill(destination, now)
@@ -286,13 +319,13 @@ class Runner:
                         client = await self._attempt(destination, job, item, content, client)
                 except (MailError, OSError) as error:  # our disk: the job stays as it is
                     log.event("queue.settle", "error", id=job.item, error=repr(error))
-                    destination.down_until = time.time() + 10.0
+                    destination.down_until = time.monotonic() + OUR_TROUBLE
                 finally:
                     destination.busy.discard(job.key)
         except Exception as error:
             count("bugs")
             log.event("bug", "error", error=repr(error), where="relay", destination=destination.name)
-            destination.down_until = time.time() + 60.0
+            destination.down_until = time.monotonic() + BUG
         finally:
             destination.streams -= 1
             if client is not None and client.usable and not self._stopping:
@@ -317,104 +350,72 @@ class Runner:
         except CorruptData as error:
             log.event("queue.damaged", "error", id=item.number, error=error)
             lost = Reply(554, "5.3.0", "the message was damaged on this server")
-            await self._settle(job, item, [lost] * len(job.recipients), "", b"Subject: (damaged)\n\n", "")
+            await self._outcomes.settle_all(job, item, lost, b"Subject: (damaged)\n\n")
             return None
 
     async def _attempt(
         self, destination: Destination, job: Job, item: Item, content: bytes, client: SmtpClient | None
     ) -> SmtpClient | None:
+        """One message to the hosts of a destination; the connection for the next one."""
         try:
             if item.by_mode.startswith("R") and item.by <= time.time():
                 raise Expired("its time of delivery is over")
-            client = client if client is not None and client.usable else await self._client(destination)
-            sent = await client.send(_sending(item, job.recipients, content))
+            if client is None or not client.usable:
+                client = await self._idle(destination)
+            done = await attempt.run(self._connector, destination.name, _sending(item, job.recipients, content), client)
         except tuple(GONE) as error:
             code, status = GONE[type(error)]
             reply = Reply(code, "5.7.30" if "REQUIRETLS" in str(error) else status, str(error))
-            await self._settle(job, item, [reply] * len(job.recipients), "", content, "")
+            await self._outcomes.settle_all(job, item, reply, content)
             return client if isinstance(error, Expired) else None
         except Down as down:
             self._set_down(destination, str(down))
-            await self._settle(job, item, [Reply(451, "4.4.1", str(down))] * len(job.recipients), "", content, "")
+            await self._outcomes.settle_all(job, item, Reply(451, "4.4.1", str(down)), content)
             return None
-        except ClientTrouble as error:
-            assert client is not None
-            await client.close(False)
-            destination.limit = max(1.0, destination.limit / 2)
-            self._failed(destination)
-            said = error.reply
-            reply = Reply(said.code, said.enhanced, said.text) if said is not None else Reply(451, "4.4.2", str(error))
-            await self._settle(job, item, [reply] * len(job.recipients), client.target.shown, content, client.tls)
-            if said is not None and said.code == 421:
-                destination.down_until = time.time() + (0.0 if client.sent else 60.0)
+        self._learn(destination, done)
+        await self._outcomes.settle(job, item, done.said, content)
+        if done.client is not None and done.client.sent >= PER_CONNECTION:
+            await done.client.close()
             return None
-        if any(reply.ok for reply in sent.replies):
-            destination.limit = min(destination.limit + 1 / destination.limit, destination.most)
-            destination.failures = 0
-            self._succeeded(destination)
-        await self._settle(job, item, sent.replies, client.target.shown, content, client.tls, sent)
-        if not client.usable or client.sent >= PER_CONNECTION:
-            await client.close()
-            return None
-        return client
+        return done.client
 
-    async def _client(self, destination: Destination) -> SmtpClient:
-        """An idle connection, or a new one to the first host that answers. Down when none does."""
+    def _learn(self, destination: Destination, done: Attempt) -> None:
+        """One connection more after a success, half of them after trouble. Hosts that take nothing for now are asked
+        slower and slower; recipients that are put off one by one (greylisting) only a little, because other recipients
+        of the same destination may be welcome."""
+        if done.accepted:
+            destination.limit = min(destination.limit + 1 / destination.limit, destination.most)
+            destination.failures = destination.put_off = 0
+            self._succeeded(destination)
+            return
+        if not done.put_off:
+            return
+        destination.limit = max(1.0, destination.limit / 2)
+        destination.put_off += 1
+        pause = 0.0
+        if done.broken:
+            self._failed(destination)
+            pause = min(SLOWEST, 2.0 ** (destination.put_off - 1)) if destination.put_off > 1 else 0.0
+        elif destination.put_off > PATIENCE:
+            pause = GREY
+        destination.down_until = time.monotonic() + (CLOSING if done.closing else pause)
+
+    async def _idle(self, destination: Destination) -> SmtpClient | None:
+        """A connection that waits for another message and is still good."""
         while destination.idle:
             at, client = destination.idle.pop()
             if client.usable and time.monotonic() - at < LINGER:
                 return client
             await client.close()
-        try:
-            targets = await self._finder.find(destination.name)
-        except LookupFailed as error:
-            raise Down(str(error)) from None
-        trouble: ConnectFailed | None = None
-        pool = self._outbound.routes.pools.get(self._outbound.routes.of(destination.name).pool, [])
-        strict = destination.name.endswith(STRICT)
-        refusals = 0
-        for target in targets:
-            source = self._limits.source6 if ":" in target.address else self._limits.source4
-            if pool and not target.address.startswith("/"):
-                fitting = [one for one in pool if (":" in one) == (":" in target.address)]
-                if not fitting:
-                    trouble = trouble or ConnectFailed(f"the pool has no address that reaches {target.shown}")
-                    continue
-                source = fitting[next(self._turn) % len(fitting)]
-            client = SmtpClient(target, self._hostname, self._limits.timeouts, source)
-            try:
-                await client.open()
-                self._reporter.note(parts(destination.name)[0], target, bool(client.tls))
-                if not strict or client.offers("REQUIRETLS"):
-                    return client
-                await client.close()
-                refusals += 1
-                trouble = ConnectFailed(f"{target.shown} does not offer REQUIRETLS, which this message needs")
-            except TlsFailed as error:
-                trouble = error
-                refusals += 1
-                self._reporter.note(parts(destination.name)[0], target, False, str(error))
-                if target.tls == "may":
-                    plain = SmtpClient(replace(target, tls="none"), self._hostname, self._limits.timeouts, source)
-                    try:
-                        await plain.open()
-                        return plain
-                    except ConnectFailed as again:
-                        trouble = again
-            except ConnectFailed as error:
-                trouble = error
-                if error.reply is not None and error.reply.code // 100 == 5 and len(targets) == 1:
-                    break
-        if strict and trouble is not None and refusals == len(targets):
-            raise NoTls(str(trouble))  # every host answered, and none will do (RFC 8689 4.2.1)
-        raise Down(str(trouble) if trouble is not None else "no host to connect to")
+        return None
 
     def _set_down(self, destination: Destination, why: str) -> None:
         pause = DOWN[min(destination.failures, len(DOWN) - 1)]
         destination.failures += 1
         self._failed(destination)
         destination.limit = min(2.0, destination.most)
-        destination.down_until = time.time() + min(pause, self._schedule_of(destination.name).steps[0])
+        pause = min(pause, self._outcomes.schedule(destination.name).steps[0])
+        destination.down_until = time.monotonic() + pause
         log.event("relay.down", "warning", destination=destination.name, error=why, tries_again_in=pause)
 
     async def _deliver(self, job: Job, item: Item, content: bytes) -> None:
@@ -423,11 +424,11 @@ class Runner:
         replies: dict[str, Reply] = {}
         if item.by_mode.startswith("R") and item.by <= time.time():
             expired = Reply(*GONE[Expired], "its time of delivery is over")
-            await self._settle(job, item, [expired] * len(job.recipients), "", content, "")
+            await self._outcomes.settle_all(job, item, expired, content)
             return
         for rcpt in job.recipients:
             try:
-                records = self._deliverer.directory.resolve(rcpt.address.lower())
+                records = self._deliverer.resolve(rcpt.address)
             except DamagedAccount as error:
                 log.event("relay.recipient", "error", address=rcpt.address, why=error)
                 replies[rcpt.address] = Reply(451, "4.3.0", "the mailbox cannot be reached now")
@@ -441,113 +442,16 @@ class Runner:
             outcomes = await self._deliverer.deliver(envelope, content, number=item.number, there=there)
             for (address, _), one in zip(envelope.recipients, outcomes, strict=True):
                 replies[address] = Reply(one.code, one.enhanced, one.text)
-        await self._settle(job, item, [replies[rcpt.address] for rcpt in job.recipients], "", content, "")
+        said = [Said(replies[rcpt.address]) for rcpt in job.recipients]
+        await self._outcomes.settle(job, item, said, content)
 
     async def _pipe(self, job: Job, item: Item, content: bytes, hop: Hop) -> None:
         """Recipients whose mail goes to a program."""
-        replies = [
-            await pipe.run(hop, item.sender, rcpt.address, item.number, content, self._limits.pipe)
+        said = [
+            Said(await pipe.run(hop, item.sender, rcpt.address, item.number, content, self._limits.pipe))
             for rcpt in job.recipients
         ]
-        await self._settle(job, item, replies, "", content, "")
-
-    # ---------------------------------------------------------------- outcomes
-
-    def _schedule_of(self, destination: str) -> Schedule:
-        """Its route's waits, or those of everything else."""
-        route = self._outbound.routes.of(destination)
-        if not route.retry and not route.lifetime:
-            return self._schedule
-        steps = list(route.retry) or self._schedule.steps
-        return replace(self._schedule, steps=steps, lifetime=route.lifetime or self._schedule.lifetime)
-
-    async def _settle(
-        self,
-        job: Job,
-        item: Item,
-        replies: list[Reply],
-        remote: str,
-        content: bytes,
-        tls: str,
-        sent: Sent = NOTHING_TAKEN,
-    ) -> None:
-        """Write down what became of each recipient, with the reports that it makes."""
-        now = time.time()
-        age = now - item.begun
-        left: list[Rcpt] = []
-        fates: dict[str, list[dsn.Fate]] = {"failed": [], "delayed": [], "delivered": [], "relayed": []}
-        schedule = self._schedule_of(job.destination)
-        late = bool(item.by) and now >= item.by and not job.late
-        warn = (age > schedule.warn_after and not job.warned) or late
-        for rcpt, reply in zip(job.recipients, replies, strict=True):
-            words, status = str(reply), reply.enhanced
-            if reply.temporary and item.by_mode.startswith("R") and now >= item.by:
-                words, status = f"not delivered in time; the last reply was: {reply}", "5.4.7"
-            elif reply.temporary and age > schedule.lifetime:
-                words, status = f"given up after {age / 86400:.1f} days; the last reply was: {reply}", "5.4.7"
-            elif reply.temporary:
-                left.append(rcpt)
-                if warn and _wants(rcpt, "DELAY"):
-                    status = "4.4.7" if late else status
-                    fates["delayed"].append(dsn.Fate(rcpt.address, rcpt.orcpt, "delayed", status, words, remote))
-                continue
-            if reply.ok:
-                action = "delivered" if job.destination == LOCAL else "relayed"
-                if ("SUCCESS" in rcpt.notify and not sent.dsn) or (action == "relayed" and _traced(item, rcpt, sent)):
-                    fates[action].append(dsn.Fate(rcpt.address, rcpt.orcpt, action, "2.0.0", words, remote))
-            elif _wants(rcpt, "FAILURE"):
-                fates["failed"].append(dsn.Fate(rcpt.address, rcpt.orcpt, "failed", status, words, remote))
-        reports = [self._outbound.report(item, group, content, schedule.lifetime) for group in fates.values() if group]
-        last = next((str(reply) for reply in replies if not reply.ok), str(replies[0]) if replies else "")
-        await self._spool.change(
-            job.key,
-            self._changed(left, now, last, warn, item, schedule),
-            [report for report in reports if report is not None],
-        )
-        for rcpt, reply in zip(job.recipients, replies, strict=True):
-            word = "sent" if reply.ok else "deferred" if rcpt in left else "failed"
-            count(f"relay.{word}")
-            log.event(
-                f"relay.{word}",
-                "info" if reply.ok else "warning",
-                id=item.number,
-                recipient=rcpt.address,
-                destination=job.destination,
-                host=remote,
-                tls=tls,
-                attempt=job.attempts + 1,
-                reply=" ".join(str(reply).split()),
-            )
-            self._outbound.history.note(
-                item.number,
-                word,
-                (rcpt.address,),
-                recipient=rcpt.address,
-                host=remote or job.destination,
-                tls=tls,
-                attempt=job.attempts + 1,
-                reply=" ".join(str(reply).split())[:300],
-            )
-
-    def _changed(
-        self, left: list[Rcpt], now: float, last: str, warned: bool, item: Item, schedule: Schedule
-    ) -> Callable[[Job], Job | None]:
-        """How the job goes on: with what is left, later; or not at all."""
-
-        def change(old: Job) -> Job | None:
-            if not left:
-                return None
-            old.recipients = left
-            old.attempts += 1
-            old.due = schedule.next(old.attempts, now)
-            if now < item.by:
-                old.due = min(old.due, item.by)  # neither later than its time, nor told too late of that
-            old.last = last[:500]
-            old.warned = old.warned or warned
-            old.late = old.late or bool(item.by and now >= item.by)
-            return old
-
-        return change
+        await self._outcomes.settle(job, item, said, content)
 
     def state(self) -> dict[str, Any]:
         """For people: destinations with their connections and troubles."""
@@ -555,17 +459,6 @@ class Runner:
             name: {"streams": d.streams, "limit": round(d.limit, 1), "window": len(d.window), "failures": d.failures}
             for name, d in self._destinations.items()
         }
-
-
-def _wants(rcpt: Rcpt, what: str) -> bool:
-    """Did the sender ask to hear of this, or not say (RFC 3461 4.1)?"""
-    return what in rcpt.notify or not rcpt.notify
-
-
-def _traced(item: Item, rcpt: Rcpt, sent: Sent) -> bool:
-    """Is the sender told that a message with a time of delivery was handed on: to a host that does not know of such
-    times, or because it asked (RFC 2852 4)?"""
-    return bool(item.by) and "NEVER" not in rcpt.notify and (not sent.by or item.by_mode.endswith("T"))
 
 
 def _sending(item: Item, recipients: list[Rcpt], content: bytes) -> Sending:

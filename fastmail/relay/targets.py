@@ -4,19 +4,25 @@ goes to hosts only whose names DNSSEC or MTA-STS vouches for and whose certifica
 do without takes no notice of what the domain publishes (RFC 8689 4.2); the configuration holds for all.
 """
 
-import ipaddress
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fastmail.dns.resolver import LookupFailed, Mx, NoSuchDomain, Resolver
+from fastmail.model.domain import comparable
 from fastmail.model.errors import ClientError
+from fastmail.queue import routes
 from fastmail.queue.routes import LAX, STRICT, Hop, Routes, parts
-from fastmail.relay import dane
+from fastmail.relay import dane, places
 from fastmail.relay.dane import Tlsa
 from fastmail.relay.sts import Policies, Policy
 from fastmail.smtp.client import Target
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
 
-HOSTS = 10  # of a domain that are looked up
+HOSTS = 10  # of a domain that have addresses; no more are looked for
+LOOKED_UP = 50  # hosts of a domain, with or without an address: a stranger may name thousands
+AT_ONCE = 10  # of them
 ADDRESSES = 20  # that are tried
 
 
@@ -29,8 +35,23 @@ class Loops(ClientError):
 
 
 @dataclass(slots=True)
+class _Host:
+    """What is known of one mail host: where it may be reached, or why not. ``own``: the DNS puts it on this machine, at
+    an address that others know us by."""
+
+    mx: Mx
+    targets: list[Target] = field(default_factory=list)
+    trouble: LookupFailed | None = None
+    kept_out: str = ""
+    barred: bool = False
+    own: bool = False
+
+
+@dataclass(slots=True)
 class Finder:
-    """``port``: of the hosts that the DNS names. ``loopback``: may they be on this machine, for tests?"""
+    """``port``: of the hosts that the DNS names. ``loopback``: may they be on this machine, for tests? ``report``:
+    hears of failures that keep a host from being tried: (domain, policy, what, host, why), as RFC 8460 4.3 names
+    them."""
 
     routes: Routes
     resolver: Resolver
@@ -39,12 +60,13 @@ class Finder:
     port: int = 25
     loopback: bool = False
     policies: Policies | None = None
+    report: Callable[[str, str, str, str, str], None] = lambda domain, policy, what, host, why: None
 
     async def find(self, destination: str) -> list[Target]:
         """Targets of a destination. NoSuchDomain, NullMx and Loops are for good, LookupFailed is for now."""
         hop = self.routes.of(destination).hop
         name, _, mark = parts(destination)
-        if hop is None and ":" in name:
+        if hop is None and is_hop(name):
             hop = _parse(name)
         if hop is not None:
             found = await self._of_hop(hop)
@@ -52,115 +74,182 @@ class Finder:
             found = await self._of_domain(name, mark)
         if mark == STRICT:
             weak = ("may", "encrypt", "none")
-            return [replace(one, tls="verify") if one.tls in weak else replace(one, insecure=False) for one in found]
+            return [
+                replace(one, tls="verify", testing=False) if one.tls in weak else replace(one, insecure=False)
+                for one in found
+            ]
         return found
 
+    async def renew(self, destination: str) -> bool:
+        """Fetch the MTA-STS policy of a domain again, because its hosts do not keep to the one that is known; True when
+        there is another one now (RFC 8461 5.1)."""
+        return self.policies is not None and await self.policies.renew(parts(destination)[0])
+
     async def _of_hop(self, hop: Hop) -> list[Target]:
+        """Hosts of the administrator's choice. That the DNS does not know one is his trouble and no word about the
+        recipients: their mail waits, and he hears of it."""
         if hop.host.startswith("/"):
-            return [Target("localhost", hop.host, 0, hop.kind == "lmtp", "none")]
-        literal = _address(hop.host)
-        addresses = [literal] if literal else await self.resolver.addresses(hop.host)
+            return [Target("localhost", hop.host, 0, hop.kind == "lmtp", "none", route=True)]
+        literal = places.literal(hop.host)
+        try:
+            addresses = [literal] if literal else await self.resolver.addresses(hop.host)
+        except NoSuchDomain as error:
+            raise _trouble(hop.destination, str(error)) from None
         mode = "implicit" if hop.kind == "smtps" else hop.tls or ("verify" if hop.login else self.tls)
         insecure = hop.kind == "smtps" and hop.tls == "encrypt"
         return [
-            Target(hop.host, one, hop.port, hop.kind == "lmtp", mode, insecure, hop.login, hop.password)
+            Target(hop.host, one, hop.port, hop.kind == "lmtp", mode, insecure, hop.login, hop.password, route=True)
             for one in addresses
         ]
 
     async def _of_domain(self, domain: str, mark: str) -> list[Target]:
         mode = self.routes.policy(domain, self.tls)
-        literal = _address(domain)
+        literal = places.literal(domain)
         if literal:
+            if not self.loopback and (why := places.barred(literal)):
+                raise Loops(f"{domain} {why}")
             return [Target(domain, literal, self.port, False, mode)]
-        mine = self.hostname.lower()
-        found: list[Target] = []
-        trouble: LookupFailed | None = None
-        barred = False
+        if domain.startswith("[") or places.numeric(domain):
+            raise NoSuchDomain(f"{domain} is not a domain name")
+        domain = comparable(domain)  # an entry of the queue may be older than that rule
+        mine = comparable(self.hostname)
         hosts = await self.resolver.mx(domain)
-        own = next((one.preference for one in hosts if one.host.lower().rstrip(".") == mine), None)
+        own = next((one.preference for one in hosts if comparable(one.host) == mine), None)
         if own is not None:  # only hosts that are nearer than we are (RFC 5321 5.1)
             hosts = [one for one in hosts if one.preference < own]
-            barred = not hosts
+            if not hosts:
+                raise Loops(f"the mail hosts of {domain} lead back to this server")
+        policy = None
         if self.policies is not None and (mode in ("may", "encrypt") or mark == STRICT) and mark != LAX:
             policy = await self.policies.find(domain)
-        else:
-            policy = None
-        kept_out = ""
-        for mx in hosts[:HOSTS]:
-            try:
-                how, prove, kind = mode, None, "no-policy-found"
-                records = await self._tlsa(mx) if mode != "none" and mark != LAX else []
-                if records:
-                    kind = "tlsa"
-                    how, prove = self._by_records(records, mx.host, domain)
-                elif policy is not None and policy.mode == "enforce":
-                    if not policy.allows(mx.host):
-                        kept_out = f"the MTA-STS policy of {domain} does not name {mx.host}"
-                        continue
-                    how, kind = "verify", "sts"
-                elif mark == STRICT and not _vouched(mx, policy, domain):
-                    kept_out = f"neither DNSSEC nor MTA-STS says that {mx.host} is a host of {domain}"
-                    continue
-                for address in await self.resolver.addresses(mx.host):
-                    if not self.loopback and _is_here(address):
-                        barred = True
-                        continue
-                    found.append(Target(mx.host, address, self.port, False, how, prove=prove, policy=kind))
-            except LookupFailed as error:
-                trouble = error
-            except NoSuchDomain:
-                continue
+        seen = await self._hosts(domain, hosts, mode, mark, policy)
+        found = [target for host in seen for target in host.targets]
+        if not found and policy is not None and any(host.kept_out for host in seen):
+            assert self.policies is not None
+            if await self.policies.renew(domain):  # the domain may have moved before it said so (RFC 8461 5.1)
+                policy = await self.policies.find(domain)
+                seen = await self._hosts(domain, hosts, mode, mark, policy)
+                found = [target for host in seen for target in host.targets]
         if found:
             return found[:ADDRESSES]
+        trouble = next((host.trouble for host in seen if host.trouble is not None), None)
         if trouble is not None:
             raise trouble
+        kept_out = next((host.kept_out for host in seen if host.kept_out), "")
         if kept_out:
             raise NoTls(kept_out) if mark == STRICT else LookupFailed(kept_out)
-        if barred:
+        if len(seen) < len(hosts) and not any(host.own for host in seen):
+            raise LookupFailed(f"none of the first {len(seen)} mail hosts of {domain} has an address")
+        if any(host.barred or host.own for host in seen):
             raise Loops(f"the mail hosts of {domain} lead back to this server")
         raise NoSuchDomain(f"no mail host of {domain} has an address")
 
-    async def _tlsa(self, mx: Mx) -> list[Tlsa]:
-        if not mx.secure:
-            return []
-        return [Tlsa(*record) for record in await self.resolver.tlsa(mx.host, self.port)]
+    async def _hosts(self, domain: str, hosts: list[Mx], mode: str, mark: str, policy: Policy | None) -> list[_Host]:
+        """Look hosts up in their order, some at a time, until there are enough that have an address."""
+        seen: list[_Host] = []
+        for start in range(0, min(len(hosts), LOOKED_UP), AT_ONCE):
+            group = hosts[start : min(start + AT_ONCE, LOOKED_UP)]
+            seen += await asyncio.gather(*(self._host(domain, mx, mode, mark, policy) for mx in group))
+            own = next((host.mx.preference for host in seen if host.own), None)
+            if own is not None:  # as with our name among them: nearer hosts only
+                for host in seen:
+                    host.targets = host.targets if host.mx.preference < own else []
+                break
+            able = sum(1 for host in seen if host.targets)
+            if able >= HOSTS or sum(len(host.targets) for host in seen) >= ADDRESSES:
+                break
+        return seen
 
-    def _by_records(
-        self, records: list[Tlsa], host: str, domain: str
-    ) -> tuple[str, Callable[[list[bytes]], str] | None]:
+    async def _host(self, domain: str, mx: Mx, mode: str, mark: str, policy: Policy | None) -> _Host:
+        out = _Host(mx)
+        how, prove, kind, testing = mode, None, "no-policy-found", False
+        try:
+            records, names = await self._tlsa(mx) if mode != "none" and mark != LAX else ([], [])
+        except LookupFailed as error:
+            self.report(domain, "tlsa", "dnssec-invalid", mx.host, str(error))
+            out.trouble = error
+            return out
+        if records:
+            kind = "tlsa"
+            how, prove = self._by_records(records, [*names, domain])
+            self.report(domain, "tlsa", "", mx.host, "\n".join(one.shown for one in records))
+        elif policy is not None and policy.mode in ("enforce", "testing"):
+            kind = "sts"
+            if not policy.allows(mx.host):
+                words = f"the MTA-STS policy of {domain} does not name {mx.host}"
+                self.report(domain, "sts", "validation-failure", mx.host, words)
+                if policy.mode == "enforce":
+                    out.kept_out = words
+                    return out
+                kind = ""  # the failure is counted; a session with this host is none of the policy's
+            elif policy.mode == "enforce":
+                how = "verify"
+            else:
+                testing = how == "may"
+        if not records and mark == STRICT and kind != "sts" and not _vouched(mx, policy, domain):
+            out.kept_out = f"neither DNSSEC nor MTA-STS says that {mx.host} is a host of {domain}"
+            return out
+        try:
+            addresses = await self.resolver.addresses(mx.host)
+        except LookupFailed as error:
+            out.trouble = error
+            return out
+        except NoSuchDomain:
+            return out
+        for address in addresses[:ADDRESSES]:
+            if not self.loopback and places.barred(address):
+                out.barred = True
+                out.own = out.own or places.is_own(address)
+                continue
+            out.targets.append(
+                Target(mx.host, address, self.port, False, how, prove=prove, policy=kind, testing=testing)
+            )
+        return out
+
+    async def _tlsa(self, mx: Mx) -> tuple[list[Tlsa], list[str]]:
+        """(TLSA records of a host, names that its certificate may have): of the name that the host's is an alias of,
+        then of the host's own (RFC 7672 2.1.3, 3.2.2)."""
+        if not mx.secure:
+            return [], []
+        alias = await self.resolver.alias(mx.host)
+        for name in (alias, mx.host):
+            records = await self.resolver.tlsa(name, self.port) if name else []
+            if records:
+                return [Tlsa(*record) for record in records], [name, mx.host]
+        return [], []
+
+    def _by_records(self, records: list[Tlsa], names: list[str]) -> tuple[str, Callable[[list[bytes]], str] | None]:
         """TLS is a must; and with records that can be used, the right key is (RFC 7672 2.2)."""
         good = dane.usable(records)
         if not good:
             return "encrypt", None
-        return "dane", lambda chain: dane.verify(chain, good, [host, domain])
+        return "dane", lambda chain: dane.verify(chain, good, names)
 
 
 def _vouched(mx: Mx, policy: Policy | None, domain: str) -> bool:
     """Is the host the domain's own word (RFC 8689 4.2.1)?"""
     named = policy is not None and policy.mode != "none" and policy.allows(mx.host)
-    return mx.secure or named or mx.host.lower().rstrip(".") == domain.lower()
+    return mx.secure or named or comparable(mx.host) == comparable(domain)
 
 
-def _is_here(address: str) -> bool:
-    place = ipaddress.ip_address(address)
-    return place.is_loopback or place.is_unspecified or place.is_link_local or place.is_multicast
+def is_hop(destination: str) -> bool:
+    """True for a next hop (``smtp:host:25``), False for a domain, which may be an address literal."""
+    return ":" in destination and not destination.startswith("[") and not places.literal(destination)
 
 
-def _address(text: str) -> str:
-    """An address literal as an address; empty when it is a name."""
-    name = text[1:-1].removeprefix("IPv6:").removeprefix("ipv6:") if text.startswith("[") else text
-    try:
-        return str(ipaddress.ip_address(name))
-    except ValueError:
-        return ""
+def _trouble(destination: str, why: str) -> LookupFailed:
+    """A next hop that cannot be used: the administrator is told, and its mail waits."""
+    count("relay.route_trouble")
+    log.event("relay.route", "error", destination=destination, error=why, then="its mail waits")
+    return LookupFailed(f"next hop {destination}: {why}")
 
 
-def _parse(destination: str) -> Hop | None:
-    """A next hop that the configuration does not name any more, as far as its name tells."""
-    kind, _, place = destination.partition(":")
-    if place.startswith("unix:"):
-        return Hop(kind, place[5:], 0)
-    if kind == "pipe":  # a program is run when the configuration says so, never because the queue does
-        raise LookupFailed("no route leads to this program any more; `fastmail queue move` sends it elsewhere")
-    host, _, port = place.rpartition(":")
-    return Hop(kind, host, int(port)) if host and port.isdigit() else None
+def _parse(destination: str) -> Hop:
+    """A next hop that the configuration does not name any more, as far as its name tells. LookupFailed for what is
+    none: its mail waits for somebody who moves it."""
+    if destination.startswith("pipe:"):  # a program is run when the configuration says so, never because the queue does
+        raise _trouble(destination, "no route leads to this program any more; `fastmail queue move` sends it elsewhere")
+    hop = routes.hop(destination)
+    if hop is None:
+        raise _trouble(destination, "this is no next hop; `fastmail queue move` sends its mail elsewhere")
+    return hop

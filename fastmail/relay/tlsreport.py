@@ -9,13 +9,9 @@ own network.
 
 import asyncio
 import gzip
-import http.client
 import ipaddress
 import json
 import random
-import re
-import socket
-import ssl
 import time
 from base64 import encodebytes
 from collections import Counter
@@ -29,27 +25,30 @@ from fastmail.dns.resolver import LookupFailed, NoSuchDomain, Resolver
 from fastmail.model.errors import MailError
 from fastmail.queue.model import Item, Outgoing, Rcpt
 from fastmail.queue.routes import LAX, marked
+from fastmail.relay import https
 from fastmail.smtp.client import Target
 from fastmail.telemetry import log
 
-_RUA = re.compile(r"\bmailto:([^\s,;!]+@[^\s,;!]+)", re.IGNORECASE)
-_PLACE = re.compile(r"https://[^\s,;!]+", re.IGNORECASE)
-_RECORD = re.compile(r"v=TLSRPTv1\s*;.*?\brua=([^;]+)", re.IGNORECASE)
-KINDS = (
-    ("fits no TLSA record", "tlsa-invalid"),
-    ("chain leads to no TLSA", "tlsa-invalid"),
+KINDS = (  # words of an error (in lower case), and what RFC 8460 4.3 calls it
+    ("fits no tlsa record", "tlsa-invalid"),
+    ("chain leads to no tlsa", "tlsa-invalid"),
     ("expired", "certificate-expired"),
     ("out of date", "certificate-expired"),
     ("hostname mismatch", "certificate-host-mismatch"),
+    ("ip address mismatch", "certificate-host-mismatch"),
     ("another name", "certificate-host-mismatch"),
     ("certificate verify failed", "certificate-not-trusted"),
-    ("STARTTLS", "starttls-not-supported"),
+    ("offers no starttls", "starttls-not-supported"),
+    ("answers starttls with", "starttls-not-supported"),
     ("", "validation-failure"),
 )
-SECONDS = 30.0
+REASON = 60  # characters of an error that are told
+POLICY = b"tls\0"  # in front of day, domain and policy: where the spool keeps what a policy says
+POLICIES = 10_000  # that are remembered between two writes
+STRINGS = 100  # lines of a policy that are told
 AGAIN = 3600.0
 PLACES = 10  # of a domain, of each kind
-Key = tuple[str, str, str, str, str, str]  # day, domain, policy, kind of failure, host, address
+Key = tuple[str, ...]  # day, domain, policy, kind of failure, host, address, reason (which older rows lack)
 
 
 @dataclass(slots=True)
@@ -63,20 +62,36 @@ class Reporter:
     counts: Counter[Key]
     inside: bool = False
     waiting: dict[tuple[str, str], float] = field(default_factory=dict)
+    policies: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
 
     def note(self, domain: str, target: Target, tls: bool, error: str = "") -> None:
         """One session that was begun: with TLS, without where none was asked for (not counted), or a failure."""
-        if target.policy and (tls or error):
-            kind = next(kind for words, kind in KINDS if words in error) if error else ""
-            day = time.strftime("%Y-%m-%d", time.gmtime())
-            self.counts[(day, domain, target.policy, kind, target.name, target.address)] += 1
+        if not target.policy or not (tls or error):
+            return
+        words = error.replace(target.shown, "").replace(target.name, "").strip(" :")
+        kind = next(kind for known, kind in KINDS if known in words.lower()) if error else ""
+        reason = words[:REASON] if kind in ("validation-failure", "certificate-not-trusted") else ""
+        self.counts[(_today(), domain, target.policy, kind, target.name, target.address, reason)] += 1
+
+    def told(self, domain: str, policy: str, what: str, host: str, why: str) -> None:
+        """A failure before any session: of the DNS, of fetching a policy, or of a host that the policy does not name.
+        Without ``what``, ``why`` is the policy that holds, line by line."""
+        if what:
+            self.counts[(_today(), domain, policy, what, host, "", why[:REASON])] += 1
+        elif len(self.policies) < POLICIES:
+            self.policies[(_today(), domain, policy)] = why.splitlines()[:STRINGS]
 
     async def write(self) -> None:
-        """Write the counts down."""
+        """Write the counts down, and the policies that they are about."""
         counts, self.counts = self.counts, Counter()
+        policies, self.policies = self.policies, {}
+        spool = self.outbound.spool
         if counts:
-            rows = {"\0".join(key): count for key, count in counts.items()}
-            await self.outbound.spool.add_counts(rows)
+            await spool.add_counts({"\0".join(key): count for key, count in counts.items()})
+        for key, lines in policies.items():
+            value = json.dumps(lines).encode()
+            if spool.state(_name(key)) != value:
+                await spool.set_state(_name(key), value)
 
     async def send(self, now: float | None = None) -> int:
         """Send the reports of days that are over; how many."""
@@ -87,30 +102,34 @@ class Reporter:
         old: list[str] = []
         for text, count in (await asyncio.get_running_loop().run_in_executor(None, self.outbound.spool.counts)).items():
             key = text.split("\0")
-            if key[0] < today and len(key) == 6:
+            if key[0] >= today:
+                continue
+            if len(key) in (6, 7):
                 found.setdefault((key[0], key[1]), []).append((key, count))
+            else:  # cut short, because its names were longer than a key may be
+                old.append(text)
         sent = 0
         for (day, domain), rows in found.items():
             if self.waiting.get((day, domain), 0.0) > now:
                 continue
             try:
                 sent += await self._send(day, domain, rows)
-            except (LookupFailed, NoSuchDomain, MailError, OSError, ValueError, http.client.HTTPException) as error:
+            except (LookupFailed, NoSuchDomain, MailError, *https.ERRORS) as error:
                 log.event("tlsreport.failed", "warning", domain=domain, error=error)
                 if day > last:
                     self.waiting[(day, domain)] = now + AGAIN
                     continue
             self.waiting.pop((day, domain), None)
             old += ["\0".join(key) for key, _ in rows]
+            for policy in {key[2] for key, _ in rows}:
+                await self.outbound.spool.drop_state(_name((day, domain, policy)))
         if old:
             await self.outbound.spool.drop_counts(old)
         return sent
 
     async def _send(self, day: str, domain: str, rows: list[tuple[list[str], int]]) -> int:
         texts = await self.resolver.texts("_smtp._tls." + domain)
-        records = [match.group(1) for text in texts if (match := _RECORD.match(text)) is not None]
-        addresses = _RUA.findall(records[0])[:PLACES] if len(records) == 1 else []
-        places = _PLACE.findall(records[0])[:PLACES] if len(records) == 1 else []
+        addresses, places = wishes(texts)
         if not addresses and not places:
             return 0
         ident = f"{day}.{domain}.{random.getrandbits(64):016x}"
@@ -123,7 +142,7 @@ class Reporter:
                 status = await self._post(place, packed)
                 log.event("tlsreport.posted", domain=domain, day=day, place=place, status=status)
                 sent = True
-            except (LookupFailed, NoSuchDomain, OSError, ValueError, http.client.HTTPException) as error:
+            except (LookupFailed, NoSuchDomain, *https.ERRORS) as error:
                 log.event("tlsreport.refused", "warning", domain=domain, place=place, error=error)
                 trouble = error
         if addresses:
@@ -139,7 +158,7 @@ class Reporter:
         fitting = [one for one in addresses if self.inside or ipaddress.ip_address(one).is_global]
         if not fitting:
             raise ValueError(f"{place}: its host has no public address")
-        return await asyncio.get_running_loop().run_in_executor(None, post, place, fitting[0], port, packed)
+        return await https.off_loop(post, place, fitting[0], port, packed)
 
     async def _mail(self, day: str, domain: str, addresses: list[str], ident: str, packed: bytes) -> None:
         spool = self.outbound.spool
@@ -159,17 +178,23 @@ class Reporter:
         for policy in sorted({key[2] for key, _ in rows}):
             mine = [(key, count) for key, count in rows if key[2] == policy]
             failures = [
-                {
-                    "result-type": key[3],
-                    "receiving-mx-hostname": key[4],
-                    "receiving-ip": key[5],
-                    "failed-session-count": count,
-                }
+                _told(
+                    {
+                        "result-type": key[3],
+                        "receiving-mx-hostname": key[4],
+                        "receiving-ip": key[5],
+                        "failed-session-count": count,
+                        "failure-reason-code": "".join(key[6:]),
+                    }
+                )
                 for key, count in mine
                 if key[3]
             ]
+            lines = json.loads(self.outbound.spool.state(_name((day, domain, policy))) or b"[]")
+            hosts = [line.partition(":")[2].strip() for line in lines if line[:3].lower() == "mx:"]
+            about = {"policy-type": policy, "policy-string": lines, "policy-domain": domain, "mx-host": hosts}
             entry: dict[str, Any] = {
-                "policy": {"policy-type": policy, "policy-domain": domain},
+                "policy": _told(about),
                 "summary": {
                     "total-successful-session-count": sum(count for key, count in mine if not key[3]),
                     "total-failure-session-count": sum(count for key, count in mine if key[3]),
@@ -216,22 +241,47 @@ class Reporter:
         return "\n".join(lines).encode() + b"\n" + encodebytes(packed) + f"\n--{mark}--\n".encode()
 
 
+def wishes(texts: list[str]) -> tuple[list[str], list[str]]:
+    """(mail addresses, https places) where a domain wants reports, from its TXT records (RFC 8460 3); none when there
+    is not exactly one record of that kind."""
+    records = [fields for text in texts if (fields := [one.strip() for one in text.split(";")])[0] == "v=TLSRPTv1"]
+    if len(records) != 1:
+        return [], []
+    values = [one[4:] for one in records[0] if one[:4].lower() == "rua="]
+    addresses: list[str] = []
+    places: list[str] = []
+    for place in values[0].split(",") if values else []:
+        place = place.strip().partition("!")[0]  # "!10m" behind it would be the most that it takes
+        if not place.isprintable() or " " in place:
+            continue
+        if place[:7].lower() == "mailto:" and all(place[7:].rpartition("@")[::2]):
+            addresses.append(place[7:])
+        elif place[:8].lower() == "https://":
+            places.append(place)
+    return addresses[:PLACES], places[:PLACES]
+
+
 def post(place: str, address: str, port: int, packed: bytes) -> int:
-    """Post a report to a place at this address; its status. OSError or HTTPException when it is not taken."""
+    """Post a report to a place at this address; its status. One of https.ERRORS when it is not taken."""
     parts = urlsplit(place)
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    connection = http.client.HTTPSConnection(parts.netloc, timeout=SECONDS)
-    plain = socket.create_connection((address, port), SECONDS)
-    try:
-        connection.sock = context.wrap_socket(plain, server_hostname=parts.hostname)
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("POST", path, packed, {"Content-Type": "application/tlsrpt+gzip"})
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-        plain.close()
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    kind = {"Content-Type": "application/tlsrpt+gzip"}
+    wanted = https.Request("POST", parts.hostname or "", address, path, port, packed, kind, verify=False)
+    status = https.request(wanted).status
     if status // 100 != 2:
         raise OSError(f"{place} answers with status {status}")
     return status
+
+
+def _today() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
+def _name(key: tuple[str, str, str]) -> bytes:
+    """Where the spool keeps what a policy said on a day."""
+    return (POLICY + "\0".join(key).encode())[:400]
+
+
+def _told(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without what is not known."""
+    return {name: value for name, value in fields.items() if value not in ("", [])}

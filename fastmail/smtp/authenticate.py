@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from fastmail.auth import sasl
 from fastmail.auth.verifier import until_refusal
-from fastmail.model.errors import TemporaryError
+from fastmail.model.errors import LoginRefused, TemporaryError
 from fastmail.telemetry import log
 
 if TYPE_CHECKING:
     from fastmail.smtp.session import SmtpSession
+
+LONGEST = 12288  # octets of AUTH with its initial response, and of a response (RFC 4954 4)
 
 
 def allowed(session: "SmtpSession") -> bool:
@@ -43,6 +45,10 @@ def begin(session: "SmtpSession", rest: bytes, mail: bool) -> None:
 def line(session: "SmtpSession", text: bytes) -> None:
     """A line of the exchange."""
     text = text.rstrip(b"\r\n")
+    if len(text) > LONGEST:  # it came whole, so nothing of it was passed over
+        session.sasl = None
+        session.bad("500 5.5.6 line of the login is too long")
+        return
     if text == b"*":
         session.sasl = None
         session.bad("501 5.7.0 login cancelled")
@@ -67,7 +73,10 @@ def _step(session: "SmtpSession", text: bytes | None) -> None:
 async def _login(session: "SmtpSession", claim: sasl.Claim) -> None:
     limits, begun = session.service.limits, time.monotonic()
     try:
-        record = await session.service.verifier.admit(claim)
+        record = await session.service.verifier.admit(claim, session.host)
+    except LoginRefused as error:
+        session.say(f"525 5.7.13 {error}")
+        return
     except TemporaryError:
         session.say("454 4.7.0 logins cannot be checked now, try again later")
         return

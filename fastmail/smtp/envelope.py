@@ -10,6 +10,8 @@ from datetime import datetime
 
 from fastmail._core import smtp as grammar
 from fastmail.message import orcpt
+from fastmail.model.domain import ascii_name
+from fastmail.model.errors import BadAddress
 
 MOST_HELD = 30 * 86400
 _BY = re.compile(rb"([+-]?\d{1,9});([NR]T?)", re.IGNORECASE)
@@ -58,7 +60,9 @@ def mail(rest: bytes, limit: int) -> tuple[str, MailParams]:
             raise Refused(f"501 5.5.4 {name.decode()} was given twice")
         seen.add(name)
         _mail_param(params, name, value, limit)
-    return _address(path), params
+    if not params.utf8 and path is not None and not b"".join(path).isascii():
+        raise Refused(_syntax(text, False, "5.1.7", ValueError()))
+    return _address(path, "5.1.7"), params
 
 
 def _mail_param(params: MailParams, name: bytes, value: bytes, limit: int) -> None:
@@ -179,7 +183,7 @@ def rcpt(rest: bytes, utf8: bool) -> tuple[str, str | None, RcptParams]:
     except ValueError as error:
         raise Refused(f"501 5.5.4 {error}") from None
     local, domain = path
-    return local.decode("utf-8", "replace"), domain.decode("utf-8", "replace") or None, params
+    return local.decode("utf-8", "replace"), _domain(domain, "5.1.3") or None, params
 
 
 def _rcpt_param(params: RcptParams, name: bytes, value: bytes) -> None:
@@ -200,10 +204,37 @@ def _syntax(text: bytes, utf8: bool, code: str, error: ValueError) -> str:
     return f"501 {code} {error}"
 
 
-def _address(path: tuple[bytes, bytes] | None) -> str:
+def _address(path: tuple[bytes, bytes] | None, code: str) -> str:
     if path is None:
         return ""
-    return path[0].decode("utf-8", "replace") + "@" + path[1].decode("utf-8", "replace")
+    return path[0].decode("utf-8", "replace") + "@" + _domain(path[1], code)
+
+
+def _domain(octets: bytes, code: str) -> str:
+    """A domain in the form that the envelope has from here on: A-labels, which every host understands (RFC 6531 3.2).
+    Address literals, and the empty domain of ``<postmaster>``, stay as they are."""
+    text = octets.decode("utf-8", "replace")
+    if not text or text.startswith("["):
+        return text
+    try:
+        return ascii_name(text)
+    except BadAddress:
+        raise Refused(f"553 {code} the domain is not one that IDNA allows") from None
+
+
+def vrfy(rest: bytes) -> None:
+    """The argument of VRFY (RFC 5321 3.5.1, RFC 6531 3.7.4.2): text, of ASCII without the parameter SMTPUTF8."""
+    words = rest.split()
+    if not words:
+        raise Refused("501 5.5.4 an address is expected")
+    if rest.isascii():
+        return
+    try:
+        rest.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused("501 5.5.4 the address is not UTF-8") from None
+    if words[-1].upper() != b"SMTPUTF8":
+        raise Refused("553 5.6.7 an address that is not ASCII needs SMTPUTF8")
 
 
 def printable(address: str) -> str:

@@ -15,8 +15,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastmail._core import smtp as grammar
 from fastmail._core.lines import to_crlf, to_lf
 from fastmail.delivery.deliver import Envelope, Outcome
+from fastmail.message.header import Edited, Octets
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -30,8 +32,9 @@ NO_REPLY = {"L": 0x80, "C": 0x1000, "H": 0x2000, "M": 0x4000, "R": 0x8000, "T": 
 CHUNK = 65535
 BIG = 262144  # octets of a message above which it is taken apart by another thread
 LARGEST = 64 << 20
-_REPLY = re.compile(r"([45]\d\d) (?:([45]\.\d{1,3}\.\d{1,3}) )?(.*)", re.DOTALL)
-_FIELD = re.compile(rb"([^:\s]+)[ \t]*:(.*?)(?:\n(?![ \t])|\Z)", re.DOTALL)
+TOGETHER = 64  # header fields that are sent before other sessions have their turn
+_REPLY = re.compile(r"([45]\d\d)[ -](?:([45]\.\d{1,3}\.\d{1,3}) )?(.*)", re.DOTALL)
+_MORE_REPLY = re.compile(r"\r?\n\d{3}[ -](?:\d\.\d{1,3}\.\d{1,3} )?")  # the beginning of a reply's next line
 
 
 class MilterTrouble(Exception):
@@ -139,9 +142,9 @@ class _Talk:
         self._refusal: Outcome | None = None
         self.discards = False
         self._number = ""
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._header: Edited | None = None
         self._body = b""
-        self._changed = False
+        self._fresh = False  # the body is a new one
 
     async def guarded(
         self, stage: Callable[["_Talk"], Awaitable[None]], early: bool = False, again: bool = False
@@ -244,7 +247,7 @@ class _Talk:
         if self._content and self._writer is not None:
             self._write("A", b"")
         self._content = self._done = False
-        self._fields, self._body = [], b""
+        self._header, self._body = None, b""
 
     def close(self, quit: bool = False) -> None:
         writer, self._writer = self._writer, None
@@ -321,30 +324,43 @@ class _Talk:
             return
         loop = asyncio.get_running_loop()
         big = len(verdict.content) > BIG
-        self._changed = False
+        self._fresh = False
         await (loop.run_in_executor(None, self._split, verdict.content) if big else _now(self._split, verdict.content))
         await self._show(verdict, loop if big else None)
         self._content = False
-        if self._changed and self._refusal is None:
-            verdict.content = await (loop.run_in_executor(None, self._joined) if big else _now(self._joined))
+        if self._refusal is None and self._header is not None and (self._fresh or self._header.changed):
+            verdict.content = await (
+                loop.run_in_executor(None, self._joined, self._fresh) if big else _now(self._joined, self._fresh)
+            )
 
     def _split(self, content: bytes) -> None:
-        head, _, body = content.partition(b"\n\n")
-        if content.startswith(b"\n"):
-            head, body = b"", content[1:]
-        self._fields = [(name, value) for name, value in _FIELD.findall(head + b"\n")]
-        self._body = body
+        self._header = Edited(content)
+        self._body = content[self._header.body :]
 
-    def _joined(self) -> bytes:
-        return b"".join(name + b":" + value + b"\n" for name, value in self._fields) + b"\n" + self._body
+    def _joined(self, fresh: bool) -> bytes:
+        """The message as the filter wants it; ``fresh``: its body is a new one."""
+        header = self._header
+        assert header is not None
+        rest: list[Octets] = [header.content[header.end :]]
+        if fresh:
+            rest = [b"\n", self._body]
+        pieces = header.pieces()
+        if fresh and pieces and pieces[-1][-1] != 10:
+            pieces.append(b"\n")
+        return b"".join((*pieces, *rest))
 
     async def _show(self, verdict: Verdict, loop: asyncio.AbstractEventLoop | None) -> None:
+        header = self._header
+        assert header is not None
         self._macros("L", i=self._number)
-        for name, value in list(self._fields):
+        for at, (name, value) in enumerate(() if self._protocol & NO_HEADERS else header.fields()):
             text = value if self._protocol & LEADING_SPACE else value.removeprefix(b" ")
-            await self._step("L", name + b"\0" + text + b"\0", NO_HEADERS)
+            await self._step("L", name + b"\0" + text + b"\0")
             if self._done:
                 return
+            if at % TOGETHER == 0 and self._writer is not None:  # where nothing is answered, nothing else waits
+                await self._writer.drain()
+                await asyncio.sleep(0)
         await self._step("N", b"", NO_EOH)
         body = b""
         if self._body and not self._protocol & NO_BODY:
@@ -370,7 +386,7 @@ class _Talk:
                 break
         if fresh:
             self._body = to_lf(b"".join(fresh))
-            self._changed = True
+            self._fresh = True
 
     # ---------------------------------------------------------------- what is changed
 
@@ -381,7 +397,7 @@ class _Talk:
                 (index,) = struct.unpack_from(">I", value)
                 value = value[4:]
             name, text = value.split(b"\0")[:2]
-            self._header(answer, index, name, to_lf(text))
+            self._change_field(answer, index, name, to_lf(text))
         elif answer in "+2":
             verdict.added.append(_path(value))
         elif answer == "-":
@@ -391,36 +407,40 @@ class _Talk:
         elif answer == "q":
             verdict.quarantine = value.rstrip(b"\0").decode("utf-8", "replace")[:200] or "quarantined"
 
-    def _header(self, answer: str, index: int, name: bytes, text: bytes) -> None:
+    def _change_field(self, answer: str, index: int, name: bytes, text: bytes) -> None:
         if not name or any(c <= 32 or c == 58 or c > 126 for c in name) or b"\0" in text:
             raise MilterTrouble("a header field that can not be")
         text = re.sub(rb"\n(?![ \t])", b"\n\t", text.rstrip(b"\n"))
         value = text if self._protocol & LEADING_SPACE else b" " + text
-        self._changed = True
+        assert self._header is not None
         if answer == "h":
-            self._fields.append((name, value))
+            self._header.add(name, value)
         elif answer == "i":
-            self._fields.insert(min(index, len(self._fields)), (name, value))
-        else:
-            same = [at for at, (one, _) in enumerate(self._fields) if one.lower() == name.lower()]
-            if not 1 <= index <= len(same):
-                if text:
-                    self._fields.append((name, value))
-            elif text:
-                self._fields[same[index - 1]] = (name, value)
-            else:
-                del self._fields[same[index - 1]]
+            self._header.insert(index, name, value)
+        elif not self._header.change(name, index, value if text else b"") and text:
+            self._header.add(name, value)
 
 
 def _path(value: bytes) -> str:
-    return value.split(b"\0")[0].decode("utf-8", "replace").strip().removeprefix("<").removesuffix(">")
+    """An address of a filter; MilterTrouble when it is none: it would go into envelopes and trace fields."""
+    text = value.split(b"\0")[0].strip()
+    text = text if text.startswith(b"<") else b"<" + text + b">"
+    try:
+        path, end = grammar.parse_path(text, 0, True)
+    except ValueError as error:
+        raise MilterTrouble(f"an address that cannot be: {error}") from None
+    if end != len(text):
+        raise MilterTrouble("an address with something behind it")
+    return b"@".join(path).decode() if path is not None else ""
 
 
 def _refusal(answer: str, value: bytes) -> Outcome:
     if answer == "t":
         return Outcome(451, "4.7.1", "try again later")
     if answer == "y":
-        found = _REPLY.match(value.rstrip(b"\0").decode("utf-8", "replace"))
+        said = value.rstrip(b"\0").decode("utf-8", "replace")
+        # A filter writes each % twice, since Sendmail takes the text for a format.
+        found = _REPLY.match(_MORE_REPLY.sub(" ", said.replace("%%", "%")))
         if found is not None:
             text = " ".join(found.group(3).split()) or "refused"
             return Outcome(int(found.group(1)), found.group(2) or f"{found.group(1)[0]}.7.1", text[:400])

@@ -7,6 +7,7 @@ are kept elsewhere are asked for first; while nobody can say whether there is on
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from fastmail.delivery.deliver import is_postmaster
 from fastmail.directory.interface import AccountRecord, fresh
 from fastmail.model.errors import TemporaryError
 from fastmail.queue.model import Rcpt
@@ -36,7 +37,7 @@ def rcpt(session: "SmtpSession", rest: bytes) -> None:
     if domain is None:
         domain = session.own_domain()
     asked = Rcpt(f"{local}@{domain}", params.orcpt, params.notify)
-    if directory.is_local(domain):
+    if directory.is_local(domain) or _is_hosts_postmaster(session, local, domain):
         waits = _fresh(session, rest, asked) if directory.live is not None else _here(session, rest, asked)
     elif session.may_relay():
         waits = _add(session, rest, asked, [])
@@ -50,10 +51,19 @@ def rcpt(session: "SmtpSession", rest: bytes) -> None:
         session.conn.run(waits)
 
 
+def _is_hosts_postmaster(session: "SmtpSession", local: str, domain: str) -> bool:
+    """This host has a postmaster, whether or not it takes other mail under its own name (RFC 5321 4.5.1)."""
+    return is_postmaster(local) and domain.lower() == session.service.hostname.lower()
+
+
 async def _fresh(session: "SmtpSession", rest: bytes, asked: Rcpt) -> None:
     """An address here whose account is kept elsewhere."""
     try:
-        await fresh(session.service.deliverer.directory, asked.address)
+        deliverer = session.service.deliverer
+        await fresh(deliverer.directory, asked.address)
+        if is_postmaster(asked.address):
+            for name in deliverer.postmasters:
+                await fresh(deliverer.directory, name)
     except TemporaryError:
         session.say("451 4.3.0 accounts cannot be looked up now, try again later")
         return
@@ -66,7 +76,7 @@ def _here(session: "SmtpSession", rest: bytes, asked: Rcpt) -> Work | None:
     """An address of a domain here; what is left to wait for."""
     deliverer = session.service.deliverer
     try:
-        records = deliverer.directory.resolve(asked.address)
+        records = deliverer.resolve(asked.address)
         full = deliverer.full(records, session.announced)
     except TemporaryError as error:
         log.event("smtp.recipient", "error", address=asked.address, why=error)
@@ -74,7 +84,7 @@ def _here(session: "SmtpSession", rest: bytes, asked: Rcpt) -> Work | None:
         return None
     if not records:
         count("smtp.unknown")
-        if deliverer.directory.uncertain:
+        if deliverer.directory.uncertain or is_postmaster(asked.address):  # he is never unknown (RFC 5321 4.5.1)
             session.say("451 4.3.0 accounts cannot be looked up now, try again later")
         else:
             session.bad("550 5.1.1 no such user here")

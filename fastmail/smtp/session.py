@@ -18,26 +18,24 @@ from typing import Any
 
 from fastmail._core.lines import ContentReader, find_crlf
 from fastmail.auth.verifier import Verifier
-from fastmail.delivery.deliver import Deliverer, Envelope, Outcome
+from fastmail.delivery.deliver import Deliverer, Envelope, Outcome, worst
 from fastmail.delivery.outbound import Outbound
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Staged
-from fastmail.message import submitted, trace
+from fastmail.message import trace
 from fastmail.message.recode import without_binary
 from fastmail.model.errors import CannotDo, ClientError, MailError, StorageFull
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
 from fastmail.net.networks import Network, address_in
-from fastmail.queue.model import Rcpt
-from fastmail.smtp import authenticate, recipients, xclient
+from fastmail.smtp import accept, authenticate, recipients, xclient
 from fastmail.smtp import envelope as grammar
-from fastmail.smtp.milter import Filters, Milter, Verdict
+from fastmail.smtp.milter import Filters, Milter
 from fastmail.smtp.table import COMMANDS, EOD_REPLIES, EXTENSIONS, HTTP, LMTP, MX, SUBMISSION
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 LINE = 4096  # RFC 5321 4.5.3.1.4 asks for 512, extensions add to it
-AUTH_LINE = 12288  # RFC 4954 4.3
 TAKE = 65536
 
 
@@ -99,7 +97,7 @@ class SmtpSession:
         self.failures = 0
         self.user: AccountRecord | None = None
         self.sasl: Any = None
-        self._skipping = False
+        self._skipping = ""  # the reply to the line whose octets are passed over
         self._reader: ContentReader | None = None
         self._staged: Staged | None = None
         self._begun, self._received = 0.0, 0  # when content began to come, and how much of it came
@@ -198,15 +196,15 @@ class SmtpSession:
                 continue
             end = find_crlf(data, position, size)
             if end < 0:
-                most = AUTH_LINE if self.sasl is not None else LINE
-                if size - position > most:
-                    self._skipping = True
+                if size - position > self._longest(data, position) + len(b"\r"):
+                    self._skipping = self._skipping or self._too_long(data, position)
                     return size
                 return position
             if self._skipping:
-                self._skipping = False
-                self.bad("500 5.5.2 line is too long")
+                reply, self._skipping = self._skipping, ""
+                self.sasl = None  # an exchange with a line that was not read is over (RFC 4954 4)
                 position = end + 1
+                self.bad(reply)
                 continue
             line = bytes(data[position : end + 1])
             position = end + 1
@@ -217,6 +215,17 @@ class SmtpSession:
                 self._command(line, position < size)
         return position
 
+    def _longest(self, data: memoryview | bytes, start: int = 0) -> int:
+        """Octets that the line may have that begins there, without its line end."""
+        is_auth = self.sasl is not None or bytes(data[start : start + 5]).upper() == b"AUTH "
+        return authenticate.LONGEST if is_auth else LINE
+
+    def _too_long(self, data: memoryview | bytes, start: int = 0) -> str:
+        """The reply to such a line when it is longer than that."""
+        if self._longest(data, start) > LINE:
+            return "500 5.5.6 line of the login is too long"
+        return "500 5.5.2 line is too long"
+
     # ---------------------------------------------------------------- commands
 
     def _command(self, line: bytes, more: bool) -> None:
@@ -224,8 +233,8 @@ class SmtpSession:
             self.bad("500 5.5.2 line must end in CRLF")
             return
         line = line[:-2]
-        if len(line) > LINE:
-            self.bad("500 5.5.2 line is too long")
+        if len(line) > self._longest(line):
+            self.bad(self._too_long(line))
             return
         if b"\r" in line or b"\0" in line:
             self.bad("500 5.5.2 bare CR or NUL in a command")
@@ -256,7 +265,7 @@ class SmtpSession:
             self.bad("503 5.5.1 need MAIL first")
             return
         if command.rcpt and not self.envelope.recipients:
-            self.bad("503 5.5.1 need RCPT first" if verb != b"DATA" else "554 5.5.1 no valid recipients")
+            self.bad(self._no_recipients())
             return
         if verb == b"DATA" and more:
             self.say("554 5.5.0 message was sent before the 354 reply")
@@ -265,14 +274,23 @@ class SmtpSession:
             return
         getattr(self, command.method)(rest)
 
+    def _no_recipients(self) -> str:
+        """RFC 5321 3.3 allows both replies to DATA, RFC 2033 4.2 only one of them."""
+        return "503 5.5.1 need RCPT first" if self.service.kind == LMTP else "554 5.5.1 no valid recipients"
+
     def _greet(self, rest: bytes) -> bool:
         name = rest.strip()
         if not name or any(c < 33 or c == 127 for c in name) or len(name) > 255:
             self.bad("501 5.5.4 a host name or address literal is expected")
             return False
+        try:
+            text = name.decode("utf-8")
+        except UnicodeDecodeError:
+            self.bad("501 5.5.4 the host name is not UTF-8")
+            return False
         self._reset()
         self._hello = name
-        self.envelope.helo = name.decode("utf-8", "replace")
+        self.envelope.helo = text
         return True
 
     def do_helo(self, rest: bytes) -> None:
@@ -287,6 +305,11 @@ class SmtpSession:
             return
         cipher = self.conn.transport.get_extra_info("cipher") if self.conn.tls else None
         self.conn.run(self.consult(self.filters.hello(self.envelope.helo, cipher or ()), then, self._forget_hello))
+
+    def _cipher(self) -> str:
+        """Version and cipher of the connection's TLS, for the trace; empty without."""
+        cipher = self.conn.transport.get_extra_info("cipher") if self.conn.tls else None
+        return f"{cipher[1]} {cipher[0]}" if cipher else ""
 
     def _forget_hello(self) -> None:
         self._hello = b""
@@ -390,6 +413,7 @@ class SmtpSession:
             login=self.user.address if self.user is not None else "",
             helo=hello,
             peer=self.host,
+            tls=self._cipher(),
         )
         self.utf8 = params.utf8
         self._binary = params.body == b"BINARYMIME"
@@ -410,7 +434,8 @@ class SmtpSession:
             self.say("250 2.1.0 sender ok")
 
     def _protocol(self) -> str:
-        word = "LMTP" if self.service.kind == LMTP else "UTF8SMTP" if self.utf8 else "ESMTP"
+        word = "LMTP" if self.service.kind == LMTP else "SMTP" if self.utf8 else "ESMTP"
+        word = "UTF8" + word if self.utf8 else word
         return word + ("S" if self.conn.tls else "") + ("A" if self.user is not None else "")
 
     def do_rcpt(self, rest: bytes) -> None:
@@ -527,8 +552,10 @@ class SmtpSession:
 
     def do_vrfy(self, rest: bytes) -> None:
         """RFC 5321 3.5.3: never tells who exists."""
-        if not rest.strip():
-            self.bad("501 5.5.4 an address is expected")
+        try:
+            grammar.vrfy(rest)
+        except grammar.Refused as refusal:
+            self.bad(str(refusal))
             return
         self.say("252 2.1.5 send mail to find out")
 
@@ -615,7 +642,7 @@ class SmtpSession:
                 if self._staged is not None:
                     self._staged.drop()
                     self._staged = None
-            self.bad("503 5.5.1 need MAIL first" if not self._mail else "554 5.5.1 no valid recipients")
+            self.bad("503 5.5.1 need MAIL first" if not self._mail else self._no_recipients())
             return
         assert self._reader is not None
         if not self._bdat_last:
@@ -664,7 +691,7 @@ class SmtpSession:
                     if b"\0" in content:
                         self._refuse_content("nul")
                         return
-                outcomes = await self._take(envelope, content)
+                outcomes = await accept.take(self, envelope, content)
             except (StorageFull, OSError) as error:
                 log.event("smtp.staging", "error", error=error)
                 outcomes = [Outcome(452, "4.3.1", "not enough storage, try again later")] * len(envelope.recipients)
@@ -676,54 +703,9 @@ class SmtpSession:
             for (address, _), outcome in zip(envelope.recipients, outcomes, strict=True):
                 self.say(f"{outcome.code} {outcome.enhanced} <{grammar.printable(address)}> {outcome.text}")
         else:
-            worst = max(outcomes, key=lambda outcome: (outcome.code // 100 == 4, outcome.code))
-            self.say(f"{worst.code} {worst.enhanced} {worst.text}")
+            outcome = worst(outcomes)
+            self.say(f"{outcome.code} {outcome.enhanced} {outcome.text}")
         self._reset()
-
-    async def _take(self, envelope: Envelope, content: bytes | memoryview) -> list[Outcome]:
-        """Deliver a message, or queue it when a recipient is elsewhere."""
-        service = self.service
-        submitted_here = service.kind == SUBMISSION
-        mailbox = "INBOX"
-        if self.filters is not None:
-            verdict = await self.filters.message(bytes(content))
-            taken = Outcome(250, "2.0.0", "message taken")
-            if verdict.refusal is not None or verdict.discard:
-                outcome = verdict.refusal or taken
-                log.event("milter.verdict", sender=envelope.sender, reply=f"{outcome.code} {outcome.text}")
-                return [outcome] * len(envelope.recipients)
-            content = verdict.content
-            self._apply(envelope, verdict)
-            if not envelope.recipients:
-                return [taken]
-            mailbox = "Junk" if verdict.quarantine else mailbox
-        elsewhere = not all(records for _, records in envelope.recipients)
-        if service.outbound is not None and (elsewhere or envelope.release):
-            outcome = await service.outbound.submit(envelope, content, submitted_here)
-            return [outcome] * len(envelope.recipients)
-        if submitted_here:
-            pieces = submitted.complete(content, envelope.sender, service.hostname)
-            content = pieces[0] if len(pieces) == 1 else b"".join(pieces)  # type: ignore[assignment]
-        outcomes = await service.deliverer.deliver(envelope, content, mailbox)
-        if service.outbound is not None and any("SUCCESS" in one.notify for one in envelope.asked):
-            await service.outbound.tell_delivered(envelope, content, [outcome.ok for outcome in outcomes])
-        return outcomes
-
-    def _apply(self, envelope: Envelope, verdict: Verdict) -> None:
-        """What filters changed of the envelope, as far as this session may do it."""
-        if verdict.sender is not None:
-            envelope.sender = verdict.sender
-        if self.service.kind == LMTP:
-            return  # one reply for each recipient: they stay who they are
-        gone = {address.lower() for address in verdict.removed}
-        kept = [at for at, (address, _) in enumerate(envelope.recipients) if address.lower() not in gone]
-        envelope.recipients = [envelope.recipients[at] for at in kept]
-        envelope.asked = [envelope.asked[at] for at in kept]
-        for address in verdict.added:
-            records = self.service.deliverer.directory.resolve(address.lower())
-            if records or self.may_relay():
-                envelope.recipients.append((address, records))
-                envelope.asked.append(Rcpt(address))
 
     def blame(self, points: float, why: str) -> None:
         """The peer's mistakes; not those of a host that speaks for many."""

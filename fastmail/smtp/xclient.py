@@ -30,10 +30,15 @@ def parse(rest: bytes) -> Said:
     if not words:
         raise ValueError("XCLIENT attribute=value is expected")
     for word in words:
-        name, equals, value = word.decode("ascii", "replace").partition("=")
+        if not word.isascii():
+            raise ValueError("values are in xtext, which is ASCII")
+        name, equals, value = word.decode("ascii").partition("=")
         if name.upper() not in ATTRIBUTES or not equals:
             raise ValueError(f"known attributes are {', '.join(ATTRIBUTES)}")
-        text = grammar.xtext(value.encode("ascii", "replace")).decode("utf-8", "replace")
+        try:
+            text = grammar.xtext(value.encode("ascii")).decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(f"the value of {name.upper()} is not UTF-8") from None
         if text.upper() in UNKNOWN:
             text = ""
         if not text.isprintable() or len(text) > 255:

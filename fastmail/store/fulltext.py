@@ -2,15 +2,17 @@
 
 Texts lie one behind the other in chunks of a SQLite database, and a search looks through them: for substrings, exactly
 as a scan of the messages would. (A trigram index was measured too: it answers a little faster, and costs twenty times
-as much to fill and four times the disk.) It is filled by searches: what is not in it yet is scanned, and put in on the
-way. It is only an accelerator: it can be removed at any time, an answer is never taken from it for a message it does
-not know, and a damaged one is thrown away and begun anew.
+as much to fill and four times the disk.) The first search of a mailbox fills it; later mail is put in, and the text of
+removed mail is taken out, by ``store.filler``. It is only an accelerator: it can be removed at any time, an answer is
+never taken from it for a message it does not know, and a damaged one, or one of another layout, is thrown away and
+begun anew.
 
     seen   mailbox, uidvalidity, UIDs that are here as a set
-    chunk  mailbox; ends: (UID, end of the header's text, end) as u32, ascending; data: UTF-8, NUL behind each message
+    chunk  mailbox; ends: (UID, end of the header's text, end) as u32; data: UTF-8, NUL behind each message
+
+Octets of removed texts are overwritten (``secure_delete``), and the log that still has them is emptied.
 """
 
-import asyncio
 import os
 import sqlite3
 import threading
@@ -21,15 +23,14 @@ from dataclasses import dataclass
 from fastmail._core import texts
 from fastmail._core.uidset import UidSet
 from fastmail.message import summary, text
-from fastmail.store.interface import Account, Store
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 LONGEST = 2 << 20  # a message with more text is not put in
 BETWEEN = "\n\x01\n"  # parts of a message; no search goes over it
 FILL = 2 << 20  # octets of messages that go in at once
-AT_ONCE = 2  # batches on their way to the disk
-LAYOUT = 1
+LAYOUT = 2  # 1: without text around parts and names of files, folded otherwise; one of an older layout is begun anew
+SMALL = 65536  # octets of a chunk to which later texts are added
 BUSY = 5.0  # s to wait for another process
 
 
@@ -69,6 +70,7 @@ class FullText:
         base.execute("PRAGMA temp_store=MEMORY")  # nothing of anybody's mail in other directories
         base.execute("PRAGMA journal_mode=WAL")
         base.execute("PRAGMA synchronous=NORMAL")
+        base.execute("PRAGMA secure_delete=ON")  # removed mail leaves no text behind
         version = base.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             base.execute("BEGIN IMMEDIATE")
@@ -134,7 +136,7 @@ class FullText:
                     known = _known(base, mailbox, validity)
                     fresh = [t for t in messages if t.uid not in known and len(t.head) + len(t.body) <= LONGEST]
                     if fresh:
-                        base.execute("INSERT INTO chunk VALUES (?, ?, ?)", (mailbox, *_packed(fresh)))
+                        _append(base, mailbox, *_packed(fresh))
                     known = known.plus(UidSet.of(sorted(t.uid for t in fresh)))
                     base.execute(
                         "INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (mailbox, validity, known.octets().decode())
@@ -147,6 +149,72 @@ class FullText:
                     base.close()
             except sqlite3.Error as error:
                 self._broken(account, error)
+
+    def keep(self, key: bytes, validity: int, present: UidSet) -> UidSet | None:
+        """Take out the texts of messages that are not ``present``, all of them for validity 0 (there is no such
+        mailbox) and where it is not the one that is known here. Returns the UIDs that stay; None for a mailbox
+        without texts, which nobody searched."""
+        account, mailbox = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
+        if not os.path.exists(self._path(account)):
+            return None
+        with self._locks[account % len(self._locks)]:
+            try:
+                base = self._open(account)
+                try:
+                    return self._keep(base, mailbox, validity, present)
+                finally:
+                    if base.in_transaction:
+                        base.execute("ROLLBACK")
+                    base.close()
+            except (sqlite3.Error, ValueError) as error:
+                self._broken(account, error)
+                return None
+
+    def _keep(self, base: sqlite3.Connection, mailbox: int, validity: int, present: UidSet) -> UidSet | None:
+        row = _row(base, mailbox)
+        if row is None:
+            return None
+        known = _known(base, mailbox, validity)
+        if row[0] == validity and not known.minus(present):
+            return known
+        base.execute("BEGIN IMMEDIATE")
+        known = _known(base, mailbox, validity)  # others may have added to it
+        stays = known.both(present)
+        _take_out(base, mailbox, stays)
+        if row[0] == validity:
+            base.execute("UPDATE seen SET uids = ? WHERE mailbox = ?", (stays.octets().decode(), mailbox))
+        else:
+            base.execute("DELETE FROM seen WHERE mailbox = ?", (mailbox,))
+        base.execute("COMMIT")
+        base.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        count("fulltext.removed", len(known.minus(stays)))
+        return stays if row[0] == validity else None
+
+    def accounts(self) -> list[int]:
+        """Accounts that have an index."""
+        found: list[int] = []
+        for _, _, names in os.walk(self._directory):
+            found += [int(name[:-7]) for name in names if name.endswith(".sqlite") and name[:-7].isdigit()]
+        return found
+
+    def mailboxes(self, account: int) -> list[bytes]:
+        """Keys of the mailboxes of an account of which there are texts."""
+        if not os.path.exists(self._path(account)):
+            return []
+        try:
+            base = self._open(account)
+            try:
+                rows = base.execute("SELECT mailbox FROM seen").fetchall()
+                return [account.to_bytes(8, "big") + int(row[0]).to_bytes(4, "big") for row in rows]
+            finally:
+                base.close()
+        except (sqlite3.Error, ValueError, OverflowError) as error:
+            self._broken(account, error)
+            return []
+
+    def has(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Those of these mailboxes whose accounts have an index."""
+        return [key for key in keys if os.path.exists(self._path(int.from_bytes(key[:8], "big")))]
 
     def forget(self, account: int) -> None:
         """Remove an account's index."""
@@ -163,58 +231,6 @@ class FullText:
             self.forget(account)
 
 
-class Filler:
-    """Puts in what searches read, behind their answers, or all of a mailbox for a command."""
-
-    def __init__(self, index: FullText, store: Store) -> None:
-        self.index = index
-        self._store = store
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def put(self, key: bytes, validity: int, batch: list[Text]) -> None:
-        """Put a batch in; it is waited for only when several are on their way."""
-        while len(self._tasks) >= AT_ONCE:
-            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        task = asyncio.get_running_loop().create_task(self._add(key, validity, batch))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _add(self, key: bytes, validity: int, batch: list[Text]) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self.index.add, key, validity, batch)
-
-    async def close(self) -> None:
-        """Finish what is on its way."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def fill(self, account: Account, key: bytes) -> int:
-        """Put in every message of a mailbox that the index lacks; how many."""
-        with self._store.snapshot(account) as snapshot:
-            box = snapshot.mailbox(key)
-            if box is None:
-                return 0
-            uids = UidSet().plus_pages(snapshot.presence(key), 0)
-        loop = asyncio.get_running_loop()
-        known = await loop.run_in_executor(None, self.index.known, key, box.uidvalidity)
-        batch: list[tuple[int, bytes]] = []
-        size = done = 0
-        for uid in uids.minus(known):
-            content = await self._store.content(account, key, uid)
-            if content is not None:
-                batch.append((uid, content))
-                size += len(content)
-            if size > FILL:
-                done += await loop.run_in_executor(None, self._put, key, box.uidvalidity, batch)
-                batch, size = [], 0
-        if batch:
-            done += await loop.run_in_executor(None, self._put, key, box.uidvalidity, batch)
-        return done
-
-    def _put(self, key: bytes, validity: int, batch: list[tuple[int, bytes]]) -> int:
-        self.index.add(key, validity, [folded(uid, content) for uid, content in batch])
-        return len(batch)
-
-
 def _packed(messages: Sequence[Text]) -> tuple[bytes, bytes]:
     """(ends, data) of a chunk."""
     ends, data = array("I"), bytearray()
@@ -225,6 +241,43 @@ def _packed(messages: Sequence[Text]) -> tuple[bytes, bytes]:
         ends.extend((one.uid, middle, len(data)))
         data += b"\0"
     return ends.tobytes(), bytes(data)
+
+
+def _append(base: sqlite3.Connection, mailbox: int, ends: bytes, data: bytes) -> None:
+    """A new chunk, or the end of the last one where that is small: mail that comes singly makes no chunk each."""
+    last = base.execute(
+        "SELECT rowid, ends, data FROM chunk WHERE mailbox = ? ORDER BY rowid DESC LIMIT 1", (mailbox,)
+    ).fetchone()
+    if last is None or len(last[2]) >= SMALL:
+        base.execute("INSERT INTO chunk VALUES (?, ?, ?)", (mailbox, ends, data))
+        return
+    more = array("I", ends)
+    for at in range(0, len(more), 3):
+        more[at + 1] += len(last[2])
+        more[at + 2] += len(last[2])
+    base.execute(
+        "UPDATE chunk SET ends = ?, data = ? WHERE rowid = ?", (last[1] + more.tobytes(), last[2] + data, last[0])
+    )
+
+
+def _take_out(base: sqlite3.Connection, mailbox: int, stays: UidSet) -> None:
+    """Remove all texts of a mailbox but those of ``stays``, and write the chunks anew that had others."""
+    for row, packed in base.execute("SELECT rowid, ends FROM chunk WHERE mailbox = ?", (mailbox,)).fetchall():
+        ends = array("I", packed)
+        if all(uid in stays for uid in ends[::3]):
+            continue
+        (data,) = base.execute("SELECT data FROM chunk WHERE rowid = ?", (row,)).fetchone()
+        kept, out, start = array("I"), bytearray(), 0
+        for at in range(0, len(ends), 3):
+            uid, middle, end = ends[at : at + 3]
+            if uid in stays:
+                kept.extend((uid, len(out) + middle - start, len(out) + end - start))
+                out += data[start : end + 1]
+            start = end + 1
+        if kept:
+            base.execute("UPDATE chunk SET ends = ?, data = ? WHERE rowid = ?", (kept.tobytes(), bytes(out), row))
+        else:
+            base.execute("DELETE FROM chunk WHERE rowid = ?", (row,))
 
 
 def _row(base: sqlite3.Connection, mailbox: int) -> tuple[int, str] | None:

@@ -75,6 +75,7 @@ class Hub:
         self._peers: list[tuple[str, WatchMap | None]] = []
         self._map: WatchMap | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.noted: Callable[[set[bytes]], None] | None = None  # hears of every change that this process makes
 
     def start(self, loop: asyncio.AbstractEventLoop, workers: int) -> None:
         """Open this worker's doorbell and learn where the others' are."""
@@ -139,6 +140,8 @@ class Hub:
         """Tell everybody, here and in the other workers."""
         changed = set(keys)
         self.tell(changed)
+        if self.noted is not None:
+            self.noted(changed)
         if self._socket is None or not changed:
             return
         for peer, watched in self._peers:

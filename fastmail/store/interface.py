@@ -186,6 +186,10 @@ class Snapshot(Protocol):
         the values of the field, or None where it is not cached)."""
         ...
 
+    def search_addresses(self, key: bytes, uids: UidSet, which: int, needle: bytes) -> tuple[list[int], Unsure]:
+        """The same for addresses of the ENVELOPE; ``which`` of its elements, see _core/envelope.pyi."""
+        ...
+
     def fields(self, key: bytes, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
         """{uid: the first value of each header field, as it is}, without messages whose fields are not cached."""
         ...
@@ -256,6 +260,10 @@ class Store(Protocol):
         share a shard."""
         ...
 
+    def one_commit(self, accounts: Sequence[Account]) -> bool:
+        """Are deliveries to these accounts in one call kept all or none?"""
+        ...
+
     async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
         """Keep content that a mailbox of the account will get later, by ``Delivery.hold``, and that others may read
         until ``let_go``: what it is called. Durable when it returns."""
@@ -294,8 +302,8 @@ class Store(Protocol):
         ...
 
     def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
-        """Call back, on the loop, after each commit to the mailbox by anybody, and when files change. Mailbox id 0:
-        when names or subscriptions of the account change."""
+        """Call back, on the loop, after each commit to the mailbox or to its annotations by anybody, and when files
+        change. Mailbox id 0: when names, subscriptions or annotations of the account change."""
         ...
 
     def unwatch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None: ...

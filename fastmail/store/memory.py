@@ -15,6 +15,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.message.identity import marked
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
+from fastmail.model.mailbox_name import refuse_new
 from fastmail.store.hub import Hub
 from fastmail.store.interface import (
     ALL_MODSEQ,
@@ -117,6 +118,9 @@ class MemorySnapshot:
     def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
         return rows.search_field(self._rows(key, uids), key, uids, name, needle)
 
+    def search_addresses(self, key: bytes, uids: UidSet, which: int, needle: bytes) -> tuple[list[int], Unsure]:
+        return rows.search_addresses(self._rows(key, uids), key, uids, which, needle)
+
     def fields(self, key: bytes, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
         return rows.values(self._rows(key, uids), key, uids, names)
 
@@ -196,6 +200,7 @@ class MemoryStore:
     async def create(self, account: Account, name: str, special: int = 0) -> None:
         if self.find(account, name) is not None:
             raise MailboxExists("mailbox already exists")
+        refuse_new(name)
         levels = name.split("/")
         for i in range(1, len(levels)):
             if self.find(account, "/".join(levels[:i])) is None:
@@ -227,6 +232,7 @@ class MemoryStore:
             await self.create(account, new)
             await self.copy(account, key, UidSet.of_ranges((1, 0xFFFFFFFE)), self._names[(account.id, new)], True)
             return
+        refuse_new(new)
         if new.startswith(old + "/"):
             raise CannotDo("a mailbox can not be moved into itself")
         parent = new.rpartition("/")[0]
@@ -247,6 +253,7 @@ class MemoryStore:
             notes.pop(name, None)
             if value is not None:
                 notes[name] = value
+        self.hub.publish([key])
         return True
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
@@ -319,6 +326,9 @@ class MemoryStore:
 
     def holders(self) -> set[int]:
         return {holder for _, holder in self._holds.values() if holder} | {number for number, _ in self._done}
+
+    def one_commit(self, accounts: Sequence[Account]) -> bool:
+        return len(accounts) < 2
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
         for item in items:

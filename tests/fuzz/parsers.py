@@ -21,7 +21,7 @@ from pathlib import Path
 
 import lmdb
 
-from fastmail._core import fetch, imap, leaves, lines, mime, pages, rows, smtp, texts
+from fastmail._core import fetch, header, imap, leaves, lines, mime, pages, rows, smtp, texts
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 from tests.fuzz.sessions import SPICE, corpus, damaged
@@ -221,6 +221,21 @@ def fuzz_smtp(rng: random.Random) -> None:
     ):  # fmt: skip
         with contextlib.suppress(ValueError):
             call()
+
+
+def fuzz_header(rng: random.Random) -> None:
+    data = some(rng, spoil(rng, rng.choice(MESSAGES)))
+    end = header.end(data)
+    starts = array("I", header.starts(data))
+    for start in starts:
+        name, value, behind = header.field(data, start)
+        assert start < name < value <= behind <= end
+    header.text_start(data, rng.randint(0, len(data)), rng.random() < 0.5)
+    assert sum(header.counts(data, NAMES)) <= len(starts)
+    assert len(header.without(data, NAMES)) <= end
+    header.value(data, rng.choice(NAMES), rng.randint(0, 9))
+    with contextlib.suppress(ValueError):
+        header.field(data, rng.randint(-2, len(data) + 2))
 
 
 def fuzz_texts(rng: random.Random) -> None:

@@ -87,6 +87,7 @@ def test_the_life_of_a_message_can_be_read(near: Server, far: Server) -> None:
     assert whats[0] == "accepted" and sorted(whats[1:]) == ["failed", "reported", "sent", "sent", "stored"]
     first = events[0]["fields"]
     assert first["login"] == "me@near.test" and first["protocol"] == "ESMTPSA" and len(first["recipients"]) == 3
+    assert first["tls"].startswith("TLSv1.")
     sent = next(event["fields"] for event in events if event["fields"].get("recipient") == far.user)
     assert sent["tls"].startswith("TLS") and sent["reply"].startswith("250 2.0.0")
     by_id = json.loads(near.cli("trace", first["message_id"], "--json").stdout)
@@ -96,6 +97,7 @@ def test_the_life_of_a_message_can_be_read(near: Server, far: Server) -> None:
         e for e in json.loads(far.cli("trace", far.user, "--most", "1", "--json").stdout) if e["what"] == "accepted"
     ]
     assert stored["fields"]["stored"][0].startswith(f"{far.user} as UID ")
+    assert stored["fields"]["stored"][0].endswith(" in INBOX")
     assert near.cli("trace", "nobody@nowhere.test", check=False).returncode == 1
 
 
@@ -119,6 +121,24 @@ def test_the_queue_is_shown_and_steered_while_the_server_runs(near: Server, far:
     assert "bounced 1" in near.cli("queue", "bounce", str(rows[0]["id"])).stdout
     until(lambda: subjects(near, "me@near.test") == ["Undelivered Mail"] * 2)
     assert queued(near) == []
+
+
+def test_orders_over_everything(near: Server) -> None:
+    send(near, "one@dead.test", subject="one")
+    send(near, "two@dead.test", subject="two")
+    until(lambda: len([row for row in queued(near) if row["last"]]) == 2, 60.0)
+    assert near.cli("queue", "retry", check=False).returncode == 2, "everything has to be said"
+    for where in ("", "stmp:10.0.0.1:25"):
+        refused = near.cli("queue", "move", where, "--all", check=False)
+        assert refused.returncode == 2 and "is expected" in refused.stderr
+    rows = json.loads(near.cli("queue", "hold", "--all", "--json").stdout)
+    assert len(rows) == 2 and all(row["held"] and row["destination"].startswith("smtp:127.0.0.1:") for row in rows)
+    moved = json.loads(near.cli("queue", "move", "smtp:127.0.0.1", "--match", "one@", "--json").stdout)
+    assert [(row["destination"], row["action"]) for row in moved] == [("smtp:127.0.0.1:25", "moved")]
+    nothing = near.cli("queue", "drop", "--match", "three@", "--json", check=False)
+    assert nothing.returncode == 1 and json.loads(nothing.stdout) == []
+    assert len(json.loads(near.cli("queue", "drop", "--all", "--json").stdout)) == 2
+    assert queued(near) == [] and subjects(near, "me@near.test") == []
 
 
 def test_a_kill_loses_nothing_that_was_queued(near: Server, far: Server) -> None:

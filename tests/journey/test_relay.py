@@ -534,6 +534,23 @@ def test_what_a_host_can_not_take_is_not_sent(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_a_domain_goes_out_with_a_labels(tmp_path: Path) -> None:
+    """Sharp s has a domain of its own, and both spellings of it are one destination (RFC 5890, RFC 5894 7.2)."""
+
+    async def scenario() -> None:
+        async with world(tmp_path, extensions=["SMTPUTF8", "8BITMIME"]) as w:
+            w.dns.records[("xn--fa-hia.test", "MX")] = ["10 mail.far.test."]
+            await w.send("one@fa\u00df.test", "two@xn--fa-hia.test", "three@FA\u1e9e.test", mail=" SMTPUTF8")
+            assert {job.destination for _, job in w.spool.jobs()} == {"xn--fa-hia.test"}
+            w.run()
+            await w.drained()
+            (taken,) = w.sink.taken
+            told = [re.search("<(.*)>", one).group(1) for one in taken.rcpts]  # type: ignore[union-attr]
+            assert sorted(told) == ["one@xn--fa-hia.test", "three@xn--fa-hia.test", "two@xn--fa-hia.test"]
+
+    run(scenario)
+
+
 def test_s7_a_policy_of_tls_sends_nothing_in_the_clear(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with world(tmp_path) as w:

@@ -284,7 +284,11 @@ def test_a_day_of_sessions_is_reported(tmp_path: Path) -> None:
         assert packed.get_content_type() == "application/tlsrpt+gzip"  # type: ignore[union-attr]
         told = json.loads(gzip.decompress(packed.get_payload(decode=True)))  # type: ignore[union-attr, arg-type]
         (policy,) = told["policies"]
-        assert policy["policy"] == {"policy-type": "tlsa", "policy-domain": "far.test"}
+        assert policy["policy"] == {
+            "policy-type": "tlsa",
+            "policy-string": [f"3 1 1 {'0' * 64}"],
+            "policy-domain": "far.test",
+        }
         assert policy["summary"] == {"total-successful-session-count": 1, "total-failure-session-count": 1}
         (failure,) = policy["failure-details"]
         assert (failure["result-type"], failure["receiving-mx-hostname"]) == ("tlsa-invalid", "mail.far.test")

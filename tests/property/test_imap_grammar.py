@@ -1,12 +1,14 @@
 """The IMAP reader: whatever comes, a production or a ParseError; and what is written can be read."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastmail._core.imap import ParseError, Reader, literal_at_end, quote
 from fastmail.model.errors import CannotDo
-from fastmail.model.mailbox_name import canonical, decode_utf7, encode_utf7, pattern
+from fastmail.model.mailbox_name import Pattern, canonical, decode_utf7, encode_utf7
 
 TOKENS = [
     b"FETCH ", b"(", b")", b"BODY[", b"]", b"HEADER.FIELDS ", b"1", b":", b"*", b",", b" ", b'"', b"\\", b"{3}\r\nabc", b"{9}\r\n", b"NOT ",
@@ -67,9 +69,23 @@ def test_hostile_names_are_refused(bad: str) -> None:
 def test_names_and_wildcards() -> None:
     assert canonical("inbox/Sub/", "/") == "INBOX/Sub"
     assert canonical("A.B", ".") == "A/B"
-    assert pattern("a%b*", "/").fullmatch("axxb/c/d")
-    assert not pattern("a%", "/").fullmatch("a/b")
-    assert pattern("%%%%%%%%%%%%%%%%%%%%x", "/").fullmatch("y" * 5000) is None
+    assert Pattern("a%b*", "/").matches("axxb/c/d")
+    assert not Pattern("a%", "/").matches("a/b")
+    assert not Pattern("%%%%%%%%%%%%%%%%%%%%x", "/").matches("y" * 5000)
+    assert Pattern("*a" * 120 + "*", "/").matches("a" * 120) and not Pattern("*a" * 121, "/").matches("a" * 120)
+    assert not Pattern("a" * 5000, "/").matches("a" * 5000), "no name is so long"
+
+
+def by_regular_expression(text: str, separator: str) -> re.Pattern[str]:
+    """What ``Pattern`` does, the obvious and slow way."""
+    wild = {"*": ".*", "%": f"[^{re.escape(separator)}]*"}
+    return re.compile("".join(wild.get(one, re.escape(one)) for one in text), re.DOTALL)
+
+
+@settings(max_examples=1000)
+@given(st.text("ab/*%.", max_size=9), st.text("ab/.", max_size=9), st.sampled_from("/."))
+def test_wildcards_are_what_a_regular_expression_says(text: str, name: str, separator: str) -> None:
+    assert Pattern(text, separator).matches(name) == bool(by_regular_expression(text, separator).fullmatch(name))
 
 
 def test_literal_announcements() -> None:

@@ -23,6 +23,7 @@ class NameServer(asyncio.DatagramProtocol):
         self.broken: set[str] = set()
         self.asked: list[tuple[str, str]] = []
         self.secure = False  # pretend that DNSSEC was validated
+        self.aliases: dict[str, str] = {}  # CNAME records, in front of the answer
         self.port = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -37,7 +38,13 @@ class NameServer(asyncio.DatagramProtocol):
             return
         reply = dns.message.make_response(query)
         reply.flags |= dns.flags.RA | (dns.flags.AD if self.secure else 0)
-        if name in self.broken:
+        if name in self.aliases:
+            alias = self.aliases[name]
+            reply.answer.append(dns.rrset.from_text(question.name, 60, "IN", "CNAME", alias + "."))
+            if (alias, kind) in self.records:
+                found = self.records[(alias, kind)]
+                reply.answer.append(dns.rrset.from_text_list(dns.name.from_text(alias), 60, "IN", kind, found))
+        elif name in self.broken:
             reply.set_rcode(dns.rcode.SERVFAIL)
         elif (name, kind) in self.records:
             reply.answer.append(dns.rrset.from_text_list(question.name, 60, "IN", kind, self.records[(name, kind)]))
@@ -79,9 +86,10 @@ class Sink:
     port: int = 0
     delay: float = 0.0
     server: asyncio.Server | None = None
+    host: str = "127.0.0.1"
 
     async def start(self) -> "Sink":
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.server = await asyncio.start_server(self._serve, self.host, self.port)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
@@ -121,6 +129,8 @@ class Sink:
                 usual = usual + f"\r\n250 {self.extensions[-1]}" if self.extensions else "250 sink"
             elif verb == "DATA":
                 usual = "354 go on" if rcpts else "554 5.5.1 no valid recipients"
+            elif verb == "RCPT" and not mail:
+                usual = "503 5.5.1 MAIL first"
             elif verb == "BDAT":
                 content = await reader.readexactly(int(line.split(" ")[1]))
                 usual = await self._final(mail, rcpts, content) or ""
@@ -161,6 +171,58 @@ class Sink:
         if answer is not None and answer.startswith("2") and rcpts:
             self.taken.append(Taken(mail, rcpts, content))
         return answer
+
+
+@dataclass
+class Teller:
+    """A host that answers line by line: ``answer`` gets the line (``.`` for the end of a message, ``BDAT`` lines with
+    their content read) and gives all octets that are sent then, or None to end the connection. ``lines``: what was
+    heard, a list for each connection."""
+
+    answer: Any
+    greeting: bytes = b"220 teller\r\n"
+    lines: list[list[str]] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
+    port: int = 0
+    server: asyncio.Server | None = None
+
+    async def start(self) -> "Teller":
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self.server.sockets[0].getsockname()[1]
+        return self
+
+    def stop(self) -> None:
+        assert self.server is not None
+        self.server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard: list[str] = []
+        self.lines.append(heard)
+        writer.write(self.greeting)
+        try:
+            while raw := await reader.readline():
+                line = raw.decode().rstrip("\r\n")
+                heard.append(line)
+                if line.startswith("BDAT"):
+                    self.contents.append(await reader.readexactly(int(line.split()[1])))
+                said = self.answer(line)
+                if said is None:
+                    break
+                writer.write(said)
+                if line == "DATA" and said.startswith(b"354"):
+                    content = b""
+                    while (part := await reader.readline()) != b".\r\n":
+                        if not part:
+                            return
+                        content += part
+                    self.contents.append(content)
+                    if (said := self.answer(".")) is None:
+                        break
+                    writer.write(said)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
 
 
 def dead_port() -> int:

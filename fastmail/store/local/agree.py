@@ -22,7 +22,7 @@ KEYS = {
     "note": (13, 511), "kw": (12, 12), "gone": (20, 20), "todo": (16, 16), "trash": (13, 511), "ref": (8, 8),
     "dead": (8, 8), "moved": (8, 8), "seg": (8, 8), "held": (9, 511),
 }  # fmt: skip
-VALUES = {"name": 4, "todo": 0, "subs": 0, "ref": 8, "dead": 8, "moved": 8, "seg": 1}
+VALUES = {"name": 4, "todo": 0, "ref": 8, "dead": 8, "moved": 8, "seg": 1}
 OF_THE_ACCOUNT = bytes(4)  # instead of a mailbox's id, in note
 OF_A_MAILBOX = ("page", "msg", "pop", "note", "kw", "gone", "todo", "trash")
 OF_AN_ACCOUNT = (*OF_A_MAILBOX, "name", "subs")
@@ -70,7 +70,7 @@ def _bad_row(table: str, key: bytes, value: bytes) -> bool:
     if table == "page":
         return bad_page(key, value)
     if table in ("name", "subs"):
-        return not _is_text(key[8:])
+        return not _is_text(key[8:]) or (table == "subs" and value != b"" and not _is_text(value))
     if table == "trash":
         return value[:1] not in (b"n", b"c") or b"/" in value
     if table == "new":
@@ -133,15 +133,14 @@ def _boxes(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, Mailbox]:
     used = _in_use(txn, t, prefix)
     now = int(time.time())
     for at, key in names.items():
-        name = at[8:].decode()
         box = boxes.get(key)
         if box is None and key in used:
-            box = boxes[key] = Mailbox(key, name, now, uidnext=used[key] + 1, created=now, generation=1)
+            box = boxes[key] = Mailbox(key, at[8:].decode(), now, uidnext=used[key] + 1, created=now, generation=1)
             box.settled = settle_again(txn, t, key)
-        elif box is None or box.name != name:
+        elif box is None or layout.name_key(at[:8], box.name) != at:
             txn.delete(at, db=t.name)
     for key, box in list(boxes.items()):
-        at = key[:8] + box.name.encode()[:480]
+        at = layout.name_key(key[:8], box.name)
         other = txn.get(at, db=t.name)
         if other is None:
             txn.put(at, key[8:], db=t.name)

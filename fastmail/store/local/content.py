@@ -11,6 +11,7 @@ names the new place of everything in it, and never while a part of it is damaged
 
 import os
 import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fastmail.durable import segments
 from fastmail.durable.env import Read
 from fastmail.durable.segments import Record
+from fastmail.store.local.arrivals import HEAD
 from fastmail.store.local.layout import U64, row_key, unpack_row
 
 if TYPE_CHECKING:
@@ -151,6 +153,42 @@ def referred(txn: Any, t: "Tables", key: bytes) -> set[int]:
     return out
 
 
+def marks(txn: Any, t: "Tables") -> Iterator[tuple[bytes, bytes]]:
+    """(mailbox key and UID, or holder; mark) of every row that names a record."""
+    for at, value in txn.cursor(db=t.msg).iternext():
+        if value[2:3] == b"s":
+            yield at, value[2:]
+    settled: dict[bytes, int] = {}
+    for at, value in txn.cursor(db=t.new).iternext():
+        if value[HEAD + 2 : HEAD + 3] != b"s":
+            continue
+        key = bytes(value[:12])
+        if key not in settled:
+            row = txn.get(row_key(key), db=t.page)
+            settled[key] = unpack_row(key, row).settled if row is not None else 0
+        if U64.unpack(at)[0] > settled[key]:
+            yield key + value[12:16][::-1], value[HEAD + 2 :]
+    for at, _ in txn.cursor(db=t.held).iternext():
+        if at[8:9] == b"s":
+            yield at[:8], at[8:]
+
+
+def named(txn: Any, t: "Tables", number: int) -> list[int]:
+    """Where in a segment records begin that rows name, in order. It reads all rows: for what is rare."""
+    places = (
+        segments.split_id(locate(txn, t, MARK.unpack_from(marked)[1]))
+        for _, marked in marks(txn, t)
+        if len(marked) >= MARK.size
+    )
+    return sorted(offset for where, offset in places if where == number)
+
+
+def names_any(offsets: Sequence[int], start: int, end: int) -> bool:
+    """Does one of these (in order) lie in the stretch?"""
+    place = bisect_left(offsets, start)
+    return place < len(offsets) and offsets[place] < end
+
+
 @dataclass(slots=True)
 class Usage:
     """One segment."""
@@ -185,17 +223,16 @@ class Survey:
 
 
 def survey(txn: Any, t: "Tables", directory: str, number: int) -> Survey:
-    """Which records of a segment nothing refers to, and how much of it is damaged; a torn tail is both."""
+    """Which records of a segment nothing refers to, and how much of it is damaged. A stretch without a whole record is
+    damage where a row names a record in it. Otherwise it was being written when its process died: nothing in it was
+    ever acknowledged, because a reply waits for the row."""
     out = Survey(number, [], 0, 0)
     dead = dead_in(txn, t, number)
     known: dict[bytes, set[int]] = {}
-    size = os.path.getsize(segments.path_of(directory, number))
+    torn: list[tuple[int, int]] = []
     for record, start, end in segments.scan(directory, number):
         if record is None:
-            if end == size:
-                out.orphans.append((segments.make_id(number, start), end - start))  # torn off: never acknowledged
-            else:
-                out.damaged += end - start
+            torn.append((start, end))
             continue
         out.records += 1
         if start in dead or txn.get(U64.pack(record.id), db=t.ref) is not None:
@@ -205,17 +242,30 @@ def survey(txn: Any, t: "Tables", directory: str, number: int) -> Survey:
         here = segments.make_id(number, start)
         if record.id not in known[record.key] or locate(txn, t, record.id) != here:
             out.orphans.append((here, end - start))
+    offsets = named(txn, t, number) if torn else []
+    for start, end in torn:
+        if names_any(offsets, start, end):
+            out.damaged += end - start
+        else:
+            out.orphans.append((segments.make_id(number, start), end - start))
     return out
 
 
 def live(read: Read, t: "Tables", directory: str, number: int) -> tuple[list[Record], bool]:
-    """(records of a sealed segment that are not dead, whether all of it is sound)."""
+    """(records of a sealed segment that are not dead, whether all of it is sound: no row names a record that is
+    not)."""
     with read() as txn:
         dead = dead_in(txn, t, number)
     out = []
+    offsets: list[int] | None = None
     for record, start, end in segments.scan(directory, number):
         if record is None:
-            if not covered(dead, start, end):
+            if covered(dead, start, end):
+                continue
+            if offsets is None:
+                with read() as txn:
+                    offsets = named(txn, t, number)
+            if names_any(offsets, start, end):
                 return [], False
         elif start not in dead:
             out.append(record)

@@ -20,9 +20,11 @@ from fastmail.model.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
 LARGEST = 64 << 20  # octets of a file
 MOST = 20_000_000  # changes of one keyword of one message
 MAX_WORD = 255
+MOST_WORDS = 1000  # keywords of a mailbox
 LITTLE = sys.byteorder == "little"
 HEADER = struct.Struct("=BBHIIB3xIIIII")  # to the number of messages
 LOG_POSITION = struct.Struct("=III")  # of file_seq, tail and head, at 60
+_APPENDED = struct.Struct("=IB3x")  # UID, flags
 EXTENSION = struct.Struct("=IIHHHH")
 LOG_HEADER = struct.Struct("=BBHIIIIIQB3xI")
 CORRUPTED = 1
@@ -68,11 +70,7 @@ def read(directory: str, uidvalidity: int, uids: Sequence[int], but: Iterable[by
     """{keyword: UIDs that have it}, of these UIDs (ascending) and without the keywords ``but``."""
     out = _Keywords(uids, but)
     index = _file(directory, "dovecot.index")
-    logs = sorted(
-        (LOG_HEADER.unpack_from(data)[4], data)
-        for data in (_file(directory, "dovecot.index.log.2"), _file(directory, "dovecot.index.log"))
-        if _sound_log(data)
-    )
+    logs = _logs(directory)
     try:
         ident, validity, seq, offset = _snapshot(index, out)
     except (ValueError, struct.error, IndexError):
@@ -88,6 +86,42 @@ def read(directory: str, uidvalidity: int, uids: Sequence[int], but: Iterable[by
         except (ValueError, struct.error, IndexError):
             break
     return {word: having for word, having in out.having.items() if having} if validity == uidvalidity else {}
+
+
+def numbers(directory: str) -> tuple[int, int]:
+    """(UIDVALIDITY, UIDNEXT) as far as index and log say them; 0 for what they do not. UIDNEXT is above every message
+    that they tell of."""
+    index = _file(directory, "dovecot.index")
+    validity = following = ident = seq = 0
+    if len(index) >= 120:
+        major, _, _, _, _, compatible, ident, state, validity, following, _ = HEADER.unpack_from(index)
+        if major != 7 or bool(compatible & 1) != LITTLE or state & CORRUPTED:
+            validity = following = ident = 0
+        else:
+            seq = LOG_POSITION.unpack_from(index, 60)[0]
+    for number, data in _logs(directory):
+        _, _, start, its_ident, *_ = LOG_HEADER.unpack_from(data)
+        if number < seq or (ident and its_ident != ident):
+            continue
+        for kind, body in _records(data, start):
+            if kind == APPEND:
+                last = max((uid for uid, _ in _APPENDED.iter_unpack(body[: len(body) - len(body) % 8])), default=0)
+                following = max(following, last + 1 if last < 0xFFFFFFFF else 0)
+            elif kind == HEADER_UPDATE:
+                now = _header_field(body, UIDVALIDITY_AT)
+                if now and now != validity:
+                    validity, following = now, 0
+                following = max(following, _header_field(body, NEXT_UID_AT))
+    return validity, following
+
+
+def _logs(directory: str) -> list[tuple[int, bytes]]:
+    """(number, octets) of the sound logs, in order."""
+    return sorted(
+        (LOG_HEADER.unpack_from(data)[4], data)
+        for data in (_file(directory, "dovecot.index.log.2"), _file(directory, "dovecot.index.log"))
+        if _sound_log(data)
+    )
 
 
 def _file(directory: str, name: str) -> bytes:
@@ -125,8 +159,10 @@ def _names(header: bytes) -> list[bytes]:
     start = 4 + 8 * count
     if start > len(header):
         raise ValueError("too many keywords")
+    if count > MOST_WORDS:
+        raise ValueError("too many keywords")
     places = [struct.unpack_from("=I", header, 8 + 8 * n)[0] for n in range(count)]
-    return [header[start + place :].partition(b"\0")[0] for place in places]
+    return [header[start + place : start + place + MAX_WORD + 1].partition(b"\0")[0] for place in places]
 
 
 def _take_records(
@@ -177,14 +213,19 @@ def _apply(kind: int, body: bytes, out: _Keywords) -> int:
         for first, last in struct.iter_unpack("=II", body):
             out.reset(first, last)
     elif kind == HEADER_UPDATE:
-        at, validity = 0, 0
-        while at + 4 <= len(body):
-            place, length = struct.unpack_from("=HH", body, at)
-            if place <= UIDVALIDITY_AT and place + length >= UIDVALIDITY_AT + 4:
-                (validity,) = struct.unpack_from("=I", body, at + 4 + UIDVALIDITY_AT - place)
-            at += 4 + -(-length // 4) * 4
-        return validity
+        return _header_field(body, UIDVALIDITY_AT)
     return 0
+
+
+def _header_field(body: bytes, field: int) -> int:
+    """A number of the index's header that a HEADER_UPDATE record sets, 0 when it does not."""
+    at, value = 0, 0
+    while at + 4 <= len(body):
+        place, length = struct.unpack_from("=HH", body, at)
+        if place <= field and place + length >= field + 4 and at + 8 + field - place <= len(body):
+            (value,) = struct.unpack_from("=I", body, at + 4 + field - place)
+        at += 4 + -(-length // 4) * 4
+    return value
 
 
 # -------------------------------------------------------------------- writing

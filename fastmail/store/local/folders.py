@@ -3,13 +3,17 @@
 Maildir++: INBOX is the Maildir, "A/B" the directory ``.A.B`` in it, with an empty ``maildirfolder``. fs: INBOX is the
 Maildir, "A/B" the directory ``A/B`` in it, whatever else the levels are called; ``cur``, ``new`` and ``tmp`` are no
 names there. Names are in modified UTF-7, or in UTF-8 where that is set. Symbolic links are not followed, directories
-that begin with ``..`` or ``.nfs`` are no folders, and what cannot be a mailbox name is left alone.
+that begin with ``..`` or ``.nfs`` are no folders, and what cannot be a mailbox name is left alone: what ``look`` lists
+can be opened by the name under which it is listed. There is one INBOX: ``.Inbox`` is left alone, as by
+Dovecot, and ``.inbox.Sub`` is INBOX/Sub.
 
 Promise: what is made is synced before it is returned; what is removed goes into a place that the caller names first,
 so that it vanishes in one step.
 """
 
+import itertools
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -17,11 +21,14 @@ from dataclasses import dataclass, field
 
 from fastmail.durable.replace import make_directories, make_unsynced, sync_directories
 from fastmail.model.errors import CannotDo
-from fastmail.model.mailbox_name import INBOX, decode_utf7, encode_utf7
+from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7, encode_utf7, is_inbox, refuse_new
 from fastmail.store.interface import Account
 
 PARTS = ("tmp", "new", "cur")
 DEEPEST = 32
+LONGEST_ENTRY = 255  # octets of a name in a directory
+LONGEST_PATH = 4096 - 300  # octets of a mailbox's path: its files need some as well
+INBOX_CASES = sorted({"".join(letters) for letters in itertools.product("Ii", "Nn", "Bb", "Oo", "Xx")})  # INBOX first
 
 
 def encoded(account: Account, name: str) -> str:
@@ -41,7 +48,12 @@ def decoded(account: Account, name: bytes) -> str:
 
 def _inner(account: Account, name: str) -> str:
     text = encoded(account, name)
-    return text if account.layout == "fs" else "." + text.replace("/", ".")
+    inner = text if account.layout == "fs" else "." + text.replace("/", ".")
+    if not name.startswith(INBOX + "/"):
+        return inner
+    start = len(inner) - len(text)
+    ways = (inner[:start] + case + inner[start + len(INBOX) :] for case in INBOX_CASES)
+    return next((way for way in ways if os.path.isdir(os.path.join(account.root, way))), inner)
 
 
 def folder(account: Account, name: str) -> str:
@@ -61,13 +73,24 @@ def index_directory(account: Account, name: str) -> str:
 
 
 def refuse(account: Account, name: str) -> None:
-    """CannotDo for a name that the layout has no directory for."""
+    """CannotDo for a name that is not given to a new mailbox, or that the layout has no directory for."""
+    refuse_new(name)
+    refuse_length(account, name)
     for level in name.split("/"):
         if account.layout != "fs":
             if "." in level:
                 raise CannotDo("character not allowed in mailbox name: .")
         elif level in PARTS or level == "." or level.startswith(".."):
             raise CannotDo(f"{level} is no name for a mailbox here")
+
+
+def refuse_length(account: Account, name: str) -> None:
+    """CannotDo for a name whose directory would have a longer path than the file system takes."""
+    inner = os.fsencode(_inner(account, name))
+    if len(os.fsencode(account.root)) + len(inner) > LONGEST_PATH or any(
+        len(level) > LONGEST_ENTRY for level in inner.split(b"/")
+    ):
+        raise CannotDo("mailbox name is too long")
 
 
 # ---------------------------------------------------------------- what is there
@@ -99,20 +122,52 @@ def look(account: Account) -> Folders | None:
     try:
         out.times[root] = os.stat(root).st_mtime_ns
         for raw, mtime in _fs(root, b"", out, 0) if account.layout == "fs" else _flat(root):
-            try:
-                name = decoded(account, raw)
-            except CannotDo:
-                continue
-            named = encoded(account, name)  # one in the other coding would be looked for elsewhere
-            if "" not in name.split("/") and os.fsencode(named) == raw:
+            name = _listed(account, raw)
+            if name is not None:
                 out.ages[name] = time.time() - mtime
     except OSError:
         return None
     return out
 
 
+def openable(name: str) -> bool:
+    """Is this what a client's name becomes, so that a mailbox of this name can be opened?"""
+    try:
+        return canonical(name, "/", dotted=True, new=False) == name
+    except CannotDo:
+        return False
+
+
+def _listed(account: Account, raw: bytes) -> str | None:
+    """The mailbox of a directory, ``raw`` as it is called with "/" between levels; None for one that is left alone: its
+    name is none or is INBOX's, or another directory goes before it."""
+    try:
+        name = decoded(account, raw)
+    except CannotDo:
+        return None
+    top, slash, below = name.partition("/")
+    if is_inbox(top):
+        name = INBOX + slash + below
+    if name == INBOX or not openable(name):
+        return None
+    place = os.fsencode(_inner(account, name))  # one in the other coding would be looked for elsewhere
+    if account.layout != "fs":
+        place = place[1:].replace(b".", b"/")
+    if place != raw or len(os.fsencode(account.root)) + len(raw) > LONGEST_PATH:
+        return None
+    return name
+
+
 def _hidden(name: str) -> bool:
     return name.startswith(("..", ".nfs"))
+
+
+def _is_mailbox(path: str) -> bool:
+    """Has it a ``cur`` of its own? One that is a link would be the messages of another mailbox."""
+    try:
+        return stat.S_ISDIR(os.lstat(os.path.join(path, "cur")).st_mode)
+    except OSError:
+        return False
 
 
 def _flat(root: str) -> Iterator[tuple[bytes, float]]:
@@ -122,7 +177,7 @@ def _flat(root: str) -> Iterator[tuple[bytes, float]]:
             if not entry.name.startswith(".") or _hidden(entry.name):
                 continue
             try:
-                if entry.is_dir(follow_symlinks=False) and os.path.isdir(os.path.join(entry.path, "cur")):
+                if entry.is_dir(follow_symlinks=False) and _is_mailbox(entry.path):
                     mtime = entry.stat(follow_symlinks=False).st_mtime
                     yield os.fsencode(entry.name[1:]).replace(b".", b"/"), mtime
             except OSError:
@@ -143,7 +198,7 @@ def _fs(place: str, above: bytes, out: Folders, depth: int) -> Iterator[tuple[by
                 status = entry.stat(follow_symlinks=False)
                 raw = above + os.fsencode(entry.name)
                 out.times[entry.path] = status.st_mtime_ns
-                if os.path.isdir(os.path.join(entry.path, "cur")):
+                if _is_mailbox(entry.path):
                     yield raw, status.st_mtime
                 yield from _fs(entry.path, raw + b"/", out, depth + 1)
             except OSError:

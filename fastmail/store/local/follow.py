@@ -272,7 +272,8 @@ class Follower:
         """Take in what a look found; the answer as ``_take_in`` gives it."""
         store = self._store
         generation = plan.generation
-        uids, floor = known.uids, known.uidnext
+        uids = known.uids
+        floor = known.following(sum(base_of(name) not in uids for _, name in plan.new) if known.torn else 0)
         if uids:
             plan.new.sort(key=lambda item: uids.get(base_of(item[1]), 1 << 40))
         if plan.new and not plan.fresh and store.together is None and not store.read_only:

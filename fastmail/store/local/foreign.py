@@ -1,8 +1,8 @@
 """Control files that Dovecot and Courier leave in a Maildir: UIDs, keywords, POP3 UIDLs and order, subscriptions,
 access control lists and quotas are taken over from them, and written for Dovecot where an account goes back to it.
 
-Reading: a file that is damaged is ignored as a whole (new UIDs are better than wrong ones), never repaired. Writing:
-each file appears whole or not at all, synced, and belongs to the Maildir's owner.
+Reading: of a damaged file what can be believed counts (new UIDs are better than wrong ones; see uidlists), and it is
+never repaired. Writing: each file appears whole or not at all, synced, and belongs to the Maildir's owner.
 """
 
 import contextlib
@@ -18,12 +18,14 @@ from fastmail.model.errors import CannotDo
 from fastmail.model.flags import LETTERED_KEYWORDS, MAX_KEYWORDS
 from fastmail.model.mailbox_name import INBOX, canonical
 from fastmail.store.interface import Account
-from fastmail.store.local import dovecot_index
+from fastmail.store.local import dovecot_index, uidlists
 from fastmail.store.local.folders import control_directory, decoded, encoded
+from fastmail.telemetry import log
 
 LARGEST = 256 << 20
-_HEADER = re.compile(rb"3 V(\d{1,10}) N(\d{1,9})[ \n]")
-_NUMBERED = re.compile(rb"(?m)^(\d{1,9}) [^\n]*:[^\n]+$")
+GAP = 1000  # UIDs that are left out where nobody knows which were given
+LAST_PLACE = 0xFFFFFFFF  # in the order of POP3: the index keeps four octets
+_UIDL = re.compile(rb"[\x21-\x7e]{0,1000}")  # RFC 1939 7 has at most 70, base names are longer
 _GIVEN = re.compile(rb"[0-9a-f]{8}")
 UIDVALIDITY = "dovecot-uidvalidity"
 TEN_YEARS = 315_000_000
@@ -42,6 +44,12 @@ class Control:
     pop3: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
     keywords: dict[bytes, int] = field(default_factory=dict)
     words: list[bytes] = field(default_factory=list)
+    torn: bool = False  # the end of the list of UIDs is lost, and no index says how far they went
+
+    def following(self, unlisted: int) -> int:
+        """The next UID, where ``unlisted`` files have none: each may have had one in the part that is lost, and so may
+        messages that are gone since."""
+        return self.uidnext + unlisted + GAP if self.torn else self.uidnext
 
     def __bool__(self) -> bool:
         return bool(self.uidvalidity or self.pop3 or self.words)
@@ -61,10 +69,17 @@ def read_control(directory: str, indexes: str) -> Control:
     found = Control()
     for name in ("dovecot-uidlist", "courierimapuiddb"):
         data = _read(directory, name)
-        parsed = parse_uidlist(data) if data is not None else None
+        if data is None:
+            continue
+        parsed = parse_uidlist(data) if data.endswith(b"\n") else None
+        if parsed is None:
+            parsed = _damaged_uidlist(data)
+            kept = len(parsed.uids) if parsed is not None else 0
+            log.event("store.uidlist", "warning", mailbox=directory, file=name, why="damaged", kept=kept)
         if parsed is not None:
             found = parsed
             break
+    _ask_index(found, indexes)
     found.words = read_keywords(directory)
     if not found.words:
         _courier_keywords(directory, found)
@@ -76,12 +91,17 @@ def read_control(directory: str, indexes: str) -> Control:
     return found
 
 
+def _is_word(word: bytes) -> bool:
+    """Can it be a keyword here?"""
+    return len(word) <= dovecot_index.MAX_WORD and _WORD.fullmatch(word) is not None
+
+
 def take_overflow(found: Control, indexes: str) -> None:
     """Keywords beyond those that file names have letters for, as far as there is room for them."""
     bases = {uid: base for base, uid in found.uids.items()}
     having = dovecot_index.read(indexes, found.uidvalidity, sorted(bases), found.words)
     for word, uids in sorted(having.items()):
-        if not _WORD.fullmatch(word):
+        if not _is_word(word):
             continue
         found.words += [b"unknown-%d" % n for n in range(len(found.words), LETTERED_KEYWORDS)]
         if len(found.words) == MAX_KEYWORDS:
@@ -101,9 +121,9 @@ def parse_uidlist(data: bytes) -> Control | None:
     try:
         if header[0] == b"3":
             fields = {token[:1]: token[1:] for token in header[1:] if token}
-            out.uidvalidity, out.uidnext = int(fields[b"V"]), int(fields[b"N"])
+            out.uidvalidity, out.uidnext = _int(fields[b"V"]), _int(fields[b"N"])
         elif header[0] == b"1":
-            out.uidvalidity, out.uidnext = int(header[1]), int(header[2])
+            out.uidvalidity, out.uidnext = _int(header[1]), _int(header[2])
         else:
             return None
         last = 0
@@ -111,7 +131,7 @@ def parse_uidlist(data: bytes) -> Control | None:
             if not line:
                 continue
             number, _, rest = line.partition(b" ")
-            uid = int(number)
+            uid = _int(number)
             more = b""
             if header[0] == b"3":
                 at = 0 if rest.startswith(b":") else rest.find(b" :") + 1
@@ -133,22 +153,48 @@ def parse_uidlist(data: bytes) -> Control | None:
     return out
 
 
+def _int(text: bytes) -> int:
+    """A decimal number as these files have them; ValueError for anything else that int() takes."""
+    if not text.isdigit() or len(text) > 10:
+        raise ValueError("not a number")
+    return int(text)
+
+
+def _damaged_uidlist(data: bytes) -> Control | None:
+    """What a damaged list says as far as it can be believed."""
+    found = uidlists.salvage(data)
+    if found is None:
+        return None
+    out = Control(found.uidvalidity, found.uidnext, torn=found.torn)
+    for line in found.lines:
+        out.uids[line.base] = line.uid
+        with contextlib.suppress(ValueError):
+            _pop3_fields(out, line.base, line.more)
+    return out
+
+
+def _ask_index(found: Control, indexes: str) -> None:
+    """UIDs go on above those that a Dovecot's index knows; UIDVALIDITY is its, where the list does not say it."""
+    validity, following = dovecot_index.numbers(indexes) if found.uids or found.uidvalidity else (0, 0)
+    found.uidvalidity = found.uidvalidity or validity
+    if following and validity == found.uidvalidity:
+        found.uidnext, found.torn = max(found.uidnext, min(following, uidlists.MOST)), False
+
+
 def uidnext_of_damaged(directory: str, uidvalidity: int) -> int:
     """Above every UID that a damaged ``dovecot-uidlist`` seems to name, 1 when it names none or is of another
     UIDVALIDITY: what was given once must not be given again."""
-    data = _read(directory, "dovecot-uidlist") or b""
-    header = _HEADER.match(data)
-    if header is not None and int(header[1]) != uidvalidity:
-        return 1
-    last = max((int(number) for number in _NUMBERED.findall(data)), default=0)
-    return max(last + 1, int(header[2]) if header is not None else 1)
+    found = uidlists.salvage(_read(directory, "dovecot-uidlist") or b"")
+    return found.uidnext if found is not None and found.uidvalidity in (0, uidvalidity) else 1
 
 
 def _pop3_fields(out: Control, base: bytes, more: bytes) -> None:
     """``P`` (UIDL; empty for the base name) and ``O`` (order) of a record."""
     fields = {token[:1]: token[1:] for token in more.split(b" ") if token}
     uidl = fields.get(b"P")
-    order = int(fields.get(b"O", b"0"))
+    order = min(_int(fields.get(b"O", b"0")), LAST_PLACE)
+    if uidl is not None and not _UIDL.fullmatch(uidl):
+        uidl = None
     if uidl is not None or order:
         out.pop3[base] = order, base if uidl == b"" else uidl or b""
 
@@ -156,11 +202,14 @@ def _pop3_fields(out: Control, base: bytes, more: bytes) -> None:
 def read_keywords(directory: str) -> list[bytes]:
     """Names of the letters a, b, ...; from ``dovecot-keywords``; gaps become ``unknown-<n>``."""
     names: dict[int, bytes] = {}
-    for line in (_read(directory, "dovecot-keywords", 65536) or b"").split(b"\n"):
+    known: set[bytes] = set()
+    for line in (_read(directory, "dovecot-keywords", 65536) or b"").replace(b"\r", b"").split(b"\n"):
         number, space, word = line.partition(b" ")
-        usable = _WORD.fullmatch(word)
-        if space and number.isdigit() and int(number) < 26 and usable and int(number) not in names:
+        if not space or not number.isdigit() or len(number) > 2 or int(number) >= LETTERED_KEYWORDS:
+            continue
+        if _is_word(word) and int(number) not in names and word.lower() not in known:
             names[int(number)] = word
+            known.add(word.lower())
     return [names.get(i, b"unknown-%d" % i) for i in range(max(names, default=-1) + 1)]
 
 
@@ -168,11 +217,11 @@ def _courier_keywords(directory: str, out: Control) -> None:
     """``courierimapkeywords``: names and, for each base name, which of them it has; then changes, a file each."""
     place = os.path.join(directory, "courierimapkeywords")
     head, _, rest = (_read(place, ":list") or b"").partition(b"\n\n")
-    known = {word: bit for bit, word in enumerate(head.split(b"\n")) if _WORD.fullmatch(word)}
+    known = {word: bit for bit, word in enumerate(head.split(b"\n")[:MAX_KEYWORDS]) if _is_word(word)}
     for line in rest.split(b"\n"):
         base, colon, numbers = line.rpartition(b":")
         if colon:
-            bits = [int(number) for number in numbers.split() if number.isdigit() and int(number) < 64]
+            bits = [int(number) for number in numbers.split() if number.isdigit() and len(number) < 3]
             out.keywords[base] = sum(1 << bit for bit in set(bits) if bit in known.values())
     try:
         names = sorted(os.listdir(os.fsencode(place)), key=lambda name: (not name.startswith(b"."), name))
@@ -183,12 +232,13 @@ def _courier_keywords(directory: str, out: Control) -> None:
             continue
         base = re.sub(rb"^\.\d+\.", b"", name)
         words = (_read(place, os.fsdecode(name), 65536) or b"").split(b"\n")
-        good = [word for word in words if _WORD.fullmatch(word)]
+        good = [word for word in words if _is_word(word)]
         for word in good:
-            if word not in known and len(known) < 64:
-                known[word] = len(known)
+            if word not in known and max(known.values(), default=-1) < MAX_KEYWORDS - 1:
+                known[word] = max(known.values(), default=-1) + 1
         out.keywords[base] = sum(1 << known[word] for word in set(good) if word in known)
-    out.words = [word for word, _ in sorted(known.items(), key=lambda item: item[1])]
+    named = {bit: word for word, bit in known.items()}
+    out.words = [named.get(bit, b"unknown-%d" % bit) for bit in range(max(named, default=-1) + 1)]
 
 
 def parse_sizelist(data: bytes) -> dict[bytes, tuple[int, bytes]]:
@@ -204,14 +254,20 @@ def parse_sizelist(data: bytes) -> dict[bytes, tuple[int, bytes]]:
         number, validity = 0, b"0"
         if version and len(words) > 2:
             parts = words[2].split(b":")
-            number = int(parts[0]) if parts[0].isdigit() else 0
+            number = int(parts[0]) if parts[0].isdigit() and len(parts[0]) <= 10 else 0
             validity = parts[1] if version > 1 and len(parts) > 1 else b"0"
         if number:
             uidl = b"UID%d" % number + (b"-" + validity if validity not in (b"0", b"") else b"")
         else:
-            uidl = b"".join(b"+%02X" % c if c < 0x21 or c > 0x7E or c in b"'\"+" else bytes([c]) for c in base)
-        out[base] = order, uidl
+            uidl = courier_uidl(base)
+        if _UIDL.fullmatch(uidl):
+            out[base] = order, uidl
     return out
+
+
+def courier_uidl(base: bytes) -> bytes:
+    """A base name as Courier's POP3 shows it for a UIDL."""
+    return b"".join(b"+%02X" % c if c < 0x21 or c > 0x7E or c in b"'\"+" else bytes([c]) for c in base)
 
 
 def read_subscriptions(account: Account) -> list[str] | None:

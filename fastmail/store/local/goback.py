@@ -1,5 +1,5 @@
-"""Hands an account's Maildir back to Dovecot: UIDs, UIDVALIDITY, keywords, subscriptions and POP3 UIDLs go into the
-control files that it reads, so that no client notices the change of server.
+"""Hands an account's Maildir back to Dovecot or Courier: UIDs, UIDVALIDITY, keywords, subscriptions and POP3 UIDLs go
+into the control files that it reads, so that no client notices the change of server.
 
 Promise: nothing is renamed or removed that the running server would not have; a folder whose messages are not all files
 is refused as a whole and said so. Each file is replaced atomically (store.local.foreign). May be run again at any time.
@@ -18,18 +18,19 @@ from fastmail.model.flags import LETTERED_KEYWORDS
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store import sharing
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import content, dovecot_index, foreign, housekeeping, ops
+from fastmail.store.local import content, courier, dovecot_index, foreign, housekeeping, ops
 from fastmail.store.local.folders import control_directory, index_directory
 from fastmail.store.local.names import base_of
 from fastmail.store.local.store import LocalStore
 
 ROUNDS = 100
+DOVECOT, COURIER = "dovecot", "courier"
 OLD_INDEX = ("dovecot.index", "dovecot.index.cache", "dovecot.index.log", "dovecot.index.log.2")
 
 
 @dataclass(slots=True)
 class Handed:
-    """One mailbox that Dovecot can continue with."""
+    """One mailbox that the other server can continue with."""
 
     account: str
     mailbox: str
@@ -37,18 +38,27 @@ class Handed:
     uidvalidity: int
     uidnext: int
     indexed_keywords: int  # names beyond the 26 that file names have letters for: a new index of Dovecot's has them
+    lost_uidls: int = 0  # POP3 UIDLs that Courier has no form for: clients see these messages as new
 
 
-async def hand_back(store: LocalStore, account: Account) -> list[Handed]:
-    """Write the control files of every mailbox, and the subscriptions. CannotDo when a message is not a file."""
+async def hand_back(store: LocalStore, account: Account, to: str = DOVECOT) -> list[Handed]:
+    """Write the control files of every mailbox, and the subscriptions, for the server ``to``. CannotDo when a message
+    is not a file, and where Courier has no such layout."""
+    if to == COURIER and (account.layout == "fs" or account.control):
+        raise CannotDo(
+            "Courier has Maildir++ only, with its files in the Maildirs: layout fs and control are Dovecot's"
+        )
     listing = await store.listing(account)
     out = []
     for box in listing.mailboxes:
         await store.sync(account, box.key)
         await _finish_names(store, account, box)
-        out.append(await store.help(_write_one, store, account, box))
+        out.append(await store.help(_write_courier if to == COURIER else _write_one, store, account, box))
     names = [name for name in listing.subscribed if not name.startswith(("Other Users/", "Shared/"))]
     place = account.control or account.root
+    if to == COURIER:
+        await store.help(foreign.write, place, "courierimapsubscribed", courier.subscribed_file(account, names))
+        return out
     await store.help(foreign.write, place, "subscriptions", foreign.subscription_file(account, names))
     shard = store.shard(account.id)
     with shard.env.read() as txn:
@@ -81,11 +91,7 @@ def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:
         acl = snapshot.note(box.key, sharing.ACL)
         kept = []
         for uid, marked in snapshot.files(box.key):
-            if content.in_segment(marked):
-                raise CannotDo(
-                    f"{account.address}: {box.name} has messages in segments; first: "
-                    f"fastmail content convert --to maildir {account.address}"
-                )
+            _refuse_segment(account, box, marked)
             kept.append(foreign.Kept(uid, base_of(marked[1:]), *pop3.get(uid, (0, b""))))
     kept.sort(key=lambda one: one.uid)
     os.makedirs(place, mode=0o700, exist_ok=True)
@@ -105,6 +111,35 @@ def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:
     return Handed(
         account.address, box.name, len(kept), row.uidvalidity, row.uidnext, max(0, len(words) - LETTERED_KEYWORDS)
     )
+
+
+def _write_courier(store: LocalStore, account: Account, box: Mailbox) -> Handed:
+    directory = store.path(account, box.key)
+    with store.snapshot(account) as snapshot:
+        row: Any = snapshot.mailbox(box.key)
+        words = snapshot.keywords(box.key)
+        pop3 = snapshot.pop3(box.key)
+        acl = snapshot.note(box.key, sharing.ACL)
+        names = dict(snapshot.files(box.key))
+        messages = []
+        for page in snapshot.pages(box.key):
+            for uid, _, _, keywords, _, size, _ in pages.records(page):
+                _refuse_segment(account, box, names[uid])
+                messages.append(courier.Message(uid, names[uid][1:], size, keywords, *pop3.get(uid, (0, b""))))
+    listed = courier.acl_file(rights.load(acl), account.address) if acl is not None else None
+    numbers = row.uidvalidity, row.uidnext
+    lost = courier.write(directory, numbers, words, messages, listed, box.name == INBOX)
+    if box.name == INBOX and os.path.exists(os.path.join(directory, "maildirsize")):
+        os.unlink(os.path.join(directory, "maildirsize"))  # Courier counts anew
+    return Handed(account.address, box.name, len(messages), *numbers, 0, lost)
+
+
+def _refuse_segment(account: Account, box: Mailbox, marked: bytes) -> None:
+    if content.in_segment(marked):
+        raise CannotDo(
+            f"{account.address}: {box.name} has messages in segments; first: "
+            f"fastmail content convert --to maildir {account.address}"
+        )
 
 
 def _write_index(store: LocalStore, account: Account, box: Mailbox, words: Sequence[bytes]) -> None:

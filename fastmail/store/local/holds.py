@@ -17,6 +17,7 @@ message's, and its file has the same name each time.
 
 import os
 import struct
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,15 @@ from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage
 from fastmail.store.local import content, layout, ops
 from fastmail.store.local.layout import U64, Tables
-from fastmail.store.local.names import base_of
+from fastmail.store.local.names import NO_INSTANCE, NameMaker, base_of
+from fastmail.telemetry import log
 
 if TYPE_CHECKING:
     from fastmail.store.local.shard import Shard
     from fastmail.store.local.store import LocalStore
 
 TRIES = 3
+UNDER_WAY = 600.0  # s after which a file of a running process without a row is no hold under way any more
 BATCH = 500  # holders that one commit forgets
 DONE = struct.Struct(">II")
 HOLDER = 8
@@ -151,6 +154,40 @@ class Holds:
                     out.add(holder)
                     more = cursor.set_range(U64.pack(holder + 1))
         return out
+
+    def leftovers(self, number: int) -> tuple[list[bytes], list[str]]:
+        """Of ``held-<number>``: paths of files that no row names, left by a crash on the way; names that rows have and
+        no file has, which is damage. What the running server may be writing is left out. It waits for the disk."""
+        directory = self._directory(number)
+        try:
+            names = os.listdir(directory)
+        except FileNotFoundError:
+            names = []
+        shard = self._store.shards()[number]
+        with shard.env.read() as txn:
+            keys = (bytes(key) for key in txn.cursor(db=shard.tables.held).iternext(values=False))
+            known = {key[HOLDER + 1 :] for key in keys if key[HOLDER : HOLDER + 1] == b"h"}
+        left = [directory + b"/" + name for name in names if name not in known and not self._fresh(directory, name)]
+        lost = [name for name in known - set(names) if not os.path.lexists(directory + b"/" + name)]
+        return left, sorted(os.fsdecode(name) for name in lost)
+
+    def _fresh(self, directory: bytes, name: bytes) -> bool:
+        """May its row be on the way? A command writes without a server's mark."""
+        base = name.removeprefix(b".")  # until it is whole
+        if not self._store.maker.under_way(base) and not NameMaker(NO_INSTANCE).under_way(base):
+            return False
+        try:
+            return time.time() - os.lstat(directory + b"/" + name).st_ctime < UNDER_WAY
+        except OSError:
+            return True
+
+    async def tidy(self) -> None:
+        """Remove what a crash left."""
+        for number in range(len(self._store.shards())):
+            left, _ = await self._store.help(self.leftovers, number)
+            if left:
+                await self._store.help(files.unlink_batch, left)
+                log.event("store.held", held=number, removed=len(left))
 
     async def let_go(self, holders: Sequence[int]) -> None:
         """Let go of what they hold, and of the deliveries with their numbers. A second time nothing happens."""

@@ -8,7 +8,9 @@
     new     number(8)                        arrivals (arrivals.py) in the order of their commits: mailbox key(12),
                                              record(40, as in a page), value for msg; settled into page and msg soon
     name    account(8) name                  mailbox id(4)
-    subs    account(8) name                  empty; subscribed names, which need not exist
+    subs    account(8) name                  empty; subscribed names, which need not exist. A name of more than 480
+                                             octets is shortened in the key (name_key), and the value is the whole;
+                                             an older reader shows it shortened
     pop     mailbox key(12) uid(4)           order(4), then the UIDL: how POP3 shows a message that was taken over
     note    mailbox key(12) name             an annotation's value; mailbox id 0 is the account
     kw      mailbox key(12)                  keyword names, NUL between them; position = bit
@@ -24,6 +26,7 @@ Numbers in keys are big-endian, so that they sort; in rows little-endian. A read
 it does not know behind a row's fixed part up to the name's offset, which the row itself states.
 """
 
+import hashlib
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -64,6 +67,7 @@ U64 = struct.Struct(">Q")
 U16 = struct.Struct("<H")
 TOP = b"\xff\xff\xff\xff"
 MAX_UID = 0xFFFFFFFE
+MOST_OF_A_NAME = 480  # octets of a name in a key
 NEXT = struct.Struct("<II")
 
 
@@ -99,6 +103,16 @@ def account_key(account: int) -> bytes:
 
 def mailbox_key(account: int, mailbox: int) -> bytes:
     return U64.pack(account) + U32.pack(mailbox)
+
+
+def name_key(account: bytes, name: str) -> bytes:
+    """Key of a mailbox's or subscription's name, below LMDB's limit of 511 octets: the name, or the beginning of a long
+    one with a digest of the whole."""
+    raw = name.encode("utf-8", "replace")
+    if len(raw) > MOST_OF_A_NAME:
+        head = raw[: MOST_OF_A_NAME - 40].decode("utf-8", "ignore").encode()
+        raw = head + hashlib.blake2b(raw, digest_size=20).hexdigest().encode()
+    return account + raw
 
 
 def uid_key(key: bytes, uid: int) -> bytes:

@@ -7,7 +7,7 @@ names any more are given to the mailboxes they were delivered to; what was expun
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from fastmail.durable.segments import SegmentReader
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local import agree, content, convert, layout, ops, repair
-from fastmail.store.local.arrivals import HEAD, Arrivals
+from fastmail.store.local.arrivals import Arrivals
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.shard import Shard
 from fastmail.store.local.store import LocalStore
@@ -53,28 +53,10 @@ def _count(txn: Any, t: Tables, boxes: dict[bytes, Mailbox]) -> None:
         ops.save(txn, t, box)
 
 
-def _settled(txn: Any, t: Tables, key: bytes) -> int:
-    """Up to which number a mailbox's arrivals have their place in ``msg``."""
-    row = txn.get(layout.row_key(key), db=t.page)
-    return layout.unpack_row(key, row).settled if row is not None else 0
-
-
-def _marks(txn: Any, t: Tables) -> Iterator[bytes]:
-    """What rows say of records in segments."""
-    for _, value in txn.cursor(db=t.msg).iternext():
-        if value[2:3] == b"s":
-            yield value[2:]
-    for at, value in txn.cursor(db=t.new).iternext():
-        if value[HEAD + 2 : HEAD + 3] == b"s" and layout.U64.unpack(at)[0] > _settled(txn, t, value[:12]):
-            yield value[HEAD + 2 :]
-    for key, _ in txn.cursor(db=t.held).iternext():
-        if key[8:9] == b"s":
-            yield key[8:]
-
-
 def _references(txn: Any, t: Tables) -> None:
     """Count the references to records in segments; one with a row is never taken for an orphan."""
-    count = Counter(content.MARK.unpack_from(mark)[1] for mark in _marks(txn, t) if len(mark) >= content.MARK.size)
+    found = (mark for _, mark in content.marks(txn, t) if len(mark) >= content.MARK.size)
+    count = Counter(content.MARK.unpack_from(mark)[1] for mark in found)
     agree.drop_where(txn, t.ref, lambda key, value: True)
     for ident, number in count.items():
         at = layout.U64.pack(ident)

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 from fastmail.model.flags import from_info, to_info
 
+NO_INSTANCE = "00000000"  # of commands while no server runs
 _SIZE = re.compile(r",S=(\d+)(?=[:,]|$)")
 _SERVED = re.compile(r",W=(\d+)(?=[:,]|$)")
 _OWN = re.compile(rb"\d+\.M\d+P\d+I([0-9a-f]{8})Q\d+(C?)\.")
-_NUMBERED = re.compile(rb"\d+\.M\d+N([0-9a-f]+)\.")
+_NUMBERED = re.compile(rb"\d+\.M\d+N([0-9a-f]{1,16})\.")
 _ORDER = re.compile(r"(\d+)(?:\.M(\d+))?")
 
 

@@ -430,9 +430,7 @@ def claim_recent(txn: Any, t: Tables, key: bytes) -> tuple[int, int]:
 
 def find(txn: Any, t: Tables, account: int, name: str) -> bytes | None:
     """Key of the mailbox of that name."""
-    if len(name) > 450:
-        return None
-    row = txn.get(layout.account_key(account) + name.encode("utf-8", "replace")[:480], db=t.name)
+    row = txn.get(layout.name_key(layout.account_key(account), name), db=t.name)
     return layout.account_key(account) + bytes(row) if row is not None else None
 
 
@@ -488,7 +486,7 @@ def create(
     box = Mailbox(key, name, validity, uidnext=uidnext, special=special, created=now)
     box.recent_from = uidnext
     save(txn, t, box)
-    txn.put(layout.account_key(account) + name.encode(), key[8:], db=t.name)
+    txn.put(layout.name_key(layout.account_key(account), name), key[8:], db=t.name)
     return box
 
 
@@ -497,7 +495,7 @@ def drop(txn: Any, t: Tables, box: Mailbox) -> None:
     with suppress(ValueError):  # damaged arrivals go with it all the same
         load(txn, t, box.key)
     content.release(txn, t, [layout.marked_of(value) for _, value in rows(txn, t.msg, box.key) if value[2:3] == b"s"])
-    txn.delete(layout.account_key(int.from_bytes(box.key[:8], "big")) + box.name.encode(), db=t.name)
+    txn.delete(layout.name_key(box.key[:8], box.name), db=t.name)
     txn.delete(box.key, db=t.kw)
     _clear(txn, box.key, (t.page, t.msg, t.gone, t.todo, t.trash, t.note, t.pop))
 
@@ -532,13 +530,13 @@ def rename(txn: Any, t: Tables, account: int, pairs: Sequence[tuple[bytes, str]]
     prefix = layout.account_key(account)
     rows = [load(txn, t, key) for key, _ in pairs]
     for box in rows:
-        txn.delete(prefix + box.name.encode(), db=t.name)
+        txn.delete(layout.name_key(prefix, box.name), db=t.name)
     for box, (_, name) in zip(rows, pairs, strict=True):
         if find(txn, t, account, name) is not None:
             raise MailboxExists("mailbox already exists")
         box.name = name
         save(txn, t, box)
-        txn.put(prefix + name.encode(), box.key[8:], db=t.name)
+        txn.put(layout.name_key(prefix, name), box.key[8:], db=t.name)
 
 
 def subscriptions(txn: Any, t: Tables, account: int) -> set[str]:
@@ -546,10 +544,10 @@ def subscriptions(txn: Any, t: Tables, account: int) -> set[str]:
     out = set()
     cursor = txn.cursor(db=t.subs)
     if cursor.set_range(prefix):
-        for key in cursor.iternext(values=False):
+        for key, value in cursor.iternext():
             if key[:8] != prefix:
                 break
-            out.add(str(key[8:], "utf-8", "replace"))
+            out.add(str(value or key[8:], "utf-8", "replace"))
     return out
 
 
@@ -576,8 +574,9 @@ def annotate(
 
 
 def subscribe(txn: Any, t: Tables, account: int, name: str, on: bool) -> None:
-    key = layout.account_key(account) + name.encode()
+    prefix = layout.account_key(account)
+    key = layout.name_key(prefix, name)
     if on:
-        txn.put(key, b"", db=t.subs)
+        txn.put(key, b"" if key == prefix + name.encode() else name.encode(), db=t.subs)
     else:
         txn.delete(key, db=t.subs)

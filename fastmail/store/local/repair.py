@@ -46,13 +46,13 @@ def _lost(store: LocalStore, account: Account, boxes: dict[bytes, str]) -> list[
     prefix = layout.account_key(account.id)
     shard = store.shard(account.id)
     with shard.env.read() as txn:
-        names = {
-            str(at[8:], "utf-8", "replace"): boxes.get(prefix + bytes(key))
-            for at, key in ops.rows(txn, shard.tables.name, prefix)
-        }
+        names = {bytes(at): boxes.get(prefix + bytes(key)) for at, key in ops.rows(txn, shard.tables.name, prefix)}
         bad = sum("\ufffd" in name for name in ops.subscriptions(txn, shard.tables, account.id))
-    out = [Report(account.address, name, 0, 1, "there is a name, and no mailbox that has it")
-           for name, found in names.items() if found != name]  # fmt: skip
+    out = [
+        Report(account.address, str(at[8:], "utf-8", "replace"), 0, 1, "there is a name, and no mailbox that has it")
+        for at, found in names.items()
+        if found is None or layout.name_key(prefix, found) != at
+    ]
     if bad:
         out.append(Report(account.address, "", 0, 1, f"{bad} subscriptions cannot be read"))
     return out
@@ -105,6 +105,7 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
         directory = folder(account, box.name)
         known = await store.help(_known_uids, store, account, box, directory)
         names = await store.help(_names_on_disk, store, account, box, directory, known)
+        known.uidnext = known.following(sum(base_of(name) not in known.uids for _, name in names))
         names.sort(key=lambda item: (known.uids.get(base_of(item[1]), 1 << 40), arrival_order(item[1])))
         found: list[sync.Found] = []
         for start in range(0, len(names), sync.ADOPT_BATCH):
@@ -130,7 +131,9 @@ def _known_uids(store: LocalStore, account: Account, box: Mailbox, directory: st
     except (MailError, ValueError):
         pass
     found = foreign.read_control(control_directory(account, box.name), index_directory(account, box.name))
-    return found if found.uidvalidity else foreign.Control(box.uidvalidity, box.uidnext)
+    if not found.uidvalidity:  # the list's is lost: the row has it from there
+        found.uidvalidity, found.uidnext = box.uidvalidity, max(box.uidnext, found.uidnext)
+    return found
 
 
 def _names_on_disk(

@@ -13,12 +13,12 @@ from typing import Any
 
 from fastmail.durable import segments
 from fastmail.durable.commit import CommitQueue, Operation, PieceJob
-from fastmail.durable.env import Environment, translate
+from fastmail.durable.env import Environment, Former, translate
 from fastmail.durable.salvage import MARK
 from fastmail.durable.segments import Record, SegmentReader, SegmentWriter
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Octets
-from fastmail.store.local import content, layout, ops
+from fastmail.store.local import content, former, layout, ops
 from fastmail.store.local.arrivals import Arrivals
 from fastmail.store.local.layout import TABLES, Tables
 from fastmail.telemetry import log
@@ -28,6 +28,7 @@ SETTLE_BATCH = 256  # messages
 SEGMENTS = "segments"
 MAINTENANCE = 300.0  # s between looks for waste
 WASTE = 50  # percent of a segment that makes it worth moving the rest
+FIRST = Former(frozenset(former.TABLES), former.convert)  # the layout before version 1 of today's tables
 
 
 class Shard:
@@ -42,7 +43,7 @@ class Shard:
         publish: Callable[[list[Any]], None],
         content: str,
     ) -> None:
-        self.env = Environment(os.path.join(directory, f"index-{n}"), TABLES, layout.LAYOUT, map_size)
+        self.env = Environment(os.path.join(directory, f"index-{n}"), TABLES, layout.LAYOUT, map_size, FIRST)
         self.directory = os.path.join(directory, f"segments-{n}")
         self.writer = SegmentWriter(self.directory) if content == SEGMENTS else None
         self._preparing: asyncio.Task[None] | None = None

@@ -159,6 +159,12 @@ class LocalSnapshot:
         hits, unsure = rows.search_field(self._rows(key, uids), key, uids, name, needle)
         return hits, unsure + [(uid, None) for uid in self._waiting(key) if uid in uids]
 
+    def search_addresses(self, key: bytes, uids: UidSet, which: int, needle: bytes) -> tuple[list[int], Unsure]:
+        hits, unsure = rows.search_addresses(self._rows(key, uids), key, uids, which, needle)
+        late = [(layout.uid_key(key, uid), value) for uid, value in self._late(key, uids).items()]
+        more, unsure_too = rows.search_addresses(late, key, uids, which, needle)
+        return hits + more, unsure + unsure_too
+
     def fields(self, key: bytes, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
         out = rows.values(self._rows(key, uids), key, uids, names)
         late = [(layout.uid_key(key, uid), value) for uid, value in self._late(key, uids).items()]

@@ -95,7 +95,7 @@ class LocalStore:
         self._helpers = ThreadPoolExecutor(4, thread_name_prefix="store")
         self.together = Together(self) if shared else None
         self.follower = Follower(self)
-        self._holds = Holds(self)
+        self.holds = Holds(self)
 
     # ---------------------------------------------------------------- life
 
@@ -111,6 +111,7 @@ class LocalStore:
                 await shard.settle()
                 await shard.survey()
                 self._maintaining.append(self.loop.create_task(shard.maintain()))
+            await self.holds.tidy()
         if self._recover and self._resolve is not None:
             for shard in self._shards:
                 for key in housekeeping.pending(shard.env.read, shard.tables):
@@ -261,6 +262,7 @@ class LocalStore:
         whole = self.together.listed if self.together is not None else _never
         fresh = [name for name, age in found.ages.items() if name not in known and (age > 2 or whole(account, name))]
         lost = [box for name, box in known.items() if name != INBOX and name not in found.ages]
+        named = {box.key for box in lost if folders.openable(box.name)}
         if fresh or lost:
 
             def apply(txn: Any, t: Tables) -> None:
@@ -269,7 +271,7 @@ class LocalStore:
                         ops.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))
                 for box in lost:
                     if (
-                        not os.path.isdir(folder(account, box.name))
+                        (box.key not in named or not os.path.isdir(folder(account, box.name)))
                         and txn.get(layout.row_key(box.key), db=t.page) is not None
                         and not content.referred(txn, t, box.key)
                     ):
@@ -356,6 +358,8 @@ class LocalStore:
         with shard.env.read() as txn:
             boxes = ops.boxes(txn, shard.tables, account.id)
         moved = [(b, new + b.name[len(old) :]) for b in boxes if b.name == old or b.name.startswith(old + "/")]
+        for _, name in moved:
+            folders.refuse_length(account, name)
         if self._files(account):
             await self.help(folders.rename, account, [(box.name, name) for box, name in moved])
         pairs = [(box.key, name) for box, name in moved]
@@ -364,6 +368,8 @@ class LocalStore:
 
     async def annotate(self, account: Account, key: bytes, changes: Notes, expected: Notes | None = None) -> bool:
         done: bool = await self.submit(account, lambda txn, t: ops.annotate(txn, t, key, changes, expected))
+        if done:
+            self.hub.publish([key])  # sessions that asked to be told of annotations (RFC 5465 5.6)
         return done
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
@@ -483,6 +489,9 @@ class LocalStore:
             self.touch(account, key)
         return result, names
 
+    def one_commit(self, accounts: Sequence[Account]) -> bool:
+        return len({account.id % self._count for account in accounts}) < 2
+
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
         if self.together is None:
             return await self._deliver(items, [])
@@ -494,7 +503,7 @@ class LocalStore:
         groups: dict[int, list[Placed]] = {}
         before: dict[int, Appended] = {}
         for position, item in enumerate(items):
-            if item.number and (there := self._holds.done(item)) is not None:
+            if item.number and (there := self.holds.done(item)) is not None:
                 before[position] = there
                 continue
             job, name = await self._place_delivery(item)
@@ -519,22 +528,22 @@ class LocalStore:
 
     async def _place_delivery(self, item: Delivery) -> tuple[FileJob | PieceJob | None, bytes]:
         if item.number:
-            found = await self._holds.place(item, os.fsencode(self.path(item.account, item.key)))
+            found = await self.holds.place(item, os.fsencode(self.path(item.account, item.key)))
             if found is not None:
                 return found
         return await self._place(item.account, item.key, item.message)
 
     async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
-        return await self._holds.keep(account, message, holder)
+        return await self.holds.keep(account, message, holder)
 
     async def held(self, hold: bytes) -> bytes:
-        return await self._holds.read(hold)
+        return await self.holds.read(hold)
 
     async def let_go(self, holders: Sequence[int]) -> None:
-        await self._holds.let_go(holders)
+        await self.holds.let_go(holders)
 
     def holders(self) -> set[int]:
-        return self._holds.holders()
+        return self.holds.holders()
 
     async def _place(
         self, account: Account, key: bytes, message: NewMessage, claimed: bool = False

@@ -28,8 +28,8 @@ from fastmail.durable.replace import make_directories, replace_file, sync_direct
 from fastmail.model.errors import NoSuchMailbox, StorageFailed
 from fastmail.model.flags import LETTERED_KEYWORDS
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import foreign, ops
-from fastmail.store.local.folders import control_directory, index_directory
+from fastmail.store.local import foreign, ops, sync
+from fastmail.store.local.folders import control_directory, folder, index_directory
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import base_of
 from fastmail.telemetry import log
@@ -188,7 +188,9 @@ class Together:
         make_directories(place)
         indexes = index_directory(account, box.name)
         found = foreign.read_control(place, indexes) if not box.generation else foreign.Control()
-        if found.uidvalidity:
+        if found.uidvalidity or found.uids:
+            found.uidvalidity = found.uidvalidity or box.uidvalidity
+            found.uidnext, found.torn = found.following(_unlisted(found, folder(account, box.name))), False
             found.keywords.clear()
             kept = [foreign.Kept(uid, base, *found.pop3.get(base, (0, b""))) for base, uid in found.uids.items()]
         else:
@@ -358,6 +360,12 @@ def _read(path: str, known: Known) -> tuple[foreign.Control | None, bool]:
 
 def _behind(descriptor: int, offset: int) -> bytes:
     return os.pread(descriptor, min(max(os.fstat(descriptor).st_size - offset, 0), foreign.LARGEST), offset)
+
+
+def _unlisted(found: foreign.Control, directory: str) -> int:
+    """How many files of a mailbox have no UID."""
+    names = (name for sub in ("new", "cur") for name in sync.listing(directory, sub))
+    return sum(base_of(name) not in found.uids for name in names)
 
 
 def _parse(data: bytes) -> foreign.Control | None:

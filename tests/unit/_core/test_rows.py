@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastmail._core import mime, rows
+from fastmail._core import envelope, mime, rows
 from fastmail._core.uidset import UidSet
 from fastmail.message import text
 
@@ -60,3 +60,32 @@ def test_marks_are_what_stands_before_the_summary() -> None:
     expected = dict.fromkeys(range(1, 8), b"nab") | {9: b"cname"}
     assert list(rows.marks(iter(pairs), KEY, UidSet.of_ranges((1, 20))).items()) == list(expected.items())
     assert rows.marks(iter(pairs), KEY, UidSet.of([4, 9])) == {4: b"nab", 9: b"cname"}
+
+
+ADDRESSES = [
+    b"From: A <a@b.example>, (c) d@e.example\n",
+    b"From: team: a@b, c@d;, e@f\n",
+    b"From: =?utf-8?q?gr=C3=BC?= <a@b>\n",
+    b'From: "x\\"y" <"a b"@c>\n',
+    b"Subject: no addresses\n",
+]
+LINES = [
+    b"A <a@b.example>, c <d@e.example>",
+    b"team: <a@b>, <c@d>;, <e@f>",
+    b"=?utf-8?q?gr=C3=BC?= <a@b>",
+    b'x"y <a b@c>',
+    b"",
+]
+
+
+@pytest.mark.parametrize("needle", [b"a@b", b"team", b"<e@f>", b"", b"gr", b'x"y', b"; ", b"\0"])
+def test_addresses_are_searched_in_the_envelope(needle: bytes) -> None:
+    made = [mime.scan(head + b"\nbody\n") for head in ADDRESSES]
+    assert [envelope.line(one, 2) for one in made] == LINES
+    pairs = [(KEY + uid.to_bytes(4, "big"), b"\3\0nab" + one) for uid, one in enumerate(made, 1)]
+    hits, unsure = rows.search_addresses(pairs, KEY, UidSet.of_ranges((1, 9)), 2, needle)
+    assert unsure == [(3, [LINES[2]])]
+    assert hits == [uid for uid, line in enumerate(LINES, 1) if line and uid != 3 and needle in line.lower()]
+    for cut in range(0, len(pairs[0][1]), 5):
+        hits, unsure = rows.search_addresses([(pairs[0][0], pairs[0][1][:cut])], KEY, UidSet.of([1]), 2, b"a@b")
+        assert (hits, unsure) in (([], [(1, None)]), ([1], []))

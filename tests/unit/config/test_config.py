@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,68 @@ def test_the_reference_is_a_configuration_that_changes_nothing() -> None:
         ("[store]\nmaildir = 'x'\n", "needs {user}"),
         ("[store]\nshards = 0\n", "1 to 64"),
         ("x = [\n", "f.toml:"),
+        *[
+            (f"[server]\nhostname = {name!r}\n", "f.toml:2: hostname ")
+            for name in (
+                "",
+                " ",
+                "mx example.org",
+                "mx.example.org\\r\\nX",
+                "-mx.example.org",
+                "mx..org",
+                "\U0001f4a9.org",
+                "a" * 300,
+            )
+        ],
+        *[
+            (f"[relay]\ndns_servers = [{name!r}]\n", "f.toml:2: dns_servers must be")
+            for name in (
+                "localhost",
+                "dns.example.org:53",
+                "127.0.0.1:0",
+                "127.0.0.1:99999",
+                "127.0.0.1:x",
+                "127.0.0.1:",
+                "",
+                "1.2.3",
+                "[::1",
+                "[127.0.0.1]:53",
+                "[::1]53",
+                "[::1]:",
+                "::1:x",
+                "127.0.0.1\\n",
+                "[localhost]:53",
+                "\u0661.1.1.1",
+            )
+        ],
+        *[
+            (f"[listen]\nimap = [{name!r}]\n", "f.toml:2: imap must be a list of")
+            for name in (
+                "127.0.0.1:65536",
+                "127.0.0.1:0",
+                "127.0.0.1",
+                "h o:143",
+                "[::1]",
+                "::1:143:x",
+                "unix:",
+                "unix:/" + "x" * 200,
+                "127.0.0.1:\u0661\u0664",
+                "256.0.0.1:143",
+                "-h:143",
+                "[h]:143",
+            )
+        ],
+        ("[listen]\nimap = [143]\n", "must be a list of"),
+        ("[filters]\nsmtp = [':11332']\n", "has no host"),
+        ("[relay]\nport = 65536\n", "f.toml:2: port"),
+        ("[relay]\nport = 0\n", "f.toml:2: port"),
+        ("[relay]\nsource_ipv4 = '::1'\n", "f.toml:2: source_ipv4 '::1' is not an IPv4 address"),
+        ("[relay]\nsource_ipv4 = 'mx.example.org'\n", "is not an IP address"),
+        ("[relay]\nsource_ipv6 = '10.0.0.1'\n", "f.toml:2: source_ipv6 '10.0.0.1' is not an IPv6 address"),
+        ("[relay]\nroutes = ['* smtp:relay.test:70000']\n", "is a port above 65535"),
+        ("[relay]\nroutes = ['* smtp:re^lay.test']\n", "is not a host name"),
+        ("[relay]\nroutes = ['* smtp:10.0.0.256']\n", "neither a host name nor an IP address"),
+        ("[auth]\ndefault_domain = 'a b'\n", "f.toml:2: default_domain"),
     ],
 )
 def test_what_is_wrong_is_told(text: str, wanted: str) -> None:
@@ -72,3 +135,21 @@ def test_relay_settings_say_what_is_wrong(lines: str, wanted: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(f"[relay]\n{lines}\n", "f.toml")
     assert wanted in str(caught.value)
+
+
+def test_names_and_addresses_have_one_form() -> None:
+    config = parse(
+        "[server]\nhostname = 'MX.Fa\u00df.example.'\n[auth]\ndefault_domain = 'Fa\u00df.example'\n"
+        "[relay]\ndns_servers = ['127.0.0.1', '::1', '[::1]:5353', '127.0.0.1:54']\nsource_ipv6 = '2001:DB8:0::1'\n"
+        "[listen]\nsmtp = [':25', '[::]:25', 'LocalHost:2525', 'unix:/run/x']\n"
+    )
+    assert (config.server.hostname, config.auth.default_domain) == ("mx.xn--fa-hia.example", "xn--fa-hia.example")
+    assert config.relay.dns_servers == ["127.0.0.1:53", "[::1]:53", "[::1]:5353", "127.0.0.1:54"]
+    assert config.relay.source_ipv6 == "2001:db8::1"
+    assert config.listen.smtp == [":25", "[::]:25", "localhost:2525", "unix:/run/x"]
+
+
+def test_a_mark_in_front_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "fastmail.toml"
+    path.write_bytes(b"\xef\xbb\xbf[server]\r\nhostname = 'mx.example.org'\r\n")
+    assert load(str(path)).server.hostname == "mx.example.org"

@@ -46,6 +46,25 @@ def test_what_is_too_old_goes_with_its_words(tmp_path: Path, monkeypatch: pytest
     asyncio.run(main())
 
 
+def test_what_is_too_old_goes_where_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        history = History(str(tmp_path), 1.0, 1 << 24)
+        await history.prune()
+        assert not (tmp_path / "trace").exists(), "nothing is made where nothing was noted"
+        monkeypatch.setattr(module.time, "time_ns", lambda: 1_000_000_000)
+        for n in range(250):
+            history.note(f"ID{n}", "accepted", ("a@b.test",), sender="a@b.test")
+        await history.close()
+        monkeypatch.setattr(module.time, "time_ns", lambda: 1_000_000_000 + int(2 * 86400e9))
+        await history.prune()
+        with history.env.read() as txn:
+            assert txn.stat(history.env.db["event"])["entries"] == 0
+            assert txn.stat(history.env.db["word"])["entries"] == 0
+        await history.close()
+
+    asyncio.run(main())
+
+
 def test_a_flood_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 10)
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fastmail.directory.local import DirectoryError, LocalDirectory
+from fastmail.directory.external import Content, apply
+from fastmail.directory.interface import Line
+from fastmail.directory.local import AccountRow, DirectoryError, LocalDirectory, NoSuchUser, _packed
 from fastmail.model.errors import CorruptData
 from fastmail.model.quota import Quota
 
@@ -111,3 +113,102 @@ def test_rows_from_before_there_was_a_checksum(tmp_path: Path) -> None:
     directory.set_password("a@example.test", "{PLAIN}two")
     found = directory.account("a@example.test")
     assert found is not None and (found.password, found.quota) == ("{PLAIN}two", Quota(5, 6, 7))
+
+
+SPELLINGS = [("faß.test", "xn--fa-hia.test"), ("xn--fa-hia.test", "faß.test")]
+
+
+@pytest.mark.parametrize(("added", "other"), SPELLINGS)
+def test_a_domain_is_the_same_with_a_labels_and_u_labels(tmp_path: Path, added: str, other: str) -> None:
+    place = LocalDirectory(str(tmp_path))
+    place.add_domain(added)
+    for name in (added, other, other.upper().replace("SS", "ẞ")):
+        assert place.is_local(name), name
+    with pytest.raises(DirectoryError, match="already there"):
+        place.add_domain(other)
+    place.add_accounts([(f"a@{added}", "{PLAIN}x"), (f"b@{other}", "{PLAIN}y")])
+    # one spelling is kept, because it is the name of Maildirs
+    assert [record.address for record in place.accounts()] == [f"a@{added}", f"b@{added}"]
+    with pytest.raises(DirectoryError, match="already there"):
+        place.add_accounts([(f"a@{other}", "{PLAIN}z")])
+    for name in (added, other):
+        for local in "ab":
+            record = place.account(f"{local}@{name}")
+            assert record is not None and record.address == f"{local}@{added}"
+            assert place.resolve(f"{local.upper()}+x@{name}") == [record]
+            assert place.may_send_as(record, f"{local}+x@{name}")
+    place.add_alias(f"all@{other}", [f"a@{other}", f"b@{added}"])
+    assert place.aliases() == [(f"all@{added}", [f"a@{added}", f"b@{added}"])]
+    assert [a.address for a in place.resolve(f"all@{added}")] == [f"a@{added}", f"b@{added}"]
+    place.add_alias(f"@{other}", [f"a@{added}"])
+    assert [a.address for a in place.resolve(f"nobody@{other}")] == [f"a@{added}"]
+    place.set_password(f"a@{other}", "{PLAIN}new")
+    place.set_quota(f"a@{other}", Quota(5))
+    found = place.account(f"a@{added}")
+    assert found is not None and (found.password, found.quota) == ("{PLAIN}new", Quota(5))
+    assert place.faults() == []
+    with pytest.raises(DirectoryError, match="still has 4 addresses"):
+        place.remove_domain(other)
+    for alias in (f"all@{other}", f"@{other}"):
+        place.remove_alias(alias)
+    for local in "ab":
+        assert place.remove_account(f"{local}@{other}").address == f"{local}@{added}"
+    place.mend()
+    place.remove_domain(other)
+    assert place.domains() == [] and place.accounts() == []
+
+
+@pytest.mark.parametrize(("added", "other"), SPELLINGS)
+def test_a_source_with_another_spelling_means_the_same_accounts(tmp_path: Path, added: str, other: str) -> None:
+    place = LocalDirectory(str(tmp_path))
+    place.add_domain(added)
+    place.add_accounts([(f"a@{added}", "{PLAIN}x")])
+    before = place.account(f"a@{added}")
+    content = Content({f"a@{other}": Line(f"a@{other}", "{PLAIN}new"), f"c@{other}": Line(f"c@{other}", "{PLAIN}c")})
+    assert apply(place, content) == 2 and apply(place, content) == 0
+    after = place.account(f"a@{added}")
+    assert before is not None and after is not None
+    assert (after.id, after.address, after.password, after.enabled) == (before.id, before.address, "{PLAIN}new", True)
+    assert [a.address for a in place.accounts()] == [f"a@{added}", f"c@{added}"] and place.domains() == [added]
+
+
+def test_rows_of_both_spellings_from_before_stay_apart(tmp_path: Path) -> None:
+    place = LocalDirectory(str(tmp_path))
+    place.add_domain("faß.test")
+    place.add_accounts([("a@faß.test", "{PLAIN}u")])
+    with place._env.write() as txn:  # as older versions let it be
+        txn.put(b"xn--fa-hia.test", b"", db=place._db["domain"])
+        row = txn.get("a@faß.test".encode(), db=place._db["account"])
+        txn.put(b"a@xn--fa-hia.test", _packed("a@xn--fa-hia.test", replace_row(row)), db=place._db["account"])
+    for address in ("a@faß.test", "a@xn--fa-hia.test"):
+        record = place.account(address)
+        assert record is not None and record.address == address
+
+
+def replace_row(packed: bytes) -> AccountRow:
+    row = msgspec.msgpack.decode(packed, type=AccountRow)
+    return msgspec.structs.replace(row, id=7)
+
+
+def test_aliases_lead_to_accounts_and_not_to_themselves(place: LocalDirectory) -> None:
+    for targets in (["x@d.test"], ["X@D.test"], ["a@d.test", "x@d.test"]):
+        with pytest.raises(DirectoryError, match="lead to itself"):
+            place.add_alias("x@d.test", targets)
+    with pytest.raises(NoSuchUser, match="nobody here"):
+        place.add_alias("x@d.test", ["nobody@d.test"])
+    # what the catch-all takes now would be caught in a loop then
+    place.add_alias("@d.test", ["a@d.test"])
+    place.add_alias("x@d.test", ["y@d.test"])
+    with pytest.raises(DirectoryError, match=r"itself, by way of x@d\.test"):
+        place.add_alias("y@d.test", ["x@d.test"])
+    with pytest.raises(DirectoryError, match="lead to itself"):
+        place.add_alias("y+z@d.test", ["y+z@d.test"])
+    for number in range(20):
+        above = "b@d.test" if not number else f"n{number - 1}@d.test"
+        try:
+            place.add_alias(f"n{number}@d.test", [above])
+        except DirectoryError:
+            break
+        assert [one.address for one in place.resolve(f"n{number}@d.test")] == ["b@d.test"]
+    else:
+        raise AssertionError("a chain without end")

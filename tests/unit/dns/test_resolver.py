@@ -62,6 +62,49 @@ def test_places_of_servers(text: str, place: tuple[str, int]) -> None:
     assert _place(text) == place
 
 
+@pytest.mark.parametrize("validates", [True, False])
+def test_name_servers_on_this_machine_tell_whether_they_validate(validates: bool) -> None:
+    """And are trusted then, as often as they are asked; the root is asked about once."""
+
+    async def main() -> None:
+        server = await name_server(dict(RECORDS))
+        server.secure = validates
+        resolver = Resolver([f"127.0.0.1:{server.port}"])
+        found = await asyncio.gather(*(resolver.mx(name) for name in ("a.test", "plain.test", "a.test")))
+        assert {one.secure for hosts in found for one in hosts} == {validates}
+        assert server.asked.count((".", "SOA")) == 1
+        server.transport.close()
+
+    asyncio.run(main())
+
+
+def test_what_name_servers_elsewhere_say_of_dnssec_is_hearsay() -> None:
+    async def main() -> None:
+        server = await name_server(dict(RECORDS))
+        server.secure = True
+        resolver = Resolver([f"127.0.0.1:{server.port}"])
+        ours, resolver._resolver.nameservers = resolver._resolver.nameservers, ["192.0.2.53"]
+        await resolver._settle()
+        resolver._resolver.nameservers = ours
+        assert not any(one.secure for one in await resolver.mx("a.test"))
+        assert (".", "SOA") not in server.asked
+        server.transport.close()
+
+    asyncio.run(main())
+
+
+def test_dnssec_is_off_where_the_configuration_says_so() -> None:
+    async def main() -> None:
+        server = await name_server(dict(RECORDS))
+        server.secure = True
+        assert not any(
+            one.secure for one in await Resolver([f"127.0.0.1:{server.port}"], trusted=False).mx("plain.test")
+        )
+        server.transport.close()
+
+    asyncio.run(main())
+
+
 def test_a_machine_without_name_servers_still_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dns.resolver.BaseResolver, "read_resolv_conf", lambda self, f: _none())
     resolver = Resolver([])
@@ -75,3 +118,14 @@ def test_a_machine_without_name_servers_still_starts(monkeypatch: pytest.MonkeyP
 
 def _none() -> None:
     raise dns.resolver.NoResolverConfiguration
+
+
+def test_names_are_asked_for_with_a_labels() -> None:
+    """Not with those of IDNA 2003, where sharp s and final sigma were other letters."""
+    RECORDS[("xn--fa-hia.test", "MX")] = ["10 one.a.test."]
+    RECORDS[("fass.test", "MX")] = ["10 wrong.test."]
+    for name in ("fa\u00df.test", "FA\u1e9e.test", "XN--FA-HIA.test"):
+        assert ask(lambda r, name=name: r.mx(name)) == [Mx(10, "one.a.test")]
+    for name in ("\U0001f4a9.test", "xn--a.test", "a b.test", "\u00fc" * 300):
+        with pytest.raises(NoSuchDomain):
+            ask(lambda r, name=name: r.mx(name))

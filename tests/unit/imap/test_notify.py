@@ -138,3 +138,124 @@ def test_a_session_that_ends_leaves_no_watch(tmp_path: Path) -> None:
         assert not bench.store.hub._watchers  # type: ignore[attr-defined]
 
     asyncio.run(main())
+
+
+# -------------------------------------------------------------------- annotations (RFC 5465 5.6, 5.7)
+
+SET = b"s NOTIFY SET (%b (MailboxMetadataChange ServerMetadataChange))\r\n"
+
+
+async def told(one: Client, two: Client, command: bytes) -> bytes:
+    """What the first session hears of a command of the second."""
+    start = len(one.transport.data)
+    assert b"x OK" in await two.send(b"x " + command + b"\r\n")
+    return await heard(one, start)
+
+
+def test_annotations_of_mailboxes_and_of_the_server(tmp_path: Path) -> None:
+    async def main() -> None:
+        one, two = await pair(tmp_path)
+        await two.send(b'a SETMETADATA Trash (/private/vendor/old "x" /private/comment "before")\r\n')
+        assert b"s OK" in await one.send(SET % b"personal")
+        assert await told(one, two, b'SETMETADATA INBOX (/shared/comment "a" /private/comment "b")') == (
+            b"* METADATA INBOX /private/comment /shared/comment\r\n"
+        )
+        assert await told(one, two, b'SETMETADATA INBOX (/shared/comment "a" /private/comment "c")') == (
+            b"* METADATA INBOX /private/comment\r\n"
+        ), "only what is not as it was"
+        assert await told(one, two, b"SETMETADATA Trash (/private/vendor/old NIL)") == (
+            b"* METADATA Trash /private/vendor/old\r\n"
+        ), "what is removed is told too"
+        assert (
+            await told(one, two, b'SETMETADATA "" (/private/comment "mine")') == b'* METADATA "" /private/comment\r\n'
+        )
+        assert await told(one, two, b'SETMETADATA "" (/private/comment NIL)') == b'* METADATA "" /private/comment\r\n'
+        start = len(one.transport.data)
+        assert b"y OK" in await one.send(b'y SETMETADATA INBOX (/private/comment "own")\r\n')
+        assert b"* METADATA" not in await heard(one, start), "a session knows what it did itself"
+        await append(two, b"INBOX")
+        assert await told(one, two, b"SUBSCRIBE INBOX") == b"", "nothing else was asked for"
+        await one.send(b"n NOTIFY NONE\r\n")
+        assert await told(one, two, b'SETMETADATA INBOX (/shared/comment "z")') == b""
+
+    asyncio.run(main())
+
+
+def test_annotations_of_the_selected_mailbox_go_by_its_name(tmp_path: Path) -> None:
+    async def main() -> None:
+        one, two = await pair(tmp_path)
+        await one.send(b"b SELECT INBOX\r\n")
+        assert b"s OK" in await one.send(SET % b"mailboxes INBOX")
+        assert await told(one, two, b'SETMETADATA INBOX (/private/a "1")') == b"* METADATA INBOX /private/a\r\n"
+        assert await told(one, two, b'SETMETADATA Trash (/private/a "1")') == b""
+        got = await one.send(b"c NOTIFY SET (selected (MailboxMetadataChange))\r\n")
+        assert got.startswith(b"c BAD")
+
+    asyncio.run(main())
+
+
+def test_only_what_was_asked_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        one, two = await pair(tmp_path)
+        await one.send(b"s NOTIFY SET (personal (ServerMetadataChange))\r\n")
+        assert await told(one, two, b'SETMETADATA INBOX (/private/a "1")') == b""
+        await one.send(b"s NOTIFY SET (personal (MailboxMetadataChange))\r\n")
+        assert await told(one, two, b'SETMETADATA "" (/private/a "1")') == b""
+        assert await told(one, two, b"CREATE New") == b""
+        assert await told(one, two, b'SETMETADATA New (/private/a "1")') == b"* METADATA New /private/a\r\n"
+
+    asyncio.run(main())
+
+
+def test_what_others_may_see_and_what_not(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(str(tmp_path))
+        owner, guest = bench.open("imap"), bench.open("imap")
+        await owner.send(b"a LOGIN user@example.test secret\r\nb SETACL INBOX other@example.test lrsw\r\n")
+        await guest.send(b"a LOGIN other@example.test secret\r\n")
+        name = b'"Other Users/user@example.test/INBOX"'
+        assert b"s OK" in await guest.send(SET % (b"mailboxes " + name))
+        assert await told(guest, owner, b'SETMETADATA INBOX (/private/a "1")') == b""
+        assert (
+            await told(guest, owner, b'SETMETADATA INBOX (/shared/a "1")') == b"* METADATA " + name + b" /shared/a\r\n"
+        )
+        assert b"s OK" in await owner.send(SET % b"personal")
+        assert await told(owner, guest, b"SETMETADATA " + name + b' (/private/b "1")') == b""
+        assert (
+            await told(owner, guest, b"SETMETADATA " + name + b' (/shared/b "1")') == b"* METADATA INBOX /shared/b\r\n"
+        )
+
+    asyncio.run(main())
+
+
+def test_too_much_is_refused_or_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        one, two = await pair(tmp_path)
+        many = b" ".join(b"(mailboxes m%d (MailboxName))" % n for n in range(200))
+        assert (await one.send(b"a NOTIFY SET " + many + b"\r\n")).startswith(b"a NO [NOTIFICATIONOVERFLOW]")
+        monkeypatch.setattr("fastmail.imap.notify.MOST_ENTRIES", 2)
+        assert b"s OK" in await one.send(SET % b"personal")
+        got = await told(one, two, b'SETMETADATA INBOX (/private/a "1" /private/b "2" /private/c "3")')
+        assert got.endswith(b"* OK [NOTIFICATIONOVERFLOW] too many annotations, nothing is told any more\r\n")
+        assert await told(one, two, b"SETMETADATA INBOX (/private/a NIL)") == b""
+        await two.send(b'x SETMETADATA INBOX (/private/a "1")\r\n')
+        assert (await one.send(SET % b"personal")).startswith(b"s NO [NOTIFICATIONOVERFLOW]")
+
+    asyncio.run(main())
+
+
+def test_the_first_status_has_what_flags_are_asked_for_with(tmp_path: Path) -> None:
+    """RFC 5465 3.1: HIGHESTMODSEQ with FlagChange; 5.1 to 5.3: later for a client that knows CONDSTORE."""
+
+    async def main() -> None:
+        one, two = await pair(tmp_path)
+        events = b"(MessageNew MessageExpunge%b)"
+        got = await one.send(b"b NOTIFY SET STATUS (inboxes " + events % b"" + b")\r\n")
+        assert b"* STATUS INBOX (" in got and b"HIGHESTMODSEQ" not in got
+        got = await one.send(b"c NOTIFY SET STATUS (inboxes " + events % b" FlagChange" + b")\r\n")
+        assert b"HIGHESTMODSEQ 1)" in got
+        assert b"HIGHESTMODSEQ" not in await told(one, two, b"APPEND INBOX {%d+}\r\n" % len(MESSAGE) + MESSAGE)
+        await one.send(b"d ENABLE CONDSTORE\r\n")
+        assert b"HIGHESTMODSEQ 3)" in await told(one, two, b"APPEND INBOX {%d+}\r\n" % len(MESSAGE) + MESSAGE)
+
+    asyncio.run(main())

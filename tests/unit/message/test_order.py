@@ -1,78 +1,115 @@
-"""Base subjects, dates, addresses and threads (RFC 5256)."""
+"""Keys of base subjects, dates and addresses (RFC 5256 2, RFC 5957 3)."""
 
 import pytest
 
-from fastmail.message import order
-from fastmail.message.order import Entry
+from fastmail._core import envelope, mime, order
+from fastmail.message import order as keys
 
 
 @pytest.mark.parametrize(
     ("raw", "base", "reply"),
     [
-        (b" hello", "hello", False),
-        (b"Re: hello", "hello", True),
-        (b"RE:  Fwd: [list] re: Hello  World", "hello world", True),
-        (b"[list] hello", "hello", False),
-        (b"[list]", "[list]", False),
-        (b"hello (fwd) (FWD)", "hello", True),
-        (b"[Fwd: Re: hello]", "hello", True),
-        (b"Re[2]: hello", "hello", True),
-        (b"=?utf-8?q?Re=3A_gr=C3=BC=C3=9Fe?=", "gru\u0308sse", True),
-        (b"regarding: x", "regarding: x", False),
-        (b"folded\r\n\tsubject", "folded subject", False),
+        (b" hello", "HELLO", False),
+        (b"Re: hello", "HELLO", True),
+        (b"RE:  Fwd: [list] re: Hello  World", "HELLO WORLD", True),
+        (b"[list] hello", "HELLO", False),
+        (b"[list]", "[LIST]", False),
+        (b"[a][b]", "[B]", False),
+        (b"[a] [fwd: b]", "B", True),
+        (b"hello (fwd) (FWD)", "HELLO", True),
+        (b"[Fwd: Re: hello]", "HELLO", True),
+        (b"[fwd: hello", "[FWD: HELLO", False),
+        (b"Re[2]: hello", "HELLO", True),
+        (b"Re [2] : hello", "HELLO", True),
+        (b"=?utf-8?q?Re=3A_gr=C3=BC=C3=9Fe?=", "GRU\u0308\u00dfE", True),
+        (b"regarding: x", "REGARDING: X", False),
+        (b"folded\r\n\tsubject", "FOLDED SUBJECT", False),
         (b"", "", False),
-        (None, "", False),
     ],
 )
-def test_base_subject(raw: bytes | None, base: str, reply: bool) -> None:
-    assert order.base_subject(raw) == (base, reply)
+def test_base_subject(raw: bytes, base: str, reply: bool) -> None:
+    assert keys.subject_key(raw) == (base.encode(), reply)
 
 
-def test_dates_and_addresses() -> None:
-    assert order.sent_date(b" Mon, 7 Feb 1994 21:52:25 -0800 (PST)") == 760686745
-    assert order.sent_date(b"yesterday") is None and order.sent_date(None) is None
-    assert order.address(b' "Doe, Jane" <Jane.Doe@x.example>, b@c', False) == "jane.doe"
-    assert order.address(b' "Doe, Jane" <Jane.Doe@x.example>, b@c', True) == "doe, jane"
-    assert order.address(b" b@c.example", True) == "b@c.example"
-    assert order.address(b"<<<>>>", False) == "" and order.address(None, True) == ""
+@pytest.mark.parametrize(
+    ("raw", "wanted"),
+    [
+        (b" Mon, 7 Feb 1994 21:52:25 -0800 (PST)", 760686745),
+        (b"Mon Feb  7 21:52:25 1994", 760657945),
+        (b"7-Feb-94 21:52:25 PST", 760686745),
+        (b"(a (b) \\) c) 7 Feb 1994 (x) 21:52", 760657920),
+        (b"7 Feb 1994 21:52 +9999", 760657920),  # the zone is wrong: UTC
+        (b"7 Feb 1994 25:52:25 -0100", 760582800),  # the time is wrong: 00:00:00
+        (b"7 Feb 1994", 760579200),
+        (b"1 Jan 00 00:00:00 GMT", 946684800),
+        (b"yesterday", None),
+        (b"32 Jan 2000 00:00:00 GMT", None),
+        (b"", None),
+        (b"(" * 5000 + b"7 Feb 1994", None),
+    ],
+)
+def test_sent_dates(raw: bytes, wanted: int | None) -> None:
+    assert order.sent_date(raw) == wanted
 
 
-def entry(uid: int, ident: str = "", refs: str = "", subject: str = "", reply: bool = False, date: int = 0) -> Entry:
-    ids = tuple(word.encode() for word in refs.split())
-    return Entry(uid, date or uid, subject, reply, ident.encode() or None, ids)
+@pytest.mark.parametrize(
+    ("raw", "wanted"),
+    [
+        (b"<a@b> <c@d>", [b"a@b", b"c@d"]),
+        (b'<"01KF8JCEOCBS0045PS"@xxx.yyy.com>', [b"01KF8JCEOCBS0045PS@xxx.yyy.com"]),  # the example of RFC 5256 3
+        (b"Your mail of <a\r\n b@c> (x)<<d@e>>", [b"ab@c", b"d@e"]),
+        (b"<> a > b <c", []),
+    ],
+)
+def test_message_ids(raw: bytes, wanted: list[bytes]) -> None:
+    assert order.message_ids(raw) == wanted
 
 
-def threads(entries: list[Entry], by_subject: bool = True) -> bytes:
-    return order.render(order.references(entries, by_subject), {e.uid: e.uid for e in entries})
+def compared(field: bytes, name: bytes) -> bytes:
+    """What SORT compares of a message with this header field."""
+    made = mime.scan(field + b"\n\nx\n")
+    found, undecoded, missing = order.values([1], [(1, made)], order.NAMES[name])
+    assert not missing
+    for place, octets, otherwise in undecoded:
+        found[place] = keys.subject_key(octets)[0] if name == b"SUBJECT" else keys.text_key(octets, otherwise)
+    assert isinstance(found[0], bytes)
+    return found[0]
 
 
-def test_references() -> None:
-    assert threads([entry(1, "a"), entry(2, "b", "a"), entry(3, "c", "a b"), entry(4, "d", "a")]) == b"(1 (2 3)(4))"
-    assert threads([entry(2, "b", "gone"), entry(3, "c", "gone"), entry(5)]) == b"((2)(3))(5)"
-    assert threads([entry(2, "b", "gone a"), entry(7, "c", "b")]) == b"(2 7)"
-    assert threads([entry(1, "a", "b"), entry(2, "b", "a")]) in (b"(2 1)", b"(1 2)")
-    assert threads([entry(1, "a", "a"), entry(2, "a")]) == b"(1)(2)"
-    assert threads([]) == b""
+@pytest.mark.parametrize(
+    ("name", "field", "wanted"),
+    [
+        (b"FROM", b'From: "Doe, Jane" <Jane.Doe@x.example>, b@c', b"JANE.DOE"),
+        (b"DISPLAYFROM", b'From: "Doe, Jane" <Jane.Doe@x.example>, b@c', b"DOE, JANE"),
+        (b"DISPLAYFROM", b"From: b@c.example", b"B@C.EXAMPLE"),
+        (b"DISPLAYFROM", b"From: b@c.example (Jane Doe)", b"JANE DOE"),
+        (b"DISPLAYFROM", b"From: =?utf-8?q?=C3=A4b?= <b@c.example>", "A\u0308B".encode()),
+        (b"DISPLAYFROM", b"From: =?utf-8?q??= <b@c.example>", b"B@C.EXAMPLE"),
+        (b"CC", b"Cc: team: a@b, c@d;", b"TEAM"),
+        (b"DISPLAYTO", b"To: team: a@b, c@d;", b"TEAM"),
+        (b"FROM", b"From: jane (the (old) one) . doe (x) @ x . example", b"JANE.DOE"),
+        (b"TO", b"To: (c) <jane(c)@(d)x.example>", b"JANE"),
+        (b"FROM", b"From: " + b"(" * 480, b""),
+        (b"DISPLAYFROM", b"From: <<<>>>", b"<<@"),
+        (b"TO", b"From: a@b", b""),
+        (b"SUBJECT", b"Subject: " + b"x" * 3000, None),
+    ],
+)
+def test_addresses_are_those_of_the_envelope(name: bytes, field: bytes, wanted: bytes | None) -> None:
+    found = compared(field, name)
+    if wanted is None:
+        assert len(found) == keys.MOST and found != compared(field + b"y", name)
+    else:
+        assert found == wanted
 
 
-def test_threads_of_one_subject_are_merged() -> None:
-    both = [entry(1, "a", subject="x"), entry(2, "b", subject="x", reply=True)]
-    assert threads(both) == b"(1 2)"
-    assert threads(both, by_subject=False) == b"(1)(2)"
-    assert threads([entry(1, "a", subject="x"), entry(2, "b", subject="x")]) == b"((1)(2))"
-    assert threads([entry(1, "a", subject="x", reply=True), entry(2, "b", subject="x")]) == b"(2 1)"
-
-
-def test_refs_come_in_the_order_of_their_latest_message() -> None:
-    found = threads([entry(1, "a"), entry(2, "b"), entry(3, "c", "a")], by_subject=False)
-    assert found == b"(2)(1 3)"
-
-
-def test_ordered_subject() -> None:
-    entries = [entry(n, subject=s, date=d) for n, s, d in ((1, "x", 5), (2, "y", 3), (3, "x", 4), (4, "x", 9))]
-    assert order.render(order.ordered_subject(entries), {n: n for n in range(1, 5)}) == b"(2)(3 (1)(4))"
-
-
-def test_a_long_thread_needs_no_recursion() -> None:
-    chain = [entry(n, f"m{n}", f"m{n - 1}" if n > 1 else "") for n in range(1, 20001)]
-    assert threads(chain).count(b" ") == 19999
+def test_addresses_and_strings_of_an_envelope() -> None:
+    made = mime.scan(b'From: "a \\"b\\"" <c@d>\nTo: g: e@f;\nSubject: \xff\n\nx\n')
+    assert envelope.addresses(made, 2) == [(b'a "b"', None, b"c", b"d")]
+    group = [(None, None, b"g", None), (None, None, b"e", b"f"), (None, None, None, None)]
+    assert envelope.addresses(made, 5) == group and envelope.addresses(made, 5, 1) == group[:1]
+    assert (
+        envelope.addresses(made, 6) == [] and envelope.string(made, 1) == b"\xff" and envelope.string(made, 0) is None
+    )
+    for cut in range(len(made)):  # what is damaged is read as far as it is whole, or not at all
+        assert envelope.addresses(made[:cut], 2) in (None, [(b'a "b"', None, b"c", b"d")])

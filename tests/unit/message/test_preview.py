@@ -36,6 +36,10 @@ def shown(raw: str) -> str:
             "grün",
         ),
         ("Subject: x\n\n" + "a" * 500, "a" * 200),
+        ("Content-Type: text/html\n\n<script>if (a < b)</script>x < y <!-- open", "x < y"),
+        ("Content-Type: text/html\n\n&#" + "9" * 5000 + "; a&#0;b&#xD800;c", "\ufffd a\ufffdb\ufffdc"),
+        ("Content-Type: text/html\n\n" + "<" * 300, "<" * 200),
+        ("Content-Type: text/plain; charset=us-ascii\n\ngrün", "grün"),
     ],
 )
 def test_preview(raw: str, words: str) -> None:

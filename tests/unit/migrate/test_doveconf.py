@@ -6,6 +6,7 @@ import pytest
 
 from fastmail.config.load import parse
 from fastmail.migrate import doveconf
+from fastmail.migrate.plan import BLOCKS
 
 OLD = """
 ssl_cert = </etc/x.pem
@@ -80,7 +81,7 @@ def test_queries_in_a_file(tmp_path: Path, driver: str, connect: str, url: str) 
     assert config.store.maildir == "{home}/Maildir" and config.store.homes
     assert config.store.control == "/var/control/{domain}/{user}"
     assert config.store.indexes == "/var/index/{user}@{domain}"
-    assert doveconf.BLOCKS not in {one.state for one in made.findings}
+    assert BLOCKS not in {one.state for one in made.findings}
 
 
 def test_queries_in_sections(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_queries_in_sections(tmp_path: Path) -> None:
 
 def test_what_stands_in_the_way(tmp_path: Path) -> None:
     def blocks(text: str) -> list[str]:
-        return [one.ours for one in doveconf.plan(text, "x.test").findings if one.state == doveconf.BLOCKS]
+        return [one.ours for one in doveconf.plan(text, "x.test").findings if one.state == BLOCKS]
 
     path = tmp_path / "sql.conf"
     assert any("cannot be read" in said for said in blocks(OLD.format(path=tmp_path / "none")))

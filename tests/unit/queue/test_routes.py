@@ -93,3 +93,17 @@ def test_what_is_wrong_is_told(line: str, words: str) -> None:
 def test_pools_need_addresses(line: str) -> None:
     with pytest.raises(ConfigError, match="pools"):
         parse([], [], pools=[line])
+
+
+@pytest.mark.parametrize("written", ["fa\u00df.example", "xn--fa-hia.example", "FA\u1e9e.example"])
+def test_patterns_and_domains_with_a_labels_and_u_labels(written: str) -> None:
+    lines = [f"{written} smtp:{written}", f".{written} smtp:10.0.0.2", f"from:me@{written} smtp:10.0.0.3"]
+    table = parse([*lines, f"from:@{written} smtp:10.0.0.4"], [f"{written} verify", f".{written} encrypt"])
+    for domain in ("fa\u00df.example", "xn--fa-hia.example", "Fa\u00df.EXAMPLE"):
+        assert table.destination(domain).lower() == "smtp:xn--fa-hia.example:25"
+        assert table.destination(f"mx.{domain}") == "smtp:10.0.0.2:25"
+        assert table.destination("x.example", f"Me@{domain}") == "smtp:10.0.0.3:25"
+        assert table.destination("x.example", f"you@{domain}") == "smtp:10.0.0.4:25"
+        assert (table.policy(domain, "may"), table.policy(f"mx.{domain}", "may")) == ("verify", "encrypt")
+        assert parse([], []).destination(domain) == "xn--fa-hia.example"
+    assert parse([], []).destination("fass.example") == "fass.example"

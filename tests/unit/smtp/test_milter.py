@@ -71,7 +71,9 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(scenario())  # type: ignore[arg-type]
 
 
-async def deliver(path: Path, milters: list[Milter], *rcpts: str, kind: str = "smtp") -> tuple[bytes, list[bytes]]:
+async def deliver(
+    path: Path, milters: list[Milter], *rcpts: str, kind: str = "smtp", message: bytes = MESSAGE
+) -> tuple[bytes, list[bytes]]:
     """(the reply to the message, or the first that refuses; messages of the user's INBOX and Junk)."""
     bench = Bench(str(path), outbound={"milters": milters})
     client = bench.open(kind)
@@ -79,7 +81,7 @@ async def deliver(path: Path, milters: list[Milter], *rcpts: str, kind: str = "s
     to = b"".join(b"RCPT TO:<%b>\r\n" % one.encode() for one in rcpts or [USER])
     reply = await client.send(hello + b" me.test\r\nMAIL FROM:<a@b.test> SIZE=100\r\n" + to + b"DATA\r\n")
     if reply.endswith(b"354 end with CRLF . CRLF\r\n"):
-        reply = await client.send(MESSAGE)
+        reply = await client.send(message)
     else:
         reply = next(line + b"\r\n" for line in reply.splitlines() if line[:1] in b"45")
     client.connection.connection_lost(None)
@@ -115,6 +117,9 @@ def test_what_a_filter_is_told(tmp_path: Path) -> None:
         ("E", b"t", b"451 4.7.1 "),
         ("E", b"y550 5.7.9 spam, we think\x00", b"550 5.7.9 spam, we think"),
         ("E", b"y451 greylisted\x00", b"451 4.7.1 greylisted"),
+        ("E", b"y550 5.7.9 100%% spam, 5% ham\x00", b"550 5.7.9 100% spam, 5% ham\r\n"),
+        ("E", b"y550 5.7.9 %%%%\x00", b"550 5.7.9 %%\r\n"),
+        ("R", b"y550-5.7.9 spam,\r\n550-5.7.9 we\r\n550 5.7.9 think\x00", b"550 5.7.9 spam, we think\r\n"),
         ("B", b"r", b"550 5.7.1 "),
         ("L", b"y554 5.7.1 bad\r\nheader\x00", b"554 5.7.1 bad header"),
         ("E", b"d", b"250 2.0.0 "),
@@ -309,6 +314,68 @@ def test_changes_are_made_in_order(tmp_path: Path) -> None:
         assert body == b"new body\nmore\n"
         assert header.endswith(b"DKIM-Signature: v=1;\n\tb=abc\nSubject: hello\nx-old: TWO\nX-Spam: no")
         assert second.said("L")[0] == b"DKIM-Signature\x00v=1;\n\tb=abc\x00"
+
+    run(scenario)
+
+
+UNTOUCHED = [
+    b"Paper jam in tray 2\r\nsecond line\r\n",
+    b"Paper jam in tray 2\r\n\r\nX-Old: no field\r\n",
+    b"Sub ject: x\r\nX-Old: 1\r\n\r\nbody\r\n",
+    b"Subject: x\r\nno field at all\r\nX-Old : 1\r\n folded\r\n\r\nbody\r\n\r\nX-Old: 2\r\n",
+    b"From a@b.test Mon Nov  2 10:00:00 2026\r\nSubject: x\r\n\r\nbody\r\n",
+    b"\xc3\xbc: x\r\nTo: me\r\n\r\n\r\n\r\nbody\r\n",
+    b"Subject: only a header\r\n",
+    b"\r\nonly a body\r\n",
+    b"\r\n",
+]
+EDITS: list[tuple[bytes, Callable[[bytes], bytes]]] = [
+    (b"hX-New\x00one\x00", lambda kept: kept.replace(b"X-New: one\n", b"", 1)),
+    (b"i" + struct.pack(">I", 0) + b"X-New\x00one\x00", lambda kept: kept.replace(b"X-New: one\n", b"", 1)),
+    (b"m" + struct.pack(">I", 1) + b"Nobody\x00\x00", lambda kept: kept),
+    (b"q\x00", lambda kept: kept),
+]
+
+
+@pytest.mark.parametrize("content", UNTOUCHED, ids=range(len(UNTOUCHED)))
+@pytest.mark.parametrize(("edit", "back"), EDITS, ids=range(len(EDITS)))
+def test_a_change_touches_nothing_else(
+    tmp_path: Path, content: bytes, edit: bytes, back: Callable[[bytes], bytes]
+) -> None:
+    """What is kept is, but for the change, what is kept without a filter."""
+
+    async def scenario() -> None:
+        one = await Filter({"E": [edit, b"c"]}).start()
+        kept = [(await deliver(tmp_path, milters, message=content + b".\r\n"))[1][0] for milters in ([], [milter(one)])]
+        without, changed = (text[text.index(b"+0000\n") + 6 :] for text in kept)
+        assert back(changed) == without and without.endswith(content.replace(b"\r\n", b"\n"))
+        assert (edit[:1] in b"hi") == (changed != without)
+        header = (b"\n" + changed).partition(b"\n\n")[0] + b"\n"
+        assert edit[:1] not in b"hi" or b"X-New: one\n" in header
+
+    run(scenario)
+
+
+def test_only_fields_are_shown(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one = await Filter({}).start()
+        text = b"From a@b.test Mon Nov  2 10:00:00 2026\r\nSub ject: x\r\nTo : me\r\n\tyou\r\nbroken\r\nCc:\r\n\r\nbody\r\n.\r\n"
+        await deliver(tmp_path, [milter(one)], message=text)
+        assert one.said("L") == [b"To\x00me\n\tyou\x00", b"Cc\x00\x00"] and one.said("B") == [b"body\r\n"]
+        one.heard.clear()
+        await deliver(tmp_path, [milter(one)], message=b"Paper jam in tray 2\r\nsecond line\r\n.\r\n")
+        assert one.said("L") == [] and one.said("B") == [b"Paper jam in tray 2\r\nsecond line\r\n"]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("address", [b"<jos\xe9@example.test>", b"<a b@example.test>", b"<a@b.test> SIZE=1", b"\x01"])
+@pytest.mark.parametrize("action", [b"+", b"-", b"e"])
+def test_an_address_that_cannot_be_is_the_filter_s_trouble(tmp_path: Path, action: bytes, address: bytes) -> None:
+    async def scenario() -> None:
+        one = await Filter({"E": [action + address + b"\x00", b"c"]}).start()
+        reply, kept = await deliver(tmp_path, [milter(one)])
+        assert reply.startswith(b"451 4.7.1") and kept == []
 
     run(scenario)
 

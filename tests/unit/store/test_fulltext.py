@@ -9,7 +9,8 @@ import pytest
 from fastmail._core import mime
 from fastmail._core.uidset import UidSet
 from fastmail.message.text import fold
-from fastmail.store.fulltext import Filler, FullText, folded
+from fastmail.store.filler import Filler
+from fastmail.store.fulltext import FullText, folded
 from fastmail.store.interface import Account, NewMessage
 from fastmail.store.memory import MemoryStore
 from tests.support.sessions import Bench

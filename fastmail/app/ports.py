@@ -1,0 +1,57 @@
+"""The sockets of a server, and where they are when a port is taken."""
+
+import errno
+import socket
+
+from fastmail.config.settings import Listen
+from fastmail.model.errors import ConfigError
+from fastmail.net.listener import bind
+from fastmail.telemetry import log
+
+PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
+FURTHER = 500  # ports that are tried behind one that is taken
+
+
+def move_to_free(listen: Listen) -> list[str]:
+    """Where a TCP port is taken, put the next free one into the settings; a sentence for each. Ports that the settings
+    name elsewhere are left to those."""
+    named = {place.rpartition(":")[2] for name in PROTOCOLS for place in getattr(listen, name)}
+    moved = []
+    for name in PROTOCOLS:
+        places: list[str] = getattr(listen, name)
+        for at, place in enumerate(places):
+            host, _, port = place.rpartition(":")
+            if place.startswith("unix:") or _free(place):
+                continue
+            for number in range(int(port) + 1, min(int(port) + FURTHER, 65536)):
+                if str(number) not in named and _free(f"{host}:{number}"):
+                    places[at] = f"{host}:{number}"
+                    named.add(str(number))
+                    moved.append(f"port {port} is taken: {name} is at {places[at]}")
+                    log.event("port.taken", "warning", port=port, instead=places[at])
+                    break
+    return moved
+
+
+def _free(place: str) -> bool:
+    """False only where somebody else has it; other trouble is told when it is bound for good."""
+    try:
+        bind(place, reuse_port=False).close()
+    except ConfigError as error:
+        cause = error.__context__
+        return not (isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE)
+    return True
+
+
+def bind_all(listen: Listen, workers: int, delivering: int, mode: int) -> list[list[tuple[str, socket.socket]]]:
+    """For each worker its (protocol, socket) pairs. Mail from other servers is taken by the first ``delivering`` of
+    them; a Unix socket is shared by all."""
+    sockets: list[list[tuple[str, socket.socket]]] = [[] for _ in range(workers)]
+    for protocol in PROTOCOLS:
+        for address in getattr(listen, protocol):
+            shared = bind(address, mode=mode) if address.startswith("unix:") else None
+            if shared is None:
+                bind(address, reuse_port=False).close()  # sharing a port with a stranger would lose half the mail
+            for number in range(delivering if protocol in ("smtp", "lmtp") else workers):
+                sockets[number].append((protocol, shared or bind(address)))
+    return sockets

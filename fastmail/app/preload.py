@@ -1,0 +1,51 @@
+"""Imports all that a worker may need later, while the program's files can still be read.
+
+Python looks modules up when they are first used: a codec for a message's charset, a kind of DNS record, a password
+scheme. After root was dropped the program's directory may be closed to the process (a clone below /root, say), so
+everything is imported before.
+"""
+
+import encodings
+import importlib
+import pkgutil
+from contextlib import suppress
+
+import dns.rdtypes
+
+import fastmail
+from fastmail.model.domain import ascii_name
+
+# what libraries import inside functions, and what the standard library does
+LATE = (
+    "_strptime", "asyncio", "bcrypt", "concurrent.futures.process", "concurrent.futures.thread", "email.header",
+    "encodings.idna", "html.entities", "html.parser", "http.client", "idna.uts46data", "json",
+    "multiprocessing.popen_fork",
+    "passlib.handlers", "passlib.hash", "queue", "quopri", "selectors", "sqlite3", "sqlite3.dbapi2", "stringprep",
+    "traceback", "unicodedata", "urllib.request", "uu", "zoneinfo",
+)  # fmt: skip
+OPTIONAL = ("asyncpg", "pymysql", "ldap3")  # sources of accounts; what is not installed is not needed
+NEVER = ("fastmail.cli", "fastmail.bench", "fastmail.migrate", "fastmail.backup", "fastmail.maildir")  # commands only
+
+
+def everything(accounts: bool = False) -> None:
+    """Import it all. ``accounts``: the libraries of account sources too."""
+    for package in (fastmail, encodings, dns.rdtypes, *map(importlib.import_module, ("dns", "passlib", "idna", "jwt"))):
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + ".", onerror=lambda _: None):
+            if not found.name.startswith(NEVER) and not found.name.endswith("__main__"):
+                _try(found.name)
+    for name in LATE:
+        _try(name)
+    for name in OPTIONAL if accounts else ():
+        if _try(name):
+            package = importlib.import_module(name)
+            for found in pkgutil.walk_packages(package.__path__, name + ".", onerror=lambda _: None):
+                _try(found.name)
+    ascii_name("\u00fc.test")  # the tables of idna
+
+
+def _try(name: str) -> bool:
+    """Some belong to other systems (mbcs), to other Pythons (uu), or need what is not installed."""
+    with suppress(Exception):
+        importlib.import_module(name)
+        return True
+    return False

@@ -1,0 +1,69 @@
+"""Conditions on logins that a source of accounts states, in Dovecot's words: ``nologin``, ``allow_nets``, ``proxy``.
+
+Two texts are kept for an account: ``nets``, from where it may log in, and ``nologin``, why it may not at all; both are
+empty where there is no condition. A condition that is stated badly lets nobody in, as in Dovecot: it was put there to
+keep somebody out.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+
+NOT_ALLOWED = "logins to this account are not allowed"
+ELSEWHERE = "this account's mail is on another server"
+NOBODY = "none"  # nets that no address is in
+LOCAL = "local"  # this machine, by a UNIX socket
+MOST_TEXT = 200
+NETS = ("allow_nets", "allow_real_nets")
+FIELDS = ("nologin", "reason", "proxy", "proxy_maybe", "nopassword", *NETS)
+
+
+def conditions(fields: Mapping[str, Any]) -> tuple[str, str]:
+    """(nets, nologin) of Dovecot's extra fields. A field counts when it is there and not None: ``nologin=no`` keeps
+    people out, too."""
+    given = {name: str(value) for name, value in fields.items() if value is not None}
+    nets = next((given[name].replace(" ", "") or NOBODY for name in NETS if name in given), "")
+    if "nologin" in given:
+        return nets, _printable(given.get("reason", "")) or NOT_ALLOWED
+    if "proxy" in given or "proxy_maybe" in given:
+        return nets, ELSEWHERE
+    return nets, ""
+
+
+def has_no_password(fields: Mapping[str, Any]) -> bool:
+    """Does the source say that any password is right? That is not taken over: nobody logs in by password."""
+    return fields.get("nopassword") is not None
+
+
+def _printable(text: str) -> str:
+    """What may be sent to a client in any protocol."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text)[:MOST_TEXT].strip()
+
+
+def allows(nets: str, host: str) -> bool:
+    """May somebody at this address log in? ``host``: as a connection says it, ``local`` for a UNIX socket."""
+    if not nets:
+        return True
+    words = nets.split(",")
+    if host == LOCAL:
+        return LOCAL in words
+    try:
+        peer = _plain(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        return False
+    for word in words:
+        try:
+            net = ipaddress.ip_network(word, strict=False)
+        except ValueError:
+            continue  # one that cannot be read has nobody in it
+        if peer.version == net.version and peer in net:
+            return True
+    return False
+
+
+def _plain(
+    address: "ipaddress.IPv4Address | ipaddress.IPv6Address",
+) -> "ipaddress.IPv4Address | ipaddress.IPv6Address":
+    """An IPv4 address that came as an IPv6 one (RFC 4291 2.5.5.2) is itself."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

@@ -1,0 +1,184 @@
+"""One attempt: a message to the hosts of its destination, until each recipient has an answer that counts.
+
+A host that ends the session, or takes nothing for now, does not end the attempt: what it did not take goes to the next
+host (RFC 5321 5.1), ``connecting.SESSIONS`` of them at most. A connection that was used before and turns out to be over
+costs nothing: a new one is opened at once. Not so when a connection breaks after the content: the host may have the
+message, and giving it to another host would double it (RFC 5321 6.1), so the message waits for its next time; by then
+that host comes last.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from fastmail.model.errors import MailError
+from fastmail.relay.connecting import Connector, Down, Hosts
+from fastmail.relay.outcomes import Said
+from fastmail.smtp.client import ClientTrouble, ConnectFailed, NoChunking, Reply, Sending, SmtpClient
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+CLOSING = 421  # the host is shutting down, or wants no more connections (RFC 5321 3.8)
+LOGIN_CODES = (530, 534, 535, 538)  # the host wants another login than the route has (RFC 4954 6)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What came of it. ``said``: for each recipient, in their order; ``client``: a connection for the next message;
+    ``broken``: the session itself was in trouble, not single recipients; ``closing``: a new connection was answered
+    with 421."""
+
+    said: list[Said] = field(default_factory=list)
+    client: SmtpClient | None = None
+    broken: bool = False
+    closing: bool = False
+
+    @property
+    def accepted(self) -> bool:
+        return any(one.reply.ok for one in self.said)
+
+    @property
+    def put_off(self) -> bool:
+        """True when nothing was accepted, and something may be later."""
+        return not self.accepted and any(one.reply.temporary for one in self.said)
+
+
+async def run(connector: Connector, destination: str, sending: Sending, client: SmtpClient | None) -> Attempt:
+    """Send a message to its recipients; ``client``: an open connection that took other messages, or None. Down when no
+    host could be asked at all; Loops, NoSuchDomain, NullMx and NoTls from the search for hosts."""
+    work = _Work(connector, destination, sending)
+    if client is not None:
+        await work.ask(client, reused=True)
+    while work.left and not work.over:
+        try:
+            found = await work.next()
+        except (MailError, Down):
+            if work.heard:
+                break  # what a host said to other recipients stands
+            raise
+        if found is None:
+            break
+        await work.ask(found, reused=False)
+    return work.result()
+
+
+class _Work:
+    """The state of one attempt. ``left``: positions of recipients that another host may take."""
+
+    def __init__(self, connector: Connector, destination: str, sending: Sending) -> None:
+        self.left = list(range(len(sending.recipients)))
+        self.over = False
+        self.heard = False  # a host answered for the message
+        self._hosts: Hosts | None = None
+        self._asked: set[tuple[str, int]] = set()
+        self._connector = connector
+        self._destination = destination
+        self._sending = sending
+        self._said: dict[int, Said] = {}
+        self._unable: dict[int, Said] = {}
+        self._out = Attempt()
+
+    async def next(self) -> SmtpClient | None:
+        """A session with the next host; None when all were asked. Down, or what the search for hosts raises, when not
+        one could be."""
+        if self._hosts is None:
+            self._hosts = await self._connector.hosts(self._destination)
+            self._hosts.skip(self._asked)
+        found = await self._hosts.next()
+        if found is None and not self._hosts.sessions and not self.heard:
+            raise self._hosts.exhausted()
+        return found
+
+    async def ask(self, client: SmtpClient, reused: bool) -> None:
+        """Give a host the recipients that are left, and note what it says. ``reused``: the connection took messages
+        before, so trouble with it is no trouble with the host, and its host is asked again on a new one."""
+        memory, target = self._connector.memory, client.target
+        part = replace(self._sending, recipients=[self._sending.recipients[at] for at in self.left])
+        try:
+            sent = await client.send(part)
+        except NoChunking as error:
+            await client.close(False)
+            memory.avoid(target, "CHUNKING")
+            await self._without_chunking(client, error)
+            return
+        except ClientTrouble as error:
+            await client.close(False)
+            self._broken(client, error, reused)
+            return
+        if sent.unable:
+            self._asked.add((target.address, target.port))
+            self.heard = True
+            for at, reply in zip(self.left, sent.replies, strict=True):
+                self._unable[at] = Said(reply, target.shown, client.tls)
+            await self._put_back(client)
+            return
+        self.heard = True
+        asked = len(self.left)
+        for at, reply in zip(self.left, sent.replies, strict=True):
+            if target.route:
+                reply = _of_operator(self._destination, reply)
+            self._said[at] = Said(reply, target.shown, client.tls, sent.dsn, sent.by)
+        self.left = [at for at in self.left if self._said[at].reply.temporary]
+        if any(reply.ok for reply in sent.replies):
+            memory.succeeded(target)
+        if sent.whole and len(self.left) == asked:  # it takes no message now, or none on this connection
+            await client.close()
+            if not reused:
+                memory.failed(target)
+                self._out.broken = True
+            return
+        self._asked.add((target.address, target.port))
+        await self._put_back(client)
+
+    async def _without_chunking(self, client: SmtpClient, error: NoChunking) -> None:
+        """The same host again, on a new connection and by DATA."""
+        try:
+            again = await self._connector.open(self._destination, client.target)
+        except ConnectFailed as failed:
+            self._broken(client, failed, False)
+            return
+        if again.offers("CHUNKING"):  # not the host that we know
+            await again.close()
+            self._broken(client, error, False)
+            return
+        await self.ask(again, reused=False)
+
+    def _broken(self, client: SmtpClient, error: ClientTrouble, reused: bool) -> None:
+        said = error.reply
+        reply = said if said is not None and said.temporary else Reply(451, "4.4.2", str(error))
+        for at in self.left:
+            self._said[at] = Said(reply, client.target.shown, client.tls)
+        if error.sent:
+            self.over = True
+        elif reused:
+            return
+        self._connector.memory.failed(client.target)
+        self._out.broken = True
+        self._out.closing = said is not None and said.code == CLOSING
+
+    async def _put_back(self, client: SmtpClient) -> None:
+        """Keep a connection for the next message, one at most."""
+        if client.usable and self._out.client is None:
+            self._out.client = client
+        else:
+            await client.close()
+
+    def result(self) -> Attempt:
+        """Every recipient with one answer. That a host is not able to take the message is final when no other host
+        said anything else, and none was out of reach."""
+        for at, said in self._unable.items():
+            if at in self._said:
+                continue
+            if self._hosts is not None and self._hosts.trouble is not None:
+                words = f"{said.reply.text}; another host: {self._hosts.trouble}"
+                said = Said(Reply(451, "4.4.1", words), said.host, said.tls)
+            self._said[at] = said
+        self._out.said = [self._said[at] for at in range(len(self._sending.recipients))]
+        return self._out
+
+
+def _of_operator(destination: str, reply: Reply) -> Reply:
+    """A host of the administrator's own choice that wants another login: his trouble, so the mail waits."""
+    if reply.code not in LOGIN_CODES:
+        return reply
+    count("relay.route_trouble")
+    log.event("relay.route", "error", destination=destination, error=reply, then="its mail waits")
+    return Reply(454, "4.7.0", reply.text)

@@ -1,0 +1,155 @@
+"""From a destination to an open session: its hosts in their order, how much TLS each gets, and the next one when one
+fails (RFC 5321 5.1).
+
+TLS that may be left out (``may``) is left out on a new connection when it was offered and then broken off, reset or not
+finished (RFC 7435): never where the configuration, DANE, MTA-STS or the message demands it. An MTA-STS policy that is
+only tested is tried first and reported, then the mail goes as without it (RFC 8461 5).
+"""
+
+import itertools
+from dataclasses import dataclass, field, replace
+
+from fastmail.delivery.outbound import Outbound
+from fastmail.dns.resolver import LookupFailed
+from fastmail.queue.routes import STRICT, parts
+from fastmail.relay.memory import HostMemory
+from fastmail.relay.targets import Finder, NoTls
+from fastmail.relay.tlsreport import Reporter
+from fastmail.smtp.client import ConnectFailed, SmtpClient, Target, Timeouts, TlsFailed
+
+SESSIONS = 5  # hosts that answer and are asked to take a message, in one attempt
+
+
+class Down(Exception):
+    """No host of a destination can be reached; str() says why."""
+
+
+@dataclass(slots=True)
+class Connector:
+    """Opens sessions for a runner. ``sources``: local addresses, of IPv4 and IPv6, empty for any."""
+
+    finder: Finder
+    reporter: Reporter
+    outbound: Outbound
+    hostname: str
+    timeouts: Timeouts
+    sources: tuple[str, str] = ("", "")
+    memory: HostMemory = field(default_factory=HostMemory)
+    _turn: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    async def hosts(self, destination: str) -> "Hosts":
+        """The hosts of a destination, as they are to be tried. Down when the DNS can not say; what it says for good is
+        NoSuchDomain, NullMx, Loops or NoTls."""
+        try:
+            targets = await self.finder.find(destination)
+        except LookupFailed as error:
+            raise Down(str(error)) from None
+        return Hosts(self, destination, self.memory.ordered(targets))
+
+    def source(self, destination: str, target: Target) -> str:
+        """The local address for a connection. ConnectFailed when no address of the destination's pool fits."""
+        six = ":" in target.address
+        pool = self.outbound.routes.pools.get(self.outbound.routes.of(destination).pool, [])
+        if not pool or target.address.startswith("/"):
+            return self.sources[six]
+        fitting = [one for one in pool if (":" in one) == six]
+        if not fitting:
+            raise ConnectFailed(f"the pool has no address that reaches {target.shown}")
+        return fitting[next(self._turn) % len(fitting)]
+
+    async def open(self, destination: str, target: Target) -> SmtpClient:
+        """A session with one host, with as much TLS as it must have. ConnectFailed, or TlsFailed."""
+        domain = parts(destination)[0]
+        source = self.source(destination, target)
+        if target.testing:
+            try:
+                client = await self._session(replace(target, tls="verify"), source)
+                self.reporter.note(domain, target, True)
+                return client
+            except TlsFailed as error:
+                self.reporter.note(domain, target, False, str(error))
+                if not error.plain:
+                    raise
+        if target.tls == "may" and "STARTTLS" in self.memory.avoided(target):
+            target = replace(target, tls="none")
+        try:
+            client = await self._session(target, source)
+        except TlsFailed as error:
+            if not target.testing:
+                self.reporter.note(domain, target, False, str(error))
+            if target.tls != "may" or not error.plain:
+                raise
+            self.memory.avoid(target, "STARTTLS")  # a handshake that hangs costs its time once, not for each message
+            return await self._session(replace(target, tls="none"), source)
+        if not target.testing:
+            self.reporter.note(domain, target, bool(client.tls))
+        return client
+
+    async def _session(self, target: Target, source: str) -> SmtpClient:
+        client = SmtpClient(target, self.hostname, self.timeouts, source, self.memory.avoided(target))
+        await client.open()
+        return client
+
+
+@dataclass(slots=True)
+class Hosts:
+    """The hosts of one attempt, each of them once. ``trouble``: why the last one did not do."""
+
+    connector: Connector
+    destination: str
+    targets: list[Target]
+    at: int = 0
+    sessions: int = 0
+    refusals: int = 0
+    trouble: ConnectFailed | None = None
+    renewed: bool = False
+
+    async def next(self) -> SmtpClient | None:
+        """A session with the next host that answers; None when there is none left, or enough were asked."""
+        strict = self.destination.endswith(STRICT)
+        while self.sessions < SESSIONS:
+            if self.at == len(self.targets) and not await self._renew():
+                return None
+            target = self.targets[self.at]
+            self.at += 1
+            try:
+                client = await self.connector.open(self.destination, target)
+            except ConnectFailed as error:
+                self.trouble = error
+                self.refusals += isinstance(error, TlsFailed)
+                self.connector.memory.failed(target)
+                continue
+            if strict and not client.offers("REQUIRETLS"):
+                await client.close()
+                self.refusals += 1
+                self.trouble = ConnectFailed(f"{target.shown} does not offer REQUIRETLS, which this message needs")
+                continue
+            self.sessions += 1
+            return client
+        return None
+
+    def skip(self, asked: set[tuple[str, int]]) -> None:
+        """Leave out hosts (address, port) that have answered for the message."""
+        self.targets = [one for one in self.targets if (one.address, one.port) not in asked]
+
+    def exhausted(self) -> Exception:
+        """Why no host at all took part."""
+        if self.destination.endswith(STRICT) and self.trouble is not None and self.refusals == len(self.targets):
+            return NoTls(str(self.trouble))  # every host answered, and none will do (RFC 8689 4.2.1)
+        return Down(str(self.trouble) if self.trouble is not None else "no host to connect to")
+
+    async def _renew(self) -> bool:
+        """When hosts failed their MTA-STS policy, see whether it is still the domain's; True when there are hosts to be
+        tried by a new one (RFC 8461 5.1)."""
+        failed = isinstance(self.trouble, TlsFailed) and any(one.policy == "sts" for one in self.targets)
+        if self.sessions or self.renewed or not failed:
+            return False
+        self.renewed = True
+        if not await self.connector.finder.renew(self.destination):
+            return False
+        try:
+            self.targets = await self.connector.finder.find(self.destination)
+        except LookupFailed:
+            return False
+        self.at = self.refusals = 0
+        return bool(self.targets)

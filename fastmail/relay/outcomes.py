@@ -1,0 +1,158 @@
+"""What became of an attempt: written down for each recipient, with the reports that it makes (RFC 5321 4.2.5, 4.5.4.1,
+RFC 3461 5.2, RFC 2852 4).
+
+Promise: what is settled is settled in one commit with its reports. A message is given up for its age only when that
+much time has passed for this machine, whatever its clock was set to meanwhile.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from fastmail.delivery.outbound import Outbound
+from fastmail.message import dsn
+from fastmail.queue.model import LOCAL, Item, Job, Rcpt
+from fastmail.queue.schedule import Schedule
+from fastmail.queue.spool import Spool
+from fastmail.relay.clock import Clock
+from fastmail.smtp.client import Reply
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+NO_MORE_AT_ONCE = (452, 552)  # to RCPT after one that was accepted: the rest goes in the next transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The answer for one recipient: whose (empty: our own), on which TLS, and whether that host tells the sender what
+    was asked about notifications and times."""
+
+    reply: Reply
+    host: str = ""
+    tls: str = ""
+    dsn: bool = False
+    by: bool = False
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """Settles attempts of the queue."""
+
+    spool: Spool
+    outbound: Outbound
+    clock: Clock
+
+    def schedule(self, destination: str) -> Schedule:
+        """Its route's waits, or those of everything else."""
+        route = self.outbound.routes.of(destination)
+        usual = self.outbound.schedule
+        if not route.retry and not route.lifetime:
+            return usual
+        return replace(usual, steps=list(route.retry) or usual.steps, lifetime=route.lifetime or usual.lifetime)
+
+    async def settle_all(self, job: Job, item: Item, reply: Reply, content: bytes) -> None:
+        """The same answer of our own for all recipients."""
+        await self.settle(job, item, [Said(reply)] * len(job.recipients), content)
+
+    async def settle(self, job: Job, item: Item, said: Sequence[Said], content: bytes) -> None:
+        """Write down what became of each recipient."""
+        now = time.time()
+        age = self.clock.age(item.begun)
+        left: list[Rcpt] = []
+        fates: dict[str, list[dsn.Fate]] = {}
+        schedule = self.schedule(job.destination)
+        late = bool(item.by) and now >= item.by and not job.late
+        warn = (age > schedule.warn_after and not job.warned) or late
+
+        def tell(rcpt: Rcpt, one: Said, action: str, status: str, words: str) -> None:
+            fate = dsn.Fate(rcpt.address, rcpt.orcpt, action, status, words, one.host)
+            fates.setdefault(action, []).append(fate)
+
+        for rcpt, one in zip(job.recipients, said, strict=True):
+            reply = one.reply
+            words, status = str(reply), reply.enhanced
+            if reply.temporary and item.by_mode.startswith("R") and now >= item.by:
+                words, status = f"not delivered in time; the last reply was: {reply}", "5.4.7"
+            elif reply.temporary and age > schedule.lifetime:
+                words, status = f"given up after {age / 86400:.1f} days; the last reply was: {reply}", "5.4.7"
+            elif reply.temporary:
+                left.append(rcpt)
+                if warn and _wants(rcpt, "DELAY"):
+                    tell(rcpt, one, "delayed", "4.4.7" if late else status, words)
+                continue
+            if reply.ok:
+                action = "delivered" if job.destination == LOCAL else "relayed"
+                if ("SUCCESS" in rcpt.notify and not one.dsn) or (action == "relayed" and _traced(item, rcpt, one)):
+                    tell(rcpt, one, action, "2.0.0", words)
+            elif _wants(rcpt, "FAILURE"):
+                tell(rcpt, one, "failed", status, words)
+        reports = [self.outbound.report(item, group, content, schedule.lifetime) for group in fates.values()]
+        replies = [one.reply for one in said]
+        last = next((str(reply) for reply in replies if not reply.ok), str(replies[0]) if replies else "")
+        soon = any(reply.ok for reply in replies) and any(reply.code in NO_MORE_AT_ONCE for reply in replies)
+        await self.spool.change(
+            job.key,
+            _changed(left, now, last, warn, item, schedule, soon),
+            [report for report in reports if report is not None],
+        )
+        for rcpt, one in zip(job.recipients, said, strict=True):
+            self._note(job, item, rcpt, one, rcpt in left)
+
+    def _note(self, job: Job, item: Item, rcpt: Rcpt, one: Said, left: bool) -> None:
+        """The log, the counters and the trace."""
+        word = "sent" if one.reply.ok else "deferred" if left else "failed"
+        reply = " ".join(str(one.reply).split())
+        count(f"relay.{word}")
+        log.event(
+            f"relay.{word}",
+            "info" if one.reply.ok else "warning",
+            id=item.number,
+            recipient=rcpt.address,
+            destination=job.destination,
+            host=one.host,
+            tls=one.tls,
+            attempt=job.attempts + 1,
+            reply=reply,
+        )
+        self.outbound.history.note(
+            item.number,
+            word,
+            (rcpt.address,),
+            recipient=rcpt.address,
+            host=one.host or job.destination,
+            tls=one.tls,
+            attempt=job.attempts + 1,
+            reply=reply[:300],
+        )
+
+
+def _changed(
+    left: list[Rcpt], now: float, last: str, warned: bool, item: Item, schedule: Schedule, soon: bool
+) -> Callable[[Job], Job | None]:
+    """How the job goes on: with what is left, later (``soon``: in a second), or not at all."""
+
+    def change(old: Job) -> Job | None:
+        if not left:
+            return None
+        old.recipients = left
+        old.attempts += 1
+        old.due = int(now) + 1 if soon else schedule.next(old.attempts, now)
+        if now < item.by:
+            old.due = min(old.due, item.by)  # neither later than its time, nor told too late of that
+        old.last = last[:500]
+        old.warned = old.warned or warned
+        old.late = old.late or bool(item.by and now >= item.by)
+        return old
+
+    return change
+
+
+def _wants(rcpt: Rcpt, what: str) -> bool:
+    """Did the sender ask to hear of this, or not say (RFC 3461 4.1)?"""
+    return what in rcpt.notify or not rcpt.notify
+
+
+def _traced(item: Item, rcpt: Rcpt, said: Said) -> bool:
+    """Is the sender told that a message with a time of delivery was handed on: to a host that does not know of such
+    times, or because it asked (RFC 2852 4)?"""
+    return bool(item.by) and "NEVER" not in rcpt.notify and (not said.by or item.by_mode.endswith("T"))

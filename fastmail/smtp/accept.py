@@ -1,0 +1,143 @@
+"""What becomes of a message whose content has come: mended, completed, shown to the filters, then delivered or queued.
+
+The order matters. A missing end of the header is put in first, because everything behind it reads the header. What
+users send is completed next (RFC 6409 8), so that filters see, and sign, what will be sent: with Date and Message-ID,
+without Bcc. Only then is it decided where the message goes.
+
+Promise: by SMTP all recipients get the message or none does (RFC 5321 4.1.1.4). Where some mailboxes here cannot take
+it now, the queue takes it for all recipients and reports to the sender what it cannot deliver; where there is no queue,
+nobody has the message and the client hears why.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fastmail.delivery.deliver import SCAN_ON_LOOP, Envelope, NotAll, Outcome
+from fastmail.message import header, submitted, trace
+from fastmail.message.header import Octets
+from fastmail.queue.model import Rcpt
+from fastmail.smtp.milter import Verdict
+from fastmail.smtp.table import LMTP, SUBMISSION
+from fastmail.telemetry import log
+
+if TYPE_CHECKING:
+    from fastmail.smtp.session import SmtpSession
+
+TAKEN = Outcome(250, "2.0.0", "message taken")
+
+
+async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> list[Outcome]:
+    """Deliver a message (LF), or queue it when a recipient is elsewhere; one Outcome for each recipient."""
+    service = session.service
+    content = await header.with_end(content)
+    incomplete = service.kind == SUBMISSION
+    mailbox = "INBOX"
+    if session.filters is not None:
+        whole = await _whole([content] if not incomplete else await _completed(session, envelope, content))
+        incomplete = False
+        verdict = await session.filters.message(whole)
+        envelope.filters = _words(verdict, whole)
+        if verdict.refusal is not None or verdict.discard:
+            outcome = verdict.refusal or TAKEN
+            log.event("milter.verdict", sender=envelope.sender, reply=f"{outcome.code} {outcome.text}")
+            _remember(session, envelope, whole, "refused" if verdict.refusal is not None else "discarded")
+            return [outcome] * len(envelope.recipients)
+        content = verdict.content
+        _apply(session, envelope, verdict)
+        if not envelope.recipients:
+            return [TAKEN]
+        mailbox = "Junk" if verdict.quarantine else mailbox
+    elsewhere = not all(records for _, records in envelope.recipients)
+    if service.outbound is not None and (elsewhere or envelope.release):
+        return [await service.outbound.submit(envelope, content, incomplete)] * len(envelope.recipients)
+    if incomplete:
+        content = await _whole(await _completed(session, envelope, content))
+    return await _deliver(session, envelope, content, mailbox)
+
+
+async def _deliver(session: "SmtpSession", envelope: Envelope, content: Octets, mailbox: str) -> list[Outcome]:
+    """All recipients are of this server."""
+    service, outbound = session.service, session.service.outbound
+    if service.kind == LMTP:  # one reply for each recipient (RFC 2033 4.2)
+        outcomes = await service.deliverer.deliver(envelope, content, mailbox)
+    else:
+        ident = outbound.spool.new_id() if outbound is not None else 0
+        try:
+            outcomes = await service.deliverer.deliver_to_all(envelope, content, mailbox, ident)
+        except NotAll as trouble:
+            if outbound is None or not trouble.some or mailbox != "INBOX":  # the queue knows no other mailbox
+                return [trouble.worst] * len(envelope.recipients)
+            return [await outbound.submit(envelope, content, False, ident)] * len(envelope.recipients)
+    if outbound is not None and any("SUCCESS" in one.notify for one in envelope.asked):
+        await outbound.tell_delivered(envelope, content, [outcome.ok for outcome in outcomes])
+    return outcomes
+
+
+async def _completed(session: "SmtpSession", envelope: Envelope, content: Octets) -> Sequence[Octets]:
+    """What a user's program left out is there (RFC 6409 8)."""
+    sender, hostname = envelope.sender, session.service.hostname
+    if len(content) > SCAN_ON_LOOP:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, submitted.complete, content, sender, hostname)
+    return submitted.complete(content, sender, hostname)
+
+
+async def _whole(pieces: Sequence[Octets]) -> bytes:
+    """All of it in one piece of memory; a large message may lie in a file until then."""
+    if len(pieces) == 1 and isinstance(pieces[0], bytes):
+        return pieces[0]
+    if sum(map(len, pieces)) > SCAN_ON_LOOP:
+        return await asyncio.get_running_loop().run_in_executor(None, b"".join, pieces)
+    return b"".join(pieces)
+
+
+def _words(verdict: Verdict, shown: bytes) -> str:
+    """What the filters made of a message, for the trace."""
+    if verdict.refusal is not None:
+        return f"refused: {verdict.refusal.code} {verdict.refusal.enhanced} {verdict.refusal.text}"
+    if verdict.discard:
+        return "discarded"
+    changed = "changed" if verdict.content != shown or verdict.added or verdict.removed or verdict.sender else "passed"
+    return f"quarantined: {verdict.quarantine}" if verdict.quarantine else changed
+
+
+def _remember(session: "SmtpSession", envelope: Envelope, content: bytes, what: str) -> None:
+    """A message that the filters kept out is in the trace too: somebody may ask where it is."""
+    history = session.service.deliverer.history
+    if history is None:
+        return
+    recipients = [address for address, _ in envelope.recipients]
+    found = submitted.message_id(content[:8192])
+    history.note(
+        trace.new_id(),
+        what,
+        (envelope.sender, found, *recipients),
+        sender=envelope.sender,
+        recipients=recipients,
+        message_id=found,
+        helo=envelope.helo,
+        peer=envelope.peer,
+        protocol=envelope.protocol,
+        tls=envelope.tls,
+        login=envelope.login,
+        filters=envelope.filters,
+        size=len(content),
+    )
+
+
+def _apply(session: "SmtpSession", envelope: Envelope, verdict: Verdict) -> None:
+    """What filters changed of the envelope, as far as this session may do it."""
+    if verdict.sender is not None:
+        envelope.sender = verdict.sender
+    if session.service.kind == LMTP:
+        return  # one reply for each recipient: they stay who they are
+    gone = {address.lower() for address in verdict.removed}
+    kept = [at for at, (address, _) in enumerate(envelope.recipients) if address.lower() not in gone]
+    envelope.recipients = [envelope.recipients[at] for at in kept]
+    envelope.asked = [envelope.asked[at] for at in kept]
+    for address in verdict.added:
+        records = session.service.deliverer.resolve(address)
+        if records or session.may_relay():
+            envelope.recipients.append((address, records))
+            envelope.asked.append(Rcpt(address))

@@ -1,0 +1,137 @@
+"""Data directories that earlier versions made (tests/data/layouts): every message, UID, flag and queue entry is the same
+after an upgrade, and `check` changes nothing before it."""
+
+import hashlib
+import imaplib
+import importlib.util
+import json
+import re
+import shutil
+import socket
+import subprocess
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from fastmail.app.child import free_ports
+from tests.support.server import CLI, PROTOCOLS
+
+DATA = Path(__file__).parents[1] / "data" / "layouts"
+ARCHIVES = sorted(DATA.glob("*.tar.xz"))
+spec = importlib.util.spec_from_file_location("make_layouts", DATA / "make.py")
+assert spec is not None and spec.loader is not None
+make = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(make)
+
+
+class Home:
+    """One of them, unpacked."""
+
+    def __init__(self, archive: Path, place: Path) -> None:
+        with tarfile.open(archive) as packed:
+            packed.extractall(place, filter="data")
+        self.path = place / "s"
+        self.expected = json.loads((self.path / "expected.json").read_text())
+        self.config = self.path / "fastmail.toml"
+        self.ports = dict(zip(PROTOCOLS, free_ports(len(PROTOCOLS)), strict=True))
+        text = self.config.read_text()
+        for name, number in self.ports.items():
+            text = re.sub(rf"(?m)^{name} = .*", f'{name} = ["127.0.0.1:{number}"]', text)
+        self.config.write_text(text)
+
+    def run(self, *words: str, code: int = 0) -> str:
+        command = [*CLI, *words, "-c", str(self.config)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def digest(self) -> dict[str, str]:
+        """Of every file but the lock files, in which readers sign."""
+        files = [path for path in (self.path / "data").rglob("*") if path.is_file() and path.name != "lock.mdb"]
+        return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    def serve_and_look(self) -> dict[str, object]:
+        with open(self.path / "log", "ab") as log:
+            process = subprocess.Popen([*CLI, "serve", "-c", str(self.config)], stdout=log, stderr=log)
+        try:
+            end = time.monotonic() + 40
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", self.ports["imap"]), 1).close()
+                    break
+                except OSError:
+                    assert time.monotonic() < end and process.poll() is None, (self.path / "log").read_text()
+                    time.sleep(0.1)
+            client = imaplib.IMAP4("127.0.0.1", self.ports["imap"], timeout=60)
+            client.login(make.USER, make.PASSWORD)
+            found: dict[str, object] = make.seen(client)
+            client.logout()
+        finally:
+            process.terminate()
+            process.wait(30)
+        said = (self.path / "log").read_text()
+        assert "Traceback" not in said and "worker.died" not in said, said
+        return found
+
+    def queue(self) -> list[list[str]]:
+        jobs = json.loads(self.run("queue", "list", "--json"))
+        return sorted([j["id"], j["sender"], str(j.get("destination")), str(j.get("recipients"))] for j in jobs)
+
+
+@pytest.fixture(params=ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.xz"))
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
+    return Home(request.param, tmp_path)
+
+
+def test_there_is_one_of_each_layout() -> None:
+    assert len(ARCHIVES) >= 4
+
+
+def test_check_changes_nothing_and_upgrade_keeps_all(home: Home) -> None:
+    before = home.digest()
+    assert "run `fastmail upgrade`" in home.run("check", code=1)
+    assert "at the next start" in home.run("upgrade", "--dry-run")
+    assert home.digest() == before
+    assert "done" in home.run("upgrade")
+    assert "at the next start" not in home.run("upgrade", "--dry-run")
+    if "queue" in home.expected:
+        assert home.queue() == home.expected["queue"]
+    assert home.run("check") == "all is well\n"
+    found = home.serve_and_look()
+    wanted = {name: value for name, value in home.expected.items() if name != "queue"}
+    assert found == wanted
+    assert home.run("check") == "all is well\n"
+    left = home.digest()
+    home.run("check")
+    assert home.digest() == left
+
+
+def test_a_server_upgrades_when_it_starts(home: Home) -> None:
+    found = home.serve_and_look()
+    assert found == {name: value for name, value in home.expected.items() if name != "queue"}
+    assert home.run("check") == "all is well\n"
+
+
+def test_check_repair_keeps_uids_too(home: Home) -> None:
+    home.run("check", "--repair")
+    assert home.serve_and_look() == {name: value for name, value in home.expected.items() if name != "queue"}
+
+
+def test_stamped_by_a_version_that_did_not_know(tmp_path: Path) -> None:
+    """Such a one wrote the new number over rows of the first layout; they are known by their tables."""
+    home = Home(DATA / "index-0.tar.xz", tmp_path)
+    import lmdb
+
+    env = lmdb.open(str(home.path / "data" / "index-0"), max_dbs=30, map_size=1 << 30)
+    for name in ("page", "msg", "new", "name", "subs", "pop", "note", "kw", "gone", "todo", "trash", "held", "meta"):
+        env.open_db(name.encode())
+    with env.begin(write=True) as txn:
+        txn.put(b"layout", b"2", db=env.open_db(b"meta", txn=txn))
+    env.close()
+    before = home.digest()
+    assert "run `fastmail upgrade`" in home.run("check", code=1)
+    assert home.digest() == before
+    assert home.serve_and_look() == {name: value for name, value in home.expected.items() if name != "queue"}
+    shutil.rmtree(home.path)

@@ -1,0 +1,227 @@
+"""A server that root starts, as README's "A real domain" has it: a user of its own, a program and a key that only root
+can read, files that belong to the user, whoever made them."""
+
+import imaplib
+import os
+import pwd
+import re
+import shutil
+import signal
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fastmail.app import quickstart
+from fastmail.app.child import free_ports
+
+ROOT = Path(__file__).parents[2]
+PORTS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
+USER = "nobody"
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who drops it")
+
+
+class Place:
+    """The program in a directory of mode 0700, and a server's directory that others may enter."""
+
+    def __init__(self, base: Path) -> None:
+        base.chmod(0o755)
+        self.closed = base / "closed"
+        self.closed.mkdir(0o700)
+        shutil.copytree(
+            ROOT / "fastmail", self.closed / "fastmail", ignore=shutil.ignore_patterns("__pycache__", "*.pyx")
+        )
+        self.home = base / "srv"
+        self.config = self.home / "fastmail.toml"
+        self.log = base / "log"
+        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def run(self, *words: str, stdin: str = "secret\n", code: int = 0) -> str:
+        done = subprocess.run(
+            self.command(*words), input=stdin, capture_output=True, text=True, timeout=100, env=self.env, cwd="/"
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.closed), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    @staticmethod
+    def command(*words: str) -> list[str]:
+        return [sys.executable, "-P", "-c", "from fastmail.cli.main import main; main()", *words]
+
+    def quickstart(self, user: str = USER) -> None:
+        words = ("--hostname", "mx.example.test", "--standard-ports", "--password-stdin")
+        self.run("quickstart", str(self.home), "me@example.test", *words)
+        text = self.config.read_text()
+        for name, port in self.ports.items():
+            text = re.sub(rf"(?m)^{name} = .*", f'{name} = ["127.0.0.1:{port}"]', text)
+        if user:
+            text = text.replace("[server]", f'[server]\nuser = "{user}"\nworkers = 2')
+        self.config.write_text(text)
+
+    def start(self) -> None:
+        with open(self.log, "ab") as log:
+            begun = log.tell()
+            command = self.command("serve", "-c", str(self.config))
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.env, cwd="/")
+        self.until(lambda: b"event=ready" in self.log.read_bytes()[begun:])
+
+    def until(self, done, seconds: float = 40.0) -> None:  # type: ignore[no-untyped-def]
+        end = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end and self.process is not None, self.log.read_text()
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
+
+    def imap(self) -> imaplib.IMAP4:
+        client = imaplib.IMAP4("127.0.0.1", self.ports["imap"], timeout=30)
+        client.login("me@example.test", "secret")
+        return client
+
+    def certificate(self) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.ports["imaps"]), 20) as plain:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with context.wrap_socket(plain) as secure:
+                return secure.getpeercert(True) or b""
+
+    def owners(self) -> set[str]:
+        found = [Path(top) / name for top, dirs, files in os.walk(self.home / "data") for name in [*dirs, *files]]
+        return {pwd.getpwuid(path.lstat().st_uid).pw_name for path in [self.home / "data", *found]}
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    base = Path(tempfile.mkdtemp(prefix="fastmail-root-"))
+    made = Place(base)
+    try:
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(base, ignore_errors=True)
+
+
+CHARSETS = ("iso-8859-2", "koi8-r", "windows-1251", "shift_jis", "gb18030", "euc-kr", "utf-7", "mac-roman", "hz")
+
+
+def test_as_readme_says(place: Place) -> None:
+    place.quickstart()
+    assert "is right" in place.run("check-config", "-c", str(place.config))
+    place.start()
+    status = place.process and Path(f"/proc/{place.process.pid}/status").read_text()
+    assert re.search(rf"(?m)^Uid:\s+{pwd.getpwnam(USER).pw_uid}\s", status or "")
+    assert place.owners() == {USER}
+    # mail in charsets whose codecs nothing has asked for yet
+    with smtplib.SMTP("127.0.0.1", place.ports["smtp"], timeout=30) as client:
+        for charset in CHARSETS:
+            head = f"Subject: =?{charset}?b?xPbc?= {charset}\r\nContent-Type: text/plain; charset={charset}\r\n"
+            client.sendmail("you@example.org", ["me@example.test"], head.encode() + b"\r\n\xc4\xf6\xdc words\r\n")
+    client = place.imap()
+    assert client.select()[1] == [str(len(CHARSETS)).encode()]
+    assert len(client.search(None, "BODY", "words")[1][0].split()) == len(CHARSETS)
+    for charset in CHARSETS:
+        assert client.search(None, "SUBJECT", charset)[0] == "OK"
+    assert client.uid("SORT", "(SUBJECT)", "UTF-8", "ALL")[0] == "OK"
+    client.logout()
+    # commands of root's, beside the server: what they make is the server's
+    place.run("account", "add", "you@example.test", "--password-stdin", "-c", str(place.config))
+    place.run("deliver", "you@example.test", "-c", str(place.config), stdin="Subject: x\n\ny\n")
+    place.run("check", "-c", str(place.config))
+    assert place.owners() == {USER}
+    place.stop()
+    assert place.process is not None and place.process.returncode == 0
+    place.run("account", "add", "third@example.test", "--password-stdin", "-c", str(place.config))
+    place.start()
+    assert place.imap().select()[1] == [str(len(CHARSETS)).encode()]
+    said = place.log.read_text()
+    assert "Traceback" not in said and "worker.died" not in said and "Error" not in said, said
+
+
+def test_a_key_that_only_root_can_read_is_read_again(place: Place) -> None:
+    place.quickstart()
+    place.start()
+    assert place.process is not None
+    before = place.certificate()
+    assert (place.home / "key.pem").stat().st_mode & 0o777 == 0o600 and (place.home / "key.pem").stat().st_uid == 0
+    quickstart.write_certificate(str(place.home), "mx.example.test")
+    after = ssl.PEM_cert_to_DER_cert((place.home / "cert.pem").read_text())
+    assert after != before
+    count = place.log.read_text().count("tls.reloaded")
+    place.process.send_signal(signal.SIGHUP)
+    place.until(lambda: place.log.read_text().count("tls.reloaded") >= count + 2)
+    assert {place.certificate() for _ in range(8)} == {after}
+    # a worker that is started later has it too
+    workers = subprocess.run(["pgrep", "-u", USER, "-P", str(place.process.pid)], capture_output=True, text=True)
+    for pid in workers.stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    place.until(lambda: place.log.read_text().count("event=worker.ready") >= 4)
+    assert {place.certificate() for _ in range(8)} == {after}
+    # files that do not fit: the old ones stay in use
+    (place.home / "key.pem").write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    place.process.send_signal(signal.SIGHUP)
+    place.until(lambda: place.log.read_text().count("event=tls.reload ") >= 3)
+    assert {place.certificate() for _ in range(4)} == {after}
+    assert not list((place.home / "data" / "staging").iterdir())
+    # nobody stays behind, root least of all
+    children = subprocess.run(["pgrep", "-P", str(place.process.pid)], capture_output=True, text=True).stdout.split()
+    assert len(children) == 3
+    place.stop()
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in children):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_secrets_of_root_are_read_before_root_is_dropped(place: Place) -> None:
+    place.quickstart()
+    secret = place.home / "secret"
+    secret.write_text("very secret\n")
+    secret.chmod(0o600)
+    with open(place.config, "a") as file:
+        file.write('[relay]\nroutes = ["far.test smtp:127.0.0.1:1 login=me password_file=secret"]\n')
+    place.start()
+    assert place.imap().select()[0] == "OK"
+
+
+def test_links_of_the_user_give_nothing_away(place: Place) -> None:
+    place.quickstart()
+    data = place.home / "data"
+    target = place.home / "of-root"
+    target.write_text("x")
+    (data / "link").symlink_to(target)
+    os.link(target, data / "name")
+    place.start()
+    assert target.stat().st_uid == 0 and (data / "link").lstat().st_uid == pwd.getpwnam(USER).pw_uid
+    assert "owner.kept" in place.log.read_text()
+
+
+def test_a_data_directory_that_is_open(place: Place) -> None:
+    place.quickstart()
+    data = place.home / "data"
+    data.chmod(0o755)
+    assert "is open to everybody" in place.run("check-config", "-c", str(place.config))
+    data.chmod(0o777)
+    assert "can be changed by everybody" in place.run("check-config", "-c", str(place.config), code=78)
+    assert "chmod 700" in place.run("serve", "-c", str(place.config), code=78)
+
+
+def test_a_closed_directory_above_is_told(place: Place) -> None:
+    place.quickstart()
+    place.home.chmod(0o700)
+    said = place.run("serve", "-c", str(place.config), code=78)
+    assert f"{USER} cannot read and write in {place.home / 'data'}" in said and "Traceback" not in said

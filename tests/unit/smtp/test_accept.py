@@ -1,0 +1,105 @@
+"""What becomes of a message that has come: its header gets an end, what users send is completed before filters see it."""
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmail._core import mime
+from fastmail.message import summary
+from tests.support.sessions import USER, Bench, Client
+from tests.unit.smtp.test_milter import Filter, milter
+
+LOGIN = b"AUTH PLAIN " + base64.b64encode(b"\0user@example.test\0secret") + b"\r\n"
+
+
+async def send(client: Client, kind: str, message: bytes, *rcpts: str) -> bytes:
+    """The reply to the message (LF), sent to the user by the service of that kind."""
+    hello = b"LHLO me\r\n" if kind == "lmtp" else b"EHLO me\r\n"
+    await client.send(hello + (LOGIN if kind == "submission" else b""))
+    sender = USER.encode() if kind == "submission" else b"a@b.test"
+    to = b"".join(b"RCPT TO:<%b>\r\n" % one.encode() for one in rcpts or [USER])
+    reply = await client.send(b"MAIL FROM:<" + sender + b">\r\n" + to + b"DATA\r\n")
+    assert reply.endswith(b"354 end with CRLF . CRLF\r\n"), reply
+    return await client.send(message.replace(b"\n.", b"\n..").replace(b"\n", b"\r\n") + b".\r\n")
+
+
+def kept(bench: Bench) -> list[bytes]:
+    return [bytes(m.content) for box in bench.store.boxes.values() for m in box.messages]  # type: ignore[attr-defined]
+
+
+def received(path: Path, kind: str, message: bytes, **options: Any) -> bytes:
+    """What is in the mailbox, without trace fields."""
+
+    async def scenario() -> bytes:
+        bench = Bench(str(path), **options)
+        assert (await send(bench.open(kind), kind, message)).startswith(b"250 2.0.0")
+        (content,) = kept(bench)
+        return content
+
+    content = asyncio.run(scenario())
+    return content[content.index(b"+0000\n") + 6 :]
+
+
+@pytest.mark.parametrize("kind", ["smtp", "submission", "lmtp"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"Paper jam in tray 2\nsecond line\n",
+        b"Paper jam in tray 2\n\nsecond paragraph\n",
+        b"From tomorrow on: nothing\nprinter: none\n",
+        b"x\n" * 200_000,
+    ],
+    ids=range(4),
+)
+def test_a_message_that_begins_with_its_text(tmp_path: Path, kind: str, text: bytes) -> None:
+    content = received(tmp_path, kind, text)
+    parsed = summary.read(mime.scan(content))
+    assert parsed is not None
+    assert content[parsed.parts[0].body : parsed.parts[0].end] == text
+    assert (kind == "submission") == (b"\nDate: " in b"\n" + content[: parsed.parts[0].body])
+
+
+@pytest.mark.parametrize("kind", ["smtp", "lmtp"])
+def test_a_message_with_a_header_is_kept_as_it_is(tmp_path: Path, kind: str) -> None:
+    message = b"Subject: x\nbroken\nTo : me\n\nbody\nFrom: x\n"
+    assert received(tmp_path, kind, message) == message
+
+
+LONG_TO = b"To: " + b",\n ".join(b"user%d@far.example.test" % n for n in range(12_000)) + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "left"),
+    [
+        (
+            LONG_TO + b"Bcc: secret@b.test\nDate: Mon, 2 Nov 2026 10:00:00 +0000\nMessage-ID: <1@b.test>\nFrom: me\n",
+            None,
+        ),
+        (b"Bcc: a\nBCC : b,\n\tc\nDate: x\nResent-Bcc:\n d\nMessage-ID: <1@b.test>\nFrom: me\n", None),
+        (b"Bcc: a\n" * 40_000 + b"From: me\nmessage-id : <1@b.test>\ndate: x\n", None),
+    ],
+    ids=["behind a long field", "several", "many"],
+)
+def test_a_header_of_any_length_is_completed(tmp_path: Path, header: bytes, left: None) -> None:
+    content = received(tmp_path, "submission", header + b"\nBcc: no field\n")
+    head, _, body = content.partition(b"\n\n")
+    lower = b"\n" + head.lower()
+    assert body == b"Bcc: no field\n" and b"bcc" not in lower and b"secret" not in lower
+    assert lower.count(b"\ndate") == lower.count(b"\nmessage-id") == lower.count(b"\nfrom") == 1
+
+
+def test_filters_of_users_see_what_will_be_sent(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one = await Filter({}).start()
+        bench = Bench(str(tmp_path), outbound={"milters": [milter(one)]})
+        assert (await send(bench.open("submission"), "submission", b"Bcc: x\nSubject: y\n\nbody\n")).startswith(b"250")
+        (content,) = kept(bench)
+        names = [said.partition(b"\0")[0] for said in one.said("L")]
+        assert names == [b"From", b"Date", b"Message-ID", b"Subject"]
+        shown = b"".join(said.replace(b"\0", b": ", 1).replace(b"\0", b"\n") for said in one.said("L"))
+        assert content.endswith(shown + b"\nbody\n")
+
+    asyncio.run(scenario())
