@@ -162,7 +162,7 @@ MUTATIONS = [
     Mutation(
         "S18: a login may send as anybody",
         "fastmail/directory/local.py",
-        "        if account.address in (address.lower(), base):\n            return True\n",
+        "        if comparable(account.address) in (whole, base):\n            return True\n",
         "        return True\n",
         (f"{ATTACKS}::test_s18_a_login_sends_as_itself",),
     ),
@@ -191,8 +191,8 @@ MUTATIONS = [
     Mutation(
         "S22: a URLAUTH token is compared by ==",
         "fastmail/imap/urlauth.py",
-        "not hmac.compare_digest(_digest(secret, token.group(1)), token.group(2).lower())",
-        "_digest(secret, token.group(1)) != token.group(2).lower()",
+        "not hmac.compare_digest(_digest(secret, token[0]), token[1].lower())",
+        "_digest(secret, token[0]) != token[1].lower()",
         ("tests/unit/auth/test_secrets.py",),
     ),
     Mutation(
@@ -210,11 +210,11 @@ MUTATIONS = [
         ("tests/unit/auth/test_auth.py -k s24_",),
     ),
     Mutation(
-        "S26: a token that has expired is taken",
+        "S26: a token that its server calls inactive is taken",
         "fastmail/auth/oauth.py",
-        '            raise Refused("it has expired")\n',
-        "            pass\n",
-        ("tests/unit/auth/test_oauth.py -k s26_",),
+        '        if not isinstance(claims, dict) or claims.get("active") is not True:\n',
+        "        if not isinstance(claims, dict):\n",
+        ("tests/unit/auth/test_oauth.py",),
     ),
     Mutation(
         "S29: parts may lie as deep as they like",

@@ -117,9 +117,9 @@ MUTATIONS = [
     ),
     Mutation(
         "trouble of the DNS counts as an answer for good",
-        "fastmail/relay/runner.py",
+        "fastmail/relay/connecting.py",
         "        except LookupFailed as error:\n            raise Down(str(error)) from None\n",
-        "        except LookupFailed as error:\n            raise Loops(str(error)) from None\n",
+        "        except LookupFailed as error:\n            from fastmail.dns.resolver import NoSuchDomain\n\n            raise NoSuchDomain(str(error)) from None\n",
         ("tests/journey/test_relay.py",),
     ),
     Mutation(
