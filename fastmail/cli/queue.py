@@ -13,6 +13,8 @@ import typer
 from fastmail.app.assembly import Assembly, beside
 from fastmail.cli.common import ConfigOption, JsonOption, command, fail, output, read_config, show
 from fastmail.message import dsn
+from fastmail.model import domain as names
+from fastmail.model.address import comparable
 from fastmail.model.errors import ClientError
 from fastmail.queue.model import Item, Job, id_of
 from fastmail.queue.routes import parts
@@ -50,19 +52,24 @@ class Chosen:
         return any(asdict(self).values())
 
     def fits(self, item: Item, job: Job, now: float) -> bool:
-        names = [item.number, item.sender, *(rcpt.address for rcpt in job.recipients), job.destination, job.last]
+        texts = [item.number, item.sender, *(rcpt.address for rcpt in job.recipients), job.destination, job.last]
         return (
-            (not self.match or any(_like(name, self.match) for name in names))
-            and (not self.sender or fnmatch(item.sender.lower(), self.sender.lower()))
-            and (not self.recipient or any(fnmatch(r.address.lower(), self.recipient.lower()) for r in job.recipients))
+            (not self.match or any(_like(text, self.match) for text in texts))
+            and (not self.sender or _same_address(item.sender, self.sender))
+            and (not self.recipient or any(_same_address(rcpt.address, self.recipient) for rcpt in job.recipients))
             and (
                 not self.domain
                 or fnmatch(job.destination, self.domain)
-                or fnmatch(parts(job.destination)[0], self.domain.lower())
+                or fnmatch(parts(job.destination)[0], names.comparable(self.domain))
             )
             and (not self.older or now - item.arrived > self.older * 3600)
             and (not self.error or self.error.lower() in job.last.lower())
         )
+
+
+def _same_address(address: str, pattern: str) -> bool:
+    """True for the same address, however its domain is spelled, and for one that is like a pattern with * and ?."""
+    return fnmatch(address.lower(), pattern.lower()) or comparable(address) == comparable(pattern)
 
 
 def _like(name: str, pattern: str) -> bool:

@@ -20,7 +20,8 @@ from fastmail.net import networks
 from fastmail.queue import routes
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
-from fastmail.store.fulltext import Filler, FullText
+from fastmail.store.filler import Filler
+from fastmail.store.fulltext import FullText
 from fastmail.telemetry import counters, log
 from tests.support.sessions import Bench
 
