@@ -81,3 +81,10 @@ def test_every_setting_is_explained() -> None:
         assert section.__doc__
         for item in section.__dataclass_fields__.values():
             assert len(item.metadata["help"]) > 10, item.name
+
+
+def test_every_package_has_unit_tests() -> None:
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert packages == {path.parent.name for path in (ROOT / "tests" / "unit").glob("*/__init__.py")}
+    for name in packages:
+        assert list((ROOT / "tests" / "unit" / name).glob("test_*.py")), name
