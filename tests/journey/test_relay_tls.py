@@ -369,7 +369,7 @@ def test_s43_a_report_by_https(tmp_path: Path) -> None:
         await reporter.write()
         w.dns.records[("web.far.test", "A")] = ["127.0.0.1"]
         w.dns.records[("_smtp._tls.far.test", "TXT")] = [f'"v=TLSRPTv1; rua=https://web.far.test:{web.port}/in?x=1"']
-        tomorrow = time.time() + 86400
+        tomorrow = (time.time() // 86400 + 1) * 86400 + 600  # ten minutes past midnight UTC, whatever time it is now
         assert await reporter.send(tomorrow) == 0 and web.posts == []  # never to a place inside our network
         reporter.inside = True
         assert await reporter.send(tomorrow + 60) == 0 and web.posts == []  # not before an hour
