@@ -66,6 +66,13 @@ MUTATIONS = [
         ("tests/journey/test_relay.py",),
     ),
     Mutation(
+        "a segment of the queue counts one item, however many lie in it",
+        SPOOL,
+        "        alive = (NUMBER.unpack(found)[0] if found else 0) + step\n",
+        "        alive = step\n",
+        ("tests/unit/queue/test_spool.py",),
+    ),
+    Mutation(
         "a segment that mail still lies in is removed",
         SPOOL,
         '                if txn.get(NUMBER.pack(number), db=self.env.db["alive"]) is not None:\n                    continue\n',
