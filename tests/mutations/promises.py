@@ -26,8 +26,7 @@ MUTATIONS = [
         "fastmail/net/listener.py",
         "            now = time.monotonic()\n            ticks += 1\n",
         "            now = time.time()\n            ticks += 1\n",
-        ("tests/journey/test_hostile.py::test_slow_and_wrong_clients_are_ended", "tests/journey/test_clients.py"),
-        slow=True,
+        ("tests/unit/net/test_sweep.py",),
     ),
     Mutation(
         "R19: a broken certificate ends the worker that is to read it again",
@@ -122,7 +121,7 @@ MUTATIONS = [
         "fastmail/relay/connecting.py",
         "        except LookupFailed as error:\n            raise Down(str(error)) from None\n",
         "        except LookupFailed as error:\n            from fastmail.dns.resolver import NoSuchDomain\n\n            raise NoSuchDomain(str(error)) from None\n",
-        ("tests/journey/test_relay.py",),
+        ("tests/journey/test_relay.py::test_dns_trouble_only_defers",),
     ),
     Mutation(
         "a slow client may stay",

@@ -108,6 +108,30 @@ def test_what_is_done_is_gone_with_its_segment(tmp_path: Path, monkeypatch: pyte
     run(tmp_path, scenario)
 
 
+def test_mail_that_comes_while_segments_are_swept_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process commits between the first look and the lock: the second look sees its mail."""
+    monkeypatch.setattr(module, "SEGMENT", 4096)
+    hold = segments.hold
+
+    async def scenario(spool: Spool) -> None:
+        for _ in range(10):
+            await spool.enqueue(outgoing(spool, {"one.test": ["u@one.test"]}, b"x" * 2000))
+        for _, job in list(spool.jobs()):
+            await spool.change(job.key, lambda old: None)
+        directory = str(tmp_path / "queue" / "segments")
+        before = segments.numbers(directory)
+
+        def late(where: str, number: int) -> int | None:
+            with spool.env.write() as txn:
+                txn.put(module.NUMBER.pack(number), module.NUMBER.pack(1), db=spool.env.db["alive"])
+            return hold(where, number)
+
+        monkeypatch.setattr(segments, "hold", late)
+        assert spool.sweep() == 0 and segments.numbers(directory) == before
+
+    run(tmp_path, scenario)
+
+
 def test_a_message_ends_with_its_last_job_and_reports_come_with_it(tmp_path: Path) -> None:
     async def scenario(spool: Spool) -> None:
         item = await spool.enqueue(outgoing(spool, {"one.test": ["u@one.test"], "two.test": ["v@two.test"]}))
