@@ -15,9 +15,11 @@ class Connected:
     def __init__(self, deadline: float) -> None:
         self.deadline, self.closing, self.ended = deadline, False, 0
         self.session = self
+        self.told = asyncio.Event()
 
     def timed_out(self) -> None:
         self.ended += 1
+        self.told.set()
 
     def rest(self) -> None: ...
 
@@ -35,8 +37,7 @@ def test_r14_deadlines_do_not_follow_a_clock_that_is_set(monkeypatch: pytest.Mon
         registry.connections.update((late, early, none))
         sweep = asyncio.ensure_future(registry.sweep())
         async with asyncio.timeout(20):
-            while not late.ended:
-                await asyncio.sleep(0.01)
+            await late.told.wait()
         await asyncio.sleep(0.05)
         sweep.cancel()
 
