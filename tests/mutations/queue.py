@@ -47,7 +47,7 @@ MUTATIONS = [
         SPOOL,
         "            if len(content) != item.length or zlib.crc32(content) != item.checksum:\n",
         "            if False:\n",
-        (f"{UNIT}::test_damaged_content_is_found",),
+        (f"{UNIT}::test_damaged_content_that_a_mailbox_shares_is_found",),
     ),
     Mutation(
         "a login may send as much as it likes",

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -155,6 +156,34 @@ def test_damaged_content_is_found(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes().replace(b"A" * 100, b"A" * 99 + b"B", 1))
         with pytest.raises(CorruptData):
             await spool.content(item)
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "now", [b"Received: x\n" + b"A" * 500, b"Received: x\n" + b"A" * 499 + b"B", b"", b"Received: x"]
+)
+def test_damaged_content_that_a_mailbox_shares_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: bytes
+) -> None:
+    """A file of a Maildir has no checksum of its own: the item's says whether it is what was acknowledged."""
+
+    class Holding:
+        async def held(self, hold: bytes) -> bytes:
+            return now
+
+    async def scenario(spool: Spool) -> None:
+        monkeypatch.setattr(spool, "_store", Holding())
+        made = outgoing(spool, {"one.test": ["u@one.test"]})
+        prefix = len(b"Received: x\n")
+        made.item.hold, made.item.skip, made.item.length = b"there", prefix, 500
+        made.item.checksum = zlib.crc32(b"A" * 500)
+        item = await spool.enqueue(made)
+        if now.endswith(b"A" * 500):
+            assert await spool.content(item) == b"A" * 500
+        else:
+            with pytest.raises(CorruptData):
+                await spool.content(item)
 
     run(tmp_path, scenario)
 
