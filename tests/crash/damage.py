@@ -21,6 +21,7 @@ import random
 import re
 import shutil
 import smtplib
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -267,7 +268,7 @@ def round_(server: Server, base: Path, before: Shown, rng: random.Random, tally:
             raise Wrong(f"a worker died after the repair: {server.log.read_text()[-3000:]}")
         compare(before, after, kind, way, path, gone, tally)
         came(after, told, gone)
-    except Wrong as error:
+    except (Wrong, subprocess.TimeoutExpired) as error:
         raise Wrong(f"{said}: {error}") from error
     finally:
         with contextlib.suppress(Exception):

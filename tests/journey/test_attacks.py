@@ -164,6 +164,25 @@ def test_s11_addresses_that_others_read_otherwise(server: Server, address: bytes
         assert got[:1] == b"5" or (address == b'"user"@example.test' and got[:3] == b"250"), got
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"<user@example.test",
+        b"<user@example.test:",
+        b"<user@example.test@",
+        b"<user@example.test, NOTIFY=NEVER",
+        b"<@far.test:user@example.test;",
+    ],
+)
+def test_s11_the_end_of_a_path_is_not_guessed(server: Server, path: bytes) -> None:
+    """RFC 5321 4.1.2: a path ends with ``>``. What stands in its place is not skipped."""
+    with wire(server, "smtp") as one:
+        one.say(b"EHLO me.test")
+        assert one.say(b"MAIL FROM:" + path)[:3] == b"501"
+        assert one.say(b"MAIL FROM:<a@b.test>")[:3] == b"250"
+        assert one.say(b"RCPT TO:" + path)[:3] == b"501"
+
+
 INJECTIONS = [b"*)(uid=*", b"' or 1=1 --", b"user%00", b"user@example.test' --", b"*", b"user@example.test)(|(a=*"]
 
 

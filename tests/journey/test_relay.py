@@ -450,7 +450,7 @@ def test_notify_never_and_success(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_s44_no_report_about_a_report(tmp_path: Path) -> None:
+def test_s44_no_report_about_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async def scenario() -> None:
         async with world(tmp_path, answers={"RCPT": "550 no"}) as w:
             w.run()
@@ -459,6 +459,10 @@ def test_s44_no_report_about_a_report(tmp_path: Path) -> None:
             assert (await client.send(b"Subject: bounce\r\n\r\n.\r\n")).startswith(b"250")
             await w.drained()
             assert await w.inbox() == [] and w.sink.taken == []
+            assert "event=queue.report" not in capsys.readouterr().err, "not even one that goes to nobody"
+            await w.send("you@far.test")
+            await w.drained()
+            assert len(await w.inbox()) == 1 and capsys.readouterr().err.count("event=queue.report") == 1
 
     run(scenario)
 

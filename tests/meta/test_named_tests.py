@@ -51,7 +51,6 @@ def test_what_is_not_there_is_told() -> None:
 
 # the defence is something that is not there, or not ours, so there is no code to take away
 WITHOUT = {
-    "S6": "the answer to STARTTLS is read by the SMTP client, whose own tests hold it (`test_s6_*`)",
     "S30": "no pattern of a user is compiled",
     "S39": "nothing that a message says is looked up",
     "S46": "hashes of strings are the interpreter's, with its seed",

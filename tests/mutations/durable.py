@@ -45,7 +45,7 @@ MUTATIONS = [
         STAGE,
         "    f.error = errno if (c_fsync(f.fd) if not f.piece and f.mtime >= 0 else c_fdatasync(f.fd)) else 0\n",
         "    c_fsync(f.fd)\n",
-        ("tests/journey/test_faults.py -k 'fdatasync-EIO-maildir'",),
+        ("tests/unit/durable/test_commit.py",),
         slow=True,
     ),
     Mutation(

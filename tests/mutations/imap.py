@@ -10,6 +10,8 @@ SIDE = tuple(
     for one in ("0-maildir-expunge", "1-maildir-uid-expunge", "2-maildir-expunge")
 )
 UNSTOPPED = "tests/unit/imap/test_memory.py"
+LOGGED = "tests/unit/imap/test_logged.py"
+REFERENCES = "tests/unit/store/test_references.py"
 
 MUTATIONS = [
     Mutation(
@@ -144,6 +146,41 @@ MUTATIONS = [
         "            box.unseen += unseen\n",
         "",
         SIDE,
+    ),
+    Mutation(
+        "a login is not in the log",
+        "fastmail/imap/authenticate.py",
+        '    log.event("login", protocol="imap", account=account.address, peer=session.conn.host)\n',
+        "",
+        (LOGGED,),
+    ),
+    Mutation(
+        "a login that failed is not in the log",
+        "fastmail/imap/authenticate.py",
+        '        log.event("login.failed", "warning", protocol="imap", login=claim.login, peer=session.conn.host)\n',
+        "",
+        (LOGGED,),
+    ),
+    Mutation(
+        "what a client says of itself (ID) is not in the log",
+        "fastmail/imap/authenticate.py",
+        '        log.event("imap.id", client=_shown(pairs), account=account, peer=session.conn.host)\n',
+        "",
+        (LOGGED,),
+    ),
+    Mutation(
+        "a copy adds no reference to the content that it shares",
+        OPS,
+        "        content.share(txn, t, shared)\n",
+        "        pass\n",
+        (REFERENCES,),
+    ),
+    Mutation(
+        "content is dead with the first of several references",
+        "fastmail/store/local/content.py",
+        "        if counts.get(at):\n            counts[at]",
+        "        if False:\n            counts[at]",
+        (REFERENCES,),
     ),
     Mutation(
         "commands are begun while a megabyte waits to be sent",

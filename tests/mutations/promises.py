@@ -2,6 +2,8 @@
 
 from tests.mutations import Mutation
 
+CERTIFICATE = "tests/unit/config/test_certificate.py"
+
 MUTATIONS = [
     Mutation(
         "R8: a full map of the index is told as trouble of the disk",
@@ -24,8 +26,7 @@ MUTATIONS = [
         "fastmail/net/listener.py",
         "            now = time.monotonic()\n            ticks += 1\n",
         "            now = time.time()\n            ticks += 1\n",
-        ("tests/journey/test_hostile.py::test_slow_and_wrong_clients_are_ended", "tests/journey/test_clients.py"),
-        slow=True,
+        ("tests/unit/net/test_sweep.py",),
     ),
     Mutation(
         "R19: a broken certificate ends the worker that is to read it again",
@@ -120,7 +121,7 @@ MUTATIONS = [
         "fastmail/relay/connecting.py",
         "        except LookupFailed as error:\n            raise Down(str(error)) from None\n",
         "        except LookupFailed as error:\n            from fastmail.dns.resolver import NoSuchDomain\n\n            raise NoSuchDomain(str(error)) from None\n",
-        ("tests/journey/test_relay.py",),
+        ("tests/journey/test_relay.py::test_dns_trouble_only_defers",),
     ),
     Mutation(
         "a slow client may stay",
@@ -128,6 +129,34 @@ MUTATIONS = [
         "    async def sweep(self) -> None:\n",
         "    async def sweep(self) -> None:\n        return\n\n    async def _sweep(self) -> None:\n",
         ("tests/journey/test_hostile.py::test_slow_and_wrong_clients_are_ended",),
+    ),
+    Mutation(
+        "check-config: a certificate for another name is right",
+        "fastmail/config/certificate.py",
+        "    if not any(matches(name, config.server.hostname) for name in names):\n",
+        "    if not names:\n",
+        (CERTIFICATE,),
+    ),
+    Mutation(
+        "check-config: a certificate that has expired is right",
+        "fastmail/config/certificate.py",
+        "        if now > one.not_valid_after_utc:\n",
+        "        if False:\n",
+        (CERTIFICATE,),
+    ),
+    Mutation(
+        "check-config does not look at the certificate",
+        "fastmail/cli/server.py",
+        "    wrong = certificate.faults(settings)\n    if wrong:\n",
+        "    wrong: list[str] = []\n    if wrong:\n",
+        (CERTIFICATE,),
+    ),
+    Mutation(
+        "check-config: a certificate of another key is right",
+        "fastmail/cli/server.py",
+        "    make_tls(settings)\n    wrong = ",
+        "    wrong = ",
+        (CERTIFICATE,),
     ),
     Mutation(
         "S28: a literal is taken whatever its size",

@@ -4,6 +4,7 @@ from tests.mutations import Mutation
 
 SPOOL = "fastmail/queue/spool.py"
 RUNNER = "fastmail/relay/runner.py"
+UNIT = "tests/unit/queue/test_spool.py"
 ORDER = "tests/journey/test_durable_order.py::test_r4_what_is_queued_is_durable_before_its_reply"
 
 MUTATIONS = [
@@ -46,30 +47,34 @@ MUTATIONS = [
         SPOOL,
         "            if len(content) != item.length or zlib.crc32(content) != item.checksum:\n",
         "            if False:\n",
-        (
-            "tests/unit/queue/test_spool.py",
-            "tests/journey/test_queue.py",
-        ),
+        (f"{UNIT}::test_damaged_content_that_a_mailbox_shares_is_found",),
     ),
     Mutation(
         "a login may send as much as it likes",
         SPOOL,
         "        if sent > most:\n",
         "        if sent > most << 20:\n",
-        ("tests/journey/test_queue.py", "tests/journey/test_relay_more.py"),
+        (f"{UNIT}::test_a_login_sends_so_much_an_hour",),
     ),
     Mutation(
         "an item that has a job left is forgotten",
         SPOOL,
         "        if not (cursor.set_range(item) and cursor.key()[:8] == item):\n",
         "        if True:\n",
-        ("tests/journey/test_relay.py",),
+        (f"{UNIT}::test_a_message_ends_with_its_last_job_and_reports_come_with_it",),
+    ),
+    Mutation(
+        "a segment of the queue counts one item, however many lie in it",
+        SPOOL,
+        "        alive = (NUMBER.unpack(found)[0] if found else 0) + step\n",
+        "        alive = step\n",
+        (f"{UNIT}::test_what_is_done_is_gone_with_its_segment",),
     ),
     Mutation(
         "a segment that mail still lies in is removed",
         SPOOL,
-        '                if txn.get(NUMBER.pack(number), db=self.env.db["alive"]) is not None:\n                    continue\n',
-        "                pass\n",
-        ("tests/unit/queue/test_spool.py",),
+        "                if not alive:\n",
+        "                if True:\n",
+        (f"{UNIT}::test_mail_that_comes_while_segments_are_swept_stays",),
     ),
 ]

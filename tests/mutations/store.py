@@ -64,7 +64,7 @@ MUTATIONS = [
         "fastmail/store/local/folders.py",
         "if name == INBOX or not openable(name):",
         "if not openable(name):",
-        ("tests/property/test_folder_names.py",),
+        ("tests/unit/store/test_folders.py",),
     ),
     Mutation(
         "a folder is listed that no command can name",

@@ -5,6 +5,7 @@ import email.policy
 import importlib.resources
 import struct
 import time
+from collections.abc import Callable
 from email.message import Message
 
 import pytest
@@ -21,13 +22,14 @@ FRAGMENTS = [
 ]  # fmt: skip
 
 
-def balanced(wire: bytes) -> None:
-    """IMAP syntax: parentheses match outside strings, and every octet is accounted for."""
-    depth = i = 0
+def balanced(wire: bytes) -> int:
+    """IMAP syntax: parentheses match outside strings, and every octet is accounted for. How deep they go."""
+    depth = deepest = i = 0
     while i < len(wire):
         c = wire[i : i + 1]
         if c == b"(":
             depth += 1
+            deepest = max(deepest, depth)
         elif c == b")":
             depth -= 1
             assert depth >= 0
@@ -41,6 +43,7 @@ def balanced(wire: bytes) -> None:
             i = end + 2 + int(wire[i + 1 : end])
         i += 1
     assert depth == 0
+    return deepest
 
 
 @settings(max_examples=300)
@@ -152,11 +155,30 @@ def test_addresses() -> None:
         assert envelope_from(value).startswith(wanted), value
 
 
+def multiparts(n: int) -> bytes:
+    """Each in the one before it."""
+    return b"".join(b'Content-Type: multipart/mixed; boundary="%d"\n\n--%d\n' % (i, i) for i in range(n))
+
+
+def messages(n: int) -> bytes:
+    """Each in the one before it."""
+    return b"Content-Type: message/rfc822\n\n" * n
+
+
+@pytest.mark.parametrize("nested", [multiparts, messages])
+def test_s29_what_lies_deeper_than_48_parts_is_no_part(nested: Callable[[int], bytes]) -> None:
+    def deepest(levels: int) -> int:
+        return balanced(summary.of(nested(levels)).structure)
+
+    assert deepest(48) == deepest(1) + 47
+    assert deepest(49) == deepest(60) == deepest(1900) == deepest(48)
+
+
 @pytest.mark.parametrize(
     "bomb",
     [
-        lambda n: b"".join(b'Content-Type: multipart/mixed; boundary="%d"\n\n--%d\n' % (i, i) for i in range(n)),
-        lambda n: b"Content-Type: message/rfc822\n\n" * n,
+        multiparts,
+        messages,
         lambda n: b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n\n\n" * n,
         lambda n: b"Content-Type: text/plain; " + b"".join(b"p%d=v; " % i for i in range(n)) + b"\n\n",
         lambda n: b"To: " + b"a@b, " * n + b"\n\n",

@@ -51,7 +51,7 @@ def test_a_confined_process_writes_to_its_directories_only(tmp_path: Path) -> No
         [sys.executable, "-c", PROGRAM, *map(str, places)], capture_output=True, text=True, timeout=30
     )
     assert done.returncode == 0, done.stderr
-    if done.stdout.startswith("no"):
+    if done.stdout.startswith("no this kernel has no Landlock"):
         pytest.skip(done.stdout)
     found = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     for name in ("write inside", "link across", "rename across", "null", "read outside"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastmail.durable.commit import CommitQueue, FileJob, Operation
+from fastmail.durable.commit import CommitQueue, FileJob, Operation, PieceJob
 from fastmail.durable.env import Environment
 from fastmail.model.errors import NoSuchMailbox, StorageFailed, StorageFull
 
@@ -85,6 +85,24 @@ def test_a_result_is_seen_by_readers_before_its_future(tmp_path: Path) -> None:
         for n in range(20):
             key = await queue.submit(Operation(put(env, b"%03d" % n), [job(tmp_path, f"{n}")] if n % 2 else []))
             assert rows(env)[-1] == key and published[-1] == key
+
+    run(tmp_path, work)
+
+
+def test_content_whose_sync_fails_is_not_acknowledged(tmp_path: Path) -> None:
+    """A device that takes what is written and cannot be synced: /dev/null (EINVAL, fsync(2))."""
+    spoilt: list[BaseException] = []
+
+    async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
+        device = os.open("/dev/null", os.O_WRONLY)
+        try:
+            piece = PieceJob(device, 0, [b"content"], b"/dev/null", spoilt.append)
+            with pytest.raises(StorageFailed):
+                await queue.submit(Operation(put(env, b"lost"), [piece]))
+        finally:
+            os.close(device)
+        assert rows(env) == [] and published == [] and len(spoilt) == 1
+        assert await queue.submit(Operation(put(env, b"other"), [job(tmp_path, "other")])) == b"other"
 
     run(tmp_path, work)
 

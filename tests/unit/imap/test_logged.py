@@ -13,13 +13,18 @@ def test_logins_and_clients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         bench = Bench(str(tmp_path))
         imap, pop3 = bench.open("imap"), bench.open("pop3")
         await imap.send(b'a ID ("name" "Some Mail" "version" "7.1" "os" NIL)\r\n')
+        await imap.send(b"x LOGIN user@example.test wrong\r\n")
         await imap.send(b"b LOGIN user@example.test secret\r\nc ID NIL\r\n")
+        await pop3.send(b"USER other@example.test\r\nPASS wrong\r\n")
         await pop3.send(b"USER other@example.test\r\nPASS secret\r\n")
 
     asyncio.run(main())
     lines = capsys.readouterr().err.splitlines()
     (client,) = [line for line in lines if "event=imap.id" in line]
     assert "level=info" in client and 'client="name=Some Mail version=7.1"' in client and "peer=127.0.0.1" in client
+    imap, pop3 = [line for line in lines if "event=login.failed " in line]
+    assert "level=warning" in imap and "protocol=imap login=user@example.test peer=127.0.0.1" in imap
+    assert "level=warning" in pop3 and "protocol=pop3 login=other@example.test peer=127.0.0.1" in pop3
     imap, pop3 = [line for line in lines if "event=login " in line]
     assert "level=info" in imap and "protocol=imap account=user@example.test peer=127.0.0.1" in imap
     assert "level=info" in pop3 and "protocol=pop3 account=other@example.test" in pop3

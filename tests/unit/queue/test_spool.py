@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -93,11 +94,41 @@ def test_what_is_done_is_gone_with_its_segment(tmp_path: Path, monkeypatch: pyte
         before = len(segments.numbers(directory))
         assert before > 2
         assert spool.sweep() == 0
-        for _, job in list(spool.jobs()):
+        jobs = [job for _, job in spool.jobs()]
+        for job in jobs[::2]:
+            await spool.change(job.key, lambda old: None)
+        spool.sweep()
+        for job in jobs[1::2]:
+            left = spool.item(job.item)
+            assert left is not None and await spool.content(left) == b"x" * 2000, "its fellow in the segment is gone"
             await spool.change(job.key, lambda old: None)
         assert spool.depth() == (0, 0)
         spool.sweep()
         assert len(segments.numbers(directory)) <= 2  # the one that is written to, and the next
+
+    run(tmp_path, scenario)
+
+
+def test_mail_that_comes_while_segments_are_swept_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process commits between the first look and the lock: the second look sees its mail."""
+    monkeypatch.setattr(module, "SEGMENT", 4096)
+    hold = segments.hold
+
+    async def scenario(spool: Spool) -> None:
+        for _ in range(10):
+            await spool.enqueue(outgoing(spool, {"one.test": ["u@one.test"]}, b"x" * 2000))
+        for _, job in list(spool.jobs()):
+            await spool.change(job.key, lambda old: None)
+        directory = str(tmp_path / "queue" / "segments")
+        before = segments.numbers(directory)
+
+        def late(where: str, number: int) -> int | None:
+            with spool.env.write() as txn:
+                txn.put(module.NUMBER.pack(number), module.NUMBER.pack(1), db=spool.env.db["alive"])
+            return hold(where, number)
+
+        monkeypatch.setattr(segments, "hold", late)
+        assert spool.sweep() == 0 and segments.numbers(directory) == before
 
     run(tmp_path, scenario)
 
@@ -125,6 +156,34 @@ def test_damaged_content_is_found(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes().replace(b"A" * 100, b"A" * 99 + b"B", 1))
         with pytest.raises(CorruptData):
             await spool.content(item)
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "now", [b"Received: x\n" + b"A" * 500, b"Received: x\n" + b"A" * 499 + b"B", b"", b"Received: x"]
+)
+def test_damaged_content_that_a_mailbox_shares_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: bytes
+) -> None:
+    """A file of a Maildir has no checksum of its own: the item's says whether it is what was acknowledged."""
+
+    class Holding:
+        async def held(self, hold: bytes) -> bytes:
+            return now
+
+    async def scenario(spool: Spool) -> None:
+        monkeypatch.setattr(spool, "_store", Holding())
+        made = outgoing(spool, {"one.test": ["u@one.test"]})
+        prefix = len(b"Received: x\n")
+        made.item.hold, made.item.skip, made.item.length = b"there", prefix, 500
+        made.item.checksum = zlib.crc32(b"A" * 500)
+        item = await spool.enqueue(made)
+        if now.endswith(b"A" * 500):
+            assert await spool.content(item) == b"A" * 500
+        else:
+            with pytest.raises(CorruptData):
+                await spool.content(item)
 
     run(tmp_path, scenario)
 

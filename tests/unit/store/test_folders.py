@@ -74,6 +74,19 @@ def test_what_is_no_folder_is_left_alone(tmp_path: Path) -> None:
     assert found is not None and set(found.ages) == {"a.b", ".dot", "up/.x"}
 
 
+@pytest.mark.parametrize(("layout", "utf8"), LAYOUTS)
+def test_no_folder_is_inbox(tmp_path: Path, layout: str, utf8: bool) -> None:
+    """INBOX is the Maildir itself, whatever a directory in it is called; what lies below such a directory is listed."""
+    one = account(tmp_path, layout, utf8)
+    folders.make_all(one, ["INBOX"])
+    dot = "" if layout == "fs" else "."
+    for name in ("INBOX", "Inbox", "inbox"):
+        Path(one.root, dot + name, "cur").mkdir(parents=True)
+    Path(one.root, "INBOX/Sub/cur" if layout == "fs" else ".INBOX.Sub/cur").mkdir(parents=True)
+    found = folders.look(one)
+    assert found is not None and set(found.ages) == {"INBOX/Sub"}
+
+
 @pytest.mark.parametrize("name", ["cur", "a/new/b", "tmp", "..x", "a/.."])
 def test_names_without_a_directory(tmp_path: Path, name: str) -> None:
     with pytest.raises(CannotDo):
