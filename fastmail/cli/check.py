@@ -17,7 +17,7 @@ from fastmail.config.settings import Config
 from fastmail.directory.local import LAYOUT as DIRECTORY
 from fastmail.directory.local import TABLES as DIRECTORY_TABLES
 from fastmail.durable.env import layout_of
-from fastmail.model.errors import DamagedAccount, MailError
+from fastmail.model.errors import ConfigError, DamagedAccount, MailError
 from fastmail.net.bans import LAYOUT as BANS
 from fastmail.net.bans import TABLES as BANS_TABLES
 from fastmail.net.bans import Bans
@@ -34,6 +34,7 @@ from fastmail.store.local.mend import find_again
 
 CURRENT = "nothing to do"
 CANNOT = "cannot be"
+NEWER = f"{CANNOT} opened: it was made by a newer fastmail"
 
 
 @dataclass(slots=True)
@@ -62,9 +63,20 @@ def check(
 async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
     settings = read_config(config)
     old = [row for row in layouts(settings) if row["then"] != CURRENT]
+    newer = next((row for row in old if row["then"] == NEWER), None)
+    if newer is not None:
+        raise ConfigError(
+            f"{newer['what']} was written by a newer fastmail (layout {newer['layout']}, this one reads {newer['here']}): "
+            "install that version"
+        )
     if old and not mend:  # to open them would change them
         return [
-            Problem(str(row["what"]), f"layout {row['layout']}: {row['then']}", "run `fastmail upgrade`") for row in old
+            Problem(
+                str(row["what"]),
+                f"layout {row['layout']}: {row['then']}",
+                "run with --repair" if str(row["then"]).startswith(CANNOT) else "run `fastmail upgrade`",
+            )
+            for row in old
         ]
     out: list[Problem] = _files(settings, mend, json)
     if mend:
@@ -213,7 +225,7 @@ def layouts(settings: Config) -> list[dict[str, object]]:
             continue
         then = CURRENT
         if now > wanted:
-            then = f"{CANNOT} opened: it was made by a newer fastmail"
+            then = NEWER
         elif there >= set(FIRST_TABLES):  # it had the number of its successor
             now, then = 0, f"layout {wanted} at the next start"
         elif now < wanted or not there >= {*tables, "meta"}:

@@ -157,10 +157,14 @@ async def _run_wave(session: "ImapSession", wave: list[StoreJob | bytes], last: 
         results = await asyncio.gather(*(_store(store, selected, job) for job in jobs), return_exceptions=True)
     own = None
     others = False  # did another session change the mailbox since this one was last told?
-    for result in results:
+    upto = max((result.modseq for result in results if isinstance(result, Stored)), default=0)
+    for asked, result in zip(jobs, results, strict=True):
         if isinstance(result, Stored):
             others = others or result.before != selected.modseq
-            own = note_own(selected, result) or own
+            changed = note_own(selected, result)
+            # The answer to a silent STORE does not show what others did to its messages before: that is told at the
+            # end (RFC 3501 6.4.6).
+            own = own if changed is None or asked.silent else changed
     answers = iter(results)
     for job in wave:
         if isinstance(job, bytes):
@@ -173,7 +177,7 @@ async def _run_wave(session: "ImapSession", wave: list[StoreJob | bytes], last: 
         if isinstance(answer, BaseException):
             raise answer
         if answer is not None:
-            _tell(session, selected, job, answer, others)
+            _tell(session, selected, job, answer, others, upto)
         text = b"OK STORE completed"
         if answer is not None and answer.refused:
             numbers = answer.refused if job.by_uid else selected.uids.seqs(answer.refused)
@@ -216,16 +220,17 @@ async def _store_some(store: Store, selected: Selected, job: StoreJob) -> Stored
     return done
 
 
-def _tell(session: "ImapSession", selected: Selected, job: StoreJob, result: Stored, others: bool) -> None:
-    """The answer to a STORE. With ``others`` its messages may have keywords that the client was not told of."""
+def _tell(session: "ImapSession", selected: Selected, job: StoreJob, result: Stored, others: bool, upto: int) -> None:
+    """The answer to a STORE. With ``others`` its messages may have keywords that the client was not told of. ``upto``:
+    the MODSEQ of the last change that is answered with it."""
     known = {word.lower() for word in selected.keywords}
     if others or any(word.lower() not in known for word in job.words):
         learn_keywords(session, selected)
     if not job.silent:
         told = result.changed.plus(result.same).plus(result.refused)
-        session.conn.write(responses(session, selected, told, job.by_uid, FLAGS_ITEM, result.pages))
+        session.conn.write(responses(session, selected, told, job.by_uid, FLAGS_ITEM, result.pages, upto))
     elif session.condstore:
-        session.conn.write(responses(session, selected, result.changed, job.by_uid, 0, result.pages))
+        session.conn.write(responses(session, selected, result.changed, job.by_uid, 0, result.pages, upto))
 
 
 def note_own(selected: Selected, result: Stored) -> tuple[UidSet, int] | None:
@@ -250,7 +255,8 @@ def responses(
     uids: UidSet,
     with_uid: bool,
     items: int,
-    known: Sequence[Octets] = (),
+    known: Sequence[Octets],
+    upto: int,
 ) -> bytes:
     """FETCH responses with these items of messages as they are now, or in the pages that are ``known``, and MODSEQ for
     who knows it (RFC 7162 3.1.3)."""
@@ -265,6 +271,9 @@ def responses(
             write(page)
     else:
         with session.service.store.snapshot(selected.account) as snapshot:
+            box = snapshot.mailbox(selected.key)
+            if box is not None and box.modseq > upto:  # a later change of another session, perhaps with a new keyword
+                session.conn.write(new_keywords(selected, snapshot))
             for page in snapshot.pages(selected.key, uids):
                 write(page)
     return out.take()

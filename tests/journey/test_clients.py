@@ -315,4 +315,7 @@ def test_thousands_of_accounts_at_once(server: Server, tmp_path: Path) -> None:
     assert sum(a["address"].endswith("@many.test") for a in listed) == 3001
     imap_login(server, "plain@many.test").logout()
     file.write_text("x@many.test:{NOPE}x\n")
-    assert f"{file}:1: x@many.test: {{NOPE}} is not a scheme" in server.cli("account", "import", str(file), check=False).stderr
+    assert (
+        f"{file}:1: x@many.test: {{NOPE}} is not a scheme"
+        in server.cli("account", "import", str(file), check=False).stderr
+    )
