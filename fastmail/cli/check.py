@@ -66,7 +66,8 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
     newer = next((row for row in old if row["then"] == NEWER), None)
     if newer is not None:
         raise ConfigError(
-            f"{newer['what']} was written by a newer fastmail (layout {newer['layout']}, this one reads {newer['here']}): "
+            f"{newer['what']} was written by a newer fastmail (layout {newer['layout']}, this one reads "
+            f"{newer['here']}): "
             "install that version"
         )
     if old and not mend:  # to open them would change them
