@@ -328,7 +328,11 @@ def test_rights_and_limits_are_taken_over(pair: tuple[dovecot.Dovecot, Server]) 
         assert imap.deleteacl("Team/Plans", "anyone")[0] == "OK"
         assert imap.setacl("INBOX", "copy@example.test", "l")[0] == "OK"
     after = lists(ours.ports["imap"], ours.password, folders)
+    refused = ours.cli("migrate", "switch", USER, check=False)
+    assert refused.returncode == 1 and "stop it first" in refused.stderr
+    ours.stop()
     ours.cli("migrate", "switch", USER)  # twice: what was changed meanwhile stays
+    ours.start()
     assert lists(ours.ports["imap"], ours.password, folders) == after
     ours.stop()
     ours.cli("migrate", "back", USER)
