@@ -63,6 +63,11 @@ cdef extern from *:
         clock_gettime(CLOCK_MONOTONIC, &t);
         return t.tv_sec * 1000000000LL + t.tv_nsec;
     }
+    /* Wait to be woken, in a loop that looks at what it waits for. Not for ever: a wake-up can be lost in glibc up to
+       2.40 (bug 25847), so each waiter looks again after a second by itself. */
+    static void fm_wait(pthread_cond_t *c, pthread_mutex_t *m) {
+        fm_wait_until(c, m, fm_now() + 1000000000LL);
+    }
     typedef struct iovec iovec;
     /* All of v, at an offset or (at < 0) where the file stands; v is used up. 0 or an errno. */
     static int fm_write_all(int fd, struct iovec *v, int n, long long at) {
@@ -113,7 +118,7 @@ cdef extern from *:
     void fm_cond_init(pthread_cond_t* c) nogil
     int fm_wait_until(pthread_cond_t* c, pthread_mutex_t* m, int64_t ns) nogil
     int64_t fm_now() nogil
-    int pthread_cond_wait(pthread_cond_t* c, pthread_mutex_t* m) nogil
+    void fm_wait(pthread_cond_t* c, pthread_mutex_t* m) nogil
     int pthread_cond_signal(pthread_cond_t* c) nogil
     int pthread_join(pthread_t t, void** result) nogil
     void fm_start_writing(int fd) nogil
@@ -334,7 +339,7 @@ cdef void* help_syncing(void* argument) noexcept nogil:
             if h.left == 0:
                 pthread_cond_signal(&h.done)
         else:
-            pthread_cond_wait(&h.work, &h.mutex)
+            fm_wait(&h.work, &h.mutex)
     pthread_mutex_unlock(&h.mutex)
     return NULL
 
@@ -394,7 +399,7 @@ cdef void sync_contents(Helped* h, Task* first) noexcept nogil:
             pthread_cond_signal(&h.work)
         sync_some(h)
         while h.left:
-            pthread_cond_wait(&h.done, &h.mutex)
+            fm_wait(&h.done, &h.mutex)
         h.files = h.next = 0
         pthread_mutex_unlock(&h.mutex)
     task = first
@@ -525,7 +530,7 @@ cdef void* serve(void* argument) noexcept nogil:
     pthread_mutex_lock(&s.mutex)
     while True:
         while s.first == NULL and not s.closing:
-            pthread_cond_wait(&s.work, &s.mutex)
+            fm_wait(&s.work, &s.mutex)
         if s.first == NULL:
             break
         gather(s)
@@ -571,8 +576,8 @@ cdef class FileStage:
         fm_cond_init(&self.shared.work)
         fm_cond_init(&self.shared.done)
         pthread_mutex_init(&self.shared.helped.mutex, NULL)
-        pthread_cond_init(&self.shared.helped.work, NULL)
-        pthread_cond_init(&self.shared.helped.done, NULL)
+        fm_cond_init(&self.shared.helped.work)
+        fm_cond_init(&self.shared.helped.done)
         self.held = {}
 
     def submit(self, token, list jobs not None):
@@ -665,7 +670,7 @@ cdef class FileStage:
         with nogil:
             pthread_mutex_lock(&s.mutex)
             while s.finished == NULL and not s.pings:
-                pthread_cond_wait(&s.done, &s.mutex)
+                fm_wait(&s.done, &s.mutex)
             s.pings = 0
             task = s.finished
             s.finished = NULL
