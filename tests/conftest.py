@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from fastmail.telemetry import log
 from tests.support.server import Server
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_begins() -> Iterator[None]:
+    """A command that runs within a test may choose how much is logged: the next test starts afresh."""
+    yield
+    log.setup()
 
 
 @pytest.fixture(scope="session")
