@@ -1,13 +1,19 @@
 """Puts a server together from its configuration: directory, store, verifier, deliverer, services, listeners."""
 
-import dataclasses
-import fcntl
 import os
-import pwd
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from fastmail.app.derived import (
+    ban_rules,
+    control_template,
+    index_template,
+    limits,
+    maildir_template,
+    read_instance,
+    users_of,
+)
 from fastmail.auth import oauth
 from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Config
@@ -21,12 +27,10 @@ from fastmail.directory.local import LocalDirectory
 from fastmail.dns.resolver import Resolver
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
-from fastmail.model.errors import ConfigError
-from fastmail.model.limits import Limits
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_time
 from fastmail.net import networks
-from fastmail.net.bans import Bans, Rules
+from fastmail.net.bans import Bans
 from fastmail.net.connection import Connection, Session
 from fastmail.net.listener import Listener, Registry
 from fastmail.net.tls import ServerTls
@@ -57,72 +61,6 @@ BANNED = {
     "imap": b"* BYE not from your address for a while\r\n",
     "pop3": b"-ERR [SYS/TEMP] not from your address for a while\r\n",
 }
-
-
-def maildir_template(config: Config) -> str:
-    """The absolute Maildir template."""
-    return _absolute(config, config.store.maildir)
-
-
-def control_template(config: Config) -> str:
-    """The same for the control files of the server before; empty where they are in the Maildirs."""
-    return _absolute(config, config.store.control) if config.store.control else ""
-
-
-def index_template(config: Config) -> str:
-    """The same for its index files."""
-    return _absolute(config, config.store.indexes) if config.store.indexes else ""
-
-
-def _absolute(config: Config, template: str) -> str:
-    return template if template.startswith("{home}") else os.path.join(config.server.data_dir, template)
-
-
-def limits(config: Config) -> Limits:
-    return Limits(**dataclasses.asdict(config.limits))
-
-
-def ban_rules(config: Config) -> Rules:
-    """When somebody is kept out."""
-    own = config.limits
-    exempt = [networks.parse(text) for text in own.ban_exempt]
-    return Rules(own.ban_after, own.ban_window, own.ban_time, exempt)
-
-
-def users_of(names: Sequence[str]) -> frozenset[int]:
-    """Numbers of users of this machine."""
-    try:
-        return frozenset(pwd.getpwnam(name).pw_uid for name in names)
-    except KeyError as error:
-        raise ConfigError(f"[listen] unix_users: {error}") from None
-
-
-def make_tls(config: Config) -> ServerTls | None:
-    """None when no certificate is configured."""
-    if not config.tls.certificate:
-        return None
-    return ServerTls(config.tls.certificate, config.tls.key, config.tls.minimum_version, config.tls.client_ca)
-
-
-def read_instance(config: Config) -> str:
-    """The mark of the running server, or NO_INSTANCE."""
-    try:
-        with open(os.path.join(config.server.run_dir, "instance"), encoding="ascii") as file:
-            return file.read().strip()[:8] or NO_INSTANCE
-    except OSError:
-        return NO_INSTANCE
-
-
-def running(config: Config) -> bool:
-    """Does a server run on this data directory?"""
-    try:
-        with open(os.path.join(config.server.run_dir, "lock"), "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Callable
 
 from fastmail.app import heal, owner, ports, preload, refuse, worker
-from fastmail.app.assembly import maildir_template, make_tls, users_of
+from fastmail.app.derived import maildir_template, make_tls, users_of
 from fastmail.app.keyholder import KeyHolder
 from fastmail.config import certificate
 from fastmail.config.settings import Config

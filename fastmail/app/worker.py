@@ -17,8 +17,9 @@ from functools import partial
 
 import uvloop
 
-from fastmail.app.assembly import Assembly, control_template, maildir_template
+from fastmail.app.assembly import Assembly
 from fastmail.app.confine import confine
+from fastmail.app.derived import control_template, maildir_template
 from fastmail.config.settings import Config
 from fastmail.durable import env
 from fastmail.model.errors import ConfigError, CorruptData

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from fastmail.app.assembly import beside, maildir_template
+from fastmail.app.derived import maildir_template
 from fastmail.auth import schemes
 from fastmail.cli.common import (
     ConfigOption,
@@ -159,6 +159,8 @@ def account_remove(
 
 
 async def _forget(settings: Config, record: AccountRecord) -> None:
+    from fastmail.app.assembly import beside  # the whole server, which no other command here needs: a third of a second
+
     async with beside(settings) as assembly:
         await assembly.store.forget(assembly.deliverer.account(record))
         assembly.filler.index.forget(record.id)

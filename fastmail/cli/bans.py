@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fastmail.app.assembly import ban_rules
+from fastmail.app.derived import ban_rules
 from fastmail.cli.common import (
     FAILED,
     ConfigOption,

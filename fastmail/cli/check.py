@@ -11,7 +11,8 @@ import typer
 from rich.progress import Progress
 
 from fastmail.app import heal
-from fastmail.app.assembly import Assembly, ban_rules, beside, running
+from fastmail.app.assembly import Assembly, beside
+from fastmail.app.derived import ban_rules, running
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.local import LAYOUT as DIRECTORY

@@ -1,28 +1,71 @@
-"""``fastmail``: the command line."""
+"""``fastmail``: the command line. A command's module is imported when the command is used, because most of the time
+that a short command takes is spent importing what the other commands need."""
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+import typer.core
+import typer.main
 
 import fastmail
-from fastmail.cli import (
-    accounts,
-    backup,
-    bans,
-    bench,
-    check,
-    content,
-    deliver,
-    index,
-    migrate,
-    queue,
-    server,
-    trace,
-    transfer,
-)
+
+# command or group: where it is; in the order in which the help shows them
+COMMANDS = {
+    "quickstart": "server.quickstart",
+    "welcome": "server.welcome",
+    "serve": "server.serve",
+    "check-config": "server.check_config",
+    "config-reference": "server.config_reference",
+    "deliver": "deliver.deliver",
+    "trace": "trace.trace",
+    "bench": "bench.bench",
+    "check": "check.check",
+    "upgrade": "check.upgrade",
+    "backup": "backup.backup",
+    "restore": "backup.restore",
+    "domain": "accounts.domains",
+    "account": "accounts.accounts",
+    "alias": "accounts.aliases",
+    "index": "index.app",
+    "content": "content.app",
+    "queue": "queue.app",
+    "bans": "bans.app",
+    "migrate": "migrate.app",
+    "import": "transfer.imports",
+    "export": "transfer.exports",
+}
+
+
+class Commands(typer.core.TyperGroup):
+    """The commands of the table, each imported when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands and cmd_name in COMMANDS:
+            module, _, name = COMMANDS[cmd_name].partition(".")
+            found = getattr(import_module(f"fastmail.cli.{module}"), name)
+            if not isinstance(found, typer.Typer):
+                alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+                alone.command(cmd_name)(found)
+                self.commands[cmd_name] = typer.main.get_command(alone)
+            else:
+                self.commands[cmd_name] = typer.main.get_group(found)
+                self.commands[cmd_name].name = cmd_name
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS:
+            for name in COMMANDS:  # so that the error can name the commands that were perhaps meant
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
     name="fastmail",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -44,30 +87,6 @@ def root(
     ] = False,
 ) -> None:
     pass
-
-
-app.command("quickstart")(server.quickstart)
-app.command("welcome")(server.welcome)
-app.command("serve")(server.serve)
-app.command("check-config")(server.check_config)
-app.command("config-reference")(server.config_reference)
-app.command("deliver")(deliver.deliver)
-app.command("trace")(trace.trace)
-app.command("bench")(bench.bench)
-app.add_typer(accounts.domains, name="domain")
-app.add_typer(accounts.accounts, name="account")
-app.add_typer(accounts.aliases, name="alias")
-app.add_typer(index.app, name="index")
-app.add_typer(content.app, name="content")
-app.add_typer(queue.app, name="queue")
-app.add_typer(bans.app, name="bans")
-app.add_typer(migrate.app, name="migrate")
-app.command("check")(check.check)
-app.command("upgrade")(check.upgrade)
-app.command("backup")(backup.backup)
-app.command("restore")(backup.restore)
-app.add_typer(transfer.imports, name="import")
-app.add_typer(transfer.exports, name="export")
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fastmail.app.assembly import Assembly, beside, running
+from fastmail.app.assembly import Assembly, beside
+from fastmail.app.derived import running
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, output, read_config, show
 from fastmail.directory.interface import AccountRecord
 from fastmail.migrate import compare, doveconf, found, shadow

@@ -9,9 +9,8 @@ import typer
 
 from fastmail.app import owner
 from fastmail.app import quickstart as first
-from fastmail.app.assembly import make_tls, running
+from fastmail.app.derived import make_tls, running
 from fastmail.app.ports import move_to_free
-from fastmail.app.supervisor import Supervisor
 from fastmail.auth import schemes
 from fastmail.cli.common import ConfigOption, PasswordStdin, ask_password, command, output, read_config
 from fastmail.config import certificate
@@ -56,6 +55,8 @@ def serve(
     ] = False,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C. SIGHUP rereads the certificate; SIGUSR1 logs the counters."""
+    from fastmail.app.supervisor import Supervisor  # all of the server, which the other commands here do without
+
     settings = load(config)
     log.setup(settings.log.format, settings.log.level)
     notes = move_to_free(settings.listen) if free_ports and not running(settings) else []

@@ -13,8 +13,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from fastmail.app.assembly import control_template, index_template, maildir_template
 from fastmail.app.child import free_ports, serving
+from fastmail.app.derived import control_template, index_template, maildir_template
 from fastmail.config.settings import Config, dump
 from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
