@@ -435,15 +435,6 @@ def values(list uids not None, list items not None, int what):
 
 # ---------------------------------------------------------------- sorting
 
-cdef struct Key:
-    const char* p        # NULL: a number
-    int64_t n            # its octets, or the number
-
-cdef struct Column:
-    Key* keys
-    bint reverse
-
-
 cdef int compare(const Column* columns, int count, int32_t a, int32_t b) noexcept nogil:
     cdef int i, order
     cdef const Key* one

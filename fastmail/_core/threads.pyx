@@ -18,7 +18,9 @@ from fastmail._core cimport envelope
 from fastmail._core.envelope cimport Piece, Summary, elements, field_value, open_summary, unescaped
 from fastmail._core.forest cimport NONE, Buffers, Forest, Map, Node, siphash
 from fastmail._core.octets cimport Out
-from fastmail._core.order cimport KEY_MOST, base_of, date_of, next_id, spaced, titlecase
+from fastmail._core.order cimport (
+    KEY_MOST, Column, Key, base_of, date_of, merge_sort, next_id, spaced, titlecase
+)
 from fastmail._core.uidset cimport UidSet
 
 cdef enum:
@@ -268,35 +270,19 @@ cdef class Threads:
         return out.take()
 
 
-cdef void by_date(const Row* row, const int32_t* chosen, int32_t* a, int32_t* other, Py_ssize_t n) noexcept nogil:
+cdef int by_date(const Row* row, const int32_t* chosen, int32_t* a, int32_t* other, Py_ssize_t n) except -1 nogil:
     """Sorts messages by their dates, those of one date as they come; ``other`` has room for n."""
-    cdef Py_ssize_t width = 1, lo, mid, hi, i, j, k
-    cdef int32_t* home = a
-    cdef int32_t* swap
-    while width < n:
-        lo = 0
-        while lo < n:
-            mid = lo + width if lo + width < n else n
-            hi = mid + width if mid + width < n else n
-            if mid == hi or row[chosen[a[mid - 1]]].date <= row[chosen[a[mid]]].date:
-                memcpy(other + lo, a + lo, (hi - lo) * sizeof(int32_t))
-            else:
-                i = lo
-                j = mid
-                for k in range(lo, hi):
-                    if j == hi or (i < mid and row[chosen[a[i]]].date <= row[chosen[a[j]]].date):
-                        other[k] = a[i]
-                        i += 1
-                    else:
-                        other[k] = a[j]
-                        j += 1
-            lo = hi
-        swap = a
-        a = other
-        other = swap
-        width *= 2
-    if a != home:
-        memcpy(home, a, n * sizeof(int32_t))
+    cdef Py_ssize_t i
+    cdef Column dates = [<Key*>malloc((n + 1) * sizeof(Key)), False]
+    if dates.keys == NULL:
+        with gil:
+            raise MemoryError()
+    for i in range(n):
+        dates.keys[i].p = NULL
+        dates.keys[i].n = row[chosen[i]].date
+    merge_sort(&dates, 1, a, other, n)
+    free(dates.keys)
+    return 0
 
 
 cdef int link_all(Threads t, const int32_t* chosen, Py_ssize_t n, int32_t* node_of, Forest forest, Map map) except -1 nogil:
