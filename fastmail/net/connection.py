@@ -308,7 +308,8 @@ class Connection(asyncio.BufferedProtocol):
         except StopIteration:
             self.busy = False
         except ConnectionError:
-            self.busy, self.closing = False, True
+            self.busy = False
+            self.abort()
         except Exception as error:
             self.busy = False
             self._bug(error)
@@ -402,7 +403,9 @@ class Connection(asyncio.BufferedProtocol):
     async def _run(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
+            self.abort()  # gone already, or to be ended here: TLS for a protocol that is not spoken
+        except asyncio.CancelledError:
             self.closing = True
         except Exception as error:
             self._bug(error)

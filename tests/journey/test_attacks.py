@@ -597,7 +597,7 @@ def hello(server: Server, name: str, asked: list[str]) -> tuple[str | None, byte
         try:
             tls.sendall({"imap": b"b NOOP\r\n", "pop3": b"CAPA\r\n", "smtp": b"EHLO me\r\n"}.get(name, b""))
             return tls.selected_alpn_protocol(), tls.recv(20)
-        except (OSError, ssl.SSLError):
+        except (ConnectionError, ssl.SSLError):  # not TimeoutError: the server ends it
             return tls.selected_alpn_protocol(), b""
 
 
