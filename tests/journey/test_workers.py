@@ -151,6 +151,33 @@ def test_the_sessions_are_in_several_workers(server: Server) -> None:
     assert all(counts), counts
 
 
+def test_annotations_are_told_in_every_worker(server: Server) -> None:
+    """RFC 5465 5.6 and 5.7: METADATA that one session sets is told to the sessions of every other worker that asked for
+    it with NOTIFY, by the names of the entries, and once; the session that set them is not told."""
+    sessions: list[Session] = []
+    covered: set[int] = set()
+    while len(covered) < 3:
+        assert len(sessions) < 60
+        sessions.append(Session(server, len(sessions)))
+        covered = {pid for pid in server.workers() if open_sockets(pid, server.ports["imap"])}
+    for one in sessions:
+        one.run(b"NOTIFY SET (personal (MailboxMetadataChange ServerMetadataChange))")
+    setter = sessions[0]
+    setter.run(b'SETMETADATA INBOX (/private/comment "mine" /shared/comment "all")')
+    setter.run(b'SETMETADATA "" (/private/vendor/x/y "z")')
+    wanted = [
+        b"* METADATA INBOX /private/comment /shared/comment",
+        b'* METADATA "" /private/vendor/x/y',
+    ]
+    for one in sessions[1:]:
+        heard = [one.file.readline().rstrip(b"\r\n") for _ in wanted]
+        assert sorted(heard) == sorted(wanted), heard
+    for one in sessions:
+        one.sock.sendall(b"last NOOP\r\n")
+        assert one.file.readline().startswith(b"last OK"), "nothing is told twice, or to the session that did it"
+        one.sock.close()
+
+
 def open_sockets(pid: int, port: int) -> int:
     """Connections of a process on one local port."""
     inodes = set()
