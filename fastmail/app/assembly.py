@@ -245,7 +245,7 @@ class Assembly:
             relay.tls,
             relay.port,
             relay.loopback_hosts,
-            Policies(self.spool, resolver) if relay.mta_sts else None,
+            Policies(self.spool, resolver, inside=relay.private_web_servers) if relay.mta_sts else None,
         )
 
     def start_relay(self) -> None:
@@ -260,6 +260,7 @@ class Assembly:
             relay.source_ipv4,
             relay.source_ipv6,
             relay.pipe_timeout,
+            relay.private_web_servers,
         )
         self.runner = Runner(self.spool, self.outbound, finder, self.deliverer, hostname, bounds)
         self.hub.watch(BELL, self.runner.wake)

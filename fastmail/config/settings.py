@@ -256,6 +256,11 @@ class Relay:
         "auto",
     )
     mta_sts: bool = _s(True, "Fetch and keep the MTA-STS policies of domains.")
+    private_web_servers: bool = _s(
+        False,
+        "Fetch MTA-STS policies from web servers with private addresses or on this machine, and post reports there; "
+        "for networks of their own, and for tests.",
+    )
     ipv6: bool = _s(True, "Use IPv6 addresses of other servers.")
     port: int = _s(25, "Port of the hosts that the DNS names.")
     loopback_hosts: bool = _s(False, "Send to hosts that the DNS puts on this machine; for tests.")
