@@ -138,6 +138,13 @@ class Token:
     mechanism: "Bearer"
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The client's answer to a refusal: the exchange has failed, and that was counted when the token was refused."""
+
+    login: str
+
+
 class Bearer:
     """OAUTHBEARER and XOAUTH2: one response; behind a refusal the client answers once more and has failed."""
 
@@ -147,9 +154,9 @@ class Bearer:
         self._asked = False
         self.refusal = refusal
 
-    def step(self, response: bytes | None) -> bytes | Credentials | Token:
+    def step(self, response: bytes | None) -> bytes | Token | Spent:
         if self._asked:
-            return Credentials(self._login, b"")  # fails, like any other
+            return Spent(self._login)
         if response is None:
             return b""
         self._asked = True
@@ -194,7 +201,7 @@ class Channel(Protocol):
     def certified(self) -> Sequence[str]: ...
 
 
-Claim = Credentials | Verified | Token
+Claim = Credentials | Verified | Token | Spent
 Mechanism = Plain | Login | Scram | Bearer | External
 TOKENS = ("OAUTHBEARER", "XOAUTH2")
 PASSWORDS: dict[str, type[Plain] | type[Login]] = {"PLAIN": Plain, "LOGIN": Login}

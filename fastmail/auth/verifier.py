@@ -61,6 +61,7 @@ class Verifier:
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._tokens.close()
 
     def mechanisms(self, channel: sasl.Channel) -> list[str]:
         """What a session may use."""
@@ -106,9 +107,13 @@ class Verifier:
 
     async def admit(self, claim: sasl.Claim, host: str = "") -> AccountRecord | None:
         """The account that a finished exchange leads to, for somebody at the address ``host``. None when the claim is
-        wrong, or made where the account may not log in from; LoginRefused when it may not log in at all."""
+        wrong, or made where the account may not log in from; LoginRefused when it may not log in at all. Each finished
+        exchange is counted once."""
+        if isinstance(claim, sasl.Spent):
+            return None
         record = await self._admit(claim)
         if record is None:
+            count("auth.failed")
             return None
         if not access.allows(record.nets, host):
             count("auth.failed")
@@ -118,22 +123,15 @@ class Verifier:
             count("auth.failed")
             log.event("login.refused", "warning", account=record.address, peer=host, why=record.nologin)
             raise LoginRefused(record.nologin)
+        count("auth.ok")
         return record
 
-    async def _admit(self, claim: sasl.Claim) -> AccountRecord | None:
+    async def _admit(self, claim: sasl.Credentials | sasl.Verified | sasl.Token) -> AccountRecord | None:
         if isinstance(claim, sasl.Credentials):
             return await self.check(claim.login, claim.password)
         if isinstance(claim, sasl.Token):
-            if self._waiting >= QUEUE:
-                count("auth.shed")
-                raise TemporaryError("too many logins wait")
-            self._waiting += 1
-            try:
-                login = await self._tokens.login(claim.token)
-            finally:
-                self._waiting -= 1
+            login = await self._tokens.login(claim.token)
             if login is None or (claim.login and self._address(claim.login) != self._address(login)):
-                count("auth.failed")
                 return None
             claim = sasl.Verified(login)
         record = self._directory.account(await self._directory.freshen(self._address(claim.login)))
@@ -167,9 +165,7 @@ class Verifier:
         finally:
             self._waiting -= 1
         if record is None or not good:
-            count("auth.failed")
             return None
-        count("auth.ok")
         self._remember((address, digest), record.password)
         if self._upgrade and not (schemes.is_strong(record.password) and record.scram):
             self._improve(record, password, (address, digest))

@@ -155,10 +155,16 @@ class Oauth:
     introspection: str = _s("", "Or where to ask about tokens (RFC 7662): an https URL; http on this machine.")
     client: str = _s("", "Name to ask with.")
     client_secret_file: str = _s("", "File with the password to ask with.")
-    issuer: str = _s("", "Who must have issued a token. Empty: not checked.")
-    audience: str = _s("", "Whom a token must be for. Empty: not checked.")
+    private_servers: bool = _s(
+        False,
+        "The servers of jwks and introspection may have private addresses; one called localhost may anyway.",
+    )
+    issuer: str = _s(
+        "", "Who must have issued a token, as it says itself or its server says of it. Empty: not checked."
+    )
+    audience: str = _s("", "Whom a token must be for, in the same way. Empty: not checked.")
     scope: str = _s("", "What a token must allow, names between spaces.")
-    claim: str = _s("email", "What in a token is the account's address.")
+    claim: str = _s("email", "What in a token is the account's address; one with email_verified = false is nobody's.")
     openid_configuration: str = _s("", "URL told to programs whose token is refused.")
 
 
