@@ -19,6 +19,7 @@ from fastmail.directory.interface import AccountRecord
 from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
 from fastmail.dns.resolver import Resolver
+from fastmail.durable import once
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
 from fastmail.model.errors import ConfigError
@@ -48,6 +49,7 @@ from fastmail.store.interface import Account
 from fastmail.store.local.names import NO_INSTANCE
 from fastmail.store.local.readonly import ReadOnlyStore
 from fastmail.store.local.store import LocalStore
+from fastmail.telemetry import log
 
 REFUSALS = {
     "imap": b"* BYE too many connections, try again later\r\n",
@@ -209,8 +211,18 @@ class Assembly:
             oauth.Tokens(oauth.load(config.oauth, config.base)),
             config.auth.upgrade_hashes
             and not (config.directory.passwd_file or config.directory.sql or config.directory.ldap),
+            self._salts() if worker >= 0 else b"",
         )
         self.staging = os.path.join(config.server.data_dir, "staging")
+
+    def _salts(self) -> bytes:
+        """What made-up salts are made from (auth.verifier)."""
+        path = os.path.join(self.config.server.data_dir, "scram.key")
+        try:
+            return once.secret(path, 32)
+        except OSError as error:
+            log.event("scram.key", "error", path=path, error=error, then="made-up salts change at each start")
+            return b""
 
     def _resolve(self, number: int) -> Account | None:
         return self.deliverer.account_by_id(number)

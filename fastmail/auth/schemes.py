@@ -32,7 +32,8 @@ _DIGESTS = {
     "LDAP-MD5": "md5",
 }
 SCRAM = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-1": "sha1"}
-ITERATIONS = 4096
+ITERATIONS = 4096  # of SCRAM keys, and octets of their salts
+SALT = 16
 _SALTED = {"SSHA": "sha1", "SSHA256": "sha256", "SSHA512": "sha512", "SMD5": "md5"}
 SCHEMES = frozenset(
     [
@@ -57,7 +58,7 @@ def scram(password: str) -> str:
     """Keys for SCRAM logins with this password, as ``{SCRAM-SHA-256}iterations,salt,stored key,server key`` and the
     same for SHA-1; some milliseconds of CPU, so never on the event loop."""
     return " ".join(
-        "{" + name + "}" + _scram(digest, password.encode(), os.urandom(16)) for name, digest in SCRAM.items()
+        "{" + name + "}" + _scram(digest, password.encode(), os.urandom(SALT)) for name, digest in SCRAM.items()
     )
 
 
@@ -76,9 +77,13 @@ def scram_keys(stored: str, name: str) -> tuple[bytes, bytes, bytes, int] | None
         if match is None or match.group(1).upper() != name:
             continue
         parts = match.group(2).split(",")
-        if len(parts) == 4 and parts[0].isdigit() and 0 < int(parts[0]) <= 10_000_000:
+        if len(parts) != 4 or not re.fullmatch("[1-9][0-9]{0,7}", parts[0]) or int(parts[0]) > 10_000_000:
+            continue
+        try:
             salt, key, server = (base64.b64decode(part) for part in parts[1:])
-            return salt, key, server, int(parts[0])
+        except ValueError:
+            continue  # damaged
+        return salt, key, server, int(parts[0])
     return None
 
 

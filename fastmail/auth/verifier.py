@@ -28,6 +28,7 @@ REMEMBER = 300.0
 UPGRADE_EVERY = 1.0  # s between two passwords that get a better form
 MAX_REMEMBERED = 100_000
 MAX_PASSWORD = 1024
+LEAST_SALT = 12  # octets, without which, as without 4096 iterations, clients and our own SCRAM refuse the keys
 
 
 async def until_refusal(begun: float, delay: float) -> None:
@@ -37,7 +38,9 @@ async def until_refusal(begun: float, delay: float) -> None:
 
 
 class Verifier:
-    """One in each worker. ``default_domain`` completes logins without an @; ``mechanisms``: names of sasl.NAMES."""
+    """One in each worker. ``default_domain`` completes logins without an @; ``mechanisms``: names of sasl.NAMES;
+    ``salts``: what the salts of users that are not there are made from, the same in all workers and for ever, because
+    those of other users stay the same, too."""
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Verifier:
         mechanisms: Sequence[str] = ("PLAIN", "LOGIN"),
         tokens: Tokens | None = None,
         upgrade: bool = False,
+        salts: bytes = b"",
     ) -> None:
         self._upgrade = upgrade
         self._upgraded = -UPGRADE_EVERY
@@ -55,7 +59,8 @@ class Verifier:
         self._directory = directory
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="auth")
         self._waiting = 0
-        self._key = os.urandom(32)
+        self._key = os.urandom(32)  # for what is remembered here
+        self._salts = salts or os.urandom(32)
         self._remembered: OrderedDict[tuple[str, bytes], tuple[str, float]] = OrderedDict()
         self._default_domain = default_domain
 
@@ -85,7 +90,8 @@ class Verifier:
         if name in sasl.PASSWORDS:
             return sasl.PASSWORDS[name]()
         base = name.removesuffix("-PLUS")
-        return sasl.Scram(name, lambda login: self._scram_keys(login, base), channel.end_point)
+        plus = any(one.endswith("-PLUS") for one in self.mechanisms(channel))
+        return sasl.Scram(name, lambda login: self._scram_keys(login, base), channel.end_point, plus)
 
     def _address(self, login: str) -> str:
         if "@" not in login and self._default_domain:
@@ -98,10 +104,11 @@ class Verifier:
         found = None
         if record is not None and record.enabled:
             found = schemes.scram_keys(record.scram or record.password, name)
-        if found is not None:
+        if found is not None and len(found[0]) >= LEAST_SALT and found[3] >= schemes.ITERATIONS:
             return found
         # a user that is not there looks like one whose password is wrong, and always has the same salt
-        salt = hashlib.blake2b(address.encode(), key=self._key, digest_size=16).digest()
+        text = f"{name} {address}".encode("utf-8", "surrogatepass")  # users have a salt for each mechanism
+        salt = hashlib.blake2b(text, key=self._salts, digest_size=schemes.SALT).digest()
         size = hashlib.new(schemes.SCRAM[name]).digest_size
         return salt, os.urandom(size), os.urandom(size), schemes.ITERATIONS
 
