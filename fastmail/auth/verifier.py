@@ -157,7 +157,7 @@ class Verifier:
         digest = hashlib.blake2b(password[:MAX_PASSWORD], key=self._key, digest_size=32).digest()
         if record is not None:
             known = self._remembered.get((address, digest))
-            if known is not None and known[1] > time.monotonic() and hmac.compare_digest(known[0], record.password):
+            if known is not None and known[1] > time.monotonic() and _same(known[0], record.password):
                 count("auth.remembered")
                 return record
         if self._waiting >= QUEUE:
@@ -215,9 +215,16 @@ class Verifier:
 
 
 def _work(stored: str, password: bytes, address: str) -> bool:
+    """Is it right in one of its forms? ASCII has one."""
     user = (address,) if schemes.wants_user(stored) else ()
-    if stored and schemes.verify(stored, password, *user):
-        return True
-    if not schemes.is_strong(stored):
-        schemes.verify("{ARGON2ID}" + schemes.DUMMY, password)  # the same work for a user that is not there
+    for form in schemes.forms(password):
+        if stored and schemes.verify(stored, form, *user):
+            return True
+        if not schemes.is_strong(stored):
+            schemes.verify("{ARGON2ID}" + schemes.DUMMY, form)  # the same work for a user that is not there
     return False
+
+
+def _same(known: str, stored: str) -> bool:
+    """Are two stored texts, which may be passwords in the clear, the same?"""
+    return hmac.compare_digest(known.encode("utf-8", "surrogatepass"), stored.encode("utf-8", "surrogatepass"))

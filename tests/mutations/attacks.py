@@ -191,8 +191,8 @@ MUTATIONS = [
     Mutation(
         "S22: a password is compared by ==",
         "fastmail/auth/schemes.py",
-        '        return hmac.compare_digest(value.encode("utf-8", "surrogateescape"), password)\n',
-        '        return value.encode("utf-8", "surrogateescape") == password\n',
+        "        return hmac.compare_digest(stored, password) or hmac.compare_digest(forms(stored)[-1], forms(password)[-1])\n",
+        "        return stored == password\n",
         ("tests/unit/auth/test_auth.py -k constant_time",),
     ),
     Mutation(
