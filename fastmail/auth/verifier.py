@@ -142,6 +142,8 @@ class Verifier:
                 return None
             claim = sasl.Verified(login)
         record = self._directory.account(await self._directory.freshen(self._address(claim.login)))
+        if record is None and self._directory.uncertain:
+            raise TemporaryError("accounts cannot be looked up now")
         return record if record is not None and record.enabled else None
 
     async def check(self, login: str, password: bytes) -> AccountRecord | None:

@@ -144,6 +144,9 @@ class Directory:
     ldap_password: str = _s("userPassword", "Attribute with {SCHEME}hash.")
     ldap_nets: str = _s("", "Attribute with networks to log in from, as Dovecot's allow_nets. Empty: from everywhere.")
     ldap_nologin: str = _s("", "Attribute of accounts that may not log in; FALSE is as if it were not there.")
+    ldap_proxy: str = _s(
+        "", "Attribute of accounts whose mail is on another server (Dovecot's proxy or host): they may not log in here."
+    )
     ldap_quota: str = _s("", "Attribute with the quota in octets. Empty: quotas are kept here.")
 
 
