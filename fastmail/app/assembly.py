@@ -25,6 +25,7 @@ from fastmail.directory.interface import AccountRecord
 from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
 from fastmail.dns.resolver import Resolver
+from fastmail.durable import once
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
 from fastmail.model.quota import Quota
@@ -52,6 +53,7 @@ from fastmail.store.interface import Account
 from fastmail.store.local.names import NO_INSTANCE
 from fastmail.store.local.readonly import ReadOnlyStore
 from fastmail.store.local.store import LocalStore
+from fastmail.telemetry import log
 
 REFUSALS = {
     "imap": b"* BYE too many connections, try again later\r\n",
@@ -147,8 +149,18 @@ class Assembly:
             oauth.Tokens(oauth.load(config.oauth, config.base)),
             config.auth.upgrade_hashes
             and not (config.directory.passwd_file or config.directory.sql or config.directory.ldap),
+            self._salts() if worker >= 0 else b"",
         )
         self.staging = os.path.join(config.server.data_dir, "staging")
+
+    def _salts(self) -> bytes:
+        """What made-up salts are made from (auth.verifier)."""
+        path = os.path.join(self.config.server.data_dir, "scram.key")
+        try:
+            return once.secret(path, 32)
+        except OSError as error:
+            log.event("scram.key", "error", path=path, error=error, then="made-up salts change at each start")
+            return b""
 
     def _resolve(self, number: int) -> Account | None:
         return self.deliverer.account_by_id(number)
@@ -183,7 +195,7 @@ class Assembly:
             relay.tls,
             relay.port,
             relay.loopback_hosts,
-            Policies(self.spool, resolver) if relay.mta_sts else None,
+            Policies(self.spool, resolver, inside=relay.private_web_servers) if relay.mta_sts else None,
         )
 
     def start_relay(self) -> None:
@@ -198,6 +210,7 @@ class Assembly:
             relay.source_ipv4,
             relay.source_ipv6,
             relay.pipe_timeout,
+            relay.private_web_servers,
         )
         self.runner = Runner(self.spool, self.outbound, finder, self.deliverer, hostname, bounds)
         self.hub.watch(BELL, self.runner.wake)

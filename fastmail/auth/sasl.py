@@ -85,11 +85,15 @@ class Scram:
     """SCRAM (RFC 5802, RFC 7677), with the channel binding tls-server-end-point (RFC 5929) in the -PLUS forms.
 
     ``keys`` gives the keys of a login, made-up ones for a user that is not there. A proof that is wrong comes out as
-    Credentials without a password, which fail like any other.
+    Credentials without a password, which fail like any other. So does a client that could bind to the channel and
+    believes that this server cannot, while ``plus`` says that a -PLUS form is offered: somebody on the way changed what
+    it was offered (RFC 5802 6).
     """
 
-    def __init__(self, name: str, keys: Callable[[str], Keys], end_point: bytes) -> None:
+    def __init__(self, name: str, keys: Callable[[str], Keys], end_point: bytes, plus: bool = False) -> None:
+        self._name = name
         self._keys = keys
+        self._plus = plus
         self._login = ""
         self._final = False
         binding = ("tls-server-end-point", end_point) if name.endswith("-PLUS") else None
@@ -113,7 +117,11 @@ class Scram:
             text = response.decode("utf-8")
             if not self._begun:
                 self._begun = True
-                _, authzid, _ = text.split(",", 2)
+                flag, authzid, _ = text.split(",", 2)
+                if flag == "y" and self._plus:
+                    unbound = scramp.ScramMechanism(self._name.removesuffix("-PLUS")).make_server(self._find)
+                    unbound.set_client_first(text)  # whose login it is
+                    return Credentials(self._login, b"")
                 self._server.set_client_first(text)
                 if authzid and comparable(authzid.removeprefix("a=")) != comparable(self._login):
                     raise SaslError("acting for another user is not allowed")
@@ -138,6 +146,13 @@ class Token:
     mechanism: "Bearer"
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The client's answer to a refusal: the exchange has failed, and that was counted when the token was refused."""
+
+    login: str
+
+
 class Bearer:
     """OAUTHBEARER and XOAUTH2: one response; behind a refusal the client answers once more and has failed."""
 
@@ -147,9 +162,9 @@ class Bearer:
         self._asked = False
         self.refusal = refusal
 
-    def step(self, response: bytes | None) -> bytes | Credentials | Token:
+    def step(self, response: bytes | None) -> bytes | Token | Spent:
         if self._asked:
-            return Credentials(self._login, b"")  # fails, like any other
+            return Spent(self._login)
         if response is None:
             return b""
         self._asked = True
@@ -194,7 +209,7 @@ class Channel(Protocol):
     def certified(self) -> Sequence[str]: ...
 
 
-Claim = Credentials | Verified | Token
+Claim = Credentials | Verified | Token | Spent
 Mechanism = Plain | Login | Scram | Bearer | External
 TOKENS = ("OAUTHBEARER", "XOAUTH2")
 PASSWORDS: dict[str, type[Plain] | type[Login]] = {"PLAIN": Plain, "LOGIN": Login}

@@ -12,11 +12,13 @@ import hashlib
 import hmac
 import os
 import re
+import unicodedata
 
 import argon2
 import argon2.low_level
 import bcrypt
 from passlib.hash import md5_crypt, sha256_crypt, sha512_crypt
+from passlib.utils import saslprep
 
 from fastmail.auth import legacy
 from fastmail.model.errors import TemporaryError
@@ -32,7 +34,8 @@ _DIGESTS = {
     "LDAP-MD5": "md5",
 }
 SCRAM = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-1": "sha1"}
-ITERATIONS = 4096
+ITERATIONS = 4096  # of SCRAM keys, and octets of their salts
+SALT = 16
 _SALTED = {"SSHA": "sha1", "SSHA256": "sha256", "SSHA512": "sha512", "SMD5": "md5"}
 SCHEMES = frozenset(
     [
@@ -48,17 +51,38 @@ _NO_MEANS = {argon2.low_level.error_to_str(code) for code in (-22, -33)}  # no m
 DUMMY = _hasher.hash("a password that nobody has")
 
 
+def prepared(password: str) -> str:
+    """A password as SASLprep has it (RFC 4013), which is how SCRAM's clients use it (RFC 5802 5.1); in NFC where
+    SASLprep forbids it, or leaves nothing of it."""
+    if password.isascii():
+        return password
+    try:
+        return saslprep(password) or unicodedata.normalize("NFC", password)
+    except ValueError:
+        return unicodedata.normalize("NFC", password)
+
+
+def forms(password: bytes) -> list[bytes]:
+    """What may have been stored for a password that a client sends (RFC 4616 2 leaves it to servers): that itself, as
+    other servers kept it, in NFC, and prepared, as it is kept here. Programs differ in the form that they send."""
+    try:
+        text = "" if password.isascii() else password.decode("utf-8")
+    except UnicodeDecodeError:
+        text = ""
+    others = [unicodedata.normalize("NFC", text).encode(), prepared(text).encode()] if text else []
+    return list(dict.fromkeys([password, *others]))
+
+
 def hash_password(password: str) -> str:
     """``{ARGON2ID}...`` for a new password; some 15 ms of CPU and 19 MiB, so never on the event loop."""
-    return "{ARGON2ID}" + _hasher.hash(password.encode())
+    return "{ARGON2ID}" + _hasher.hash(prepared(password).encode())
 
 
 def scram(password: str) -> str:
     """Keys for SCRAM logins with this password, as ``{SCRAM-SHA-256}iterations,salt,stored key,server key`` and the
     same for SHA-1; some milliseconds of CPU, so never on the event loop."""
-    return " ".join(
-        "{" + name + "}" + _scram(digest, password.encode(), os.urandom(16)) for name, digest in SCRAM.items()
-    )
+    secret = prepared(password).encode()
+    return " ".join("{" + name + "}" + _scram(digest, secret, os.urandom(SALT)) for name, digest in SCRAM.items())
 
 
 def _scram(digest: str, password: bytes, salt: bytes) -> str:
@@ -76,9 +100,13 @@ def scram_keys(stored: str, name: str) -> tuple[bytes, bytes, bytes, int] | None
         if match is None or match.group(1).upper() != name:
             continue
         parts = match.group(2).split(",")
-        if len(parts) == 4 and parts[0].isdigit() and 0 < int(parts[0]) <= 10_000_000:
+        if len(parts) != 4 or not re.fullmatch("[1-9][0-9]{0,7}", parts[0]) or int(parts[0]) > 10_000_000:
+            continue
+        try:
             salt, key, server = (base64.b64decode(part) for part in parts[1:])
-            return salt, key, server, int(parts[0])
+        except ValueError:
+            continue  # damaged
+        return salt, key, server, int(parts[0])
     return None
 
 
@@ -137,7 +165,8 @@ def _verify(scheme: str, value: str, password: bytes, user: str) -> bool:
                 raise TemporaryError(f"a password could not be checked: {error}") from error
             return False
     if scheme in ("PLAIN", "CLEARTEXT", "CLEAR"):
-        return hmac.compare_digest(value.encode("utf-8", "surrogateescape"), password)
+        stored = value.encode("utf-8", "surrogateescape")
+        return hmac.compare_digest(stored, password) or hmac.compare_digest(forms(stored)[-1], forms(password)[-1])
     if scheme in _CRYPTS:
         return _crypt(value, password)
     if scheme in ("HMAC-MD5", "CRAM-MD5"):

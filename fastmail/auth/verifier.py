@@ -28,6 +28,7 @@ REMEMBER = 300.0
 UPGRADE_EVERY = 1.0  # s between two passwords that get a better form
 MAX_REMEMBERED = 100_000
 MAX_PASSWORD = 1024
+LEAST_SALT = 12  # octets, without which, as without 4096 iterations, clients and our own SCRAM refuse the keys
 
 
 async def until_refusal(begun: float, delay: float) -> None:
@@ -37,7 +38,9 @@ async def until_refusal(begun: float, delay: float) -> None:
 
 
 class Verifier:
-    """One in each worker. ``default_domain`` completes logins without an @; ``mechanisms``: names of sasl.NAMES."""
+    """One in each worker. ``default_domain`` completes logins without an @; ``mechanisms``: names of sasl.NAMES;
+    ``salts``: what the salts of users that are not there are made from, the same in all workers and for ever, because
+    those of other users stay the same, too."""
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Verifier:
         mechanisms: Sequence[str] = ("PLAIN", "LOGIN"),
         tokens: Tokens | None = None,
         upgrade: bool = False,
+        salts: bytes = b"",
     ) -> None:
         self._upgrade = upgrade
         self._upgraded = -UPGRADE_EVERY
@@ -55,12 +59,14 @@ class Verifier:
         self._directory = directory
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="auth")
         self._waiting = 0
-        self._key = os.urandom(32)
+        self._key = os.urandom(32)  # for what is remembered here
+        self._salts = salts or os.urandom(32)
         self._remembered: OrderedDict[tuple[str, bytes], tuple[str, float]] = OrderedDict()
         self._default_domain = default_domain
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._tokens.close()
 
     def mechanisms(self, channel: sasl.Channel) -> list[str]:
         """What a session may use."""
@@ -84,7 +90,8 @@ class Verifier:
         if name in sasl.PASSWORDS:
             return sasl.PASSWORDS[name]()
         base = name.removesuffix("-PLUS")
-        return sasl.Scram(name, lambda login: self._scram_keys(login, base), channel.end_point)
+        plus = any(one.endswith("-PLUS") for one in self.mechanisms(channel))
+        return sasl.Scram(name, lambda login: self._scram_keys(login, base), channel.end_point, plus)
 
     def _address(self, login: str) -> str:
         if "@" not in login and self._default_domain:
@@ -97,18 +104,23 @@ class Verifier:
         found = None
         if record is not None and record.enabled:
             found = schemes.scram_keys(record.scram or record.password, name)
-        if found is not None:
+        if found is not None and len(found[0]) >= LEAST_SALT and found[3] >= schemes.ITERATIONS:
             return found
         # a user that is not there looks like one whose password is wrong, and always has the same salt
-        salt = hashlib.blake2b(address.encode(), key=self._key, digest_size=16).digest()
+        text = f"{name} {address}".encode("utf-8", "surrogatepass")  # users have a salt for each mechanism
+        salt = hashlib.blake2b(text, key=self._salts, digest_size=schemes.SALT).digest()
         size = hashlib.new(schemes.SCRAM[name]).digest_size
         return salt, os.urandom(size), os.urandom(size), schemes.ITERATIONS
 
     async def admit(self, claim: sasl.Claim, host: str = "") -> AccountRecord | None:
         """The account that a finished exchange leads to, for somebody at the address ``host``. None when the claim is
-        wrong, or made where the account may not log in from; LoginRefused when it may not log in at all."""
+        wrong, or made where the account may not log in from; LoginRefused when it may not log in at all. Each finished
+        exchange is counted once."""
+        if isinstance(claim, sasl.Spent):
+            return None
         record = await self._admit(claim)
         if record is None:
+            count("auth.failed")
             return None
         if not access.allows(record.nets, host):
             count("auth.failed")
@@ -118,25 +130,20 @@ class Verifier:
             count("auth.failed")
             log.event("login.refused", "warning", account=record.address, peer=host, why=record.nologin)
             raise LoginRefused(record.nologin)
+        count("auth.ok")
         return record
 
-    async def _admit(self, claim: sasl.Claim) -> AccountRecord | None:
+    async def _admit(self, claim: sasl.Credentials | sasl.Verified | sasl.Token) -> AccountRecord | None:
         if isinstance(claim, sasl.Credentials):
             return await self.check(claim.login, claim.password)
         if isinstance(claim, sasl.Token):
-            if self._waiting >= QUEUE:
-                count("auth.shed")
-                raise TemporaryError("too many logins wait")
-            self._waiting += 1
-            try:
-                login = await self._tokens.login(claim.token)
-            finally:
-                self._waiting -= 1
+            login = await self._tokens.login(claim.token)
             if login is None or (claim.login and self._address(claim.login) != self._address(login)):
-                count("auth.failed")
                 return None
             claim = sasl.Verified(login)
         record = self._directory.account(await self._directory.freshen(self._address(claim.login)))
+        if record is None and self._directory.uncertain:
+            raise TemporaryError("accounts cannot be looked up now")
         return record if record is not None and record.enabled else None
 
     async def check(self, login: str, password: bytes) -> AccountRecord | None:
@@ -152,7 +159,7 @@ class Verifier:
         digest = hashlib.blake2b(password[:MAX_PASSWORD], key=self._key, digest_size=32).digest()
         if record is not None:
             known = self._remembered.get((address, digest))
-            if known is not None and known[1] > time.monotonic() and hmac.compare_digest(known[0], record.password):
+            if known is not None and known[1] > time.monotonic() and _same(known[0], record.password):
                 count("auth.remembered")
                 return record
         if self._waiting >= QUEUE:
@@ -167,9 +174,7 @@ class Verifier:
         finally:
             self._waiting -= 1
         if record is None or not good:
-            count("auth.failed")
             return None
-        count("auth.ok")
         self._remember((address, digest), record.password)
         if self._upgrade and not (schemes.is_strong(record.password) and record.scram):
             self._improve(record, password, (address, digest))
@@ -212,9 +217,16 @@ class Verifier:
 
 
 def _work(stored: str, password: bytes, address: str) -> bool:
+    """Is it right in one of its forms? ASCII has one."""
     user = (address,) if schemes.wants_user(stored) else ()
-    if stored and schemes.verify(stored, password, *user):
-        return True
-    if not schemes.is_strong(stored):
-        schemes.verify("{ARGON2ID}" + schemes.DUMMY, password)  # the same work for a user that is not there
+    for form in schemes.forms(password):
+        if stored and schemes.verify(stored, form, *user):
+            return True
+        if not schemes.is_strong(stored):
+            schemes.verify("{ARGON2ID}" + schemes.DUMMY, form)  # the same work for a user that is not there
     return False
+
+
+def _same(known: str, stored: str) -> bool:
+    """Are two stored texts, which may be passwords in the clear, the same?"""
+    return hmac.compare_digest(known.encode("utf-8", "surrogatepass"), stored.encode("utf-8", "surrogatepass"))

@@ -144,6 +144,9 @@ class Directory:
     ldap_password: str = _s("userPassword", "Attribute with {SCHEME}hash.")
     ldap_nets: str = _s("", "Attribute with networks to log in from, as Dovecot's allow_nets. Empty: from everywhere.")
     ldap_nologin: str = _s("", "Attribute of accounts that may not log in; FALSE is as if it were not there.")
+    ldap_proxy: str = _s(
+        "", "Attribute of accounts whose mail is on another server (Dovecot's proxy or host): they may not log in here."
+    )
     ldap_quota: str = _s("", "Attribute with the quota in octets. Empty: quotas are kept here.")
 
 
@@ -155,10 +158,16 @@ class Oauth:
     introspection: str = _s("", "Or where to ask about tokens (RFC 7662): an https URL; http on this machine.")
     client: str = _s("", "Name to ask with.")
     client_secret_file: str = _s("", "File with the password to ask with.")
-    issuer: str = _s("", "Who must have issued a token. Empty: not checked.")
-    audience: str = _s("", "Whom a token must be for. Empty: not checked.")
+    private_servers: bool = _s(
+        False,
+        "The servers of jwks and introspection may have private addresses; one called localhost may anyway.",
+    )
+    issuer: str = _s(
+        "", "Who must have issued a token, as it says itself or its server says of it. Empty: not checked."
+    )
+    audience: str = _s("", "Whom a token must be for, in the same way. Empty: not checked.")
     scope: str = _s("", "What a token must allow, names between spaces.")
-    claim: str = _s("email", "What in a token is the account's address.")
+    claim: str = _s("email", "What in a token is the account's address; one with email_verified = false is nobody's.")
     openid_configuration: str = _s("", "URL told to programs whose token is refused.")
 
 
@@ -256,6 +265,11 @@ class Relay:
         "auto",
     )
     mta_sts: bool = _s(True, "Fetch and keep the MTA-STS policies of domains.")
+    private_web_servers: bool = _s(
+        False,
+        "Fetch MTA-STS policies from web servers with private addresses or on this machine, and post reports there; "
+        "for networks of their own, and for tests.",
+    )
     ipv6: bool = _s(True, "Use IPv6 addresses of other servers.")
     port: int = _s(25, "Port of the hosts that the DNS names.")
     loopback_hosts: bool = _s(False, "Send to hosts that the DNS puts on this machine; for tests.")

@@ -1,4 +1,5 @@
-"""Conditions on logins that a source of accounts states, in Dovecot's words: ``nologin``, ``allow_nets``, ``proxy``.
+"""Conditions on logins that a source of accounts states, in Dovecot's words: ``nologin``, ``allow_nets``, ``proxy``,
+``host``.
 
 Two texts are kept for an account: ``nets``, from where it may log in, and ``nologin``, why it may not at all; both are
 empty where there is no condition. A condition that is stated badly lets nobody in, as in Dovecot: it was put there to
@@ -15,17 +16,17 @@ NOBODY = "none"  # nets that no address is in
 LOCAL = "local"  # this machine, by a UNIX socket
 MOST_TEXT = 200
 NETS = ("allow_nets", "allow_real_nets")
-FIELDS = ("nologin", "reason", "proxy", "proxy_maybe", "nopassword", *NETS)
+FIELDS = ("nologin", "reason", "proxy", "proxy_maybe", "host", "nopassword", *NETS)
 
 
 def conditions(fields: Mapping[str, Any]) -> tuple[str, str]:
     """(nets, nologin) of Dovecot's extra fields. A field counts when it is there and not None: ``nologin=no`` keeps
-    people out, too."""
+    people out, too; ``host`` counts when it names one, with ``proxy`` or, for a referral, without."""
     given = {name: str(value) for name, value in fields.items() if value is not None}
     nets = next((given[name].replace(" ", "") or NOBODY for name in NETS if name in given), "")
     if "nologin" in given:
         return nets, _printable(given.get("reason", "")) or NOT_ALLOWED
-    if "proxy" in given or "proxy_maybe" in given:
+    if "proxy" in given or "proxy_maybe" in given or given.get("host", "").strip():
         return nets, ELSEWHERE
     return nets, ""
 

@@ -145,7 +145,7 @@ class PasswdFile:
 class Sql:
     """Tables of a database. ``accounts`` selects address, password and, if there is a third column, quota in octets;
     ``aliases`` selects address and targets, several rows or commas for several targets. Columns called allow_nets,
-    nologin, reason and proxy are conditions on logins."""
+    nologin, reason, proxy and host are conditions on logins."""
 
     def __init__(self, url: str, accounts: str, aliases: str, domain: str, every: float) -> None:
         self._database = Database(url)

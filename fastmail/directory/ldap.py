@@ -36,6 +36,7 @@ class Settings:
     quota: str = ""
     nets: str = ""
     nologin: str = ""
+    proxy: str = ""
 
 
 class Ldap:
@@ -85,9 +86,10 @@ class Ldap:
         fields = {}
         if settings.nets and values.get(settings.nets):
             fields["allow_nets"] = ",".join(_text(one) for one in values[settings.nets])
-        barred = [_text(one) for one in values.get(settings.nologin, [])] if settings.nologin else []
-        if any(one.upper() != "FALSE" for one in barred):  # RFC 4517 3.3.3: a Boolean is TRUE or FALSE
-            fields["nologin"] = "yes"
+        for name, attribute in (("nologin", settings.nologin), ("proxy", settings.proxy)):
+            found = [_text(one) for one in values.get(attribute, [])] if attribute else []
+            if any(one.upper() != "FALSE" for one in found):  # RFC 4517 3.3.3: a Boolean is TRUE or FALSE
+                fields[name] = "yes"
         return make_line(addresses[0], secrets[0], self._domain, quota, fields=fields), addresses
 
     async def lookup(self, user: str) -> Line | None:
@@ -118,7 +120,8 @@ class Ldap:
         except ImportError:
             raise Unreadable("ldap3 is not installed: pip install 'fastmail[ldap]'") from None
         settings = self._settings
-        every = (settings.address, settings.secret, settings.quota, settings.nets, settings.nologin)
+        more = (settings.quota, settings.nets, settings.nologin, settings.proxy)
+        every = (settings.address, settings.secret, *more)
         names = [one for one in every if one]
         how = ldap3.AUTO_BIND_NO_TLS if self._tls or self._here else ldap3.AUTO_BIND_TLS_BEFORE_BIND
         try:

@@ -4,8 +4,8 @@ variables, run for one user at a time, and for all of them now and then.
 Variables: %u %n %d with L or U, %{user}, %{username}, %{domain} and 2.4's filters ``%{user | username | lower}``; %s
 (service) is imap. What they stand for is escaped; an address with a backslash or a control character is nobody's. From
 the rows count user (or username and domain), password, home, mail, and quota_rule or quota_storage_size, all with or
-without ``userdb_``. nologin, reason, allow_nets and proxy are conditions on logins (directory.access) where they are
-not NULL; to an account with nopassword, or without a password, nobody can log in with one.
+without ``userdb_``. nologin, reason, allow_nets, proxy and host are conditions on logins (directory.access) where they
+are not NULL; to an account with nopassword, or without a password, nobody can log in with one.
 """
 
 import re

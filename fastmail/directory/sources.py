@@ -64,4 +64,5 @@ def _ldap(settings: Any, base: str) -> ldap.Settings:
         settings.ldap_quota,
         settings.ldap_nets,
         settings.ldap_nologin,
+        settings.ldap_proxy,
     )

@@ -288,13 +288,14 @@ async def enter(session: "ImapSession", tag: bytes, claim: sasl.Claim) -> bool:
     except TemporaryError:
         session.conn.write(tag + b" NO [UNAVAILABLE] logins cannot be checked now, try again later\r\n")
         return True
-    if record is None and isinstance(claim, sasl.Token):
-        return False
     if record is None:
-        session.failures += 1
-        session.conn.blame(1, "failed logins")
-        log.event("login.failed", "warning", protocol="imap", login=claim.login, peer=session.conn.host)
-        await until_refusal(begun, service.limits.auth_failure_delay)
+        if not isinstance(claim, sasl.Spent):
+            session.failures += 1
+            session.conn.blame(1, "failed logins")
+            log.event("login.failed", "warning", protocol="imap", login=claim.login, peer=session.conn.host)
+            await until_refusal(begun, service.limits.auth_failure_delay)
+        if isinstance(claim, sasl.Token) and session.failures < service.limits.auth_failures:
+            return False
         session.conn.write(tag + b" NO [AUTHENTICATIONFAILED] login failed\r\n")
         if session.failures >= service.limits.auth_failures:
             session.conn.write(b"* BYE too many failed logins\r\n")

@@ -17,6 +17,7 @@ from fastmail.model.errors import CannotDo, ConfigError
 
 SECTIONS = ("server", "listen", "tls", "auth", "directory", "store", "limits")
 PORTS = {"imap": 143, "imaps": 993, "pop3": 110, "pop3s": 995, "lmtp": 24}
+ELSEWHERE = ("proxy", "proxy_maybe", "host")  # fields of accounts whose mail is on another server
 MOST_INCLUDES = 10  # files in files
 _OPEN = re.compile(r"([\w-]+)\s*(.*?)\s*\{")
 _VARIABLES = [
@@ -298,6 +299,7 @@ def _ldap(block: Block, path: str, out: Plan, settings: dict[str, dict[str, str]
         "ldap_password": attributes.get("password", "userPassword"),
         "ldap_nets": attributes.get("allow_nets", ""),
         "ldap_nologin": attributes.get("nologin", ""),
+        "ldap_proxy": next((attributes[name] for name in ELSEWHERE if name in attributes), ""),
     }
     settings["directory"] = {name: _quoted(value) for name, value in wanted.items() if value}
     out.findings.append(
@@ -307,10 +309,11 @@ def _ldap(block: Block, path: str, out: Plan, settings: dict[str, dict[str, str]
         settings["directory"]["ldap_password_file"] = _quoted("/etc/fastmail/ldap-password")
         say = "put it into the file of ldap_password_file"
         out.findings.append(Finding("accounts", "ldap dnpass", say, NOTICED))
-    for name in ("allow_nets", "nologin", "proxy", "proxy_maybe", "nopassword", "allow_real_nets"):
+    here = {"allow_nets": "ldap_nets", "nologin": "ldap_nologin", **dict.fromkeys(ELSEWHERE, "ldap_proxy")}
+    for name in (*here, "nopassword", "allow_real_nets"):
         if name in attributes:
-            kept = name in ("allow_nets", "nologin")
-            say = f"kept: ldap_{'nets' if name == 'allow_nets' else name}" if kept else "cannot be said of LDAP here"
+            kept = settings["directory"].get(here.get(name, "")) == _quoted(attributes[name])
+            say = f"kept: {here[name]}" if kept else "cannot be said of LDAP here"
             out.findings.append(Finding("logins", f"ldap: {name}", say, SAME if kept else BLOCKS))
 
 

@@ -153,6 +153,8 @@ def _passwd_file(
             without += 1
             continue
         extra = default | words(fields[7]) | override | barred.get(user, {})
+        if extra.get("host"):
+            extra = {"proxy": "", **extra}  # a referral: the mail is there
         conditions.update(name for name in RESTRICTIONS if name in extra)
         left.update(name for name in extra if name not in (*RESTRICTIONS, *HARMLESS))
         left.update({"home": 1} if fields[5] else {})

@@ -245,15 +245,16 @@ class Pop3Session:
         except TemporaryError:
             self._err("[SYS/TEMP] logins cannot be checked now, try again later")
             return
-        if record is None and isinstance(claim, sasl.Token):
-            self._sasl = claim.mechanism  # told why, before the exchange fails (RFC 7628 3.2.3)
-            self._conn.write(b"+ " + b64encode(claim.mechanism.refusal) + b"\r\n")
-            return
         if record is None:
-            self._failures += 1
-            self._conn.blame(1, "failed logins")
-            log.event("login.failed", "warning", protocol="pop3", login=claim.login, peer=self._conn.host)
-            await until_refusal(begun, service.limits.auth_failure_delay)
+            if not isinstance(claim, sasl.Spent):
+                self._failures += 1
+                self._conn.blame(1, "failed logins")
+                log.event("login.failed", "warning", protocol="pop3", login=claim.login, peer=self._conn.host)
+                await until_refusal(begun, service.limits.auth_failure_delay)
+            if isinstance(claim, sasl.Token) and self._failures < service.limits.auth_failures:
+                self._sasl = claim.mechanism  # told why, before the exchange fails (RFC 7628 3.2.3)
+                self._conn.write(b"+ " + b64encode(claim.mechanism.refusal) + b"\r\n")
+                return
             self._err("[AUTH] login failed")
             if self._failures >= service.limits.auth_failures:
                 self._conn.close()

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from fastmail.dns.resolver import LookupFailed
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress, ClientError
+from fastmail.net import places
 from fastmail.queue import routes
 from fastmail.queue.model import LOCAL
 from fastmail.queue.routes import LAX, POOL, STRICT, marked, parts
-from fastmail.relay import places
 from fastmail.relay.targets import Finder, is_hop
 
 EXPECTED = (

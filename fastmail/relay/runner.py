@@ -15,6 +15,7 @@ import itertools
 import math
 import time
 from collections import Counter, deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +64,7 @@ class Limits:
     source4: str = ""
     source6: str = ""
     pipe: float = 600.0
+    inside: bool = False  # may web servers that domains name have private addresses?
 
 
 @dataclass(slots=True)
@@ -107,7 +109,7 @@ class Runner:
     def __init__(
         self, spool: Spool, outbound: Outbound, finder: Finder, deliverer: Deliverer, hostname: str, limits: Limits
     ) -> None:
-        self._reporter = Reporter(outbound, finder.resolver, hostname, Counter())
+        self._reporter = Reporter(outbound, finder.resolver, hostname, Counter(), limits.inside)
         self._spool = spool
         self._outbound = outbound
         self._clock = Clock(spool.state(CLOCK))
@@ -127,6 +129,7 @@ class Runner:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._sweeping: asyncio.Future[int] | None = None
+        self._besides: dict[str, asyncio.Task[None]] = {}
         self._births = itertools.count()
         self._took: dict[str, None] = {}  # destinations that took mail lately, the latest last
 
@@ -143,13 +146,16 @@ class Runner:
     async def close(self, grace: float = 5.0) -> None:
         """Begin no attempt any more, and let those under way end."""
         self._stopping = True
-        for task in self._tasks:
+        besides = list(self._besides.values())
+        for task in [*self._tasks, *besides]:
             task.cancel()
         if self._streams:
             await asyncio.wait(self._streams, timeout=grace)
         for task in self._streams:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._streams, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *besides, *self._streams, return_exceptions=True)
+        if self._finder.policies is not None:
+            await self._finder.policies.close()
         await asyncio.gather(self._reporter.write(), return_exceptions=True)
         if self._sweeping is not None:
             await asyncio.gather(self._sweeping, return_exceptions=True)  # its thread still reads the spool
@@ -196,16 +202,29 @@ class Runner:
                 last = now
                 try:
                     await self._reporter.write()
-                    await self._reporter.send()
+                    self._beside("reports", self._reporter.send)
                     self._sweeping = loop.run_in_executor(None, self._spool.sweep)
                     await asyncio.shield(self._sweeping)
                     await self._spool.let_go()
                     await self._outbound.history.prune()
                     if self._finder.policies is not None and now - refreshed > REFRESH:
                         refreshed = now
-                        await self._finder.policies.refresh()
+                        self._beside("policies", self._finder.policies.refresh)
                 except (MailError, OSError) as error:
                     log.event("queue.sweep", "warning", error=error)
+
+    def _beside(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Do what waits for others' web servers beside the sweep, once at a time."""
+
+        async def quietly() -> None:
+            try:
+                await work()
+            except Exception as error:  # whatever strangers' servers say, it is tried again at the next sweep
+                log.event("queue.sweep", "warning", what=name, error=repr(error))
+
+        if name not in self._besides:
+            task = self._besides[name] = asyncio.get_running_loop().create_task(quietly())
+            task.add_done_callback(lambda _: self._besides.pop(name, None))
 
     # ---------------------------------------------------------------- what is due
 

@@ -3,25 +3,33 @@
 The policy is fetched when the domain's TXT record shows a new id, kept on disk for as long as it says, and used
 meanwhile even when neither DNS nor the web server answers: an attacker who blocks both gains nothing. It is fetched
 again every day before it expires (RFC 8461 10.2), and when the domain's hosts do not keep to it.
+
+A domain is asked once at a time, and after a failure more and more seldom, so that web servers that never finish an
+answer hold up nobody but the mail for their own domains.
 """
 
 import asyncio
 import re
 import ssl
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 import msgspec
 
 from fastmail.dns.resolver import LookupFailed, NoSuchDomain, Resolver
+from fastmail.net import web
 from fastmail.queue.spool import Spool
-from fastmail.relay import https, places
 from fastmail.relay.dane import matches
 from fastmail.telemetry import log
 
 PATH = "/.well-known/mta-sts.txt"
 LARGEST = 65536
-AGAIN = 300.0  # s until a failed fetch is tried again
+AGAIN = 300.0  # s until a failed fetch is tried again (RFC 8461 3.3); twice as long each time, up to
+RARELY = 3600.0
+FAILED = 10_000  # domains whose failures are remembered
+AT_ONCE = 8  # policies that ``refresh`` fetches at the same time
+LONGEST = 1200.0  # s that ``refresh`` may take; those that expire first are fetched first
 DAY = 86400.0
 UNUSED = 30 * DAY  # a policy that nobody needed for so long is not fetched again, and expires in its time
 MOST_AGE = 31557600
@@ -76,15 +84,27 @@ def parse(text: str, ident: str, now: float) -> Policy:
 
 
 class Policies:
-    """Policies of domains, kept in the queue's environment. ``get``: fetches the text of a domain's policy, for tests.
-    ``report``: hears of failures: (domain, policy, what, host, why), as RFC 8460 4.3 names them."""
+    """Policies of domains, kept in the queue's environment. ``get``: gives the text of a domain's policy, for tests.
+    ``inside``: may web servers have private addresses? ``report``: hears of failures: (domain, policy, what, host,
+    why), as RFC 8460 4.3 names them."""
 
-    def __init__(self, spool: Spool, resolver: Resolver, get: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self, spool: Spool, resolver: Resolver, get: Callable[[str], str] | None = None, inside: bool = False
+    ) -> None:
         self.report: Callable[[str, str, str, str, str], None] = lambda domain, policy, what, host, why: None
         self._spool = spool
         self._resolver = resolver
         self._get = get
-        self._failed: dict[str, float] = {}
+        self._inside = inside
+        self._failed: OrderedDict[str, tuple[float, float]] = OrderedDict()  # when it may be asked again, and the wait
+        self._asking: dict[str, asyncio.Task[Policy | None]] = {}
+
+    async def close(self) -> None:
+        """Give up what is being fetched."""
+        under_way = list(self._asking.values())
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def find(self, domain: str) -> Policy | None:
         """The policy that holds now; None when there is none."""
@@ -117,15 +137,33 @@ class Policies:
         """Fetch policies again before they expire, so that an attacker has no day without one to wait for (RFC 8461
         10.2); how many. Once a day, as long as somebody writes to the domain. Expired ones are removed."""
         now = time.time()
-        done = 0
         rows = await asyncio.get_running_loop().run_in_executor(None, self._spool.policies)
+        due: list[tuple[float, str, Policy]] = []
         for domain, raw in rows:
             known = _read(raw)
             if known is None or known.until < now:
                 await self._spool.drop_policy(domain, raw)
             elif now - known.fetched >= min(DAY, (known.until - known.fetched) / 2) and now - known.used < UNUSED:
+                due.append((known.until, domain, known))
+        due.sort(key=lambda one: one[:2])
+        waiting = iter(due)
+
+        async def some() -> int:
+            done = 0
+            for _, domain, known in waiting:
                 done += await self._fetch(domain, known.id, now, known.used) is not None
-        return done
+            return done
+
+        workers = [asyncio.ensure_future(some()) for _ in range(min(AT_ONCE, len(due)))]
+        try:
+            async with asyncio.timeout(LONGEST):
+                return sum(await asyncio.gather(*workers))
+        except TimeoutError:
+            log.event("sts.slow", "warning", due=len(due), left=sum(1 for _ in waiting))
+            return 0
+        finally:
+            for one in workers:
+                one.cancel()
 
     def _known(self, domain: str, now: float) -> Policy | None:
         raw = self._spool.policy(domain)
@@ -134,13 +172,21 @@ class Policies:
 
     async def _fetch(self, domain: str, ident: str, now: float, used: int = 0) -> Policy | None:
         """Fetch and keep a policy; None when it is not to be had, or was not a moment ago. ``used``: when somebody
-        needed it, if that is not now."""
-        if self._failed.get(domain, 0.0) > now:
-            return None
+        needed it, if that is not now. Who asks for a domain while it is being asked gets the same answer."""
+        task = self._asking.get(domain)
+        if task is None:
+            if self._failed.get(domain, (0.0, 0.0))[0] > now:
+                return None
+            task = asyncio.get_running_loop().create_task(self._attempt(domain, ident, now, used))
+            self._asking[domain] = task
+            task.add_done_callback(lambda _: self._asking.pop(domain, None))
+        return await asyncio.shield(task)
+
+    async def _attempt(self, domain: str, ident: str, now: float, used: int) -> Policy | None:
         try:
             text = await self._text(domain)
             fresh = parse(text, ident, now)
-        except (*https.ERRORS, LookupFailed, NoSuchDomain) as error:
+        except (OSError, BadPolicy, LookupFailed, NoSuchDomain) as error:
             what = "sts-policy-fetch-error"
             if isinstance(error, ssl.SSLCertVerificationError):
                 what = "sts-webpki-invalid"
@@ -148,28 +194,31 @@ class Policies:
                 what = "sts-policy-invalid"
             log.event("sts.failed", "warning", domain=domain, error=error)
             self.report(domain, "sts", what, "", " ".join(str(error).split()))
-            if len(self._failed) > 10_000:
-                self._failed.clear()
-            self._failed[domain] = now + AGAIN
+            self._put_off(domain, now)
             return None
+        self._failed.pop(domain, None)
         fresh.used = used or fresh.used
         await self._spool.set_policy(domain, msgspec.msgpack.encode(fresh))
         return fresh
 
+    def _put_off(self, domain: str, now: float) -> None:
+        """Remember a failure. The oldest is forgotten where there are too many."""
+        last = self._failed.pop(domain, (0.0, 0.0))[1]
+        wait = min(RARELY, 2 * last) if last else AGAIN
+        self._failed[domain] = time.time() + wait, wait
+        if len(self._failed) > FAILED:
+            self._failed.popitem(last=False)
+
     async def _text(self, domain: str) -> str:
         """The policy's text from the domain's web server, whose certificate must be good; no redirects (RFC 8461 3.3),
-        and never from this machine."""
+        and never from an inner address."""
         if self._get is not None:
-            return await https.off_loop(self._get, domain)
-        host = "mta-sts." + domain
-        addresses = [one for one in await self._resolver.addresses(host) if not places.barred(one)]
-        if not addresses:
-            raise OSError(f"{host} has no address that a stranger's web server may have")
-        wanted = https.Request("GET", host, addresses[-1], PATH, limit=LARGEST)
-        return policy_text(await https.off_loop(https.request, wanted))
+            return self._get(domain)
+        wanted = web.Request(f"https://mta-sts.{domain}{PATH}", limit=LARGEST, inside=self._inside)
+        return policy_text(await web.ask(wanted, self._resolver.addresses))
 
 
-def policy_text(answer: https.Answer) -> str:
+def policy_text(answer: web.Answer) -> str:
     """The text of a policy; BadPolicy when the answer has none. OSError when it says that there is none."""
     if answer.status != 200:
         raise OSError(f"HTTP status {answer.status}")

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from fastmail.dns.resolver import LookupFailed, Mx, NoSuchDomain, Resolver
 from fastmail.model.domain import comparable
 from fastmail.model.errors import ClientError
+from fastmail.net import places
 from fastmail.queue import routes
 from fastmail.queue.routes import LAX, STRICT, Hop, Routes, parts
-from fastmail.relay import dane, places
+from fastmail.relay import dane
 from fastmail.relay.dane import Tlsa
 from fastmail.relay.sts import Policies, Policy
 from fastmail.smtp.client import Target

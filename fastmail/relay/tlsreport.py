@@ -9,7 +9,6 @@ own network.
 
 import asyncio
 import gzip
-import ipaddress
 import json
 import random
 import time
@@ -18,14 +17,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import LookupFailed, NoSuchDomain, Resolver
 from fastmail.model.errors import MailError
+from fastmail.net import web
 from fastmail.queue.model import Item, Outgoing, Rcpt
 from fastmail.queue.routes import LAX, marked
-from fastmail.relay import https
 from fastmail.smtp.client import Target
 from fastmail.telemetry import log
 
@@ -47,6 +45,8 @@ POLICY = b"tls\0"  # in front of day, domain and policy: where the spool keeps w
 POLICIES = 10_000  # that are remembered between two writes
 STRINGS = 100  # lines of a policy that are told
 AGAIN = 3600.0
+AT_ONCE = 8  # domains that get their reports at the same time
+PATIENCE = 120.0  # s for all places of one domain
 PLACES = 10  # of a domain, of each kind
 Key = tuple[str, ...]  # day, domain, policy, kind of failure, host, address, reason (which older rows lack)
 
@@ -54,7 +54,7 @@ Key = tuple[str, ...]  # day, domain, policy, kind of failure, host, address, re
 @dataclass(slots=True)
 class Reporter:
     """One beside the runner. ``counts`` is what is not written down yet; ``inside``: may places be in our own
-    network, for tests? ``waiting``: when a day's report for a domain is tried again."""
+    network? ``waiting``: when a day's report for a domain is tried again."""
 
     outbound: Outbound
     resolver: Resolver
@@ -108,23 +108,34 @@ class Reporter:
                 found.setdefault((key[0], key[1]), []).append((key, count))
             else:  # cut short, because its names were longer than a key may be
                 old.append(text)
-        sent = 0
-        for (day, domain), rows in found.items():
-            if self.waiting.get((day, domain), 0.0) > now:
-                continue
-            try:
-                sent += await self._send(day, domain, rows)
-            except (LookupFailed, NoSuchDomain, MailError, *https.ERRORS) as error:
-                log.event("tlsreport.failed", "warning", domain=domain, error=error)
-                if day > last:
-                    self.waiting[(day, domain)] = now + AGAIN
-                    continue
-            self.waiting.pop((day, domain), None)
-            old += ["\0".join(key) for key, _ in rows]
-            for policy in {key[2] for key, _ in rows}:
-                await self.outbound.spool.drop_state(_name((day, domain, policy)))
+        waiting = iter([(*about, rows) for about, rows in found.items() if self.waiting.get(about, 0.0) <= now])
+
+        async def some() -> int:
+            sent = 0
+            for day, domain, rows in waiting:
+                sent += await self._try(day, domain, rows, now, day > last)
+            return sent
+
         if old:
             await self.outbound.spool.drop_counts(old)
+        return sum(await asyncio.gather(*(some() for _ in range(min(AT_ONCE, len(found))))))
+
+    async def _try(self, day: str, domain: str, rows: list[tuple[list[str], int]], now: float, again: bool) -> int:
+        """One domain's report of one day; how many were sent. What it told is forgotten, unless it failed and is to be
+        tried ``again``."""
+        sent = 0
+        try:
+            async with asyncio.timeout(PATIENCE):
+                sent = await self._send(day, domain, rows)
+        except (LookupFailed, NoSuchDomain, MailError, OSError, ValueError) as error:
+            log.event("tlsreport.failed", "warning", domain=domain, error=error or "no answer in time")
+            if again:
+                self.waiting[(day, domain)] = now + AGAIN
+                return 0
+        self.waiting.pop((day, domain), None)
+        for policy in {key[2] for key, _ in rows}:
+            await self.outbound.spool.drop_state(_name((day, domain, policy)))
+        await self.outbound.spool.drop_counts(["\0".join(key) for key, _ in rows])
         return sent
 
     async def _send(self, day: str, domain: str, rows: list[tuple[list[str], int]]) -> int:
@@ -142,7 +153,7 @@ class Reporter:
                 status = await self._post(place, packed)
                 log.event("tlsreport.posted", domain=domain, day=day, place=place, status=status)
                 sent = True
-            except (LookupFailed, NoSuchDomain, *https.ERRORS) as error:
+            except (LookupFailed, NoSuchDomain, OSError) as error:
                 log.event("tlsreport.refused", "warning", domain=domain, place=place, error=error)
                 trouble = error
         if addresses:
@@ -152,13 +163,13 @@ class Reporter:
         return 1
 
     async def _post(self, place: str, packed: bytes) -> int:
-        """RFC 8460 5.4; the status, one of success."""
-        host, port = urlsplit(place).hostname or "", urlsplit(place).port or 443
-        addresses = await self.resolver.addresses(host)
-        fitting = [one for one in addresses if self.inside or ipaddress.ip_address(one).is_global]
-        if not fitting:
-            raise ValueError(f"{place}: its host has no public address")
-        return await https.off_loop(post, place, fitting[0], port, packed)
+        """RFC 8460 5.4; the status, one of success. OSError when the report is not taken."""
+        kind = {"Content-Type": "application/tlsrpt+gzip"}
+        wanted = web.Request(place, "POST", packed, kind, verify=False, inside=self.inside)
+        status = (await web.ask(wanted, self.resolver.addresses)).status
+        if status // 100 != 2:
+            raise OSError(f"{place} answers with status {status}")
+        return status
 
     async def _mail(self, day: str, domain: str, addresses: list[str], ident: str, packed: bytes) -> None:
         spool = self.outbound.spool
@@ -259,18 +270,6 @@ def wishes(texts: list[str]) -> tuple[list[str], list[str]]:
         elif place[:8].lower() == "https://":
             places.append(place)
     return addresses[:PLACES], places[:PLACES]
-
-
-def post(place: str, address: str, port: int, packed: bytes) -> int:
-    """Post a report to a place at this address; its status. One of https.ERRORS when it is not taken."""
-    parts = urlsplit(place)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    kind = {"Content-Type": "application/tlsrpt+gzip"}
-    wanted = https.Request("POST", parts.hostname or "", address, path, port, packed, kind, verify=False)
-    status = https.request(wanted).status
-    if status // 100 != 2:
-        raise OSError(f"{place} answers with status {status}")
-    return status
 
 
 def _today() -> str:

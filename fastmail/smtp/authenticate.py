@@ -81,15 +81,16 @@ async def _login(session: "SmtpSession", claim: sasl.Claim) -> None:
     except TemporaryError:
         session.say("454 4.7.0 logins cannot be checked now, try again later")
         return
-    if record is None and isinstance(claim, sasl.Token):
-        session.sasl = claim.mechanism  # told why, before the exchange fails (RFC 7628 3.2.3)
-        session.conn.write(b"334 " + b64encode(claim.mechanism.refusal) + b"\r\n")
-        return
     if record is None:
-        session.failures += 1
-        session.blame(1, "failed logins")
-        log.event("login.failed", "warning", protocol="submission", login=claim.login, peer=session.host)
-        await until_refusal(begun, limits.auth_failure_delay)
+        if not isinstance(claim, sasl.Spent):
+            session.failures += 1
+            session.blame(1, "failed logins")
+            log.event("login.failed", "warning", protocol="submission", login=claim.login, peer=session.host)
+            await until_refusal(begun, limits.auth_failure_delay)
+        if isinstance(claim, sasl.Token) and session.failures < limits.auth_failures:
+            session.sasl = claim.mechanism  # told why, before the exchange fails (RFC 7628 3.2.3)
+            session.conn.write(b"334 " + b64encode(claim.mechanism.refusal) + b"\r\n")
+            return
         session.say("535 5.7.8 login failed")
         if session.failures >= limits.auth_failures:
             session.say("421 4.7.0 too many failed logins")

@@ -355,14 +355,15 @@ class SmtpSession:
         except ValueError as error:
             self.bad(f"501 5.5.4 {error}")
             return
-        account = None
         if said.login and self.service.kind == SUBMISSION:
-            account = self.service.deliverer.directory.account(said.login.lower())
-            if account is None:
-                self.bad("501 5.5.4 LOGIN names no account")
-                return
+            self.conn.run(xclient.login(self, said))
+        else:
+            self.begin_again(said, None)
+
+    def begin_again(self, said: xclient.Said, user: AccountRecord | None) -> None:
+        """For somebody else, who has logged in as ``user`` or not at all."""
         self.host = said.address or self.host
-        self.user = account
+        self.user = user
         self._hello = b""
         self._reset()
         log.event("smtp.xclient", peer=self.conn.host, client=self.host, login=said.login)

@@ -2,13 +2,20 @@
 RFC 3461 4).
 
 For tests, and for proxies that speak no PROXY protocol. Taken from the networks of ``[listen] xclient`` and nobody
-else. The session then begins anew, with a greeting.
+else. The session then begins anew, with a greeting. A login that is vouched for needs no password; everything else that
+keeps an account out keeps it out here too.
 """
 
 import ipaddress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastmail._core import smtp as grammar
+from fastmail.auth import sasl
+from fastmail.model.errors import LoginRefused, TemporaryError
+
+if TYPE_CHECKING:
+    from fastmail.smtp.session import SmtpSession
 
 ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT", "REVERSE_NAME")
 OFFER = b"XCLIENT " + " ".join(ATTRIBUTES).encode()
@@ -48,3 +55,19 @@ def parse(rest: bytes) -> Said:
         elif name.upper() == "LOGIN":
             said.login = text
     return said
+
+
+async def login(session: "SmtpSession", said: Said) -> None:
+    """Begin anew as the account that LOGIN names, if it may log in from the address that ADDR says."""
+    try:
+        user = await session.service.verifier.admit(sasl.Verified(said.login), said.address or session.host)
+    except LoginRefused as error:
+        session.bad(f"525 5.7.13 {error}")
+        return
+    except TemporaryError:
+        session.say("454 4.7.0 logins cannot be checked now, try again later")
+        return
+    if user is None:
+        session.bad("501 5.5.4 LOGIN names no account that may log in")
+    else:
+        session.begin_again(said, user)

@@ -191,8 +191,8 @@ MUTATIONS = [
     Mutation(
         "S22: a password is compared by ==",
         "fastmail/auth/schemes.py",
-        '        return hmac.compare_digest(value.encode("utf-8", "surrogateescape"), password)\n',
-        '        return value.encode("utf-8", "surrogateescape") == password\n',
+        "        return hmac.compare_digest(stored, password) or hmac.compare_digest(forms(stored)[-1], forms(password)[-1])\n",
+        "        return stored == password\n",
         ("tests/unit/auth/test_auth.py -k constant_time",),
     ),
     Mutation(
@@ -274,11 +274,18 @@ MUTATIONS = [
         (f"{ATTACKS}::test_s42_the_log_is_one_line_an_event",),
     ),
     Mutation(
-        "S43: reports go to inner addresses",
-        "fastmail/relay/tlsreport.py",
-        "if self.inside or ipaddress.ip_address(one).is_global]",
+        "S43: web servers at inner addresses are asked",
+        "fastmail/net/web.py",
+        "if inside or not places.inner(one)]",
         "if one]",
-        ("tests/journey/test_relay_tls.py -k s43_",),
+        ("tests/journey/test_relay_tls.py -k s43_", "tests/unit/net/test_web.py -k s43_nothing"),
+    ),
+    Mutation(
+        "S43: a web server has all the time that it takes",
+        "fastmail/net/web.py",
+        "        async with asyncio.timeout(seconds):\n",
+        "        async with asyncio.timeout(None):\n",
+        ("tests/unit/net/test_web.py -k s43_a_name",),
     ),
     Mutation(
         "S44: a report makes another report",

@@ -1,6 +1,7 @@
 """What other servers say to a relay: replies, DNS records, policies (RFC 5321 4.2, RFC 8460 3, RFC 8461 3)."""
 
-from fastmail.relay import places, sts, tlsreport
+from fastmail.net import places
+from fastmail.relay import sts, tlsreport
 from fastmail.smtp.client import login, replies
 from tests.support.growth import Case
 

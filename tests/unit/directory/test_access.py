@@ -1,18 +1,28 @@
 """fastmail.directory.access: conditions on logins as Dovecot 2.3 has them, and in every protocol."""
 
 import asyncio
+import json
 import tempfile
-from base64 import b64encode
+import time
+from base64 import b64decode, b64encode
 from dataclasses import replace
 from pathlib import Path
 
+import jwt
 import msgspec
 import pytest
+import scramp
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from fastmail.auth import sasl, schemes
+from fastmail.auth.oauth import Settings, Tokens
 from fastmail.directory import access, local
-from fastmail.directory.external import PasswdFile, bring_lines, parse
+from fastmail.directory.external import PasswdFile, Sql, bring_lines, parse
 from fastmail.directory.local import LocalDirectory
+from fastmail.directory.queries import DovecotSql, Queries
 from fastmail.model.errors import DamagedAccount
+from fastmail.net import networks
+from fastmail.net.connection import Connection
 from tests.support.sessions import USER, Bench
 
 
@@ -58,6 +68,11 @@ def test_nets(nets: str, host: str, good: bool) -> None:
         ("allow_real_nets=10.0.0.0/8", "10.0.0.0/8", "", "{PLAIN}x"),
         ("proxy host=10.1.1.1", "", access.ELSEWHERE, "{PLAIN}x"),
         ("proxy_maybe=y", "", access.ELSEWHERE, "{PLAIN}x"),
+        ("proxy=y", "", access.ELSEWHERE, "{PLAIN}x"),
+        ("host=10.1.1.1", "", access.ELSEWHERE, "{PLAIN}x"),  # a referral
+        ("host=10.1.1.1 allow_nets=10.0.0.0/8", "10.0.0.0/8", access.ELSEWHERE, "{PLAIN}x"),
+        ("host=", "", "", "{PLAIN}x"),
+        ("host=10.1.1.1 nologin reason=Gone", "", "Gone", "{PLAIN}x"),
         ("nopassword", "", "", "{NONE}!"),
         ("userdb_mail=maildir:~/x nodelay nologin reason=a\u00e4\x07b", "", "a??b", "{PLAIN}x"),
     ],
@@ -131,3 +146,163 @@ def test_every_protocol(protocol: str, login: bytes, good: bytes, bad: bytes, re
         assert bad in await one("10.1.2.3", "", "Gone", right=False)  # nothing is told to who does not know it
 
     asyncio.run(work())
+
+
+# ---------------------------------------------------------------- every mechanism
+
+END = b"e" * 32
+ISSUER = "https://id.test"
+MECHANISMS = ("LOGIN", "PLAIN", "LOGIN (SASL)", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1", "OAUTHBEARER",
+              "XOAUTH2", "EXTERNAL")  # fmt: skip
+COMMANDS = {"imap": b"a AUTHENTICATE ", "pop3": b"AUTH ", "submission": b"AUTH "}
+DONE = {"imap": b"a OK ", "pop3": b"+OK ", "submission": b"235 "}
+FAILED = {"imap": b"a NO [AUTHENTICATIONFAILED]", "pop3": b"-ERR [AUTH] login failed", "submission": b"535 5.7.8"}
+NOT_HERE = {"imap": b"a NO [AUTHORIZATIONFAILED] ", "pop3": b"-ERR [AUTH] ", "submission": b"525 5.7.13 "}
+CONDITIONS: dict[
+    str, tuple[str, str]
+] = {  # what a passwd-file says, and whether that is told to who knows the password
+    "nothing": ("", ""),
+    "from here": ("allow_nets=10.0.0.0/8", ""),
+    "nologin": ("nologin", access.NOT_ALLOWED),
+    "from elsewhere": ("allow_nets=192.0.2.0/24", "failed"),
+    "from nowhere": ("allow_nets=", "failed"),
+    "proxy": ("proxy host=10.1.1.1", access.ELSEWHERE),
+    "proxy_maybe": ("proxy_maybe=y", access.ELSEWHERE),
+    "host": ("host=10.1.1.1", access.ELSEWHERE),
+    "disabled": ("", "failed"),
+    "removed": ("", "failed"),
+}
+
+
+class Tls:
+    end_point = END
+    asks = True
+    context = None
+
+
+class Login:
+    """One login at a server that has all mechanisms, from 10.1.2.3."""
+
+    def __init__(self, path: str, protocol: str) -> None:
+        self.bench = Bench(path)
+        self.protocol = protocol
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        jwks = Path(path) / "jwks.json"
+        public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(self.key.public_key())) | {"alg": "ES256"}
+        jwks.write_text(json.dumps({"keys": [public]}))
+        self.bench.verifier._mechanisms = sasl.NAMES
+        self.bench.verifier._tokens = Tokens(Settings(issuer=ISSUER, jwks=str(jwks)))
+
+    async def by(self, mechanism: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
+        client = self.bench.open(self.protocol, "10.1.2.3")
+        monkeypatch.setattr(Connection, "certified", property(lambda _: (USER,)))
+        client.connection.tls = True
+        client.listener.tls = Tls()
+        if self.protocol == "submission":
+            await client.send(b"EHLO there.test\r\n")
+        if mechanism == "LOGIN":
+            if self.protocol == "imap":
+                return await client.send(b"a LOGIN user@example.test secret\r\n")
+            if self.protocol == "pop3":
+                await client.send(b"USER user@example.test\r\n")
+                return await client.send(b"PASS secret\r\n")
+        name = mechanism.partition(" ")[0]
+        steps: list[bytes] = {
+            "PLAIN": [b"\0user@example.test\0secret"],
+            "LOGIN": [b"user@example.test", b"secret"],
+            "EXTERNAL": [b""],
+        }.get(name, [])
+        if name.startswith("SCRAM"):
+            binding = ("tls-server-end-point", END) if name.endswith("-PLUS") else None
+            other = scramp.ScramClient([name], USER, "secret", channel_binding=binding)
+            steps = [other.get_client_first().encode()]
+        elif "OAUTH" in name:
+            token = jwt.encode({"iss": ISSUER, "email": USER, "exp": time.time() + 60}, self.key, algorithm="ES256")
+            head = f"user={USER}" if name == "XOAUTH2" else f"n,a={USER},"
+            steps = [f"{head}\x01auth=Bearer {token}\x01\x01".encode()]
+        got = await client.send(COMMANDS[self.protocol] + name.encode() + b"\r\n")
+        for step in steps:
+            assert got.startswith((b"+ ", b"334 ")), got
+            got = await client.send(b64encode(step) + b"\r\n")
+        if name.startswith("SCRAM"):
+            other.set_server_first(b64decode(got.split(b" ")[1]).decode())
+            got = await client.send(b64encode(other.get_client_final().encode()) + b"\r\n")
+        if got.startswith((b"+ ", b"334 ")):  # the last word of SCRAM, or what is wrong with a token
+            got = await client.send((b"AQ==" if name == "OAUTHBEARER" else b"") + b"\r\n")
+        return got
+
+
+@pytest.mark.parametrize("protocol", list(COMMANDS))
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("state", list(CONDITIONS))
+def test_every_mechanism_keeps_out_whom_the_source_keeps_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, mechanism: str, state: str
+) -> None:
+    extra, why = CONDITIONS[state]
+    (line,) = parse(f"{USER}:{{PLAIN}}secret::::::{extra}\n", "example.test")
+
+    async def main() -> None:
+        login = Login(str(tmp_path), protocol)
+        accounts = login.bench.directory.accounts
+        accounts[USER] = replace(
+            accounts[USER],
+            nets=line.nets,
+            nologin=line.nologin,
+            scram=schemes.scram("secret"),
+            enabled=state != "disabled",
+        )
+        if state == "removed":
+            del accounts[USER]
+        got = await login.by(mechanism, monkeypatch)
+        wanted = FAILED[protocol] if why == "failed" else NOT_HERE[protocol] + why.encode() if why else DONE[protocol]
+        assert got.startswith(wanted), got
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("state", list(CONDITIONS))
+def test_s35_xclient_speaks_for_no_account_that_may_not_log_in(tmp_path: Path, state: str) -> None:
+    extra, why = CONDITIONS[state]
+    (line,) = parse(f"{USER}:{{PLAIN}}secret::::::{extra}\n", "example.test")
+
+    async def main() -> None:
+        near = {"xclient": [networks.parse("127.0.0.0/8")]}
+        bench = Bench(str(tmp_path), outbound=near)
+        accounts = bench.directory.accounts
+        accounts[USER] = replace(accounts[USER], nets=line.nets, nologin=line.nologin, enabled=state != "disabled")
+        if state == "removed":
+            del accounts[USER]
+        client = bench.open("submission")
+        await client.send(b"EHLO proxy.test\r\n")
+        got = await client.send(b"XCLIENT ADDR=10.1.2.3 LOGIN=User@example.test\r\n")
+        if why == "failed":
+            assert got == b"501 5.5.4 LOGIN names no account that may log in\r\n"
+        else:
+            assert got.startswith(b"525 5.7.13 " + why.encode() if why else b"220 ")
+        await client.send(b"EHLO far.test\r\n")
+        got = await client.send(b"MAIL FROM:<user@example.test>\r\n")
+        assert got.startswith(b"530 5.7.0" if why else b"250 ")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "wanted"),
+    [
+        (["proxy"], ["Y"], access.ELSEWHERE),
+        (["proxy"], [None], ""),
+        (["proxy_maybe"], ["Y"], access.ELSEWHERE),
+        (["host"], ["10.1.1.1"], access.ELSEWHERE),
+        (["quota", "host"], [1000, "10.1.1.1"], access.ELSEWHERE),
+        (["host"], [None], ""),
+        (["host"], [""], ""),
+        (["nologin"], ["Y"], access.NOT_ALLOWED),
+    ],
+)
+def test_columns_of_a_database(columns: list[str], row: list[object], wanted: str) -> None:
+    source = Sql("sqlite:x", "SELECT", "", "example.test", 30.0)
+    content = source._content(["username", "password", *columns], [[USER, "{PLAIN}x", *row]], None)
+    assert content is not None and content.lines[USER].nologin == wanted
+    queries = DovecotSql("sqlite:x", Queries("SELECT"), "example.test", 30.0)
+    made = queries._line(USER, {"password": "{PLAIN}x"} | dict(zip(columns, row, strict=True)))
+    assert made is not None and made.nologin == wanted

@@ -70,10 +70,13 @@ def test_one_is_looked_up() -> None:
         ({"barred": "TRUE"}, "", access.NOT_ALLOWED),
         ({"barred": "FALSE"}, "", ""),
         ({"barred": "since May"}, "", access.NOT_ALLOWED),
+        ({"backend": "10.1.1.1"}, "", access.ELSEWHERE),
+        ({"backend": "FALSE"}, "", ""),
+        ({"backend": "TRUE", "barred": "TRUE"}, "", access.NOT_ALLOWED),
     ],
 )
 def test_conditions(more: dict[str, Any], nets: str, nologin: str) -> None:
-    source = made([entry("anna@one.test", **more)], [], nets="hosts", nologin="barred")
+    source = made([entry("anna@one.test", **more)], [], nets="hosts", nologin="barred", proxy="backend")
     for line in (asyncio.run(source.lookup("anna@one.test")), next(iter(source._read().lines.values()))):  # type: ignore[union-attr]
         assert line is not None and (line.nets, line.nologin) == (nets, nologin)
 

@@ -121,7 +121,7 @@ def test_ldap(tmp_path: Path) -> None:
     (tmp_path / "ldap.conf").write_text(
         "uris = ldaps://dir.one.test\ndn = cn=dove,dc=one\ndnpass = secret\nbase = ou=people,dc=one\n"
         "pass_filter = (&(objectClass=person)(mail=%u))\n"
-        "pass_attrs = mail=user,userPassword=password,hosts=allow_nets,locked=nologin\n"
+        "pass_attrs = mail=user,userPassword=password,hosts=allow_nets,locked=nologin,back=host\n"
     )
     plan = doveconf.plan(f"passdb {{\n driver = ldap\n args = {tmp_path}/ldap.conf\n}}\n", "one.test")
     for line in (
@@ -130,9 +130,10 @@ def test_ldap(tmp_path: Path) -> None:
         'ldap_address = "mail"',
         'ldap_nets = "hosts"',
         'ldap_nologin = "locked"',
+        'ldap_proxy = "back"',
     ):
         assert line in plan.config, plan.config
-    assert says(plan, "logins") == {"ldap: allow_nets": SAME, "ldap: nologin": SAME}
+    assert says(plan, "logins") == {"ldap: allow_nets": SAME, "ldap: nologin": SAME, "ldap: host": SAME}
 
 
 def test_a_directory_of_configuration(tmp_path: Path) -> None:

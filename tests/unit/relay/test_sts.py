@@ -1,7 +1,6 @@
 """MTA-STS policies: kept, refreshed before they expire, and fetched again when hosts do not keep to them (RFC 8461)."""
 
 import asyncio
-import http.client
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.dns.resolver import Resolver
+from fastmail.net import web
 from fastmail.queue import routes
 from fastmail.queue.spool import Spool
 from fastmail.relay import sts
@@ -166,7 +166,7 @@ def test_hosts_in_testing(tmp_path: Path) -> None:
     [
         (OSError("away"), "sts-policy-fetch-error"),
         (TimeoutError(), "sts-policy-fetch-error"),
-        (http.client.BadStatusLine("x"), "sts-policy-fetch-error"),
+        (web.WebError("no status line"), "sts-policy-fetch-error"),
         (BadPolicy("no mode"), "sts-policy-invalid"),
         (ssl.SSLCertVerificationError("bad"), "sts-webpki-invalid"),
     ],
@@ -187,7 +187,7 @@ def test_s43_a_policy_is_never_fetched_from_this_machine(tmp_path: Path) -> None
         w.dns.records[("mta-sts.far.test", "A")] = ["127.0.0.1", "169.254.169.254"]
         assert await w.policies.find("far.test") is None
         ((_, _, what, _, why),) = w.told
-        assert what == "sts-policy-fetch-error" and "no address that a stranger" in why
+        assert what == "sts-policy-fetch-error" and "mta-sts.far.test has only 127.0.0.1, which" in why
 
     run(tmp_path, scenario)
 
@@ -202,3 +202,69 @@ def test_a8_a_policy_of_thousands_of_hosts_is_none() -> None:
     text = "version: STSv1\nmode: enforce\nmax_age: 60\n" + "".join(f"mx: m{n}.far.test\n" for n in range(3000))
     with pytest.raises(BadPolicy):
         sts.parse(text, "1", 0.0)
+
+
+def test_s43_a_domain_is_asked_once_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much mail for it waits, and while its web server never finishes."""
+    asked: list[str] = []
+
+    async def slow(wanted: web.Request, resolve: object = None, seconds: float = 0.0) -> web.Answer:
+        asked.append(wanted.url)
+        await asyncio.sleep(0.2)
+        return web.Answer(200, "text/plain", w_text.encode())
+
+    w_text = POLICY.format(mode="enforce", mx="mail.far.test", age=7 * DAY)
+    monkeypatch.setattr(web, "ask", slow)
+
+    async def scenario(w: World) -> None:
+        w.policies._get = None
+        found = await asyncio.gather(*(w.policies.find("far.test") for _ in range(20)))
+        assert all(one is not None and one.mx == ["mail.far.test"] for one in found)
+        assert asked == ["https://mta-sts.far.test/.well-known/mta-sts.txt"]
+
+    run(tmp_path, scenario)
+
+
+def test_s43_slow_web_servers_do_not_hold_up_the_look_at_all_policies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import msgspec
+
+    monkeypatch.setattr(sts, "LONGEST", 0.5)
+    monkeypatch.setattr(sts, "AT_ONCE", 2)
+
+    async def never(domain: str) -> str:
+        await asyncio.sleep(60)
+        return ""
+
+    async def scenario(w: World) -> None:
+        now = int(time.time())
+        for n in range(20):
+            old = sts.Policy(1, "1", "enforce", ["mail.far.test"], now + DAY + n, now - DAY, now)
+            await w.spool.set_policy(f"far{n}.test", msgspec.msgpack.encode(old))
+        w.policies._text = never  # type: ignore[method-assign]
+        begun = time.monotonic()
+        assert await w.policies.refresh() == 0
+        assert time.monotonic() - begun < 5.0
+        assert sorted(w.policies._asking) == ["far0.test", "far1.test"], "those that expire first, and no more at once"
+        await w.policies.close()
+
+    run(tmp_path, scenario)
+
+
+def test_s43_a_domain_that_fails_is_asked_more_and_more_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, skew = time.time, 0.0
+    monkeypatch.setattr(time, "time", lambda: real() + skew)
+
+    async def scenario(w: World) -> None:
+        nonlocal skew
+        w.error = OSError("away")
+        for minute in range(24 * 60):
+            skew = 60.0 * minute
+            await w.policies.find("far.test")
+        assert 24 <= len(w.fetched) <= 30
+        w.error = None
+        skew += 3600
+        assert await w.policies.find("far.test") is not None and not w.policies._failed
+
+    run(tmp_path, scenario)

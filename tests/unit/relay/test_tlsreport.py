@@ -3,8 +3,6 @@
 import asyncio
 import gzip
 import json
-import socket
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,10 +13,11 @@ import pytest
 from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import Resolver
+from fastmail.net import web
 from fastmail.queue import routes
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
-from fastmail.relay import https
+from fastmail.relay import tlsreport
 from fastmail.relay.tlsreport import PLACES, Reporter, wishes
 from fastmail.smtp.client import Target
 from tests.support.hosts import name_server
@@ -143,22 +142,36 @@ def test_a8_a_record_of_64_kib_is_read_at_once() -> None:
     assert time.process_time() - begun < 1.0
 
 
-def test_a8_a_web_server_that_answers_slowly_has_its_time() -> None:
-    """An octet now and then keeps no thread for ever."""
-    server = socket.create_server(("127.0.0.1", 0))
+def test_s43_a_web_server_that_never_answers_holds_up_no_other_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
 
-    def drip() -> None:
-        peer, _ = server.accept()
-        try:
-            while True:
-                peer.send(b"\x16")
-                time.sleep(0.1)
-        except OSError:
-            peer.close()
+    async def never(wanted: web.Request, resolve: object = None, seconds: float = 0.0) -> web.Answer:
+        asked.append(wanted.url)
+        if "good" not in wanted.url:
+            await asyncio.sleep(60)
+        return web.Answer(201, "", b"")
 
-    threading.Thread(target=drip, daemon=True).start()
-    begun = time.monotonic()
-    with pytest.raises(https.ERRORS):
-        https.request(https.Request("GET", "a.test", "127.0.0.1", "/", server.getsockname()[1]), 0.7)
-    assert time.monotonic() - begun < 10.0
-    server.close()
+    monkeypatch.setattr(web, "ask", never)
+    monkeypatch.setattr(tlsreport, "PATIENCE", 0.3)
+
+    async def main() -> None:
+        names = [*(f"bad{n}.test" for n in range(12)), "good.test"]
+        rua = {("_smtp._tls." + name, "TXT"): [f'"v=TLSRPTv1; rua=https://{name}/in"'] for name in names}
+        dns = await name_server(rua)
+        spool = Spool(str(tmp_path), 1 << 26)
+        history = History(str(tmp_path), 0.0, 1)
+        outbound = Outbound(spool, routes.parse([], []), Schedule(), "mx.near.test", 10, lambda domain: False, history)
+        reporter = Reporter(outbound, Resolver([f"127.0.0.1:{dns.port}"]), "mx.near.test", Counter())
+        for name in names:
+            reporter.note(name, NONE, True)
+        await reporter.write()
+        begun = time.monotonic()
+        assert await reporter.send(time.time() + 86400) == 1
+        assert time.monotonic() - begun < 3.0 and sorted(asked) == sorted(f"https://{name}/in" for name in names)
+        assert len(reporter.waiting) == 12 and len(spool.counts()) == 12
+        await spool.close()
+        dns.transport.close()
+
+    asyncio.run(main())

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from fastmail.relay import places
+from fastmail.net import places
 
 HERE = [
     "127.0.0.1",

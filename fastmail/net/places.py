@@ -57,6 +57,15 @@ def barred(address: str) -> str:
     return next((why for one in (place, *_carried(place)) if (why := _barred(one))), "")
 
 
+def inner(address: str) -> str:
+    """Why an address is none of the public internet, where a stranger's web server would be; empty when it is one."""
+    why = barred(address)
+    if why:
+        return why
+    place = ipaddress.ip_address(address)
+    return "" if all(one.is_global for one in (place, *_carried(place))) else "is of an inner network"
+
+
 def _carried(place: Address) -> list[Address]:
     """IPv4 addresses that an IPv6 address may lead to."""
     if place.version == 4:
