@@ -708,6 +708,9 @@ class LocalStore:
                     except StorageFailed as error:
                         log.event("store.tidy_later", "warning", account=account.address, error=error)
                         again, pause = not self._closing, min(max(delay, pause) * 2, LONGEST_DELAY)
+                    except Exception as error:  # one mailbox must not stop the others
+                        log.event("store.bug", "error", account=account.address, error=repr(error))
+                        continue
                     if again:
                         self._untidy[key] = account
                 delay = pause
