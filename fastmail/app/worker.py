@@ -17,6 +17,7 @@ from functools import partial
 
 import uvloop
 
+from fastmail.app import revoke
 from fastmail.app.assembly import Assembly, control_template, maildir_template
 from fastmail.app.confine import confine
 from fastmail.config.settings import Config
@@ -118,6 +119,7 @@ async def _main(
     registry = Registry()
     listeners = await assembly.listen(sockets, tls, registry)
     sweep = loop.create_task(registry.sweep())
+    revoking = loop.create_task(revoke.watch(assembly.directory, registry))
     log.event("worker.ready", worker=number)
     serving.say()
     await stop.wait()
@@ -135,6 +137,7 @@ async def _main(
     for connection in list(registry.connections):
         connection.abort()
     sweep.cancel()
+    revoking.cancel()
     await assembly.close()
     _report(number)
 

@@ -15,7 +15,9 @@ from fastmail._core.imap import ParseError, Reader, literal_at_end
 from fastmail._core.lines import ContentReader, find_crlf
 from fastmail._core.uidset import UidSet
 from fastmail.auth.verifier import Verifier
+from fastmail.directory import standing
 from fastmail.directory.interface import AccountRecord, Directory
+from fastmail.directory.standing import Standing
 from fastmail.durable.staging import Staged
 from fastmail.imap import metadata, notify, places, quota, table
 from fastmail.imap.append import TooBig
@@ -137,6 +139,7 @@ class ImapSession:
         "errors",
         "failures",
         "ids",
+        "login",
         "notify",
         "part",
         "qresync",
@@ -155,6 +158,7 @@ class ImapSession:
         self.conn = connection
         self.record: AccountRecord | None = None
         self.account: Account | None = None
+        self.login: Standing | None = None
         self.selected: Selected | None = None
         self.errors = 0
         self.failures = 0
@@ -194,6 +198,18 @@ class ImapSession:
 
     def timed_out(self) -> None:
         self.conn.write(b"* BYE idle for too long\r\n" if self.account else b"* BYE login took too long\r\n")
+        self.conn.close()
+
+    def ended(self) -> str:
+        verifier, selected = self.service.verifier, self.selected
+        why = verifier.ended(self.login)
+        if not why and self.login is not None and selected is not None and selected.account is not self.account:
+            why = verifier.owner_ended(selected.account.id, selected.account.address)
+        return why
+
+    def dismiss(self, why: str) -> None:
+        code = "EXPIRED" if why == standing.CHANGED else "NONEXISTENT" if why == standing.OWNER else "CONTACTADMIN"
+        self.conn.write(f"* BYE [{code}] {why}\r\n".encode())
         self.conn.close()
 
     def failed(self) -> None:
