@@ -165,7 +165,7 @@ class Verifier:
         address = await self._directory.freshen(self._address(claim.login))
         revision = self._directory.revision
         record = self._directory.account(address)
-        if record is None or not record.enabled:
+        if record is None:
             return None
         if 0 <= claim.revision < self._directory.revoked(record.id):
             count("auth.failed")  # the password was changed since the exchange began
