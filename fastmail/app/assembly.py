@@ -20,7 +20,7 @@ from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer, Mail
 from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
-from fastmail.directory import external, sources
+from fastmail.directory import external, sources, standing
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
@@ -95,6 +95,7 @@ class Assembly:
             recover=recover,
             kind=config.store.content,
             shared=config.store.shared == "dovecot",
+            gone=lambda account: standing.is_gone(self.directory, account.id, account.address),
         )
         quota = Quota(config.limits.quota_storage, config.limits.quota_messages, config.limits.quota_mailboxes)
         self.filler = Filler(FullText(config.server.data_dir), self.store, self._resolve)

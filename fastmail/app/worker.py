@@ -17,6 +17,7 @@ from functools import partial
 
 import uvloop
 
+from fastmail.app import revoke
 from fastmail.app.assembly import Assembly
 from fastmail.app.confine import confine
 from fastmail.app.derived import control_template, maildir_template
@@ -119,6 +120,7 @@ async def _main(
     registry = Registry()
     listeners = await assembly.listen(sockets, tls, registry)
     sweep = loop.create_task(registry.sweep())
+    revoking = loop.create_task(revoke.watch(assembly.directory, registry))
     log.event("worker.ready", worker=number)
     serving.say()
     await stop.wait()
@@ -136,6 +138,7 @@ async def _main(
     for connection in list(registry.connections):
         connection.abort()
     sweep.cancel()
+    revoking.cancel()
     await assembly.close()
     _report(number)
 

@@ -73,9 +73,11 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The client has shown that it knows the password."""
+    """The client has shown that it knows the password, as it was at this revision of the directory; -1 where it has
+    shown something else."""
 
     login: str
+    revision: int = -1
 
 
 Keys = tuple[bytes, bytes, bytes, int]  # salt, stored key, server key, iterations
@@ -84,16 +86,19 @@ Keys = tuple[bytes, bytes, bytes, int]  # salt, stored key, server key, iteratio
 class Scram:
     """SCRAM (RFC 5802, RFC 7677), with the channel binding tls-server-end-point (RFC 5929) in the -PLUS forms.
 
-    ``keys`` gives the keys of a login, made-up ones for a user that is not there. A proof that is wrong comes out as
-    Credentials without a password, which fail like any other. So does a client that could bind to the channel and
-    believes that this server cannot, while ``plus`` says that a -PLUS form is offered: somebody on the way changed what
-    it was offered (RFC 5802 6).
+    ``keys`` gives the keys of a login, made-up ones for a user that is not there, and ``revision`` is the directory's
+    before they were looked up. A proof that is wrong comes out as Credentials without a password, which fail like any
+    other. So does a client that could bind to the channel and believes that this server cannot, while ``plus`` says
+    that a -PLUS form is offered: somebody on the way changed what it was offered (RFC 5802 6).
     """
 
-    def __init__(self, name: str, keys: Callable[[str], Keys], end_point: bytes, plus: bool = False) -> None:
+    def __init__(
+        self, name: str, keys: Callable[[str], Keys], end_point: bytes, plus: bool = False, revision: int = -1
+    ) -> None:
         self._name = name
         self._keys = keys
         self._plus = plus
+        self._revision = revision
         self._login = ""
         self._final = False
         binding = ("tls-server-end-point", end_point) if name.endswith("-PLUS") else None
@@ -108,7 +113,7 @@ class Scram:
         if self._final:
             if response:
                 raise SaslError("an empty response was expected")
-            return Verified(self._login)
+            return Verified(self._login, self._revision)
         if response is None:
             if self._begun:
                 raise SaslError("a response was expected")

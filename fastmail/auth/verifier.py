@@ -2,7 +2,8 @@
 
 Promise: the loop never hashes. An unknown user, a disabled account and a wrong password take the same work and get
 the same answer. Work that waits is bounded: past QUEUE the answer is TemporaryError, at once. A password changed by
-a command counts from the next login on, because what is remembered belongs to the stored hash it was checked with.
+a command counts from the next login on, because what is remembered belongs to the stored hash it was checked with; a
+login that began before ends like those that are over (directory.standing).
 """
 
 import asyncio
@@ -13,10 +14,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from fastmail.auth import sasl, schemes
 from fastmail.auth.oauth import Settings, Tokens
-from fastmail.directory import access
+from fastmail.directory import access, standing
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.model.address import comparable
 from fastmail.model.errors import LoginRefused, MailError, TemporaryError
@@ -29,6 +31,14 @@ UPGRADE_EVERY = 1.0  # s between two passwords that get a better form
 MAX_REMEMBERED = 100_000
 MAX_PASSWORD = 1024
 LEAST_SALT = 12  # octets, without which, as without 4096 iterations, clients and our own SCRAM refuse the keys
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A login that was right: the account, and what its session asks ``Verifier.ended`` with."""
+
+    record: AccountRecord
+    login: standing.Standing
 
 
 async def until_refusal(begun: float, delay: float) -> None:
@@ -91,7 +101,8 @@ class Verifier:
             return sasl.PASSWORDS[name]()
         base = name.removesuffix("-PLUS")
         plus = any(one.endswith("-PLUS") for one in self.mechanisms(channel))
-        return sasl.Scram(name, lambda login: self._scram_keys(login, base), channel.end_point, plus)
+        revision = self._directory.revision
+        return sasl.Scram(name, lambda login: self._scram_keys(login, base), channel.end_point, plus, revision)
 
     def _address(self, login: str) -> str:
         if "@" not in login and self._default_domain:
@@ -112,16 +123,17 @@ class Verifier:
         size = hashlib.new(schemes.SCRAM[name]).digest_size
         return salt, os.urandom(size), os.urandom(size), schemes.ITERATIONS
 
-    async def admit(self, claim: sasl.Claim, host: str = "") -> AccountRecord | None:
+    async def admit(self, claim: sasl.Claim, host: str = "") -> Entry | None:
         """The account that a finished exchange leads to, for somebody at the address ``host``. None when the claim is
         wrong, or made where the account may not log in from; LoginRefused when it may not log in at all. Each finished
-        exchange is counted once."""
+        exchange is counted once. Who waits before the session begins asks ``ended`` again then."""
         if isinstance(claim, sasl.Spent):
             return None
-        record = await self._admit(claim)
-        if record is None:
+        found = await self._admit(claim)
+        if found is None:
             count("auth.failed")
             return None
+        record, revision = found
         if not access.allows(record.nets, host):
             count("auth.failed")
             log.event("login.elsewhere", "warning", account=record.address, peer=host, allowed=record.nets)
@@ -130,25 +142,49 @@ class Verifier:
             count("auth.failed")
             log.event("login.refused", "warning", account=record.address, peer=host, why=record.nologin)
             raise LoginRefused(record.nologin)
+        login = standing.Standing(record.id, record.address, host, revision)
+        if self.ended(login):  # while it was checked
+            count("auth.failed")
+            return None
         count("auth.ok")
-        return record
+        return Entry(record, login)
 
-    async def _admit(self, claim: sasl.Credentials | sasl.Verified | sasl.Token) -> AccountRecord | None:
+    def ended(self, login: standing.Standing | None) -> str:
+        """Why the login of a session has ended, for its user; empty while it counts, or where there is none."""
+        return standing.ended(self._directory, login) if login is not None else ""
+
+    def owner_ended(self, number: int, address: str) -> str:
+        """The same for the account of a mailbox that a session looks at."""
+        return standing.OWNER if standing.is_off(self._directory, number, address) else ""
+
+    async def _admit(self, claim: sasl.Credentials | sasl.Verified | sasl.Token) -> tuple[AccountRecord, int] | None:
+        """The account, and the revision of the directory before it was looked up."""
         if isinstance(claim, sasl.Credentials):
-            return await self.check(claim.login, claim.password)
+            return await self._check(claim.login, claim.password)
         if isinstance(claim, sasl.Token):
             login = await self._tokens.login(claim.token)
             if login is None or (claim.login and self._address(claim.login) != self._address(login)):
                 return None
             claim = sasl.Verified(login)
-        record = self._directory.account(await self._directory.freshen(self._address(claim.login)))
+        address = await self._directory.freshen(self._address(claim.login))
+        revision = self._directory.revision
+        record = self._directory.account(address)
         if record is None and self._directory.uncertain:
             raise TemporaryError("accounts cannot be looked up now")
-        return record if record is not None and record.enabled else None
+        if record is None or not record.enabled:
+            return None
+        if 0 <= claim.revision < self._directory.revoked(record.id):
+            return None  # the password was changed since the exchange began
+        return record, revision
 
     async def check(self, login: str, password: bytes) -> AccountRecord | None:
         """The account, or None; TemporaryError when too many logins wait."""
+        found = await self._check(login, password)
+        return found[0] if found is not None else None
+
+    async def _check(self, login: str, password: bytes) -> tuple[AccountRecord, int] | None:
         address = await self._directory.freshen(self._address(login))
+        revision = self._directory.revision
         record = self._directory.account(address)
         if record is not None and not record.enabled:
             record = None
@@ -161,7 +197,7 @@ class Verifier:
             known = self._remembered.get((address, digest))
             if known is not None and known[1] > time.monotonic() and _same(known[0], record.password):
                 count("auth.remembered")
-                return record
+                return record, revision
         if self._waiting >= QUEUE:
             count("auth.shed")
             raise TemporaryError("too many logins wait")
@@ -178,7 +214,7 @@ class Verifier:
         self._remember((address, digest), record.password)
         if self._upgrade and not (schemes.is_strong(record.password) and record.scram):
             self._improve(record, password, (address, digest))
-        return record
+        return record, revision
 
     def _remember(self, entry: tuple[str, bytes], stored: str) -> None:
         """This password was found to be the one of what is stored for the account."""

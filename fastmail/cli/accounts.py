@@ -5,6 +5,7 @@ import itertools
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
@@ -46,6 +47,7 @@ accounts = typer.Typer(no_args_is_help=True, help="Accounts: who can log in and 
 aliases = typer.Typer(no_args_is_help=True, help="Other addresses of accounts; @domain catches all.")
 AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="Such as you@example.org.")]
 BATCH = 500
+REMOVALS, REMOVAL_PAUSE = 6, 0.3  # tries to delete a Maildir, and s between them
 
 
 @domains.command("add")
@@ -93,7 +95,7 @@ def account_add(
 def account_passwd(
     address: AddressArgument, password_stdin: PasswordStdin = False, config: ConfigOption = "fastmail.toml"
 ) -> None:
-    """Give an account a new password; it counts from the next login on."""
+    """Give an account a new password; sessions that are open end, and the new one counts from the next login on."""
     place = directory(config)
     account = account_of(place, address)
     password = ask_password(password_stdin)
@@ -136,6 +138,24 @@ def _limit(text: str, old: int) -> int:
         raise DirectoryError(f'{text!r} is not a limit: a number or "5 GiB", none or default is expected') from None
 
 
+@accounts.command("disable")
+@command
+def account_disable(address: AddressArgument, config: ConfigOption = "fastmail.toml") -> None:
+    """Switch an account off: its sessions end, nobody logs in, and mail for it is refused, until `account enable`."""
+    place = directory(config)
+    place.enable(account_of(place, address).address, False)
+    output.print(f"switched off {account_of(place, address).address}")
+
+
+@accounts.command("enable")
+@command
+def account_enable(address: AddressArgument, config: ConfigOption = "fastmail.toml") -> None:
+    """Switch an account on again."""
+    place = directory(config)
+    place.enable(account_of(place, address).address, True)
+    output.print(f"switched on {account_of(place, address).address}")
+
+
 @accounts.command("remove")
 @command
 def account_remove(
@@ -143,7 +163,7 @@ def account_remove(
     config: ConfigOption = "fastmail.toml",
     delete_mail: Annotated[bool, typer.Option("--delete-mail", help="Delete its Maildir too.")] = False,
 ) -> None:
-    """Remove an account; its Maildir stays unless --delete-mail."""
+    """Remove an account, and end its sessions; its Maildir stays unless --delete-mail."""
     account = account_address(address)
     settings = read_config(config)
     place = directory(config)
@@ -152,8 +172,11 @@ def account_remove(
     asyncio.run(_forget(settings, record))
     local, _, domain = record.address.rpartition("@")
     root = maildir_template(settings).format(domain=domain, user=local)
-    if delete_mail:
+    for _ in range(REMOVALS if delete_mail else 0):  # a session that is about to end may still have put a file there
         shutil.rmtree(root, ignore_errors=True)
+        if not os.path.exists(root):
+            break
+        time.sleep(REMOVAL_PAUSE)
     kept = "" if delete_mail or not os.path.isdir(root) else f"; its mail stays in {root}"
     output.print(f"removed {account}{kept}", markup=False)
 

@@ -321,8 +321,12 @@ class Deliverer:
         back = trace.return_path(envelope.sender)
         date = int(time.time())
         seen: dict[int, int | Outcome] = {}  # by account: its place in the plan, or why it has none
-        for position, (_, records) in enumerate(envelope.recipients):
-            for record in records:
+        for position, (address, records) in enumerate(envelope.recipients):
+            still = self._still(address, records)
+            if records and not still:
+                count("smtp.unknown")
+                plan.outcomes[position] = Outcome(550, "5.1.1", "no such user here")
+            for record in still:
                 found = seen.get(record.id)
                 if found is None:
                     prefix = back + trace.delivered_to(record.address) + common
@@ -347,6 +351,15 @@ class Deliverer:
                 else:
                     plan.owners[found].append(position)
         return plan
+
+    def _still(self, address: str, records: list[AccountRecord]) -> list[AccountRecord]:
+        """Of the accounts that a recipient led to when it was named, those to which it leads now: one that was removed
+        or switched off meanwhile gets nothing, and above all no Maildir."""
+        now = self.resolve(address)
+        if now is records or now == records:
+            return records
+        numbers = {record.id for record in now}
+        return [record for record in records if record.id in numbers]
 
     async def _item(
         self, plan: "_Plan", record: AccountRecord, mailbox: str, message: NewMessage, repeated: int

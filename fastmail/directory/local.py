@@ -1,7 +1,8 @@
 """The built-in directory: an LMDB environment that the commands write and every worker reads.
 
 Tables: ``domain`` name -> b""; ``account`` address -> AccountRow; ``id`` number -> address; ``alias`` address or
-``@domain`` -> list of addresses. Rows are msgspec MessagePack arrays with a version first; a reader refuses a higher
+``@domain`` -> list of addresses; ``meta`` has the revisions of directory.standing, which an older reader leaves alone.
+Rows are msgspec MessagePack arrays with a version first; a reader refuses a higher
 one. Written only by commands and by password upgrades, each in its own synced transaction. What delivery asks is
 remembered until the next commit.
 
@@ -28,6 +29,8 @@ LAYOUT = 1
 TABLES = ["domain", "account", "id", "alias"]
 MAP = 8 << 30
 NEXT = b"next-id"
+REVISION = b"revision"  # in ``meta``: see directory.standing
+REVOKED = b"revoked:"  # in ``meta``, with an account's number: the revision of the last change
 REMEMBERED = 50_000
 
 
@@ -125,6 +128,23 @@ class LocalDirectory:
     def account_by_id(self, number: int) -> AccountRecord | None:
         found = self._get("id", str(number))
         return self.account(found.decode()) if found is not None else None
+
+    @property
+    def revision(self) -> int:
+        with self._env.read() as txn:
+            return _counted(txn.get(REVISION, db=self._db["meta"]))
+
+    def revoked(self, number: int) -> int:
+        with self._env.read() as txn:
+            return _counted(txn.get(REVOKED + b"%d" % number, db=self._db["meta"]))
+
+    def _revoke(self, txn: Any, numbers: Iterable[int]) -> None:
+        """Logins of these accounts do not count any more."""
+        meta = self._db["meta"]
+        at = b"%d" % (_counted(txn.get(REVISION, db=meta)) + 1)
+        txn.put(REVISION, at, db=meta)
+        for number in numbers:
+            txn.put(REVOKED + b"%d" % number, at, db=meta)
 
     def alias(self, address: str) -> list[str] | None:
         found = self._find("alias", address)
@@ -250,6 +270,7 @@ class LocalDirectory:
         """Add (address, ``{SCHEME}hash`` and perhaps SCRAM keys, nets, nologin) in one transaction: all or none. How
         many are new."""
         new = 0
+        revoked: list[int] = []
         with self._env.write() as txn:
             counter = txn.get(NEXT, db=self._db["meta"])
             number = int(counter) if counter else 1
@@ -272,9 +293,13 @@ class LocalDirectory:
                     txn.put(str(number).encode(), address.encode(), db=self._db["id"])
                     number += 1
                     new += 1
+                if old is not None and (row.password, row.nets, row.nologin) != (password, nets, nologin):
+                    revoked.append(row.id)
                 row.password, row.scram = password, scram
                 row.nets, row.nologin = nets, nologin
                 txn.put(address.encode(), _packed(address, row), db=self._db["account"])
+            if revoked:
+                self._revoke(txn, revoked)
             txn.put(NEXT, str(number).encode(), db=self._db["meta"])
         return new
 
@@ -289,6 +314,7 @@ class LocalDirectory:
         """Accounts as another source has them, with their domains, and some that it has no more: these are disabled. In
         one transaction."""
         db = self._db
+        revoked: list[int] = []
         with self._env.write() as txn:
             counter = txn.get(NEXT, db=db["meta"])
             number = int(counter) if counter else 1
@@ -303,6 +329,8 @@ class LocalDirectory:
                         txn.delete(one.encode(), db=db["alias"])  # an account goes before an alias
                     row = AccountRow(1, number, line.password)
                     number += 1
+                if (row.password, row.nets, row.nologin) != (line.password, line.nets, line.nologin):
+                    revoked.append(row.id)
                 if row.password != line.password:
                     row.password, row.scram = line.password, ""
                 row.enabled, row.home, row.maildir = True, line.home, line.maildir
@@ -317,7 +345,10 @@ class LocalDirectory:
                 row = self._present(txn, address, old) if old is not None else None
                 if row is not None:
                     row.enabled = False
+                    revoked.append(row.id)
                     txn.put(address.encode(), _packed(address, row), db=db["account"])
+            if revoked:
+                self._revoke(txn, revoked)
             txn.put(NEXT, str(number).encode(), db=db["meta"])
 
     def _have_domain(self, txn: Any, address: str) -> None:
@@ -326,8 +357,8 @@ class LocalDirectory:
             txn.put(domain.encode(), b"", db=self._db["domain"])
 
     @contextmanager
-    def _changed(self, address: str) -> Iterator[AccountRow]:
-        """An account's row, to be written back."""
+    def _changed(self, address: str, revokes: bool = False) -> Iterator[AccountRow]:
+        """An account's row, to be written back; ``revokes``: its logins do not count any more."""
         with self._env.write() as txn:
             address = self._spelled(txn, "account", address)
             old = txn.get(address.encode(), db=self._db["account"])
@@ -336,6 +367,8 @@ class LocalDirectory:
             row = _row(address, old)
             yield row
             txn.put(address.encode(), _packed(address, row), db=self._db["account"])
+            if revokes:
+                self._revoke(txn, [row.id])
 
     def mend(self) -> None:
         """Behind damage: numbers lead to their accounts again, also to those whose rows are damaged, none is given out
@@ -359,12 +392,12 @@ class LocalDirectory:
             txn.put(NEXT, str(number).encode(), db=db["meta"])
 
     def set_password(self, address: str, password: str, scram: str = "") -> None:
-        with self._changed(address) as row:
+        with self._changed(address, revokes=True) as row:
             row.password, row.scram = password, scram
 
     def enable(self, address: str, on: bool) -> None:
         """Let an account log in and get mail, or not."""
-        with self._changed(address) as row:
+        with self._changed(address, revokes=not on) as row:
             row.enabled = on
 
     def upgrade_password(self, record: AccountRecord, password: str, scram: str) -> bool:
@@ -414,6 +447,8 @@ class LocalDirectory:
         with self._env.write() as txn:
             txn.delete(record.address.encode(), db=self._db["account"])
             txn.delete(str(record.id).encode(), db=self._db["id"])
+            txn.delete(REVOKED + b"%d" % record.id, db=self._db["meta"])
+            self._revoke(txn, ())
         return record
 
     def add_alias(self, address: str, targets: list[str]) -> None:
@@ -456,6 +491,12 @@ class _Planned:
 
     def alias(self, address: str) -> list[str] | None:
         return self._targets if comparable(address) == self._name else self._place.alias(address)
+
+
+def _counted(value: bytes | memoryview | None) -> int:
+    """A counter in ``meta``; 0 where there is none, or it is damaged."""
+    found = bytes(value) if value is not None else b""
+    return int(found) if found.isdigit() and len(found) < 20 else 0
 
 
 def _targets(address: str, row: bytes) -> list[str]:

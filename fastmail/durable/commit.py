@@ -31,6 +31,7 @@ from fastmail.telemetry import log
 
 Octets = bytes | bytearray | memoryview
 IO_ERROR = os.strerror(errno.EIO)
+EXPECTED = (MailError, OSError, lmdb.Error)  # what disks and callers do; anything else is a bug, for the log
 Job = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int, int]  # as FileStage.submit takes it
 
 
@@ -150,6 +151,7 @@ class CommitQueue:
         try:
             commit_batch(self._env, batch, self._begun)
         except BaseException as error:  # a bug must not silence a store
+            log.event("store.bug", "error", error=repr(error))
             for operation in batch:
                 operation.error = operation.error or error
         for operation in batch:
@@ -168,7 +170,10 @@ class CommitQueue:
 
     def _settle(self, batch: list[Operation]) -> None:
         self._files.settled(sum(1 for operation in batch if operation.files))
-        self._publish([operation.result for operation in batch if operation.error is None])
+        try:
+            self._publish([operation.result for operation in batch if operation.error is None])
+        except Exception as error:  # whoever listens, what is durable is acknowledged
+            log.event("store.bug", "error", error=repr(error))
         for operation in batch:
             future = operation.future
             if future is None or future.done():
@@ -181,7 +186,8 @@ class CommitQueue:
 
 def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Any], None] | None = None) -> None:
     """Commit operations whose files are in place; each ends with a result or an error. ``begun`` is called with each
-    transaction before the first operation."""
+    transaction before the first operation. What an operation may raise is not listed anywhere: whatever it is, its
+    batch goes on without it, and its files are removed before another look at the directory can take them for mail."""
     ready = [operation for operation in batch if operation.error is None]
     if ready and not _apply(env, ready, begun):
         for operation in ready:
@@ -192,6 +198,8 @@ def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Any]
             for job in operation.files:
                 job.undo(operation.error)
         if operation.error is not None and not isinstance(operation.error, MailError):
+            if not isinstance(operation.error, EXPECTED):
+                log.event("store.bug", "error", error=repr(operation.error), where=_where(operation.error))
             operation.error = translate(operation.error)
 
 
@@ -206,10 +214,18 @@ def _apply(env: Environment, operations: list[Operation], begun: Callable[[Any],
             operation.result = operation.apply(txn)
         txn.commit()
         return True
-    except (MailError, OSError, lmdb.Error, ValueError, KeyError, TypeError, ArithmeticError) as error:
+    except BaseException as error:
         if len(operations) == 1:
             operations[0].error = error
         return False
     finally:
         if txn is not None:
             txn.abort()
+
+
+def _where(error: BaseException) -> str:
+    """The line that raised it, for the log."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""

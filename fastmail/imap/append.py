@@ -152,7 +152,7 @@ async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked
         one.flags &= allowed  # silently (RFC 4314 4)
         one.words = one.words if "w" in place.rights else []
         messages.append(await _message(content, one))
-    if old is None:
+    if old is None or account != session.account:
         check(store, account, sum(message.size for message in messages), len(messages))
     selected = session.selected
     claim = selected is not None and key == selected.key and not selected.readonly and not session.rev2

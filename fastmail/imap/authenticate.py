@@ -168,7 +168,7 @@ def unauthenticate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: b
     """RFC 8437: back to the state before login; TLS and compression stay."""
     reader.end()
     session.leave()
-    session.record = session.account = None
+    session.record = session.account = session.login = None
     session.condstore = session.qresync = session.rev2 = session.utf8 = session.uidonly = False
     session.conn.touch(session.service.limits.login_timeout)
     session.conn.write(tag + b" OK UNAUTHENTICATE completed\r\n")
@@ -281,14 +281,19 @@ async def enter(session: "ImapSession", tag: bytes, claim: sasl.Claim) -> bool:
     is still to be said, of a token."""
     service, begun = session.service, time.monotonic()
     try:
-        record = await service.verifier.admit(claim, session.conn.host)
+        entry = await service.verifier.admit(claim, session.conn.host)
     except LoginRefused as error:  # RFC 5530 3
         session.conn.write(tag + b" NO [AUTHORIZATIONFAILED] " + str(error).encode() + b"\r\n")
         return True
     except TemporaryError:
         session.conn.write(tag + b" NO [UNAVAILABLE] logins cannot be checked now, try again later\r\n")
         return True
-    if record is None:
+    account = service.account(entry.record) if entry is not None else None
+    if account is not None and entry is not None:
+        await service.store.open(account)
+        if service.verifier.ended(entry.login):  # meanwhile
+            entry = None
+    if account is None or entry is None:
         if not isinstance(claim, sasl.Spent):
             session.failures += 1
             session.conn.blame(1, "failed logins")
@@ -301,9 +306,7 @@ async def enter(session: "ImapSession", tag: bytes, claim: sasl.Claim) -> bool:
             session.conn.write(b"* BYE too many failed logins\r\n")
             session.conn.close()
         return True
-    account = service.account(record)
-    await service.store.open(account)
-    session.record, session.account = record, account
+    session.record, session.account, session.login = entry.record, account, entry.login
     session.conn.touch(service.limits.idle_timeout)
     count("imap.logins")
     log.event("login", protocol="imap", account=account.address, peer=session.conn.host)

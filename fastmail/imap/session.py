@@ -15,7 +15,9 @@ from fastmail._core.imap import ParseError, Reader, literal_at_end
 from fastmail._core.lines import ContentReader, find_crlf
 from fastmail._core.uidset import UidSet
 from fastmail.auth.verifier import Verifier
+from fastmail.directory import standing
 from fastmail.directory.interface import AccountRecord, Directory
+from fastmail.directory.standing import Standing
 from fastmail.durable.staging import Staged
 from fastmail.imap import metadata, notify, places, quota, table
 from fastmail.imap.append import TooBig
@@ -137,6 +139,7 @@ class ImapSession:
         "errors",
         "failures",
         "ids",
+        "login",
         "notify",
         "part",
         "qresync",
@@ -155,6 +158,7 @@ class ImapSession:
         self.conn = connection
         self.record: AccountRecord | None = None
         self.account: Account | None = None
+        self.login: Standing | None = None
         self.selected: Selected | None = None
         self.errors = 0
         self.failures = 0
@@ -194,6 +198,18 @@ class ImapSession:
 
     def timed_out(self) -> None:
         self.conn.write(b"* BYE idle for too long\r\n" if self.account else b"* BYE login took too long\r\n")
+        self.conn.close()
+
+    def ended(self) -> str:
+        verifier, selected = self.service.verifier, self.selected
+        why = verifier.ended(self.login)
+        if not why and self.login is not None and selected is not None and selected.account is not self.account:
+            why = verifier.owner_ended(selected.account.id, selected.account.address)
+        return why
+
+    def dismiss(self, why: str) -> None:
+        code = "EXPIRED" if why == standing.CHANGED else "NONEXISTENT" if why == standing.OWNER else "CONTACTADMIN"
+        self.conn.write(f"* BYE [{code}] {why}\r\n".encode())
         self.conn.close()
 
     def failed(self) -> None:
@@ -387,9 +403,10 @@ class ImapSession:
             return f"NO [TOOBIG] message is too big: {self.service.limits.message_size} octets is the most"
         if size == 0:
             return "NO message is empty"
-        assert self.account is not None
+        target = self._target(whole)
         try:
-            check(self.service.store, self._target(whole), size)
+            if target is not None:
+                check(self.service.store, target, size)
         except OverQuota as error:
             return f"NO [OVERQUOTA] {error}"
         command = whole[: whole.rindex(b"{")]
@@ -399,17 +416,22 @@ class ImapSession:
         self._line = b""
         return ""
 
-    def _target(self, whole: bytes) -> Account:
-        """Whose mailbox an APPEND names; the session's own where that cannot be said yet."""
-        assert self.account is not None
+    def _target(self, whole: bytes) -> Account | None:
+        """Who will have the message; None where this session may put none, which the command will say in the words for
+        that: how full somebody else's account is is nothing for a stranger. The session's own where it cannot be said
+        yet."""
         reader = Reader(whole[: whole.rindex(b"{")])
         try:
-            if reader.head()[1] == b"APPEND":
+            _, name = reader.head()
+            reader.sp()
+            if name != b"APPEND":
+                reader.skip(b"REPLACE ")
+                reader.sequence_set()
                 reader.sp()
-                return places.split(self, read_name(self, reader))[0]
+            place = places.locate(self, read_name(self, reader))
         except (ParseError, CannotDo):
-            pass
-        return self.account
+            return self.account
+        return place.account if place.account == self.account or "i" in place.rights else None
 
     def _upload(self, data: memoryview, position: int) -> int:
         upload = self.upload
@@ -431,7 +453,22 @@ class ImapSession:
         from fastmail.imap.append import finish
 
         upload.rest = rest
-        self._guard(upload.first.command.partition(b" ")[0], lambda: finish(self, upload))
+        tag = upload.first.command.partition(b" ")[0]
+        if self._rights_stand(tag):
+            self._guard(tag, lambda: finish(self, upload))
+        else:
+            upload.drop()
+
+    def _rights_stand(self, tag: bytes) -> bool:
+        """Every command begins here, whatever way it came: the rights on a selected mailbox of somebody else are
+        brought up to date. False when it may not be read any more; that is the command's answer."""
+        if self.selected is not None and self.selected.account is not self.account:
+            try:
+                places.refresh(self)
+            except CannotDo as error:
+                self.fail(tag, error)
+                return False
+        return True
 
     # ---------------------------------------------------------------- commands to handlers
 
@@ -472,12 +509,8 @@ class ImapSession:
             self.bad(tag, "[UIDREQUIRED] sequence numbers are off: use UID " + name.decode())
             return
         handler = command.handler
-        if self.selected is not None and self.selected.account is not self.account:
-            try:
-                places.refresh(self)
-            except CannotDo as error:
-                self.fail(tag, error)
-                return
+        if not self._rights_stand(tag):
+            return
         self._by_uid = by_uid
         self._expunges = by_uid or not command.numbers
         if name != b"FETCH":

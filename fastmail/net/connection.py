@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PENDING = 65536
 QUEUED = 1 << 20  # octets of replies after which no further command is begun
 HANDSHAKE = 30.0
+PATIENCE = 0.4  # s that a command may still run whose user's login has ended
 LINGER = 30.0
 BUFFER = 65536  # octets that are read at once
 SLOWEST = 128  # octets a second that a message has to come with, on average
@@ -50,6 +51,14 @@ class Session(Protocol):
         """The deadline passed: say so and close."""
         ...
 
+    def ended(self) -> str:
+        """Why its login does not count any more, for its user; empty while it does, and before a login."""
+        ...
+
+    def dismiss(self, why: str) -> None:
+        """The login has ended: say why and close."""
+        ...
+
     def failed(self) -> None:
         """A bug ended a command: say so without a detail, and go on or close."""
         ...
@@ -66,6 +75,7 @@ class Connection(asyncio.BufferedProtocol):
         "__weakref__",
         "_deflate",
         "_discard",
+        "_dismissal",
         "_inflate",
         "_listener",
         "_out",
@@ -96,6 +106,7 @@ class Connection(asyncio.BufferedProtocol):
         self._task: asyncio.Task[None] | None = None
         self._unpaused: asyncio.Future[None] | None = None
         self._discard = False
+        self._dismissal = ""  # why the session ends as soon as its command is done
         self._proxy: ProxyHeader | None = None
         self._inflate: Any = None
         self._packed = b""
@@ -255,6 +266,21 @@ class Connection(asyncio.BufferedProtocol):
             data = self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
         self.transport.write(data)
 
+    def dismiss(self, why: str) -> None:
+        """The session's login has ended: end it, at once where no command runs, and within PATIENCE where one does:
+        what it was about to be told is not for this user any more."""
+        if self.closing or self.session is None:
+            return
+        if not self.busy:
+            self.session.dismiss(why)
+        elif not self._dismissal:
+            self._dismissal = why
+            self._listener.loop.call_later(PATIENCE, self._cut)
+
+    def _cut(self) -> None:
+        if self.busy and not self.closing:
+            self.abort()
+
     def start_deflate(self) -> None:
         """Send what is queued as it is; from here on both sides compress (RFC 4978)."""
         self.flush()
@@ -413,6 +439,8 @@ class Connection(asyncio.BufferedProtocol):
         self.busy = False
         if self.transport is None:
             return
+        if self._dismissal and not self.closing and self.session is not None:
+            self.session.dismiss(self._dismissal)
         self.flush()
         if self.closing:
             return

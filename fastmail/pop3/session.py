@@ -18,6 +18,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.auth import sasl
 from fastmail.auth.verifier import Verifier, until_refusal
 from fastmail.directory.interface import AccountRecord
+from fastmail.directory.standing import Standing
 from fastmail.model.errors import LoginRefused, MailError, TemporaryError
 from fastmail.model.flags import SEEN
 from fastmail.model.limits import Limits
@@ -54,6 +55,7 @@ class Pop3Session:
         "_errors",
         "_failures",
         "_key",
+        "_login_of",
         "_read",
         "_sasl",
         "_sent",
@@ -70,6 +72,7 @@ class Pop3Session:
         self._service = service
         self._conn = connection
         self._account: Account | None = None
+        self._login_of: Standing | None = None
         self._key = b""
         self._uids: UidSet | Sequence[int] = []
         self._sent = 0  # octets of messages since others had their turn
@@ -96,6 +99,14 @@ class Pop3Session:
 
     def timed_out(self) -> None:
         self._err("[SYS/TEMP] timeout, nothing was deleted")
+        self._conn.close()
+
+    def ended(self) -> str:
+        return self._service.verifier.ended(self._login_of)
+
+    def dismiss(self, why: str) -> None:
+        """What was marked is not deleted (RFC 1939 6)."""
+        self._err(f"[AUTH] {why}; nothing was deleted")
         self._conn.close()
 
     def failed(self) -> None:
@@ -238,14 +249,14 @@ class Pop3Session:
     async def _login(self, claim: sasl.Claim) -> None:
         service, begun = self._service, time.monotonic()
         try:
-            record = await service.verifier.admit(claim, self._conn.host)
+            entry = await service.verifier.admit(claim, self._conn.host)
         except LoginRefused as error:
             self._err(f"[AUTH] {error}")
             return
         except TemporaryError:
             self._err("[SYS/TEMP] logins cannot be checked now, try again later")
             return
-        if record is None:
+        if entry is None:
             if not isinstance(claim, sasl.Spent):
                 self._failures += 1
                 self._conn.blame(1, "failed logins")
@@ -259,7 +270,7 @@ class Pop3Session:
             if self._failures >= service.limits.auth_failures:
                 self._conn.close()
             return
-        account = service.account(record)
+        account = service.account(entry.record)
         try:
             await service.store.open(account)
             key = service.store.find(account, "INBOX") or b""
@@ -281,7 +292,11 @@ class Pop3Session:
             self._err("[SYS/TEMP] mailbox is not available, try again later")
             self._conn.close()
             return
-        self._account, self._key = account, key
+        if service.verifier.ended(entry.login):  # meanwhile
+            self._err("[AUTH] login failed")
+            self._conn.close()
+            return
+        self._account, self._key, self._login_of = account, key, entry.login
         self._conn.touch(service.limits.command_timeout)
         count("pop3.logins")
         log.event("login", protocol="pop3", account=account.address, peer=self._conn.host)

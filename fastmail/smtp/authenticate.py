@@ -74,14 +74,14 @@ def _step(session: "SmtpSession", text: bytes | None) -> None:
 async def _login(session: "SmtpSession", claim: sasl.Claim) -> None:
     limits, begun = session.service.limits, time.monotonic()
     try:
-        record = await session.service.verifier.admit(claim, session.host)
+        entry = await session.service.verifier.admit(claim, session.host)
     except LoginRefused as error:
         session.say(f"525 5.7.13 {error}")
         return
     except TemporaryError:
         session.say("454 4.7.0 logins cannot be checked now, try again later")
         return
-    if record is None:
+    if entry is None:
         if not isinstance(claim, sasl.Spent):
             session.failures += 1
             session.blame(1, "failed logins")
@@ -96,6 +96,6 @@ async def _login(session: "SmtpSession", claim: sasl.Claim) -> None:
             session.say("421 4.7.0 too many failed logins")
             session.conn.close()
         return
-    session.user = record
-    log.event("login", protocol="submission", account=record.address, peer=session.host)
+    session.user, session.login = entry.record, entry.login
+    log.event("login", protocol="submission", account=entry.record.address, peer=session.host)
     session.say("235 2.7.0 logged in")

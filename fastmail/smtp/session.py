@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastmail._core.lines import ContentReader, find_crlf
-from fastmail.auth.verifier import Verifier
+from fastmail.auth.verifier import Entry, Verifier
 from fastmail.delivery.deliver import Deliverer, Envelope, Outcome, worst
 from fastmail.delivery.outbound import Outbound
 from fastmail.directory.interface import AccountRecord
+from fastmail.directory.standing import Standing
 from fastmail.durable.staging import Staged
 from fastmail.message import trace
 from fastmail.message.recode import without_binary
@@ -81,6 +82,7 @@ class SmtpSession:
         "failures",
         "filters",
         "host",
+        "login",
         "sasl",
         "service",
         "user",
@@ -96,6 +98,7 @@ class SmtpSession:
         self._errors = 0
         self.failures = 0
         self.user: AccountRecord | None = None
+        self.login: Standing | None = None
         self.sasl: Any = None
         self._skipping = ""  # the reply to the line whose octets are passed over
         self._reader: ContentReader | None = None
@@ -164,12 +167,19 @@ class SmtpSession:
 
     def tls_started(self) -> None:
         self._hello = b""
-        self.user = None
+        self.user = self.login = None
         self._reset()
         self.conn.touch(self.service.limits.command_timeout)
 
     def timed_out(self) -> None:
         self.say(f"421 4.4.2 {self.service.hostname} timeout, closing")
+        self.conn.close()
+
+    def ended(self) -> str:
+        return self.service.verifier.ended(self.login)
+
+    def dismiss(self, why: str) -> None:
+        self.say(f"421 4.7.0 {self.service.hostname} {why}")
         self.conn.close()
 
     def failed(self) -> None:
@@ -360,10 +370,11 @@ class SmtpSession:
         else:
             self.begin_again(said, None)
 
-    def begin_again(self, said: xclient.Said, user: AccountRecord | None) -> None:
-        """For somebody else, who has logged in as ``user`` or not at all."""
+    def begin_again(self, said: xclient.Said, entry: Entry | None) -> None:
+        """For somebody else, who has logged in as ``entry`` says or not at all."""
         self.host = said.address or self.host
-        self.user = user
+        self.user = entry.record if entry is not None else None
+        self.login = entry.login if entry is not None else None
         self._hello = b""
         self._reset()
         log.event("smtp.xclient", peer=self.conn.host, client=self.host, login=said.login)

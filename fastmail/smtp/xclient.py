@@ -60,14 +60,14 @@ def parse(rest: bytes) -> Said:
 async def login(session: "SmtpSession", said: Said) -> None:
     """Begin anew as the account that LOGIN names, if it may log in from the address that ADDR says."""
     try:
-        user = await session.service.verifier.admit(sasl.Verified(said.login), said.address or session.host)
+        entry = await session.service.verifier.admit(sasl.Verified(said.login), said.address or session.host)
     except LoginRefused as error:
         session.bad(f"525 5.7.13 {error}")
         return
     except TemporaryError:
         session.say("454 4.7.0 logins cannot be checked now, try again later")
         return
-    if user is None:
+    if entry is None:
         session.bad("501 5.5.4 LOGIN names no account that may log in")
     else:
-        session.begin_again(said, user)
+        session.begin_again(said, entry)

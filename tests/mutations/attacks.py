@@ -296,10 +296,24 @@ MUTATIONS = [
     ),
     Mutation(
         "S47: an account that was switched off logs in by token or certificate",
-        "fastmail/auth/verifier.py",
-        "        return record if record is not None and record.enabled else None\n\n    async def check",
-        "        return record\n\n    async def check",
+        "fastmail/directory/standing.py",
+        "    if not record.enabled:\n        return OFF\n",
+        "",
         ("tests/unit/auth/test_disabled.py",),
+    ),
+    Mutation(
+        "S47: a new password leaves sessions open",
+        "fastmail/directory/standing.py",
+        '    return CHANGED if accounts.revoked(login.number) > login.revision else ""\n',
+        '    return ""\n',
+        ("tests/unit/directory/test_standing.py",),
+    ),
+    Mutation(
+        "S47: an account that was removed is made anew by what still holds it",
+        "fastmail/store/local/store.py",
+        "            self._refuse_gone(account)\n            return apply(txn, t)\n",
+        "            return apply(txn, t)\n",
+        ("tests/unit/store/test_gone.py",),
     ),
     Mutation(
         "S47: an account that was switched off logs in by its password",

@@ -34,6 +34,11 @@ class FakeDirectory:
         }
 
     uncertain = False
+    revision = 0
+
+    def revoked(self, number: int) -> int:
+        return 0
+
     live = None
 
     async def freshen(self, address: str) -> str:

@@ -232,11 +232,24 @@ def make_all(account: Account, names: Iterable[str]) -> None:
     make(account, *(folder(account, name) for name in sorted(names, key=lambda name: name == INBOX)))
 
 
+def unmake(account: Account, names: Iterable[str]) -> None:
+    """Take back what ``make_all`` made, as far as it is empty."""
+    for name in sorted(names, key=lambda name: name == INBOX):
+        path = folder(account, name)
+        with suppress(OSError):
+            for sub in PARTS:
+                os.rmdir(os.path.join(path, sub))
+            if name != INBOX and account.layout != "fs":
+                os.unlink(os.path.join(path, "maildirfolder"))
+            os.rmdir(path)
+
+
 def move_away(account: Account, name: str, hidden: str) -> None:
     """Take a mailbox out of the account; folders below it stay."""
     path = folder(account, name)
     try:
-        os.makedirs(os.path.dirname(hidden), mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            os.mkdir(os.path.dirname(hidden), 0o700)  # only where the account has its Maildir
         if account.layout == "fs" and _has_folders(path):
             _move_own(path, hidden)
         else:

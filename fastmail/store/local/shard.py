@@ -16,7 +16,7 @@ from fastmail.durable.commit import CommitQueue, Operation, PieceJob
 from fastmail.durable.env import Environment, Former, translate
 from fastmail.durable.salvage import MARK
 from fastmail.durable.segments import Record, SegmentReader, SegmentWriter
-from fastmail.model.errors import MailError
+from fastmail.model.errors import MailError, StorageFull
 from fastmail.store.interface import Octets
 from fastmail.store.local import content, former, layout, ops
 from fastmail.store.local.arrivals import Arrivals
@@ -80,8 +80,10 @@ class Shard:
             self._settling = None
 
     async def settle(self) -> None:
-        """Settle what this worker put in, some hundred messages to a commit."""
+        """Settle what this worker put in, some hundred messages to a commit. A mailbox that cannot be settled keeps its
+        arrivals, which readers add, and does not hold up the others; its error is raised at the end."""
         work, self._unsettled = self._unsettled, Counter()
+        failed: MailError | None = None
         while work:
             keys: list[bytes] = []
             messages = 0
@@ -91,12 +93,24 @@ class Shard:
                 if messages >= SETTLE_BATCH:
                     break
             try:
-                await self.queue.submit(Operation(partial(ops.settle, t=self.tables, keys=keys)))
-            except MailError:
+                await self._settle_these(keys)
+            except StorageFull:
                 self._unsettled.update(work)
                 raise
+            except MailError as error:
+                failed = error
+                for key in keys:
+                    try:
+                        await self._settle_these([key])
+                    except MailError:
+                        self._unsettled[key] += work[key]
             for key in keys:
                 del work[key]
+        if failed is not None:
+            raise failed
+
+    async def _settle_these(self, keys: Sequence[bytes]) -> None:
+        await self.queue.submit(Operation(partial(ops.settle, t=self.tables, keys=keys)))
 
     def leftover(self) -> None:
         """Settle everything that a process before this one left."""

@@ -75,13 +75,16 @@ class LocalStore:
         recover: bool = True,
         kind: str = "maildir",
         shared: bool = False,
+        gone: Callable[[Account], bool] | None = None,
     ) -> None:
+        """``gone``: was this account removed? Then nothing is made for it any more, whoever still holds it."""
         self.directory = directory
         self.hub = hub or Hub()
         self.maker = NameMaker(instance)
         self._count = shards
         self._map_size = map_size
         self._resolve = resolve
+        self._gone = gone
         self._recover = recover
         self._kind = kind
         self._shards: list[Shard] = []
@@ -152,6 +155,21 @@ class LocalStore:
         tables = shard.tables
         return await shard.queue.submit(Operation(lambda txn: apply(txn, tables), jobs))
 
+    async def _submit_new(self, account: Account, apply: Callable[[Any, Tables], Any]) -> Any:
+        """The same for what makes rows of an account that it had not, or may have no more. It is asked within the
+        transaction whether the account is still there: one that is removed leaves the directory before ``forget``
+        drops its rows, so what comes before that is dropped, and what comes after is refused."""
+
+        def checked(txn: Any, t: Tables) -> Any:
+            self._refuse_gone(account)
+            return apply(txn, t)
+
+        return await self.submit(account, checked)
+
+    def _refuse_gone(self, account: Account) -> None:
+        if self._gone is not None and self._gone(account):
+            raise NoSuchMailbox("the account was removed")
+
     def _publish(self, results: list[Any]) -> None:
         keys: list[bytes] = []
         for result in results:
@@ -190,6 +208,7 @@ class LocalStore:
 
     async def _open(self, account: Account) -> None:
         if self.find(account, INBOX) is None:
+            self._refuse_gone(account)
             fresh = not await self.help(os.path.isdir, os.path.join(account.root, "cur"))
             subscribed = None
             given = await self.help(foreign.last_uidvalidity, account) if not fresh else 0
@@ -213,7 +232,12 @@ class LocalStore:
                 for name in subscribed or ():
                     ops.subscribe(txn, t, account.id, name, True)
 
-            await self.submit(account, apply)
+            try:
+                await self._submit_new(account, apply)
+            except NoSuchMailbox:  # it was removed meanwhile
+                if fresh and not self.read_only:
+                    await self.help(folders.unmake, account, list(names))
+                raise
             if self.together is not None:
                 if subscribed is None:
                     await self.together.subscribe(account, set(names), INBOX, True, keep=True)
@@ -277,7 +301,7 @@ class LocalStore:
                     ):
                         ops.drop(txn, t, ops.load(txn, t, box.key))
 
-            await self.submit(account, apply)
+            await self._submit_new(account, apply)
         if time.time_ns() - max(found.times.values()) > 3_000_000_000:
             if len(self._roots) > REMEMBERED:
                 self._roots.clear()
@@ -290,6 +314,7 @@ class LocalStore:
         levels = name.split("/")
         wanted = ["/".join(levels[: i + 1]) for i in range(len(levels))]
         missing = [n for n in wanted if n == name or self.find(account, n) is None]
+        self._refuse_gone(account)
         if self._files(account):
             await self.help(folders.make_all, account, missing)
         given = await self.help(foreign.last_uidvalidity, account) if self.together is not None else 0
@@ -302,7 +327,11 @@ class LocalStore:
                     box.generation = 1
                     ops.save(txn, t, box)
 
-        await self.submit(account, apply)
+        try:
+            await self._submit_new(account, apply)
+        except NoSuchMailbox:
+            await self.help(folders.unmake, account, missing)
+            raise
         await self._list(account, missing)
         self._renamed(account)
 
@@ -360,6 +389,7 @@ class LocalStore:
         moved = [(b, new + b.name[len(old) :]) for b in boxes if b.name == old or b.name.startswith(old + "/")]
         for _, name in moved:
             folders.refuse_length(account, name)
+        self._refuse_gone(account)
         if self._files(account):
             await self.help(folders.rename, account, [(box.name, name) for box, name in moved])
         pairs = [(box.key, name) for box, name in moved]
@@ -367,13 +397,13 @@ class LocalStore:
         self._renamed(account)
 
     async def annotate(self, account: Account, key: bytes, changes: Notes, expected: Notes | None = None) -> bool:
-        done: bool = await self.submit(account, lambda txn, t: ops.annotate(txn, t, key, changes, expected))
+        done: bool = await self._submit_new(account, lambda txn, t: ops.annotate(txn, t, key, changes, expected))
         if done:
             self.hub.publish([key])  # sessions that asked to be told of annotations (RFC 5465 5.6)
         return done
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
-        await self.submit(account, lambda txn, t: ops.subscribe(txn, t, account.id, name, on))
+        await self._submit_new(account, lambda txn, t: ops.subscribe(txn, t, account.id, name, on))
         if self.together is not None and not name.startswith(ELSEWHERE):
             with self.shard(account.id).env.read() as txn:
                 names = ops.subscriptions(txn, self.shard(account.id).tables, account.id)
@@ -569,6 +599,7 @@ class LocalStore:
         try:
             return await self.submit(account, apply, jobs)
         except StorageFailed:
+            self._refuse_gone(account)
             for directory in {os.path.dirname(os.fsdecode(job.directory)) for job in jobs if isinstance(job, FileJob)}:
                 if not os.path.isdir(directory + "/tmp"):
                     await self.help(folders.make, account, directory)  # somebody removed it: the next try works
@@ -708,6 +739,9 @@ class LocalStore:
                     except StorageFailed as error:
                         log.event("store.tidy_later", "warning", account=account.address, error=error)
                         again, pause = not self._closing, min(max(delay, pause) * 2, LONGEST_DELAY)
+                    except Exception as error:  # one mailbox must not stop the others
+                        log.event("store.bug", "error", account=account.address, error=repr(error))
+                        continue
                     if again:
                         self._untidy[key] = account
                 delay = pause

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,63 @@ def test_one_that_fails_harms_no_other(tmp_path: Path) -> None:
         assert (tmp_path / "new" / "4").read_bytes() == b"content of 4"
 
     run(tmp_path, work)
+
+
+class Odd(BaseException):
+    """Nothing that anybody lists."""
+
+
+UNEXPECTED: list[BaseException] = [
+    AssertionError("a bug"),
+    AttributeError("a bug"),
+    IndexError("a bug"),
+    RuntimeError("a bug"),
+    RecursionError("a bug"),
+    MemoryError(),
+    struct.error("a damaged row"),
+    NotImplementedError("a bug"),
+    SystemExit(1),
+    Odd(),
+]
+
+
+@pytest.mark.parametrize("error", UNEXPECTED, ids=lambda error: type(error).__name__)
+def test_whatever_an_operation_raises_only_it_fails(tmp_path: Path, error: BaseException) -> None:
+    """The others of its batch go on, and the file that it staged is not left for somebody to adopt."""
+
+    def wrong(txn: Any) -> None:
+        raise error
+
+    async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
+        operations = [Operation(put(env, b"%d" % n), [job(tmp_path, f"{n}")]) for n in range(6)]
+        operations[1].apply = operations[4].apply = wrong
+        plain = [Operation(put(env, b"a")), Operation(wrong), Operation(put(env, b"b"))]
+        done = await asyncio.gather(*map(queue.submit, [*operations, *plain]), return_exceptions=True)
+        assert [isinstance(one, StorageFailed) for one in done] == [n in (1, 4, 7) for n in range(9)]
+        assert rows(env) == [b"0", b"2", b"3", b"5", b"a", b"b"] and sorted(published) == rows(env)
+        assert sorted(os.listdir(tmp_path / "new")) == ["0", "2", "3", "5"] and not os.listdir(tmp_path / "tmp")
+        assert await queue.submit(Operation(put(env, b"later"))) == b"later"
+
+    run(tmp_path, work)
+
+
+def test_one_who_cannot_be_told_does_not_keep_the_answer(tmp_path: Path) -> None:
+    """What is durable is acknowledged, though a listener fails."""
+
+    async def main() -> None:
+        env = Environment(str(tmp_path / "env"), ["rows"], 1, 1 << 22)
+
+        def deaf(results: list[Any]) -> None:
+            raise RuntimeError("a listener's bug")
+
+        queue = CommitQueue(env, asyncio.get_running_loop(), deaf)
+        try:
+            assert await asyncio.wait_for(queue.submit(Operation(put(env, b"a"))), 10) == b"a"
+        finally:
+            await queue.close()
+            env.close()
+
+    asyncio.run(main())
 
 
 def test_those_without_files_fail_alone_too(tmp_path: Path) -> None:

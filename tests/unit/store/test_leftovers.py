@@ -5,13 +5,16 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastmail._core import mime
 from fastmail.durable import segments
-from fastmail.store.interface import Account, NewMessage
-from fastmail.store.local import content, convert
+from fastmail.model.errors import MailError
+from fastmail.store.interface import Account, Mailbox, NewMessage
+from fastmail.store.local import content, convert, ops
+from fastmail.store.local.layout import Tables
 from fastmail.store.local.store import LocalStore
 
 TEXTS = [b"Subject: %d\n\n" % number + b"x" * 500 + b"\n" for number in range(6)]
@@ -192,3 +195,40 @@ def test_what_comes_while_a_check_reads_is_no_damage(tmp_path: Path) -> None:
             assert await store.content(account, key, 8) == TEXTS[1]
 
     run(work)
+
+
+def test_a_mailbox_that_cannot_be_settled_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrivals of many mailboxes are settled in one commit; a bug at one of them is not the others'."""
+
+    async def main() -> None:
+        store = LocalStore(str(tmp_path / "data"))
+        await store.start()
+        keys = []
+        for number in range(1, 6):
+            account = Account(number, f"u{number}@example.test", str(tmp_path / f"u{number}"))
+            await store.open(account)
+            key = store.find(account, "INBOX")
+            assert key is not None
+            keys.append(key)
+            text = b"Subject: x\n\nbody\n"
+            await store.append(account, key, [NewMessage([text], mime.scan(text), len(text) + 3, 1)])
+        load = ops.load
+
+        def wrong(txn: Any, t: Tables, key: bytes) -> Mailbox:
+            if key == keys[2]:
+                raise IndexError("a bug")
+            return load(txn, t, key)
+
+        monkeypatch.setattr(ops, "load", wrong)
+        shard = store.shards()[0]
+        with pytest.raises(MailError):
+            await shard.settle()
+        with shard.env.read() as txn:
+            assert [ops.row(txn, shard.tables, key).exists for key in keys] == [1, 1, 0, 1, 1]
+        monkeypatch.setattr(ops, "load", load)
+        await shard.settle()
+        with shard.env.read() as txn:
+            assert [ops.row(txn, shard.tables, key).exists for key in keys] == [1] * 5
+        await store.close()
+
+    asyncio.run(main())

@@ -1,0 +1,70 @@
+"""Whether the login that a session goes on with still counts: the account is there, is switched on, may log in from
+that address, and has the password that the login was checked with.
+
+The directory keeps a number, ``revision``, that grows with every change that takes logins back: a new password, an
+account that is switched off or removed, a condition on logins. For an account it notes the revision of the last such
+change; a login that began at an earlier revision has ended. A password that gets a better hash takes nothing back.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastmail.directory import access
+from fastmail.directory.interface import AccountRecord
+from fastmail.model.errors import DamagedAccount
+
+GONE = "this account was removed"
+OFF = "this account was switched off"
+CHANGED = "the password was changed, please log in again"
+BARRED = "this account may not log in from here any more"
+OWNER = "the account of the selected mailbox is not there any more"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A login. ``host``: where it came from; ``revision``: the directory's, read before anything was checked."""
+
+    number: int
+    address: str
+    host: str
+    revision: int
+
+
+class Accounts(Protocol):
+    """What is asked of a directory."""
+
+    def account(self, address: str) -> AccountRecord | None: ...
+    def revoked(self, number: int) -> int: ...
+
+
+def ended(accounts: Accounts, login: Standing) -> str:
+    """Why a login has ended, for its user; empty while it counts."""
+    try:
+        record = accounts.account(login.address)
+    except DamagedAccount:
+        return ""  # nobody can say: it stays until the row is mended
+    if record is None or record.id != login.number:
+        return GONE
+    if not record.enabled:
+        return OFF
+    if record.nologin or not access.allows(record.nets, login.host):
+        return BARRED
+    return CHANGED if accounts.revoked(login.number) > login.revision else ""
+
+
+def is_gone(accounts: Accounts, number: int, address: str) -> bool:
+    """Was the account with this number removed? Its number is never given again."""
+    try:
+        record = accounts.account(address)
+    except DamagedAccount:
+        return False
+    return record is None or record.id != number
+
+
+def is_off(accounts: Accounts, number: int, address: str) -> bool:
+    """The same, or switched off."""
+    try:
+        record = accounts.account(address)
+    except DamagedAccount:
+        return False
+    return record is None or record.id != number or not record.enabled
