@@ -5,10 +5,10 @@ For tests, and for proxies that speak no PROXY protocol. Taken from the networks
 else. The session then begins anew, with a greeting.
 """
 
-import ipaddress
 from dataclasses import dataclass
 
 from fastmail._core import smtp as grammar
+from fastmail.net import networks
 
 ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT", "REVERSE_NAME")
 OFFER = b"XCLIENT " + " ".join(ATTRIBUTES).encode()
@@ -44,7 +44,7 @@ def parse(rest: bytes) -> Said:
         if not text.isprintable() or len(text) > 255:
             raise ValueError(f"the value of {name.upper()} is no text")
         if name.upper() == "ADDR" and text:
-            said.address = str(ipaddress.ip_address(text[5:] if text.upper().startswith("IPV6:") else text))
+            said.address = str(networks.address(text[5:] if text.upper().startswith("IPV6:") else text))
         elif name.upper() == "LOGIN":
             said.login = text
     return said
