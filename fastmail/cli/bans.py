@@ -1,6 +1,5 @@
 """``fastmail bans``: who is kept out, and letting somebody in again. Takes effect at once in a running server."""
 
-import ipaddress
 import time
 from dataclasses import asdict
 from typing import Annotated
@@ -21,6 +20,7 @@ from fastmail.cli.common import (
     show,
 )
 from fastmail.model.units import parse_time
+from fastmail.net import networks
 from fastmail.net.bans import Bans
 
 app = typer.Typer(
@@ -79,7 +79,7 @@ def remove(
     """Let a network in again."""
     if network != "all":
         try:
-            ipaddress.ip_network(network, strict=False)
+            networks.parse(network)
         except ValueError:
             fail(f"{network} is neither an address nor a network, nor all", 2)
     removed = _bans(config).remove(network)

@@ -170,7 +170,7 @@ def unauthenticate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: b
     session.leave()
     session.record = session.account = session.login = None
     session.condstore = session.qresync = session.rev2 = session.utf8 = session.uidonly = False
-    session.conn.touch(session.service.limits.login_timeout)
+    session.conn.touch(session.service.limits.login_timeout, fixed=True)
     session.conn.write(tag + b" OK UNAUTHENTICATE completed\r\n")
     return None
 

@@ -190,11 +190,11 @@ class ImapSession:
         from fastmail.imap.authenticate import capabilities
 
         self.conn.write(b"* OK [CAPABILITY " + capabilities(self) + b"] fastmail ready\r\n")
-        self.conn.touch(self.service.limits.login_timeout)
+        self.conn.touch(self.service.limits.login_timeout, fixed=True)
 
     def tls_started(self) -> None:
         self._line = b""
-        self.conn.touch(self.service.limits.login_timeout)
+        self.conn.touch(self.service.limits.login_timeout, fixed=True)
 
     def timed_out(self) -> None:
         self.conn.write(b"* BYE idle for too long\r\n" if self.account else b"* BYE login took too long\r\n")

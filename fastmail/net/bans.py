@@ -7,7 +7,7 @@ every worker and the commands share, so a ban holds in all workers at once and a
 """
 
 import asyncio
-import ipaddress
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ import msgspec
 
 from fastmail.durable.env import Environment
 from fastmail.model.errors import CannotDo, MailError
-from fastmail.net.networks import Network
+from fastmail.net import networks
+from fastmail.net.networks import Network, address_in, network_of
 from fastmail.net.scores import Scores
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -75,17 +76,8 @@ def _row(raw: bytes) -> BanRow:
         return NO_BAN
 
 
-def network_of(host: str) -> str:
-    """What is banned for a peer: its address, or its /64; empty for what is no address."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return ""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+def _name(network: Network) -> str:
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
 class Bans:
@@ -120,24 +112,20 @@ class Bans:
             return not self._exempt(host)
         if not self._wide or not name:
             return False
-        address = ipaddress.ip_address(host.partition("%")[0])
-        return any(until > now and address in network for network, until in self._wide) and not self._exempt(host)
+        return any(until > now and address_in(host, net) for net, until in self._wide) and not self._exempt(host)
 
     def _load(self, commit: int) -> None:
         self._banned.clear()
         self._wide.clear()
         for ban in self.list():
             self._banned[ban.network] = ban.until
-            if "/" in ban.network:
-                self._wide.append((ipaddress.ip_network(ban.network), ban.until))
+            if ban.network != network_of(ban.network):  # wider than what a peer counts as, or one address of a /64
+                self._wide.append((networks.parse(ban.network), ban.until))
         self._seen = commit
 
     def _exempt(self, host: str) -> bool:
-        try:
-            address = ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
-            return True
-        return any(address in network for network in self.rules.exempt)
+        """What is no address is exempt too."""
+        return not network_of(host) or any(address_in(host, network) for network in self.rules.exempt)
 
     def blame(self, host: str, points: float, why: str) -> None:
         """A peer did something that guessers do; at the limit its network is banned. On the loop."""
@@ -180,11 +168,10 @@ class Bans:
     def add(self, text: str, seconds: float, why: str) -> Ban:
         """Ban a network; with 0 seconds for as long as the rules say. CannotDo for what is no network."""
         try:
-            network = ipaddress.ip_network(text, strict=False)
+            network = networks.parse(text)
         except ValueError:
             raise CannotDo(f"{text} is neither an address nor a network such as 192.0.2.0/24") from None
-        name = str(network.network_address) if network.num_addresses == 1 else str(network)
-        now = time.time()
+        name, now = _name(network), time.time()
         with self._env.write() as txn:
             found = txn.get(name.encode(), db=self._env.db["ban"])
             old = _row(found) if found is not None else None
@@ -205,11 +192,14 @@ class Bans:
         """Lift the ban of a network, or with ``all`` every ban; how many there were."""
         now = time.time()
         removed = 0
+        wanted = {text, network_of(text)}
+        with contextlib.suppress(ValueError):
+            wanted.add(_name(networks.parse(text)))
         with self._env.write() as txn:
             cursor = txn.cursor(db=self._env.db["ban"])
             names = [bytes(key) for key, value in cursor.iternext() if _row(value).until > now]
             for key in names:
-                if text == "all" or key.decode() in (text, network_of(text)):
+                if text == "all" or key.decode() in wanted:
                     txn.delete(key, db=self._env.db["ban"])
                     removed += 1
         return removed

@@ -2,14 +2,18 @@
 (RFC 4978).
 
 Promise: an idle connection holds no buffer (one receive buffer is shared by all connections of a worker; what a
-session could not use yet is copied). Pipelined commands are answered in order: while a command runs as a
-coroutine, input waits, and past PENDING octets the socket is not read. A peer that does not read stops its session
-at ``drain`` and never grows our memory beyond the transport's high-water mark and one block. What was received
-before TLS starts is dropped and never seen by the session (RFC 3207 4.2, RFC 9051 6.2.1, CVE-2011-0411).
+session could not use yet is copied). A connection is admitted when it is accepted, before anything is read from it,
+a TLS handshake too. Pipelined commands are answered in order: while a command runs as a coroutine, input waits, and
+past PENDING octets the socket is not read. A peer that does not read stops its session, between two commands and at
+``drain``, and never grows our memory beyond the transport's high-water mark, QUEUED and one block; when it takes less
+than SLOWEST for as long as a command may take, it is cut off. A peer that sends nothing more is still answered. What
+was received before TLS starts is dropped and never seen by the session (RFC 3207 4.2, RFC 9051 6.2.1, CVE-2011-0411).
 """
 
 import asyncio
 import contextlib
+import fcntl
+import termios
 import time
 import types
 import zlib
@@ -17,6 +21,7 @@ from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastmail.model.errors import MailError
+from fastmail.net.networks import is_here, plain
 from fastmail.net.proxy import ProxyError, ProxyHeader
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -25,12 +30,12 @@ if TYPE_CHECKING:
     from fastmail.net.listener import Listener
 
 PENDING = 65536
-QUEUED = 1 << 20  # octets of replies after which no further command is begun
+QUEUED = 1 << 17  # octets of replies after which no further command is begun
 HANDSHAKE = 30.0
 PATIENCE = 0.4  # s that a command may still run whose user's login has ended
 LINGER = 30.0
 BUFFER = 65536  # octets that are read at once
-SLOWEST = 128  # octets a second that a message has to come with, on average
+SLOWEST = 128  # octets a second that a message has to come with, and replies have to be read with, on average
 WINDOW = 12  # of the compressor, as a power of two: 32 KB for a connection that is not idle
 
 
@@ -76,7 +81,9 @@ class Connection(asyncio.BufferedProtocol):
         "_deflate",
         "_discard",
         "_dismissal",
+        "_fixed",
         "_inflate",
+        "_left",
         "_listener",
         "_out",
         "_packed",
@@ -88,8 +95,10 @@ class Connection(asyncio.BufferedProtocol):
         "_unpaused",
         "busy",
         "closing",
+        "counted",
         "deadline",
         "deflated",
+        "ended",
         "host",
         "local",
         "session",
@@ -107,6 +116,8 @@ class Connection(asyncio.BufferedProtocol):
         self._unpaused: asyncio.Future[None] | None = None
         self._discard = False
         self._dismissal = ""  # why the session ends as soon as its command is done
+        self._fixed = False  # is the deadline one that only the session moves?
+        self._left = 0  # octets that the peer had not taken when this was last looked at
         self._proxy: ProxyHeader | None = None
         self._inflate: Any = None
         self._packed = b""
@@ -114,6 +125,8 @@ class Connection(asyncio.BufferedProtocol):
         self.deflated = False
         self.busy = False
         self.closing = False
+        self.ended = False  # the peer sends nothing more, and may still read
+        self.counted = ""  # the network that it counts for, see Listener.admit
         self.deadline = 0.0
         self.host = ""
         self.local = False
@@ -123,32 +136,59 @@ class Connection(asyncio.BufferedProtocol):
 
     # ---------------------------------------------------------------- transport's calls
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def accepted(self, transport: asyncio.BaseTransport) -> bytes:
+        """A socket was accepted, and nothing was read from it yet: count it. Empty, or what to say to a connection that
+        is not let in."""
         self.transport = transport
         self.host = host_of(transport)
-        self.local = self.host in ("local", "::1") or self.host.startswith("127.")
+        self.local = is_here(self.host)
         if self._listener.speaks_proxy(self.host):
             self._proxy = ProxyHeader()
             self.local = False
-            self._listener.registry.connections.add(self)
-            self._listener.registry.hosts[self.host] += 1
             self.touch(HANDSHAKE)
+            return self._listener.admit(self, balancer=True)
+        return self._listener.admit(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self.transport is None:
+            refusal = self.accepted(transport)
+            if refusal:
+                self._refuse(refusal)
+            elif self._proxy is None:
+                self._introduce()
             return
-        if self.tls and not self._is_wanted():
-            self._listener.registry.connections.add(self)
-            self._listener.registry.hosts[self.host] += 1
+        self.transport = transport  # it was accepted before its TLS handshake
+        if self._is_wanted():
+            self._begin()
+        else:
             self.abort()
-            return
-        self._begin()
+
+    def dropped(self) -> None:
+        """The connection ended in the TLS handshake that it was to begin with."""
+        self.closing = True
+        self._listener.release(self)
+        self.transport = None
+
+    def _introduce(self) -> None:
+        """The peer is known and let in: TLS comes first where it is to."""
+        if self._listener.implicit_tls:
+            self.tls = False
+            self.transport.pause_reading()
+            self._reading = False
+            self.run(self._start_tls(first=True))
+        else:
+            self._begin()
+
+    def _refuse(self, refusal: bytes) -> None:
+        """Say why, where it can be said before TLS, and close."""
+        if not self._listener.implicit_tls:
+            self.transport.write(refusal)
+        self.closing = True
+        self.touch(LINGER)
+        self.transport.close()
 
     def _begin(self) -> None:
-        """The peer is known: let it in, or say why not."""
-        refusal = self._listener.admit(self)
-        if refusal:
-            self.transport.write(refusal)
-            self.closing = True
-            self.transport.close()
-            return
+        """Greet the peer."""
         self.session = self._listener.new_session(self)
         self.session.connected()
         self.flush()
@@ -175,16 +215,13 @@ class Connection(asyncio.BufferedProtocol):
         if not self._proxy.done:
             return
         host, self._proxy = self._proxy.host, None
-        self._listener.release(self)
         self.deadline = 0.0
-        self.host = host or self.host
-        if self._listener.implicit_tls:
-            self.tls = False
-            self.transport.pause_reading()
-            self._reading = False
-            self.run(self._start_tls(first=True))
+        self.host = plain(host) if host else self.host
+        refusal = self._listener.admit(self)
+        if refusal:
+            self._refuse(refusal)
         else:
-            self._begin()
+            self._introduce()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._proxy is not None:
@@ -214,9 +251,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         if self.busy and not self.closing:
-            self._listener.loop.call_soon(self._close_when_idle)
+            self.ended = True  # it may read on: what it has sent is answered, then the connection is closed
             return True
         self.closing = True
+        self.touch(LINGER)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -251,6 +289,11 @@ class Connection(asyncio.BufferedProtocol):
         """Are so many replies queued that they have to go out before the next command? A client that sends thousands
         of short commands at once could have gigabytes of answers in memory otherwise."""
         return self._queued > QUEUED
+
+    def charge(self, share: float) -> None:
+        """A command that was answered at once took this share of what one session may do before others have their
+        turn: after the whole of it the connection is ``full``, however short the replies were."""
+        self._queued += int(share * QUEUED)
 
     def flush(self) -> None:
         """Send what is queued."""
@@ -297,16 +340,48 @@ class Connection(asyncio.BufferedProtocol):
         """Send what is queued and wait while the peer does not read. ConnectionError once it is gone."""
         self.flush()
         if self._unpaused is not None:
-            self.touch(self._listener.limits.command_timeout)
+            before, patience = self.deadline, self._listener.limits.command_timeout
+            if not self._fixed:
+                self.touch(patience)
+            self._left = self._untaken()
             await asyncio.shield(self._unpaused)
+            if not self._fixed and not self.closing:
+                self.deadline = max(before, time.monotonic() + patience)
         else:
             await asyncio.sleep(0)  # let other sessions run between two blocks
         if self.transport is None:
             raise ConnectionResetError("peer is gone")
 
-    def touch(self, seconds: float) -> None:
-        """The session's ``timed_out`` is called after this long without another ``touch``."""
+    def touch(self, seconds: float, fixed: bool = False) -> None:
+        """The session's ``timed_out`` is called after this long without another ``touch``. ``fixed``: that holds even
+        for a peer that is busy reading replies."""
         self.deadline = time.monotonic() + seconds
+        self._fixed = fixed
+
+    @property
+    def stalled(self) -> bool:
+        """Does output wait for the peer to read?"""
+        return self._unpaused is not None
+
+    def is_reading(self) -> bool:
+        """At its deadline: does output wait, and has the peer taken enough of it since this was last asked? Then it has
+        as long again. What the system still holds for it counts as not taken."""
+        if self._fixed or self.transport is None or not (self._unpaused is not None or self.closing):
+            return False
+        patience = self._listener.limits.command_timeout if not self.closing else LINGER
+        before, self._left = self._left, self._untaken()
+        if not before or before - self._left < min(before, SLOWEST * patience):
+            return False
+        self.touch(patience)
+        return True
+
+    def _untaken(self) -> int:
+        """Octets that were written and that the peer has not acknowledged."""
+        waiting: int = self.transport.get_write_buffer_size()
+        sock = self.transport.get_extra_info("socket")
+        with contextlib.suppress(OSError, AttributeError):
+            waiting += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
+        return waiting
 
     def progress(self, begun: float, octets: int, seconds: float) -> None:
         """So much of a message came since ``begun``: the next ``touch``, but a client that drips gets no more time than
@@ -349,6 +424,7 @@ class Connection(asyncio.BufferedProtocol):
         self.pending_drop()
         self.touch(LINGER)  # a peer that does not read its last reply is cut off
         if self.transport is not None:
+            self._left = self._untaken() if self._unpaused is not None else 0
             self.transport.close()
 
     def abort(self) -> None:
@@ -420,15 +496,19 @@ class Connection(asyncio.BufferedProtocol):
             self._discard = False
         elif used < len(data):
             self._pending = bytes(data[used:])
-        more = self.full and bool(self._pending)
+        wait = self.full and bool(self._pending)
         if not self.closing or self._out:
             self.flush()
-        if (more or self._unpaused is not None) and not self.busy and not self.closing:
+        if (wait or self._unpaused is not None) and not self.busy and not self.closing:
             self.run(self.drain())  # no further command until the peer has read, and others had their turn
 
     async def _run(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
+            if not self.closing and self.transport is not None:
+                self.flush()
+                if self._unpaused is not None:
+                    await self.drain()  # no further command until the peer has read
         except ConnectionError:
             self.abort()  # gone already, or to be ended here: TLS for a protocol that is not spoken
         except asyncio.CancelledError:
@@ -452,12 +532,7 @@ class Connection(asyncio.BufferedProtocol):
             self._reading = True
             with contextlib.suppress(RuntimeError):
                 self.transport.resume_reading()
-
-    def _close_when_idle(self) -> None:
-        """The peer sent its end while a command runs: let it finish, then close."""
-        if self.busy and self._task is not None:
-            self._task.add_done_callback(lambda _: self.close())
-        else:
+        if self.ended and not self.busy and not self.closing:
             self.close()
 
     async def _start_tls(self, first: bool = False) -> None:
@@ -500,7 +575,7 @@ class Connection(asyncio.BufferedProtocol):
 def host_of(transport: asyncio.BaseTransport) -> str:
     """The address at the other end; "local" for a socket file."""
     peer = transport.get_extra_info("peername")
-    return str(peer[0]).removeprefix("::ffff:") if isinstance(peer, tuple) else "local"
+    return plain(str(peer[0])) if isinstance(peer, tuple) else "local"
 
 
 def no_handshake(transport: Any, error: BaseException, host: str = "") -> None:

@@ -1,7 +1,9 @@
 """Listeners: sockets that accept, the limits on how many, and the sweep of deadlines.
 
-Promise: a connection over a limit gets its protocol's refusal and is closed before it costs a session. One timer
-serves all deadlines, so an idle connection has no timer of its own; deadlines are kept to SWEEP seconds.
+Promise: a connection over a limit, or from a banned network, gets its protocol's refusal and is closed when it is
+accepted, before it costs a session, a TLS handshake (it hears nothing then) or a PROXY header. Peers are counted as bans
+count them, an IPv6 /64 as one. One timer serves all deadlines, so an idle connection has no timer of its own;
+deadlines are kept to SWEEP seconds.
 """
 
 import asyncio
@@ -17,7 +19,7 @@ from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
 from fastmail.net.bans import Bans
 from fastmail.net.connection import BUFFER, HANDSHAKE, Connection, Session, no_handshake
-from fastmail.net.networks import Network, address_in
+from fastmail.net.networks import Network, address_in, network_of
 from fastmail.net.tls import ServerTls
 from fastmail.net.tls_transport import TlsTransport
 from fastmail.telemetry import log
@@ -34,7 +36,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.connections: set[Connection] = set()
-        self.hosts: Counter[str] = Counter()
+        self.hosts: Counter[str] = Counter()  # connections by the network of their peer, as bans have it
         self.buffer = memoryview(bytearray(BUFFER))
         self.sealed = memoryview(bytearray(BUFFER))  # the same for ciphertext
 
@@ -49,8 +51,13 @@ class Registry:
                 for connection in self.connections:
                     connection.rest()
             for connection in [c for c in self.connections if 0 < c.deadline < now]:
+                if connection.is_reading():
+                    continue
                 connection.deadline = 0.0
-                if not connection.closing and connection.session is not None:
+                if connection.stalled:  # nothing that could be said would reach it
+                    count("timeouts")
+                    connection.abort()
+                elif not connection.closing and connection.session is not None:
                     count("timeouts")
                     connection.session.timed_out()
                 else:
@@ -107,7 +114,14 @@ class Listener:
         """TLS for a connection (see net.tls_transport)."""
         assert self.tls is not None
         return TlsTransport(
-            self.loop, connection, self.tls.context, self.registry.sealed, HANDSHAKE, no_handshake, waiter
+            self.loop,
+            connection,
+            self.tls.context,
+            self.registry.sealed,
+            HANDSHAKE,
+            no_handshake,
+            waiter,
+            connection if waiter is None else None,
         )
 
     def close(self) -> None:
@@ -119,21 +133,27 @@ class Listener:
         """Must a connection from there begin with a PROXY header?"""
         return any(address_in(host, network) for network in self._balancers)
 
-    def admit(self, connection: Connection) -> bytes:
-        """Empty, or what to say to a connection that is one too many."""
-        registry = self.registry
+    def admit(self, connection: Connection, balancer: bool = False) -> bytes:
+        """Count a connection; empty, or what to say to one that is not let in. ``balancer``: for whom it speaks is not
+        known yet, and it is admitted again when it is."""
+        registry, name = self.registry, "" if balancer else network_of(connection.host)
+        self.release(connection)
         registry.connections.add(connection)
-        registry.hosts[connection.host] += 1
+        if name:
+            connection.counted = name
+            registry.hosts[name] += 1
+        if len(registry.connections) > self.limits.connections:
+            count("connections.refused")
+            return self._refusal
+        if balancer:
+            return b""
         count("connections")
         if self._unix and self._users and not self._may_use(connection):
             return self._refusal
         if self._bans is not None and self._bans.refuses(connection.host):
             count("connections.banned")
             return self._banned
-        if len(registry.connections) > self.limits.connections:
-            count("connections.refused")
-            return self._refusal
-        if not connection.local and registry.hosts[connection.host] > self.limits.connections_per_ip:
+        if not connection.local and registry.hosts[name] > self.limits.connections_per_ip:
             count("connections.refused")
             return self._refusal
         return b""
@@ -154,11 +174,14 @@ class Listener:
             self._bans.blame(host, points, why)
 
     def release(self, connection: Connection) -> None:
+        """A connection counts no more; once is enough, and more than once does no harm."""
         registry = self.registry
         registry.connections.discard(connection)
-        registry.hosts[connection.host] -= 1
-        if registry.hosts[connection.host] <= 0:
-            del registry.hosts[connection.host]
+        name, connection.counted = connection.counted, ""
+        if name:
+            registry.hosts[name] -= 1
+            if registry.hosts[name] <= 0:
+                del registry.hosts[name]
 
 
 def bind(address: str, reuse_port: bool = True, mode: int = 0o660) -> socket.socket:

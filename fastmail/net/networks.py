@@ -1,20 +1,68 @@
-"""Networks that the configuration trusts."""
+"""Addresses of peers in one form, and networks that the configuration trusts.
+
+An IPv4 address that came in an IPv6 one (``::ffff:192.0.2.1``, RFC 4291 2.5.5.2) is that IPv4 address everywhere, and
+so is a network of them: whoever writes his address that way is the same peer, for bans, limits and trust.
+"""
 
 import ipaddress
 from functools import lru_cache
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 def parse(text: str) -> Network:
     """``10.0.0.0/8`` or an address; ValueError otherwise."""
-    return ipaddress.ip_network(text, strict=False)
+    network = ipaddress.ip_network(text, strict=False)
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        inside = int(network.network_address) & 0xFFFFFFFF
+        return ipaddress.IPv4Network((inside, network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
+def address(host: str) -> Address:
+    """The address of a peer, without its zone; ValueError for what is no address."""
+    found = ipaddress.ip_address(host.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
+
+
+def plain(host: str) -> str:
+    """The same as text; what is no address stays as it is, and so does an address with a zone."""
+    if ":" not in host:
+        return host
+    try:
+        found = address(host)
+    except ValueError:
+        return host
+    return str(found) if found.version == 4 or "%" not in host else host
+
+
+def is_here(host: str) -> bool:
+    """Is the peer on this machine? ``local`` is what a socket file says."""
+    try:
+        return host == "local" or address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @lru_cache(4096)
 def address_in(host: str, network: Network) -> bool:
     """Is a peer in it? Never for what is not an address."""
     try:
-        return ipaddress.ip_address(host) in network
+        return address(host) in network
     except ValueError:
         return False
+
+
+@lru_cache(4096)
+def network_of(host: str) -> str:
+    """What counts as one peer: its address, or its /64; empty for what is no address."""
+    try:
+        found = address(host)
+    except ValueError:
+        return ""
+    if found.version == 6:
+        return str(ipaddress.ip_network((found, 64), strict=False))
+    return str(found)

@@ -6,7 +6,8 @@ its in-memory ends never shrink, so a session that once fetched a message of 1 M
 idles. Here octets go in and out in pieces of PIECE, what is received is decrypted into the buffer that the protocol
 lends, and ciphertext comes into one buffer for all connections of a worker.
 
-Promise: the protocol hears nothing before the handshake is done. What was written before ``close`` is sent, and
+Promise: the protocol hears nothing before the handshake is done, but for ``guard``: it is asked before anything is read,
+and no handshake is begun with a peer that it does not let in. What was written before ``close`` is sent, and
 close_notify behind it; then the socket is half closed, what still comes is dropped, and its end, ``abort`` or the end
 of ``patience`` ends it.
 An end of the socket without close_notify counts as one with it, as commands are complete in themselves. A handshake
@@ -31,16 +32,17 @@ cdef enum:
 cdef class Tls:
     """One server's side of a connection; ``failed(transport, error)`` hears of a handshake that did not come about.
     With ``waiter`` (STARTTLS) the protocol is connected already, and its result or exception tells of the handshake;
-    without one, ``connection_made`` does."""
+    without one, ``connection_made`` does. ``guard.accepted(raw)`` returns a refusal for a peer that is not let in, and
+    ``guard.dropped()`` hears of the end of a connection of which the protocol never heard."""
 
-    cdef object loop, protocol, context, buffer, failed, waiter
+    cdef object loop, protocol, context, buffer, failed, waiter, guard
     cdef object raw, tls, incoming, outgoing, timer
     cdef double patience
     cdef int state
     cdef Py_ssize_t filled  # octets in the protocol's buffer that it was not told of yet
     cdef bint told, paused, awake, ended, heard
 
-    def __init__(self, loop, protocol, context, buffer, double patience, failed, waiter=None):
+    def __init__(self, loop, protocol, context, buffer, double patience, failed, waiter=None, guard=None):
         self.loop = loop
         self.protocol = protocol
         self.context = context
@@ -48,6 +50,7 @@ cdef class Tls:
         self.patience = patience
         self.failed = failed
         self.waiter = waiter
+        self.guard = guard
         self.told = waiter is not None
         self.state = HANDSHAKE
 
@@ -55,6 +58,10 @@ cdef class Tls:
 
     def connection_made(self, raw):
         self.raw = raw
+        if self.guard is not None and self.guard.accepted(raw):
+            self.state = CLOSED
+            raw.abort()
+            return
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = self.context.wrap_bio(self.incoming, self.outgoing, server_side=True)
         self.timer = self.loop.call_later(self.patience, self._late)
@@ -91,8 +98,11 @@ cdef class Tls:
         self._stop_timer()
         protocol, self.protocol = self.protocol, None
         self.raw = self.failed = self.tls = self.incoming = self.outgoing = None
+        guard, self.guard = self.guard, None
         if self.told:
             protocol.connection_lost(exc)
+        elif guard is not None:
+            guard.dropped()
 
     def pause_writing(self):
         if self.told:
@@ -156,6 +166,9 @@ cdef class Tls:
         if not self.awake and self.state == OPEN and (self.incoming.pending or self.tls.pending()):
             self.awake = True
             self.loop.call_soon(self._resumed)
+
+    def get_write_buffer_size(self):
+        return self.raw.get_write_buffer_size() if self.raw is not None else 0
 
     def get_extra_info(self, name, default=None):
         if name == "ssl_object":

@@ -91,11 +91,11 @@ class Pop3Session:
 
     def connected(self) -> None:
         self._ok("fastmail ready")
-        self._conn.touch(self._service.limits.login_timeout)
+        self._conn.touch(self._service.limits.login_timeout, fixed=True)
 
     def tls_started(self) -> None:
         self._user = None
-        self._conn.touch(self._service.limits.login_timeout)
+        self._conn.touch(self._service.limits.login_timeout, fixed=True)
 
     def timed_out(self) -> None:
         self._err("[SYS/TEMP] timeout, nothing was deleted")

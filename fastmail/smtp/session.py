@@ -197,7 +197,7 @@ class SmtpSession:
         position = 0
         size = len(data)
         conn = self.conn
-        while position < size and not conn.busy and not conn.closing:
+        while position < size and not conn.busy and not conn.closing and not conn.full:
             if self._reader is not None and (self._bdat or not self._chunked):
                 before = position
                 position = self._content(data, position)

@@ -6,13 +6,13 @@ else. The session then begins anew, with a greeting. A login that is vouched for
 keeps an account out keeps it out here too.
 """
 
-import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastmail._core import smtp as grammar
 from fastmail.auth import sasl
 from fastmail.model.errors import LoginRefused, TemporaryError
+from fastmail.net import networks
 
 if TYPE_CHECKING:
     from fastmail.smtp.session import SmtpSession
@@ -51,7 +51,7 @@ def parse(rest: bytes) -> Said:
         if not text.isprintable() or len(text) > 255:
             raise ValueError(f"the value of {name.upper()} is no text")
         if name.upper() == "ADDR" and text:
-            said.address = str(ipaddress.ip_address(text[5:] if text.upper().startswith("IPV6:") else text))
+            said.address = str(networks.address(text[5:] if text.upper().startswith("IPV6:") else text))
         elif name.upper() == "LOGIN":
             said.login = text
     return said

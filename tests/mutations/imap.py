@@ -183,7 +183,7 @@ MUTATIONS = [
         (REFERENCES,),
     ),
     Mutation(
-        "commands are begun while a megabyte waits to be sent",
+        "commands are begun though as much as one batch may have waits to be sent",
         "fastmail/net/connection.py",
         "        return self._queued > QUEUED\n",
         "        return False\n",
@@ -192,8 +192,8 @@ MUTATIONS = [
     Mutation(
         "a peer that does not read is still answered",
         "fastmail/net/connection.py",
-        "        if (more or self._unpaused is not None) and not self.busy and not self.closing:\n",
-        "        if more and not self.busy and not self.closing:\n",
+        "        if (wait or self._unpaused is not None) and not self.busy and not self.closing:\n",
+        "        if wait and not self.busy and not self.closing:\n",
         (UNSTOPPED,),
     ),
 ]

@@ -81,7 +81,10 @@ class FakeTransport:
         self.host = host
 
     def get_extra_info(self, name: str) -> Any:
-        return (self.host, 1)
+        return (self.host, 1) if name == "peername" else None
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def write(self, data: bytes) -> None:
         self.data += data
@@ -111,7 +114,7 @@ class FakeListener:
     def speaks_proxy(self, host: str) -> bool:
         return False
 
-    def admit(self, connection: Connection) -> bytes:
+    def admit(self, connection: Connection, balancer: bool = False) -> bytes:
         return b""
 
     def blame(self, host: str, points: float, why: str) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fastmail.model.errors import CannotDo
-from fastmail.net.bans import Bans, Rules, network_of
+from fastmail.net.bans import Bans, Rules
+from fastmail.net.networks import network_of
 
 RULES = Rules(after=3, window=600.0, seconds=60.0, exempt=[ipaddress.ip_network("192.0.2.0/28")])
 

@@ -14,6 +14,7 @@ class Connected:
 
     def __init__(self, deadline: float) -> None:
         self.deadline, self.closing, self.ended = deadline, False, 0
+        self.stalled = False
         self.session = self
         self.told = asyncio.Event()
 
@@ -22,6 +23,9 @@ class Connected:
         self.told.set()
 
     def rest(self) -> None: ...
+
+    def is_reading(self) -> bool:
+        return False
 
 
 @pytest.mark.parametrize("jump", [-1e8, 0.0, 1e8])
