@@ -21,12 +21,14 @@ cdef struct Address:
 
 # The summary's three texts; False when it is damaged or of another version.
 #   envelope  without its parentheses   header  the cached fields   whole  are these all that are to be cached?
+#   short  are addresses or texts left out of the ENVELOPE?
 cdef struct Summary:
     const uint8_t* envelope
     Py_ssize_t envelopen
     const uint8_t* header
     Py_ssize_t headern
     bint whole
+    bint short
 
 cdef bint open_summary(const uint8_t* p, Py_ssize_t n, Summary* s) noexcept nogil
 cdef bint elements(const uint8_t* p, Py_ssize_t n, Piece* found) noexcept nogil

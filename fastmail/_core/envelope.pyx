@@ -14,6 +14,7 @@ from fastmail._core.octets cimport Out, get32, lower
 
 cdef enum:
     CUT = 1          # mark of a summary whose header cache lacks fields
+    SHORT = 4        # and of one whose ENVELOPE lacks addresses or texts
 
 
 cdef bint open_summary(const uint8_t* p, Py_ssize_t n, Summary* s) noexcept nogil:
@@ -30,6 +31,7 @@ cdef bint open_summary(const uint8_t* p, Py_ssize_t n, Summary* s) noexcept nogi
     s.header = p + FIXED + envelope + structure
     s.headern = header
     s.whole = not p[1] & CUT
+    s.short = p[1] & SHORT != 0
     return True
 
 

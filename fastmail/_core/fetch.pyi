@@ -27,6 +27,21 @@ def page(
     Returns the UIDs left out because their summary is missing, too old or lacks what is asked.
     """
 
+def page_to(
+    out: Out,
+    data: Octets,
+    view: UidSet,
+    uids: UidSet,
+    items: int,
+    names: list[bytes],
+    recent: UidSet | None,
+    summaries: Any,
+    asked: list[tuple[bytes, tuple[bytes, ...]]],
+    most: int,
+) -> tuple[list[int], int]:
+    """The same until ``out`` has ``most`` octets: (UIDs left out, UID of the last record that was looked at, or 0 when
+    that is the page's last)."""
+
 def message(
     out: Out,
     data: Octets,

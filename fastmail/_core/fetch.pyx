@@ -231,6 +231,21 @@ cdef int begin(Out out, const uint8_t* r, uint32_t seq, int items, list names, U
 
 def page(Out out not None, const unsigned char[::1] data, UidSet view not None, UidSet uids not None, int items,
          list names not None, UidSet recent, summaries, list asked not None, bint open_end):
+    cdef uint32_t last = 0
+    return responses(out, data, view, uids, items, names, recent, summaries, asked, open_end, 0, &last)
+
+
+def page_to(Out out not None, const unsigned char[::1] data, UidSet view not None, UidSet uids not None, int items,
+            list names not None, UidSet recent, summaries, list asked not None, Py_ssize_t most):
+    cdef uint32_t last = 0
+    cdef list missing = responses(out, data, view, uids, items, names, recent, summaries, asked, False, most, &last)
+    return missing, last
+
+
+cdef list responses(Out out, const unsigned char[::1] data, UidSet view, UidSet uids, int items, list names,
+                    UidSet recent, summaries, list asked, bint open_end, Py_ssize_t most, uint32_t* last):
+    """Those of ``page``; with ``most`` they end once ``out`` has so many octets, and ``last`` is the UID up to which they
+    go, 0 for all."""
     cdef Py_ssize_t count, step, i, mark, at
     cdef const uint8_t* p = open_page(data, &count, &step)
     cdef const uint8_t* r
@@ -269,6 +284,9 @@ def page(Out out not None, const unsigned char[::1] data, UidSet view not None, 
                 close_gap(out, at)
         if not open_end:
             out.put(")\r\n", 3)
+        if most and out.len >= most and i + 1 < count:
+            last[0] = uid
+            break
     return missing
 
 

@@ -3,7 +3,9 @@
 called from Python.
 
 Promise: any octets make valid wire octets; obsolete and broken forms are read as other servers read them; at most
-VALUE octets of a value are looked at.
+VALUE octets of a value are looked at. Each writer of a value gets a bound and ``cut``: what it writes is never longer
+than the bound, what does not fit is left out at the border of an address, a parameter or a character, and ``cut`` is
+set then.
 """
 
 from libc.stdint cimport int32_t
@@ -13,6 +15,9 @@ from fastmail._core.octets cimport Out, lower
 
 cdef enum:
     VALUE = 131072
+    LANGUAGES = 100
+    CLOSING = 18       # octets that end a group and a list
+    CHARSET = 22       # octets that say US-ASCII, with their space and the end of the list
     PARAMETERS = 1000  # of one field; what is behind them is not looked at
     PIECES = 1000      # of one parameter (RFC 2231 3)
     WHOLE = -1         # the parameter in one piece
@@ -22,6 +27,12 @@ cdef struct Piece:
     Py_ssize_t at
     Py_ssize_t n
     bint percent
+
+# Of a list that is written: entries that may follow, where it has to end, and what of it stays.
+cdef struct Bound:
+    Py_ssize_t left
+    Py_ssize_t end
+    Py_ssize_t kept
 
 cdef const char* MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 cdef const char* SPECIALS = b"()<>@,;:\\\"/[]?="
@@ -86,12 +97,18 @@ cdef int quoted(Out out, const char* p, Py_ssize_t n) except -1 nogil:
     return 0
 
 
-cdef int nstring(Out out, Span s) except -1 nogil:
+cdef int nstring(Out out, Span s, Py_ssize_t most, bint* cut) except -1 nogil:
+    """The value, or its first ``most`` octets, which are those of the field."""
     cdef Span t
     if s.a == NULL:
         return out.put("NIL", 3)
     t = trim(s.a, s.b)
-    return quoted(out, t.a, t.b - t.a if t.b - t.a < VALUE else VALUE)
+    if t.b - t.a > most:
+        cut[0] = True
+        t.b = t.a + most
+        while t.b > t.a and (<unsigned char>t.b[0] & 0xC0) == 0x80 and t.a + most - t.b < 4:
+            t.b -= 1  # not within a character of UTF-8
+    return quoted(out, t.a, t.b - t.a)
 
 
 # ---------------------------------------------------------------- addresses (RFC 5322 3.4, 4.4)
@@ -155,26 +172,47 @@ cdef int clear(Out a, Out b, Out c, Out d, Out e) except -1 nogil:
     return 0
 
 
-cdef int addresses(Out out, Span s, Out name, Out route, Out local, Out host, Out note) except -1 nogil:
-    """The address list of s as ``(...)``; writes nothing and returns 0 when there is none, else returns 1."""
+cdef bint too_much(Out out, Bound* bound) noexcept nogil:
+    """Is what was written since the last call beyond the bound? Then it is taken back, and the list ends here."""
+    if bound.left > 0 and out.len + CLOSING <= bound.end:
+        bound.left -= 1
+        bound.kept = out.len
+        return False
+    out.len = bound.kept
+    return True
+
+
+cdef int addresses(Out out, Span s, Py_ssize_t entries, Py_ssize_t most, bint* cut, Out name, Out route, Out local,
+                   Out host, Out note) except -1 nogil:
+    """The address list of s as ``(...)``; writes nothing and returns 0 when there is none, else returns 1. At most
+    ``entries`` addresses, beginnings and ends of groups, in at most ``most`` octets."""
     cdef const char* p = s.a
     cdef const char* end = s.b
     cdef Py_ssize_t begin = out.len
-    cdef bint gap = False, group = False, seen = False
+    cdef bint gap = False, group = False, seen = False, full = False
+    cdef Bound bound
     if p == NULL:
         return 0
     if end - p > VALUE:
         end = p + VALUE
+        cut[0] = True
+    bound.left = entries
+    bound.end = begin + most
+    bound.kept = begin + 1
     out.putc(b'('[0])
     clear(name, route, local, host, note)
-    while True:
+    while not full:
         # words of a phrase or of a local part, until something tells which of them it is
         if p >= end or p[0] == b',' or (p[0] == b';'):
             if seen:
                 one_address(out, note, route, local, host)
+                full = too_much(out, &bound)
+                if full:
+                    break
             if p < end and p[0] == b';' and group:
                 out.put("(NIL NIL NIL NIL)", 17)
                 group = False
+                bound.kept = out.len
             if p >= end:
                 break
             p += 1
@@ -195,7 +233,9 @@ cdef int addresses(Out out, Span s, Out name, Out route, Out local, Out host, Ou
             out.put("(NIL NIL ", 9)
             quoted(out, name.buf, name.len)
             out.put(" NIL)", 5)
-            group = True
+            bound.left -= 1  # for the end of the group
+            full = too_much(out, &bound)
+            group = not full
             p += 1
             clear(name, route, local, host, note)
             gap = seen = False
@@ -214,6 +254,7 @@ cdef int addresses(Out out, Span s, Out name, Out route, Out local, Out host, Ou
                 name.put(host.buf, host.len)
                 continue
             one_address(out, note, route, local, host)
+            full = too_much(out, &bound)
             clear(name, route, local, host, note)
             seen = gap = False
             if p < end and p[0] == b',':
@@ -256,6 +297,7 @@ cdef int addresses(Out out, Span s, Out name, Out route, Out local, Out host, Ou
                 one_address(out, name, route, local, host)
             else:
                 one_address(out, note, route, local, host)
+            full = too_much(out, &bound)
             clear(name, route, local, host, note)
             seen = gap = False
             while p < end and p[0] != b',' and p[0] != b';':
@@ -276,6 +318,8 @@ cdef int addresses(Out out, Span s, Out name, Out route, Out local, Out host, Ou
             name.putc(p[0])
             local.putc(p[0])
             p += 1
+    if full:
+        cut[0] = True
     if group:
         out.put("(NIL NIL NIL NIL)", 17)
     if out.len == begin + 1:
@@ -457,26 +501,33 @@ cdef void named(const char* p, Py_ssize_t n, Span* charset) noexcept nogil:
         charset.b = q
 
 
-cdef int params(Out out, const char* p, const char* end, Out value, Out note, bint text) except -1 nogil:
+cdef int params(Out out, const char* p, const char* end, Py_ssize_t most, bint* cut, Out value, Out note,
+                bint text) except -1 nogil:
     """``; name=value`` pairs as a parenthesised list, or NIL. ``text``: what has no charset is in US-ASCII (RFC 2046
-    4.1.2). Pieces of RFC 2231 are sent as they stand: a client that knows the RFC joins them."""
+    4.1.2), where that was not cut off. Pieces of RFC 2231 are sent as they stand: a client that knows the RFC joins
+    them."""
     cdef Span name
-    cdef Py_ssize_t begin = out.len
+    cdef Py_ssize_t begin = out.len, kept
     cdef int found = 0
-    cdef bint charset = False, percent = False
+    cdef bint charset = False, percent = False, short = False
     out.putc(b'('[0])
-    while p < end and found < PARAMETERS:
+    while p < end:
         p = next_param(p, end, &name, value, note)
         if name.a == name.b:
             break
+        kept = out.len
         if found:
             out.putc(b' '[0])
         quoted(out, name.a, name.b - name.a)
         out.putc(b' '[0])
         quoted(out, value.buf, value.len)
+        if found == PARAMETERS or out.len - begin + CHARSET > most:
+            out.len = kept
+            cut[0] = short = True
+            break
         found += 1
         charset = charset or piece_of(name, "charset", 7, &percent) != NO_PIECE
-    if text and not charset:
+    if text and not charset and not short and out.len - begin + CHARSET <= most:
         if found:
             out.putc(32)
         out.put('"charset" "us-ascii"', 20)
@@ -486,9 +537,10 @@ cdef int params(Out out, const char* p, const char* end, Out value, Out note, bi
     return out.putc(b')'[0])
 
 
-cdef int disposition(Out out, Span s, Out value, Out note) except -1 nogil:
+cdef int disposition(Out out, Span s, Py_ssize_t most, bint* cut, Out value, Out note) except -1 nogil:
     cdef const char* p
     cdef Span kind
+    cdef Py_ssize_t begin = out.len
     if s.a == NULL:
         return out.put("NIL", 3)
     p = skip_cfws(s.a, s.b, note)
@@ -498,25 +550,34 @@ cdef int disposition(Out out, Span s, Out value, Out note) except -1 nogil:
     out.putc(b'('[0])
     quoted(out, kind.a, kind.b - kind.a)
     out.putc(b' '[0])
-    params(out, p, s.b, value, note, False)
+    if out.len - begin + 4 > most:  # NIL and the end
+        out.len = begin
+        cut[0] = True
+        return out.put("NIL", 3)
+    params(out, p, s.b, most - (out.len - begin) - 1, cut, value, note, False)
     return out.putc(b')'[0])
 
 
-cdef int languages(Out out, Span s, Out note) except -1 nogil:
+cdef int languages(Out out, Span s, Py_ssize_t most, bint* cut, Out note) except -1 nogil:
     cdef const char* p = s.a
     cdef Span tag
-    cdef Py_ssize_t begin = out.len
+    cdef Py_ssize_t begin = out.len, kept
     cdef int found = 0
     if p == NULL:
         return out.put("NIL", 3)
     out.putc(b'('[0])
-    while p < s.b and found < 100:
+    while p < s.b:
         p = skip_cfws(p, s.b, note)
         p = read_token(p, s.b, &tag)
         if tag.a < tag.b:
+            kept = out.len
             if found:
                 out.putc(b' '[0])
             quoted(out, tag.a, tag.b - tag.a)
+            if found == LANGUAGES or out.len - begin + 1 > most:
+                out.len = kept
+                cut[0] = True
+                break
             found += 1
         elif p < s.b:
             p += 1

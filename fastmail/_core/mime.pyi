@@ -1,7 +1,8 @@
 Octets = bytes | bytearray | memoryview
 
-def scan(data: Octets) -> bytes:
-    """The summary (version 2, laid out at the top of mime.pyx) of a stored message; never raises for content."""
+def scan(data: Octets, bounded: bool = True) -> bytes:
+    """The summary (version 2, laid out at the top of mime.pyx) of a stored message, of MOST octets at most; never
+    raises for content. ``bounded`` False: with all its values; for looking at one header, never for keeping."""
 
 def with_prefix(summary: bytes, prefix: bytes) -> bytes:
     """The summary of ``prefix`` + the message that ``summary`` is of; ``prefix`` is whole header fields, LF."""
@@ -20,3 +21,10 @@ def leaf(header: Octets) -> tuple[bytes, bytes, bytes, bytes, bytes, list[tuple[
 
 def lost(summary: Octets) -> bool:
     """True for a summary of version 1 in which a multipart has no part: its message has to be scanned again."""
+
+MOST: int
+"""Octets of the longest summary that ``scan`` makes within its bounds."""
+
+def counted(summary: Octets) -> int:
+    """Octets of a stored summary that count in quotas: what it has beyond 4 KiB. None of one that an earlier version
+    made, which is not bounded."""

@@ -6,7 +6,9 @@ Promise: every input has a summary; broken MIME gets a plain, valid one. Every o
 part number names, or before the first or behind the last boundary line of a multipart. Time is linear in the size for
 any nesting: the octets are read once, line by line, and a line that begins with ``--`` is compared with the
 boundaries of the open multiparts. Deeper than DEPTH, or after PARTS parts, what is left counts as an opaque leaf.
-Nothing is read past the end. The layout of the summary is in ``SUMMARY`` below; it is read by
+A summary has at most MOST octets, whatever the message: the lists of addresses of an ENVELOPE share a bound, and so do
+the values in a BODYSTRUCTURE that parts have beyond what every part has. What does not fit is left out, and the marks
+say so. Nothing is read past the end. The layout of the summary is in ``SUMMARY`` below; it is read by
 ``fastmail.message.summary``.
 
 Boundary lines (RFC 2046 5.1.1) are read as mail programs do: the boundary at the start of a line is enough, with any
@@ -18,11 +20,11 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memchr, memcpy, memset
 
-from fastmail._core.fields cimport (
-    Span, addresses, blank, day_of, disposition, languages, nstring, parameter, params, quoted, read_token, same,
-    skip_cfws,
-)
+from fastmail._core.fields cimport Span, blank, day_of, parameter, read_token, same, skip_cfws
 from fastmail._core.octets cimport Out, get16, get32, set16, set32
+from fastmail._core.values cimport (
+    CDESC, CDISP, CID, CLANG, CLOC, CMD5, CTE, CTYPE, DATE, ENVELOPE, FIELDS, PLAIN, RECEIVED, STRUCTURE, Values,
+)
 
 cdef extern from "string.h" nogil:
     int memcmp(const void* one, const void* two, size_t n)
@@ -30,26 +32,34 @@ cdef extern from "string.h" nogil:
 # SUMMARY, version 2, little-endian. A reader refuses a higher version; the message is then scanned again.
 # Version 1 has the same layout. Its writer lost the parts of a multipart whose boundary lines it did not know: a
 # reader refuses one with a multipart that has no part (``summary.lost``), and takes the others as they are.
-#   0 u8 version   1 u8 marks (1: header cache is cut; 2: structure is cut)   2 u16 parts
+#   0 u8 version   1 u8 marks   2 u16 parts
 #   4 u32 shift    octets on disk before the scanned content (trace fields that delivery put in front)
 #   8 u32 length of ENVELOPE   12 u32 of BODYSTRUCTURE   16 u32 of the header cache
 #  20 u32 octets, with CRLF, of the scanned content      24 i32 day of the Date field, days since 1970; MIN none
 #  28 u32 Received fields     32 ENVELOPE, BODYSTRUCTURE, header cache (fields with CRLF, no empty line), parts
+# Marks: 1 the header cache is cut; 2 parts are; 4 values of the ENVELOPE are left out, or 8 of the BODYSTRUCTURE; 16 it
+# was made within these bounds, so it is at most MOST octets and counts in quotas. Earlier writers set 1 and 2 only, and
+# earlier readers pass over the others.
 # A part, in preorder, 16 octets: u8 kind (0 leaf, 1 multipart, 2 message/rfc822)  u8 depth  u16 0
 #   u32 start of its header   u32 start of its body   u32 end of its body    (offsets into the scanned content)
 cdef enum:
     PART = 16
+    FREE = 4096        # octets of a summary that count in no quota, as the rest of a file's last block does not
     DEPTH = 48
     PARTS = 2000
     CACHE = 16384
+    MORE = 2            # parts that the last one may have within it where there are PARTS already
     LARGE = 65536  # octets from which a message is scanned without the GIL
     LEAF = 0
     MULTIPART = 1
     MESSAGE = 2
 
-cdef enum:
-    DATE, SUBJECT, FROM, SENDER, REPLY_TO, TO, CC, BCC, IN_REPLY_TO, MESSAGE_ID,
-    CTYPE, CTE, CID, CDESC, CDISP, CLANG, CLOC, CMD5, RECEIVED, FIELDS
+cdef enum:  # marks
+    NO_CACHE = 1
+    NO_PARTS = 2
+    NO_ENVELOPE = 4
+    NO_VALUES = 8
+    BOUNDED = 16
 
 cdef const char** NAMES = ["date", "subject", "from", "sender", "reply-to", "to", "cc", "bcc", "in-reply-to",
     "message-id", "content-type", "content-transfer-encoding", "content-id", "content-description",
@@ -125,12 +135,8 @@ cdef class Scanner:
     cdef Out bs
     cdef Out cache
     cdef Out parts
-    # room for the pieces of a field
-    cdef Out name
-    cdef Out route
-    cdef Out local
-    cdef Out host
-    cdef Out note
+    # writes what header fields say; its buffers serve here too
+    cdef Values values
     cdef Out boundary
     # entities in the order of their headers; which of them are open, outermost first; the open multiparts
     cdef Out nodes
@@ -155,11 +161,7 @@ cdef class Scanner:
         self.bs = Out(512)
         self.cache = Out(2048)
         self.parts = Out(128)
-        self.name = Out(128)
-        self.route = Out(64)
-        self.local = Out(128)
-        self.host = Out(128)
-        self.note = Out(64)
+        self.values = Values()
         self.boundary = Out(80)
         self.nodes = Out(2 * sizeof(Node))
         self.bounds = Out(128)
@@ -207,8 +209,9 @@ cdef class Scanner:
     cdef int keep(self, const char* p, const char* end) except -1 nogil:
         """Put one whole field, with CRLF, into the header cache."""
         cdef const char* q
-        if self.cache.len + (end - p) > CACHE:
-            self.marks |= 1
+        cdef Py_ssize_t at = self.cache.len
+        if at + (end - p) > CACHE:
+            self.marks |= NO_CACHE
             return 0
         while p < end:
             q = line_end(p, end)
@@ -222,45 +225,9 @@ cdef class Scanner:
                 self.cache.put(p, q - p)
                 self.cache.put("\r\n", 2)
             p = q
-        return 0
-
-    cdef int address_field(self, Out out, Span s) except -1 nogil:
-        if not addresses(out, s, self.name, self.route, self.local, self.host, self.note):
-            out.put("NIL", 3)
-        return 0
-
-    cdef int envelope(self, Out out, Head* head) except -1 nogil:
-        cdef Py_ssize_t a, b
-        out.putc(b'('[0])
-        nstring(out, head.field[DATE])
-        out.putc(b' '[0])
-        nstring(out, head.field[SUBJECT])
-        out.putc(b' '[0])
-        a = out.len
-        self.address_field(out, head.field[FROM])
-        b = out.len
-        self.or_from(out, head.field[SENDER], a, b)
-        self.or_from(out, head.field[REPLY_TO], a, b)
-        out.putc(b' '[0])
-        self.address_field(out, head.field[TO])
-        out.putc(b' '[0])
-        self.address_field(out, head.field[CC])
-        out.putc(b' '[0])
-        self.address_field(out, head.field[BCC])
-        out.putc(b' '[0])
-        nstring(out, head.field[IN_REPLY_TO])
-        out.putc(b' '[0])
-        nstring(out, head.field[MESSAGE_ID])
-        return out.putc(b')'[0])
-
-    cdef int or_from(self, Out out, Span s, Py_ssize_t a, Py_ssize_t b) except -1 nogil:
-        """Sender and Reply-To default to From (RFC 9051 7.5.2)."""
-        out.putc(b' '[0])
-        if not addresses(out, s, self.name, self.route, self.local, self.host, self.note):
-            if out.len + (b - a) > out.cap:
-                out.grow(b - a)
-            memcpy(out.buf + out.len, out.buf + a, b - a)
-            out.len += b - a
+        if self.cache.len > CACHE:  # line ends grew
+            self.cache.len = at
+            self.marks |= NO_CACHE
         return 0
 
     # ------------------------------------------------------------ which parts there are
@@ -273,7 +240,7 @@ cdef class Scanner:
         if self.match(p + 2, stop, &closing) >= 0:
             return 1
         if head.own == NOT_ASKED and head.field[CTYPE].a != NULL:  # once a header: there may be many such lines
-            content_type(head, &type, &sub, &rest, self.note)
+            content_type(head, &type, &sub, &rest, self.values.note)
             head.own = NONE
             if type.a != NULL and same(type.a, type.b - type.a, "multipart", 9) and self.own_boundary(rest):
                 head.own = KNOWN
@@ -282,7 +249,7 @@ cdef class Scanner:
     cdef int own_boundary(self, Span rest) except -1 nogil:
         """Put the boundary parameter of a Content-Type into self.boundary; 0 when there is none."""
         cdef Span charset
-        if not parameter(self.boundary, rest, "boundary", 8, self.name, self.note, self.local, &charset):
+        if not parameter(self.boundary, rest, "boundary", 8, self.values.name, self.values.note, self.values.local, &charset):
             return 0
         # trailing white space of a boundary was never meant
         while self.boundary.len and blank(self.boundary.buf[self.boundary.len - 1]):
@@ -341,7 +308,7 @@ cdef class Scanner:
                 memset(&node.head, 0, sizeof(Head))
                 node.head.body = p
             parts = False
-            content_type(&node.head, &node.type, &node.sub, &node.rest, self.note)
+            content_type(&node.head, &node.type, &node.sub, &node.rest, self.values.note)
             multi = message = False
             if node.type.a != NULL:
                 multi = same(node.type.a, node.type.b - node.type.a, "multipart", 9)
@@ -354,7 +321,7 @@ cdef class Scanner:
             else:
                 node.text = True
             if (multi or message) and (depth >= DEPTH or self.count >= PARTS):
-                self.marks |= 2
+                self.marks |= NO_PARTS
                 multi = message = False
                 node.type.a = NULL
                 node.text = True
@@ -456,7 +423,7 @@ cdef class Scanner:
             stop = line_end(q, end)
             found = self.match(q + 2, stop, &closing)
             if found >= 0 and not closing and self.count >= PARTS:
-                self.marks |= 2
+                self.marks |= NO_PARTS
                 break
             if found < 0:
                 self.sweep(stop, False)
@@ -500,48 +467,48 @@ cdef class Scanner:
             while next < self.count and (<Node*>self.nodes.buf)[next].depth > one.depth:
                 next = self.tell(bs, next)
             bs.putc(b' '[0])
-            quoted(bs, one.sub.a, one.sub.b - one.sub.a)
+            self.values.token(bs, one.sub.a, one.sub.b - one.sub.a)
             bs.putc(b' '[0])
-            params(bs, one.rest.a, one.rest.b, self.name, self.note, False)
+            self.values.parameters(bs, one.rest, False)
         else:
             if one.type.a != NULL:
-                quoted(bs, one.type.a, one.type.b - one.type.a)
+                self.values.token(bs, one.type.a, one.type.b - one.type.a)
                 bs.putc(b' '[0])
-                quoted(bs, one.sub.a, one.sub.b - one.sub.a)
+                self.values.token(bs, one.sub.a, one.sub.b - one.sub.a)
                 bs.putc(b' '[0])
-                params(bs, one.rest.a, one.rest.b, self.name, self.note, one.text)
+                self.values.parameters(bs, one.rest, one.text)
             elif one.kind == MESSAGE:
                 bs.put(b'"message" "rfc822" NIL', 22)
             else:
                 bs.put(b'"text" "plain" ("charset" "us-ascii")', 37)
             bs.putc(b' '[0])
-            nstring(bs, one.head.field[CID])
+            self.values.string(bs, one.head.field[CID], False)
             bs.putc(b' '[0])
-            nstring(bs, one.head.field[CDESC])
+            self.values.string(bs, one.head.field[CDESC], False)
             bs.putc(b' '[0])
-            transfer(&one.head, &t, self.note)
+            transfer(&one.head, &t, self.values.note)
             if t.a == t.b:
                 bs.put(b'"7bit"', 6)
             else:
-                quoted(bs, t.a, t.b - t.a)
+                self.values.token(bs, t.a, t.b - t.a)
             bs.putc(b' '[0])
             bs.number((one.end - one.head.body) + one.bare)
             if one.kind == MESSAGE:
                 bs.putc(b' '[0])
-                self.envelope(bs, &(<Node*>self.nodes.buf)[next].head)
+                self.values.envelope(bs, (<Node*>self.nodes.buf)[next].head.field, False)
                 bs.putc(b' '[0])
                 next = self.tell(bs, next)
             if one.kind == MESSAGE or one.text:
                 bs.putc(b' '[0])
                 bs.number(one.lines)
             bs.putc(b' '[0])
-            nstring(bs, one.head.field[CMD5])
+            self.values.string(bs, one.head.field[CMD5], False)
         bs.putc(b' '[0])
-        disposition(bs, one.head.field[CDISP], self.name, self.note)
+        self.values.disposition(bs, one.head.field[CDISP])
         bs.putc(b' '[0])
-        languages(bs, one.head.field[CLANG], self.note)
+        self.values.languages(bs, one.head.field[CLANG])
         bs.putc(b' '[0])
-        nstring(bs, one.head.field[CLOC])
+        self.values.string(bs, one.head.field[CLOC], False)
         bs.putc(b')'[0])
         return next
 
@@ -549,8 +516,15 @@ cdef class Scanner:
         """Scan it; returns its octets as served, and one."""
         self.split(p, end)
         self.day = day_of((<Node*>self.nodes.buf).head.field[DATE])
-        self.envelope(self.env, &(<Node*>self.nodes.buf).head)
+        self.values.envelope(self.env, (<Node*>self.nodes.buf).head.field, True)
+        if self.values.cut:
+            self.marks |= NO_ENVELOPE
+        self.values.begin(STRUCTURE - (PARTS + MORE) * PLAIN)
         self.tell(self.bs, 0)
+        if self.values.cut:
+            self.marks |= NO_VALUES
+        if self.values.bounded:
+            self.marks |= BOUNDED
         return (end - p) + self.bare + 1
 
 
@@ -667,7 +641,7 @@ cdef bytes build(Scanner s, uint32_t served):
             + s.parts.take())
 
 
-def scan(const unsigned char[::1] data):
+def scan(const unsigned char[::1] data, bint bounded=True):
     cdef Scanner s = Scanner()
     cdef const char* p = b""
     cdef const char* end
@@ -675,6 +649,7 @@ def scan(const unsigned char[::1] data):
     if data.shape[0]:
         p = <const char*>&data[0]
     end = p + data.shape[0]
+    s.values.bounded = bounded
     if end - p < LARGE:
         octets = s.whole_message(p, end)
     else:
@@ -694,8 +669,12 @@ def with_prefix(bytes summary not None, bytes prefix not None):
         raise ValueError("summary is shorter than its header")
     s.base = p
     s.header(p, p + len(prefix), &head, True)
+    if s.cache.len + get32(<const uint8_t*><const char*>summary + 16) > CACHE:
+        s.cache.len = 0
+        s.marks |= NO_CACHE
     measure(p, p + len(prefix), &octets, &lines)
     memcpy(fixed, <const char*>summary, FIXED)
+    fixed[1] |= s.marks
     at = FIXED + get32(fixed + 8) + get32(fixed + 12)
     set32(fixed + 4, get32(fixed + 4) + <uint32_t>len(prefix))
     set32(fixed + 16, get32(fixed + 16) + <uint32_t>s.cache.len)
@@ -711,6 +690,14 @@ def served_size(const unsigned char[::1] data):
 
 
 # ---------------------------------------------------------------- what readers ask
+
+MOST = FIXED + ENVELOPE + STRUCTURE + CACHE + (PARTS + MORE) * PART
+
+
+def counted(const unsigned char[::1] summary):
+    cdef Py_ssize_t n = summary.shape[0]
+    return n - FREE if n > FREE and summary[1] & BOUNDED else 0
+
 
 cdef bytes lowered(const char* p, const char* end):
     return PyBytes_FromStringAndSize(p, end - p).lower() if p != NULL else b""
@@ -732,20 +719,20 @@ def leaf(const unsigned char[::1] header):
     else:
         with nogil:
             s.header(p, p + header.shape[0], &head, False)
-    content_type(&head, &type, &sub, &rest, s.note)
+    content_type(&head, &type, &sub, &rest, s.values.note)
     if type.a != NULL:
         main, minor = lowered(type.a, type.b), lowered(sub.a, sub.b)
-        if parameter(s.boundary, rest, "charset", 7, s.name, s.note, s.local, &charset):
+        if parameter(s.boundary, rest, "charset", 7, s.values.name, s.values.note, s.values.local, &charset):
             named = lowered(s.boundary.buf, s.boundary.buf + s.boundary.len)
-        if parameter(s.boundary, rest, "name", 4, s.name, s.note, s.local, &charset):
+        if parameter(s.boundary, rest, "name", 4, s.values.name, s.values.note, s.values.local, &charset):
             names.append((lowered(charset.a, charset.b), s.boundary.take()))
-    transfer(&head, &t, s.note)
+    transfer(&head, &t, s.values.note)
     field = head.field[CDISP]
     if field.a != NULL:
-        q = read_token(skip_cfws(field.a, field.b, s.note), field.b, &kind)
+        q = read_token(skip_cfws(field.a, field.b, s.values.note), field.b, &kind)
         where = lowered(kind.a, kind.b)
         rest.a, rest.b = q, field.b
-        if parameter(s.boundary, rest, "filename", 8, s.name, s.note, s.local, &charset):
+        if parameter(s.boundary, rest, "filename", 8, s.values.name, s.values.note, s.values.local, &charset):
             names.append((lowered(charset.a, charset.b), s.boundary.take()))
     return main, minor, named, lowered(t.a, t.b), where, names
 

@@ -184,12 +184,16 @@ def search_addresses(rows, const unsigned char[::1] prefix, UidSet uids not None
             unsure.append((walk.uid, None))
             continue
         if found[which].kind == envelope.NIL:
+            if s.short:
+                unsure.append((walk.uid, None))
             continue  # there is nothing that could contain even an empty string
         line.len = 0
         address_line(line, &found[which])
         answer = has_needle(tmp, <const uint8_t*>line.buf, <const uint8_t*>line.buf + line.len, needle)
         if answer == YES:
             hits.append(walk.uid)
+        elif s.short:
+            unsure.append((walk.uid, None))
         elif answer == UNSURE:
             unsure.append((walk.uid, [PyBytes_FromStringAndSize(line.buf, line.len)]))
     return hits, unsure

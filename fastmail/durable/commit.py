@@ -26,7 +26,7 @@ import lmdb
 from fastmail.durable import files
 from fastmail.durable.env import Environment, translate
 from fastmail.durable.stage import FileStage
-from fastmail.model.errors import MailError, StorageFailed
+from fastmail.model.errors import MailError, StorageFailed, StorageFull
 from fastmail.telemetry import log
 
 Octets = bytes | bytearray | memoryview
@@ -80,10 +80,12 @@ class PieceJob:
 
 @dataclass(slots=True)
 class Operation:
-    """What to make durable: files first, then ``apply`` in the transaction. ``apply`` may run twice."""
+    """What to make durable: files first, then ``apply`` in the transaction. ``apply`` may run twice. ``adds``: it fills
+    the index with something new, and is refused where only the reserve for removing is left."""
 
     apply: Callable[[Any], Any]
     files: Sequence[FileJob | PieceJob] = ()
+    adds: bool = False
     future: "asyncio.Future[Any] | None" = None
     error: BaseException | None = None
     result: Any = None
@@ -203,6 +205,14 @@ def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Any]
             operation.error = translate(operation.error)
 
 
+def _refuse(operations: list[Operation]) -> list[Operation]:
+    """There is no room for what adds something; what is left to do."""
+    for operation in operations:
+        if operation.adds:
+            operation.error = StorageFull("index map is full but for its reserve")
+    return [operation for operation in operations if not operation.adds]
+
+
 def _apply(env: Environment, operations: list[Operation], begun: Callable[[Any], None] | None) -> bool:
     """3. index: all in one transaction. False when one failed, and nothing was kept: try them one by one."""
     txn = None
@@ -210,6 +220,8 @@ def _apply(env: Environment, operations: list[Operation], begun: Callable[[Any],
         txn = env.begin(write=True)
         if begun is not None:
             begun(txn)
+        if any(operation.adds for operation in operations) and env.crowded(txn):
+            operations = _refuse(operations)
         for operation in operations:
             operation.result = operation.apply(txn)
         txn.commit()

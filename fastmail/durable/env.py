@@ -1,7 +1,8 @@
 """LMDB environments with the settings that keep an acknowledged message: full sync, no WRITEMAP, opened after fork.
 
 Promise: a read transaction sees one commit and blocks nobody; the caller ends it before it awaits. A full map or disk
-raises StorageFull and leaves the environment usable. When the disk fails in the very moment in which LMDB writes its
+raises StorageFull and leaves the environment usable. RESERVE of the map is kept for what removes or changes: what adds
+is refused (StorageFull) once it would be used, so that there is always room to delete. When the disk fails in the very moment in which LMDB writes its
 meta page, the process can neither write nor read any more: ``panic`` is called, which ends a worker, and the next one
 reads the last good commit. A file that is damaged, or gone where one was, is CorruptData, and ``panic`` too: whoever
 starts workers looks at it before the next one does. Each environment carries a layout version in its ``meta`` table;
@@ -27,6 +28,8 @@ from fastmail.telemetry import log
 
 LAYOUT = b"layout"
 FIRST_TRIES = 50
+RESERVE = 16  # one part in so many of the map
+TOLD = 60.0  # s between two log events about the same map
 REPAIR = "stop the server and run `fastmail check --repair`"
 Read = Callable[[], AbstractContextManager[Any]]  # Environment.read
 # BadTxnError: what an earlier one of these leaves behind; transactions within transactions are not used here
@@ -55,9 +58,16 @@ class Environment:
     """One LMDB environment and its named tables, as attributes of ``db`` by name."""
 
     def __init__(
-        self, path: str, tables: list[str], layout: int, map_size: int = 64 << 30, former: Former | None = None
+        self,
+        path: str,
+        tables: list[str],
+        layout: int,
+        map_size: int = 64 << 30,
+        former: Former | None = None,
+        moving: str = "",
     ) -> None:
-        """``former``: an earlier layout that is known by its tables, and how its rows become this one's."""
+        """``former``: an earlier layout that is known by its tables, and how its rows become this one's. ``moving``: a
+        table whose rows will be copied to another one, which takes as much room again."""
         make_directories(path)
         fresh = _is_fresh(path)
         try:
@@ -72,6 +82,9 @@ class Environment:
             if fresh:
                 sync_directory(path)
             self.path = path
+            self._page = int(self.env.stat()["psize"])
+            self._told = 0.0
+            self._moving = moving
             self._map: Mapped | None = None
             self.env.reader_check()
             if not fresh:
@@ -176,6 +189,37 @@ class Environment:
                     return None
                 found = leaves.table(at, txn.id(), name, at.end())
         return found
+
+    def tight(self, txn: Any) -> bool:
+        """Do the data reach so far that the room behind them is not more than the reserve? From then on there may be
+        free pages between the data, but perhaps not several side by side. ``txn`` is a write transaction."""
+        info = self.env.info()
+        most = info["map_size"] - info["map_size"] // RESERVE
+        moving = self._octets(txn, self._moving) if self._moving else 0
+        return bool((info["last_pgno"] + 1) * self._page + moving > most)
+
+    def crowded(self, txn: Any) -> bool:
+        """Is so much of the map used that nothing may be added? While half of the reserve lies behind the data, what is
+        used may come up to the reserve; then no more than half of the map, so that what is added finds free pages."""
+        if not self.tight(txn):
+            return False
+        info = self.env.info()
+        size, reserve = info["map_size"], info["map_size"] // RESERVE
+        behind = size - (info["last_pgno"] + 1) * self._page
+        moving = self._octets(txn, self._moving) if self._moving else 0
+        used = sum(self._octets(txn, name) for name in self.db) + moving
+        if used <= (size - reserve if behind > reserve // 2 else size // 2):
+            return False
+        if time.monotonic() - self._told > TOLD or not self._told:
+            self._told = time.monotonic()
+            then = "raise index_map_size ([store]) or map_size ([relay]) and restart, or remove mail"
+            log.event("index.full", "error", path=self.path, used=used, size=info["map_size"], then=then)
+        return True
+
+    def _octets(self, txn: Any, name: str) -> int:
+        """Of the pages of a table."""
+        stat = txn.stat(self.db[name])
+        return int(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) * self._page
 
     def last_commit(self) -> int:
         """Number of the last commit that a reader sees: what is read from here on is true while it stays the same.

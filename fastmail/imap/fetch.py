@@ -224,7 +224,7 @@ class Job:
             self._learn_keywords(out, snapshot)
             summaries = snapshot.summaries(selected.key, uids) if plan.items & FROM_SUMMARY else None
             for page in snapshot.pages(selected.key, uids):
-                self.missing += render.page(
+                missing, last = render.page_to(
                     out,
                     page,
                     selected.uids,
@@ -234,10 +234,11 @@ class Job:
                     selected.recent,
                     summaries,
                     plan.asked,
-                    False,
+                    BLOCK,
                 )
+                self.missing += missing
                 if len(out) >= BLOCK:
-                    last = pages.span(page)[1]
+                    last = last or pages.span(page)[1]
                     break
         session.conn.write(out.take())
         return uids.minus(UidSet.of_ranges((1, last))) if last else UidSet()

@@ -582,7 +582,8 @@ def _header_of(content: bytes) -> bytes:
 def _field_has(header: bytes, name: bytes, address: bool, needle: str) -> bool:
     """Is the text in a field of that name, or with ``address`` in that element of the ENVELOPE?"""
     if address:
-        return needle in fold(text.decode_value(envelope.line(mime.scan(header), ADDRESSES[name])))
+        whole = mime.scan(header, False)  # with the addresses for which a stored ENVELOPE has no room
+        return needle in fold(text.decode_value(envelope.line(whole, ADDRESSES[name])))
     return any(needle in fold(value) for value in text.field_values(header, name))
 
 

@@ -29,11 +29,14 @@ class Part:
 @dataclass(slots=True)
 class Summary:
     """``complete``: the header cache holds every field that is not bulk (see mime.is_bulk). ``cut``: what lies too
-    deep, or behind too many parts, is one leaf. ``lost``: made by version 1, which did not find the parts of this
-    message: scan it again for its structure and its parts."""
+    deep, or behind too many parts, is one leaf. ``short``: addresses or texts are left out of the ENVELOPE, because it
+    would be too long. ``bare``: the same for values in the BODYSTRUCTURE. ``lost``: made by version 1, which did not
+    find the parts of this message: scan it again for its structure and its parts."""
 
     complete: bool
     cut: bool
+    short: bool
+    bare: bool
     lost: bool
     shift: int
     envelope: bytes
@@ -61,7 +64,17 @@ def read(data: Octets) -> Summary | None:
         parts[0].header = 0
     lost = mime.lost(data)
     return Summary(
-        not marks & 1, bool(marks & 2), lost, shift, bytes(data[at:a]), bytes(data[a:b]), bytes(data[b:c]), day, parts
+        not marks & 1,
+        bool(marks & 2),
+        bool(marks & 4),
+        bool(marks & 8),
+        lost,
+        shift,
+        bytes(data[at:a]),
+        bytes(data[a:b]),
+        bytes(data[b:c]),
+        day,
+        parts,
     )
 
 
@@ -76,7 +89,9 @@ def rest(data: Octets) -> bytes:
 def message_id(data: Octets) -> bytes | None:
     """The Message-ID in its brackets, as ENVELOPE ends with it; empty when there is none, None when it is written in a
     way that takes a closer look."""
-    _, _, _, _, envelope, _, _, _, _, _ = _FIXED.unpack_from(data)
+    _, marks, _, _, envelope, _, _, _, _, _ = _FIXED.unpack_from(data)
+    if marks & 4:
+        return None
     end = bytes(data[_FIXED.size : _FIXED.size + envelope])
     if end.endswith(b" NIL)"):
         return b""

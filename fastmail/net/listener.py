@@ -1,8 +1,8 @@
 """Listeners: sockets that accept, the limits on how many, and the sweep of deadlines.
 
 Promise: a connection over a limit, or from a banned network, gets its protocol's refusal and is closed when it is
-accepted, before it costs a session, a TLS handshake (it hears nothing then) or a PROXY header. Peers are counted as bans
-count them, an IPv6 /64 as one. One timer serves all deadlines, so an idle connection has no timer of its own;
+accepted, before it costs a session, a TLS handshake (it hears nothing then) or a PROXY header. Peers are counted as
+bans count them, an IPv6 /64 as one. One timer serves all deadlines, so an idle connection has no timer of its own;
 deadlines are kept to SWEEP seconds.
 """
 

@@ -156,13 +156,13 @@ class Spool:
         """Keep it; durable when it returns. TooMuch when its login would have more than ``most`` recipients an hour, or
         all logins of its domain more than ``domain_most``."""
         jobs, apply = await self._place(outgoing, most, domain_most)
-        item: Item = await self._submit(apply, jobs)
+        item: Item = await self._submit(apply, jobs, True)
         return item
 
-    async def _submit(self, apply: Callable[[Any], Any], jobs: Sequence[PieceJob]) -> Any:
+    async def _submit(self, apply: Callable[[Any], Any], jobs: Sequence[PieceJob], adds: bool = False) -> Any:
         self._under_way += 1
         try:
-            return await self._commits().submit(Operation(apply, jobs))
+            return await self._commits().submit(Operation(apply, jobs, adds))
         finally:
             self._under_way -= 1
             if not self._under_way and self._writer is not None:

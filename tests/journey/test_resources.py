@@ -208,6 +208,32 @@ def test_r8_the_map_of_the_index_is_full(tmp_path: Path, content: str) -> None:
         server.stop()
 
 
+def test_r8_with_a_full_map_mail_waits_and_users_can_delete(tmp_path: Path) -> None:
+    server = Server(tmp_path / "s", workers=1)
+    text = server.config.read_text()
+    server.config.write_text(text.replace("[store]", '[store]\nindex_map_size = "3m"'))
+    server.start()
+    try:
+        mail = b"Subject: s\r\nX-Long: " + b"x" * 14_000 + b"\r\n\r\nbody\r\n"
+        with imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=30) as imap:
+            imap.login(server.user, server.password)
+            for _ in range(400):
+                kind, told = imap.append("INBOX", None, None, mail)  # type: ignore[arg-type]
+                if kind != "OK":
+                    break
+            assert kind == "NO" and told[0].startswith(b"[UNAVAILABLE] not enough storage"), (kind, told)
+            assert eventually(lambda: not send(server, "late")), "452"
+            imap.select()
+            assert imap.store("1:*", "+FLAGS", r"(\Seen \Deleted)")[0] == "OK"
+            assert imap.expunge()[0] == "OK"
+            assert imap.append("INBOX", None, None, mail)[0] == "OK"  # type: ignore[arg-type]
+        assert eventually(lambda: send(server, "after"))
+        logged = server.log.read_text()
+        assert "event=index.full" in logged and "raise index_map_size" in logged and "event=bug" not in logged
+    finally:
+        server.stop()
+
+
 def cpu(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -232,6 +232,14 @@ MUTATIONS = [
         slow=True,
     ),
     Mutation(
+        "S29: a list of addresses has no end",
+        "fastmail/_core/fields.pyx",
+        "    if bound.left > 0 and out.len + CLOSING <= bound.end:\n",
+        "    if True:\n",
+        ("tests/unit/_core/test_mime_bounds.py -k s29_",),
+        slow=True,
+    ),
+    Mutation(
         "S32: links to directories are followed",
         "fastmail/store/local/folders.py",
         "                if not entry.is_dir(follow_symlinks=False):\n                    continue\n                status",

@@ -19,7 +19,7 @@ MUTATIONS = [
     Mutation(
         "the queue's own content is never synced (strace)",
         SPOOL,
-        "            return await self._commits().submit(Operation(apply, jobs))\n",
+        "            return await self._commits().submit(Operation(apply, jobs, adds))\n",
         "            for one in jobs:\n                os.pwrite(one.fd, b''.join(one.chunks), one.offset)\n"
         "            return await self._commits().submit(Operation(apply))\n",
         (f"{ORDER}[maildir]",),
@@ -28,7 +28,7 @@ MUTATIONS = [
     Mutation(
         "the queue's own content is never synced (loss of power)",
         SPOOL,
-        "            return await self._commits().submit(Operation(apply, jobs))\n",
+        "            return await self._commits().submit(Operation(apply, jobs, adds))\n",
         "            for one in jobs:\n                os.pwrite(one.fd, b''.join(one.chunks), one.offset)\n"
         "            return await self._commits().submit(Operation(apply))\n",
         ("-m tests.crash.power --images 30 --seed 3",),

@@ -38,6 +38,7 @@ class Arrivals:
         self._boxes: dict[bytes, tuple[list[int], list[bytes]]] = {}
         self._written: dict[bytes, tuple[list[int], list[bytes]]] = {}  # by the writer's open transaction
         self._last = 0  # highest number in the writer's open transaction
+        self.closed = False  # are new messages to be put into their pages at once?
         self._order: deque[tuple[int, bytes]] = deque()
         self._trimmed: deque[tuple[float, int]] = deque()
 
@@ -87,8 +88,9 @@ class Arrivals:
 
     # ---------------------------------------------------------------- the writer
 
-    def begun(self, txn: Any) -> None:
-        """The writer's transaction was opened."""
+    def begun(self, txn: Any, closed: bool = False) -> None:
+        """The writer's transaction was opened. ``closed``: it may add no arrivals."""
+        self.closed = closed
         self._last = self.catch_up(txn)
         self._written.clear()
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from fastmail.durable import files
 from fastmail.durable.commit import Operation
-from fastmail.model.errors import MailError, NoSuchMailbox
+from fastmail.model.errors import MailError, NoSuchMailbox, StorageFull
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local import foreign, sync
 from fastmail.store.local.folders import control_directory, folder, index_directory
@@ -279,6 +279,7 @@ class Follower:
         if plan.new and not plan.fresh and store.together is None and not store.read_only:
             plan.new = await store.help(sync.drop_cut_short, account, directory, plan.new)
         total = len(plan.new)
+        full: StorageFull | None = None
         for start in range(0, total, sync.ADOPT_BATCH):
             part = plan.new[start : start + sync.ADOPT_BATCH]
             found = await store.help(sync.examine, directory, part, known)
@@ -289,13 +290,17 @@ class Follower:
             def apply(txn: object, t: object, found: list[sync.Found] = found, expected: int = expected) -> object:
                 return sync.adopt(txn, t, key, expected, found, floor)  # type: ignore[arg-type]
 
-            after = await store.submit(account, apply)
+            try:
+                after = await store.submit(account, apply, adds=True)
+            except StorageFull as error:
+                full = error  # what is gone makes room
+                break
             if after is None:
                 return None
             generation = after
             if total > 5000:
                 log.event("store.adopting", mailbox=directory, done=min(start + len(part), total), of=total)
-        if plan.fresh and floor > 1:
+        if plan.fresh and floor > 1 and full is None:
             await store.submit(account, lambda txn, t: sync.end_adoption(txn, t, key, floor))
         if plan.renamed:
             renamed = plan.renamed
@@ -303,6 +308,9 @@ class Follower:
         if plan.gone:
             gone = plan.gone
             await store.submit(account, lambda txn, t: sync.forget(txn, t, key, gone))
+        if full is not None:
+            store.hub.publish([key])
+            raise full
         log.event(
             "store.external", "debug", mailbox=directory, new=total, renamed=len(plan.renamed), gone=len(plan.gone)
         )

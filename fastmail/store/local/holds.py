@@ -120,7 +120,7 @@ class Holds:
                 content.keep(txn, shard.tables, [record.id])
             txn.put(at, b"", db=shard.tables.held)
 
-        await shard.queue.submit(Operation(apply, [job]))
+        await shard.queue.submit(Operation(apply, [job], adds=True))
         return bytes([number]) + at
 
     async def read(self, hold: bytes) -> bytes:

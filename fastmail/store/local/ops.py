@@ -194,7 +194,8 @@ def append(
 ) -> Appended:
     """Records for messages whose files (``n`` or ``c``, then the name) are in place; ``claim``: \\Recent is taken with
     them."""
-    if len(messages) <= FEW and not claim and not any(message.keywords for message in messages):
+    few = len(messages) <= FEW and not t.arrivals.closed
+    if few and not claim and not any(message.keywords for message in messages):
         return _arrive(txn, t, key, messages, names, saved)
     box = load(txn, t, key)
     box.modseq += 1

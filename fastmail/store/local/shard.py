@@ -43,7 +43,7 @@ class Shard:
         publish: Callable[[list[Any]], None],
         content: str,
     ) -> None:
-        self.env = Environment(os.path.join(directory, f"index-{n}"), TABLES, layout.LAYOUT, map_size, FIRST)
+        self.env = Environment(os.path.join(directory, f"index-{n}"), TABLES, layout.LAYOUT, map_size, FIRST, "new")
         self.directory = os.path.join(directory, f"segments-{n}")
         self.writer = SegmentWriter(self.directory) if content == SEGMENTS else None
         self._preparing: asyncio.Task[None] | None = None
@@ -56,10 +56,15 @@ class Shard:
             segments=self.writer is not None,
             whole=self.env.table,
         )
-        self.queue = CommitQueue(self.env, loop, publish, str(n), arrivals.begun)
+        self.queue = CommitQueue(self.env, loop, publish, str(n), self._begun)
         self._loop = loop
         self._unsettled: Counter[bytes] = Counter()  # arrivals of this worker, by mailbox
         self._settling: asyncio.Task[None] | None = None
+
+    def _begun(self, txn: Any) -> None:
+        """The writer's transaction was opened. Where the map is nearly used up, nothing may have to be copied later, or
+        what removes would have to find room for that first."""
+        self.tables.arrivals.begun(txn, self.env.tight(txn))
 
     def arrived(self, keys: Iterable[bytes]) -> None:
         """Messages came to these mailboxes: settle them soon."""

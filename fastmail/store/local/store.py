@@ -20,7 +20,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.durable import files
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.env import translate
-from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFailed
+from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFailed, StorageFull
 from fastmail.model.flags import to_info
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store.hub import Hub
@@ -53,6 +53,7 @@ COPY_TRIES = 40
 ELSEWHERE = ("Other Users/", "Shared/")  # subscriptions in other accounts
 REMEMBERED = 50_000
 AHEAD = 64  # messages that are read ahead at once
+FEW = 16  # messages that are removed at once where there is hardly any room
 HOUSEKEEPING_DELAY = 0.3
 LONGEST_DELAY = 5.0  # s until it is tried again where it failed
 TIDY_PATIENCE = 2.0  # s that other mailboxes wait for the lock of one
@@ -148,14 +149,18 @@ class LocalStore:
         return self.loop.run_in_executor(self._helpers, function, *args)
 
     async def submit(
-        self, account: Account, apply: Callable[[Any, Tables], Any], jobs: Sequence[FileJob | PieceJob] = ()
+        self,
+        account: Account,
+        apply: Callable[[Any, Tables], Any],
+        jobs: Sequence[FileJob | PieceJob] = (),
+        adds: bool = False,
     ) -> Any:
-        """Files, then ``apply(txn, tables)`` in the index, all durable when it returns."""
+        """Files, then ``apply(txn, tables)`` in the index, all durable when it returns. ``adds``: see Operation."""
         shard = self.shard(account.id)
         tables = shard.tables
-        return await shard.queue.submit(Operation(lambda txn: apply(txn, tables), jobs))
+        return await shard.queue.submit(Operation(lambda txn: apply(txn, tables), jobs, adds))
 
-    async def _submit_new(self, account: Account, apply: Callable[[Any, Tables], Any]) -> Any:
+    async def _submit_new(self, account: Account, apply: Callable[[Any, Tables], Any], adds: bool = False) -> Any:
         """The same for what makes rows of an account that it had not, or may have no more. It is asked within the
         transaction whether the account is still there: one that is removed leaves the directory before ``forget``
         drops its rows, so what comes before that is dropped, and what comes after is refused."""
@@ -164,7 +169,7 @@ class LocalStore:
             self._refuse_gone(account)
             return apply(txn, t)
 
-        return await self.submit(account, checked)
+        return await self.submit(account, checked, adds=adds)
 
     def _refuse_gone(self, account: Account) -> None:
         if self._gone is not None and self._gone(account):
@@ -361,7 +366,11 @@ class LocalStore:
             ops.drop(txn, t, ops.load(txn, t, key))
             return key
 
-        await self.submit(account, apply)
+        try:
+            await self.submit(account, apply)
+        except StorageFull:
+            await self._expunge_few(account, key, None, 0, False)
+            await self.submit(account, apply)
         self._renamed(account)
         await self.help(shutil.rmtree, hidden, True)
 
@@ -397,7 +406,10 @@ class LocalStore:
         self._renamed(account)
 
     async def annotate(self, account: Account, key: bytes, changes: Notes, expected: Notes | None = None) -> bool:
-        done: bool = await self._submit_new(account, lambda txn, t: ops.annotate(txn, t, key, changes, expected))
+        adds = any(value is not None for value in changes.values())
+        done: bool = await self._submit_new(
+            account, lambda txn, t: ops.annotate(txn, t, key, changes, expected), adds=adds
+        )
         if done:
             self.hub.publish([key])  # sessions that asked to be told of annotations (RFC 5465 5.6)
         return done
@@ -597,7 +609,7 @@ class LocalStore:
         self, account: Account, apply: Callable[[Any, Tables], Any], jobs: Sequence[FileJob | PieceJob]
     ) -> Any:
         try:
-            return await self.submit(account, apply, jobs)
+            return await self.submit(account, apply, jobs, adds=True)
         except StorageFailed:
             self._refuse_gone(account)
             for directory in {os.path.dirname(os.fsdecode(job.directory)) for job in jobs if isinstance(job, FileJob)}:
@@ -681,7 +693,7 @@ class LocalStore:
         now = int(time.time())
         try:
             result: Copied = await self.submit(
-                account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move), jobs
+                account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move), jobs, adds=not move
             )
         except StorageFailed as error:
             if not isinstance(error, ops.SourceMoved) and any(not os.path.exists(job.source) for job in jobs):
@@ -694,10 +706,32 @@ class LocalStore:
         return result, names
 
     async def expunge(self, account: Account, key: bytes, uids: UidSet | None, required: int) -> Expunged:
-        result: Expunged = await self.submit(account, lambda txn, t: ops.expunge(txn, t, key, uids, required))
+        try:
+            result: Expunged = await self.submit(account, lambda txn, t: ops.expunge(txn, t, key, uids, required))
+        except StorageFull:
+            result = await self._expunge_few(account, key, uids, required, True)
         if result.uids:
             self.touch(account, key)
         return result
+
+    async def _expunge_few(
+        self, account: Account, key: bytes, uids: UidSet | None, required: int, unlink: bool
+    ) -> Expunged:
+        """The same in small commits. LMDB lists the pages that one commit sets free side by side, for which a map that
+        is nearly full may have no room."""
+        with self.snapshot(account) as snapshot:
+            records = (one for page in snapshot.pages(key, uids) for one in page_format.records(page))
+            wanted = [one[0] for one in records if uids is None or one[0] in uids]
+        gone, result = UidSet(), None
+        for start in range(0, len(wanted), FEW):
+            some = UidSet.of(wanted[start : start + FEW])
+            result = await self.submit(
+                account, lambda txn, t, some=some: ops.expunge(txn, t, key, some, required, unlink)
+            )
+            gone = gone.plus(result.uids)
+        if result is None:
+            raise StorageFull("index map is full")
+        return Expunged(key, gone, result.modseq, result.before)
 
     async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         with self.snapshot(account) as snapshot:
