@@ -8,7 +8,6 @@ cache cannot serve, directory scans and renames run on helper threads. Errors ar
 import asyncio
 import itertools
 import os
-import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from typing import Any
 
 from fastmail._core import pages as page_format
 from fastmail._core.uidset import UidSet
-from fastmail.durable import files
+from fastmail.durable import beneath, files
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.env import translate
 from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFailed
@@ -190,7 +189,7 @@ class LocalStore:
 
     async def _open(self, account: Account) -> None:
         if self.find(account, INBOX) is None:
-            fresh = not await self.help(os.path.isdir, os.path.join(account.root, "cur"))
+            fresh = not await self.help(beneath.is_directory, os.path.join(folder(account, INBOX), "cur"))
             subscribed = None
             given = await self.help(foreign.last_uidvalidity, account) if not fresh else 0
             names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh and not self.read_only else {})}
@@ -271,7 +270,7 @@ class LocalStore:
                         ops.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))
                 for box in lost:
                     if (
-                        (box.key not in named or not os.path.isdir(folder(account, box.name)))
+                        (box.key not in named or not beneath.is_directory(folder(account, box.name)))
                         and txn.get(layout.row_key(box.key), db=t.page) is not None
                         and not content.referred(txn, t, box.key)
                     ):
@@ -324,7 +323,8 @@ class LocalStore:
             raise NoSuchMailbox("mailbox does not exist")
         if name == INBOX:
             raise CannotDo("INBOX can not be deleted")
-        hidden = os.path.join(account.root, "tmp", "deleted." + self.maker.make(0, 0).decode().partition(",")[0])
+        unique = self.maker.make(0, 0).decode().partition(",")[0]
+        hidden = os.path.join(folder(account, INBOX), "tmp", "deleted." + unique)
         if self._files(account):
             await self.help(folders.move_away, account, name, hidden)
 
@@ -334,7 +334,7 @@ class LocalStore:
 
         await self.submit(account, apply)
         self._renamed(account)
-        await self.help(shutil.rmtree, hidden, True)
+        await self.help(beneath.remove_tree, hidden)
 
     async def rename(self, account: Account, old: str, new: str) -> None:
         if self.find(account, new) is not None:
@@ -387,7 +387,7 @@ class LocalStore:
     def path(self, account: Account, key: bytes) -> str:
         """The directory of a mailbox; NoSuchMailbox when it is gone."""
         if self._opened.get(account.id) == key:
-            return account.root
+            return folder(account, INBOX)
         return folder(account, self._name(account, key))
 
     def _name(self, account: Account, key: bytes) -> str:
@@ -570,7 +570,7 @@ class LocalStore:
             return await self.submit(account, apply, jobs)
         except StorageFailed:
             for directory in {os.path.dirname(os.fsdecode(job.directory)) for job in jobs if isinstance(job, FileJob)}:
-                if not os.path.isdir(directory + "/tmp"):
+                if not beneath.is_directory(directory + "/tmp"):
                     await self.help(folders.make, account, directory)  # somebody removed it: the next try works
             raise
 
@@ -653,7 +653,7 @@ class LocalStore:
                 account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move), jobs
             )
         except StorageFailed as error:
-            if not isinstance(error, ops.SourceMoved) and any(not os.path.exists(job.source) for job in jobs):
+            if not isinstance(error, ops.SourceMoved) and any(not beneath.exists(job.source) for job in jobs):
                 raise ops.SourceMoved(str(error)) from error
             raise
         finally:
