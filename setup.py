@@ -23,6 +23,8 @@ setup(
             Extension(
                 str(path.with_suffix("")).replace(os.sep, "."),
                 [str(path)],
+                include_dirs=[str(path.parent)],
+                depends=[str(header) for header in path.parent.glob("*.h")],
                 extra_compile_args=args,
                 extra_link_args=links,
             )

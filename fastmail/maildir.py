@@ -4,12 +4,15 @@ It behaves as the library's class does and may be used beside it, beside a runni
 The index is a directory beside new/ and cur/ (``fastmail.index``, LMDB): opening a folder, listing keys with flags and
 sizes, and reading headers cost no look at the messages, nor a listing of the folder, while nothing changed. Where no
 index can be written (a Maildir of somebody else) it is kept in memory. Removing it is safe at any time.
+
+One thing is narrower: links and the like in new/ and cur/ are no messages, and no link below the Maildir is followed.
 """
 
 import contextlib
 import email
 import email.message
 import email.policy
+import errno
 import mailbox
 import os
 import shutil
@@ -19,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastmail.durable import beneath, files
 from fastmail.durable.env import Environment
 from fastmail.model.errors import MailError
 
@@ -29,6 +33,7 @@ BATCH = 500  # headers that go into the index together
 HEADER = 1 << 20  # octets that a header may have
 TABLES = ["row", "head"]
 STATE = b"state"
+FILES = ("data.mdb", "lock.mdb")  # of the index
 
 
 _environments: dict[str, tuple[Environment, int]] = {}  # LMDB opens a file once in each process
@@ -76,8 +81,10 @@ class Maildir(mailbox.Maildir):
         self._known: dict[str, bytes] = {}  # headers that are not in the index yet, or all where there is none
         self._env: Environment | None = None
         self._place = os.path.join(os.path.realpath(self._path), FOLDER)
+        self._top = beneath.mark(self._path)
         with contextlib.suppress(OSError, MailError):
-            self._env = _open(self._place)
+            if not any(os.path.islink(one) for one in (self._place, *(f"{self._place}/{name}" for name in FILES))):
+                self._env = _open(self._place)
 
     def close(self) -> None:
         """Give the index back."""
@@ -103,7 +110,10 @@ class Maildir(mailbox.Maildir):
 
     def _now(self) -> bytes:
         """Change times of new/ and cur/; empty while they cannot be relied on."""
-        times = [os.stat(self._paths[sub]).st_mtime_ns for sub in ("new", "cur")]
+        places = [f"{self._top}/{sub}" for sub in ("new", "cur")]
+        times = files.directory_times([os.fsencode(place) for place in places])
+        if min(times) < 0:
+            raise FileNotFoundError(errno.ENOENT, "no directory, or a link", places[times.index(min(times))])
         if max(times) > time.time_ns() - FRESH:
             return b""
         return b"%d %d" % tuple(times)
@@ -129,16 +139,16 @@ class Maildir(mailbox.Maildir):
         """List the directories, and write down what is new or gone."""
         toc: dict[str, str] = {}
         for sub in ("new", "cur"):
-            with os.scandir(self._paths[sub]) as entries:
+            with beneath.scan(f"{self._top}/{sub}") as entries:
                 for entry in entries:
-                    if not entry.name.startswith(".") and not entry.is_dir(follow_symlinks=False):
+                    if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
                         toc[entry.name.partition(self.colon)[0]] = f"{sub}/{entry.name}"
         sizes: dict[str, tuple[int, int]] = {}
         for key, place in list(toc.items()):
             known = self._sizes.get(key)
             if known is None:
                 try:
-                    found = os.stat(os.path.join(self._path, place))
+                    found = beneath.lstat(f"{self._top}/{place}")
                 except OSError:
                     del toc[key]
                     continue
@@ -191,18 +201,39 @@ class Maildir(mailbox.Maildir):
         """Its flags as letters."""
         return self._flags_in(self._lookup(key).rpartition("/")[2])
 
+    def get_message(self, key: str) -> Any:
+        """As the library's, of a file that is read through no link."""
+        place = self._lookup(key)
+        file: Any
+        with os.fdopen(beneath.open_file(f"{self._top}/{place}"), "rb") as file:
+            message: Any = self._factory(file) if self._factory else mailbox.MaildirMessage(file)
+            date = os.fstat(file.fileno()).st_mtime
+        sub, _, name = place.partition("/")
+        message.set_subdir(sub)
+        if self.colon in name:
+            message.set_info(name.rpartition(self.colon)[2])
+        message.set_date(date)
+        return message
+
+    def get_bytes(self, key: str) -> bytes:
+        return beneath.read(f"{self._top}/{self._lookup(key)}", -1)
+
+    def get_file(self, key: str) -> Any:
+        file: Any = os.fdopen(beneath.open_file(f"{self._top}/{self._lookup(key)}"), "rb")
+        return mailbox._ProxyFile(file)
+
     def get_size(self, key: str) -> int:
         """Octets on disk."""
         self._lookup(key)
         known = self._sizes.get(key)
-        return known[0] if known is not None else os.path.getsize(os.path.join(self._path, self._lookup(key)))
+        return known[0] if known is not None else beneath.lstat(f"{self._top}/{self._lookup(key)}").st_size
 
     def get_headers(self, key: str) -> email.message.Message:
         """The message's header fields; read once from the file, then from the index. KeyError when it is not there."""
         place = self._lookup(key)
         raw = self._kept_header(key)
         if raw is None:
-            raw = self._known[key] = _read_header(os.path.join(self._path, place))
+            raw = self._known[key] = _read_header(f"{self._top}/{place}")
             if len(self._known) >= BATCH:
                 self._keep_headers()
         return email.message_from_bytes(raw, policy=email.policy.compat32)
@@ -234,7 +265,7 @@ class Maildir(mailbox.Maildir):
         missing = [key for key in self._toc if key not in known]
         for key in missing:
             with contextlib.suppress(OSError):
-                self._known[key] = _read_header(os.path.join(self._path, self._toc[key]))
+                self._known[key] = _read_header(f"{self._top}/{self._toc[key]}")
             if len(self._known) >= BATCH:
                 self._keep_headers()
         self._keep_headers()
@@ -250,8 +281,8 @@ class Maildir(mailbox.Maildir):
     def add_folder(self, folder: str) -> "Maildir":
         path = os.path.join(self._path, "." + folder)
         made = Maildir(path, factory=self._factory)
-        mark = os.path.join(path, "maildirfolder")
-        os.close(os.open(mark, os.O_CREAT | os.O_WRONLY, 0o666))
+        mark = os.path.join(beneath.mark(path), "maildirfolder")
+        os.close(beneath.open_file(mark, os.O_CREAT | os.O_WRONLY, 0o666))
         return made
 
 
@@ -264,7 +295,7 @@ def _remove_index(path: str) -> None:
 
 def _read_header(path: str) -> bytes:
     """Up to and with the empty line."""
-    with open(path, "rb") as file:
+    with os.fdopen(beneath.open_file(path), "rb") as file:
         data = file.read(8192)
         while len(data) < HEADER:
             end = min((at for at in (data.find(b"\n\n"), data.find(b"\r\n\r\n")) if at >= 0), default=-1)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from fastmail._core import mime
 from fastmail.delivery.history import History
 from fastmail.directory.interface import AccountRecord, Directory
+from fastmail.durable import beneath
 from fastmail.message import submitted, trace
 from fastmail.message.header import Octets
 from fastmail.message.summary import message_id
@@ -123,7 +124,7 @@ class Mail:
             raise TemporaryError(f"{record.address}: whoever keeps the account does not say where its home is")
         names = {"domain": domain, "user": user, "home": record.home}
         root, control, indexes = (text.format(**names) for text in (self.maildir, self.control, self.indexes))
-        root = record.maildir or root
+        root, control, indexes = map(beneath.plain, (record.maildir or root, control, indexes))
         return Account(record.id, record.address, root, quota, control, self.layout, self.utf8, indexes)
 
 

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 
-from fastmail.durable import files
+from fastmail.durable import beneath, files
 
 STALE = 120.0
 TOUCH = 10.0  # s between two touches of a holder that is still at work
@@ -39,16 +39,15 @@ def take(path: str) -> bool:
 def held(path: str) -> bool:
     """Does this process hold the lock, as far as the file says?"""
     try:
-        with open(path, "rb") as file:
-            return file.read(300) == _holder()
-    except FileNotFoundError:
+        return beneath.read(path, 300) == _holder()
+    except OSError:
         return False
 
 
 def touch(path: str) -> None:
     """Say that the holder is still there."""
     try:
-        os.utime(path)
+        beneath.set_times(path)
     except OSError:
         pass  # somebody took it away: what was to be written under it is written all the same
 
@@ -65,7 +64,7 @@ def _holder() -> bytes:
 
 def _remove(path: str) -> None:
     try:
-        os.unlink(path)
+        beneath.unlink(path)
     except FileNotFoundError:
         pass
 
@@ -76,12 +75,12 @@ def _break(path: str) -> bool:
         if _alive(path):
             return False
         aside = f"{path}.{os.getpid()}.{threading.get_ident()}"
-        os.rename(path, aside)
+        beneath.rename(path, aside)
     except FileNotFoundError:
         return True
     try:
         if _alive(aside):  # it was taken meanwhile: back to its place
-            os.link(aside, path)
+            beneath.link(aside, path)
     except FileExistsError:
         pass
     finally:
@@ -90,9 +89,13 @@ def _break(path: str) -> bool:
 
 
 def _alive(path: str) -> bool:
-    before = os.stat(path)
-    with open(path, encoding="ascii", errors="replace") as file:
-        text = file.read(300)
+    before = beneath.lstat(path)
+    try:
+        text = beneath.read(path, 300).decode("ascii", "replace")
+    except FileNotFoundError:
+        raise
+    except OSError:  # a link, a FIFO: nobody's lock, which stays no longer than one without a word
+        text = ""
     holder, _, host = text.partition(":")
     dead = host in ("", HOST) and holder.isdigit() and int(holder) > 0 and not _lives(int(holder))
     return not dead and time.time() - before.st_mtime < (STALE if text else UNSAID)

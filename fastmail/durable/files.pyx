@@ -1,7 +1,8 @@
-"""Small file work without the GIL: rename, unlink, sync directories, read, map, inotify (Linux).
+"""Small file work without the GIL: open, rename, unlink, sync directories, read, map, inotify (Linux).
 
-Promise: each path of a batch has its own errno in the answer; one that fails harms no other. ``read_file`` follows
-no symbolic link and reads nothing but regular files.
+Promise: each path of a batch has its own errno in the answer; one that fails harms no other. No link is followed behind
+the mark of a path (see durable.beneath). ``read_file`` follows none in the last place of any path, and reads nothing but
+regular files.
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -10,42 +11,38 @@ from libc.errno cimport EAGAIN, EEXIST, EINTR, EIO, ENOSPC, ENOSYS, EOPNOTSUPP, 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport strlen
+from os import strerror
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 
+cdef extern from "beneath.h" nogil:
+    int fm_open(const char* path, int flags, int mode, int cached)
+    ctypedef struct Places "struct fm_places":
+        pass
+    int fm_parent_of(const char* path, const char** name)
+    int fm_unlink(const char* path)
+    int fm_unlink_at(Places* p, const char* path)
+    int fm_rename_at(Places* p, const char* a, const char* b)
+    int fm_link_at(Places* p, const char* a, const char* b)
+    void fm_begin(Places* p)
+    void fm_forget(Places* p)
+    int fm_sync_dir(const char* path)
+    enum: FM_CACHED, AT_FDCWD
+
 cdef extern from "fcntl.h" nogil:
-    int c_open "open"(const char* path, int flags, int mode)
-    enum: O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY, O_NONBLOCK
+    enum: O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_DIRECTORY, O_PATH
 
 cdef extern from "unistd.h" nogil:
     int c_close "close"(int fd)
-    int c_fsync "fsync"(int fd)
-    int c_unlink "unlink"(const char* path)
     ssize_t c_read "read"(int fd, void* buf, size_t n)
     ssize_t c_write "write"(int fd, const void* buf, size_t n)
 
 cdef extern from *:
     """
-    #ifndef _GNU_SOURCE
-    #define _GNU_SOURCE
-    #endif
-    #include <unistd.h>
-    #include <fcntl.h>
-    #include <stdio.h>
-    #include <sys/stat.h>
     #include <sys/uio.h>
-    #include <sys/syscall.h>
     #include <sys/inotify.h>
     #ifndef RWF_NOWAIT
     #define RWF_NOWAIT 8
     #endif
-    #ifndef SYS_openat2
-    #define SYS_openat2 437
-    #endif
-    struct fm_how { unsigned long long flags, mode, resolve; };
-    static int fm_open_cached(const char *path) {
-        struct fm_how how = { O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0, 0x20 };
-        return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
-    }
     static ssize_t fm_read_nowait(int fd, void *buf, size_t n, long long at) {
         struct iovec v = { buf, n };
         return preadv2(fd, &v, 1, at, RWF_NOWAIT);
@@ -55,29 +52,35 @@ cdef extern from *:
         if (fstat(fd, &st)) return -1;
         return S_ISREG(st.st_mode) ? (long long)st.st_size : -2;
     }
+    /* When a directory changed, in ns; -1 when it is none. */
+    static long long fm_directory_time(const char *path) {
+        struct stat st;
+        int failed, fd = fm_open(path, O_PATH | O_DIRECTORY, 0, 0);
+        if (fd < 0) return -1;
+        failed = fstat(fd, &st);
+        close(fd);
+        return failed ? -1 : (long long)st.st_mtim.tv_sec * 1000000000LL + st.st_mtim.tv_nsec;
+    }
+    static int fm_watch(int fd, const char *path, unsigned mask) {
+        char place[40];
+        int wd, at = fm_open(path, O_PATH | O_DIRECTORY, 0, 0);
+        if (at < 0) return -1;
+        snprintf(place, sizeof place, "/proc/self/fd/%d", at);
+        wd = inotify_add_watch(fd, place, mask);
+        fm_close_quietly(at);
+        return wd;
+    }
     """
-    int fm_open_cached(const char* path) nogil
     ssize_t fm_read_nowait(int fd, void* buf, size_t n, int64_t at) nogil
     int64_t fm_regular_size(int fd) nogil
-    int c_rename "rename"(const char* a, const char* b) nogil
+    int64_t fm_directory_time(const char* path) nogil
+    int fm_watch(int fd, const char* path, uint32_t mask) nogil
     int c_inotify_init1 "inotify_init1"(int flags) nogil
-    int c_inotify_add "inotify_add_watch"(int fd, const char* path, uint32_t mask) nogil
     int c_inotify_rm "inotify_rm_watch"(int fd, int wd) nogil
 
 cdef enum:
     TOUCHED = 16777216  # octets that a touch_batch reads at most
-    RENAME, UNLINK, SYNC
-
-cdef int sync_dir(const char* path) noexcept nogil:
-    cdef int error = 0
-    cdef int fd = c_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
-    if fd < 0:
-        return errno
-    if c_fsync(fd):
-        error = errno
-    c_close(fd)
-    return error
-
+    RENAME, LINK, UNLINK, SYNC
 
 cdef list each(int work, tuple first, tuple second):
     """Do the work with each path; errno, or 0. The GIL is given up once for all of them: taken back between two, it would
@@ -87,6 +90,8 @@ cdef list each(int work, tuple first, tuple second):
     cdef const char** b = <const char**>malloc((count + 1) * sizeof(char*))
     cdef int* codes = <int*>malloc((count + 1) * sizeof(int))
     cdef bytes path
+    cdef Places places
+    fm_begin(&places)
     try:
         if a == NULL or b == NULL or codes == NULL:
             raise MemoryError
@@ -98,11 +103,14 @@ cdef list each(int work, tuple first, tuple second):
         with nogil:
             for i in range(count):
                 if work == RENAME:
-                    codes[i] = errno if c_rename(a[i], b[i]) else 0
+                    codes[i] = errno if fm_rename_at(&places, a[i], b[i]) else 0
+                elif work == LINK:
+                    codes[i] = errno if fm_link_at(&places, a[i], b[i]) else 0
                 elif work == UNLINK:
-                    codes[i] = errno if c_unlink(a[i]) else 0
+                    codes[i] = errno if fm_unlink_at(&places, a[i]) else 0
                 else:
-                    codes[i] = sync_dir(a[i])
+                    codes[i] = fm_sync_dir(a[i])
+            fm_forget(&places)
         return [codes[i] for i in range(count)]
     finally:
         free(a)
@@ -112,6 +120,10 @@ cdef list each(int work, tuple first, tuple second):
 
 def rename_batch(list pairs not None):
     return each(RENAME, tuple(old for old, _ in pairs), tuple(new for _, new in pairs))
+
+
+def link_batch(list pairs not None):
+    return each(LINK, tuple(old for old, _ in pairs), tuple(new for _, new in pairs))
 
 
 def sync_dirs(list paths not None):
@@ -124,6 +136,47 @@ def unlink_batch(list paths not None):
     return each(UNLINK, every, every)
 
 
+def open_fd(bytes path not None, int flags, int mode=0o600):
+    """A descriptor, close-on-exec, that does not block; OSError."""
+    cdef const char* p = path
+    cdef int fd, error = 0
+    with nogil:
+        fd = fm_open(p, flags, mode, 0)
+        if fd < 0:
+            error = errno
+    if error:
+        raise OSError(error, strerror(error), path)
+    return fd
+
+
+def parent(bytes path not None):
+    """(descriptor of the directory, name in it); (-1, path) for a path without a mark. OSError."""
+    cdef const char* p = path
+    cdef const char* name = NULL
+    cdef int fd, error = 0
+    with nogil:
+        fd = fm_parent_of(p, &name)
+        if fd == -1:
+            error = errno
+    if error:
+        raise OSError(error, strerror(error), path)
+    return (-1, path) if fd == AT_FDCWD else (fd, <bytes>name)
+
+
+def directory_times(list paths not None):
+    """When directories changed, in ns; -1 for what is none, or is reached by a link."""
+    cdef list out = []
+    cdef bytes path
+    cdef const char* p
+    cdef int64_t found
+    for path in paths:
+        p = path
+        with nogil:
+            found = fm_directory_time(p)
+        out.append(found)
+    return out
+
+
 def make_file(bytes path not None, bytes content not None):
     """A new file, mode 0600; False when there is one already. OSError, and no file, where it cannot be written."""
     cdef const char* p = path
@@ -131,14 +184,14 @@ def make_file(bytes path not None, bytes content not None):
     cdef ssize_t length = len(content), n = 0
     cdef int fd, error = 0
     with nogil:
-        fd = c_open(p, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        fd = fm_open(p, O_WRONLY | O_CREAT | O_EXCL, 0o600, 0)
         if fd < 0:
             error = errno
         else:
             n = c_write(fd, c, length)
             if n != length:
                 error = errno if n < 0 else ENOSPC
-                c_unlink(p)
+                fm_unlink(p)
             c_close(fd)
     if fd < 0 and error == EEXIST:
         return False
@@ -157,10 +210,7 @@ def read_file(bytes path not None, bint nowait=False):
     cdef bytes out
     cdef char* w
     with nogil:
-        if nowait:
-            fd = fm_open_cached(p)
-        else:
-            fd = c_open(p, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0)
+        fd = fm_open(p, O_RDONLY | O_NOFOLLOW, 0, FM_CACHED if nowait else 0)
         if fd < 0:
             error = errno
             size = 0
@@ -202,7 +252,7 @@ cdef int64_t touch_file(const char* path, int64_t left) noexcept nogil:
     out by whoever reads it."""
     cdef char room[65536]
     cdef ssize_t n
-    cdef int fd = c_open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0)
+    cdef int fd = fm_open(path, O_RDONLY | O_NOFOLLOW, 0, 0)
     if fd < 0:
         return left
     if fm_regular_size(fd) >= 0:
@@ -256,7 +306,7 @@ cdef class Inotify:
             c_close(self.fd)
 
     def add(self, bytes path not None, uint32_t mask):
-        cdef int wd = c_inotify_add(self.fd, path, mask)
+        cdef int wd = fm_watch(self.fd, path, mask)
         if wd < 0:
             raise OSError(errno, "inotify_add_watch", path)
         return wd
@@ -290,7 +340,7 @@ cdef class Mapped:
     cdef readonly size_t size
 
     def __cinit__(self, bytes path not None, size_t size):
-        self.fd = c_open(path, O_RDONLY | O_CLOEXEC, 0)
+        self.fd = fm_open(path, O_RDONLY, 0, 0)
         if self.fd < 0:
             raise OSError(errno, "open", path)
         self.at = mmap(NULL, size, PROT_READ, MAP_SHARED, self.fd, 0)

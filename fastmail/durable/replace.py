@@ -1,31 +1,31 @@
 """Small files that are replaced as a whole, and directories that are there to stay.
 
 Promise: a reader, and a machine that lost its power, finds the old content or the new one; when the call returns, the
-new one is on the disk.
+new one is on the disk. Behind the mark of a path no link is followed (see beneath).
 """
 
 import os
 from collections.abc import Iterable, Sequence
 
-from fastmail.durable import files
+from fastmail.durable import beneath, files
 
 
 def replace_file(path: str, data: bytes, like: str = "", mode: int = 0o600) -> None:
     """Write ``data`` to ``path``; with ``like`` the file belongs to that path's owner and group."""
     fresh = f"{path}.fastmail.{os.getpid()}"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    descriptor = beneath.open_file(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             if like:
-                owner = os.stat(like)
-                if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+                owner = beneath.owner(like)
+                if owner != (os.geteuid(), os.getegid()):
+                    os.fchown(file.fileno(), *owner)
             os.fsync(file.fileno())
-        os.rename(fresh, path)
+        beneath.rename(fresh, path)
     except BaseException:
-        os.unlink(fresh)
+        beneath.unlink(fresh)
         raise
     sync_directory(os.path.dirname(path) or ".")
 
@@ -50,12 +50,8 @@ def make_directories(path: str) -> None:
 
 def make_unsynced(path: str) -> list[str]:
     """The same without waiting for the disk: the directories that got something, for ``sync_directories``."""
-    changed = []
-    place = path
-    while not os.path.isdir(place):
-        place = os.path.dirname(place) or "."
-        changed.append(place)
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    changed = [os.path.dirname(place) or "." for place in reversed(beneath.missing(path))]
+    beneath.make_directories(path)
     return changed
 
 

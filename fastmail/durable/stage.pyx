@@ -126,15 +126,22 @@ cdef extern from *:
     int fm_keeps_order(int fd) nogil
     int fm_set_mtime(int fd, int64_t s) nogil
     int fm_spawn(pthread_t* t, void* (*run)(void*) noexcept nogil, void* arg) nogil
-    int c_open "open"(const char* path, int flags, int mode) nogil
     int c_close "close"(int fd) nogil
     int c_fsync "fsync"(int fd) nogil
     int c_fdatasync "fdatasync"(int fd) nogil
-    int c_unlink "unlink"(const char* path) nogil
-    int c_link "link"(const char* a, const char* b) nogil
-    int c_rename "rename"(const char* a, const char* b) nogil
     int fm_write_all(int fd, iovec* v, int n, int64_t at) nogil
-    enum: O_WRONLY, O_RDONLY, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY
+
+cdef extern from "beneath.h" nogil:
+    int fm_open(const char* path, int flags, int mode, int cached)
+    ctypedef struct Places "struct fm_places":
+        pass
+    int fm_unlink(const char* path)
+    int fm_rename_at(Places* p, const char* a, const char* b)
+    int fm_link_at(Places* p, const char* a, const char* b)
+    void fm_begin(Places* p)
+    void fm_forget(Places* p)
+    int fm_sync_dir(const char* path)
+    enum: O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW
 
 cdef enum:
     HELPERS = 15         # threads beside the first that sync the files of a round
@@ -219,7 +226,7 @@ cdef void iovecs(File* f, iovec* v) noexcept nogil:
 cdef void write_file(File* f) noexcept nogil:
     """Write the temporary file, and start it on its way to the disk."""
     cdef iovec all_of_it[CHUNKS]
-    f.fd = c_open(f.source, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    f.fd = fm_open(f.source, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600, 0)
     if f.fd < 0:
         f.error = errno
         return
@@ -278,12 +285,12 @@ cdef void write_pieces(Task* task) noexcept nogil:
     write_run(&run)
 
 
-cdef void name_one(File* f) noexcept nogil:
+cdef void name_one(File* f, Places* places) noexcept nogil:
     """Give the file its name."""
     if f.piece or f.named:
         return
     f.named = True
-    if (c_rename(f.source, f.final) if f.chunks >= 0 else c_link(f.source, f.final)):
+    if (fm_rename_at(places, f.source, f.final) if f.chunks >= 0 else fm_link_at(places, f.source, f.final)):
         f.error = errno
 
 
@@ -291,27 +298,19 @@ cdef void name_early(Task* task) noexcept nogil:
     """Name what may have its name before its sync: content that has reached the device, where the journal keeps order."""
     cdef Py_ssize_t i
     cdef File* f
+    cdef Places places
+    fm_begin(&places)
     while task != NULL:
         for i in range(task.files):
             f = &task.file[i]
             if f.error or f.piece or f.chunks < 0 or not fm_keeps_order(f.fd):
                 continue
             if fm_finish_writing(f.fd) == 0:
-                name_one(f)
+                name_one(f, &places)
             elif errno != ENOSYS and errno != EPERM:  # told once for each descriptor: the sync would not tell it again
                 f.error = errno
         task = task.next
-
-
-cdef int sync_dir(const char* path) noexcept nogil:
-    cdef int error = 0
-    cdef int fd = c_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
-    if fd < 0:
-        return errno
-    if c_fsync(fd):
-        error = errno
-    c_close(fd)
-    return error
+    fm_forget(&places)
 
 
 cdef void sync_one(File* f) noexcept nogil:
@@ -431,7 +430,7 @@ cdef void sync_names(Task* task) noexcept nogil:
             if k < known:
                 f.error = result[k]
                 continue
-            f.error = sync_dir(f.directory)
+            f.error = fm_sync_dir(f.directory)
             if known < DIRECTORIES:
                 path[known] = f.directory
                 result[known] = f.error
@@ -453,7 +452,7 @@ cdef void settle(Task* task) noexcept nogil:
                     f.error = errno
                 f.fd = -1
             if f.error and f.chunks >= 0:
-                c_unlink(f.source)
+                fm_unlink(f.source)
         task = task.next
 
 
@@ -472,11 +471,14 @@ cdef void write_files(Task* task) noexcept nogil:
 
 cdef void name_all(Task* task) noexcept nogil:
     cdef Py_ssize_t i
+    cdef Places places
+    fm_begin(&places)
     while task != NULL:
         for i in range(task.files):
             if not task.file[i].error:
-                name_one(&task.file[i])
+                name_one(&task.file[i], &places)
         task = task.next
+    fm_forget(&places)
 
 
 cdef void gather(Shared* s) noexcept nogil:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fastmail.auth import schemes
+from fastmail.durable import beneath
 from fastmail.migrate.plan import BLOCKS, MISSING, NOTICED, SAME, Finding, Plan
 from fastmail.model.address import account_address
 from fastmail.model.errors import CannotDo, ClientError
@@ -94,7 +95,9 @@ def look(top: str) -> Seen:
 
 def _look_at(path: str, out: Seen) -> None:
     out.owners[os.stat(path).st_uid] += 1
-    names = [entry.name for entry in os.scandir(path) if entry.name.startswith(".") and entry.is_dir()]
+    top = beneath.mark(path)
+    with beneath.scan(top) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(".") and entry.is_dir()]
     utf8 = any(not name.isascii() for name in names)
     out.utf8 += utf8
     out.utf7 += any("&" in name for name in names)
@@ -103,11 +106,11 @@ def _look_at(path: str, out: Seen) -> None:
     out.hidden += [
         os.path.join(path, name)
         for name in names
-        if os.path.isdir(os.path.join(path, name, "cur")) and os.path.join(path, name) not in listed
+        if os.path.isdir(os.path.join(path, name, "cur")) and os.path.join(top, name) not in listed
     ]
     for place in listed:
         out.mailboxes += 1
-        there = {name for name in CONTROL if os.path.exists(os.path.join(place, name))}
+        there = {name for name in CONTROL if beneath.exists(os.path.join(place, name))}
         out.control.update(there)
         out.without_uids += not there & {"dovecot-uidlist", "courierimapuiddb"}
         files = [os.path.join(place, sub, name) for sub in ("cur", "new") for name in _names(os.path.join(place, sub))]
@@ -118,15 +121,14 @@ def _look_at(path: str, out: Seen) -> None:
 
 def _names(path: str) -> list[str]:
     try:
-        return [name for name in os.listdir(path) if not name.startswith((".", ":"))]
+        return [name for name in beneath.names(path) if not name.startswith((".", ":"))]
     except OSError:
         return []
 
 
 def _packing(path: str) -> list[str]:
     try:
-        with open(path, "rb") as file:
-            head = file.read(8)
+        head = beneath.read(path, 8)
     except OSError:
         return ["unreadable"]
     return [name for magic, name in MAGICS.items() if head.startswith(magic)]

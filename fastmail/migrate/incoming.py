@@ -13,6 +13,7 @@ import mailbox
 import os
 import re
 import ssl
+import stat
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from fastmail._core import mime
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.lines import to_lf
 from fastmail._core.uidset import UidSet
+from fastmail.durable import beneath, files
 from fastmail.model.errors import CannotDo, MailboxExists, MailError
 from fastmail.model.flags import LETTERS
 from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7
@@ -163,45 +165,59 @@ async def from_maildir(
     store: Store, account: Account, path: str, into: str, told: Callable[[Result], None]
 ) -> list[Result]:
     """A Maildir with its Maildir++ folders; ``into``: a mailbox that all of it goes below, empty for the same names."""
-    if not os.path.isdir(os.path.join(path, "cur")):
-        raise CannotDo(f"{path} is no Maildir: it has no cur/")
+    top = beneath.mark(os.path.realpath(path))  # the Maildir itself may be a link; nothing in it is followed
+    if not beneath.is_directory(os.path.join(top, "cur")):
+        raise CannotDo(f"{path} is no Maildir: it has no cur/ of its own")
     out = []
-    places = [(path, INBOX)]
-    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
-        if entry.name.startswith(".") and os.path.isdir(os.path.join(entry.path, "cur")):
-            raw = os.fsencode(entry.name[1:])
+    places = [(top, INBOX)]
+    links = []
+    with beneath.scan(top) as entries:
+        every = sorted((entry.name, entry.is_symlink()) for entry in entries if entry.name.startswith("."))
+    for folder, is_link in every:
+        place = os.path.join(top, folder)
+        if is_link:
+            links.append(f"{folder} is a link, and was not followed")
+        elif beneath.is_directory(os.path.join(place, "cur")):
+            raw = os.fsencode(folder[1:])
             try:
                 levels = decode_utf7(raw).split(".")
             except CannotDo:
                 levels = raw.decode("latin-1").split(".")
-            places.append((entry.path, usable_name(levels)))
+            places.append((place, usable_name(levels)))
     for place, name in places:
         target = name if not into else into if name == INBOX else f"{into}/{name}"
-        result = Result(account.address, target)
-        source = os.path.realpath(place)
-        await take_in(store, account, target, source, _batches(_files(place)), result)
+        result = Result(account.address, target, problems=links if name == INBOX else [])
+        source = beneath.plain(place)
+        try:
+            await take_in(store, account, target, source, _batches(_files(place, result.problems)), result)
+        except OSError as error:
+            result.problems.append(f"{error.filename}: {error.strerror}")
         out.append(result)
         told(result)
     return out
 
 
-def _files(path: str) -> Iterator[Found]:
+def _files(path: str, problems: list[str]) -> Iterator[Found]:
+    """Its messages; ``problems`` gets a sentence for each link and the like in their place."""
     rows = []
     for sub in ("new", "cur"):
-        with os.scandir(os.path.join(path, sub)) as entries:
-            rows += [(entry.name, entry.path) for entry in entries if not entry.name.startswith(".")]
+        place = os.path.join(path, sub)
+        rows += [(name, os.path.join(place, name)) for name in beneath.names(place) if not name.startswith(".")]
     for name, place in sorted(rows):
         base, _, info = name.partition(":2,")
         flags = sum(bit for letter, bit in LETTERS.items() if letter in info.partition(",")[0])
 
         def load(place: str = place) -> bytes:
-            with open(place, "rb") as file:
-                return file.read()
+            return files.read_file(os.fsencode(place)) or b""
 
         try:
-            date = int(os.stat(place).st_mtime)
+            status = beneath.lstat(place)
         except OSError:
             continue
+        if not stat.S_ISREG(status.st_mode):
+            problems.append(f"{name}: no regular file")
+            continue
+        date = int(status.st_mtime)
         yield Found(os.fsencode(base), flags, [], date, load)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from fastmail._core import pages
+from fastmail.durable import beneath
 from fastmail.durable.replace import replace_file, sync_directory
 from fastmail.model.errors import CannotDo, MailError
 from fastmail.model.flags import to_info
@@ -61,12 +62,11 @@ async def to_maildir(
     result = []
     for box in (await store.listing(account)).mailboxes:
         out = Written(account.address, box.name)
-        place = (
-            path if box.name == INBOX else os.path.join(path, "." + encode_utf7(box.name).decode().replace("/", "."))
-        )
+        top = beneath.mark(path)
+        place = top if box.name == INBOX else os.path.join(top, "." + encode_utf7(box.name).decode().replace("/", "."))
         for sub in ("tmp", "new", "cur"):
-            os.makedirs(os.path.join(place, sub), mode=0o700, exist_ok=True)
-        there = {name.partition(":")[0] for sub in ("new", "cur") for name in os.listdir(os.path.join(place, sub))}
+            beneath.make_directories(os.path.join(place, sub))
+        there = {name.partition(":")[0] for sub in ("new", "cur") for name in beneath.names(os.path.join(place, sub))}
         records, words = await _rows(store, account, box)
         if words:
             lines = b"".join(b"%d %b\n" % (bit, word) for bit, word in enumerate(words[:26]))
@@ -82,12 +82,12 @@ async def to_maildir(
             info = to_info(record[1], record[3] & (1 << 26) - 1, "")
             name = os.path.join(place, "cur", f"{base}:2,{info}")
             temporary = os.path.join(place, "tmp", base)
-            with open(temporary, "wb") as file:
+            with os.fdopen(beneath.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
                 file.write(content)
                 file.flush()
                 os.utime(file.fileno(), (record[4], record[4]))
                 os.fsync(file.fileno())
-            os.rename(temporary, name)
+            beneath.rename(temporary, name)
             out.messages += 1
         sync_directory(os.path.join(place, "cur"))
         result.append(out)
@@ -102,13 +102,13 @@ async def to_mbox(
     result = []
     for box in (await store.listing(account)).mailboxes:
         out = Written(account.address, box.name)
-        place = os.path.join(path, *(level.replace(os.sep, "_") for level in box.name.split("/"))) + ".mbox"
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        if os.path.exists(place):
-            raise CannotDo(f"{place} is there already: export to an empty directory")
+        place = os.path.join(beneath.mark(path), *box.name.split("/")) + ".mbox"
+        beneath.make_directories(os.path.dirname(place))
+        if beneath.exists(place):
+            raise CannotDo(f"{beneath.plain(place)} is there already: export to an empty directory")
         records, _ = await _rows(store, account, box)
         unfinished = place + ".part"
-        with open(unfinished, "wb") as file:
+        with os.fdopen(beneath.open_file(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             for record in records:
                 content = await _content(store, account, box, record[0], out, skip_bad)
                 if content is not None:
@@ -116,7 +116,7 @@ async def to_mbox(
                     out.messages += 1
             file.flush()
             os.fsync(file.fileno())
-        os.rename(unfinished, place)
+        beneath.rename(unfinished, place)
         sync_directory(os.path.dirname(place))
         result.append(out)
         told(out)

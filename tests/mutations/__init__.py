@@ -30,7 +30,7 @@ class Mutation:
     @property
     def compiled(self) -> bool:
         """True if the program has to be built again."""
-        return self.file.endswith((".pyx", ".pxd"))
+        return self.file.endswith((".pyx", ".pxd", ".h"))
 
 
 def everything() -> list[Mutation]:

@@ -6,6 +6,7 @@ import importlib
 import mailbox
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 
 import fastmail
 from fastmail import maildir
+from fastmail.durable import beneath
 
 KINDS = [mailbox.Maildir, fastmail.Maildir]
 
@@ -103,7 +105,7 @@ class Watched:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, below: Path) -> None:
         self.opened = self.listed = 0
-        real_open, real_scan, real_list = builtins.open, os.scandir, os.listdir
+        real_open, real_scan, real_list, real_fd = builtins.open, os.scandir, os.listdir, beneath.open_fd
 
         def opening(path: Any, *args: Any, **kwargs: Any) -> Any:
             self.opened += str(path).startswith(str(below))
@@ -117,6 +119,13 @@ class Watched:
             self.listed += str(path).startswith(str(below))
             return real_list(path)
 
+        def descriptor(path: Any, flags: int, mode: int = 0o600) -> int:
+            inside = str(path).startswith(str(below))
+            self.listed += inside and flags & (os.O_DIRECTORY | os.O_PATH) == os.O_DIRECTORY
+            self.opened += inside and not flags & os.O_DIRECTORY
+            return real_fd(path, flags, mode)
+
+        monkeypatch.setattr(beneath, "open_fd", descriptor)
         monkeypatch.setattr(builtins, "open", opening)
         monkeypatch.setattr(os, "scandir", scanning)
         monkeypatch.setattr(os, "listdir", listing)
@@ -178,3 +187,36 @@ def test_the_librarys_own_tests(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "OK" in done.stderr
+
+
+def test_links_are_no_messages(tmp_path: Path) -> None:
+    """What leads elsewhere, or makes a reader wait, is not there, and a folder that is a link has no messages."""
+    secret = tmp_path / "secret"
+    secret.write_text("Subject: of somebody else\n\n")
+    path = tmp_path / "box"
+    mine = fastmail.Maildir(path)
+    key = mine.add("Subject: mine\n\nx\n")
+    (path / "new" / "1.link").symlink_to(secret)
+    os.mkfifo(path / "cur" / "2.pipe")
+    assert [row.key for row in mine.rows()] == [key] and len(mine) == 1
+    assert mine.get_message(key)["Subject"] == "mine" and mine.get_bytes(key) == b"Subject: mine\n\nx\n"
+    with mine.get_file(key) as file:
+        assert file.read() == b"Subject: mine\n\nx\n"
+    (path / "new" / key).unlink()
+    (path / "new" / key).symlink_to(secret)  # the key is known; its file is not it any more
+    for read in (mine.get_headers, mine.get_message, mine.get_bytes, mine.get_file, mine.get_string):
+        with pytest.raises((OSError, KeyError)):
+            read(key)
+    mine.close()
+    (path / "cur").rename(path / "kept")
+    (path / "cur").symlink_to(tmp_path)
+    with pytest.raises(OSError, match="link"):
+        list(fastmail.Maildir(path, create=False).rows())
+    other = tmp_path / "other"
+    other.mkdir()
+    fastmail.Maildir(tmp_path / "third").close()
+    shutil.rmtree(tmp_path / "third" / "fastmail.index")
+    (tmp_path / "third" / "fastmail.index").symlink_to(other)
+    third = fastmail.Maildir(tmp_path / "third")
+    third.add("Subject: x\n\n")
+    assert len(third) == 1 and not list(other.iterdir())

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fastmail.durable import beneath
 from fastmail.durable.replace import make_directories
 from fastmail.model import rights
 from fastmail.model.mailbox_name import INBOX
@@ -118,22 +119,31 @@ def write(
         foreign.write(directory, "courierimapacl", acl)
     else:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(directory, "courierimapacl"))
+            beneath.unlink(os.path.join(directory, "courierimapacl"))
     return lost
 
 
 def _write_keywords(place: str, data: bytes) -> None:
     """The list, and without the changes to an older one that Courier keeps beside it in files of their own."""
-    if data == b"\n" and not os.path.isdir(place):
+    if data == b"\n" and not beneath.is_directory(place):
         return
-    fresh = not os.path.isdir(place)
+    fresh = not beneath.is_directory(place)
     make_directories(place)
     if fresh:
-        owner = os.stat(os.path.dirname(place))
-        if owner.st_uid != os.geteuid() or owner.st_gid != os.getegid():
-            os.chown(place, owner.st_uid, owner.st_gid)
+        _give_like(place, os.path.dirname(place))
     foreign.write(place, ":list", data)
-    for name in os.listdir(place):
+    for name in beneath.names(place):
         if name != ":list":
             with contextlib.suppress(OSError):
-                os.unlink(os.path.join(place, name))
+                beneath.unlink(os.path.join(place, name))
+
+
+def _give_like(place: str, like: str) -> None:
+    """Let a directory belong to whom another one belongs to."""
+    owner = beneath.owner(like)
+    if owner != (os.geteuid(), os.getegid()):
+        descriptor = beneath.open_fd(place, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fchown(descriptor, *owner)
+        finally:
+            os.close(descriptor)

@@ -15,6 +15,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from fastmail.durable import beneath
 from fastmail.model.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
 
 LARGEST = 64 << 20  # octets of a file
@@ -126,8 +127,7 @@ def _logs(directory: str) -> list[tuple[int, bytes]]:
 
 def _file(directory: str, name: str) -> bytes:
     try:
-        with open(os.path.join(directory, name), "rb") as file:
-            return file.read(LARGEST)
+        return beneath.read(os.path.join(directory, name), LARGEST)
     except OSError:
         return b""
 

@@ -2,10 +2,11 @@
 
 Maildir++: INBOX is the Maildir, "A/B" the directory ``.A.B`` in it, with an empty ``maildirfolder``. fs: INBOX is the
 Maildir, "A/B" the directory ``A/B`` in it, whatever else the levels are called; ``cur``, ``new`` and ``tmp`` are no
-names there. Names are in modified UTF-7, or in UTF-8 where that is set. Symbolic links are not followed, directories
-that begin with ``..`` or ``.nfs`` are no folders, and what cannot be a mailbox name is left alone: what ``look`` lists
-can be opened by the name under which it is listed. There is one INBOX: ``.Inbox`` is left alone, as by
-Dovecot, and ``.inbox.Sub`` is INBOX/Sub.
+names there. Names are in modified UTF-7, or in UTF-8 where that is set. The Maildir itself may be a link; below it no
+link is followed: every path from here has the mark of durable.beneath behind the Maildir. Directories that begin with
+``..`` or ``.nfs`` are no folders, and what cannot be a mailbox name is left alone: what ``look`` lists can be opened by
+the name under which it is listed. There is one INBOX: ``.Inbox`` is left alone, as by Dovecot, and ``.inbox.Sub`` is
+INBOX/Sub.
 
 Promise: what is made is synced before it is returned; what is removed goes into a place that the caller names first,
 so that it vanishes in one step.
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from fastmail.durable import beneath, files
 from fastmail.durable.replace import make_directories, make_unsynced, sync_directories
 from fastmail.model.errors import CannotDo
 from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7, encode_utf7, is_inbox, refuse_new
@@ -53,23 +55,34 @@ def _inner(account: Account, name: str) -> str:
         return inner
     start = len(inner) - len(text)
     ways = (inner[:start] + case + inner[start + len(INBOX) :] for case in INBOX_CASES)
-    return next((way for way in ways if os.path.isdir(os.path.join(account.root, way))), inner)
+    top = beneath.mark(account.root)
+    return next((way for way in ways if beneath.is_directory(os.path.join(top, way))), inner)
 
 
 def folder(account: Account, name: str) -> str:
     """The directory of a mailbox."""
-    return account.root if name == INBOX else os.path.join(account.root, _inner(account, name))
+    top = beneath.mark(account.root)
+    return top if name == INBOX else os.path.join(top, _inner(account, name))
+
+
+def control_root(account: Account) -> str:
+    """Where the control files of an account are: subscriptions and the like."""
+    return beneath.mark(account.control or account.root)
 
 
 def control_directory(account: Account, name: str) -> str:
     """Where the control files of a mailbox are: in its Maildir, or in a tree of their own (``CONTROL=``), where INBOX
     has a directory like the others."""
-    return os.path.join(account.control, _inner(account, name)) if account.control else folder(account, name)
+    if not account.control:
+        return folder(account, name)
+    return os.path.join(beneath.mark(account.control), _inner(account, name))
 
 
 def index_directory(account: Account, name: str) -> str:
     """The same for the index files of a Dovecot (``INDEX=``)."""
-    return os.path.join(account.indexes, _inner(account, name)) if account.indexes else folder(account, name)
+    if not account.indexes:
+        return folder(account, name)
+    return os.path.join(beneath.mark(account.indexes), _inner(account, name))
 
 
 def refuse(account: Account, name: str) -> None:
@@ -107,20 +120,22 @@ class Folders:
 
 def unchanged(times: dict[str, int]) -> bool:
     """Did nothing come or go since the directories had these times?"""
-    try:
-        return all(os.stat(path).st_mtime_ns == mtime for path, mtime in times.items())
-    except OSError:
-        return False
+    return directory_times(list(times)) == list(times.values())
+
+
+def directory_times(paths: Sequence[str]) -> list[int]:
+    """When directories changed, in ns; -1 for what is none."""
+    return files.directory_times([os.fsencode(path) for path in paths])
 
 
 def look(account: Account) -> Folders | None:
     """The folders on disk; None when this does not look like a Maildir."""
-    root = account.root
-    if not os.path.isdir(os.path.join(root, "cur")):
+    root = folder(account, INBOX)
+    if not beneath.is_directory(os.path.join(root, "cur")):
         return None
     out = Folders()
     try:
-        out.times[root] = os.stat(root).st_mtime_ns
+        out.times[root] = directory_times([root])[0]
         for raw, mtime in _fs(root, b"", out, 0) if account.layout == "fs" else _flat(root):
             name = _listed(account, raw)
             if name is not None:
@@ -165,19 +180,19 @@ def _hidden(name: str) -> bool:
 def _is_mailbox(path: str) -> bool:
     """Has it a ``cur`` of its own? One that is a link would be the messages of another mailbox."""
     try:
-        return stat.S_ISDIR(os.lstat(os.path.join(path, "cur")).st_mode)
+        return stat.S_ISDIR(beneath.lstat(os.path.join(path, "cur")).st_mode)
     except OSError:
         return False
 
 
 def _flat(root: str) -> Iterator[tuple[bytes, float]]:
     """(name, mtime) in Maildir++."""
-    with os.scandir(root) as entries:
+    with beneath.scan(root) as entries:
         for entry in entries:
             if not entry.name.startswith(".") or _hidden(entry.name):
                 continue
             try:
-                if entry.is_dir(follow_symlinks=False) and _is_mailbox(entry.path):
+                if entry.is_dir(follow_symlinks=False) and _is_mailbox(os.path.join(root, entry.name)):
                     mtime = entry.stat(follow_symlinks=False).st_mtime
                     yield os.fsencode(entry.name[1:]).replace(b".", b"/"), mtime
             except OSError:
@@ -188,7 +203,7 @@ def _fs(place: str, above: bytes, out: Folders, depth: int) -> Iterator[tuple[by
     """The same for directories in directories."""
     if depth > DEEPEST:
         return
-    with os.scandir(place) as entries:
+    with beneath.scan(place) as entries:
         for entry in entries:
             if entry.name in PARTS or _hidden(entry.name):
                 continue
@@ -197,10 +212,11 @@ def _fs(place: str, above: bytes, out: Folders, depth: int) -> Iterator[tuple[by
                     continue
                 status = entry.stat(follow_symlinks=False)
                 raw = above + os.fsencode(entry.name)
-                out.times[entry.path] = status.st_mtime_ns
-                if _is_mailbox(entry.path):
+                path = os.path.join(place, entry.name)
+                out.times[path] = status.st_mtime_ns
+                if _is_mailbox(path):
                     yield raw, status.st_mtime
-                yield from _fs(entry.path, raw + b"/", out, depth + 1)
+                yield from _fs(path, raw + b"/", out, depth + 1)
             except OSError:
                 continue
 
@@ -208,7 +224,7 @@ def _fs(place: str, above: bytes, out: Folders, depth: int) -> Iterator[tuple[by
 def directories(account: Account) -> list[str]:
     """Every mailbox's directory."""
     found = look(account)
-    return [account.root, *(folder(account, name) for name in found.ages)] if found is not None else []
+    return [folder(account, name) for name in (INBOX, *found.ages)] if found is not None else []
 
 
 # ---------------------------------------------------------------- making and removing
@@ -216,13 +232,13 @@ def directories(account: Account) -> list[str]:
 
 def make(account: Account, *paths: str) -> None:
     """Make mailboxes' directories, and in Maildir++ their ``maildirfolder`` marks: all in one commit of the journal."""
-    changed = [account.root]
+    top = folder(account, INBOX)
+    changed = [top]
     for path in paths:
         for sub in PARTS:
             changed += make_unsynced(os.path.join(path, sub))
-        if account.layout != "fs" and path != account.root:
-            with open(os.path.join(path, "maildirfolder"), "a", encoding="ascii"):
-                pass
+        if account.layout != "fs" and path != top:
+            os.close(beneath.open_file(os.path.join(path, "maildirfolder"), os.O_WRONLY | os.O_CREAT | os.O_APPEND))
         changed.append(path)
     sync_directories(changed)
 
@@ -249,76 +265,81 @@ def move_away(account: Account, name: str, hidden: str) -> None:
     path = folder(account, name)
     try:
         with suppress(FileExistsError):
-            os.mkdir(os.path.dirname(hidden), 0o700)  # only where the account has its Maildir
+            beneath.make_directory(os.path.dirname(hidden))  # only where the account has its Maildir
         if account.layout == "fs" and _has_folders(path):
             _move_own(path, hidden)
         else:
-            os.rename(path, hidden)
+            beneath.rename(path, hidden)
     except FileNotFoundError:
         pass
     if account.layout == "fs":
-        _clear(path, account.root)
+        _clear(path, folder(account, INBOX))
     if account.control:
         place = control_directory(account, name)
         with suppress(FileNotFoundError):
-            for entry in os.scandir(place):
-                if not entry.is_dir(follow_symlinks=False):
-                    os.unlink(entry.path)
-        _clear(place, account.control)
+            for one in _own_files(place):
+                beneath.unlink(os.path.join(place, one))
+        _clear(place, control_root(account))
 
 
 def rename(account: Account, pairs: Sequence[tuple[str, str]]) -> None:
     """Move mailboxes, (old name, new name) each, those above before those below; one that has no directory gets
     one."""
-    changed = {account.root}
+    changed = {folder(account, INBOX)}
     places = [(folder(account, old), folder(account, new)) for old, new in sorted(pairs)]
     for old, new in places:
-        if not os.path.isdir(old):
+        if not beneath.is_directory(old):
             make(account, new)
             continue
-        make_directories(os.path.dirname(new))
-        if os.path.isdir(new):
-            _move_own(old, new)
-        else:
-            os.rename(old, new)  # with all that is below
-        changed |= {os.path.dirname(one) for one in (old, new)}
+        changed |= _move(old, new)
     if account.layout == "fs":
         for old, _ in reversed(places):
-            _clear(old, account.root)
+            _clear(old, folder(account, INBOX))
     if account.control:
         places = [(control_directory(account, old), control_directory(account, new)) for old, new in sorted(pairs)]
         for old, new in places:
-            if os.path.isdir(old):
-                make_directories(os.path.dirname(new))
-                if os.path.isdir(new):
-                    _move_own(old, new)
-                else:
-                    os.rename(old, new)
-                changed |= {os.path.dirname(one) for one in (old, new)}
+            if beneath.is_directory(old):
+                changed |= _move(old, new)
         for old, _ in reversed(places):
-            _clear(old, account.control)
-    sync_directories(path for path in sorted(changed) if os.path.isdir(path))
+            _clear(old, control_root(account))
+    sync_directories(path for path in sorted(changed) if beneath.is_directory(path))
+
+
+def _move(old: str, new: str) -> set[str]:
+    """Move a directory with all that is below, or, where there is a new one, what belongs to the mailbox; the
+    directories that changed."""
+    make_directories(os.path.dirname(new))
+    if beneath.is_directory(new):
+        _move_own(old, new)
+    else:
+        beneath.rename(old, new)
+    return {os.path.dirname(one) for one in (old, new)}
 
 
 def _has_folders(path: str) -> bool:
-    with os.scandir(path) as entries:
+    with beneath.scan(path) as entries:
         return any(entry.name not in PARTS and entry.is_dir(follow_symlinks=False) for entry in entries)
+
+
+def _own_files(path: str) -> list[str]:
+    with beneath.scan(path) as entries:
+        return [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
 
 
 def _move_own(old: str, new: str) -> None:
     """What belongs to one mailbox, without the folders below it."""
-    os.makedirs(new, mode=0o700, exist_ok=True)
-    with os.scandir(old) as entries:
-        mine = [entry.name for entry in entries if entry.name in PARTS or not entry.is_dir(follow_symlinks=False)]
+    beneath.make_directories(new)
+    there = beneath.names(old)
+    mine = {*_own_files(old), *(name for name in PARTS if name in there)}
     for name in sorted(mine, key=lambda name: name != "cur"):  # without cur it is no mailbox any more
-        os.rename(os.path.join(old, name), os.path.join(new, name))
+        beneath.rename(os.path.join(old, name), os.path.join(new, name))
 
 
 def _clear(path: str, root: str) -> None:
     """Remove levels that hold nothing any more."""
     while path != root:
         try:
-            os.rmdir(path)
+            beneath.remove_directory(path)
         except FileNotFoundError:
             pass
         except OSError:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastmail.durable import files
+from fastmail.durable import beneath, files
 from fastmail.durable.commit import Operation
 from fastmail.model.errors import MailError, NoSuchMailbox, StorageFull
 from fastmail.store.interface import Account, Mailbox
@@ -117,7 +117,8 @@ class Follower:
         directory = folder(account, box.name)
         state = sync.directory_state(directory)
         if state is None:
-            return not os.path.isdir(directory + "/cur")  # in segments only, or no volume there: nothing of it is gone
+            # without cur/: in segments only, or no volume there, so nothing of it is gone
+            return not beneath.is_directory(directory + "/cur")
         seen, together = self._seen.get(box.key), self._store.together
         return seen is not None and state == seen.state and (together is None or together.same(account, box))
 
@@ -132,7 +133,7 @@ class Follower:
         if self.settled(account, box) and not force:
             return
         directory = folder(account, box.name)
-        if not os.path.isdir(directory + "/cur"):
+        if not beneath.is_directory(directory + "/cur"):
             return
         if store.together is not None:
             await self._sync_shared(store.together, account, box, directory, held)
@@ -389,7 +390,7 @@ class Follower:
                 return
         try:
             root = os.fsencode(self._store.path(account, key))
-            if not os.path.isdir(root + b"/cur"):
+            if not beneath.is_directory(root + b"/cur"):
                 return
             numbers = []
             for sub in (b"/new", b"/cur"):

@@ -1,6 +1,8 @@
 """Control files that Dovecot and Courier leave in a Maildir: UIDs, keywords, POP3 UIDLs and order, subscriptions,
 access control lists and quotas are taken over from them, and written for Dovecot where an account goes back to it.
 
+All of it goes through durable.beneath: what is a link, or no regular file, is not there.
+
 Reading: of a damaged file what can be believed counts (new UIDs are better than wrong ones; see uidlists), and it is
 never repaired. Writing: each file appears whole or not at all, synced, and belongs to the Maildir's owner.
 """
@@ -12,6 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from fastmail.durable import beneath
 from fastmail.durable.replace import make_directories, replace_file
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo
@@ -19,7 +22,7 @@ from fastmail.model.flags import LETTERED_KEYWORDS, MAX_KEYWORDS
 from fastmail.model.mailbox_name import INBOX, canonical
 from fastmail.store.interface import Account
 from fastmail.store.local import dovecot_index, uidlists
-from fastmail.store.local.folders import control_directory, decoded, encoded
+from fastmail.store.local.folders import control_directory, control_root, decoded, encoded
 from fastmail.telemetry import log
 
 LARGEST = 256 << 20
@@ -57,8 +60,7 @@ class Control:
 
 def _read(directory: str, name: str, most: int = LARGEST) -> bytes | None:
     try:
-        with open(os.path.join(directory, name), "rb") as file:
-            return file.read(most)
+        return beneath.read(os.path.join(directory, name), most)
     except OSError:
         return None
 
@@ -224,7 +226,8 @@ def _courier_keywords(directory: str, out: Control) -> None:
             bits = [int(number) for number in numbers.split() if number.isdigit() and len(number) < 3]
             out.keywords[base] = sum(1 << bit for bit in set(bits) if bit in known.values())
     try:
-        names = sorted(os.listdir(os.fsencode(place)), key=lambda name: (not name.startswith(b"."), name))
+        there = [os.fsencode(name) for name in beneath.names(place)]
+        names = sorted(there, key=lambda name: (not name.startswith(b"."), name))
     except OSError:
         names = []
     for name in names:
@@ -274,14 +277,14 @@ def read_subscriptions(account: Account) -> list[str] | None:
     """Subscribed names with "/" between levels, from Dovecot's ``subscriptions`` or Courier's
     ``courierimapsubscribed``; None when neither is there, nor anything else of theirs: who never subscribed to
     anything there has no such file."""
-    directory = account.control or account.root
+    directory = control_root(account)
     data = _read(directory, "subscriptions", 16 << 20)
     if data is not None:
         return parse_subscriptions(account, data)
     data = _read(directory, "courierimapsubscribed", 16 << 20)
     if data is None:
         place = control_directory(account, INBOX)
-        theirs = any(os.path.exists(os.path.join(place, name)) for name in ("dovecot-uidlist", "courierimapuiddb"))
+        theirs = any(beneath.exists(os.path.join(place, name)) for name in ("dovecot-uidlist", "courierimapuiddb"))
         return [] if theirs else None
     names = [line if line == b"INBOX" else line.removeprefix(b"INBOX.") for line in data.split(b"\n")]
     return _usable(account, (name.replace(b".", b"/") for name in names))
@@ -368,7 +371,7 @@ def last_uidvalidity(account: Account) -> int:
     """The highest UIDVALIDITY that a Dovecot says it gave in an account: eight hexadecimal digits in
     ``dovecot-uidvalidity``, and in the name of an empty file beside it; 0 where it does not, or says what no clock
     explains."""
-    place = account.control or account.root
+    place = control_root(account)
     said = [_read(place, UIDVALIDITY, 9) or b""]
     with contextlib.suppress(OSError):
         said += [os.fsencode(name[len(UIDVALIDITY) + 1 :]) for name in _markers(place)]
@@ -378,7 +381,7 @@ def last_uidvalidity(account: Account) -> int:
 
 def write_last_uidvalidity(account: Account, last: int) -> None:
     """So that Dovecot goes on above it."""
-    place = account.control or account.root
+    place = control_root(account)
     if last <= last_uidvalidity(account):
         return
     make_directories(place)
@@ -387,12 +390,12 @@ def write_last_uidvalidity(account: Account, last: int) -> None:
     write(place, UIDVALIDITY, b"%08x" % last)
     for name in before:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(place, name))
+            beneath.unlink(os.path.join(place, name))
 
 
 def _markers(place: str) -> list[str]:
     form = re.compile(re.escape(UIDVALIDITY) + r"\.[0-9a-f]{8}")
-    return [name for name in os.listdir(place) if form.fullmatch(name)]
+    return [name for name in beneath.names(place) if form.fullmatch(name)]
 
 
 # -------------------------------------------------------------------- access control lists and quotas

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastmail._core import pages
+from fastmail.durable import beneath
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo
 from fastmail.model.flags import LETTERED_KEYWORDS
@@ -19,7 +20,7 @@ from fastmail.model.mailbox_name import INBOX
 from fastmail.store import sharing
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local import content, courier, dovecot_index, foreign, housekeeping, ops
-from fastmail.store.local.folders import control_directory, index_directory
+from fastmail.store.local.folders import control_directory, control_root, index_directory
 from fastmail.store.local.names import base_of
 from fastmail.store.local.store import LocalStore
 
@@ -55,7 +56,7 @@ async def hand_back(store: LocalStore, account: Account, to: str = DOVECOT) -> l
         await _finish_names(store, account, box)
         out.append(await store.help(_write_courier if to == COURIER else _write_one, store, account, box))
     names = [name for name in listing.subscribed if not name.startswith(("Other Users/", "Shared/"))]
-    place = account.control or account.root
+    place = control_root(account)
     if to == COURIER:
         await store.help(foreign.write, place, "courierimapsubscribed", courier.subscribed_file(account, names))
         return out
@@ -94,7 +95,7 @@ def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:
             _refuse_segment(account, box, marked)
             kept.append(foreign.Kept(uid, base_of(marked[1:]), *pop3.get(uid, (0, b""))))
     kept.sort(key=lambda one: one.uid)
-    os.makedirs(place, mode=0o700, exist_ok=True)
+    beneath.make_directories(place)
     data = foreign.uidlist(row.uidvalidity, row.uidnext, foreign.guid_of(place), kept)
     foreign.write(place, "dovecot-uidlist", data)
     if words:
@@ -104,10 +105,10 @@ def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:
     directory = store.path(account, box.key)
     if acl is not None:
         foreign.write(directory, "dovecot-acl", foreign.acl_file(rights.load(acl), account.address))
-    elif os.path.exists(os.path.join(directory, "dovecot-acl")):
-        os.unlink(os.path.join(directory, "dovecot-acl"))  # the list was taken away meanwhile
-    if box.name == INBOX and os.path.exists(os.path.join(place, "maildirsize")):
-        os.unlink(os.path.join(place, "maildirsize"))  # Dovecot counts anew
+    elif beneath.exists(os.path.join(directory, "dovecot-acl")):
+        beneath.unlink(os.path.join(directory, "dovecot-acl"))  # the list was taken away meanwhile
+    if box.name == INBOX and beneath.exists(os.path.join(place, "maildirsize")):
+        beneath.unlink(os.path.join(place, "maildirsize"))  # Dovecot counts anew
     return Handed(
         account.address, box.name, len(kept), row.uidvalidity, row.uidnext, max(0, len(words) - LETTERED_KEYWORDS)
     )
@@ -129,8 +130,8 @@ def _write_courier(store: LocalStore, account: Account, box: Mailbox) -> Handed:
     listed = courier.acl_file(rights.load(acl), account.address) if acl is not None else None
     numbers = row.uidvalidity, row.uidnext
     lost = courier.write(directory, numbers, words, messages, listed, box.name == INBOX)
-    if box.name == INBOX and os.path.exists(os.path.join(directory, "maildirsize")):
-        os.unlink(os.path.join(directory, "maildirsize"))  # Courier counts anew
+    if box.name == INBOX and beneath.exists(os.path.join(directory, "maildirsize")):
+        beneath.unlink(os.path.join(directory, "maildirsize"))  # Courier counts anew
     return Handed(account.address, box.name, len(messages), *numbers, 0, lost)
 
 
@@ -154,8 +155,8 @@ def _write_index(store: LocalStore, account: Account, box: Mailbox, words: Seque
                     if keywords >> bit & 1:
                         having[words[bit]].append(uid)
     place = index_directory(account, box.name)
-    os.makedirs(place, mode=0o700, exist_ok=True)
+    beneath.make_directories(place)
     for name in OLD_INDEX:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(place, name))
+            beneath.unlink(os.path.join(place, name))
     foreign.write(place, "dovecot.index.log", dovecot_index.log(box.uidvalidity, box.uidnext, messages, having))

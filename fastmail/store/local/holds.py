@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastmail.durable import files
+from fastmail.durable import beneath, files
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.env import translate
 from fastmail.durable.replace import make_directories
@@ -249,7 +249,7 @@ class Holds:
 def _ready(source: bytes, place: bytes) -> bool:
     """Can the source be linked to that place? What a try before this one left there is removed."""
     try:
-        if os.stat(source).st_dev != os.stat(os.path.dirname(place)).st_dev:
+        if beneath.lstat(source).st_dev != beneath.lstat(os.path.dirname(place)).st_dev:
             return False
     except OSError:
         return False

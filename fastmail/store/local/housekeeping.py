@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastmail._core import pages
-from fastmail.durable import files
+from fastmail.durable import beneath, files
 from fastmail.durable.env import Read
 from fastmail.store.local import layout
 from fastmail.store.local.content import in_segment
@@ -102,7 +102,7 @@ def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], do
     named: list[tuple[int, bytes, int]] = []
     looks = 1
     for (uid, old, new, modseq), code in zip(moves, codes, strict=True):
-        if code and not os.path.lexists(path_of(directory, new)):
+        if code and not beneath.exists(path_of(directory, new)):
             if current is None:
                 current = _by_base(directory)
             found = current.get(base_of(old[1:]))

@@ -8,7 +8,6 @@ cache cannot serve, directory scans and renames run on helper threads. Errors ar
 import asyncio
 import itertools
 import os
-import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from typing import Any
 
 from fastmail._core import pages as page_format
 from fastmail._core.uidset import UidSet
-from fastmail.durable import files
+from fastmail.durable import beneath, files
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.env import translate
 from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFailed, StorageFull
@@ -47,15 +46,12 @@ from fastmail.store.local.names import FileName, NameMaker, path_of, sizes_in
 from fastmail.store.local.shard import SEGMENTS, Shard
 from fastmail.store.local.snapshot import LocalSnapshot
 from fastmail.store.local.together import Line, Together
-from fastmail.telemetry import log
 
 COPY_TRIES = 40
 ELSEWHERE = ("Other Users/", "Shared/")  # subscriptions in other accounts
 REMEMBERED = 50_000
 AHEAD = 64  # messages that are read ahead at once
 FEW = 16  # messages that are removed at once where there is hardly any room
-HOUSEKEEPING_DELAY = 0.3
-LONGEST_DELAY = 5.0  # s until it is tried again where it failed
 TIDY_PATIENCE = 2.0  # s that other mailboxes wait for the lock of one
 Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
 
@@ -92,9 +88,7 @@ class LocalStore:
         self._opened: dict[int, bytes] = {}  # account: key of its INBOX, which is never removed or renamed
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._roots: dict[int, dict[str, int]] = {}  # account: when its directories changed, as all was known
-        self._untidy: dict[bytes, Account] = {}
-        self._tidying: asyncio.Task[None] | None = None
-        self._closing = False
+        self._tidier = Tidier(self._tidy)
         self._maintaining: list[asyncio.Task[None]] = []
         self._helpers = ThreadPoolExecutor(4, thread_name_prefix="store")
         self.together = Together(self) if shared else None
@@ -125,16 +119,11 @@ class LocalStore:
 
     async def close(self) -> None:
         """Finish the names and removals of this worker, then stop the writers."""
-        self._closing = True
         for task in self._maintaining:
             task.cancel()
         await asyncio.gather(*self._maintaining, return_exceptions=True)
         self.follower.close()
-        if self._tidying is not None:
-            self._tidying.cancel()
-            await asyncio.gather(self._tidying, return_exceptions=True)
-        if self._untidy:
-            await asyncio.gather(self._tidy(0), return_exceptions=True)
+        await self._tidier.close()
         await asyncio.gather(self.follower.save(), return_exceptions=True)
         for shard in self._shards:
             await shard.close()
@@ -214,7 +203,7 @@ class LocalStore:
     async def _open(self, account: Account) -> None:
         if self.find(account, INBOX) is None:
             self._refuse_gone(account)
-            fresh = not await self.help(os.path.isdir, os.path.join(account.root, "cur"))
+            fresh = not await self.help(beneath.is_directory, os.path.join(folder(account, INBOX), "cur"))
             subscribed = None
             given = await self.help(foreign.last_uidvalidity, account) if not fresh else 0
             names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh and not self.read_only else {})}
@@ -300,7 +289,7 @@ class LocalStore:
                         ops.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))
                 for box in lost:
                     if (
-                        (box.key not in named or not os.path.isdir(folder(account, box.name)))
+                        (box.key not in named or not beneath.is_directory(folder(account, box.name)))
                         and txn.get(layout.row_key(box.key), db=t.page) is not None
                         and not content.referred(txn, t, box.key)
                     ):
@@ -358,7 +347,8 @@ class LocalStore:
             raise NoSuchMailbox("mailbox does not exist")
         if name == INBOX:
             raise CannotDo("INBOX can not be deleted")
-        hidden = os.path.join(account.root, "tmp", "deleted." + self.maker.make(0, 0).decode().partition(",")[0])
+        unique = self.maker.make(0, 0).decode().partition(",")[0]
+        hidden = os.path.join(folder(account, INBOX), "tmp", "deleted." + unique)
         if self._files(account):
             await self.help(folders.move_away, account, name, hidden)
 
@@ -372,7 +362,7 @@ class LocalStore:
             await self._expunge_few(account, key, None, 0, False)
             await self.submit(account, apply)
         self._renamed(account)
-        await self.help(shutil.rmtree, hidden, True)
+        await self.help(beneath.remove_tree, hidden)
 
     async def rename(self, account: Account, old: str, new: str) -> None:
         if self.find(account, new) is not None:
@@ -429,7 +419,7 @@ class LocalStore:
     def path(self, account: Account, key: bytes) -> str:
         """The directory of a mailbox; NoSuchMailbox when it is gone."""
         if self._opened.get(account.id) == key:
-            return account.root
+            return folder(account, INBOX)
         return folder(account, self._name(account, key))
 
     def _name(self, account: Account, key: bytes) -> str:
@@ -613,7 +603,7 @@ class LocalStore:
         except StorageFailed:
             self._refuse_gone(account)
             for directory in {os.path.dirname(os.fsdecode(job.directory)) for job in jobs if isinstance(job, FileJob)}:
-                if not os.path.isdir(directory + "/tmp"):
+                if not beneath.is_directory(directory + "/tmp"):
                     await self.help(folders.make, account, directory)  # somebody removed it: the next try works
             raise
 
@@ -696,7 +686,7 @@ class LocalStore:
                 account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move), jobs, adds=not move
             )
         except StorageFailed as error:
-            if not isinstance(error, ops.SourceMoved) and any(not os.path.exists(job.source) for job in jobs):
+            if not isinstance(error, ops.SourceMoved) and any(not beneath.exists(job.source) for job in jobs):
                 raise ops.SourceMoved(str(error)) from error
             raise
         finally:
@@ -726,7 +716,7 @@ class LocalStore:
         for start in range(0, len(wanted), FEW):
             some = UidSet.of(wanted[start : start + FEW])
             result = await self.submit(
-                account, lambda txn, t, some=some: ops.expunge(txn, t, key, some, required, unlink)
+                account, partial(ops.expunge, key=key, uids=some, required=required, unlink=unlink)
             )
             gone = gone.plus(result.uids)
         if result is None:
@@ -754,38 +744,9 @@ class LocalStore:
 
     def touch(self, account: Account, key: bytes) -> None:
         """File names or files of this mailbox have to follow the index soon."""
-        self._untidy[key] = account
-        if self._tidying is None and not self._closing:
-            self._tidying = self.loop.create_task(self._tidy(HOUSEKEEPING_DELAY))
+        self._tidier.touch(account, key)
 
-    async def _tidy(self, delay: float) -> None:
-        work: dict[bytes, Account] = {}
-        try:
-            while self._untidy:
-                await asyncio.sleep(delay)
-                work, self._untidy = self._untidy, {}
-                pause = HOUSEKEEPING_DELAY
-                for key, account in work.items():
-                    try:
-                        again = await self._tidy_one(account, key)
-                    except (OSError, NoSuchMailbox):
-                        continue
-                    except StorageFailed as error:
-                        log.event("store.tidy_later", "warning", account=account.address, error=error)
-                        again, pause = not self._closing, min(max(delay, pause) * 2, LONGEST_DELAY)
-                    except Exception as error:  # one mailbox must not stop the others
-                        log.event("store.bug", "error", account=account.address, error=repr(error))
-                        continue
-                    if again:
-                        self._untidy[key] = account
-                delay = pause
-        except asyncio.CancelledError:
-            self._untidy = work | self._untidy
-            raise
-        finally:
-            self._tidying = None
-
-    async def _tidy_one(self, account: Account, key: bytes) -> bool:
+    async def _tidy(self, account: Account, key: bytes) -> bool:
         if self.together is None:
             return await self._tidy_names(account, key)
         box = self.together.box(account, key)

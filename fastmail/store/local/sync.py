@@ -16,8 +16,8 @@ from typing import Any
 
 from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
-from fastmail.durable import files
-from fastmail.durable.env import Read
+from fastmail.durable import beneath, files
+from fastmail.durable.env import Read, translate
 from fastmail.message.identity import marked
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import LETTERED_KEYWORDS, SEEN
@@ -58,10 +58,8 @@ class Plan:
 
 def directory_times(directory: str) -> State | None:
     """Change times of new/ and cur/ in ns; None when they are missing."""
-    try:
-        return os.stat(directory + "/new").st_mtime_ns, os.stat(directory + "/cur").st_mtime_ns
-    except OSError:
-        return None
+    new, cur = folders.directory_times((directory + "/new", directory + "/cur"))
+    return (new, cur) if new >= 0 and cur >= 0 else None
 
 
 def directory_state(directory: str) -> State | None:
@@ -77,11 +75,15 @@ def quiet_cur(directory: str) -> int:
 
 
 def listing(directory: str, sub: str) -> list[bytes]:
-    """Names in new/ or cur/ that are messages by their form."""
+    """Names in new/ or cur/ that are messages by their form. StorageFailed where that cannot be said: it is a link,
+    say, which is not followed."""
     try:
-        return [n for n in os.listdir(os.fsencode(f"{directory}/{sub}")) if not n.startswith((b".", b":"))]
+        there = beneath.names(f"{directory}/{sub}")
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise translate(error) from error
+    return [name.encode("utf-8", "surrogateescape") for name in there if not name.startswith((".", ":"))]
 
 
 def look(
@@ -119,7 +121,7 @@ def look(
                 plan.pending = True
             else:
                 plan.new.append((mark, name))
-        elif entry[1] != mark + name and entry[0] not in todo and os.path.lexists(path_of(directory, mark + name)):
+        elif entry[1] != mark + name and entry[0] not in todo and beneath.exists(path_of(directory, mark + name)):
             plan.renamed.append((entry[0], mark, name))
     missing = [(base, entry) for base, entry in known.items() if base not in found and entry[0] not in todo]
     if missing:
@@ -168,7 +170,7 @@ def drop_cut_short(account: Account, directory: str, items: Sequence[tuple[bytes
 def _linked_elsewhere(account: Account, path: bytes) -> bool:
     """Does another message file of the account share the file's content?"""
     try:
-        status = os.lstat(path)
+        status = beneath.lstat(path)
         if status.st_nlink < 2:
             return False
     except OSError:
@@ -176,9 +178,9 @@ def _linked_elsewhere(account: Account, path: bytes) -> bool:
     for place in folders.directories(account):
         for sub in ("/cur", "/new"):
             try:
-                with os.scandir(place + sub) as entries:
+                with beneath.scan(place + sub) as entries:
                     for entry in entries:
-                        if entry.inode() == status.st_ino and os.fsencode(entry.path) != path:
+                        if entry.inode() == status.st_ino and os.fsencode(f"{place}{sub}/{entry.name}") != path:
                             return True
             except OSError:
                 continue
@@ -188,7 +190,7 @@ def _linked_elsewhere(account: Account, path: bytes) -> bool:
 def age_of(directory: str, marked: bytes) -> float:
     """Seconds since the file got its name; negative when it is gone."""
     try:
-        return time.time() - os.lstat(path_of(directory, marked)).st_ctime
+        return time.time() - beneath.lstat(path_of(directory, marked)).st_ctime
     except OSError:
         return -1.0
 
@@ -238,7 +240,7 @@ def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: foreign
     for mark, name in items:
         path = path_of(directory, mark + name)
         try:
-            status = os.lstat(path)
+            status = beneath.lstat(path)
             if not stat.S_ISREG(status.st_mode):
                 continue
             data = files.read_file(path) or b""

@@ -14,6 +14,7 @@ Fails with StorageFailed when a lock is not to be had in time.
 """
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -22,14 +23,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fastmail.durable import dotlock
+from fastmail.durable import beneath, dotlock
 from fastmail.durable.env import translate
 from fastmail.durable.replace import make_directories, replace_file, sync_directory
 from fastmail.model.errors import NoSuchMailbox, StorageFailed
 from fastmail.model.flags import LETTERED_KEYWORDS
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local import foreign, ops, sync
-from fastmail.store.local.folders import control_directory, folder, index_directory
+from fastmail.store.local.folders import control_directory, control_root, folder, index_directory
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import base_of
 from fastmail.telemetry import log
@@ -64,7 +65,7 @@ class Known:
 def stamp(path: str) -> Stamp:
     """What changes with a file; NONE when it is not there."""
     try:
-        found = os.stat(path)
+        found = beneath.lstat(path)
     except OSError:
         return NONE
     return found.st_ino, found.st_size, found.st_mtime_ns
@@ -290,7 +291,7 @@ class Together:
 
     async def subscribed(self, account: Account) -> set[str] | None:
         """What Dovecot's file says; None when there is none."""
-        path = os.path.join(account.control or account.root, SUBSCRIPTIONS)
+        path = os.path.join(control_root(account), SUBSCRIPTIONS)
         now = stamp(path)
         if now == NONE:
             return None
@@ -307,7 +308,7 @@ class Together:
     async def subscribe(self, account: Account, names: set[str], name: str, on: bool, keep: bool = False) -> None:
         """Write a change into the file; ``names``: what to begin with where there is none. ``keep``: not where there
         is one."""
-        place = account.control or account.root
+        place = control_root(account)
         async with self._locked(os.path.join(place, SUBSCRIPTIONS)):
             there = await self.subscribed(account)
             if there is not None and keep:
@@ -335,7 +336,7 @@ async def _keep(path: str) -> None:
 def _read(path: str, known: Known) -> tuple[foreign.Control | None, bool]:
     """What a list has behind what is known of it, and whether that is all of it. None when it is missing or damaged."""
     try:
-        with open(path, "rb", buffering=0) as file:
+        with os.fdopen(beneath.open_file(path), "rb", buffering=0) as file:
             descriptor = file.fileno()
             if _continues(descriptor, known):
                 added = _behind(descriptor, known.offset)
@@ -348,7 +349,10 @@ def _read(path: str, known: Known) -> tuple[foreign.Control | None, bool]:
     except FileNotFoundError:
         return None, True
     except OSError as error:
-        raise translate(error) from error
+        if error.errno not in (errno.ELOOP, errno.EINVAL):
+            raise translate(error) from error
+        log.event("store.list_damaged", "warning", path=path, why="a link, or no file", then="written anew")
+        return None, True
     found = _parse(data)
     if found is None:
         log.event("store.list_damaged", "warning", path=path, then="written anew")
@@ -385,7 +389,7 @@ def _continues(descriptor: int, known: Known) -> bool:
 def _append(path: str, data: bytes, known: Known) -> Stamp:
     """All of it or nothing: for half a line Dovecot would give up the whole list. NONE, and nothing, when the list is
     not, or not only, what is known of it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    descriptor = beneath.open_file(path, os.O_RDWR | os.O_APPEND)
     try:
         before = os.fstat(descriptor).st_size
         if before != known.offset or not _continues(descriptor, known):
@@ -427,10 +431,10 @@ def _write_keywords(path: str, words: Sequence[bytes]) -> None:
     """Dovecot reads the file again when its time, in seconds, is another one."""
     before = stamp(path)[2]
     replace_file(path, foreign.keyword_file(words), like=os.path.dirname(path))
-    after = os.stat(path).st_mtime_ns
+    after = beneath.lstat(path).st_mtime_ns
     if before and after // 10**9 <= before // 10**9:
         later = (before // 10**9 + 1) * 10**9
-        os.utime(path, ns=(later, later))
+        beneath.set_times(path, (later, later))
         sync_directory(os.path.dirname(path))
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.durable import replace
+from fastmail.durable import beneath, replace
 
 
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was synced and renamed, in order."""
     out: list[str] = []
-    real_sync, real_rename, real_names = os.fsync, os.rename, replace.sync_directories
+    real_sync, real_rename, real_names = os.fsync, beneath.rename, replace.sync_directories
 
     def sync(descriptor: int) -> None:
         path = os.readlink(f"/proc/self/fd/{descriptor}")
@@ -28,7 +28,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         real_names(paths)
 
     monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(beneath, "rename", rename)
     monkeypatch.setattr(replace, "sync_directories", names)
     return out
 

@@ -35,11 +35,11 @@ def test_names() -> None:
     assert (parsed.base, parsed.with_flags(parsed.flags, parsed.keywords)) == ("1.x,S=5", b"1.x,S=5:2,FPSb,more")
     assert base_of(b"1.x:2,S") == b"1.x" and FileName.parse(b"1.x:1,zz").flags == 0
     account = Account(1, "a@example.test", "/m", control="/c")
-    assert folder(account, "INBOX") == "/m" and folder(account, "A/Ü") == "/m/.A.&ANw-"
-    assert control_directory(account, "INBOX") == "/c/.INBOX" and control_directory(account, "A/B") == "/c/.A.B"
+    assert folder(account, "INBOX") == "/m/." and folder(account, "A/Ü") == "/m/./.A.&ANw-"
+    assert control_directory(account, "INBOX") == "/c/./.INBOX" and control_directory(account, "A/B") == "/c/./.A.B"
     account = Account(1, "a@example.test", "/m", control="/c", layout="fs", utf8=True)
-    assert folder(account, "INBOX") == "/m" and folder(account, "A/Ü.x") == "/m/A/Ü.x"
-    assert control_directory(account, "INBOX") == "/c/INBOX"
+    assert folder(account, "INBOX") == "/m/." and folder(account, "A/Ü.x") == "/m/./A/Ü.x"
+    assert control_directory(account, "INBOX") == "/c/./INBOX"
 
 
 def test_rows() -> None:
