@@ -45,6 +45,7 @@ from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, path_of, sizes_in
 from fastmail.store.local.shard import SEGMENTS, Shard
 from fastmail.store.local.snapshot import LocalSnapshot
+from fastmail.store.local.tidier import Tidier
 from fastmail.store.local.together import Line, Together
 
 COPY_TRIES = 40
