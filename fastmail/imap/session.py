@@ -85,6 +85,7 @@ class Service:
     directory: Directory
     admins: frozenset[str] = frozenset()
     shared: tuple[str, ...] = ()
+    anyone: str = places.LIST
     admin_contact: str = ""
     filler: Filler | None = None
     plaintext: bool | str = False
@@ -460,8 +461,8 @@ class ImapSession:
             upload.drop()
 
     def _rights_stand(self, tag: bytes) -> bool:
-        """Every command begins here, whatever way it came: the rights on a selected mailbox of somebody else are brought
-        up to date. False when it may not be read any more; that is the command's answer."""
+        """Every command begins here, whatever way it came: the rights on a selected mailbox of somebody else are
+        brought up to date. False when it may not be read any more; that is the command's answer."""
         if self.selected is not None and self.selected.account is not self.account:
             try:
                 places.refresh(self)

@@ -267,8 +267,8 @@ class Connection(asyncio.BufferedProtocol):
         self.transport.write(data)
 
     def dismiss(self, why: str) -> None:
-        """The session's login has ended: end it, at once where no command runs, and within PATIENCE where one does: what
-        it was about to be told is not for this user any more."""
+        """The session's login has ended: end it, at once where no command runs, and within PATIENCE where one does:
+        what it was about to be told is not for this user any more."""
         if self.closing or self.session is None:
             return
         if not self.busy:

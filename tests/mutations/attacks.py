@@ -241,7 +241,7 @@ MUTATIONS = [
     Mutation(
         "S33: others' mailboxes are as open as one's own",
         "fastmail/imap/places.py",
-        "        found = rights.evaluate(rights.load(stored), owner.address, session.account.address)\n",
+        "        found = rights.evaluate(rights.load(stored), owner.address, session.account.address, counts)\n",
         "        found = rights.ALL\n",
         (f"{ATTACKS} -k s33_",),
     ),
@@ -297,8 +297,8 @@ MUTATIONS = [
     Mutation(
         "S47: a new password leaves sessions open",
         "fastmail/directory/standing.py",
-        "    return CHANGED if accounts.revoked(login.number) > login.revision else \"\"\n",
-        "    return \"\"\n",
+        '    return CHANGED if accounts.revoked(login.number) > login.revision else ""\n',
+        '    return ""\n',
         ("tests/unit/directory/test_standing.py",),
     ),
     Mutation(
