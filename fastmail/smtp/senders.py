@@ -1,4 +1,5 @@
-"""Whose address a login may write under: in the envelope, and in From, Sender and the Resent fields of the header.
+"""Whose address a login may write under (RFC 6409 6.1): in the envelope, and in From, Sender and the Resent fields of
+the header (RFC 5322 3.6.2, 3.6.6).
 
 An address belongs to a login when it is the account's own, with any ``+detail``, or an alias that leads to it; a domain
 is the same with A-labels and with U-labels. The configuration names exceptions (``[auth] send_as``). Every address of
