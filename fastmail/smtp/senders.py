@@ -32,7 +32,7 @@ REFUSE, LOG, OFF = "refuse", "log", "off"
 MODES = (REFUSE, LOG, OFF)
 ANY = "*"
 SHORT = 2048  # octets of fields that are read without leaving the event loop
-HELP = "write From an address of this login, or ask the administrator ([auth] send_as)"
+HELP = "put an address of this login there, or ask the administrator ([auth] send_as)"
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ async def refusal(session: "SmtpSession", content: Octets) -> Outcome | None:
         foreign = next((one for one in named if not known[one.address]), None)
         why = _foreign(foreign, user) if foreign is not None else ""
     except Unreadable as error:
-        why = f"{error}: write addresses of this login there, and nothing else"
+        why = str(error)
     if not why:
         return None
     refused = rules.header == REFUSE
