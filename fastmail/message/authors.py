@@ -45,7 +45,10 @@ class Author:
 
 
 def fields(content: Octets) -> list[tuple[int, bytes]]:
-    """These fields of a message (LF), each with its place in NAMES. Unreadable when they are too long."""
+    """These fields of a message (LF), each with its place in NAMES. Unreadable when they are too long, or when some
+    line of the header has a carriage return, which BINARYMIME can bring and some programs end a line at."""
+    if b"\r" in bytes(content[: header.end(content)]):
+        raise Unreadable("the header has a carriage return within a line")
     found = header.values(content, FIELDS, MOST)
     if found is None:
         raise Unreadable("From, Sender and Resent fields are too long")

@@ -202,6 +202,20 @@ def test_s18_headers_of_others(tmp_path: Path, way: str) -> None:
     run(work)
 
 
+def test_s18_a_header_whose_lines_end_otherwise(tmp_path: Path) -> None:
+    """BINARYMIME may bring a bare CR or LF, which programs end a line at; in the text it stays."""
+
+    async def work() -> None:
+        bench = bench_of(tmp_path)
+        for odd in (b"\r", b"\n", b"\n\r", b"\r\r\n"):
+            message = f"From: {USER}\r\nSubject: x".encode() + odd + b"From: boss@example.test\r\n\r\nx"
+            assert (await by_binary(bench, message)).splitlines()[-1].startswith(b"550 5.7.1 "), odd
+        got = await by_binary(bench, f"From: {USER}\r\n\r\nx\rFrom: boss@example.test\r\n".encode())
+        assert got.splitlines()[-1].startswith(b"250 2.0.0")
+
+    run(work)
+
+
 def test_s18_a_header_without_its_end(tmp_path: Path) -> None:
     """Lines that are no fields do not hide one."""
 
