@@ -25,5 +25,9 @@ def counts(data: Octets, names: tuple[bytes, ...]) -> list[int]:
 def value(data: Octets, name: bytes, most: int) -> bytes | None:
     """The value of the first field of that name (in lower case), as it is folded, cut behind ``most`` octets."""
 
+def values(data: Octets, names: tuple[bytes, ...], most: int) -> list[tuple[int, bytes]] | None:
+    """All fields of these names (in lower case; 16 at most), in order: which name, and the value as it is folded. None
+    when they have more than ``most`` octets together."""
+
 def without(data: Octets, names: tuple[bytes, ...]) -> bytes:
     """The header, without its empty line, and without the fields of these names (in lower case)."""

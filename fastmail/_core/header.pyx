@@ -226,6 +226,35 @@ def value(const unsigned char[::1] data, bytes name not None, Py_ssize_t most):
     return line.value[: min(line.end - line.value, most)]
 
 
+def values(const unsigned char[::1] data, tuple names not None, Py_ssize_t most):
+    cdef const char* p = first(data)
+    cdef const char* stop = p + data.shape[0]
+    cdef Py_ssize_t octets = 0
+    cdef Wanted looked
+    cdef Line line
+    cdef Kind kind
+    cdef int i = -1
+    cdef list found = []
+    wanted(names, &looked)
+    while True:
+        with nogil:
+            while True:
+                kind = next_line(p, stop, &line)
+                p = line.end
+                if kind == END:
+                    break
+                if kind == FIELD:
+                    i = which(&line, &looked)
+                    if i >= 0:
+                        break
+        if kind == END:
+            return found
+        octets += line.end - line.start
+        if octets > most:
+            return None
+        found.append((i, line.value[: line.end - line.value]))
+
+
 def without(const unsigned char[::1] data, tuple names not None):
     cdef const char* p = first(data)
     cdef const char* stop = p + data.shape[0]

@@ -43,6 +43,7 @@ from fastmail.relay.runner import Limits as RelayLimits
 from fastmail.relay.runner import Runner
 from fastmail.relay.sts import Policies
 from fastmail.relay.targets import Finder
+from fastmail.smtp import senders
 from fastmail.smtp import session as smtp
 from fastmail.smtp.client import Timeouts
 from fastmail.smtp.milter import Milter
@@ -240,6 +241,7 @@ class Assembly:
         shared = {"hostname": config.server.hostname, "limits": limits(config), "verifier": self.verifier}
         plaintext = config.auth.plaintext_without_tls
         mail = {"deliverer": self.deliverer, "staging": self.staging, "plaintext": plaintext, **shared}
+        mail["senders"] = senders.parse(config.auth.header_senders, config.auth.send_as)
         mail["xclient"] = [networks.parse(text) for text in config.listen.xclient]
         if config.relay.enabled:
             mail["outbound"] = self.outbound
@@ -260,6 +262,7 @@ class Assembly:
             directory=self.directory,
             admins=frozenset(config.auth.admins),
             shared=tuple(config.store.shared_accounts),
+            anyone=config.store.anyone,
             admin_contact=config.server.admin_contact,
             filler=self.filler if config.store.search_index else None,
             **shared,  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ only when that has grown at its sessions: nothing that has to be delivered can b
 import asyncio
 from typing import Protocol
 
-from fastmail.model.errors import MailError
 from fastmail.net.listener import Registry
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -27,28 +26,37 @@ class Revisions(Protocol):
 
 async def watch(directory: Revisions, registry: Registry) -> None:
     """Run as long as the worker. What was revoked before the first look concerns no session yet."""
-    seen = -1
+    seen, failing = -1, False
     while True:
         try:
             now = directory.revision
-            if now != seen:
-                await end_those_over(registry)
+            if now != seen and await end_those_over(registry):
                 seen = now
-        except (MailError, OSError) as error:  # the next look says it
-            log.event("revoke.failed", "error", error=repr(error))
+            failing = False
+        except Exception as error:  # whatever it is, the next look may see more
+            if not failing:
+                log.event("revoke.failed", "error", error=repr(error))
+            failing = True
         await asyncio.sleep(EVERY)
 
 
-async def end_those_over(registry: Registry) -> None:
-    """Look at every session of this worker once."""
+async def end_those_over(registry: Registry) -> bool:
+    """Look at every session of this worker once; False when one could not be judged, and has to be asked again."""
+    complete = True
     for position, connection in enumerate(list(registry.connections), 1):
         if position % AT_ONCE == 0:
             await asyncio.sleep(0)
         session = connection.session
         if session is None or connection.closing:
             continue
-        why = session.ended()
+        try:
+            why = session.ended()
+        except Exception as error:
+            log.event("revoke.session", "error", peer=connection.host, error=repr(error))
+            complete = False
+            continue
         if why:
             count("sessions.ended")
             log.event("session.ended", peer=connection.host, why=why)
             connection.dismiss(why)
+    return complete

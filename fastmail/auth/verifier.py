@@ -104,13 +104,14 @@ class Verifier:
         revision = self._directory.revision
         return sasl.Scram(name, lambda login: self._scram_keys(login, base), channel.end_point, plus, revision)
 
-    def _address(self, login: str) -> str:
+    def address(self, login: str) -> str:
+        """Whose login it is: completed with the default domain, where there is one."""
         if "@" not in login and self._default_domain:
             login = f"{login}@{self._default_domain}"
         return comparable(login)
 
     def _scram_keys(self, login: str, name: str) -> sasl.Keys:
-        address = self._address(login)
+        address = self.address(login)
         record = self._directory.account(address)
         found = None
         if record is not None and record.enabled:
@@ -163,10 +164,10 @@ class Verifier:
             return await self._check(claim.login, claim.password)
         if isinstance(claim, sasl.Token):
             login = await self._tokens.login(claim.token)
-            if login is None or (claim.login and self._address(claim.login) != self._address(login)):
+            if login is None or (claim.login and self.address(claim.login) != self.address(login)):
                 return None
             claim = sasl.Verified(login)
-        address = await self._directory.freshen(self._address(claim.login))
+        address = await self._directory.freshen(self.address(claim.login))
         revision = self._directory.revision
         record = self._directory.account(address)
         if record is None and self._directory.uncertain:
@@ -183,7 +184,7 @@ class Verifier:
         return found[0] if found is not None else None
 
     async def _check(self, login: str, password: bytes) -> tuple[AccountRecord, int] | None:
-        address = await self._directory.freshen(self._address(login))
+        address = await self._directory.freshen(self.address(login))
         revision = self._directory.revision
         record = self._directory.account(address)
         if record is not None and not record.enabled:

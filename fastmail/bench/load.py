@@ -14,13 +14,14 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 
+AUTHOR = b"a@b.example"
 BODY = b"The quick brown fox jumps over the lazy dog, and then it does so once more.\r\n"
 
 
 def message(size: int, subject: str = "benchmark") -> bytes:
     """A message of about that many octets, with CRLF."""
     head = (
-        f"From: Some Body <a@b.example>\r\nTo: you@example.test\r\nSubject: {subject}\r\n"
+        f"From: Some Body <{AUTHOR.decode()}>\r\nTo: you@example.test\r\nSubject: {subject}\r\n"
         f"Date: Mon, 1 Jan 2024 00:00:00 +0000\r\nMessage-ID: <{random.getrandbits(64):x}@bench.example>\r\n"
         "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
     ).encode()
@@ -56,6 +57,9 @@ class Delivery(asyncio.Protocol):
     def __init__(self, work: Work, done: asyncio.Future[None], number: int = 0) -> None:
         self._work = work
         self._login = work.logins[number % len(work.logins)] if work.logins else None
+        self._text = work.text  # a user writes under its own address
+        if self._login:
+            self._text = work.text.replace(AUTHOR, self._login[0].encode(), 1)
         self._mail = b"MAIL FROM:<%b>\r\n" % (self._login[0] if self._login else "a@b.example").encode()
         self._done = done
         self._step = self._greeted
@@ -121,7 +125,7 @@ class Delivery(asyncio.Protocol):
 
     def _data(self) -> None:
         self._since = time.perf_counter()
-        self._send(self._work.text, self._work.recipients if self._lmtp else 1, self._next)
+        self._send(self._text, self._work.recipients if self._lmtp else 1, self._next)
 
 
 async def deliver(host: str, port: int, work: Work, sessions: int, tls: bool = False) -> None:

@@ -17,11 +17,13 @@ from fastmail.model.errors import ConfigError
 from fastmail.model.units import parse_size, parse_time
 from fastmail.net import networks
 from fastmail.queue import routes
+from fastmail.smtp import senders
 
 _CHOICES = {
     "minimum_version": ("1.2", "1.3"),
     "content": ("maildir", "segments"),
     "separator": ("/", "."),
+    "anyone": ("list", "subscribed", "off"),
     "layout": ("maildir++", "fs"),
     "shared": ("none", "dovecot"),
     "format": ("text", "json"),
@@ -180,6 +182,10 @@ def _finish(config: Config, text: str, path: str) -> None:
         routes.parse(config.relay.routes, config.relay.tls_policies, base, config.relay.pools)
     except ConfigError as error:
         problem("relay", "pools" if "[relay] pools" in str(error) else "routes", str(error))
+    try:
+        senders.parse(config.auth.header_senders, config.auth.send_as)
+    except ConfigError as error:
+        problem("auth", str(error).partition(" ")[0].partition(":")[0], str(error))
     for name in config.auth.mechanisms:
         if name not in sasl.NAMES:
             problem("auth", "mechanisms", f"{name} is not known; known are {', '.join(sasl.NAMES)}")

@@ -95,6 +95,17 @@ class Auth:
         "keeps the accounts.",
     )
     admins: list[str] = _s([], "Accounts that may set quotas and access control lists of others by IMAP.")
+    header_senders: str = _s(
+        "refuse",
+        "What happens to a user's message whose From, Sender, Resent-From or Resent-Sender names an address that does "
+        'not belong to the login (its own, with any +detail, or an alias of it): "refuse", "log" (it is sent, and the '
+        'log says so) or "off". MAIL FROM must belong to it always.',
+    )
+    send_as: list[str] = _s(
+        [],
+        'Exceptions, for MAIL FROM and the header: "LOGIN ADDRESS...", both an address or @domain, ADDRESS also * for '
+        'any: "office@example.org boss@example.org", "@example.org @example.org", "list@example.org *".',
+    )
     threads: int = _s(2, "Threads that check passwords in each worker.")
 
 
@@ -205,6 +216,12 @@ class Store:
         [],
         "Accounts whose mailboxes their domain sees under Shared/, each as its access control lists say (IMAP SETACL); "
         "what others share is under Other Users/.",
+    )
+    anyone: str = _s(
+        "list",
+        'What becomes of rights that users give to "anyone", everybody in their domain: "list" (everybody sees such '
+        'mailboxes), "subscribed" (those who subscribed to them do; others may open them by name) or "off" (only '
+        "shared_accounts may give such rights).",
     )
     control: str = _s(
         "",
@@ -320,6 +337,9 @@ class Limits:
     quota_messages: int = _s(0, "The same in messages.")
     quota_mailboxes: int = _s(0, "The same in mailboxes.")
     command_line: int = _s(65536, "Longest IMAP command, without literals, after login.", "size")
+    shared_mailboxes: int = _s(
+        200, "Mailboxes of one other account that a list shows, shared_accounts apart; 0 for any number."
+    )
     messages_per_command: int = _s(
         10_000_000, "Messages that one IMAP command works on (MESSAGELIMIT); 0 for any number."
     )

@@ -413,7 +413,8 @@ class Deliverer:
     ) -> Held | None:
         """Keep the content of a message that goes into the queue in the form in which the first of its recipients here
         will have it, so that queue and mailbox share it. None where there is no such recipient."""
-        record = next((records[0] for _, records in envelope.recipients if records), None)
+        there = (self._still(address, records) for address, records in envelope.recipients if records)
+        record = next((still[0] for still in there if still), None)
         if record is None:
             return None
         account = self.account(record)

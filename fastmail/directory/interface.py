@@ -138,8 +138,27 @@ def lookup(directory: "Lookup", address: str) -> list[AccountRecord]:
     return list(out.values())
 
 
+def belongs(directory: "Resolver", account: AccountRecord, address: str) -> bool:
+    """``may_send_as`` in terms of the others; a catch-all makes no address somebody's."""
+    whole = comparable(address)
+    local, _, domain = whole.rpartition("@")
+    base = f"{without_detail(local)}@{domain}"
+    if comparable(account.address) in (whole, base):
+        return True
+    return any(
+        directory.alias(name) is not None and account.id in {one.id for one in directory.resolve(name)}
+        for name in (whole, base)
+    )
+
+
 class Lookup(Protocol):
     """Exact lookups that ``lookup`` is built on."""
 
     def account(self, address: str) -> AccountRecord | None: ...
     def alias(self, address: str) -> list[str] | None: ...
+
+
+class Resolver(Lookup, Protocol):
+    """The same with ``resolve``."""
+
+    def resolve(self, address: str) -> list[AccountRecord]: ...

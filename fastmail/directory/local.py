@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fastmail.directory.interface import AccountRecord, Line, lookup
+from fastmail.directory.interface import AccountRecord, Line, belongs, lookup
 from fastmail.durable.env import Environment
 from fastmail.model import domain as names
-from fastmail.model.address import comparable, spellings, without_detail
+from fastmail.model.address import comparable, spellings
 from fastmail.model.errors import ClientError, CorruptData, DamagedAccount
 from fastmail.model.quota import Quota
 
@@ -176,14 +176,7 @@ class LocalDirectory:
             self._commit = commit
 
     def may_send_as(self, account: AccountRecord, address: str) -> bool:
-        whole = comparable(address)
-        local, _, domain = whole.rpartition("@")
-        base = f"{without_detail(local)}@{domain}"
-        if comparable(account.address) in (whole, base):
-            return True
-        return any(
-            self.alias(name) is not None and account.id in {a.id for a in self.resolve(name)} for name in (whole, base)
-        )
+        return belongs(self, account, address)
 
     def _items(self, table: str) -> list[tuple[str, bytes]]:
         with self._env.read() as txn:

@@ -49,6 +49,8 @@ def set_acl(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) ->
 
 async def _set(session: "ImapSession", tag: bytes, name: str, who: str, sign: str, letters: str) -> None:
     place = await places.find(session, name, "a")
+    if letters and sign != "-":
+        places.refuse_anyone(session, who, place.account)
 
     def change(acl: rights.Acl) -> None:
         if who not in acl and len(acl) >= MOST:

@@ -183,7 +183,7 @@ def _more(session: "ImapSession", asked: Asked, place: places.Place, box: Mailbo
         out.append(status.line(session, place, box, asked.items))
     if b"MYRIGHTS" in asked.returns:
         out.append(acl.line(session, place))
-    if asked.entries:
+    if asked.entries and metadata.may_see(place):
         found = metadata.values(session, place, asked.entries)
         if found:
             out.append(metadata.line(session, place.shown, found))

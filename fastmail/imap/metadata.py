@@ -22,6 +22,11 @@ NEEDS = ("l", "rswip")  # the first, and one of the others, to see annotations (
 ROOTS = (b"/private/", b"/shared/")
 
 
+def may_see(place: places.Place) -> bool:
+    """Has the session the rights to see annotations of the mailbox?"""
+    return NEEDS[0] in place.rights and bool(set(NEEDS[1]) & set(place.rights))
+
+
 class EntryTooBig(TooMuch):
     """NO [METADATA MAXSIZE n]."""
 

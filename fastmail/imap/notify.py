@@ -207,7 +207,7 @@ class Watcher:
         remembered before."""
         assert place.key is not None
         now: dict[bytes, int] = {}
-        if metadata.NEEDS[0] in place.rights and set(metadata.NEEDS[1]) & set(place.rights):
+        if metadata.may_see(place):
             now = {name: hash(value) for name, value in metadata.visible(self.session, place).items()}
         before, self.entries[place.key] = self.entries.get(place.key, {}), now
         return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))

@@ -4,11 +4,13 @@ Three namespaces (RFC 2342): the account's own mailboxes without a prefix; ``Oth
 let it see; ``Shared/<name>/...`` for the accounts that the configuration shares with their domain. Everything else of
 a session speaks of a Place: the owner's account, the mailbox's name there, and the rights.
 
-A mailbox that the session may not see does not exist for it: the answer is the same. Which accounts share something
+A mailbox that the session may not see does not exist for it: the answer is the same, and so is the work, whether it is
+not there, may not be seen, or belongs to an address that nobody has. Such a name is never one of the session's own
+mailboxes, and nothing is opened or looked for in an account that shares nothing with it. Which accounts share something
 with whom is noted where the grantee is found by its own row; that note is a hint, the list of rights decides.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,12 +21,15 @@ from fastmail.model.errors import CannotDo, DamagedAccount, NoPermission, NoSuch
 from fastmail.model.mailbox_name import INBOX, canonical, is_inbox
 from fastmail.store import sharing
 from fastmail.store.interface import Account, Listing, Mailbox, Snapshot
+from fastmail.telemetry.counters import count
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession, Service
 
 OTHER = "Other Users"
+NOBODY = Account(0, "nobody@invalid", "")  # owns what is named by an address that no account has; numbers begin with 1
 SHARED = "Shared"
+LIST, SUBSCRIBED, OFF = "list", "subscribed", "off"  # what becomes of rights for anyone
 
 
 @dataclass(slots=True)
@@ -56,7 +61,7 @@ def full_name(session: "ImapSession", text: str) -> str:
     top, _, rest = text.partition(sep)
     if top in (OTHER, SHARED) and rest:
         user, _, below = rest.partition(sep)
-        if below and _owner(session, top, user.lower()) is not None:
+        if below and _is_foreign(session, top, user.lower()):
             return f"{top}/{user.lower()}/{canonical(below, sep, session.service.dotted, new=False)}"
     return own_name(session, personal(session.service, text))
 
@@ -94,15 +99,29 @@ def shared(session: "ImapSession") -> Iterator[str]:
             yield address
 
 
-def _owner(session: "ImapSession", top: str, level: str) -> Account | None:
-    """Whose mailboxes a prefix names."""
+def _is_foreign(session: "ImapSession", top: str, level: str) -> bool:
+    """Does a prefix name mailboxes of others, whether there is such an account or not?"""
+    return bool(_address(session, top, level))
+
+
+def _address(session: "ImapSession", top: str, level: str) -> str:
+    """Whose mailboxes a prefix names; empty where it is none."""
     name = _plain(session, level)
     if top == OTHER:
-        address = name if "@" in name else ""
-    else:
-        address = next((one for one in shared(session) if one.partition("@")[0] == name), "")
-    record = session.service.directory.account(address) if address else None
-    return session.service.account(record) if record is not None else None
+        return name if "@" in name else ""
+    return next((one for one in shared(session) if one.partition("@")[0] == name), "") if top == SHARED else ""
+
+
+def _owner(session: "ImapSession", top: str, level: str) -> Account | None:
+    """The same as an account: NOBODY where there is none, or it is switched off; None for the session's own names."""
+    address = _address(session, top, level)
+    if not address:
+        return None
+    try:
+        record = session.service.directory.account(address)
+    except DamagedAccount:
+        record = None
+    return session.service.account(record) if record is not None and record.enabled else NOBODY
 
 
 def _prefix(session: "ImapSession", owner: Account) -> str:
@@ -133,6 +152,24 @@ def subscription(session: "ImapSession", name: str) -> str:
 # -------------------------------------------------------------------- rights
 
 
+def _anyone_counts(session: "ImapSession", owner: Account) -> bool:
+    """Do rights that the owner gave to ``anyone`` count? Those of shared accounts always do."""
+    return session.service.anyone != OFF or owner.address in session.service.shared
+
+
+def refuse_anyone(session: "ImapSession", who: str, owner: Account) -> None:
+    """NoPermission where the owner may not give rights to this identifier."""
+    if who == rights.ANYONE and not _anyone_counts(session, owner):
+        raise NoPermission("rights for anyone are switched off here")
+
+
+def _named(session: "ImapSession", snapshot: Snapshot, owner: Account, key: bytes) -> bool:
+    """May the session see a mailbox by its own entry in the list, not as anyone?"""
+    assert session.account is not None
+    acl = rights.load(snapshot.note(key, sharing.ACL))
+    return "l" in rights.evaluate(acl, owner.address, session.account.address, False)
+
+
 def held(session: "ImapSession", snapshot: Snapshot, owner: Account, key: bytes) -> str:
     """The session's rights on a mailbox."""
     assert session.account is not None
@@ -140,7 +177,8 @@ def held(session: "ImapSession", snapshot: Snapshot, owner: Account, key: bytes)
     if stored is None and owner is session.account:
         found = rights.ALL
     else:
-        found = rights.evaluate(rights.load(stored), owner.address, session.account.address)
+        counts = _anyone_counts(session, owner)
+        found = rights.evaluate(rights.load(stored), owner.address, session.account.address, counts)
         if session.account.address in session.service.admins:
             found = rights.union(found, rights.OWNERS)
     return found if not session.service.store.read_only else rights.minus(found, rights.CHANGES)
@@ -154,13 +192,33 @@ def locate(session: "ImapSession", name: str) -> Place:
     if place.key is not None:
         with store.snapshot(owner) as snapshot:
             place.rights = held(session, snapshot, owner, place.key)
+    elif owner is not session.account:
+        _nothing(session)
     return place
+
+
+def _nothing(session: "ImapSession") -> None:
+    """The work of finding that a mailbox may not be seen, for one that is not there."""
+    assert session.account is not None
+    store = session.service.store
+    key = store.find(session.account, INBOX) or b""
+    with store.snapshot(session.account) as snapshot:
+        snapshot.mailbox(key)
+        held(session, snapshot, NOBODY, key)
+
+
+def _shares(session: "ImapSession", owner: Account) -> bool:
+    """May the owner of a mailbox share something with this session? Only then its folders are looked at."""
+    assert session.account is not None
+    if owner == session.account or session.account.address in session.service.admins:
+        return owner is not NOBODY
+    return owner.address in shared(session) or owner.address in sharing.givers(session.service.store, session.account)
 
 
 async def find(session: "ImapSession", name: str, needs: str = "") -> Place:
     """The mailbox; NoSuchMailbox where there is none for this session, NoPermission without one of ``needs``."""
     place = locate(session, name)
-    if place.key is None:
+    if not place.rights and _shares(session, place.account):
         await session.service.store.listing(place.account)  # a folder that another program made
         place = locate(session, name)
     return check(place, needs)
@@ -173,6 +231,8 @@ def glance(session: "ImapSession", name: str) -> tuple[Place, Mailbox, Mailbox |
     store = session.service.store
     key = store.find(owner, inner)
     if key is None:
+        if owner is not session.account:
+            _nothing(session)
         return None
     with store.snapshot(owner) as snapshot:
         box = snapshot.mailbox(key)
@@ -201,7 +261,8 @@ async def may_create(session: "ImapSession", name: str) -> Place:
     owner, inner = split(session, name)
     if owner != session.account:
         store = session.service.store
-        await store.listing(owner)
+        if _shares(session, owner):
+            await store.listing(owner)
         parent = inner.rpartition("/")[0]
         while parent and store.find(owner, parent) is None:
             parent = parent.rpartition("/")[0]
@@ -258,18 +319,33 @@ def _givers(session: "ImapSession") -> list[Account]:
     return out
 
 
-async def foreign(session: "ImapSession") -> list[tuple[Place, Mailbox]]:
-    """Every mailbox of others that the session may see."""
+async def foreign(session: "ImapSession", subscribed: Collection[str]) -> list[tuple[Place, Mailbox]]:
+    """The mailboxes of others that the session is shown. Anybody may share any number of mailboxes with everybody, so
+    of one account there are as many as ``limits.shared_mailboxes`` says, and what only ``anyone`` may see is shown, as
+    ``[store] anyone`` says, always or once it is ``subscribed``. Shared accounts are the administrator's: no such
+    bounds. What is not shown may be opened by its name all the same."""
     out = []
-    store = session.service.store
+    service, store = session.service, session.service.store
     for owner in _givers(session):
         listing = await store.listing(owner)
         prefix = _prefix(session, owner)
+        trusted = owner.address in service.shared
+        left = 0 if trusted else service.limits.shared_mailboxes
+        bounded = bool(left)
         with store.snapshot(owner) as snapshot:
             for box in listing.mailboxes:
                 letters = held(session, snapshot, owner, box.key)
-                if "l" in letters:
-                    out.append((Place(owner, box.name, prefix + box.name, letters, box.key), box))
+                if "l" not in letters:
+                    continue
+                name = prefix + box.name
+                hides = service.anyone == SUBSCRIBED and not trusted and name not in subscribed
+                if hides and not _named(session, snapshot, owner, box.key):
+                    continue
+                out.append((Place(owner, box.name, name, letters, box.key), box))
+                left -= 1
+                if bounded and not left:
+                    count("imap.shared_too_many")
+                    break
     return out
 
 
@@ -291,7 +367,7 @@ async def everything(session: "ImapSession") -> tuple[Listing, list[tuple[Place,
         if _can_be_named(session, box.name)
     ]
     subscribed = {shown_name(session, name) for name in listing.subscribed}
-    return Listing(listing.mailboxes, subscribed), own + await foreign(session)
+    return Listing(listing.mailboxes, subscribed), own + await foreign(session, subscribed)
 
 
 def refresh(session: "ImapSession") -> None:

@@ -85,6 +85,7 @@ class Service:
     directory: Directory
     admins: frozenset[str] = frozenset()
     shared: tuple[str, ...] = ()
+    anyone: str = places.LIST
     admin_contact: str = ""
     filler: Filler | None = None
     plaintext: bool | str = False

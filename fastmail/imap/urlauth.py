@@ -9,6 +9,7 @@ import os
 import re
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from fastmail._core.imap import ParseError, Reader
 from fastmail.imap import places
@@ -16,7 +17,8 @@ from fastmail.imap import url as urls
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
 from fastmail.message import sections, summary
-from fastmail.model.errors import CannotDo, MailError, NoPermission, NoSuchMailbox
+from fastmail.model.address import comparable
+from fastmail.model.errors import CannotDo, DamagedAccount, MailError, NoPermission, NoSuchMailbox
 from fastmail.store.interface import Account
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 KEY = b"/urlauth"
 BODY, BINARY, STRUCTURE = b"BODY", b"BINARY", b"BODYPARTSTRUCTURE"
 MOST = 100
+NO_SECRET = os.urandom(32)  # of mailboxes that have none: no token is right for it
 ACCESS = ";URLAUTH="
 _DIGEST = re.compile(r"[0-9a-fA-F]{34,256}")
 _ACCESS = re.compile(r";URLAUTH=(submit\+[^:;]+|user\+[^:;]+|authuser|anonymous)", re.IGNORECASE)
@@ -106,7 +109,10 @@ async def _secret(service: "Service", account: Account, url: urls.Url, make: boo
 def _owner(service: "Service", own: Account | None, url: urls.Url) -> Account | None:
     directory = service.directory
     for name in (url.user, f"{url.user}@{url.host}"):
-        record = directory.account(name.lower()) if "@" in name else None
+        try:
+            record = directory.account(name.lower()) if "@" in name else None
+        except DamagedAccount:
+            record = None
         if record is not None and record.enabled:
             return service.account(record)
     return own if own is not None and own.address.partition("@")[0] == url.user.lower() else None
@@ -201,20 +207,33 @@ async def _allowed(
     token = cut(text)
     url = urls.parse(token[0]) if token is not None else None
     account = _owner(service, who, url) if url is not None else None
-    if token is None or url is None or account is None or who is None:
+    if token is None or url is None or who is None:
         raise CannotDo("not an authorized URL")
-    secret = await _secret(service, account, url, False)
-    if secret is None or not hmac.compare_digest(_digest(secret, token[0]), token[1].lower()):
+    # the same work whether the account, the mailbox or only the key is not there
+    secret = await _secret(service, account or places.NOBODY, url, False)
+    if not hmac.compare_digest(_digest(secret or NO_SECRET, token[0]), token[1].lower()) or secret is None:
+        raise CannotDo("the URL is not authorized")
+    if account is None:
         raise CannotDo("the URL is not authorized")
     expire = _EXPIRE.search(text)
     if ";EXPIRE=" in text.upper() and (expire is None or _moment(expire) < time.time()):
         raise CannotDo("the URL has expired")
     access = _ACCESS.search(text)
     kind, _, user = access.group(1).lower().partition("+") if access is not None else ("", "", "")
-    own = user in (who.address, who.address.partition("@")[0])
+    own = _is_login(service, user, who)
     if kind in ("anonymous", "authuser") or (own and (kind == "user" or (submits and kind == "submit"))):
         return account, url
     raise CannotDo("the URL is for somebody else")
+
+
+def _is_login(service: "Service", user: str, who: Account) -> bool:
+    """Is a user of ``user+`` or ``submit+`` (percent-encoded, RFC 5092 11) this login? By its whole address: a name
+    without a domain is one of the default domain, where the configuration has one, or else nobody's."""
+    try:
+        name = unquote_to_bytes(user).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return service.verifier.address(name) == comparable(who.address)
 
 
 def _moment(found: re.Match[str]) -> float:

@@ -71,11 +71,12 @@ def domain_of(address: str) -> str:
     return address.rpartition("@")[2]
 
 
-def evaluate(acl: Acl, owner: str, who: str) -> str:
-    """The rights of ``who`` on a mailbox of ``owner`` (addresses). ``anyone`` is everybody in the owner's domain."""
+def evaluate(acl: Acl, owner: str, who: str, anyone: bool = True) -> str:
+    """The rights of ``who`` on a mailbox of ``owner`` (addresses). ``anyone`` is everybody in the owner's domain; where
+    it does not count, it gives no rights, and still takes some away."""
     known = names.comparable(domain_of(owner)) == names.comparable(domain_of(who))
     own = [acl[one] for one in spellings(who) if one in acl] or [ALL if who == owner else ""]
-    granted = union(*own, acl.get(ANYONE, "") if known else "")
+    granted = union(*own, acl.get(ANYONE, "") if known and anyone else "")
     denied = "".join(acl.get("-" + one, "") for one in spellings(who)) + (acl.get("-" + ANYONE, "") if known else "")
     return union(minus(granted, denied), OWNERS if who == owner else "")
 

@@ -1,6 +1,7 @@
 """What becomes of a message whose content has come: mended, completed, shown to the filters, then delivered or queued.
 
-The order matters. A missing end of the header is put in first, because everything behind it reads the header. What
+The order matters. A missing end of the header is put in first, because everything behind it reads the header. Then a
+user's message has to name its author rightly (smtp.senders), however its content came: by DATA, BDAT or BURL. What
 users send is completed next (RFC 6409 8), so that filters see, and sign, what will be sent: with Date and Message-ID,
 without Bcc. Only then is it decided where the message goes.
 
@@ -17,6 +18,7 @@ from fastmail.delivery.deliver import SCAN_ON_LOOP, Envelope, NotAll, Outcome
 from fastmail.message import header, submitted, trace
 from fastmail.message.header import Octets
 from fastmail.queue.model import Rcpt
+from fastmail.smtp import senders
 from fastmail.smtp.milter import Verdict
 from fastmail.smtp.table import LMTP, SUBMISSION
 from fastmail.telemetry import log
@@ -32,6 +34,11 @@ async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> l
     service = session.service
     content = await header.with_end(content)
     incomplete = service.kind == SUBMISSION
+    refused = await senders.refusal(session, content)
+    if refused is not None:
+        envelope.filters = f"refused: {refused.code} {refused.enhanced} {refused.text}"
+        _remember(session, envelope, content, "refused")
+        return [refused] * len(envelope.recipients)
     mailbox = "INBOX"
     if session.filters is not None:
         whole = await _whole([content] if not incomplete else await _completed(session, envelope, content))
@@ -102,13 +109,13 @@ def _words(verdict: Verdict, shown: bytes) -> str:
     return f"quarantined: {verdict.quarantine}" if verdict.quarantine else changed
 
 
-def _remember(session: "SmtpSession", envelope: Envelope, content: bytes, what: str) -> None:
-    """A message that the filters kept out is in the trace too: somebody may ask where it is."""
+def _remember(session: "SmtpSession", envelope: Envelope, content: Octets, what: str) -> None:
+    """A message that was kept out is in the trace too: somebody may ask where it is."""
     history = session.service.deliverer.history
     if history is None:
         return
     recipients = [address for address, _ in envelope.recipients]
-    found = submitted.message_id(content[:8192])
+    found = submitted.message_id(bytes(content[:8192]))
     history.note(
         trace.new_id(),
         what,

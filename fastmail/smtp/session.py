@@ -13,7 +13,7 @@ names (LMTP: one reply for each recipient). No limit is found out after memory w
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastmail._core.lines import ContentReader, find_crlf
@@ -32,6 +32,7 @@ from fastmail.net.networks import Network, address_in
 from fastmail.smtp import accept, authenticate, recipients, xclient
 from fastmail.smtp import envelope as grammar
 from fastmail.smtp.milter import Filters, Milter
+from fastmail.smtp.senders import Rules, may
 from fastmail.smtp.table import COMMANDS, EOD_REPLIES, EXTENSIONS, HTTP, LMTP, MX, SUBMISSION
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -55,6 +56,7 @@ class Service:
     networks: Sequence[Network] = ()
     milters: Sequence[Milter] = ()
     xclient: Sequence[Network] = ()
+    senders: Rules = field(default_factory=Rules)
     resolve_url: Callable[[AccountRecord, str], Awaitable[bytes]] | None = None
 
 
@@ -404,7 +406,8 @@ class SmtpSession:
         if params.require_tls and not self.conn.tls:
             self.bad("530 5.7.30 REQUIRETLS needs TLS on this connection too")
             return
-        if self.user is not None and sender and not service.deliverer.directory.may_send_as(self.user, sender):
+        directory = service.deliverer.directory
+        if self.user is not None and sender and not may(directory, service.senders, self.user, sender):
             self.bad("553 5.7.1 sender address does not belong to this login")
             return
         if (params.by or params.priority) and (service.kind == LMTP or service.outbound is None):

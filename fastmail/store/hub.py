@@ -19,6 +19,8 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
+from fastmail.telemetry import log
+
 KEY = 12
 PEER = struct.Struct("=iII")  # process, user, group (unix(7))
 MAX_KEYS = 4000
@@ -157,7 +159,10 @@ class Hub:
         """Call back the watchers in this worker."""
         for key in keys:
             for callback in tuple(self._watchers.get(key, ())):
-                callback()
+                try:
+                    callback()
+                except Exception as error:  # one session's bug is not the others'
+                    log.event("hub.bug", "error", error=repr(error))
 
     def _rung(self) -> None:
         assert self._socket is not None

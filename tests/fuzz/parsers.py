@@ -266,6 +266,8 @@ def fuzz_header(rng: random.Random) -> None:
     assert sum(header.counts(data, NAMES)) <= len(starts)
     assert len(header.without(data, NAMES)) <= end
     header.value(data, rng.choice(NAMES), rng.randint(0, 9))
+    some_fields = header.values(data, NAMES, rng.choice([0, 100, len(data)]))
+    assert some_fields is None or len(some_fields) == sum(header.counts(data, NAMES))
     with contextlib.suppress(ValueError):
         header.field(data, rng.randint(-2, len(data) + 2))
 

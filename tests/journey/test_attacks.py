@@ -253,6 +253,23 @@ def test_s18_a_login_sends_as_itself(server: Server) -> None:
         assert smtp.mail(server.user)[0] == 250
 
 
+def test_s18_a_login_writes_as_itself(server: Server) -> None:
+    """The header too; the reply says what to do, and the session goes on."""
+    with sender(server, server.user) as smtp:
+        for fields in (
+            f"From: {OTHER}",
+            f"From: {server.user}\r\nFrom: {OTHER}",
+            f"From: {server.user}\r\nSender: {OTHER}",
+        ):
+            with pytest.raises(smtplib.SMTPDataError) as refused:
+                smtp.sendmail(server.user, [OTHER], fields + "\r\nSubject: s18\r\n\r\nx\r\n")
+            assert refused.value.smtp_code == 550 and refused.value.smtp_error.startswith(b"5.7.1 ")
+            assert b"[auth] send_as" in refused.value.smtp_error
+        smtp.sendmail(server.user, [OTHER], f"From: Me <{server.user.upper()}>\r\nSubject: own\r\n\r\nx\r\n")
+    assert not any(b"s18" in path.read_bytes() for path in kept(server, OTHER))
+    assert any(b"Subject: own" in path.read_bytes() for path in kept(server, OTHER))
+
+
 def test_s19_no_backscatter(server: Server) -> None:
     """A thousand forged senders to users that are not there: refused while they are connected, and nobody is written to."""
     with wire(server, "smtp") as one:

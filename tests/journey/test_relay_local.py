@@ -242,7 +242,10 @@ def test_bcc_behind_a_long_header_does_not_go_out(tmp_path: Path) -> None:
         async with world(tmp_path) as w:
             w.run()
             to = b"To: " + b",\r\n ".join(b"user%d@far.example.test" % n for n in range(12_000)) + b"\r\n"
-            body = to + b"Bcc: secret@far.test\r\nDate: x\r\nMessage-ID: <1@b.test>\r\nFrom: me\r\n\r\nbody\r\n"
+            body = (
+                to
+                + b"Bcc: secret@far.test\r\nDate: x\r\nMessage-ID: <1@b.test>\r\nFrom: user@example.test\r\n\r\nbody\r\n"
+            )
             assert (await w.send("you@far.test", body=body)).startswith(b"250")
             await w.drained()
             (taken,) = w.sink.taken

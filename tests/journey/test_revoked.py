@@ -257,3 +257,20 @@ def test_s47_accounts_that_another_program_keeps(tmp_path: Path) -> None:
         assert sessions["carl"].rest(0.5) is None
     finally:
         server.stop()
+
+
+def test_an_account_is_switched_off_and_on(server: Server) -> None:
+    user = "switched@example.test"
+    add(server, user)
+    imap(server, user).sock.close()
+    assert server.cli("account", "disable", user).stdout == f"switched off {user}\n"
+    one = Line(server, "imap")
+    assert b"a NO [AUTHENTICATIONFAILED]" in one.say(f'a LOGIN {user} "{server.password}"\r\n'.encode(), b"a NO")
+    lmtp = Line(server, "lmtp")
+    lmtp.say(b"LHLO me.test\r\n", b"250 ")
+    lmtp.say(b"MAIL FROM:<a@far.test>\r\n", b"250 ")
+    assert lmtp.say(f"RCPT TO:<{user}>\r\n".encode(), b"\r\n").startswith(b"550 5.1.1")
+    assert server.cli("account", "enable", user).stdout == f"switched on {user}\n"
+    assert b"a OK" in one.say(f'a LOGIN {user} "{server.password}"\r\n'.encode(), b"a OK")
+    assert lmtp.say(f"RCPT TO:<{user}>\r\n".encode(), b"\r\n").startswith(b"250")
+    assert server.cli("account", "disable", "nobody@example.test", check=False).returncode != 0

@@ -82,7 +82,7 @@ MUTATIONS = [
     Mutation(
         "S34: what a session remembers stays when its user goes",
         "fastmail/imap/authenticate.py",
-        "    session.leave()\n    session.record = session.account = None\n",
+        "    session.leave()\n    session.record = session.account = session.login = None\n",
         "    session.record = None\n",
         (f"{ATTACKS} -k s34_", "-m tests.load.gates s34 --scale 0.02"),
     ),
@@ -168,10 +168,17 @@ MUTATIONS = [
     ),
     Mutation(
         "S18: a login may send as anybody",
-        "fastmail/directory/local.py",
-        "        if comparable(account.address) in (whole, base):\n            return True\n",
-        "        return True\n",
+        "fastmail/directory/interface.py",
+        "    if comparable(account.address) in (whole, base):\n        return True\n",
+        "    return True\n",
         (f"{ATTACKS}::test_s18_a_login_sends_as_itself",),
+    ),
+    Mutation(
+        "S18: only the first author of a header is looked at",
+        "fastmail/smtp/senders.py",
+        "        for one in named:\n",
+        "        named = named[:1]\n        for one in named:\n",
+        ("tests/unit/smtp/test_senders.py",),
     ),
     Mutation(
         "S20: mail goes round without end",
@@ -198,8 +205,8 @@ MUTATIONS = [
     Mutation(
         "S22: a URLAUTH token is compared by ==",
         "fastmail/imap/urlauth.py",
-        "not hmac.compare_digest(_digest(secret, token[0]), token[1].lower())",
-        "_digest(secret, token[0]) != token[1].lower()",
+        "not hmac.compare_digest(_digest(secret or NO_SECRET, token[0]), token[1].lower())",
+        "_digest(secret or NO_SECRET, token[0]) != token[1].lower()",
         ("tests/unit/auth/test_secrets.py",),
     ),
     Mutation(
@@ -249,9 +256,23 @@ MUTATIONS = [
     Mutation(
         "S33: others' mailboxes are as open as one's own",
         "fastmail/imap/places.py",
-        "        found = rights.evaluate(rights.load(stored), owner.address, session.account.address)\n",
+        "        found = rights.evaluate(rights.load(stored), owner.address, session.account.address, counts)\n",
         "        found = rights.ALL\n",
         (f"{ATTACKS} -k s33_",),
+    ),
+    Mutation(
+        "S33: a command with literals has the rights of before",
+        "fastmail/imap/session.py",
+        "        if self._rights_stand(tag):\n            self._guard(tag, lambda: finish(self, upload))\n",
+        "        if True:\n            self._guard(tag, lambda: finish(self, upload))\n",
+        ("tests/unit/imap/test_rights_now.py",),
+    ),
+    Mutation(
+        "S33: an account that is not there is one of the session's own names",
+        "fastmail/imap/places.py",
+        " if record is not None and record.enabled else NOBODY\n",
+        " if record is not None else None\n",
+        ("tests/unit/imap/test_strangers.py",),
     ),
     Mutation(
         "S36: a client that asks for another protocol is served",

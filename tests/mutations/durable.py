@@ -165,4 +165,11 @@ MUTATIONS = [
         "    if ready and not _apply(env, ready, begun):\n        for operation in ready[:1]:\n",
         ("tests/unit/durable/test_commit.py",),
     ),
+    Mutation(
+        "an operation that raises what nobody expects fails its whole batch",
+        "fastmail/durable/commit.py",
+        "    except BaseException as error:\n        if len(operations) == 1:\n",
+        "    except (MailError, OSError, lmdb.Error, ValueError) as error:\n        if len(operations) == 1:\n",
+        ("tests/unit/durable/test_commit.py",),
+    ),
 ]

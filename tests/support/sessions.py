@@ -6,7 +6,7 @@ from typing import Any
 
 from fastmail.auth.verifier import Verifier
 from fastmail.delivery.deliver import Deliverer, Mail
-from fastmail.directory.interface import AccountRecord, lookup
+from fastmail.directory.interface import AccountRecord, belongs, lookup
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
 from fastmail.model.limits import Limits
@@ -69,7 +69,7 @@ class FakeDirectory:
         return True
 
     def may_send_as(self, account: AccountRecord, address: str) -> bool:
-        return account.address == address
+        return belongs(self, account, address)
 
 
 class FakeTransport:

@@ -1,10 +1,11 @@
 """Mail that comes in: headers walked, completed and changed, trace fields, reports, logins."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from fastmail._core import header as walk
 from fastmail.auth import sasl
-from fastmail.message import dsn, header, submitted, trace
+from fastmail.message import authors, dsn, header, submitted, trace
 from fastmail.message.dsn import About, Fate
 from tests.support.growth import Case
 
@@ -18,6 +19,17 @@ def _read(content: bytes) -> None:
     submitted.does_without_tls(content)
     submitted.message_id(content)
     header.mbox_line(content)
+
+
+def _authors(content: bytes) -> None:
+    """Without the bound."""
+    for _, value in walk.values(content, authors.FIELDS, len(content)) or ():
+        _addresses(value.decode())
+
+
+def _addresses(text: str) -> None:
+    with suppress(authors.Unreadable):
+        list(authors.parse(text))
 
 
 def _end(content: bytes) -> int:
@@ -68,6 +80,10 @@ CASES = [
     Case("header: a name and no colon", 200_000, lambda n: b"a" * n, _end),
     Case("header: blanks and no colon", 200_000, lambda n: b"a" + b" " * n, _end),
     Case("header: read", 20_000, lambda n: b"a: b\n" * n + b"\n", _read),
+    Case("header: authors in many fields", 3_000, lambda n: b"From: a@b\nX: y\n" * n + b"\n", _authors),
+    Case("header: authors behind many fields", 20_000, lambda n: b"a: b\n" * n + b"From: a@b\n\n", _authors),
+    *(Case(f"authors: {part!r}", 3_000, lambda n, part=part: part * n, _addresses)  # type: ignore[misc]
+      for part in ("(", "(a)", '"', '"a"', ",", "<", "a ", "a.", "a@b,", ":", "a:;", "@", "[", "\\", "=?", "<@a,")),
     Case("header: Message-IDs that are none", 20_000, lambda n: b"Message-ID: " + b"<a " * n + b"\n\n", _read),
     Case("submission: many fields to remove", 20_000, lambda n: b"Bcc: b\nA: c\n" * n + b"\n", _completed),
     Case("submission: a long field", 100_000, lambda n: b"To: " + b"a,\n " * n + b"\nBcc: b\n\n", _completed),

@@ -116,3 +116,23 @@ def test_s47_the_watch_looks_when_the_revision_grows_and_goes_on_when_it_cannot_
 
     asyncio.run(main())
     assert len(looks) == 2
+
+
+def test_s47_one_that_cannot_be_judged_is_asked_again_and_holds_up_no_other(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench, registry = Bench(str(tmp_path)), Registry()
+        clients = [await logged_in(bench) for _ in range(3)]
+        registry.connections.update(client.connection for client in clients)
+
+        class Odd:
+            def ended(self) -> str:
+                raise OSError("no file is left")
+
+        session, clients[1].connection.session = clients[1].connection.session, Odd()
+        switch_off(bench)
+        assert not await end_those_over(registry)
+        assert [client.transport.closed for client in clients] == [True, False, True]
+        clients[1].connection.session = session
+        assert await end_those_over(registry) and clients[1].transport.closed
+
+    asyncio.run(main())

@@ -37,6 +37,10 @@ def test_the_reference_is_a_configuration_that_changes_nothing() -> None:
         ("[store]\nshared = 'dovecot'\ncontent = 'segments'\n", 'content = "maildir"'),
         ("[store]\nmaildir = 'x'\n", "needs {user}"),
         ("[store]\nshards = 0\n", "1 to 64"),
+        ("[store]\nanyone = 'all'\n", "must be one of list, subscribed, off"),
+        ("[auth]\nheader_senders = 'warn'\n", "f.toml:2: header_senders must be refuse, log or off"),
+        ("[auth]\n\nsend_as = ['me@x.test']\n", 'f.toml:3: send_as: "LOGIN ADDRESS..." is expected'),
+        ("[auth]\nsend_as = ['me *']\n", '"LOGIN ADDRESS..." is expected'),
         ("x = [\n", "f.toml:"),
         *[
             (f"[server]\nhostname = {name!r}\n", "f.toml:2: hostname ")

@@ -31,7 +31,7 @@ async def generate(client: Client, rest: str) -> str:
     [
         (";URLAUTH=anonymous", True, True),
         (";URLAUTH=authuser", True, True),
-        (";URLAUTH=user+other", True, False),
+        (";URLAUTH=user+other", False, False),  # of which domain?
         (";URLAUTH=user+other@example.test", True, False),
         (";URLAUTH=submit+other", False, False),
         (";EXPIRE=2001-01-01T00:00:00Z;URLAUTH=anonymous", False, False),

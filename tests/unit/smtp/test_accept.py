@@ -75,11 +75,12 @@ LONG_TO = b"To: " + b",\n ".join(b"user%d@far.example.test" % n for n in range(1
     ("header", "left"),
     [
         (
-            LONG_TO + b"Bcc: secret@b.test\nDate: Mon, 2 Nov 2026 10:00:00 +0000\nMessage-ID: <1@b.test>\nFrom: me\n",
+            LONG_TO
+            + b"Bcc: secret@b.test\nDate: Mon, 2 Nov 2026 10:00:00 +0000\nMessage-ID: <1@b.test>\nFrom: user@example.test\n",
             None,
         ),
-        (b"Bcc: a\nBCC : b,\n\tc\nDate: x\nResent-Bcc:\n d\nMessage-ID: <1@b.test>\nFrom: me\n", None),
-        (b"Bcc: a\n" * 40_000 + b"From: me\nmessage-id : <1@b.test>\ndate: x\n", None),
+        (b"Bcc: a\nBCC : b,\n\tc\nDate: x\nResent-Bcc:\n d\nMessage-ID: <1@b.test>\nFrom: user@example.test\n", None),
+        (b"Bcc: a\n" * 40_000 + b"From: user@example.test\nmessage-id : <1@b.test>\ndate: x\n", None),
     ],
     ids=["behind a long field", "several", "many"],
 )

@@ -232,3 +232,44 @@ def test_a_mailbox_that_cannot_be_settled_holds_up_no_other(tmp_path: Path, monk
         await store.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["maildir", "segments"])
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), IndexError("a bug"), AssertionError("a bug")], ids=repr)
+def test_a_delivery_that_fails_in_an_odd_way_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, error: Exception
+) -> None:
+    """Ten deliveries at once, one of them to a mailbox at which something unexpected happens: the nine are there, and of
+    the tenth there is no file that a look at the directory would take for mail, so trying again makes no second one."""
+
+    async def main() -> None:
+        async with opened(tmp_path, kind) as store:
+            places = []
+            for number in range(1, 11):
+                account = Account(number, f"u{number}@example.test", str(tmp_path / "mail" / f"u{number}"))
+                await store.open(account)
+                key = store.find(account, "INBOX")
+                assert key is not None
+                places.append((account, key))
+            append = ops.append
+
+            def odd(txn: Any, t: Tables, key: bytes, *rest: Any) -> Any:
+                if key == places[4][1]:
+                    raise error
+                return append(txn, t, key, *rest)
+
+            monkeypatch.setattr(ops, "append", odd)
+            text = message(TEXTS[0])
+            jobs = [store.append(account, key, [text]) for account, key in places]
+            done = await asyncio.gather(*jobs, return_exceptions=True)
+            assert [isinstance(one, MailError) for one in done] == [n == 4 for n in range(10)]
+            monkeypatch.setattr(ops, "append", append)
+            account, key = places[4]
+            await store.append(account, key, [text])
+            for account, key in places:
+                await store.follower.sync(account, key, force=True)
+                with store.snapshot(account) as snapshot:
+                    box = snapshot.mailbox(key)
+                    assert box is not None and box.exists == 1
+
+    asyncio.run(main())

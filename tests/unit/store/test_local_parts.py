@@ -320,3 +320,17 @@ def test_access_lists_of_other_servers(tmp_path: Path) -> None:
 def test_limits_of_a_maildir(tmp_path: Path, data: bytes, limits: tuple[int, int]) -> None:
     (tmp_path / "maildirsize").write_bytes(data)
     assert foreign.read_limits(str(tmp_path)) == limits
+
+
+def test_a_watcher_that_fails_keeps_no_other_from_hearing() -> None:
+    hub, heard = Hub(), []
+
+    def wrong() -> None:
+        raise RuntimeError("a bug")
+
+    keys = [bytes(11) + bytes([n]) for n in range(3)]
+    for key in keys:
+        hub.watch(key, wrong)
+        hub.watch(key, lambda key=key: heard.append(key))  # type: ignore[misc]
+    hub.publish(keys)
+    assert sorted(heard) == keys

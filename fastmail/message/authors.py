@@ -1,0 +1,194 @@
+"""Whom a message says that it is from: the addresses of From, Sender and the Resent fields (RFC 5322 3.4, 3.6.2,
+3.6.6), with groups (RFC 6854) and everything that the obsolete grammar allows (4.4): comments and folds between any two
+words, routes, empty elements.
+
+It is for deciding, so it reads what is there and mends nothing: what has not this form is Unreadable, because another
+program could read something else in it. Display names may hold anything. An address is given in its one form: without
+comments and needless quotes, in the case in which it was written.
+
+Promise: linear in the text, which is bounded (MOST octets of fields, ADDRESSES of them).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fastmail._core import header
+
+FIELDS = (b"from", b"sender", b"resent-from", b"resent-sender")
+NAMES = ("From", "Sender", "Resent-From", "Resent-Sender")
+MOST = 16384  # octets of all these fields together
+ADDRESSES = 100
+# One token at a time; no two of these begin alike, and none can be matched in two ways.
+_TOKEN = re.compile(
+    r'(?P<space>[ \t\r\n]+)|(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<literal>\[(?:[^\[\]\\]|\\.)*\])'
+    r"|(?P<special>[<>:;@,.])|(?P<open>\()|(?P<atom>[^ \t\r\n\"\[\]<>:;@,.()\\]+)",
+    re.DOTALL,
+)
+_COMMENT = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
+_PLAIN = re.compile(r"[^\s\"\[\]<>:;@,.()\\]+(?:\.[^\s\"\[\]<>:;@,.()\\]+)*")
+ENCODED = "=?"  # an encoded word has no place in an address (RFC 2047 5), but programs decode it there
+Octets = bytes | bytearray | memoryview
+Token = tuple[str, str]  # kind, text; a special is its own kind
+
+
+class Unreadable(ValueError):
+    """The field has no form that everybody would read alike; the text says what it lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """``field``: as it is usually written, such as "Resent-From"."""
+
+    field: str
+    address: str
+
+
+def fields(content: Octets) -> list[tuple[int, bytes]]:
+    """These fields of a message (LF), each with its place in NAMES. Unreadable when they are too long, or when some
+    line of the header has a carriage return, which BINARYMIME can bring and some programs end a line at."""
+    if b"\r" in bytes(content[: header.end(content)]):
+        raise Unreadable("the header has a carriage return within a line")
+    found = header.values(content, FIELDS, MOST)
+    if found is None:
+        raise Unreadable("From, Sender and Resent fields are too long")
+    return found
+
+
+def read(found: list[tuple[int, bytes]]) -> list[Author]:
+    """Everybody whom they name, in order. Unreadable."""
+    out: list[Author] = []
+    for which, value in found:
+        name = NAMES[which]
+        try:
+            addresses = list(parse(value.decode("utf-8", "surrogateescape")))
+        except Unreadable as error:
+            raise Unreadable(f"{name} cannot be read: {error}") from None
+        if not addresses:
+            raise Unreadable(f"{name} names nobody")
+        out += [Author(name, address) for address in addresses]
+        if len(out) > ADDRESSES:
+            raise Unreadable(f"From, Sender and Resent fields name more than {ADDRESSES} addresses")
+    return out
+
+
+def parse(text: str) -> Iterator[str]:
+    """The addresses of an address list."""
+    item: list[Token] = []
+    group = angle = False
+    for token in [*_tokens(text), (",", ",")]:
+        kind = token[0]
+        if kind == "<" and not angle:
+            angle = True
+        elif kind == ">":
+            angle = False
+        if angle or kind not in (",", ";", ":"):
+            item.append(token)
+        elif kind == ":":
+            if group or not item or any(one not in ("atom", "quoted", ".") for one, _ in item):
+                raise Unreadable("a colon is not where it may be")
+            group, item = True, []
+        else:
+            if kind == ";" and not group:
+                raise Unreadable("a semicolon is not where it may be")
+            if item:
+                yield _mailbox(item)
+            item = []
+            group = group and kind != ";"
+    if group or angle:
+        raise Unreadable("it does not end")
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    """Words and specials, without white space and comments."""
+    at = 0
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if found is None or "\0" in found.group():
+            raise Unreadable("a character is not where it may be")
+        at = found.end()
+        kind = found.lastgroup or ""
+        if kind == "open":
+            at = _behind_comment(text, at)
+        elif kind != "space":
+            yield (found.group(), found.group()) if kind == "special" else (kind, found.group())
+
+
+def _behind_comment(text: str, at: int) -> int:
+    """Where a comment ends whose bracket was just read; they nest."""
+    depth = 1
+    while depth:
+        found = _COMMENT.match(text, at)
+        if found is None:
+            raise Unreadable("a comment does not end")
+        depth += {"(": 1, ")": -1}.get(found.group(), 0)
+        at = found.end()
+    return at
+
+
+def _mailbox(item: list[Token]) -> str:
+    """The address of ``name <address>``, or of an address by itself."""
+    kinds = [kind for kind, _ in item]
+    if "<" not in kinds:
+        return _address(item)
+    start = kinds.index("<")
+    if kinds[-1] != ">" or any(kind not in ("atom", "quoted", ".") for kind in kinds[:start]):
+        raise Unreadable("a name and an address in angle brackets are expected")
+    inner = item[start + 1 : -1]
+    if inner and inner[0][0] in ("@", ","):
+        inner = _behind_route(inner)
+    return _address(inner)
+
+
+def _behind_route(inner: list[Token]) -> list[Token]:
+    """``@one,@two:address`` (RFC 5322 4.4): the hosts between are nobody's address."""
+    end = next((at for at, (kind, _) in enumerate(inner) if kind == ":"), -1)
+    hosts: list[list[Token]] = [[]]
+    for token in inner[: max(end, 0)]:
+        if token[0] == ",":
+            hosts.append([])
+        else:
+            hosts[-1].append(token)
+    if not any(hosts) or any(host and host[0][0] != "@" for host in hosts):
+        raise Unreadable("a route has no form")
+    for host in hosts:
+        if host:
+            _domain(host[1:])
+    return inner[end + 1 :]
+
+
+def _address(item: list[Token]) -> str:
+    at = next((place for place, (kind, _) in enumerate(item) if kind == "@"), -1)
+    if at < 0:
+        raise Unreadable("an address with an @ is expected")
+    local = _local(item[:at])
+    return f"{local}@{_domain(item[at + 1 :])}"
+
+
+def _words(item: list[Token], kinds: tuple[str, ...]) -> list[str]:
+    """Words with a dot between any two."""
+    if len(item) % 2 == 0 or any((kind == ".") != (at % 2 == 1) for at, (kind, _) in enumerate(item)):
+        raise Unreadable("an address has no form")
+    if any(kind not in kinds for kind, _ in item[::2]):
+        raise Unreadable("an address has no form")
+    words = [text for _, text in item[::2]]
+    if not all(word.isprintable() for word in words):  # octets that are no UTF-8 are not, either
+        raise Unreadable("an address has a character that none may have")
+    return words
+
+
+def _local(item: list[Token]) -> str:
+    """The local part in its shortest quoting."""
+    words = _words(item, ("atom", "quoted"))
+    plain = ".".join(re.sub(r"\\(.)", r"\1", one[1:-1]) if one[0] == '"' else one for one in words)
+    if ENCODED in plain:
+        raise Unreadable("an encoded word is no address")
+    if _PLAIN.fullmatch(plain):
+        return plain
+    return '"' + re.sub(r'(["\\])', r"\\\1", plain) + '"'
+
+
+def _domain(item: list[Token]) -> str:
+    if len(item) == 1 and item[0][0] == "literal":
+        return item[0][1]
+    return ".".join(_words(item, ("atom",)))

@@ -1,0 +1,103 @@
+"""Whose address a login may write under (RFC 6409 6.1): in the envelope, and in From, Sender and the Resent fields of
+the header (RFC 5322 3.6.2, 3.6.6).
+
+An address belongs to a login when it is the account's own, with any ``+detail``, or an alias that leads to it; a domain
+is the same with A-labels and with U-labels. The configuration names exceptions (``[auth] send_as``). Every address of
+every such field has to belong to the login, and a field that cannot be read has nobody's: what shows as the author of a
+message is decided by the reader's program, and a second From, a Sender or a Resent-From shows in some.
+
+The header is looked at before the filters see the message: they are asked about what would be sent, and what is refused
+here costs them nothing, and is never signed. What they change afterwards is the administrator's own doing.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fastmail.delivery.deliver import SCAN_ON_LOOP, Outcome
+from fastmail.directory.interface import AccountRecord, Directory
+from fastmail.message.authors import Author, Unreadable, fields, read
+from fastmail.message.header import Octets
+from fastmail.model.address import comparable
+from fastmail.model.errors import ConfigError
+from fastmail.smtp.envelope import printable
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+if TYPE_CHECKING:
+    from fastmail.smtp.session import SmtpSession
+
+REFUSE, LOG, OFF = "refuse", "log", "off"
+MODES = (REFUSE, LOG, OFF)
+ANY = "*"
+SHORT = 2048  # octets of fields that are read without leaving the event loop
+HELP = "put an address of this login there, or ask the administrator ([auth] send_as)"
+
+
+@dataclass(slots=True)
+class Rules:
+    """``header``: what happens to a message whose header names somebody else. ``send_as``: by login, or its
+    ``@domain``, the addresses, ``@domain`` or ``*``, that it may write under as well."""
+
+    header: str = REFUSE
+    send_as: dict[str, frozenset[str]] = field(default_factory=dict)
+
+
+def parse(header: str, send_as: Sequence[str]) -> Rules:
+    """From the configuration; ConfigError for what cannot be meant."""
+    if header not in MODES:
+        raise ConfigError(f"header_senders must be {', '.join(MODES[:-1])} or {MODES[-1]}")
+    found: dict[str, frozenset[str]] = {}
+    for line in send_as:
+        who, *addresses = line.split() or [""]
+        if not addresses or "@" not in who or any("@" not in one and one != ANY for one in addresses):
+            raise ConfigError(f'send_as: "LOGIN ADDRESS..." is expected, each an address or @domain, or *: {line!r}')
+        who = comparable(who)
+        found[who] = found.get(who, frozenset()) | {comparable(one) for one in addresses}
+    return Rules(header, found)
+
+
+def may(directory: Directory, rules: Rules, account: AccountRecord, address: str) -> bool:
+    """May this login write under the address?"""
+    if directory.may_send_as(account, address):
+        return True
+    if not rules.send_as:
+        return False
+    login, asked = comparable(account.address), comparable(address)
+    forms = {asked, "@" + asked.rpartition("@")[2], ANY}
+    return any(forms & rules.send_as.get(one, frozenset()) for one in (login, "@" + login.rpartition("@")[2]))
+
+
+async def refusal(session: "SmtpSession", content: Octets) -> Outcome | None:
+    """Why a user's message (LF) is not sent; None where it may be."""
+    user, rules = session.user, session.service.senders
+    if user is None or rules.header == OFF:
+        return None
+    directory = session.service.deliverer.directory
+    large = len(content) > SCAN_ON_LOOP
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.run_in_executor(None, fields, content) if large else fields(content)
+        long = sum(len(value) for _, value in found) > SHORT
+        named = await loop.run_in_executor(None, read, found) if long else read(found)
+        known: dict[str, bool] = {}
+        for one in named:
+            if one.address not in known:
+                known[one.address] = may(directory, rules, user, one.address)
+        foreign = next((one for one in named if not known[one.address]), None)
+        why = _foreign(foreign, user) if foreign is not None else ""
+    except Unreadable as error:
+        why = str(error)
+    if not why:
+        return None
+    refused = rules.header == REFUSE
+    count("smtp.senders_refused" if refused else "smtp.senders_foreign")
+    log.event("smtp.sender", "warning", account=user.address, peer=session.host, why=why, refused=refused)
+    return Outcome(550, "5.7.1", f"{why}; {HELP}") if refused else None
+
+
+def _foreign(one: Author, user: AccountRecord) -> str:
+    shown = printable(one.address)[:100]
+    shown = shown if shown.isascii() else "an address"
+    return f"{one.field} names {shown}, which does not belong to the login {user.address}"
