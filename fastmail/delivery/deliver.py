@@ -360,7 +360,7 @@ class Deliverer:
             key = key or self.store.find(account, "INBOX")
             if key is None:
                 return Outcome(451, "4.3.0", "mailbox is not available")
-            check(self.store, account, message.size)
+            check(self.store, account, message.size + mime.counted(message.summary))
         except (MailError, OSError) as error:
             return self._failure(plan.number, error)
         return Delivery(account, key, message, repeated)

@@ -2,11 +2,11 @@
 
 Promise: a read transaction sees one commit and blocks nobody; the caller ends it before it awaits. A full map or disk
 raises StorageFull and leaves the environment usable. RESERVE of the map is kept for what removes or changes: what adds
-is refused (StorageFull) once it would be used, so that there is always room to delete. When the disk fails in the very moment in which LMDB writes its
-meta page, the process can neither write nor read any more: ``panic`` is called, which ends a worker, and the next one
-reads the last good commit. A file that is damaged, or gone where one was, is CorruptData, and ``panic`` too: whoever
-starts workers looks at it before the next one does. Each environment carries a layout version in its ``meta`` table;
-a higher one is refused with ConfigError rather than guessed at.
+is refused (StorageFull) once it would be used, so that there is always room to delete. When the disk fails in the very
+moment in which LMDB writes its meta page, the process can neither write nor read any more: ``panic`` is called, which
+ends a worker, and the next one reads the last good commit. A file that is damaged, or gone where one was, is
+CorruptData, and ``panic`` too: whoever starts workers looks at it before the next one does. Each environment carries a
+layout version in its ``meta`` table; a higher one is refused with ConfigError rather than guessed at.
 """
 
 import errno

@@ -153,7 +153,8 @@ async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked
         one.words = one.words if "w" in place.rights else []
         messages.append(await _message(content, one))
     if old is None:
-        check(store, account, sum(message.size for message in messages), len(messages))
+        octets = sum(message.size + mime.counted(message.summary) for message in messages)
+        check(store, account, octets, len(messages))
     selected = session.selected
     claim = selected is not None and key == selected.key and not selected.readonly and not session.rev2
     kept = await store.append(account, key, messages, claim)
