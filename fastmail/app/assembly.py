@@ -19,6 +19,7 @@ from fastmail.directory.interface import AccountRecord
 from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
 from fastmail.dns.resolver import Resolver
+from fastmail.durable.staging import Budget
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
 from fastmail.model.errors import ConfigError
@@ -286,8 +287,15 @@ class Assembly:
         """How each protocol makes its sessions."""
         config = self.config
         shared = {"hostname": config.server.hostname, "limits": limits(config), "verifier": self.verifier}
+        budget = Budget(config.limits.staging_memory)
         plaintext = config.auth.plaintext_without_tls
-        mail = {"deliverer": self.deliverer, "staging": self.staging, "plaintext": plaintext, **shared}
+        mail = {
+            "deliverer": self.deliverer,
+            "staging": self.staging,
+            "budget": budget,
+            "plaintext": plaintext,
+            **shared,
+        }
         mail["xclient"] = [networks.parse(text) for text in config.listen.xclient]
         if config.relay.enabled:
             mail["outbound"] = self.outbound
@@ -301,6 +309,7 @@ class Assembly:
             store=self.store,
             account=self.deliverer.account,
             staging=self.staging,
+            budget=budget,
             plaintext=plaintext,
             separator=config.store.separator,
             prefix=config.store.prefix,

@@ -13,7 +13,7 @@ names (LMTP: one reply for each recipient). No limit is found out after memory w
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastmail._core.lines import ContentReader, find_crlf
@@ -21,7 +21,7 @@ from fastmail.auth.verifier import Verifier
 from fastmail.delivery.deliver import Deliverer, Envelope, Outcome, worst
 from fastmail.delivery.outbound import Outbound
 from fastmail.directory.interface import AccountRecord
-from fastmail.durable.staging import Staged
+from fastmail.durable.staging import Budget, Staged
 from fastmail.message import trace
 from fastmail.message.recode import without_binary
 from fastmail.model.errors import CannotDo, ClientError, MailError, StorageFull
@@ -55,6 +55,7 @@ class Service:
     milters: Sequence[Milter] = ()
     xclient: Sequence[Network] = ()
     resolve_url: Callable[[AccountRecord, str], Awaitable[bytes]] | None = None
+    budget: Budget = field(default_factory=Budget)
 
 
 class SmtpSession:
@@ -586,7 +587,7 @@ class SmtpSession:
     def _begin_content(self, dots: bool) -> None:
         self._reader = ContentReader(dots, self.service.limits.message_size)
         self._chunked = not dots
-        self._staged = Staged(self.service.staging)
+        self._staged = Staged(self.service.staging, self.service.budget)
         self._begun, self._received = time.monotonic(), 0
 
     def _content(self, data: memoryview, position: int) -> int:
@@ -632,7 +633,7 @@ class SmtpSession:
             if self._staged is staged:
                 self.announced = -1
                 staged.drop()
-                self._staged = Staged(self.service.staging)
+                self._staged = Staged(self.service.staging, self.service.budget)
 
     def _end_chunk(self) -> None:
         """A BDAT chunk is complete (RFC 3030 2)."""
