@@ -1,6 +1,6 @@
 """Long work off the event loop: what takes apart or decodes many octets for FETCH and SEARCH (RFC 3501 6.4), BINARY
-(RFC 3516) and URLFETCH (RFC 4467) runs on another thread, so that no other session waits for it. The compiled parts of that
-work run without the GIL.
+(RFC 3516) and URLFETCH (RFC 4467) runs on another thread, so that no other session waits for it. The compiled parts
+of that work run without the GIL.
 """
 
 import asyncio
