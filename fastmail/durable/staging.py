@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import mmap
 import os
+import threading
 from typing import BinaryIO
 
 SPILL = 131072
@@ -59,7 +60,20 @@ class Budget:
 class Staged:
     """One message's content with LF."""
 
-    __slots__ = ("_announced", "_budget", "_chunks", "_directory", "_file", "_held", "_owner", "_path", "size")
+    __slots__ = (
+        "_announced",
+        "_budget",
+        "_chunks",
+        "_directory",
+        "_dropped",
+        "_file",
+        "_held",
+        "_lock",
+        "_owner",
+        "_path",
+        "_writing",
+        "size",
+    )
 
     def __init__(self, directory: str, budget: Budget | None = None, owner: str = "", announced: int = 0) -> None:
         """``announced``: octets that ``budget`` noted for ``owner`` until this is dropped."""
@@ -71,6 +85,9 @@ class Staged:
         self._file: BinaryIO | None = None
         self._path = ""
         self._held = 0  # octets in memory
+        self._lock = threading.Lock()  # of the two below, for a moment
+        self._writing = False  # a helper thread has the file
+        self._dropped = False
         self.size = 0
 
     def add(self, data: bytes) -> bool:
@@ -85,12 +102,24 @@ class Staged:
         """Move what is in memory to the file, on a helper thread."""
         chunks, self._chunks = self._chunks, []
         held, self._held = self._held, 0
+        self._writing = True
         try:
             await asyncio.get_running_loop().run_in_executor(None, self._write, chunks)
         finally:
             self._budget.hold(self._owner, -held)
 
     def _write(self, chunks: list[bytes]) -> None:
+        """On the helper thread. The session may be gone meanwhile: then the file goes too."""
+        try:
+            self._put(chunks)
+        finally:
+            with self._lock:
+                self._writing = False
+                dropped = self._dropped
+            if dropped:
+                self._remove()
+
+    def _put(self, chunks: list[bytes]) -> None:
         if self._file is None:
             self._path = os.path.join(self._directory, f"{os.getpid()}.{next(_numbers)}")
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -118,6 +147,13 @@ class Staged:
         self._held = 0
         self._budget.announce(self._owner, -self._announced, 0)
         self._announced = 0
+        with self._lock:
+            self._dropped = True
+            writing = self._writing
+        if not writing:
+            self._remove()
+
+    def _remove(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None

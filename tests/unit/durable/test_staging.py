@@ -1,7 +1,10 @@
 """Messages on their way in: memory of a worker and of an account, and what one account may have under way."""
 
 import asyncio
+import threading
 from pathlib import Path
+
+import pytest
 
 from fastmail.durable.staging import LEAST, SHARE, SPILL, STREAM, Budget, Staged
 from tests.support.sessions import Bench
@@ -32,6 +35,35 @@ def test_one_message_spills_at_its_bound(tmp_path: Path) -> None:
     staged.drop()
     assert budget.held == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_a_session_that_ends_while_its_message_is_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    put = Staged._put
+
+    def slow(self: Staged, chunks: list[bytes]) -> None:
+        begun.set()
+        go_on.wait(10)
+        put(self, chunks)
+
+    monkeypatch.setattr(Staged, "_put", slow)
+    budget = Budget()
+
+    async def main() -> None:
+        staged = Staged(str(tmp_path), budget, "me", 0)
+        staged.add(b"x" * 200_000)
+        spilling = asyncio.ensure_future(staged.spill())
+        await asyncio.to_thread(begun.wait, 10)
+        staged.drop()
+        go_on.set()
+        await spilling
+        staged.drop()
+
+    asyncio.run(main())
+    assert not list(tmp_path.iterdir())
+    assert budget.held == 0
 
 
 def test_all_messages_of_a_worker_share_its_memory(tmp_path: Path) -> None:
@@ -92,6 +124,28 @@ def test_a_multiappend_is_refused_on_what_it_announces_in_all(tmp_path: Path) ->
         assert b"f OK" in await other.send(body + b"\r\n")
         assert not bench.imap.budget._announced
         assert bench.imap.budget.held == 0
+
+    asyncio.run(main())
+
+
+def test_every_way_out_gives_back_what_a_message_took(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(str(tmp_path), message_size=400_000)
+        client = bench.open("imap")
+        await client.send(LOGIN)
+        budget, text = bench.imap.budget, b"y" * 100_000
+        await client.send(b"b APPEND INBOX {200000+}\r\n" + text)
+        assert budget.held == 100_000
+        client.connection.connection_lost(None)
+        assert budget.held == 0
+        assert not budget._announced
+        client = bench.open("imap")
+        await client.send(LOGIN)
+        assert b"c NO" in await client.send(b"c APPEND Nowhere {100000+}\r\n" + text + b"\r\n")
+        assert b"d BAD" in await client.send(b"d APPEND INBOX {100000+}\r\n" + text + b" nonsense\r\n")
+        assert b"e OK" in await client.send(b"e APPEND INBOX {100000+}\r\n" + text + b"\r\n")
+        assert budget.held == 0
+        assert not budget._announced
 
     asyncio.run(main())
 

@@ -157,3 +157,33 @@ def test_s29_what_the_index_keeps_of_a_message_counts_in_quotas(tmp_path: Path) 
         assert b"552 5.2.2" in await lmtp.send(bomb + b".\r\n")
 
     asyncio.run(main())
+
+
+def test_the_messages_of_one_append_count_together(tmp_path: Path) -> None:
+    async def main() -> None:
+        client = limited(tmp_path, Quota(2500)).open("imap")
+        await client.send(LOGIN)
+        body = b"Subject: x\r\n\r\n" + b"y" * 986
+        assert (await client.send(b"b APPEND INBOX {1000}\r\n")).startswith(b"+ ")
+        assert (await client.send(body + b" {1000}\r\n")).startswith(b"+ ")
+        assert (await client.send(body + b" {1000}\r\n")).startswith(b"b NO [OVERQUOTA]"), "on its size"
+        assert b"MESSAGES 0" in await client.send(b"c STATUS INBOX (MESSAGES)\r\n")
+        got = await client.send(
+            b"d APPEND INBOX CATENATE (TEXT {1000+}\r\n" + body + b" TEXT {1000+}\r\n" + body + b")\r\n"
+        )
+        assert b"d OK" in got
+
+    asyncio.run(main())
+
+
+def test_pieces_of_one_message_are_one_message(tmp_path: Path) -> None:
+    async def main() -> None:
+        client = limited(tmp_path, Quota(0, 1)).open("imap")
+        await client.send(LOGIN)
+        text = b"Subject: x\r\n\r\n"
+        got = await client.send(
+            b"b APPEND INBOX CATENATE (TEXT {14+}\r\n" + text + b" TEXT {14+}\r\n" + text + b")\r\n"
+        )
+        assert b"b OK" in got
+
+    asyncio.run(main())
