@@ -5,7 +5,10 @@ answer, not guessed. Order inside a response: UID FLAGS INTERNALDATE RFC822.SIZE
 header fields. Fails with ValueError for a page of an unknown layout.
 """
 
+from os import urandom
+
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memmove
 
 from fastmail._core.leaves cimport Summaries
@@ -27,6 +30,7 @@ cdef enum:
     SAVEDATE = 256
     UIDONLY = 512
     NEEDS_SUMMARY = 32 | 64 | 128
+    LARGE = 65536  # octets of a header from which its fields are picked without the GIL
 
 cdef const char** FLAG_NAMES = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"]
 cdef int* FLAG_SIZES = [5, 9, 8, 8, 6]
@@ -107,24 +111,78 @@ cdef int flag_list(Out out, uint32_t flags, uint64_t keywords, bint recent, list
     return out.putc(b')'[0])
 
 
-cdef bint wanted(const char* name, Py_ssize_t n, tuple names) except -1:
-    cdef bytes one
-    cdef const char* p
-    cdef Py_ssize_t i, k
-    for k in range(len(names)):
-        one = <bytes>names[k]
-        if len(one) != n:
-            continue
-        p = one
-        i = 0
-        while i < n and lower(name[i]) == p[i]:
-            i += 1
-        if i == n:
-            return True
-    return False
+# Names of fields, found by a hash whose factor nobody knows: the cost of a lookup is that of the name, whatever names a
+# client asks for and a message has.
+cdef class Names:
+    cdef tuple kept     # owns the octets
+    cdef const char** at
+    cdef Py_ssize_t* size
+    cdef int* slot      # 1 + place of a name; 0 is free
+    cdef uint64_t mask
+    cdef uint64_t lengths  # a bit for each length, up to 63, that a name has
+
+    def __cinit__(self, tuple names not None):
+        cdef Py_ssize_t count = len(names), k
+        cdef uint64_t slots = 16, h
+        while slots < <uint64_t>(2 * count):
+            slots *= 2
+        self.kept = names
+        self.mask = slots - 1
+        self.at = <const char**>calloc(count + 1, sizeof(char*))
+        self.size = <Py_ssize_t*>calloc(count + 1, sizeof(Py_ssize_t))
+        self.slot = <int*>calloc(slots, sizeof(int))
+        if self.at == NULL or self.size == NULL or self.slot == NULL:
+            raise MemoryError()
+        for k in range(count):
+            self.at[k] = <bytes>names[k]
+            self.size[k] = len(<bytes>names[k])
+            self.lengths |= <uint64_t>1 << (self.size[k] & 63)
+            if self.has(self.at[k], self.size[k]):
+                continue
+            h = hashed(self.at[k], self.size[k]) & self.mask
+            while self.slot[h]:
+                h = (h + 1) & self.mask
+            self.slot[h] = <int>k + 1
+
+    def __dealloc__(self):
+        free(<void*>self.at)
+        free(self.size)
+        free(self.slot)
+
+    cdef bint has(self, const char* name, Py_ssize_t n) noexcept nogil:
+        """Is a name, in any case, one of these?"""
+        cdef uint64_t h
+        cdef const char* p
+        cdef Py_ssize_t i
+        if not self.lengths >> (n & 63) & 1:
+            return False
+        h = hashed(name, n) & self.mask
+        while self.slot[h]:
+            p = self.at[self.slot[h] - 1]
+            if self.size[self.slot[h] - 1] == n:
+                i = 0
+                while i < n and lower(name[i]) == p[i]:
+                    i += 1
+                if i == n:
+                    return True
+            h = (h + 1) & self.mask
+        return False
 
 
-cdef int fields(Out out, const char* p, const char* end, tuple names, bint negate) except -1:
+cdef uint64_t FACTOR = int.from_bytes(urandom(8), "little") | 1
+cdef uint64_t START = int.from_bytes(urandom(8), "little")
+
+
+cdef uint64_t hashed(const char* p, Py_ssize_t n) noexcept nogil:
+    cdef uint64_t h = START ^ <uint64_t>n
+    cdef Py_ssize_t i
+    for i in range(n):
+        h = (h ^ <uint8_t>lower(p[i])) * FACTOR
+        h ^= h >> 29
+    return h ^ (h >> 32)
+
+
+cdef int fields(Out out, const char* p, const char* end, Names names, bint negate) except -1 nogil:
     """The fields of a CRLF header block that are (or are not) named, whole."""
     cdef const char* q
     cdef const char* e
@@ -143,7 +201,7 @@ cdef int fields(Out out, const char* p, const char* end, tuple names, bint negat
             n = c
             while n > p and ((n - 1)[0] == 32 or (n - 1)[0] == 9):
                 n -= 1
-            if wanted(p, n - p, names) != negate:
+            if names.has(p, n - p) != negate:
                 out.put(p, e - p)
         p = e
     return 0
@@ -151,10 +209,23 @@ cdef int fields(Out out, const char* p, const char* end, tuple names, bint negat
 
 def header_fields(const unsigned char[::1] header, tuple names not None, bint negate):
     cdef Out out = Out(1024)
-    if header.shape[0]:
-        fields(out, <const char*>&header[0], <const char*>&header[0] + header.shape[0], names, negate)
+    cdef Names wanted = Names(names)
+    cdef const char* p
+    cdef Py_ssize_t n = header.shape[0]
+    if n:
+        p = <const char*>&header[0]
+        if n < LARGE:
+            fields(out, p, p + n, wanted, negate)
+        else:
+            with nogil:
+                fields(out, p, p + n, wanted, negate)
     out.put("\r\n", 2)
     return out.take()
+
+
+cdef list named(list asked):
+    """(label, Names) of (label, names)."""
+    return [(ask[0], Names(ask[1])) for ask in asked]
 
 
 cdef int from_summary(Out out, const uint8_t* p, Py_ssize_t n, int items, list asked) except -1:
@@ -179,7 +250,7 @@ cdef int from_summary(Out out, const uint8_t* p, Py_ssize_t n, int items, list a
         tmp = Out(1024)
         for ask in asked:
             tmp.len = 0
-            fields(tmp, <const char*>p + 32 + env + bs, <const char*>p + 32 + env + bs + cache, <tuple>ask[1], False)
+            fields(tmp, <const char*>p + 32 + env + bs, <const char*>p + 32 + env + bs + cache, <Names>ask[1], False)
             tmp.put("\r\n", 2)
             out.putc(32)
             out.put(<bytes>ask[0], len(<bytes>ask[0]))
@@ -256,6 +327,8 @@ cdef list responses(Out out, const unsigned char[::1] data, UidSet view, UidSet 
     cdef const unsigned char[::1] one
     cdef const uint8_t* s
     cdef Py_ssize_t n
+    if items & FIELDS:
+        asked = named(asked)
     for i in range(count):
         r = p + HEAD + i * step
         uid = get32(r)
@@ -318,6 +391,8 @@ def message(Out out not None, const unsigned char[::1] data, UidSet view not Non
     if r == NULL or at < 0 or at > content.shape[0]:
         return False
     first = begin(out, r, seq, items, names, recent)
+    if items & FIELDS:
+        asked = named(asked)
     told = out.len
     if items & NEEDS_SUMMARY and not from_summary(out, &summary[0], summary.shape[0], items, asked):
         out.len = mark

@@ -11,7 +11,8 @@ from libc.string cimport memchr, memcpy
 from fastmail._core.octets cimport Out
 
 cdef enum:
-    ROOM = 16384  # octets that a reader keeps between two takes
+    ROOM = 16384   # octets that a reader keeps between two takes
+    LARGE = 65536  # octets from which content is copied without the GIL
 
 cdef class ContentReader:
     """Takes content off the wire; ``dots`` tells DATA (dot-stuffed, ends itself) from BDAT and literals (neither)."""
@@ -124,15 +125,32 @@ cdef class ContentReader:
 def to_crlf(const unsigned char[::1] data):
     cdef Py_ssize_t n = data.shape[0], extra = 0
     cdef const char* base
-    cdef const char* p
-    cdef const char* q
-    cdef const char* end
     cdef bytes result
     cdef char* w
     if n == 0:
         return b""
-    base = p = <const char*>&data[0]
-    end = p + n
+    base = <const char*>&data[0]
+    if n < LARGE:
+        extra = bare_lines(base, n)
+    else:
+        with nogil:
+            extra = bare_lines(base, n)
+    result = PyBytes_FromStringAndSize(NULL, n + extra)
+    w = PyBytes_AS_STRING(result)
+    if n < LARGE:
+        with_crlf(w, base, n, extra)
+    else:
+        with nogil:
+            with_crlf(w, base, n, extra)
+    return result
+
+
+cdef Py_ssize_t bare_lines(const char* base, Py_ssize_t n) noexcept nogil:
+    """How many LF have no CR before them."""
+    cdef const char* p = base
+    cdef const char* q
+    cdef const char* end = base + n
+    cdef Py_ssize_t extra = 0
     while p < end:
         q = <const char*>memchr(p, 10, end - p)
         if q == NULL:
@@ -140,12 +158,17 @@ def to_crlf(const unsigned char[::1] data):
         if q == base or (q - 1)[0] != 13:
             extra += 1
         p = q + 1
-    result = PyBytes_FromStringAndSize(NULL, n + extra)
-    w = PyBytes_AS_STRING(result)
+    return extra
+
+
+cdef void with_crlf(char* w, const char* base, Py_ssize_t n, Py_ssize_t extra) noexcept nogil:
+    """Copy, with the ``extra`` CR that lack."""
+    cdef const char* p = base
+    cdef const char* q
+    cdef const char* end = base + n
     if extra == 0:
         memcpy(w, base, n)
-        return result
-    p = base
+        return
     while p < end:
         q = <const char*>memchr(p, 10, end - p)
         if q == NULL:
@@ -159,7 +182,6 @@ def to_crlf(const unsigned char[::1] data):
         w[0] = 10
         w += 1
         p = q + 1
-    return result
 
 
 cdef int put_crlf(Out out, const char* p, Py_ssize_t n) except -1:

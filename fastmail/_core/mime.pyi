@@ -1,8 +1,9 @@
 Octets = bytes | bytearray | memoryview
 
-def scan(data: Octets, bounded: bool = True) -> bytes:
+def scan(data: Octets, bounded: bool = True, most: int = 0) -> bytes:
     """The summary (version 2, laid out at the top of mime.pyx) of a stored message, of MOST octets at most; never
-    raises for content. ``bounded`` False: with all its values; for looking at one header, never for keeping."""
+    raises for content. ``bounded`` False: with all its values; for looking at one header, never for keeping.
+    ``most``: every bound is that part of MOST, down to 32 parts and texts of 512 octets, beside the header cache."""
 
 def with_prefix(summary: bytes, prefix: bytes) -> bytes:
     """The summary of ``prefix`` + the message that ``summary`` is of; ``prefix`` is whole header fields, LF."""

@@ -47,6 +47,7 @@ cdef enum:
     FREE = 4096        # octets of a summary that count in no quota, as the rest of a file's last block does not
     DEPTH = 48
     PARTS = 2000
+    LEAST = 32     # of them, where a summary is kept many times
     CACHE = 16384
     MORE = 2            # parts that the last one may have within it where there are PARTS already
     LARGE = 65536  # octets from which a message is scanned without the GIL
@@ -140,6 +141,8 @@ cdef class Scanner:
     cdef Out boundary
     # entities in the order of their headers; which of them are open, outermost first; the open multiparts
     cdef Out nodes
+    cdef int most  # of them
+    cdef Py_ssize_t room  # of the values in the BODYSTRUCTURE
     cdef int open[DEPTH + 2]
     cdef int opened
     cdef Level levels[DEPTH + 2]
@@ -162,6 +165,8 @@ cdef class Scanner:
         self.cache = Out(2048)
         self.parts = Out(128)
         self.values = Values()
+        self.most = PARTS
+        self.room = STRUCTURE - (PARTS + MORE) * PLAIN
         self.boundary = Out(80)
         self.nodes = Out(2 * sizeof(Node))
         self.bounds = Out(128)
@@ -320,7 +325,7 @@ cdef class Scanner:
                 message = True
             else:
                 node.text = True
-            if (multi or message) and (depth >= DEPTH or self.count >= PARTS):
+            if (multi or message) and (depth >= DEPTH or self.count >= self.most):
                 self.marks |= NO_PARTS
                 multi = message = False
                 node.type.a = NULL
@@ -422,7 +427,7 @@ cdef class Scanner:
                     break
             stop = line_end(q, end)
             found = self.match(q + 2, stop, &closing)
-            if found >= 0 and not closing and self.count >= PARTS:
+            if found >= 0 and not closing and self.count >= self.most:
                 self.marks |= NO_PARTS
                 break
             if found < 0:
@@ -519,7 +524,7 @@ cdef class Scanner:
         self.values.envelope(self.env, (<Node*>self.nodes.buf).head.field, True)
         if self.values.cut:
             self.marks |= NO_ENVELOPE
-        self.values.begin(STRUCTURE - (PARTS + MORE) * PLAIN)
+        self.values.begin(self.room)
         self.tell(self.bs, 0)
         if self.values.cut:
             self.marks |= NO_VALUES
@@ -641,7 +646,7 @@ cdef bytes build(Scanner s, uint32_t served):
             + s.parts.take())
 
 
-def scan(const unsigned char[::1] data, bint bounded=True):
+def scan(const unsigned char[::1] data, bint bounded=True, Py_ssize_t most=0):
     cdef Scanner s = Scanner()
     cdef const char* p = b""
     cdef const char* end
@@ -650,6 +655,10 @@ def scan(const unsigned char[::1] data, bint bounded=True):
         p = <const char*>&data[0]
     end = p + data.shape[0]
     s.values.bounded = bounded
+    if most:
+        s.most = <int>max(LEAST, PARTS * most // MOST)
+        s.room = s.room * most // MOST
+        s.values.share(most, MOST)
     if end - p < LARGE:
         octets = s.whole_message(p, end)
     else:

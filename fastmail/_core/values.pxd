@@ -1,5 +1,6 @@
 # What ENVELOPE and BODYSTRUCTURE say of header fields, within bounds; see values.pyx.
 #   Values  room: octets of values that may still be written   cut: was any left out?   bounded: are there bounds at all?
+#           text, lists: octets of one text, and of all lists of addresses in an ENVELOPE
 #           the buffers are room for the pieces of a field
 from fastmail._core.fields cimport Span
 from fastmail._core.octets cimport Out
@@ -22,6 +23,9 @@ cdef class Values:
     cdef Py_ssize_t room
     cdef bint cut
     cdef bint bounded
+    cdef Py_ssize_t text
+    cdef Py_ssize_t lists
+    cdef void share(self, Py_ssize_t part, Py_ssize_t of) noexcept nogil
     cdef void begin(self, Py_ssize_t room) noexcept nogil
     cdef int string(self, Out out, Span s, bint free) except -1 nogil
     cdef int token(self, Out out, const char* p, Py_ssize_t n) except -1 nogil

@@ -16,6 +16,7 @@ cdef enum:
     ALL = 1073741824    # no bound
     ADDRESSES = 2000    # of one field; beginnings and ends of groups count
     TEXT = 8192         # octets of a Subject, a Content-ID and such
+    SHORTEST = 512      # the same in a summary that is kept many times
     NAME = 32           # octets of a type or an encoding that every part may have
     TEXTS = 65664       # octets of an ENVELOPE for its four texts and what is between its elements
 
@@ -28,6 +29,13 @@ cdef class Values:
         self.host = Out(128)
         self.note = Out(64)
         self.bounded = True
+        self.text = TEXT
+        self.lists = ENVELOPE - TEXTS
+
+    cdef void share(self, Py_ssize_t part, Py_ssize_t of) noexcept nogil:
+        """Bounds that are the part of those of a whole summary."""
+        self.text = max(SHORTEST, TEXT * part // of)
+        self.lists = self.lists * part // of
 
     cdef void begin(self, Py_ssize_t room) noexcept nogil:
         self.room = room if self.bounded else ALL
@@ -47,7 +55,7 @@ cdef class Values:
     cdef int string(self, Out out, Span s, bint free) except -1 nogil:
         """A text. ``free``: without a share of the room."""
         cdef Py_ssize_t at = out.len
-        nstring(out, s, TEXT if self.bounded else ALL, &self.cut)
+        nstring(out, s, self.text if self.bounded else ALL, &self.cut)
         return 0 if free else self.spend(out, at)
 
     cdef int token(self, Out out, const char* p, Py_ssize_t n) except -1 nogil:
@@ -98,7 +106,7 @@ cdef class Values:
         """``top``: that of the message, whose texts are written in any case."""
         cdef Py_ssize_t a, b
         if top:
-            self.begin(ENVELOPE - TEXTS)
+            self.begin(self.lists)
         out.putc(b'('[0])
         self.string(out, field[DATE], top)
         out.putc(b' '[0])

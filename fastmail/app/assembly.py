@@ -26,6 +26,7 @@ from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
 from fastmail.dns.resolver import Resolver
 from fastmail.durable import once
+from fastmail.durable.staging import Budget
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
 from fastmail.model.quota import Quota
@@ -239,9 +240,16 @@ class Assembly:
         """How each protocol makes its sessions."""
         config = self.config
         shared = {"hostname": config.server.hostname, "limits": limits(config), "verifier": self.verifier}
+        budget = Budget(config.limits.staging_memory)
         plaintext = config.auth.plaintext_without_tls
-        mail = {"deliverer": self.deliverer, "staging": self.staging, "plaintext": plaintext, **shared}
-        mail["senders"] = senders.parse(config.auth.header_senders, config.auth.send_as)
+        mail = {
+            "deliverer": self.deliverer,
+            "staging": self.staging,
+            "budget": budget,
+            "plaintext": plaintext,
+            "senders": senders.parse(config.auth.header_senders, config.auth.send_as),
+            **shared,
+        }
         mail["xclient"] = [networks.parse(text) for text in config.listen.xclient]
         if config.relay.enabled:
             mail["outbound"] = self.outbound
@@ -255,6 +263,7 @@ class Assembly:
             store=self.store,
             account=self.deliverer.account,
             staging=self.staging,
+            budget=budget,
             plaintext=plaintext,
             separator=config.store.separator,
             prefix=config.store.prefix,

@@ -340,6 +340,14 @@ class Limits:
     shared_mailboxes: int = _s(
         200, "Mailboxes of one other account that a list shows, shared_accounts apart; 0 for any number."
     )
+    staging_account: int = _s(
+        256 << 20,
+        "Messages that one account may have on their way in by APPEND at once, in one worker; at least message_size.",
+        "size",
+    )
+    staging_memory: int = _s(
+        64 << 20, "Memory of one worker for messages on their way in; what is more goes to files.", "size"
+    )
     messages_per_command: int = _s(
         10_000_000, "Messages that one IMAP command works on (MESSAGELIMIT); 0 for any number."
     )

@@ -31,6 +31,7 @@ from fastmail.telemetry.counters import count
 MAX_HOPS = 50
 REMEMBERED = 50_000
 SCAN_ON_LOOP = 262144
+SUMMARIES = 64 << 20  # octets of the summaries of one message, of all its recipients together
 FIRST = 100  # account numbers grow from 1: so many are looked at for one who is still there
 
 
@@ -305,6 +306,10 @@ class Deliverer:
             summary = await asyncio.get_running_loop().run_in_executor(None, mime.scan, content)
         else:
             summary = mime.scan(content)
+        copies = sum(len(records) for _, records in envelope.recipients)
+        if len(summary) * copies > SUMMARIES:  # a shorter one for each
+            loop = asyncio.get_running_loop()
+            summary = await loop.run_in_executor(None, mime.scan, content, True, SUMMARIES // copies)
         size, _, hops = struct.unpack_from("<IiI", summary, 20)
         outcomes = [Outcome(250, "2.0.0", f"{number} delivered") for _ in envelope.recipients]
         plan = _Plan(number, traced, content, summary, size, outcomes)
@@ -374,7 +379,7 @@ class Deliverer:
             key = key or self.store.find(account, "INBOX")
             if key is None:
                 return Outcome(451, "4.3.0", "mailbox is not available")
-            check(self.store, account, message.size)
+            check(self.store, account, message.size + mime.counted(message.summary))
         except (MailError, OSError) as error:
             return self._failure(plan.number, error)
         return Delivery(account, key, message, repeated)

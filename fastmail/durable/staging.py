@@ -1,31 +1,93 @@
 """Content on its way in: in memory while small, in a file of its own beyond that.
 
-Promise: a large message costs SPILL octets of memory, whatever its size. The file is unlinked when the message is
-kept or dropped, and what a crash left is removed at the next start; it never held anything acknowledged.
+Promise: a large message costs SPILL octets of memory, whatever its size; all messages of a worker that have not come to
+their end cost what the worker's Budget allows, and LEAST octets for each beyond that. The file is unlinked when the
+message is kept or dropped, and what a crash left is removed at the next start; it never held anything acknowledged.
 """
 
 import asyncio
 import itertools
 import mmap
 import os
+import threading
 from typing import BinaryIO
 
 SPILL = 131072
 STREAM = 65536  # octets that one that is in a file already keeps in memory
+LEAST = 16384  # octets that are not worth a file
+SHARE = 8  # an account has one part in so many of the memory
+MEMORY = 64 << 20
 _numbers = itertools.count(1)
+
+
+class Budget:
+    """What messages on their way in may take: of a worker's memory, and, announced, for each account.
+
+    ``owner`` is an account, or empty for a sender without a login, who has a share of the memory only.
+    """
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        self.memory = memory
+        self.held = 0  # octets in memory
+        self._held: dict[str, int] = {}  # the same, by owner
+        self._announced: dict[str, int] = {}
+
+    def hold(self, owner: str, octets: int) -> bool:
+        """So many more (or less) octets are in memory; True when that is more than may be."""
+        self.held += octets
+        if not owner:
+            return self.held > self.memory
+        mine = self._held.get(owner, 0) + octets
+        if mine > 0:
+            self._held[owner] = mine
+        else:
+            self._held.pop(owner, None)
+        return self.held > self.memory or mine > self.memory // SHARE
+
+    def announce(self, owner: str, octets: int, most: int) -> bool:
+        """The owner is about to send so much; False, and nothing is noted, when all that is under way would be more
+        than ``most``."""
+        mine = self._announced.get(owner, 0) + octets
+        if octets > 0 and mine > most:
+            return False
+        if mine > 0:
+            self._announced[owner] = mine
+        else:
+            self._announced.pop(owner, None)
+        return True
 
 
 class Staged:
     """One message's content with LF."""
 
-    __slots__ = ("_chunks", "_directory", "_file", "_held", "_path", "size")
+    __slots__ = (
+        "_announced",
+        "_budget",
+        "_chunks",
+        "_directory",
+        "_dropped",
+        "_file",
+        "_held",
+        "_lock",
+        "_owner",
+        "_path",
+        "_writing",
+        "size",
+    )
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, budget: Budget | None = None, owner: str = "", announced: int = 0) -> None:
+        """``announced``: octets that ``budget`` noted for ``owner`` until this is dropped."""
         self._directory = directory
+        self._budget = budget if budget is not None else Budget()
+        self._owner = owner
+        self._announced = announced
         self._chunks: list[bytes] = []
         self._file: BinaryIO | None = None
         self._path = ""
         self._held = 0  # octets in memory
+        self._lock = threading.Lock()  # of the two below, for a moment
+        self._writing = False  # a helper thread has the file
+        self._dropped = False
         self.size = 0
 
     def add(self, data: bytes) -> bool:
@@ -33,15 +95,31 @@ class Staged:
         self._chunks.append(data)
         self._held += len(data)
         self.size += len(data)
-        return self._held > (SPILL if self._file is None else STREAM)
+        crowded = self._budget.hold(self._owner, len(data))
+        return self._held > (LEAST if crowded else SPILL if self._file is None else STREAM)
 
     async def spill(self) -> None:
         """Move what is in memory to the file, on a helper thread."""
         chunks, self._chunks = self._chunks, []
-        self._held = 0
-        await asyncio.get_running_loop().run_in_executor(None, self._write, chunks)
+        held, self._held = self._held, 0
+        self._writing = True
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._write, chunks)
+        finally:
+            self._budget.hold(self._owner, -held)
 
     def _write(self, chunks: list[bytes]) -> None:
+        """On the helper thread. The session may be gone meanwhile: then the file goes too."""
+        try:
+            self._put(chunks)
+        finally:
+            with self._lock:
+                self._writing = False
+                dropped = self._dropped
+            if dropped:
+                self._remove()
+
+    def _put(self, chunks: list[bytes]) -> None:
         if self._file is None:
             self._path = os.path.join(self._directory, f"{os.getpid()}.{next(_numbers)}")
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -65,6 +143,17 @@ class Staged:
     def drop(self) -> None:
         """Forget it; what ``content`` returned stays valid as long as somebody holds it."""
         self._chunks = []
+        self._budget.hold(self._owner, -self._held)
+        self._held = 0
+        self._budget.announce(self._owner, -self._announced, 0)
+        self._announced = 0
+        with self._lock:
+            self._dropped = True
+            writing = self._writing
+        if not writing:
+            self._remove()
+
+    def _remove(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None

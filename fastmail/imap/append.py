@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession, Upload
 
 SCAN_ON_LOOP = 262144
+APPENDS = 500  # messages of one command
 MARK = b"\r\0\n"  # stands for a literal that was staged; no command can have it
 
 
@@ -52,6 +53,11 @@ class Asked:
     words: list[bytes]
     date: int | None
     parts: "list[Upload | bytes]"
+
+    @property
+    def is_staged(self) -> bool:
+        """Is it as it came, so that ``Staged`` holds it?"""
+        return len(self.parts) == 1 and not isinstance(self.parts[0], bytes) and not self.parts[0].binary
 
 
 def _options(reader: Reader) -> tuple[int, list[bytes], int | None]:
@@ -94,6 +100,8 @@ def _parsed(
         reader.sp()
         flags, words, date = _options(reader)
         asked.append(Asked(flags, words, date, _parts(reader, waiting)))
+        if len(asked) > APPENDS:
+            raise TooMuch(f"at most {APPENDS} messages are taken at once")
         if reader.peek() != 32:
             break
     reader.end()
@@ -142,10 +150,15 @@ async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked
     account, key = place.account, place.key
     assert key is not None
     allowed = rights.flags(place.rights)
+    limits = session.service.limits
+    left = max(limits.message_size, limits.staging_memory)  # octets that may be in memory, of what is put together here
     messages = []
     for one in asked:
         try:
             content = await _content(session, one)
+            left -= 0 if one.is_staged else len(content)
+            if left < 0:
+                raise TooMuch("the messages are too big in all")
         except BadUrl as error:
             session.conn.write(tag + b" NO [BADURL " + quote_always(error.url) + b"] nothing was appended\r\n")
             return
@@ -153,7 +166,8 @@ async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked
         one.words = one.words if "w" in place.rights else []
         messages.append(await _message(content, one))
     if old is None or account != session.account:
-        check(store, account, sum(message.size for message in messages), len(messages))
+        octets = sum(message.size + mime.counted(message.summary) for message in messages)
+        check(store, account, octets, len(messages))
     selected = session.selected
     claim = selected is not None and key == selected.key and not selected.readonly and not session.rev2
     kept = await store.append(account, key, messages, claim)

@@ -17,6 +17,7 @@ from fastmail._core.imap import ParseError, Reader
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds
+from fastmail.imap.aside import BIG, aside
 from fastmail.imap.authenticate import Work
 from fastmail.imap.messages import note_own, resolve
 from fastmail.imap.search import part_of, read_partial
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
 BLOCK = 65536
-BIG = 131072
+KEPT = 131072  # octets of a section from which it is kept while its pieces are fetched
 AT_ONCE = 8 << 20  # octets of one message's response that are in memory at once, when it asks for them again and again
 MOST = 200  # messages that are read in one go
 END = b")\r\n"
@@ -257,7 +258,7 @@ class Job:
                 for uid in pages.changed_since(page, uids, 0):
                     stored = summaries.get(uid)
                     content = snapshot.content(selected.key, uid) if plan.needs_content else b""
-                    if stored is None or content is None or self._is_repeated(content):
+                    if stored is None or content is None or self._is_long(stored, content):
                         stuck = True
                         break
                     if not self._write(out, page, uid, stored, content, seen):
@@ -284,6 +285,15 @@ class Job:
     def _is_repeated(self, content: Octets) -> bool:
         """May the sections of one message be much more than the message? They are sent one by one then."""
         return len(self.plan.bodies) > 1 and len(self.plan.bodies) * len(content) > AT_ONCE
+
+    def _is_long(self, stored: Octets, content: Octets) -> bool:
+        """Is it to be taken apart or decoded on another thread, or, as it is asked for again and again, sent in pieces?
+        What the compiled writer copies is written here."""
+        if self._is_repeated(content):
+            return True
+        if self.plan.plain:
+            return False
+        return (len(content) > BIG and self.plan.needs_content) or (len(stored) > BIG and self.plan.structure)
 
     def _write(self, out: Out, page: Any, uid: int, stored: Octets, content: Octets, seen: UidSet | None) -> bool:
         """One message's response; False when its content has to be scanned for it."""
@@ -405,7 +415,8 @@ class Job:
                 self.gone += 1
                 return
             if parsed is None or parsed.lost:
-                made = mime.scan(content) + summary.rest(made)  # what names the message lies behind its summary
+                # what names the message lies behind its summary
+                made = await aside(len(content), mime.scan, content) + summary.rest(made)
                 parsed = summary.read(made)
                 assert parsed is not None
         with store.snapshot(account) as snapshot:
@@ -418,8 +429,10 @@ class Job:
             self.gone += 1
             return
         session.conn.write(head)
-        for part in response:
-            session.conn.write(part)
+        long = max(len(content or b""), len(made))
+        while parts := await aside(long, _next, response):
+            for part in parts:
+                session.conn.write(part)
             if session.conn.full:
                 await session.conn.drain()
         await session.conn.drain()
@@ -481,7 +494,7 @@ class Job:
         if found is None:
             return None
         end = partial[0] + partial[1]
-        session.part = (mark, found) if len(found) > BIG and end < len(found) else None
+        session.part = (mark, found) if len(found) > KEPT and end < len(found) else None
         return found[partial[0] : end]
 
     async def _finish(self, tag: bytes, own: Any) -> None:
@@ -496,6 +509,17 @@ class Job:
         work: Coroutine[Any, Any, None] | None = self.session.finish(tag, text, own=own)
         if work is not None:
             await work
+
+
+def _next(response: Iterator[bytes]) -> list[bytes]:
+    """The next pieces of a response, about a block of them; none at its end."""
+    out, size = [], 0
+    for part in response:
+        out.append(part)
+        size += len(part)
+        if size >= BLOCK:
+            break
+    return out
 
 
 def _extra(name: bytes, made: Any, parsed: summary.Summary, content: Octets) -> tuple[bytes, ...]:

@@ -8,13 +8,16 @@ from fastmail._core.imap import ParseError, Reader, quote
 from fastmail.imap import places
 from fastmail.imap.authenticate import Work
 from fastmail.message.identity import mailbox_id
-from fastmail.model.errors import CannotDo
+from fastmail.model.errors import CannotDo, TooMuch
 from fastmail.model.mailbox_name import INBOX, decode_utf7, encode_utf7
 from fastmail.store.interface import SPECIAL
 from fastmail.store.quota import check
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
+
+SUBSCRIPTIONS = 10_000  # of an account; a name need not be that of a mailbox, so no limit of mailboxes holds it
+LONGEST_SUBSCRIBED = 1024  # octets
 
 
 def read_name(session: "ImapSession", reader: Reader) -> str:
@@ -145,6 +148,10 @@ def unsubscribe(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool
 
 async def _subscribe(session: "ImapSession", tag: bytes, name: str, on: bool) -> None:
     assert session.account is not None
+    if on and len(name.encode()) > LONGEST_SUBSCRIBED:
+        raise TooMuch("the name is too long")
+    if on and len((await session.service.store.listing(session.account)).subscribed) >= SUBSCRIPTIONS:
+        raise TooMuch(f"at most {SUBSCRIPTIONS} names can be subscribed")
     await session.service.store.subscribe(session.account, places.subscription(session, name), on)
     await done(session, tag, b"SUBSCRIBE" if on else b"UNSUBSCRIBE")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastmail._core import fetch as render
-from fastmail._core import pages
+from fastmail._core import mime, pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
@@ -322,7 +322,8 @@ async def _run_transfer(session: "ImapSession", tag: bytes, uids: UidSet, name: 
         if place.account.quota and (not move or place.account != account):
             with store.snapshot(account) as snapshot:
                 found = [r for page in snapshot.pages(selected.key, uids) for r in pages.records(page) if r[0] in uids]
-            room(store, place.account, sum(record[5] for record in found), len(found))
+                kept = sum(mime.counted(one) for _, one in snapshot.summaries(selected.key, uids).items())
+            room(store, place.account, sum(record[5] for record in found) + kept, len(found))
         if place.account == account and rights.flags(place.rights) == rights.flags(rights.ALL):
             result = await store.copy(account, selected.key, uids, target, move)
         else:

@@ -12,12 +12,15 @@ from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import decode_name, wire
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo, NoPermission, TooMuch
+from fastmail.store.interface import counts
+from fastmail.store.quota import check
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
 LONGEST = 65536
 MOST = 1000
+MOST_OCTETS = 4 << 20  # of all annotations of a mailbox, with their names
 NEEDS = ("l", "rswip")  # the first, and one of the others, to see annotations (RFC 5464 3.3)
 ROOTS = (b"/private/", b"/shared/")
 
@@ -228,12 +231,19 @@ async def _set(session: "ImapSession", tag: bytes, place: places.Place, changes:
     assert place.key is not None
     store = session.service.store
     with store.snapshot(place.account) as snapshot:
-        known = {name for name in snapshot.notes(place.key) if name.startswith((*ROOTS, b"/of/"))}
+        known = {name: len(name) + len(value) for name, value in snapshot.notes(place.key).items() if counts(name)}
     mine = _own(session, place)
     asked = dict(changes)
     changes = {mine + name if name.startswith(b"/private/") else name: value for name, value in changes.items()}
-    if len(known | {entry for entry, value in changes.items() if value is not None}) > MOST:
+    new = {name: len(name) + len(value) for name, value in changes.items() if value is not None}
+    after = {name: size for name, size in known.items() if name not in changes} | new
+    if len(after) > MOST and len(after) > len(known):
         raise TooManyEntries("there are too many annotations")
+    more = sum(after.values()) - sum(known.values())
+    if more > 0:
+        if sum(after.values()) > MOST_OCTETS:
+            raise TooMuch("the annotations of this mailbox are too long in all")
+        check(store, place.account, more, 0)
     if place.shown and store.find(place.account, place.name) is None:
         raise CannotDo("mailbox is gone")
     if session.notify is not None:

@@ -12,7 +12,7 @@ import asyncio
 import time
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +21,7 @@ from fastmail._core.imap import ParseError, Reader
 from fastmail._core.lines import to_crlf
 from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds, context
+from fastmail.imap.aside import aside
 from fastmail.imap.authenticate import Work
 from fastmail.imap.views import Selected
 from fastmail.message import charsets, identity, summary, text
@@ -40,7 +41,6 @@ YIELD_EVERY = 50
 BLOCK = 200
 COMPILED = 4000
 STEPS = 10_000_000  # keys times messages that the index answers in one go: about 30 ms
-BIG = 65536  # octets of what is decoded on the event loop; more goes to another thread
 DECODED = 512  # octets of header values that count as a step
 WORDS = 20  # of a FUZZY key
 PROGRESS = 5.0  # seconds between two words on how far a search is
@@ -490,7 +490,7 @@ class Job:
             for uid, raw in unsure:
                 if raw is None:
                     header = await self._whole_header(uid)
-                    good = await _aside(len(header), _field_has, header, name, address, needle)
+                    good = await aside(len(header), _field_has, header, name, address, needle)
                     await self._breathe()
                 else:
                     good = any(needle in text.folded_value(value) for value in raw)
@@ -509,7 +509,7 @@ class Job:
 
     async def _whole_header(self, uid: int) -> bytes:
         content = await self._content(uid)
-        return await _aside(len(content), _header_of, content) if content else b""
+        return await aside(len(content), _header_of, content) if content else b""
 
     async def _content(self, uid: int) -> bytes | None:
         session = self._session
@@ -558,7 +558,7 @@ class Job:
             content = await self._content(uid)
             if content is None:
                 continue
-            yield await _aside(len(content), fulltext.folded, uid, content)
+            yield await aside(len(content), fulltext.folded, uid, content)
             await self._breathe()
 
 
@@ -566,13 +566,6 @@ def _keys(tree: tuple[Any, ...]) -> int:
     """How many keys the tree has."""
     inner = tree[1] if tree[0] == "AND" else tree[1:] if tree[0] in ("OR", "NOT", "FUZZY") else ()
     return 1 + sum(_keys(one) for one in inner)
-
-
-async def _aside(octets: int, work: Callable[..., T], *args: Any) -> T:
-    """Do it here, or in another thread when it works on many octets."""
-    if octets <= BIG:
-        return work(*args)
-    return await asyncio.get_running_loop().run_in_executor(None, work, *args)
 
 
 def _header_of(content: bytes) -> bytes:

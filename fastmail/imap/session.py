@@ -18,9 +18,9 @@ from fastmail.auth.verifier import Verifier
 from fastmail.directory import standing
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.directory.standing import Standing
-from fastmail.durable.staging import Staged
+from fastmail.durable.staging import Budget, Staged
 from fastmail.imap import metadata, notify, places, quota, table
-from fastmail.imap.append import TooBig
+from fastmail.imap.append import APPENDS, TooBig
 from fastmail.imap.context import Context, refresh, removed
 from fastmail.imap.mailboxes import UseRefused, read_name
 from fastmail.imap.messages import StoreJob, last_tag, run_stores
@@ -52,7 +52,6 @@ LITERALS_BEFORE_LOGIN = 8192
 MOST_BETWEEN = 8192  # longest line between two messages of an APPEND
 _TAG = re.compile(rb'[^\x00-\x20(){%*"\\+\x7f-\xff]{1,256}')
 STORES = 256
-APPENDS = 500
 # The tag is bounded: these are tried anew for each literal of a command.
 _STORE = re.compile(rb"[^ ]{1,256} (UID )?STORE ", re.IGNORECASE)
 _APPEND = re.compile(rb"[^ ]{1,256} (APPEND|(UID )?REPLACE [0-9*]+) ", re.IGNORECASE)
@@ -94,6 +93,7 @@ class Service:
     dotted: bool = False
     views: ViewCache = field(default_factory=ViewCache)
     answers: Answers = field(default_factory=Answers)
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(slots=True)
@@ -106,6 +106,7 @@ class Upload:
     reader: ContentReader
     staged: Staged
     binary: bool = False
+    size: int = 0  # as announced
     rest: bytes = b""
     before: "list[Upload]" = field(default_factory=list)
 
@@ -343,7 +344,7 @@ class ImapSession:
         if len(upload.before) >= APPENDS or len(line) > MOST_BETWEEN:
             refusal = f"NO [LIMIT] at most {APPENDS} messages are taken at once"
         else:
-            refusal = self._begin_upload(line, size)
+            refusal = self._begin_upload(line, size, upload)
         if refusal:
             upload.drop()
             self._refuse(tag, refusal, size, sync)
@@ -399,21 +400,28 @@ class ImapSession:
         except ParseError:
             return False
 
-    def _begin_upload(self, whole: bytes, size: int) -> str:
+    def _begin_upload(self, whole: bytes, size: int, last: Upload | None = None) -> str:
+        """Take a message; why not, if so. ``last``: the one before it in the same APPEND."""
         if size > self.service.limits.message_size:
             return f"NO [TOOBIG] message is too big: {self.service.limits.message_size} octets is the most"
         if size == 0:
             return "NO message is empty"
-        target = self._target(whole)
+        assert self.account is not None
+        parts = [*last.before, last] if last is not None else []
+        target = self._target(parts[0].command + b"{" if parts else whole)
         try:
             if target is not None:
-                check(self.service.store, target, size)
+                check(self.service.store, target, size + sum(one.size for one in parts))
         except OverQuota as error:
             return f"NO [OVERQUOTA] {error}"
+        limits, budget, owner = self.service.limits, self.service.budget, self.account.address
+        if not budget.announce(owner, size, max(limits.staging_account, limits.message_size)):
+            return "NO [LIMIT] too much is on its way in at once, try again later"
         command = whole[: whole.rindex(b"{")]
         binary = command.endswith(b"~")
         reader = ContentReader(False, 1 << 40, False)
-        self.upload = Upload(command.removesuffix(b"~"), size, reader, Staged(self.service.staging), binary)
+        staged = Staged(self.service.staging, budget, owner, size)
+        self.upload = Upload(command.removesuffix(b"~"), size, reader, staged, binary, size)
         self._line = b""
         return ""
 

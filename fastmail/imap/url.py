@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from fastmail._core.imap import ParseError, Reader
 from fastmail.imap import places
+from fastmail.imap.aside import aside
 from fastmail.message import sections, summary
 from fastmail.model.errors import CannotDo, MailError
 from fastmail.store.interface import Account
@@ -135,9 +136,14 @@ async def read(service: "Service", account: Account, url: Url, selected: bytes |
         ((_, _, path, what, names, _, _),) = Reader(b"BODY.PEEK[" + url.section.encode() + b"]").fetch_items()
     except (ParseError, ValueError):
         raise CannotDo("no such section") from None
-    found = sections.extract(content, summary.of(content), path, b"BINARY" if binary and not what else what, names)
+    what = b"BINARY" if binary and not what else what
+    found = await aside(len(content), _section, content, path, what, names)
     if found is None:
         raise CannotDo("no such section")
     if url.partial is not None:
         found = found[url.partial[0] : url.partial[0] + url.partial[1]]
     return found
+
+
+def _section(content: bytes, path: tuple[int, ...], what: bytes, names: tuple[bytes, ...]) -> bytes | None:
+    return sections.extract(content, summary.of(content), path, what, names)

@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 from fastmail._core.imap import ParseError, Reader
 from fastmail.imap import places
 from fastmail.imap import url as urls
+from fastmail.imap.aside import aside
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
 from fastmail.message import sections, summary
@@ -177,14 +178,14 @@ async def _item(session: "ImapSession", account: Account, url: urls.Url, item: b
     """One element of the response (RFC 5524 3.2)."""
     if item == STRUCTURE:
         whole = await urls.read(session.service, account, urls.Url("", "", url.mailbox, 0, url.uid, "", None, ""), None)
-        parsed = summary.of(whole)
+        parsed = await aside(len(whole), summary.of, whole)
         numbers = url.section.split(".") if url.section else []
         plain = all(number.isdigit() and len(number) < 10 and int(number) for number in numbers)
         path = tuple(int(number) for number in numbers) if plain else None
         structure = sections.structure_of(parsed, path) if path is not None else None
         if structure is not None and path and BINARY in beside:
             # The structure is that of the data as they are returned, and those have no transfer encoding any more.
-            text = sections.extract(whole, parsed, path, b"BINARY", ())
+            text = await aside(len(whole), sections.extract, whole, parsed, path, b"BINARY", ())
             structure = sections.decoded_structure(structure, text or b"")
         return b" (BODYPARTSTRUCTURE " + (structure or b"NIL") + b")"
     octets = await urls.read(session.service, account, url, None, item == BINARY)

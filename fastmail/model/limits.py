@@ -19,6 +19,8 @@ class Limits:
     quota_mailboxes: int = 0
     command_line: int = 65536
     shared_mailboxes: int = 200
+    staging_account: int = 256 << 20
+    staging_memory: int = 64 << 20
     messages_per_command: int = 10_000_000
     background_load: float = 2.0
     errors: int = 20

@@ -22,7 +22,7 @@ from fastmail.delivery.deliver import Deliverer, Envelope, Outcome, worst
 from fastmail.delivery.outbound import Outbound
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.standing import Standing
-from fastmail.durable.staging import Staged
+from fastmail.durable.staging import Budget, Staged
 from fastmail.message import trace
 from fastmail.message.recode import without_binary
 from fastmail.model.errors import CannotDo, ClientError, MailError, StorageFull
@@ -58,6 +58,7 @@ class Service:
     xclient: Sequence[Network] = ()
     senders: Rules = field(default_factory=Rules)
     resolve_url: Callable[[AccountRecord, str], Awaitable[bytes]] | None = None
+    budget: Budget = field(default_factory=Budget)
 
 
 class SmtpSession:
@@ -601,7 +602,7 @@ class SmtpSession:
     def _begin_content(self, dots: bool) -> None:
         self._reader = ContentReader(dots, self.service.limits.message_size)
         self._chunked = not dots
-        self._staged = Staged(self.service.staging)
+        self._staged = Staged(self.service.staging, self.service.budget)
         self._begun, self._received = time.monotonic(), 0
 
     def _content(self, data: memoryview, position: int) -> int:
@@ -647,7 +648,7 @@ class SmtpSession:
             if self._staged is staged:
                 self.announced = -1
                 staged.drop()
-                self._staged = Staged(self.service.staging)
+                self._staged = Staged(self.service.staging, self.service.budget)
 
     def _end_chunk(self) -> None:
         """A BDAT chunk is complete (RFC 3030 2)."""

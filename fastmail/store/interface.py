@@ -38,6 +38,14 @@ class Account:
     indexes: str = ""
 
 
+NOTES_OF_USERS = (b"/private/", b"/shared/", b"/of/")
+
+
+def counts(note: bytes) -> bool:
+    """Does an annotation of this name count in quotas? Those that users set do; what the server notes does not."""
+    return note.startswith(NOTES_OF_USERS)
+
+
 # attributes of a mailbox (RFC 6154), as bits of Mailbox.special
 SPECIAL = {1: "\\Drafts", 2: "\\Sent", 4: "\\Trash", 8: "\\Junk", 16: "\\Archive"}
 DEFAULT_MAILBOXES = {"Drafts": 1, "Sent": 2, "Trash": 4, "Junk": 8, "Archive": 16}
@@ -159,6 +167,10 @@ class Snapshot(Protocol):
     def mailbox(self, key: bytes) -> Mailbox | None: ...
     def boxes(self, account: int) -> list[Mailbox]:
         """All mailboxes of an account."""
+        ...
+
+    def kept(self, account: int) -> int:
+        """Octets that count in the account's quota beside those of its messages: long summaries, annotations."""
         ...
 
     def notes(self, key: bytes) -> dict[bytes, bytes]:

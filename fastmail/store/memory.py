@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from fastmail._core import pages, rows
+from fastmail._core import mime, pages, rows
 from fastmail._core.uidset import UidSet
 from fastmail.message.identity import marked
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
@@ -32,6 +32,7 @@ from fastmail.store.interface import (
     Octets,
     Stored,
     Unsure,
+    counts,
 )
 
 SPAN = 32
@@ -84,6 +85,13 @@ class MemorySnapshot:
         prefix = account.to_bytes(8, "big")
         found = [self.mailbox(key) for key in sorted(self._store.boxes) if key.startswith(prefix)]
         return [box for box in found if box is not None]
+
+    def kept(self, account: int) -> int:
+        prefix = account.to_bytes(8, "big")
+        boxes = (box for key, box in self._store.boxes.items() if key.startswith(prefix))
+        notes = (one for key, found in self._store.notes.items() if key.startswith(prefix) for one in found.items())
+        summaries = sum(mime.counted(m.summary) for box in boxes for m in box.messages)
+        return summaries + sum(len(name) + len(value) for name, value in notes if counts(name))
 
     def notes(self, key: bytes) -> dict[bytes, bytes]:
         return dict(self._store.notes.get(key, {}))

@@ -1,8 +1,9 @@
 """How much an account holds, and whether more fits (RFC 9208 in numbers).
 
 Usage is the sum of the counters that each mailbox keeps, so it is always exact and costs a row for each mailbox; an
-account without limits costs nothing. Two messages that arrive in the same instant may both fit: a limit can be passed
-by what one moment brings, never by more.
+account without limits costs nothing. What the index keeps of a message beyond a few KiB counts with it, and so do
+annotations; STATUS SIZE is of the messages alone. Two messages that arrive in the same instant may both fit: a limit
+can be passed by what one moment brings, never by more.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from fastmail.store.interface import Account, Store
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Octets as served, messages, mailboxes."""
+    """Octets (of messages as served, of what is kept beside them), messages, mailboxes."""
 
     octets: int
     messages: int
@@ -24,7 +25,8 @@ def usage(store: Store, account: Account) -> Usage:
     """What the account holds now."""
     with store.snapshot(account) as snapshot:
         boxes = snapshot.boxes(account.id)
-    return Usage(sum(box.octets for box in boxes), sum(box.exists for box in boxes), len(boxes))
+        kept = snapshot.kept(account.id)
+    return Usage(sum(box.octets for box in boxes) + kept, sum(box.exists for box in boxes), len(boxes))
 
 
 def check(store: Store, account: Account, octets: int, messages: int = 1, mailboxes: int = 0) -> None:

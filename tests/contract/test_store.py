@@ -495,3 +495,55 @@ def test_annotations_change_only_from_what_is_expected(run) -> None:
         assert notes() == before | {b"/b": b"3", b"/c": b"4"}
 
     run(scenario)
+
+
+LONG = b"Subject: s\nX-Long: " + b"x" * 9000 + b"\n\nbody\n"
+
+
+def kept(store: Store, account: Account) -> int:
+    with store.snapshot(account) as snapshot:
+        return snapshot.kept(account.id)
+
+
+def test_what_is_kept_beside_messages_is_counted(run: Callable[[Scenario], None]) -> None:
+    """Long summaries and annotations, through all that adds and removes them."""
+
+    async def scenario(store: Store, account: Account) -> None:
+        key, other = inbox(store, account), store.find(account, "Trash")
+        assert other is not None
+        await store.append(account, key, [message()])
+        assert kept(store, account) == 0
+        long = message(LONG)
+        await store.deliver([Delivery(account, key, long)])
+        one = kept(store, account)
+        assert one == len(long.summary) + 8 - 4096  # with the mark that names the message
+        await store.append(account, key, [message(LONG, keywords=(b"word",)) for _ in range(9)])
+        assert kept(store, account) == 10 * one
+        every = UidSet.of_ranges((1, 99))
+        await store.copy(account, key, every, other)
+        assert kept(store, account) == 20 * one
+        await store.copy(account, key, UidSet.of([2]), other, True)
+        assert kept(store, account) == 20 * one
+        await store.store(account, key, UidSet.of([3, 4]), 1, DELETED, [])
+        await store.expunge(account, key, None, DELETED)
+        assert kept(store, account) == 18 * one
+        await store.annotate(account, key, {b"/private/comment": b"x" * 100, b"other": b"y" * 100})
+        assert kept(store, account) == 18 * one + 116
+        await store.annotate(account, key, {b"/private/comment": b"x" * 10, b"/of/7/private/a": b"z"})
+        assert kept(store, account) == 18 * one + 26 + 16
+        await store.annotate(account, key, {b"/private/comment": None})
+        await store.annotate(account, account.id.to_bytes(8, "big") + bytes(4), {b"/private/a": b"12"})
+        assert kept(store, account) == 18 * one + 16 + 12
+        await store.create(account, "More")
+        more = store.find(account, "More")
+        assert more is not None
+        await store.append(account, more, [message(LONG)])
+        await store.annotate(account, more, {b"/shared/comment": b"x"})
+        assert kept(store, account) == 19 * one + 16 + 12 + 16
+        await store.delete(account, "More")
+        assert kept(store, account) == 18 * one + 16 + 12
+        await store.expunge(account, key, None, 0)
+        await store.expunge(account, other, None, 0)
+        assert kept(store, account) == 16 + 12
+
+    run(scenario)

@@ -136,7 +136,10 @@ def fuzz_lines(rng: random.Random) -> None:
 def fuzz_mime(rng: random.Random) -> None:
     data = spoil(rng, rng.choice(MESSAGES) + rng.choice(MESSAGES))
     made = mime.scan(some(rng, data))
-    mime.with_prefix(made, spoil(rng, b"Received: x\n y\n"))
+    assert len(made) <= mime.MOST
+    mime.scan(some(rng, data), rng.random() < 0.5, rng.choice([0, 1, 5000, 1 << 20]))
+    mime.counted(some(rng, spoil(rng, made)))
+    assert len(mime.with_prefix(made, spoil(rng, b"Received: x\n y\n"))) <= mime.MOST
     with contextlib.suppress(ValueError):
         mime.with_prefix(spoil(rng, made), b"A: b\n")
     mime.served_size(some(rng, data))

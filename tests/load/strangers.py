@@ -1,4 +1,4 @@
-"""More gates of tests.load.gates, about who is who: S23 guessers, S34 sessions of many users, S36 names in the handshake."""
+"""More gates of tests.load.gates, about who is who: S23 guessers, S29 summaries, S34 sessions of many users, S36 names in the handshake."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ import imaplib
 import poplib
 import random
 import re
+import smtplib
 import socket
 import ssl
 import threading
@@ -13,6 +14,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from fastmail._core import mime
 from fastmail.bench import load
 from tests.load.room import OPEN, memory, running
 from tests.support.server import Server
@@ -177,4 +179,37 @@ def s36(place: Path, scale: float) -> str:
     return f"{count} names in handshakes: {grown:.0f} KiB more after the first quarter"
 
 
-GATES = {one.__name__: one for one in (s23, s34, s36)}
+def s29(place: Path, scale: float) -> str:
+    """Messages of 2 MB whose ENVELOPE and BODYSTRUCTURE would be 200 MB; 26 of them filled an index of 64 GiB."""
+    count = max(6, int(100 * scale))
+    part = b"--b\r\nContent-Type: message/rfc822\r\n\r\nFrom: " + b":;" * 500 + b"\r\n\r\n\r\n"
+    bomb = b"From: " + b":;" * 60_000 + b"\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + part * 2000
+    with running(place) as server:
+        index = server.directory / "data" / "index-0" / "data.mdb"
+
+        def send(body: bytes) -> None:
+            with smtplib.LMTP("127.0.0.1", server.ports["lmtp"], timeout=60) as lmtp:
+                lmtp.sendmail("a@b.example", [server.user], body)
+
+        send(b"Subject: before\r\n\r\nbody\r\n")
+        before, top, kept = memory(server), 0.0, index.stat().st_blocks * 512
+        for _ in range(count):
+            send(bomb)
+            top = max(top, memory(server))
+        time.sleep(2.5)  # until they are settled, which copies them once
+        kept = (index.stat().st_blocks * 512 - kept) // count
+        with imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=60) as imap:
+            imap.login(server.user, server.password)
+            imap.select("INBOX")
+            kind, rows = imap.fetch("1:*", "(ENVELOPE BODYSTRUCTURE)")
+            assert kind == "OK"
+            assert len(rows) >= count
+            top = max(top, memory(server))
+        assert kept < 2 * mime.MOST + 65536, f"{kept} octets of index a message"
+        assert top - before < 96, f"{top - before:.0f} MiB more"
+    return (
+        f"{count} messages of {len(bomb) >> 10} KiB: {kept >> 10} KiB of index each, {top - before:.0f} MiB more memory"
+    )
+
+
+GATES = {one.__name__: one for one in (s23, s29, s34, s36)}

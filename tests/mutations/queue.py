@@ -11,7 +11,7 @@ MUTATIONS = [
     Mutation(
         "the queue answers before its commit",
         SPOOL,
-        "        item: Item = await self._submit(apply, jobs)\n        return item\n",
+        "        item: Item = await self._submit(apply, jobs, True)\n        return item\n",
         "        asyncio.ensure_future(self._submit(apply, jobs))\n        return outgoing.item\n",
         (f"{ORDER}[maildir]",),
         slow=True,

@@ -36,3 +36,16 @@ def test_the_harness_sees_what_is_quadratic(name: str, outcomes: dict[str, growt
     outcome = outcomes[name]
     assert not outcome.error, outcome.error
     assert outcome.growth > growth.LIMIT, f"instructions at n, 2n, 4n: {outcome.counts}"
+
+
+@pytest.mark.timeout(1800)
+def test_the_body_of_a_message_in_47_messages_is_read_once(tmp_path: Path) -> None:
+    """Were it read for each of them, it would cost 47 times as much."""
+    why = growth.missing()
+    if why:
+        pytest.skip(why)
+    names = ["scan: a body in one message", "scan: a body in 47 messages"]
+    found = growth.measure(names, tmp_path)
+    one, many = found[names[0]], found[names[1]]
+    assert not one.error and not many.error
+    assert many.counts[-1] < 1.1 * one.counts[-1], (one.counts, many.counts)

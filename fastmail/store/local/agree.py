@@ -13,7 +13,7 @@ from typing import Any
 from fastmail._core import pages
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Mailbox
-from fastmail.store.local import content, layout, ops
+from fastmail.store.local import content, layout, ops, weight
 from fastmail.store.local.arrivals import HEAD
 from fastmail.store.local.layout import Tables
 
@@ -42,6 +42,7 @@ def agree(txn: Any, t: Tables, prefix: bytes = b"") -> dict[bytes, Mailbox]:
         drop_where(txn, getattr(t, name), bad, prefix)
     if not prefix:
         drop_where(txn, t.meta, lambda key, value: key[:4] == b"next" and len(value) != layout.NEXT.size)
+        drop_where(txn, t.meta, lambda key, value: key[:4] == weight.NAME and len(value) != weight.ROW.size)
     boxes = _boxes(txn, t, prefix)
     for name in OF_A_MAILBOX:
         drop_where(

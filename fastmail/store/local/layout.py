@@ -21,6 +21,7 @@
     held    holder(8) ...                    content that a message in the queue holds, and where it was delivered
                                              (holds.py)
     meta    b"layout", b"next" account(8)    layout version; next mailbox id and last UIDVALIDITY of the account
+    meta    b"kept" account(8)               what quotas count beside messages (weight.py); earlier readers ignore it
 
 Numbers in keys are big-endian, so that they sort; in rows little-endian. A reader of this version ignores octets
 it does not know behind a row's fixed part up to the name's offset, which the row itself states.

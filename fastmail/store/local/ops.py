@@ -17,7 +17,7 @@ from fastmail.message.identity import marked
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, StorageFailed, TooMuch
 from fastmail.model.flags import MAX_KEYWORDS
 from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Mailbox, NewMessage, Stored
-from fastmail.store.local import content, layout
+from fastmail.store.local import content, layout, weight
 from fastmail.store.local.arrivals import HEAD, NUMBER
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, base_of
@@ -202,11 +202,15 @@ def append(
     bits = [keyword_bits(txn, t, key, message.keywords) for message in messages]
     new = [(m.flags, words, m.date, m.size, saved) for m, words in zip(messages, bits, strict=True)]
     uids = append_records(txn, t, box, new)
+    heavy = 0
     for uid, message, words, name in zip(uids, messages, bits, names, strict=True):
         at = layout.uid_key(key, uid)
-        txn.put(at, layout.pack_message(name, marked(message.summary)), db=t.msg)
+        value = layout.pack_message(name, marked(message.summary))
+        heavy += weight.of_value(value)
+        txn.put(at, value, db=t.msg)
         if words and not content.in_segment(name):
             txn.put(at, b"", db=t.todo)
+    weight.add(txn, t, key[:8], heavy)
     save(txn, t, box)
     recent = claim_recent(txn, t, key) if claim else (0, 0)
     return Appended(key, box.uidvalidity, uids, box.modseq, recent)
@@ -226,9 +230,13 @@ def _arrive(
     uids = list(range(uid, uid + len(messages)))
     if uids[-1] >= layout.MAX_UID:
         raise CannotDo("the mailbox has used up its UIDs")
+    heavy = 0
     for one, message, name in zip(uids, messages, names, strict=True):
         record = pages.pack(one, message.flags, modseq, 0, message.date, message.size, saved)
-        t.arrivals.add(txn, key, record, layout.pack_message(name, marked(message.summary)))
+        value = layout.pack_message(name, marked(message.summary))
+        heavy += weight.of_value(value)
+        t.arrivals.add(txn, key, record, value)
+    weight.add(txn, t, key[:8], heavy)
     return Appended(key, box.uidvalidity, uids, modseq)
 
 
@@ -335,7 +343,11 @@ def expunge(
 def _forget_rows(txn: Any, t: Tables, key: bytes, uids: Sequence[int], unlink: bool, moved: Collection[bytes]) -> None:
     """What ``msg`` has of these messages, and their content."""
     keys = [layout.uid_key(key, uid) for uid in uids]
-    names = {at: layout.marked_of(value) for at, value in txn.cursor(db=t.msg).getmulti(keys)}
+    names, light = {}, 0
+    for at, value in txn.cursor(db=t.msg).getmulti(keys):
+        names[at] = layout.marked_of(value)
+        light -= weight.of_value(value)
+    weight.add(txn, t, key[:8], light)
     for at in keys:
         name = names.get(at, b"")
         if at in names:
@@ -404,6 +416,7 @@ def _copy_rows(
         summary = layout.summary_of(value) if value is not None else b""
         rows.append((layout.uid_key(target, new), layout.pack_message(name, bytes(summary))))
     cursor.putmulti(rows)
+    weight.add(txn, t, target[:8], sum(weight.of_value(value) for _, value in rows))
 
 
 def claim_recent(txn: Any, t: Tables, key: bytes) -> tuple[int, int]:
@@ -496,6 +509,8 @@ def drop(txn: Any, t: Tables, box: Mailbox) -> None:
     with suppress(ValueError):  # damaged arrivals go with it all the same
         load(txn, t, box.key)
     content.release(txn, t, [layout.marked_of(value) for _, value in rows(txn, t.msg, box.key) if value[2:3] == b"s"])
+    lighter = sum(weight.of_note(name, value) for name, value in notes(txn, t, box.key).items())
+    weight.add(txn, t, box.key[:8], -_heavy(txn, t, box.key), -lighter)
     txn.delete(layout.name_key(box.key[:8], box.name), db=t.name)
     txn.delete(box.key, db=t.kw)
     _clear(txn, box.key, (t.page, t.msg, t.gone, t.todo, t.trash, t.note, t.pop))
@@ -503,8 +518,14 @@ def drop(txn: Any, t: Tables, box: Mailbox) -> None:
 
 def forget_messages(txn: Any, t: Tables, box: Mailbox) -> None:
     """Forget the messages of a mailbox, whose files stay, as if it had never been looked at; the caller saves it."""
+    weight.add(txn, t, box.key[:8], -_heavy(txn, t, box.key))
     _clear(txn, box.key, (t.page, t.msg, t.gone, t.todo, t.pop))
     box.exists = box.unseen = box.deleted = box.octets = 0
+
+
+def _heavy(txn: Any, t: Tables, key: bytes) -> int:
+    """What the summaries of a mailbox count in quotas."""
+    return sum(weight.of_value(value) for _, value in rows(txn, t.msg, key))
 
 
 def _clear(txn: Any, key: bytes, tables: Iterable[Any]) -> None:
@@ -524,6 +545,7 @@ def forget_account(txn: Any, t: Tables, account: int) -> None:
     own = layout.mailbox_key(account, 0)
     annotate(txn, t, own, dict.fromkeys(notes(txn, t, own)))
     txn.delete(b"next" + layout.account_key(account), db=t.meta)
+    txn.delete(weight.NAME + layout.account_key(account), db=t.meta)
 
 
 def rename(txn: Any, t: Tables, account: int, pairs: Sequence[tuple[bytes, str]]) -> None:
@@ -566,6 +588,11 @@ def annotate(
     """Set annotations, and remove those whose value is None; False when what is there is not what was expected."""
     if expected is not None and any(txn.get(key + name, db=t.note) != value for name, value in expected.items()):
         return False
+    counted = sum(
+        weight.of_note(name, value) - weight.of_note(name, txn.get(key + name, db=t.note))
+        for name, value in changes.items()
+    )
+    weight.add(txn, t, key[:8], 0, counted)
     for name, value in changes.items():
         if value is None:
             txn.delete(key + name, db=t.note)

@@ -15,7 +15,7 @@ from fastmail.message import summary
 from fastmail.message.identity import marked
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import agree, content, foreign, layout, ops, sync
+from fastmail.store.local import agree, content, foreign, layout, ops, sync, weight
 from fastmail.store.local.folders import control_directory, folder, index_directory
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import arrival_order, base_of
@@ -119,6 +119,7 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
             return key
 
         await store.submit(account, apply)
+    await store.submit(account, partial(weight.recount, account=layout.account_key(account.id)))
     return await check(store, account)
 
 

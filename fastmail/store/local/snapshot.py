@@ -10,7 +10,7 @@ from fastmail.durable import files
 from fastmail.durable.env import ERRORS, translate
 from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Account, Mailbox, Octets, Summaries, Unsure
-from fastmail.store.local import arrivals, layout, ops
+from fastmail.store.local import arrivals, layout, ops, weight
 from fastmail.store.local.content import MARK, in_segment, locate
 from fastmail.store.local.folders import folder
 from fastmail.store.local.layout import Tables
@@ -64,6 +64,9 @@ class LocalSnapshot:
     def boxes(self, account: int) -> list[Mailbox]:
         """All mailboxes of an account, by id."""
         return [self._whole(box) for box in ops.boxes(self._txn, self._t, account)]
+
+    def kept(self, account: int) -> int:
+        return sum(weight.read(self._txn, self._t, layout.account_key(account)))
 
     def notes(self, key: bytes) -> dict[bytes, bytes]:
         return ops.notes(self._txn, self._t, key)

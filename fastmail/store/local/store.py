@@ -716,9 +716,8 @@ class LocalStore:
         gone, result = UidSet(), None
         for start in range(0, len(wanted), FEW):
             some = UidSet.of(wanted[start : start + FEW])
-            result = await self.submit(
-                account, partial(ops.expunge, key=key, uids=some, required=required, unlink=unlink)
-            )
+            remove = partial(ops.expunge, key=key, uids=some, required=required, unlink=unlink)
+            result = await self.submit(account, remove)
             gone = gone.plus(result.uids)
         if result is None:
             raise StorageFull("index map is full")

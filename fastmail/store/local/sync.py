@@ -22,7 +22,7 @@ from fastmail.message.identity import marked
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import LETTERED_KEYWORDS, SEEN
 from fastmail.store.interface import Account, Appended, Mailbox
-from fastmail.store.local import folders, foreign, holds, layout, ops
+from fastmail.store.local import folders, foreign, holds, layout, ops, weight
 from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of
@@ -294,6 +294,7 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
         return None
     box.generation += 1
     box.modseq += 1
+    heavy = 0
     for item in found:
         number = NameMaker.number_in(item.marked[1:])
         if number and holds.done(txn, t, number, key) is not None:
@@ -307,11 +308,14 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
         if number:
             holds.note_done(txn, t, number, Appended(key, box.uidvalidity, [uid]))
         at = layout.uid_key(key, uid)
-        txn.put(at, layout.pack_message(item.marked, marked(item.summary)), db=t.msg)
+        value = layout.pack_message(item.marked, marked(item.summary))
+        heavy += weight.of_value(value)
+        txn.put(at, value, db=t.msg)
         if item.pop3 is not None:
             txn.put(at, item.pop3[0].to_bytes(4, "little") + item.pop3[1], db=t.pop)
         if none_recent:
             box.recent_from = uid + 1 if item.marked[:1] == b"c" else uid
+    weight.add(txn, t, key[:8], heavy)
     ops.save(txn, t, box)
     return box.generation
 

@@ -13,6 +13,14 @@ def _nested(n: int) -> bytes:
     return b"".join(out)
 
 
+BODY = b"a line of a body, and -- some dashes\n"
+
+
+def _body_in(messages: int) -> Callable[[int], bytes]:
+    """A body within so many messages, each in the one before it."""
+    return lambda n: b"Content-Type: message/rfc822\n\n" * messages + b"Subject: x\n\n" + BODY * n
+
+
 def _field(name: bytes, piece: bytes, before: bytes = b"") -> tuple[Callable[[int], bytes], Callable[[bytes], object]]:
     """``make`` and ``call`` of a header field whose value is ``piece`` over and over."""
     return lambda n: name + b": " + before + piece * n + b"\n\ntext\n", mime.scan
@@ -42,6 +50,8 @@ CASES = [
          lambda n: b"Content-Type: multipart/mixed; boundary=" + b"-" * 60 + b"\n\n" + b"-" * 61 * n, mime.scan),
     Case("scan: messages in messages", 2_000,
          lambda n: b"Content-Type: message/rfc822\n\n" * n + b"text", mime.scan),
+    Case("scan: a body in one message", 20_000, _body_in(1), mime.scan),
+    Case("scan: a body in 47 messages", 20_000, _body_in(47), mime.scan),
     Case("header fields by name", 5_000, lambda n: b"a: b\r\n" * n + b"\r\n",
          lambda header: fetch.header_fields(header, (b"a", b"x"), False)),
 ]  # fmt: skip

@@ -242,3 +242,23 @@ def test_s29_a_block_of_a_fetch_ends_behind_a_long_summary() -> None:
     assert len(out) < len(made) + 65536
     out = Out(64)
     assert fetch.page_to(out, page, every, every, 1, [], None, None, [], 65536) == ([], 0)
+
+
+def test_s29_a_summary_that_is_kept_many_times_is_shorter() -> None:
+    """1,000 recipients have 64 MiB between them."""
+    bomb = b"Subject: " + b'"' * 9000 + b"\nTo: " + b":;" * 9000 + b"\n" + multipart(VALUES["groups"])
+    share = (64 << 20) // 1000
+    made = mime.scan(bomb, True, share)
+    found = summary.read(made)
+    assert found is not None
+    assert len(made) < share + CACHE + 8192
+    assert (found.cut, found.short, found.bare) == (True, True, True)
+    assert 32 <= len(found.parts) <= 100
+    balanced(found.envelope)
+    balanced(found.structure)
+    assert found.parts[-1].end == len(bomb)
+    least = summary.read(mime.scan(bomb, True, 1))
+    assert least is not None
+    assert 32 <= len(least.parts) <= 35
+    plain = b"Subject: s\nFrom: a@b\n" + multipart(b"Content-Type: text/plain; name=x", 20)
+    assert mime.scan(plain, True, share) == mime.scan(plain), "what is short stays as it is"

@@ -1,4 +1,4 @@
-"""MESSAGELIMIT (RFC 9738): a command works on the newest messages, and says down to where."""
+"""MESSAGELIMIT (RFC 9738): a command works on the newest messages, and says down to where; how many names can be subscribed."""
 
 import asyncio
 import re
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmail.imap import mailboxes
 from tests.support.sessions import Bench, Client
 
 LOGIN = b"a LOGIN user@example.test secret\r\n"
@@ -90,5 +91,21 @@ def test_expunge(tmp_path: Path) -> None:
         assert got.count(b" EXPUNGE\r\n") == 4 and b"f OK [MESSAGELIMIT 4 2] EXPUNGE" in got
         got = await client.send(b"f EXPUNGE\r\n")
         assert got.count(b" EXPUNGE\r\n") == 1 and b"f OK EXPUNGE" in got
+
+    asyncio.run(main())
+
+
+def test_subscriptions_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailboxes, "SUBSCRIPTIONS", 8)
+
+    async def main() -> None:
+        client = Bench(str(tmp_path)).open("imap")
+        await client.send(LOGIN)
+        assert b"b OK" in await client.send(b"b SUBSCRIBE nowhere\r\n")
+        assert b"c NO [LIMIT] " in await client.send(b"c SUBSCRIBE " + b"x" * 1025 + b"\r\n")
+        assert b"d OK" in await client.send(b"d SUBSCRIBE " + b"x" * 1024 + b"\r\n")
+        assert b"e NO [LIMIT] at most 8 " in await client.send(b"e SUBSCRIBE another\r\n")
+        assert b"f OK" in await client.send(b"f UNSUBSCRIBE nowhere\r\n")
+        assert b"g OK" in await client.send(b"g SUBSCRIBE another\r\n")
 
     asyncio.run(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.durable import segments
-from fastmail.model.errors import CorruptData, TooMuch
+from fastmail.model.errors import CorruptData, StorageFull, TooMuch
 from fastmail.queue import spool as module
 from fastmail.queue.model import Item, Job, Outgoing, Rcpt, id_of, number_of
 from fastmail.queue.spool import Spool
@@ -280,3 +280,35 @@ def test_what_a_domain_may_send_in_an_hour(tmp_path: Path) -> None:
         assert spool.depth()[0] == 4
 
     run(tmp_path, scenario)
+
+
+def test_the_map_has_a_reserve_in_which_the_queue_empties(tmp_path: Path) -> None:
+    """Large items fill the index; new ones are refused while those that are there can still be put off and finished."""
+
+    async def main() -> None:
+        spool = Spool(str(tmp_path), 1 << 22)
+        try:
+            for _ in range(500):
+                try:
+                    await spool.enqueue(outgoing(spool, {"one.test": [f"{n:060}@one.test" for n in range(200)]}))
+                except StorageFull:
+                    break
+            else:
+                raise AssertionError("never full")
+            waiting = spool.depth()[1]
+            assert waiting > 10
+            for _, job in list(spool.jobs()):
+
+                def later(one: Job) -> Job:
+                    one.due += 1000
+                    return one
+
+                await spool.change(job.key, later)
+            for _, job in list(spool.jobs()):
+                await spool.change(job.key, lambda one: None)
+            assert spool.depth() == (0, 0)
+            await spool.enqueue(outgoing(spool, {"one.test": ["u@one.test"]}))
+        finally:
+            await spool.close()
+
+    asyncio.run(main())
