@@ -66,12 +66,18 @@ class Listen:
 
 @dataclass(slots=True)
 class Tls:
-    """The server's certificate; reread on SIGHUP."""
+    """The server's certificate, and those of clients; all files are reread on SIGHUP."""
 
     certificate: str = _s("", "PEM file with the certificate and its chain. Empty: no TLS at all.")
     key: str = _s("", "PEM file with the private key.")
     minimum_version: str = _s("1.2", 'Lowest TLS version: "1.2" or "1.3".')
     client_ca: str = _s("", "PEM file with the authorities of client certificates, for SASL EXTERNAL. Empty: none.")
+    client_crl: str = _s(
+        "",
+        "PEM file with lists of revoked client certificates (CRL), one of each authority from the client's up to the "
+        "root. Where an authority has none there, or one that has expired, its certificates are not taken. Empty: "
+        "nothing is revoked.",
+    )
 
 
 @dataclass(slots=True)

@@ -80,6 +80,13 @@ MUTATIONS = [
         ("tests/journey/test_external.py -k s27_another",),
     ),
     Mutation(
+        "S27: a certificate that was revoked is taken",
+        "fastmail/net/tls.py",
+        "        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN\n",
+        "",
+        ("tests/unit/net/test_tls.py -k s27_",),
+    ),
+    Mutation(
         "S34: what a session remembers stays when its user goes",
         "fastmail/imap/authenticate.py",
         "    session.leave()\n    session.record = session.account = None\n",
