@@ -290,6 +290,11 @@ class Relay:
     )
     lifetime: float = _s(432000.0, "A message is given up after this.", "time")
     delay_warning: float = _s(14400.0, "Its sender is told of the delay after this.", "time")
+    success_reports_to_strangers: bool = _s(
+        False,
+        "Tell those who sent mail without a login that it was delivered, when they ask (NOTIFY=SUCCESS). Their "
+        "addresses may be forged, and others then get these reports. Users and trusted networks are always told.",
+    )
     recipients_per_hour: int = _s(0, "Recipients elsewhere that one login may have in an hour; 0 for any number.")
     domain_recipients_per_hour: int = _s(0, "The same for all logins of a domain together.")
     messages: int = _s(1_000_000, "Most messages in the queue; 0 for any number.")
