@@ -251,6 +251,7 @@ class Assembly:
             **shared,
         }
         mail["xclient"] = [networks.parse(text) for text in config.listen.xclient]
+        mail["tells_strangers"] = config.relay.success_reports_to_strangers
         if config.relay.enabled:
             mail["outbound"] = self.outbound
             mail["networks"] = [networks.parse(text) for text in config.relay.networks]

@@ -60,7 +60,8 @@ def make_tls(config: Config) -> ServerTls | None:
     """None when no certificate is configured."""
     if not config.tls.certificate:
         return None
-    return ServerTls(config.tls.certificate, config.tls.key, config.tls.minimum_version, config.tls.client_ca)
+    tls = config.tls
+    return ServerTls(tls.certificate, tls.key, tls.minimum_version, tls.client_ca, tls.client_crl)
 
 
 def read_instance(config: Config) -> str:

@@ -27,12 +27,13 @@ from fastmail.app.confine import confine
 
 PR_SET_PDEATHSIG = 1
 HEAD = struct.Struct("=QI")
-LARGEST = 1 << 20  # octets of one file
+LARGEST = 8 << 20  # octets of one file; lists of what was revoked grow
 PATIENCE = 5.0  # s that the supervisor waits for the files
 
 
 class KeyHolder:
-    """Made before root is dropped. ``paths``: certificate, key, and authorities of clients or ""."""
+    """Made before root is dropped. ``paths``: certificate, key, and for clients their authorities and what these have
+    revoked, "" where there is none."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = list(paths)
@@ -82,7 +83,7 @@ class KeyHolder:
             raise OSError(0, "the process that reads the key does not answer")
 
     def content(self) -> list[bytes]:
-        """Certificate, key and authorities, as they were read last. OSError says why they could not be."""
+        """The content of the files, as they were read last. OSError says why they could not be."""
         for _ in range(50):
             length, checksum = HEAD.unpack(os.pread(self._memory, HEAD.size, 0).ljust(HEAD.size, b"\0"))
             packed = os.pread(self._memory, length, HEAD.size)

@@ -76,6 +76,8 @@ class Supervisor:
         """Serve until SIGTERM or SIGINT. ``ready`` is called once, when every worker serves."""
         self._prepare()
         tls = make_tls(self._config)
+        if tls is not None:  # workers may write nowhere else
+            tls.scratch = os.path.join(self._config.server.data_dir, "staging")
         for why in certificate.faults(self._config):
             log.event("tls.certificate", "error", why=why, path=self._config.tls.certificate)
         self._bind()
@@ -156,9 +158,8 @@ class Supervisor:
             return
         preload.everything(bool(self._config.directory.sql or self._config.directory.ldap))
         if tls is not None and os.geteuid() == 0:
-            files = [self._config.tls.certificate, self._config.tls.key, self._config.tls.client_ca]
-            self._holder = KeyHolder(files)
-            tls.scratch = os.path.join(server.data_dir, "staging")
+            own = self._config.tls
+            self._holder = KeyHolder([own.certificate, own.key, own.client_ca, own.client_crl])
         places = [server.data_dir, server.run_dir]
         mail = maildir_template(self._config).partition("{")[0]
         if mail and os.path.isdir(mail) and not mail.startswith(server.data_dir + "/"):

@@ -1,7 +1,7 @@
 """A worker: one event loop that serves every protocol and any account.
 
 SIGTERM: accept no more, end idle sessions, let commands under way finish (GRACE seconds), then finish the store.
-SIGHUP: reread the certificate. SIGUSR1: log the counters. Everything is opened here, after the fork.
+SIGHUP: reread the files of [tls]. SIGUSR1: log the counters. Everything is opened here, after the fork.
 """
 
 import asyncio

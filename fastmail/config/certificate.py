@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from fastmail.config.settings import Config
+from fastmail.net.tls import revocations
 from fastmail.relay.dane import matches
 
 
@@ -27,6 +28,13 @@ def faults(config: Config) -> list[str]:
             out.append(f"{which} has expired, on {one.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
         if now < one.not_valid_before_utc:
             out.append(f"{which} is not valid before {one.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
+    if config.tls.client_crl:
+        with open(config.tls.client_crl, "rb") as file:
+            lists = revocations(file.read())
+        for old in lists:
+            if old.next_update_utc is not None and now > old.next_update_utc:
+                whose = old.issuer.rfc4514_string()
+                out.append(f"the list of what {whose} has revoked has expired: no client certificate of it is taken")
     names = _names(chain[0])
     if not any(matches(name, config.server.hostname) for name in names):
         shown = ", ".join(names[:5]) or "none"

@@ -150,12 +150,14 @@ def _finish(config: Config, text: str, path: str) -> None:
         problem("directory", str(error).partition(" ")[0], str(error))
     if config.directory.passwd_file:
         config.directory.passwd_file = os.path.join(base, config.directory.passwd_file)
-    for key in ("certificate", "key", "client_ca"):
+    for key in ("certificate", "key", "client_ca", "client_crl"):
         value = getattr(config.tls, key)
         if value:
             setattr(config.tls, key, os.path.join(base, value))
     if bool(config.tls.certificate) != bool(config.tls.key):
         problem("tls", "certificate", "certificate and key go together")
+    if config.tls.client_crl and not config.tls.client_ca:
+        problem("tls", "client_crl", "client_crl says what the authorities of client_ca have revoked: give both")
     if not config.tls.certificate:
         for key in ("submissions", "imaps", "pop3s"):
             if getattr(config.listen, key):

@@ -66,12 +66,18 @@ class Listen:
 
 @dataclass(slots=True)
 class Tls:
-    """The server's certificate; reread on SIGHUP."""
+    """The server's certificate, and those of clients; all files are reread on SIGHUP."""
 
     certificate: str = _s("", "PEM file with the certificate and its chain. Empty: no TLS at all.")
     key: str = _s("", "PEM file with the private key.")
     minimum_version: str = _s("1.2", 'Lowest TLS version: "1.2" or "1.3".')
     client_ca: str = _s("", "PEM file with the authorities of client certificates, for SASL EXTERNAL. Empty: none.")
+    client_crl: str = _s(
+        "",
+        "PEM file with lists of revoked client certificates (CRL), one of each authority from the client's up to the "
+        "root. Where an authority has none there, or one that has expired, its certificates are not taken. Empty: "
+        "nothing is revoked.",
+    )
 
 
 @dataclass(slots=True)
@@ -301,6 +307,11 @@ class Relay:
     )
     lifetime: float = _s(432000.0, "A message is given up after this.", "time")
     delay_warning: float = _s(14400.0, "Its sender is told of the delay after this.", "time")
+    success_reports_to_strangers: bool = _s(
+        False,
+        "Tell those who sent mail without a login that it was delivered, when they ask (NOTIFY=SUCCESS). Their "
+        "addresses may be forged, and others then get these reports. Users and trusted networks are always told.",
+    )
     recipients_per_hour: int = _s(0, "Recipients elsewhere that one login may have in an hour; 0 for any number.")
     domain_recipients_per_hour: int = _s(0, "The same for all logins of a domain together.")
     messages: int = _s(1_000_000, "Most messages in the queue; 0 for any number.")

@@ -23,6 +23,7 @@ from fastmail.queue.spool import Spool
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
+SUCCESS = ("delivered", "relayed")  # actions of reports that nobody misses who did not ask for them
 FULL = 1 << 20  # a bigger message is not sent back whole
 
 
@@ -88,8 +89,7 @@ class Outbound:
         if seen.hops > MAX_HOPS:
             count("delivery.loops")
             return Outcome(554, "5.4.6", "Too many hops: the message loops")
-        if self._most and self.spool.depth()[0] >= self._most:
-            count("queue.full")
+        if not self._has_room():
             return Outcome(452, "4.3.1", "the queue is full, try again later")
         mark = ""
         if envelope.require_tls and envelope.sender:
@@ -177,6 +177,18 @@ class Outbound:
                 await deliverer.store.let_go([item.id])
             raise
 
+    @property
+    def rates(self) -> tuple[int, int]:
+        """Recipients in an hour: of a login, and of its domain."""
+        return self._rates
+
+    def _has_room(self) -> bool:
+        """May the queue hold one message more?"""
+        if self._most and self.spool.depth()[0] >= self._most:
+            count("queue.full")
+            return False
+        return True
+
     def destination(self, address: str) -> str:
         """Where a message of our own goes."""
         domain = address.rpartition("@")[2].lower()
@@ -184,14 +196,20 @@ class Outbound:
 
     def report(self, item: Item, fates: Sequence[dsn.Fate], content: bytes, lifetime: float = 0.0) -> Outgoing | None:
         """A notification for the sender, of the message's own priority (RFC 6710 4.6); None when there is nobody to be
-        told (RFC 3461 6, RFC 5321 6.1). ``lifetime``: of the message, where its route has one of its own."""
+        told (RFC 3461 6, RFC 5321 6.1), or when it would tell of success and the queue is full. ``lifetime``: of the
+        message, where its route has one of its own."""
         if not item.sender or not fates:
+            return None
+        success = fates[0].action in SUCCESS
+        if success and not self._has_room():
+            log.event("queue.report", "warning", id=item.number, to=item.sender, why="the queue is full")
             return None
         full = item.ret != "HDRS" and not item.require_tls and fates[0].action == "failed" and len(content) <= FULL
         until = item.begun + int(lifetime or self.schedule.lifetime)
         about = dsn.About(item.sender, item.envid, item.number, item.arrived, until, content, full, item.utf8, item.by)
         text = dsn.report(about, list(fates), self.hostname)
         report = Item(1, self.spool.new_id(), "", int(time.time()), len(text) + text.count(b"\n"))
+        report.login = item.login if success else ""  # whose limits it counts in; the others must be sent
         report.utf8 = dsn.needs_utf8(item.sender)
         report.eight = not text.isascii()
         report.priority = item.priority
@@ -220,10 +238,10 @@ class Outbound:
         item = Item(
             1, self.spool.new_id(), envelope.sender, now, len(content), utf8=envelope.utf8, envid=envelope.envid
         )
-        item.priority = envelope.priority
+        item.priority, item.login = envelope.priority, envelope.login
         report = self.report(item, fates, bytes(content[: dsn.HEADER + 1]))  # of which the header is sent back
         if report is not None:
             try:
-                await self.spool.enqueue(report)
+                await self.spool.enqueue(report, *self._rates)
             except (MailError, OSError) as error:
                 log.event("queue.report", "warning", sender=envelope.sender, error=error)

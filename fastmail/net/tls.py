@@ -1,11 +1,16 @@
-"""The server's TLS context (RFC 8314): TLS 1.2 and up, certificate reread without a restart.
+"""The server's TLS context (RFC 8314): TLS 1.2 and up; certificate, authorities of clients and lists of revoked client
+certificates reread without a restart.
 
 A client that asks for another protocol is talking to the wrong server, perhaps because somebody led it here: Python's
 TLS cannot refuse it in the handshake, so the protocol is chosen, and the connection ends before anything is read.
 
-``reload`` tries the new files in a context of their own first; when they are bad the old certificate stays in use
-and ConfigError says what is wrong. Where this process may not read the key itself (see app.keyholder), it gets the
-content of the files from ``source``.
+There are no session tickets: their key would be as old as the process and open everything that was sent since (RFC 8446
+C.4), workers would need the same one, and a resumed session would go on with a client certificate that was revoked
+meanwhile.
+
+``reload`` makes a context of its own from the new files, and new connections get that one; when a file is bad the old
+context stays in use and ConfigError says what is wrong. Where this process may not read the key itself (see
+app.keyholder), it gets the content of the files from ``source``.
 """
 
 import hashlib
@@ -14,7 +19,8 @@ import re
 import secrets
 import ssl
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -38,42 +44,66 @@ FOREIGN = (
     "dot",
 )
 _PARAMETERS = re.compile(rb"-----BEGIN EC PARAMETERS-----.*?-----END EC PARAMETERS-----\s*", re.DOTALL)
+_CRL = re.compile(rb"-----BEGIN X509 CRL-----[^-]*-----END X509 CRL-----")
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class ServerTls:
-    """One context for all listeners of a worker. ``client_ca``: authorities whose certificates clients may show."""
+    """One context for all listeners of a worker. ``client_ca``: authorities whose certificates clients may show;
+    ``client_crl``: what these have revoked."""
 
-    def __init__(self, certificate: str, key: str, minimum: str = "1.2", client_ca: str = "") -> None:
+    def __init__(
+        self, certificate: str, key: str, minimum: str = "1.2", client_ca: str = "", client_crl: str = ""
+    ) -> None:
         self._files = (certificate, key)
         self._client_ca = client_ca
+        self._client_crl = client_crl
         self._minimum = VERSIONS[minimum]
-        self.source: Callable[[], list[bytes]] | None = None  # certificate, key and client_ca, as octets
-        self.scratch = ""  # a directory for a moment; only an encrypted key is put there
-        self.context = self._make()
-        with open(certificate, "rb") as file:
-            self.end_point = _digest(file.read())
+        self.source: Callable[[], list[bytes]] | None = None  # certificate, key, client_ca and client_crl, as octets
+        self.scratch = ""  # a directory for a moment: for an encrypted key, and for what clients are checked by
+        self.context, self.end_point = self._make()
 
-    def _make(self) -> ssl.SSLContext:
+    def _make(self) -> tuple[ssl.SSLContext, bytes]:
+        """A context from the files as they are now, and what tells our end of its channels. ConfigError, OSError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = self._minimum
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
         context.set_alpn_protocols([*OWN, *FOREIGN])
         texts = self.source() if self.source is not None else []
         try:
             self._load(context, texts)
+            end_point = _digest(texts[0] if texts else _read(self._files[0]))
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm, ssl.SSLError) as error:
             raise ConfigError(f"cannot use certificate {self._files[0]} with key {self._files[1]}: {error}") from None
         if self._client_ca:
             try:
-                if texts:
-                    context.load_verify_locations(cadata=texts[2].decode("ascii"))
-                else:
-                    context.load_verify_locations(self._client_ca)
+                self._trust(context, texts[2] if texts else _read(self._client_ca))
             except (OSError, ValueError, ssl.SSLError) as error:
                 raise ConfigError(f"cannot use client authorities {self._client_ca}: {error}") from None
-            context.verify_mode = ssl.CERT_OPTIONAL
-        return context
+        if self._client_ca and self._client_crl:
+            try:
+                self._revoke(context, texts[3] if texts else _read(self._client_crl))
+            except (OSError, ValueError, ssl.SSLError) as error:
+                raise ConfigError(f"cannot use revoked client certificates {self._client_crl}: {error}") from None
+        return context, end_point
+
+    def _trust(self, context: ssl.SSLContext, pem: bytes) -> None:
+        """Ask clients for certificates of these authorities."""
+        context.load_verify_locations(cadata=pem.decode("ascii", "ignore"))
+        context.verify_mode = ssl.CERT_OPTIONAL
+
+    def _revoke(self, context: ssl.SSLContext, pem: bytes) -> None:
+        """Take no client certificate without a list of its authority, and of that one's authority, that does not name
+        it. Only lists count in the file: certificates in it would be trusted."""
+        lists = revocations(pem)
+        if not lists:
+            raise ValueError("it has no list (X509 CRL, in PEM)")
+        text = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in lists)
+        with self._for_openssl(text) as path:
+            context.load_verify_locations(path)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
     @property
     def asks(self) -> bool:
@@ -84,7 +114,7 @@ class ServerTls:
         if not texts:
             context.load_cert_chain(*self._files)
             return
-        # OpenSSL reads files only: it gets one with the key under a password that is used this once
+        # the key is in that file under a password that is used this once
         password = secrets.token_bytes(32).hex().encode()
         key = serialization.load_pem_private_key(_PARAMETERS.sub(b"", texts[1]), None)
         sealed = key.private_bytes(
@@ -92,27 +122,33 @@ class ServerTls:
             serialization.PrivateFormat.PKCS8,
             serialization.BestAvailableEncryption(password),
         )
+        with self._for_openssl(texts[0] + b"\n" + sealed) as path:
+            context.load_cert_chain(path, password=password)
+
+    @contextmanager
+    def _for_openssl(self, text: bytes) -> Iterator[str]:
+        """A file for a moment: OpenSSL takes some things from files only."""
         descriptor, path = tempfile.mkstemp(prefix="tls", dir=self.scratch or None)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(texts[0] + b"\n" + sealed)
-            context.load_cert_chain(path, password=password)
+                file.write(text)
+            yield path
         finally:
             os.unlink(path)
 
     def reload(self) -> None:
         """Use the files' new content for new connections. ConfigError, OSError."""
-        self._make()
-        texts = self.source() if self.source is not None else []
-        try:
-            self._load(self.context, texts)
-        except (ValueError, TypeError, UnsupportedAlgorithm, ssl.SSLError) as error:
-            raise ConfigError(f"cannot use certificate {self._files[0]}: {error}") from None
-        if texts:
-            self.end_point = _digest(texts[0])
-        else:
-            with open(self._files[0], "rb") as file:
-                self.end_point = _digest(file.read())
+        self.context, self.end_point = self._make()
+
+
+def revocations(pem: bytes) -> list[x509.CertificateRevocationList]:
+    """The lists in a PEM file; ValueError for one that cannot be read."""
+    return [x509.load_pem_x509_crl(found.group()) for found in _CRL.finditer(pem)]
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _digest(pem: bytes) -> bytes:

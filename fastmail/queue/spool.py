@@ -244,20 +244,24 @@ class Spool:
 
     # ---------------------------------------------------------------- out
 
-    async def change(self, key: bytes, change: Change, reports: Sequence[Outgoing] = ()) -> None:
+    async def change(
+        self, key: bytes, change: Change, reports: Sequence[Outgoing] = (), most: int = 0, domain_most: int = 0
+    ) -> None:
         """Replace a job by what ``change`` makes of it (None: it is done), and queue reports in the same commit. A job
-        that somebody dropped meanwhile is left alone, its reports too."""
+        that somebody dropped meanwhile is left alone, its reports too. A report with a login is let go where that would
+        have more recipients than ``most`` and ``domain_most`` (see ``enqueue``)."""
         files: list[PieceJob] = []
         puts = []
         for report in reports:
-            pieces, apply = await self._place(report)
+            pieces, apply = await self._place(report, most, domain_most)
             files += pieces
             puts.append(apply)
 
         def all_of_it(txn: Any) -> None:
             if self._replace(txn, key, change):
                 for put in puts:
-                    put(txn)
+                    with suppress(TooMuch):  # raised before the report is written
+                        put(txn)
 
         await self._submit(all_of_it, files)
 

@@ -94,6 +94,7 @@ class Outcomes:
             job.key,
             _changed(left, now, last, warn, item, schedule, soon),
             [report for report in reports if report is not None],
+            *self.outbound.rates,
         )
         for rcpt, one in zip(job.recipients, said, strict=True):
             self._note(job, item, rcpt, one, rcpt in left)

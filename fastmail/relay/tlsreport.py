@@ -128,7 +128,7 @@ class Reporter:
             async with asyncio.timeout(PATIENCE):
                 sent = await self._send(day, domain, rows)
         except (LookupFailed, NoSuchDomain, MailError, OSError, ValueError) as error:
-            log.event("tlsreport.failed", "warning", domain=domain, error=error or "no answer in time")
+            log.event("tlsreport.failed", "warning", domain=domain, error=str(error) or "no answer in time")
             if again:
                 self.waiting[(day, domain)] = now + AGAIN
                 return 0

@@ -12,7 +12,7 @@ from fastmail.directory.interface import AccountRecord, fresh
 from fastmail.model.errors import TemporaryError
 from fastmail.queue.model import Rcpt
 from fastmail.smtp import envelope as grammar
-from fastmail.smtp.table import SUBMISSION
+from fastmail.smtp.table import LMTP, SUBMISSION
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -36,7 +36,8 @@ def rcpt(session: "SmtpSession", rest: bytes) -> None:
     directory = service.deliverer.directory
     if domain is None:
         domain = session.own_domain()
-    asked = Rcpt(f"{local}@{domain}", params.orcpt, params.notify)
+    notify = params.notify if _hears_of_success(session) else _without_success(params.notify)
+    asked = Rcpt(f"{local}@{domain}", params.orcpt, notify)
     if directory.is_local(domain) or _is_hosts_postmaster(session, local, domain):
         waits = _fresh(session, rest, asked) if directory.live is not None else _here(session, rest, asked)
     elif session.may_relay():
@@ -49,6 +50,19 @@ def rcpt(session: "SmtpSession", rest: bytes) -> None:
             session.bad("550 5.7.1 relaying denied: the domain is not of this server")
     if waits is not None:
         session.conn.run(waits)
+
+
+def _hears_of_success(session: "SmtpSession") -> bool:
+    """Users and trusted networks do; strangers may have written anybody's address as theirs, who would get the reports.
+    By LMTP it is the host in front that reports to senders."""
+    service = session.service
+    return service.kind != LMTP and (service.tells_strangers or session.may_relay())
+
+
+def _without_success(notify: str) -> str:
+    """The rest of what was asked; NEVER where there is none, because an empty value asks for failures and delays."""
+    kept = [word for word in notify.split(",") if word != "SUCCESS"]
+    return ",".join(kept) or "NEVER"
 
 
 def _is_hosts_postmaster(session: "SmtpSession", local: str, domain: str) -> bool:

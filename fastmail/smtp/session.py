@@ -33,7 +33,7 @@ from fastmail.smtp import accept, authenticate, recipients, xclient
 from fastmail.smtp import envelope as grammar
 from fastmail.smtp.milter import Filters, Milter
 from fastmail.smtp.senders import Rules, may
-from fastmail.smtp.table import COMMANDS, EOD_REPLIES, EXTENSIONS, HTTP, LMTP, MX, SUBMISSION
+from fastmail.smtp.table import COMMANDS, EOD_REPLIES, EXTENSIONS, HTTP, LMTP, LMTP_EXTENSIONS, MX, SUBMISSION
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -43,7 +43,8 @@ TAKE = 65536
 
 @dataclass(slots=True)
 class Service:
-    """What all sessions of a listener share. ``kind``: smtp, submission or lmtp."""
+    """What all sessions of a listener share. ``kind``: smtp, submission or lmtp; ``tells_strangers``: do those who have
+    not logged in hear of deliveries (RFC 3461 5.2.3)?"""
 
     kind: str
     hostname: str
@@ -57,6 +58,7 @@ class Service:
     milters: Sequence[Milter] = ()
     xclient: Sequence[Network] = ()
     senders: Rules = field(default_factory=Rules)
+    tells_strangers: bool = False
     resolve_url: Callable[[AccountRecord, str], Awaitable[bytes]] | None = None
     budget: Budget = field(default_factory=Budget)
 
@@ -334,7 +336,8 @@ class SmtpSession:
 
     def _offer(self) -> None:
         """What this server can do, here and now."""
-        lines = [self.service.hostname.encode(), *EXTENSIONS, b"SIZE %d" % self.service.limits.message_size]
+        lines = [self.service.hostname.encode(), *(LMTP_EXTENSIONS if self.service.kind == LMTP else EXTENSIONS)]
+        lines += [b"SIZE %d" % self.service.limits.message_size]
         if self.service.outbound is not None and self.service.kind == SUBMISSION:
             lines.append(b"FUTURERELEASE %d %b" % (grammar.MOST_HELD, grammar.latest()))
         if self.service.outbound is not None and self.service.kind != LMTP and self.conn.tls:

@@ -44,6 +44,7 @@ EXTENSIONS = (
     *(b"PIPELINING", b"8BITMIME", b"SMTPUTF8", b"CHUNKING", b"BINARYMIME"),
     *(b"ENHANCEDSTATUSCODES", b"DSN", b"HELP"),
 )
+LMTP_EXTENSIONS = tuple(one for one in EXTENSIONS if one != b"DSN")  # the host in front makes the reports
 EOD_REPLIES = {
     "full": (552, "5.3.4", "message is too big"),
     "bare": (550, "5.6.11", "bare CR or LF in the message; lines end in CRLF"),

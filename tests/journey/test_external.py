@@ -1,52 +1,18 @@
 """SASL EXTERNAL (RFC 4422 A): a client certificate is the login, over real TLS on IMAP, POP3 and submission."""
 
-import datetime
 import imaplib
 import poplib
+import signal
 import smtplib
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests.support.authorities import Authority
 from tests.support.server import Server
-
-DAY = datetime.timedelta(days=1)
-
-
-class Authority:
-    """Signs certificates for addresses."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name = path, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        made = self._begin(self.name, self.key).add_extension(x509.BasicConstraints(True, None), True)
-        self.file = path / f"{name}.pem"
-        self.file.write_bytes(made.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-
-    def _begin(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
-        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key.public_key())
-        return builder.serial_number(x509.random_serial_number()).not_valid_before(now - DAY).not_valid_after(now + DAY)
-
-    def context(self, *addresses: str) -> ssl.SSLContext:
-        """A client's, with a certificate for these addresses."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([x509.RFC822Name(address) for address in addresses])
-        made = self._begin(x509.Name([]), key).add_extension(names, False).sign(self.key, hashes.SHA256())
-        file = self.path / "client.pem"
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        file.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
-        context = ssl._create_unverified_context()
-        context.load_cert_chain(file)
-        return context
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +74,45 @@ def test_without_a_certificate_nothing_changes(server: Server) -> None:
     with imaplib.IMAP4_SSL("127.0.0.1", server.ports["imaps"], ssl_context=context) as imap:
         assert "AUTH=EXTERNAL" not in imap.capabilities
         assert imap.login(server.user, server.password)[0] == "OK"
+
+
+def test_s27_sighup_changes_who_vouches_for_clients_in_every_worker(tmp_path: Path) -> None:
+    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+    ca, crl = tmp_path / "clients.pem", tmp_path / "revoked.pem"
+    ca.write_bytes(old.file.read_bytes())
+    crl.write_bytes(old.revoked() + new.revoked())
+    server = Server(tmp_path / "server", workers=2)
+    text = server.config.read_text().replace("[auth]", '[auth]\nmechanisms = ["PLAIN", "LOGIN", "EXTERNAL"]')
+    server.config.write_text(text.replace("[tls]", f'[tls]\nclient_ca = "{ca}"\nclient_crl = "{crl}"'))
+    server.start()
+
+    def taken(context: ssl.SSLContext) -> set[bool]:
+        """Whether logins with the certificate succeed, in one worker or another."""
+        found = set()
+        for _ in range(12):
+            try:
+                with imaplib.IMAP4_SSL("127.0.0.1", server.ports["imaps"], ssl_context=context) as imap:
+                    found.add(imap.authenticate("EXTERNAL", lambda _: b"")[0] == "OK")
+            except (OSError, imaplib.IMAP4.error):
+                found.add(False)
+        return found
+
+    def reload() -> None:
+        assert server.process is not None
+        count = server.log.read_text().count("event=tls.reloaded")
+        server.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while server.log.read_text().count("event=tls.reloaded") < count + 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    try:
+        of_old, of_new = old.context(server.user), new.context(server.user)
+        assert taken(of_old) == {True} and taken(of_new) == {False}
+        ca.write_bytes(new.file.read_bytes())
+        reload()
+        assert taken(of_old) == {False} and taken(of_new) == {True}
+        crl.write_bytes(old.revoked() + new.revoked(new.given))
+        reload()
+        assert taken(of_new) == {False} and taken(new.context(server.user)) == {True}
+    finally:
+        server.stop()

@@ -25,11 +25,12 @@ from fastmail.dns.resolver import Resolver
 from fastmail.net.listener import Listener, Registry, bind
 from fastmail.net.tls import ServerTls
 from fastmail.queue.model import Rcpt
-from fastmail.relay import dane, sts
+from fastmail.relay import dane, runner, sts
 from fastmail.relay.dane import Tlsa
 from fastmail.relay.runner import Limits, Runner
 from fastmail.relay.sts import BadPolicy, Policies
 from fastmail.relay.targets import Finder
+from fastmail.relay.tlsreport import Reporter
 from fastmail.smtp.client import Timeouts
 from tests.journey.test_relay import World, report, world
 from tests.support.sessions import Bench
@@ -450,5 +451,33 @@ def test_a_header_field_does_not_undo_the_configuration(tmp_path: Path) -> None:
         await submit(w, "", "TLS-Required: No\n")
         await deferred(w, "certificate")
         assert far.mail() == 0
+
+    run(tmp_path, scenario)
+
+
+def test_s43_web_servers_that_never_answer_do_not_hold_up_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of the queue's files is removed meanwhile; one try is under way at a time; an end ends it."""
+    begun: list[str] = []
+    swept: list[float] = []
+
+    async def never(reporter: Reporter, now: float | None = None) -> int:
+        begun.append("reports")
+        await asyncio.sleep(600)
+        return 0
+
+    monkeypatch.setattr(Reporter, "send", never)
+    monkeypatch.setattr(runner, "SWEEP", 0.0)
+
+    async def scenario(w: World, far: Far) -> None:
+        monkeypatch.setattr(w.spool, "sweep", lambda: swept.append(time.monotonic()) or 0)
+        await w.until(lambda: len(swept) >= 3)
+        assert begun == ["reports"]
+        assert w.runner is not None
+        closing = time.monotonic()
+        await w.runner.close(1.0)
+        assert time.monotonic() - closing < 5.0
+        w.runner = None
 
     run(tmp_path, scenario)

@@ -21,6 +21,7 @@ import pytest
 
 from fastmail.app import quickstart
 from fastmail.app.child import free_ports
+from tests.support.authorities import Authority
 
 ROOT = Path(__file__).parents[2]
 PORTS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
@@ -225,3 +226,33 @@ def test_a_closed_directory_above_is_told(place: Place) -> None:
     place.home.chmod(0o700)
     said = place.run("serve", "-c", str(place.config), code=78)
     assert f"{USER} cannot read and write in {place.home / 'data'}" in said and "Traceback" not in said
+
+
+def test_s27_what_clients_are_checked_by_is_read_again_by_root(place: Place, tmp_path: Path) -> None:
+    place.quickstart()
+    authority = Authority(tmp_path, "known")
+    context, given = authority.context("me@example.test"), authority.given
+    ca, crl = place.home / "clients.pem", place.home / "revoked.pem"
+    for path, content in ((ca, authority.file.read_bytes()), (crl, authority.revoked())):
+        path.write_bytes(content)
+        path.chmod(0o600)
+    text = place.config.read_text()
+    place.config.write_text(text.replace("[tls]", f'[tls]\nclient_ca = "{ca}"\nclient_crl = "{crl}"'))
+    place.start()
+    assert place.process is not None
+
+    def greeted() -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", place.ports["imaps"]), 10) as plain:
+                return context.wrap_socket(plain).recv(4) == b"* OK"
+        except OSError:
+            return False
+
+    assert {greeted() for _ in range(6)} == {True}
+    crl.write_bytes(authority.revoked(given))
+    count = place.log.read_text().count("tls.reloaded")
+    place.process.send_signal(signal.SIGHUP)
+    place.until(lambda: place.log.read_text().count("tls.reloaded") >= count + 2)
+    assert {greeted() for _ in range(6)} == {False}
+    assert not list((place.home / "data" / "staging").iterdir())
+    place.stop()
