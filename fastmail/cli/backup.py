@@ -8,6 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fastmail.app.assembly import beside
+from fastmail.app.owner import hand_over
 from fastmail.backup import restore as bring
 from fastmail.backup import save
 from fastmail.backup.vault import Vault
@@ -76,6 +77,7 @@ def backup(
         _verify(vault, run, json)
         return
     settings = read_config(config)
+    hand_over(path, settings)
 
     async def go() -> tuple[str, list[save.Saved]]:
         async with beside(settings) as assembly:

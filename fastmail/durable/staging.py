@@ -10,6 +10,8 @@ import mmap
 import os
 from typing import BinaryIO
 
+from fastmail.durable import beneath
+
 SPILL = 131072
 STREAM = 65536  # octets that one that is in a file already keeps in memory
 _numbers = itertools.count(1)
@@ -72,7 +74,11 @@ class Staged:
 
 
 def clean(directory: str) -> None:
-    """At start: make the directory, and remove what a crash left."""
+    """At start: make the directory, and remove what a crash left. Links in it go, what they lead to stays."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    for name in os.listdir(directory):
-        os.unlink(os.path.join(directory, name))
+    top = beneath.mark(directory)
+    for name in beneath.names(top):
+        try:
+            beneath.unlink(os.path.join(top, name))
+        except IsADirectoryError:
+            beneath.remove_tree(os.path.join(top, name))
