@@ -46,8 +46,8 @@ def _texts(row: Mapping[str, Any], name: str) -> list[str]:
 
 def _refuse(where: str, why: object) -> CorruptData:
     return CorruptData(
-        f"{where}: {why}. Nothing was restored, because the backup is damaged or not one of fastmail's: take an earlier "
-        "one (`fastmail backup PATH --list`, then --run), or the accounts that are sound one by one (--account)"
+        f"{where}: {why}. Nothing was restored, because the backup is damaged or not one of fastmail's: take an "
+        "earlier one (`fastmail backup PATH --list`, then --run), or the accounts that are sound one by one (--account)"
     )
 
 
