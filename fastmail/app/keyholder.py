@@ -33,10 +33,11 @@ PATIENCE = 5.0  # s that the supervisor waits for the files
 
 class KeyHolder:
     """Made before root is dropped. ``paths``: certificate, key, and for clients their authorities and what these have
-    revoked, "" where there is none."""
+    revoked, "" where there is none; ``who``: the user who will see them."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], who: owner.Who | None) -> None:
         self._paths = list(paths)
+        self._who = who
         self._memory = os.memfd_create("fastmail-key")
         self._ours, theirs = socket.socketpair()
         self._ours.setblocking(False)
@@ -61,7 +62,7 @@ class KeyHolder:
             texts, error = [], ""
             try:
                 for path in self._paths:
-                    texts.append(_read(path) if path else b"")
+                    texts.append(_read(path, self._who) if path else b"")
             except OSError as problem:
                 error = f"{problem.filename}: {problem.strerror}"
             packed = msgspec.msgpack.encode([error, *texts])
@@ -96,8 +97,8 @@ class KeyHolder:
         raise OSError(0, "the key is not there yet")
 
 
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
+def _read(path: str, who: owner.Who | None) -> bytes:
+    with open(path if who is None else owner.open_for(path, who), "rb") as file:
         found = file.read(LARGEST + 1)
     if len(found) > LARGEST:
         raise OSError(0, "too large", path)

@@ -1,29 +1,39 @@
 """Whose files a server's files are: root starts it, and its user works with them.
 
-Promises: what the server needs belongs to its user before root is dropped; nothing that could be somebody else's file
-is given away, even where that user plants links (only what root owns, no file with a second name; no link is followed).
-Commands that root runs make files that belong to the server's user. Fails with ConfigError that says what to do.
+A worker that was taken over can do what that user can: it plants links where it may write, and waits for root to come
+by. So root does nothing in such places with root's rights. Promises: what the server needs belongs to its user before
+root is dropped; of a place that the user has a say in (see ``trusted``) root follows no link, makes nothing in it, and
+gives away only what root owns there under one name; everything else in it is done with the user's own rights
+(``acting``). Commands that root runs act as that user too; of root's rights they keep the one to read. Fails with
+ConfigError that says what to do.
 """
 
+import contextlib
 import ctypes
+import errno
 import grp
 import os
 import pwd
 import stat
 import struct
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 
 from fastmail.config.settings import Config
+from fastmail.durable.replace import make_directories
 from fastmail.model.errors import ConfigError
 from fastmail.telemetry import log
 
 CAPABILITIES = 0x20080522  # version 3 of the interface (capget(2))
 READ_SEARCH = 1 << 2  # CAP_DAC_READ_SEARCH
 FILES = 0b11111  # CAP_CHOWN to CAP_FSETID: what root may do with files of others
+AT_EMPTY_PATH = 0x1000
+MOST_LINKS = 40  # as the kernel has it
+Who = tuple[int, int]  # user, group
 
 
-def user_of(config: Config) -> tuple[int, int] | None:
+def user_of(config: Config) -> Who | None:
     """(user, group) that the server runs as when root starts it; None where it stays who it is."""
     server = config.server
     if not server.user:
@@ -36,65 +46,100 @@ def user_of(config: Config) -> tuple[int, int] | None:
     return None if os.geteuid() == user.pw_uid else (user.pw_uid, group)
 
 
+def root_for(config: Config) -> Who | None:
+    """The same, None where this process is not root's."""
+    return user_of(config) if os.geteuid() == 0 else None
+
+
+# ---------------------------------------------------------------- with whose rights
+
+
+@contextlib.contextmanager
+def acting(who: Who | None) -> Iterator[None]:
+    """Be the user for a while; root again afterwards. For a process without threads."""
+    if who is None:
+        yield
+        return
+    groups, group, user = os.getgroups(), os.getegid(), os.geteuid()
+    os.setgroups([])
+    os.setegid(who[1])
+    os.seteuid(who[0])
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+def act_as_owner_of(path: str) -> None:
+    """Where root comes to a directory of somebody else's, become that user for good."""
+    place = os.path.abspath(path)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    found = os.stat(place)
+    if os.geteuid() == 0 and found.st_uid != 0:
+        os.setgroups([])
+        os.setgid(found.st_gid)
+        os.setuid(found.st_uid)
+
+
+def act_for(config: Config) -> None:
+    """For commands that root runs: what this process does to files from here on it does as the server's user, except
+    that it reads what root can read. Does nothing for other users."""
+    who = root_for(config)
+    if who is None or threading.active_count() > 1:
+        return
+    prepare(config, whole=False)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.setfsgid(who[1])
+    libc.setfsuid(who[0])
+    effective, permitted = _capabilities(libc)
+    _set_capabilities(libc, effective & ~FILES | permitted & READ_SEARCH, permitted)
+
+
+@contextlib.contextmanager
+def as_root() -> Iterator[None]:
+    """In such a command: make files of root's for a while. Does nothing for other users."""
+    if os.geteuid() != 0:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    user, group = libc.setfsuid(0), libc.setfsgid(0)
+    effective, permitted = _capabilities(libc)
+    _set_capabilities(libc, effective | permitted & FILES, permitted)
+    try:
+        yield
+    finally:
+        libc.setfsgid(group)
+        libc.setfsuid(user)
+        _set_capabilities(libc, effective, permitted)
+
+
 def drop(config: Config, places: Sequence[str], sockets: Sequence[str] = ()) -> None:
-    """Become the server's user for good. ``places``: directories that the server changes, with all that is in them;
-    ``sockets``: paths that root has just made."""
+    """Become the server's user for good. ``places``: directories that the server changes, which are its own by now
+    (``prepare``); ``sockets``: paths that were bound."""
     who = user_of(config)
     if who is None:
         return
     if os.geteuid() != 0:
         raise ConfigError(f"only root can become {config.server.user}")
-    for place in places:
-        give(place, *who)
     for path in sockets:
-        _give(path, None, os.lstat(path), *who)
+        _give_one(path, who)
     os.setgroups([])
     os.setgid(who[1])
     os.setuid(who[0])
+    refuse_closed(config, places)
+
+
+def refuse_closed(config: Config, places: Sequence[str]) -> None:
+    """ConfigError where this process, with the rights that it has now, cannot work in one of the server's places."""
     for place in places:
-        if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+        if not os.access(place, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             raise ConfigError(
                 f"{config.server.user} cannot read and write in {place}: it belongs to somebody else, or a directory "
                 f"above it is closed; `chown -R {config.server.user} {place}`, and mode 711 for those above"
             )
-
-
-def give(place: str, user: int, group: int) -> None:
-    """Give a directory, and what root made in it, to a user. Once it is done, later starts find nothing to do."""
-    kept = 0
-    _give(place, None, os.lstat(place), user, group)
-    for _, directories, files, here in os.fwalk(place, follow_symlinks=False):
-        for name in [*directories, *files]:
-            try:
-                found = os.stat(name, dir_fd=here, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            kept += not _give(name, here, found, user, group)
-    if kept:
-        log.event("owner.kept", "warning", place=place, files=kept, why="of root, with more than one name")
-
-
-def _give(name: str, here: int | None, found: os.stat_result, user: int, group: int) -> bool:
-    """False for a file of root's that is left alone: a second name may be somewhere else."""
-    if found.st_uid != 0 or found.st_uid == user:
-        return True
-    if not stat.S_ISDIR(found.st_mode) and found.st_nlink > 1:
-        return False
-    os.chown(name, user, group, dir_fd=here, follow_symlinks=False)
-    return True
-
-
-def act_for(config: Config) -> None:
-    """For commands that root runs: what this process makes from here on belongs to the server's user, while root's
-    files can be read as before. Does nothing for other users."""
-    who = user_of(config)
-    if who is None or os.geteuid() != 0 or threading.active_count() > 1:
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.setfsgid(who[1])
-    libc.setfsuid(who[0])
-    effective, permitted = _capabilities(libc)
-    _set_capabilities(libc, effective | permitted & FILES, permitted)
 
 
 def keep_only_reading() -> None:
@@ -116,6 +161,217 @@ def _set_capabilities(libc: ctypes.CDLL, effective: int, permitted: int) -> None
     packed = struct.pack("=6I", effective & low, permitted & low, 0, effective >> 32, permitted >> 32, 0)
     if libc.capset(struct.pack("=Ii", CAPABILITIES, 0), packed):
         raise OSError(ctypes.get_errno(), "capset")
+
+
+# ---------------------------------------------------------------- where paths lead
+
+
+def _may_change(directory: os.stat_result, entry: os.stat_result | None, who: Who) -> bool:
+    """Has the user a say in what is under a name in a directory?"""
+    user, group = who
+    if directory.st_uid == user:
+        return True
+    mode = directory.st_mode
+    if not mode & stat.S_IWOTH and not (directory.st_gid == group and mode & stat.S_IWGRP):
+        return False
+    return not mode & stat.S_ISVTX or entry is None or entry.st_uid == user  # sticky: only what is the user's own
+
+
+class _Walk:
+    """A path, one step after the other. ``here``: a descriptor (O_PATH) of where it is; ``rest``: names to come;
+    ``trusted``: the user had no say in where it is. From a place on where that is not so, a link is ELOOP."""
+
+    def __init__(self, path: str, who: Who) -> None:
+        self.rest = deque(part for part in os.path.abspath(path).split("/") if part)
+        self.trusted = True
+        self.here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._who = who
+        self._links = 0
+
+    def step(self, flags: int = os.O_PATH) -> None:
+        """Take the next name; the last one is opened with ``flags``."""
+        name = self.rest[0]
+        found = os.stat(name, dir_fd=self.here, follow_symlinks=False)
+        self.trusted = self.trusted and not _may_change(os.fstat(self.here), found, self._who)
+        if stat.S_ISLNK(found.st_mode) and self.trusted and self._links < MOST_LINKS:
+            self._links += 1
+            target = os.readlink(name, dir_fd=self.here)
+            self.rest.popleft()
+            self.rest.extendleft(part for part in reversed(target.split("/")) if part not in ("", "."))
+            if target.startswith("/"):
+                self._go(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            return
+        if stat.S_ISLNK(found.st_mode):
+            raise OSError(errno.ELOOP, "a link in a place that the server's user can change", name)
+        self.rest.popleft()
+        last = not self.rest
+        self._go(os.open(name, (flags if last else os.O_PATH) | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.here))
+
+    def make(self) -> None:
+        """Make the next name as a directory, the user's; in a trusted place only."""
+        os.mkdir(self.rest[0], 0o700, dir_fd=self.here)
+        self.step()
+        _chown(self.here, self._who)
+
+    def _go(self, descriptor: int) -> None:
+        os.close(self.here)
+        self.here = descriptor
+
+    def close(self) -> None:
+        os.close(self.here)
+
+
+@contextlib.contextmanager
+def _walking(path: str, who: Who) -> Iterator[_Walk]:
+    walk = _Walk(path, who)
+    try:
+        yield walk
+    finally:
+        walk.close()
+
+
+def trusted(path: str, who: Who) -> bool:
+    """Can the server's user not change where a path leads, nor what is in that directory?"""
+    try:
+        with _walking(path, who) as walk:
+            while walk.rest:
+                walk.step()
+            return walk.trusted and not _may_change(os.fstat(walk.here), None, who)
+    except OSError:
+        return False
+
+
+def open_for(path: str, who: Who) -> int:
+    """A file, open for reading, that root reads for the server. Where the server's user has a say in the path it has to
+    be that user's own: PermissionError for another one, because everything that is read so the user will see."""
+    with _walking(path, who) as walk:
+        while walk.rest:
+            walk.step(os.O_RDONLY | os.O_NONBLOCK)
+        found = os.fstat(walk.here)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        if not walk.trusted and found.st_uid != who[0]:
+            why = "the server's user can put any file there: move it to a directory of root's, or give it to that user"
+            raise PermissionError(errno.EACCES, why, path)
+        return os.dup(walk.here)
+
+
+def make_place(path: str, who: Who) -> None:
+    """Make a directory, and those above it, for the user; by that user where the user has a say in it."""
+    try:
+        with _walking(path, who) as walk:
+            while walk.rest:
+                try:
+                    walk.step()
+                except FileNotFoundError:
+                    if not walk.trusted or _may_change(os.fstat(walk.here), None, who):
+                        break
+                    walk.make()
+            else:
+                return
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    with acting(who):
+        make_directories(path)
+
+
+def prepare(config: Config, whole: bool = True) -> list[str]:
+    """The directories that the server changes, made and given to its user. ``whole``: with all that is in them, else
+    only where root made them and nothing was given yet."""
+    who = root_for(config)
+    places = [config.server.data_dir, config.server.run_dir]
+    if who is None:
+        for place in places:
+            make_directories(place)
+        return places
+    for place in places:
+        make_place(place, who)
+    mail = os.path.join(config.server.data_dir, config.store.maildir).partition("{")[0]
+    if mail and os.path.isdir(mail) and not mail.startswith(config.server.data_dir + "/"):
+        places.append(mail)
+    for place in places:
+        if whole or os.stat(place).st_uid == 0:
+            give(place, who)
+    return places
+
+
+def hand_over(path: str, config: Config) -> None:
+    """A directory that the operator names for what a command writes: made for the server's user, or, empty and of
+    root's, given to that user. ConfigError where that user cannot write in it: root writes nothing there."""
+    with as_root():
+        who = root_for(config)
+        if who is None:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            return
+        make_place(path, who)
+        if trusted(path, who) and os.stat(path).st_uid == 0 and not os.listdir(path):
+            give(path, who)
+        with acting(who):
+            if os.access(path, os.W_OK, effective_ids=True):
+                return
+        # a directory above may be closed to the user, but not to a command of root's, which may read and search all
+        if os.stat(path).st_uid == who[0]:
+            return
+    user = config.server.user
+    raise ConfigError(f"{user} cannot write in {path}: name a new directory, or `chown -R {user} {path}`")
+
+
+def give(place: str, who: Who) -> None:
+    """Give a directory, and what root made in it, to a user. Once it is done, later starts find nothing to do."""
+    kept = 0
+    try:
+        with _walking(place, who) as walk:
+            while walk.rest:
+                walk.step()
+            if not stat.S_ISDIR(os.fstat(walk.here).st_mode):
+                return
+            kept += not _give(walk.here, who)
+            for _, directories, names, here in os.fwalk(".", follow_symlinks=False, dir_fd=walk.here):
+                for name in [*directories, *names]:
+                    with contextlib.suppress(FileNotFoundError):
+                        kept += not _give_in(here, name, who)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        log.event("owner.kept", "warning", place=place, why="a link of the server's user leads there")
+    if kept:
+        log.event("owner.kept", "warning", place=place, files=kept, why="of root, with more than one name")
+
+
+def _give_one(path: str, who: Who) -> None:
+    with _walking(path, who) as walk:
+        while walk.rest:
+            walk.step()
+        _give(walk.here, who)
+
+
+def _give_in(here: int, name: str, who: Who) -> bool:
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+    try:
+        return _give(descriptor, who)
+    finally:
+        os.close(descriptor)
+
+
+def _give(descriptor: int, who: Who) -> bool:
+    """False for a file of root's that is left alone: a second name may be somewhere else. What is looked at is what is
+    given, whatever happens to its name meanwhile."""
+    found = os.fstat(descriptor)
+    if found.st_uid != 0 or found.st_uid == who[0]:
+        return True
+    if not stat.S_ISDIR(found.st_mode) and found.st_nlink > 1:
+        return False
+    _chown(descriptor, who)
+    return True
+
+
+def _chown(descriptor: int, who: Who) -> None:
+    """Of a descriptor that may be O_PATH."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.fchownat(descriptor, b"", who[0], who[1], AT_EMPTY_PATH):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def open_to_all(path: str) -> str:

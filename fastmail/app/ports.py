@@ -1,8 +1,10 @@
 """The sockets of a server, and where they are when a port is taken."""
 
 import errno
+import os
 import socket
 
+from fastmail.app import owner
 from fastmail.config.settings import Listen
 from fastmail.model.errors import ConfigError
 from fastmail.net.listener import bind
@@ -43,14 +45,21 @@ def _free(place: str) -> bool:
     return True
 
 
-def bind_all(listen: Listen, workers: int, delivering: int, mode: int) -> list[list[tuple[str, socket.socket]]]:
+def bind_all(
+    listen: Listen, workers: int, delivering: int, mode: int, who: owner.Who | None
+) -> list[list[tuple[str, socket.socket]]]:
     """For each worker its (protocol, socket) pairs. Mail from other servers is taken by the first ``delivering`` of
-    them; a Unix socket is shared by all."""
+    them; a Unix socket is shared by all. ``who``: whom root works for, who binds the Unix sockets in directories of
+    its own."""
     sockets: list[list[tuple[str, socket.socket]]] = [[] for _ in range(workers)]
     for protocol in PROTOCOLS:
         for address in getattr(listen, protocol):
-            shared = bind(address, mode=mode) if address.startswith("unix:") else None
-            if shared is None:
+            shared = None
+            if address.startswith("unix:"):
+                root = who is None or owner.trusted(os.path.dirname(address[5:]), who)
+                with owner.acting(None if root else who):
+                    shared = bind(address, mode=mode)
+            else:
                 bind(address, reuse_port=False).close()  # sharing a port with a stranger would lose half the mail
             for number in range(delivering if protocol in ("smtp", "lmtp") else workers):
                 sockets[number].append((protocol, shared or bind(address)))

@@ -12,6 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fastmail.auth import schemes
 from fastmail.directory.local import LocalDirectory
+from fastmail.durable.replace import replace_file
 from fastmail.model.address import Address
 from fastmail.model.errors import ConfigError
 
@@ -50,11 +51,8 @@ def write_certificate(directory: str, hostname: str) -> None:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    descriptor = os.open(os.path.join(directory, "key.pem"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(private)
-    with open(os.path.join(directory, "cert.pem"), "wb") as file:
-        file.write(certificate.public_bytes(serialization.Encoding.PEM))
+    replace_file(os.path.join(directory, "key.pem"), private)
+    replace_file(os.path.join(directory, "cert.pem"), certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
 
 
 def configuration(hostname: str, standard_ports: bool) -> str:
@@ -114,8 +112,7 @@ def quickstart(directory: str, address: Address, hostname: str, password: str, s
                 accounts.add_alias(postmaster, [address.key])
         finally:
             accounts.close()
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(configuration(hostname, standard_ports))
+        replace_file(path, configuration(hostname, standard_ports).encode(), mode=0o644)
     except OSError as error:
         raise ConfigError(f"cannot write {error.filename}: {error.strerror}") from None
     return path
@@ -123,9 +120,7 @@ def quickstart(directory: str, address: Address, hostname: str, password: str, s
 
 def remember(directory: str, address: str, password: str) -> None:
     """Keep a made-up password for `fastmail welcome`, readable by its owner only."""
-    descriptor = os.open(os.path.join(directory, "welcome"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(f"Account: {address}\nPassword: {password}\n")
+    replace_file(os.path.join(directory, "welcome"), f"Account: {address}\nPassword: {password}\n".encode())
 
 
 def remembered(directory: str) -> tuple[str, str]:

@@ -22,12 +22,12 @@ import traceback
 from collections.abc import Callable
 
 from fastmail.app import heal, owner, ports, preload, refuse, worker
-from fastmail.app.derived import maildir_template, make_tls, users_of
+from fastmail.app.derived import make_tls, users_of
 from fastmail.app.keyholder import KeyHolder
 from fastmail.config import certificate
 from fastmail.config.settings import Config
 from fastmail.durable import staging
-from fastmail.durable.replace import make_directories
+from fastmail.durable.replace import replace_file
 from fastmail.model.errors import ConfigError
 from fastmail.net.tls import ServerTls
 from fastmail.telemetry import log
@@ -63,6 +63,7 @@ class Supervisor:
         self._due: dict[int, float] = {}
         self._stopping = False
         self._lock = -1
+        self._places: list[str] = []  # directories that the server changes
         self._doctor = 0  # the process that looks at index files, or mends them
         self._looked = -LOOK_AGAIN
         self._pausing = False  # workers are to end, so that an index file can be made anew
@@ -125,20 +126,25 @@ class Supervisor:
         return self._failed
 
     def _prepare(self) -> None:
+        """Directories, and the files in them. What the server's user may have put there is met with that user's rights
+        only: links lead root nowhere."""
         server = self._config.server
         os.umask(0o077)
         try:
-            make_directories(server.data_dir)
-            os.makedirs(server.run_dir, mode=0o700, exist_ok=True)
-            self._lock = os.open(os.path.join(server.run_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            why = owner.open_to_all(server.data_dir)
-            if why:
-                log.event("data.open", "warning", why=why)
-            staging.clean(os.path.join(server.data_dir, "staging"))
-            for name, text in (("instance", self._instance), ("pid", str(os.getpid()))):
-                with open(os.path.join(server.run_dir, name), "w", encoding="ascii") as file:
-                    file.write(text)
+            self._places = owner.prepare(self._config)
+            who = owner.root_for(self._config)
+            with owner.acting(who):
+                if who is not None:
+                    owner.refuse_closed(self._config, self._places)
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+                self._lock = os.open(os.path.join(server.run_dir, "lock"), flags, 0o600)
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                why = owner.open_to_all(server.data_dir)
+                if why:
+                    log.event("data.open", "warning", why=why)
+                staging.clean(os.path.join(server.data_dir, "staging"))
+                for name, text in (("instance", self._instance), ("pid", str(os.getpid()))):
+                    replace_file(os.path.join(server.run_dir, name), text.encode("ascii"))
         except BlockingIOError:
             raise ConfigError(f"another server runs on {server.data_dir}; stop it first") from None
         except OSError as error:
@@ -147,28 +153,25 @@ class Supervisor:
     def _bind(self) -> None:
         users_of(self._config.listen.unix_users)
         mode = 0o666 if self._config.listen.unix_users else 0o660  # peers are asked who they are
-        self._sockets = ports.bind_all(self._config.listen, self._count, self._delivering, mode)
+        who = owner.root_for(self._config)
+        self._sockets = ports.bind_all(self._config.listen, self._count, self._delivering, mode, who)
         if not any(self._sockets):
             raise ConfigError(f"{self._config.path}: [listen] names no address, so there is nothing to serve")
 
     def _drop_privileges(self, tls: ServerTls | None) -> None:
         """Become the server's user, with all that is needed as root done before: modules, ownership, the key."""
-        server = self._config.server
         if owner.user_of(self._config) is None:
             return
         preload.everything(bool(self._config.directory.sql or self._config.directory.ldap))
         if tls is not None and os.geteuid() == 0:
             own = self._config.tls
-            self._holder = KeyHolder([own.certificate, own.key, own.client_ca, own.client_crl])
-        places = [server.data_dir, server.run_dir]
-        mail = maildir_template(self._config).partition("{")[0]
-        if mail and os.path.isdir(mail) and not mail.startswith(server.data_dir + "/"):
-            places.append(mail)
+            files = [own.certificate, own.key, own.client_ca, own.client_crl]
+            self._holder = KeyHolder(files, owner.root_for(self._config))
         listen = self._config.listen
         sockets = [
             place[5:] for name in ports.PROTOCOLS for place in getattr(listen, name) if place.startswith("unix:")
         ]
-        owner.drop(self._config, places, sockets)
+        owner.drop(self._config, self._places, sockets)
 
     def _reload(self, tls: ServerTls) -> None:
         """The files' new content; workers take it when they hear the signal."""

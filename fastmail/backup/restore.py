@@ -9,21 +9,24 @@ import itertools
 import os
 from base64 import b64decode
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastmail._core import mime
 from fastmail._core.lines import to_lf
 from fastmail._core.uidset import UidSet
+from fastmail.backup import sound
 from fastmail.backup.vault import Vault
 from fastmail.directory.local import LocalDirectory
+from fastmail.durable import beneath
+from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.model.errors import CannotDo, CorruptData
 from fastmail.model.flags import LETTERED_KEYWORDS, to_info
 from fastmail.model.mailbox_name import INBOX
 from fastmail.model.quota import Quota
 from fastmail.store.interface import Account, NewMessage
 from fastmail.store.local import foreign, ops
-from fastmail.store.local.folders import folder
+from fastmail.store.local.folders import PARTS, folder
 from fastmail.store.local.store import LocalStore
 
 BATCH = 100
@@ -43,6 +46,7 @@ class Restored:
 def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "") -> list[str]:
     """Domains, accounts and aliases that are not there yet; addresses of the accounts that are in the backup."""
     found = vault.directory(run)
+    sound.check_directory(found)
     wanted = [row for row in found["accounts"] if not only or row["address"] == only]
     if only and not wanted:
         raise CannotDo(f"the backup has no account {only}")
@@ -63,23 +67,46 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "") -> l
     return [row["address"] for row in wanted]
 
 
+def check(vault: Vault, run: str, only: str, form: Account) -> None:
+    """CorruptData where something of what would be restored is not what a backup has; before anything is changed.
+    ``form``: how accounts lie here."""
+    found = vault.directory(run)
+    sound.check_directory(found)
+    there = set(vault.accounts(run))
+    for row in found["accounts"]:
+        if row["address"] in there and only in ("", row["address"]):
+            sound.check_account(vault, replace(form, address=row["address"]), run)
+
+
 async def account(
     vault: Vault, store: LocalStore, owner: Account, run: str, told: Callable[[Restored], None]
 ) -> list[Restored]:
     """A whole account, into an empty one."""
-    if store.find(owner, INBOX) is not None:
+    await store.help(sound.check_account, vault, owner, run)
+    known = store.find(owner, INBOX) is not None
+    if known:
         with store.snapshot(owner) as snapshot:
             if any(box.exists for box in snapshot.boxes(owner.id)):
                 raise CannotDo(f"{owner.address} has mail: restore a mailbox with --into, or empty the account first")
-        await store.forget(owner)
-    if os.path.isdir(owner.root) and any(os.scandir(os.path.join(owner.root, "cur"))):
+    cur = os.path.join(folder(owner, INBOX), "cur")
+    if beneath.is_directory(cur) and beneath.names(cur):
         raise CannotDo(f"{owner.root} is not empty")
-    if os.path.isdir(owner.root):
-        os.rename(owner.root, next(aside for aside in _asides(owner.root) if not os.path.exists(aside)))
     results: list[Restored] = []
     later: list[tuple[str, dict[str, Any], dict[int, int]]] = []
-    await store.help(_write, vault, owner, run, results, later, told)
-    await store.help(os.sync)
+    beside = replace(owner, root=f"{owner.root}.restoring")  # it gets its name when all of it is there
+    try:
+        await store.help(_begin, beside.root)
+        await store.help(_write, vault, beside, run, results, later, told)
+        await store.help(os.sync)
+    except BaseException:
+        await store.help(beneath.remove_tree, beside.root)
+        raise
+    if known:
+        await store.forget(owner)
+    if os.path.lexists(owner.root):
+        os.rename(owner.root, next(aside for aside in _asides(owner.root) if not os.path.lexists(aside)))
+    os.rename(beside.root, owner.root)
+    await store.help(sync_directory, os.path.dirname(owner.root))
     await store.listing(owner)
     for name, head, keywords in later:
         key = store.find(owner, name)
@@ -104,6 +131,12 @@ async def account(
             if uids:
                 await store.store(owner, key, uids, 1, 0, [words[bit]])
     return results
+
+
+def _begin(root: str) -> None:
+    """An empty directory, whatever a restore that was cut short left."""
+    beneath.remove_tree(root)
+    make_directories(root)
 
 
 def _asides(root: str) -> Iterator[str]:
@@ -135,30 +168,31 @@ def _write(
 
     for row in vault.rows(owner.address, run):
         if "account" in row:
-            for sub in ("tmp", "new", "cur"):
-                os.makedirs(os.path.join(owner.root, sub), mode=0o700, exist_ok=True)
-            foreign.write(owner.root, "subscriptions", foreign.subscription_file(owner, row["subscribed"]))
+            top = folder(owner, INBOX)
+            for sub in PARTS:
+                beneath.make_directories(os.path.join(top, sub))
+            foreign.write(top, "subscriptions", foreign.subscription_file(owner, row["subscribed"]))
         elif "mailbox" in row:
             finish()
             kept, head = [], row
             place = folder(owner, row["mailbox"])
-            for sub in ("tmp", "new", "cur"):
-                os.makedirs(os.path.join(place, sub), mode=0o700, exist_ok=True)
+            for sub in PARTS:
+                beneath.make_directories(os.path.join(place, sub))
             results.append(Restored(owner.address, row["mailbox"]))
             later.append((row["mailbox"], row, {}))
         else:
             try:
-                content = vault.read(row["object"])
+                content = _read(vault, row)
             except CorruptData as error:
                 results[-1].problems.append(f"UID {row['uid']}: {error}")
                 continue
             base = f"{row['date']}.M0P0R{row['uid']}.restored,S={len(content)}"
             name = f"{base}:2,{to_info(row['flags'], row['keywords'] & LETTERS)}"
             path = os.path.join(place, "cur", name)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
+            with os.fdopen(beneath.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
                 file.write(content)
-            os.utime(path, (row["date"], row["date"]))
+                file.flush()
+                os.utime(file.fileno(), (row["date"], row["date"]))
             order, uidl = row.get("pop3", (0, ""))
             kept.append(foreign.Kept(row["uid"], base.encode(), order, uidl.encode("latin-1")))
             if row["keywords"] > LETTERS:
@@ -167,10 +201,19 @@ def _write(
     finish()
 
 
+def _read(vault: Vault, row: dict[str, Any]) -> bytes:
+    """A message's octets; CorruptData where the object is not what its name and the row say."""
+    content = vault.read(row["object"])
+    if row.get("octets", len(content)) != len(content):
+        raise CorruptData(f"object {row['object']} has {len(content)} octets, and not {row['octets']}")
+    return content
+
+
 async def mailbox(
     vault: Vault, store: LocalStore, owner: Account, run: str, name: str, uid: int, into: str
 ) -> list[Restored]:
     """One mailbox, or with ``uid`` one message of it, as new messages of ``into``."""
+    await store.help(sound.check_account, vault, owner, run)
     result = Restored(owner.address, into)
     here = False
     words: list[bytes] = []
@@ -196,7 +239,7 @@ async def mailbox(
                 key = store.find(owner, into)
         elif here and "uid" in row and uid in (0, row["uid"]):
             try:
-                content = to_lf(await store.help(vault.read, row["object"]))
+                content = to_lf(await store.help(_read, vault, row))
             except CorruptData as error:
                 result.problems.append(f"UID {row['uid']}: {error}")
                 continue

@@ -23,9 +23,11 @@ import os
 import re
 import shutil
 import time
+import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
+from fastmail.durable import beneath, files
 from fastmail.durable.replace import name_files, replace_file, sync_directory
 from fastmail.model.errors import CannotDo, CorruptData
 
@@ -33,6 +35,8 @@ VERSION = 1
 FORM = re.compile(r"[0-9a-f]{64}")
 BATCH = 256  # objects that get their names together
 BATCH_OCTETS = 64 << 20
+LONGEST = 16 << 20  # characters of a line of an account's file
+LARGEST = 1 << 30  # octets of directory.json
 
 
 class Vault:
@@ -40,6 +44,7 @@ class Vault:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._top = beneath.mark(beneath.plain(path))  # no link in it is followed when it is read
         self._partial: dict[str, str] = {}  # digest: where its octets are, until it gets its name
         self._octets = 0  # of these
 
@@ -106,8 +111,9 @@ class Vault:
     def read(self, digest: str) -> bytes:
         """The octets; CorruptData when they are not what the name says."""
         try:
-            with open(self.object_path(digest), "rb") as file:
-                content = file.read()
+            if not FORM.fullmatch(digest):
+                raise CorruptData(f"{digest[:80]!r} is no name of an object")
+            content = files.read_file(os.fsencode(os.path.join(self._top, "objects", digest[:2], digest))) or b""
         except OSError as error:
             raise CorruptData(f"object {digest} cannot be read: {error.strerror}") from None
         if hashlib.blake2b(content, digest_size=32).hexdigest() != digest:
@@ -199,25 +205,28 @@ class Vault:
 
     def rows(self, address: str, run: str = "") -> Iterator[dict[str, Any]]:
         """Lines of an account's file: ``account``, then for each mailbox ``mailbox`` and its messages (``uid``)."""
-        place = os.path.join(self.run_path(run), "accounts", address + ".jsonl.gz")
+        name = os.path.basename(self.run_path(run))
+        place = os.path.join(self._top, "runs", name, "accounts", address + ".jsonl.gz")
         try:
-            with gzip.open(place, "rt", encoding="utf-8") as file:
-                for line in file:
+            with os.fdopen(beneath.open_file(place), "rb") as raw, gzip.open(raw, "rt", encoding="utf-8") as file:
+                while line := file.readline(LONGEST):
+                    if len(line) == LONGEST:
+                        raise ValueError("a line is too long")
                     yield json.loads(line)
         except FileNotFoundError:
             raise CannotDo(f"the backup has no account {address}") from None
-        except (OSError, EOFError, ValueError) as error:
-            raise CorruptData(f"{place} is damaged: {error}") from None
+        except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
+            raise CorruptData(f"{beneath.plain(place)} is damaged: {error}") from None
 
     def directory(self, run: str = "") -> dict[str, Any]:
         """Domains, accounts and aliases of a run."""
-        place = os.path.join(self.run_path(run), "directory.json")
+        name = os.path.basename(self.run_path(run))
+        place = os.path.join(self._top, "runs", name, "directory.json")
         try:
-            with open(place, encoding="utf-8") as file:
-                found: dict[str, Any] = json.load(file)
-        except (OSError, ValueError) as error:
-            raise CorruptData(f"{place} is damaged: {error}") from None
-        if found.get("version") != VERSION:
+            found: dict[str, Any] = json.loads(beneath.read(place, LARGEST))
+        except (OSError, ValueError, RecursionError) as error:
+            raise CorruptData(f"{beneath.plain(place)} is damaged: {error}") from None
+        if not isinstance(found, dict) or found.get("version") != VERSION:
             raise CannotDo(f"{place} was written by another version of fastmail")
         return found
 

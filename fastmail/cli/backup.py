@@ -8,6 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fastmail.app.assembly import beside
+from fastmail.app.owner import hand_over
 from fastmail.backup import restore as bring
 from fastmail.backup import save
 from fastmail.backup.vault import Vault
@@ -28,6 +29,7 @@ from fastmail.directory.interface import AccountRecord
 from fastmail.directory.local import NoSuchUser
 from fastmail.model.errors import CannotDo
 from fastmail.model.mailbox_name import canonical
+from fastmail.store.interface import Account
 
 VaultArgument = Annotated[str, typer.Argument(metavar="DIR", help="The directory of the backups; on another disk.")]
 RunOption = Annotated[str, typer.Option(help="An earlier backup, as `backup --list` names it; the newest without.")]
@@ -76,6 +78,7 @@ def backup(
         _verify(vault, run, json)
         return
     settings = read_config(config)
+    hand_over(path, settings)
 
     async def go() -> tuple[str, list[save.Saved]]:
         async with beside(settings) as assembly:
@@ -142,6 +145,9 @@ def restore(
                 await assembly.store.open(owner)
                 target = canonical(into or f"Restored/{mailbox}", "/")
                 return await bring.mailbox(vault, assembly.store, owner, run, mailbox, message, target)
+            kind = settings.store
+            form = Account(0, "", settings.server.data_dir, layout=kind.layout, utf8=kind.utf8_names)
+            await assembly.store.help(bring.check, vault, run, account.lower(), form)
             wanted = bring.directory(vault, assembly.directory, run, account.lower())
             with _bar() as progress:
                 task = progress.add_task("accounts", total=len(wanted))

@@ -35,6 +35,7 @@ def quickstart(
 ) -> None:
     """Write a first configuration, certificate, data directory, domain and account."""
     account = account_address(address)
+    owner.act_as_owner_of(directory)
     password = secrets.token_urlsafe(12) if generate else ask_password(password_stdin)
     path = first.quickstart(directory, account, hostname or socket.getfqdn(), password, standard_ports)
     output.print(f"Wrote [bold]{path}[/] with the account [bold]{account}[/].")
@@ -66,7 +67,11 @@ def serve(
             output.print(note, markup=False)
         print("\n".join(welcome_text(settings, known)), flush=True)
 
-    known = first_account(settings) if show_welcome else ("", "")
+    known = ("", "")
+    if show_welcome:
+        owner.prepare(settings)
+        with owner.acting(owner.root_for(settings)):
+            known = first_account(settings)
     raise typer.Exit(Supervisor(settings, ready if show_welcome else lambda: None).run())
 
 

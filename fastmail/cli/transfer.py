@@ -2,7 +2,6 @@
 
 import asyncio
 import csv
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fastmail.app.assembly import Assembly, beside
+from fastmail.app.owner import hand_over
 from fastmail.cli.common import (
     FAILED,
     ConfigOption,
@@ -53,11 +53,17 @@ def _account(assembly: Assembly, address: str, skip_bad: bool = False) -> Accoun
     return assembly.deliverer.account(record)
 
 
-def _run(config: str, work: Callable[[Assembly, Callable[[Any], None]], Awaitable[list[Any]]], json: bool) -> None:
-    """Run beside a server, and show a row for each mailbox; exit code 1 when there were problems."""
+def _run(
+    config: str, work: Callable[[Assembly, Callable[[Any], None]], Awaitable[list[Any]]], json: bool, into: str = ""
+) -> None:
+    """Run beside a server, and show a row for each mailbox; exit code 1 when there were problems. ``into``: a directory
+    that is written to."""
+    settings = read_config(config)
+    if into:
+        hand_over(into, settings)
 
     async def go() -> list[Any]:
-        async with beside(read_config(config)) as assembly:
+        async with beside(settings) as assembly:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
             with Progress(*columns, console=errors, transient=True) as progress:
                 task = progress.add_task("begin", total=None)
@@ -184,9 +190,11 @@ def export_maildir(
     json: JsonOption = False,
 ) -> None:
     """As a Maildir++; run again for what came since."""
-    os.makedirs(path, mode=0o700, exist_ok=True)
     _run(
-        config, lambda a, told: outgoing.to_maildir(a.store, _account(a, account, skip_bad), path, skip_bad, told), json
+        config,
+        lambda a, told: outgoing.to_maildir(a.store, _account(a, account, skip_bad), path, skip_bad, told),
+        json,
+        path,
     )
 
 
@@ -200,5 +208,9 @@ def export_mbox(
     json: JsonOption = False,
 ) -> None:
     """As mbox files (mboxrd)."""
-    os.makedirs(path, mode=0o700, exist_ok=True)
-    _run(config, lambda a, told: outgoing.to_mbox(a.store, _account(a, account, skip_bad), path, skip_bad, told), json)
+    _run(
+        config,
+        lambda a, told: outgoing.to_mbox(a.store, _account(a, account, skip_bad), path, skip_bad, told),
+        json,
+        path,
+    )

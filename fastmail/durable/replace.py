@@ -13,7 +13,11 @@ from fastmail.durable import beneath, files
 def replace_file(path: str, data: bytes, like: str = "", mode: int = 0o600) -> None:
     """Write ``data`` to ``path``; with ``like`` the file belongs to that path's owner and group."""
     fresh = f"{path}.fastmail.{os.getpid()}"
-    descriptor = beneath.open_file(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        descriptor = beneath.open_file(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:  # of a process that died, or put there: nobody else may have it open
+        beneath.unlink(fresh)
+        descriptor = beneath.open_file(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

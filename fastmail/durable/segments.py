@@ -21,6 +21,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fastmail.durable import beneath
 from fastmail.durable.commit import PieceJob
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.model.errors import CorruptData, MailError
@@ -75,7 +76,7 @@ def path_of(directory: str, number: int) -> str:
 def numbers(directory: str) -> list[int]:
     """Segments that are there, in order."""
     try:
-        names = os.listdir(directory)
+        names = beneath.names(directory)
     except FileNotFoundError:
         return []
     return sorted(int(name[:-4], 16) for name in names if name.endswith(".seg") and len(name) == 10)
@@ -144,7 +145,7 @@ class SegmentWriter:
             number += 1
             path = path_of(self._directory, number)
             try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                fd = beneath.open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
                 break
             except FileExistsError:
                 continue
@@ -159,7 +160,7 @@ class SegmentWriter:
         except OSError:
             os.close(fd)
             with contextlib.suppress(OSError):
-                os.unlink(path)
+                beneath.unlink(path)
             raise
         self.numbers.append(number)
         self._spare = fd, number, int.from_bytes(seed, "little")
@@ -225,7 +226,7 @@ class SegmentReader:
             if found is not None:
                 self._fds.move_to_end(number)
                 return found
-            fd = os.open(path_of(self._directory, number), os.O_RDONLY | os.O_CLOEXEC)
+            fd = beneath.open_file(path_of(self._directory, number))
             found = self._fds[number] = fd, _seed(fd)
             if len(self._fds) > OPEN:
                 self._retire(self._fds.popitem(last=False)[1][0])
@@ -284,7 +285,7 @@ def _seed(fd: int) -> int:
 def hold(directory: str, number: int) -> int | None:
     """Lock a segment that nobody appends to: a descriptor to be closed, None when somebody else has it."""
     try:
-        fd = os.open(path_of(directory, number), os.O_RDONLY | os.O_CLOEXEC)
+        fd = beneath.open_file(path_of(directory, number))
     except FileNotFoundError:
         return None
     try:
@@ -306,7 +307,7 @@ def in_use(directory: str, number: int) -> bool:
 def scan(directory: str, number: int, check: bool = True) -> Iterator[tuple[Record | None, int, int]]:
     """All of a segment in order: (record, first octet, past-last octet), with None for a stretch that holds no whole
     record. With ``check`` a record whose content is damaged counts as such a stretch."""
-    with open(path_of(directory, number), "rb", buffering=0) as file:
+    with os.fdopen(beneath.open_file(path_of(directory, number)), "rb", buffering=0) as file:
         end = os.fstat(file.fileno()).st_size
         try:
             seed = _seed(file.fileno())

@@ -4,6 +4,9 @@ from typing import Any
 Octets = bytes | bytearray | memoryview
 Job = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int, int]
 
+def keeps_order(fd: int) -> bool:
+    """Does the journal of the file system that a descriptor is of keep the order of what is done?"""
+
 class FileStage:
     """A native thread that puts files in place; see the module."""
 

@@ -7,10 +7,11 @@ round waits a moment for all who lately came together, and writes their files wh
 held back. A job may also be a piece of a file that is open already (a segment): it is written at its offset, and the
 file synced once for all its pieces of a round.
 
-Where the file system's journal keeps the order of what is done (ext4, XFS), a file gets its name as soon as its content
-has been written out to the device, and before the syncs: whatever commits the name also flushes the content before it,
-so no crash leaves a name without its content, and one commit makes both durable. Elsewhere the content is synced before
-the file gets its name, and the name after that: two commits (see benchmarks/notes.md).
+Where the file system's journal keeps the order of what is done (XFS, and ext4 with a journal: order.h finds out what is
+mounted), a file gets its name as soon as its content has been written out to the device, and before the syncs: whatever
+commits the name also flushes the content before it, so no crash leaves a name without its content, and one commit makes
+both durable. Elsewhere the content is synced before the file gets its name, and the name after that: two commits (see
+benchmarks/notes.md).
 
 Promise: a file reported as 0 is synced, content and name; a name never is on disk before its content. Each file has its
 own errno; the temporary file of one that failed is removed, and whoever submitted it removes the final one. Made after a
@@ -36,16 +37,11 @@ cdef extern from *:
     #include <stdio.h>
     #include <sys/stat.h>
     #include <sys/uio.h>
-    #include <sys/vfs.h>
     #include <unistd.h>
     static void fm_start_writing(int fd) { sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); }
     static int fm_finish_writing(int fd) {
         return sync_file_range(fd, 0, 0,
             SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-    }
-    static int fm_keeps_order(int fd) {
-        struct statfs fs;
-        return fstatfs(fd, &fs) == 0 && (fs.f_type == 0xEF53 || fs.f_type == 0x58465342);
     }
     static void fm_cond_init(pthread_cond_t *c) {
         pthread_condattr_t a;
@@ -123,13 +119,15 @@ cdef extern from *:
     int pthread_join(pthread_t t, void** result) nogil
     void fm_start_writing(int fd) nogil
     int fm_finish_writing(int fd) nogil
-    int fm_keeps_order(int fd) nogil
     int fm_set_mtime(int fd, int64_t s) nogil
     int fm_spawn(pthread_t* t, void* (*run)(void*) noexcept nogil, void* arg) nogil
     int c_close "close"(int fd) nogil
     int c_fsync "fsync"(int fd) nogil
     int c_fdatasync "fdatasync"(int fd) nogil
     int fm_write_all(int fd, iovec* v, int n, int64_t at) nogil
+
+cdef extern from "order.h" nogil:
+    int fm_keeps_order(int fd)
 
 cdef extern from "beneath.h" nogil:
     int fm_open(const char* path, int flags, int mode, int cached)
@@ -562,6 +560,11 @@ cdef void* serve(void* argument) noexcept nogil:
         pthread_mutex_lock(&s.mutex)
     pthread_mutex_unlock(&s.mutex)
     return NULL
+
+
+def keeps_order(int fd):
+    """May a file there get its name before its sync?"""
+    return bool(fm_keeps_order(fd))
 
 
 cdef class FileStage:

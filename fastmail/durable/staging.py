@@ -12,6 +12,8 @@ import os
 import threading
 from typing import BinaryIO
 
+from fastmail.durable import beneath
+
 SPILL = 131072
 STREAM = 65536  # octets that one that is in a file already keeps in memory
 LEAST = 16384  # octets that are not worth a file
@@ -161,7 +163,11 @@ class Staged:
 
 
 def clean(directory: str) -> None:
-    """At start: make the directory, and remove what a crash left."""
+    """At start: make the directory, and remove what a crash left. Links in it go, what they lead to stays."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    for name in os.listdir(directory):
-        os.unlink(os.path.join(directory, name))
+    top = beneath.mark(directory)
+    for name in beneath.names(top):
+        try:
+            beneath.unlink(os.path.join(top, name))
+        except IsADirectoryError:
+            beneath.remove_tree(os.path.join(top, name))

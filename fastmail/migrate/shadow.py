@@ -8,17 +8,17 @@ source, or, where accounts are kept here, those that are to be compared, with th
 import contextlib
 import copy
 import os
-import pwd
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
+from fastmail.app import owner
 from fastmail.app.child import free_ports, serving
 from fastmail.app.derived import control_template, index_template, maildir_template
 from fastmail.config.settings import Config, dump
 from fastmail.directory.local import LocalDirectory
+from fastmail.durable.replace import replace_file
 from fastmail.model.address import account_address
-from fastmail.model.errors import ConfigError
 
 PATIENCE = 60.0
 PROTOCOLS = ("imap", "pop3")
@@ -28,21 +28,25 @@ PROTOCOLS = ("imap", "pop3")
 def running(config: Config, people: Sequence[tuple[str, str]], places: dict[str, str]) -> Iterator[dict[str, int]]:
     """Such a server for (user, password) pairs; the ports of its protocols. ``places``: where to listen, free ports of
     this machine for what is not in it."""
-    directory = tempfile.mkdtemp(prefix="fastmail-shadow-")
+    with owner.as_root():  # root reads what is in it, so nobody else may write there
+        directory = tempfile.mkdtemp(prefix="fastmail-shadow-")
+        os.chmod(directory, 0o711)
     try:
         shadow = _settings(config, directory, places)
-        if not (config.directory.passwd_file or config.directory.sql or config.directory.ldap):
-            _accounts(directory, people, config.auth.default_domain)
         path = os.path.join(directory, "fastmail.toml")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(dump(shadow))
-        if config.server.user and os.geteuid() == 0:
-            _give(directory, config.server.user)
+        with owner.as_root():
+            if not (config.directory.passwd_file or config.directory.sql or config.directory.ldap):
+                _accounts(directory, people, config.auth.default_domain)
+            replace_file(path, dump(shadow).encode())
         ports = {name: int(getattr(shadow.listen, name)[0].rpartition(":")[2]) for name in PROTOCOLS}
-        with serving(path, os.path.join(directory, "log"), list(ports.values()), PATIENCE):
+        with contextlib.ExitStack() as stack:
+            with owner.as_root():
+                log = os.path.join(directory, "log")
+                stack.enter_context(serving(path, log, list(ports.values()), PATIENCE))
             yield ports
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        with owner.as_root():
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _settings(config: Config, directory: str, places: dict[str, str]) -> Config:
@@ -76,14 +80,3 @@ def _accounts(directory: str, people: Sequence[tuple[str, str]], domain: str) ->
         users.add_domain(name)
     users.add_accounts(rows, replace=True)
     users.close()
-
-
-def _give(directory: str, user: str) -> None:
-    """To the user that the server becomes."""
-    try:
-        who = pwd.getpwnam(user)
-    except KeyError:
-        raise ConfigError(f"[server] user: there is no user {user}") from None
-    for top, _, names in os.walk(directory):
-        for path in (top, *(os.path.join(top, name) for name in names)):
-            os.chown(path, who.pw_uid, who.pw_gid)

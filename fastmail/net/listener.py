@@ -9,10 +9,12 @@ deadlines are kept to SWEEP seconds.
 import asyncio
 import os
 import socket
+import stat
 import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from fastmail.model.errors import ConfigError
@@ -189,11 +191,15 @@ def bind(address: str, reuse_port: bool = True, mode: int = 0o660) -> socket.soc
     try:
         if address.startswith("unix:"):
             path = address[5:]
-            if os.path.exists(path):
-                os.unlink(path)
+            with suppress(FileNotFoundError):
+                if stat.S_ISSOCK(os.lstat(path).st_mode):
+                    os.unlink(path)  # of a server before this one; nothing else is removed
             sock = socket.socket(socket.AF_UNIX)
-            sock.bind(path)
-            os.chmod(path, mode)
+            before = os.umask(0o777 & ~mode)  # made with its mode: a change by name could meet something else
+            try:
+                sock.bind(path)
+            finally:
+                os.umask(before)
         else:
             host, _, port = address.rpartition(":")
             host = host.strip("[]")

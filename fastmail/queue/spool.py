@@ -30,7 +30,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fastmail.durable import segments
+from fastmail.durable import beneath, segments
 from fastmail.durable.commit import CommitQueue, Operation, PieceJob
 from fastmail.durable.env import Environment, translate
 from fastmail.durable.segments import SegmentReader, SegmentWriter
@@ -107,7 +107,7 @@ class Spool:
 
     @property
     def _segments(self) -> str:
-        return os.path.join(self._directory, "segments")
+        return os.path.join(beneath.mark(self._directory), "segments")
 
     # ---------------------------------------------------------------- life
 
@@ -542,7 +542,7 @@ class Spool:
                 with self.env.read() as txn:  # what was written before the lock was free is committed by now, or never
                     alive = txn.get(NUMBER.pack(number), db=self.env.db["alive"]) is not None
                 if not alive:
-                    os.unlink(segments.path_of(self._segments, number))
+                    beneath.unlink(segments.path_of(self._segments, number))
                     self._reader.forget(number)
                     removed += 1
             finally:

@@ -1,12 +1,14 @@
 """What is kept, damaged at random: `make test-damage`, or `python -m tests.crash.damage --rounds 1000 --seed 1`.
 
 A server with mail, accounts and a queue is stopped; then in each round one file of a copy of its data gets flipped bits,
-is cut off, emptied or removed: index, accounts, queue, full text, segments, Maildir. The server is started and used
+is cut off, emptied or removed: index, accounts, queue, full text, segments, Maildir; or a farm of links and pipes is
+planted in a Maildir, to another account's and to a file beside the data. The server is started and used
 by every account; `check --repair` and `export --skip-bad` are run; the server is used again. A round fails when
 
 - a worker dies more than a few times, the server does not come up, or a command does not end or shows a traceback;
 - after the repair a message is missing, twice or changed whose own content was not touched (where accounts cannot be
   read any more, the server has to say so instead of refusing their mail for good);
+- a planted link shows or changes what it leads to, or anything waits for a pipe;
 - mail that came after the damage and was acknowledged is not there, once and whole, before the repair or after it.
 
 UIDs that differ after the repair are counted: they are an index that had to be made anew.
@@ -17,6 +19,7 @@ import contextlib
 import hashlib
 import imaplib
 import json
+import os
 import random
 import re
 import shutil
@@ -40,6 +43,9 @@ KINDS = {
     "other": ["trace/data.mdb", "bans/data.mdb", "fulltext/**/*"],
     "content": ["mail/**/cur/*", "mail/**/new/*", "segments-*/*.seg"],
 }
+FARM = "farm"  # what is planted in a Maildir; see plant
+CONTROL = ("subscriptions", "dovecot-uidlist", "dovecot-keywords", "courierimapuiddb", "maildirsize", "dovecot-acl")
+SECRET = b"From: Somebody <else@b.example>\nSubject: nobody's\n\nnot to be seen\n"
 WAYS = ("flip", "flip", "flip", "flips", "page", "cut", "empty", "remove")
 DEATHS = 4  # of a worker, in one round
 Shown = dict[tuple[str, str], dict[int, str]]  # (account, mailbox): UID, digest of the message
@@ -127,7 +133,11 @@ def digest(content: bytes) -> str:
 def harm(rng: random.Random, data: Path) -> tuple[str, str, Path, str]:
     """Damage one file: (kind, way, path, what)."""
     while True:
-        kind = rng.choice(list(KINDS))
+        kind = rng.choice([*KINDS, FARM])
+        if kind == FARM and any(data.glob("mail/**/cur")):
+            return plant(rng, data)
+        if kind == FARM:
+            continue
         paths = sorted(p for pattern in KINDS[kind] for p in data.glob(pattern) if p.is_file() and p.stat().st_size)
         if paths:
             break
@@ -159,6 +169,50 @@ def harm(rng: random.Random, data: Path) -> tuple[str, str, Path, str]:
     else:
         path.write_bytes(raw)
     return kind, way, path, what
+
+
+def plant(rng: random.Random, data: Path) -> tuple[str, str, Path, str]:
+    """Links and pipes in one Maildir: (kind, way, path, what). INBOX keeps its directories, so that mail can come."""
+    secret = data.parent / "secret"
+    shutil.rmtree(secret, ignore_errors=True)
+    for sub in ("cur", "new", "tmp"):
+        (secret / sub).mkdir(parents=True)
+        (secret / sub / "1700000001.M1P1.secret").write_bytes(SECRET)
+    (secret / "file").write_bytes(SECRET)
+    root, other = rng.sample(sorted(path.parent for path in data.glob("mail/*/*/cur")), 2)
+    folder = root / f".{rng.choice(BOXES[1:])}"
+    target = rng.choice([secret, other])
+    way = rng.choice(["messages", "control", "folder", "parts"])
+    if way == "messages":
+        for sub in ("cur", "new"):
+            for one in list((root / sub).iterdir())[:3]:
+                one.unlink()
+                rng.choice([lambda one=one: one.symlink_to(secret / "file"), lambda one=one: os.mkfifo(one)])()
+            (root / sub / f"1700000003.M{rng.randrange(10**6)}P1.planted").symlink_to(secret / "file")
+    elif way == "control":
+        for name in CONTROL:
+            (root / name).unlink(missing_ok=True)
+            rng.choice(
+                [lambda name=name: (root / name).symlink_to(secret / "file"), lambda name=name: os.mkfifo(root / name)]
+            )()
+    elif way == "folder" and folder.exists():
+        folder.rename(data.parent / f"moved{rng.randrange(10**9)}")
+        folder.symlink_to(target)
+    elif folder.exists():
+        for sub in rng.sample(["cur", "new", "tmp"], rng.randint(1, 3)):
+            (folder / sub).rename(folder / f"{sub}.before")
+            (folder / sub).symlink_to(target / sub)
+    return FARM, way, folder, f"to {target.name}"
+
+
+def unharmed(server: Server, kind: str) -> None:
+    """What a farm leads to is as it was."""
+    secret = server.directory / "secret"
+    if kind == FARM:
+        found = {str(one.relative_to(secret)): one.read_bytes() for one in secret.rglob("*") if not one.is_dir()}
+        wanted = {f"{sub}/1700000001.M1P1.secret": SECRET for sub in ("cur", "new", "tmp")} | {"file": SECRET}
+        if found != wanted:
+            raise Wrong(f"a link was followed: {sorted(found)}")
 
 
 def begin(server: Server) -> str:
@@ -205,7 +259,7 @@ def use(server: Server, mark: str, strict: bool, skip: set[str]) -> set[str]:
     return told
 
 
-def commands(server: Server, rng: random.Random, tally: Tally) -> bool:
+def commands(server: Server, rng: random.Random, tally: Tally, kind: str) -> bool:
     """False when the accounts are lost."""
     done = server.cli("check", "--repair", check=False)
     if "no account can be read" in done.stderr:
@@ -217,7 +271,7 @@ def commands(server: Server, rng: random.Random, tally: Tally) -> bool:
     shutil.rmtree(out, ignore_errors=True)
     name = rng.choice(names())
     done = server.cli("export", "maildir", name, str(out), "--skip-bad", check=False)
-    if "Traceback" in done.stderr or done.returncode not in (0, 1, 67):
+    if "Traceback" in done.stderr or done.returncode not in (0, 1, 67, *([75] if kind == FARM else [])):
         raise Wrong(f"export {name} ended with {done.returncode}: {done.stderr[-2000:]}")
     return True
 
@@ -229,7 +283,7 @@ def round_(server: Server, base: Path, before: Shown, rng: random.Random, tally:
     server.log.write_bytes(b"")
     kind, way, path, what = harm(rng, data)
     said = f"{kind} {way} {path.relative_to(data)} {what}"
-    if path.exists():
+    if path.is_file():
         shutil.copy(path, server.directory / "harmed")
     told: dict[str, set[str]] = {}
     try:
@@ -242,7 +296,7 @@ def round_(server: Server, base: Path, before: Shown, rng: random.Random, tally:
         if deaths(server) > DEATHS:
             raise Wrong(f"{deaths(server)} workers died: {server.log.read_text()[-3000:]}")
         server.log.write_bytes(b"")
-        if not commands(server, rng, tally):
+        if not commands(server, rng, tally, kind):
             if kind != "accounts":
                 raise Wrong("accounts are lost")
             tally.said["says that the accounts are lost"] += 1
@@ -266,6 +320,7 @@ def round_(server: Server, base: Path, before: Shown, rng: random.Random, tally:
         server.stop()
         if deaths(server):
             raise Wrong(f"a worker died after the repair: {server.log.read_text()[-3000:]}")
+        unharmed(server, kind)
         compare(before, after, kind, way, path, gone, tally)
         came(after, told, gone)
     except (Wrong, subprocess.TimeoutExpired) as error:
@@ -286,6 +341,11 @@ def compare(before: Shown, after: Shown, kind: str, way: str, path: Path, gone: 
         lost = was - now
         twice = {d for d in was if now[d] > was[d]}
         allowed = 0
+        theirs = {d for (who, _), box in before.items() if who != name for d in box.values()} | {digest(SECRET)}
+        if (theirs - set(was)) & set(now):
+            raise Wrong(f"{name} sees what is not theirs")
+        if kind == FARM:
+            allowed = 16 if way == "messages" else sum(was.values())  # a mailbox that was taken away
         if kind == "content":
             allowed = sum(was.values()) if path.suffix == ".seg" and way in ("cut", "empty", "remove", "page") else 16
         if sum(lost.values()) > allowed:

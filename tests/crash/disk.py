@@ -19,9 +19,13 @@ from pathlib import Path
 
 PAGE = 4096
 CALLS = (
-    "openat,lseek,write,pwrite64,writev,pwritev,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,"
-    "mkdirat,rmdir,fsync,fdatasync,syncfs,sendto,sendmsg,clone,clone3,fork,vfork"
+    "openat,openat2,lseek,write,pwrite64,writev,pwritev,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,"
+    "unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync,syncfs,sendto,sendmsg,clone,clone3,fork,vfork"
 )
+NAMING = (
+    "openat", "openat2", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "rmdir", "mkdir",
+    "mkdirat",
+)  # fmt: skip
 FORKS = ("clone", "clone3", "fork", "vfork")
 LINE = re.compile(rb"^(\d+) +(.*)$", re.S)
 FD = rb"(-?\d+|AT_FDCWD)(?:<((?:[^>\\]|\\.)*)>)?(\(deleted\))?"
@@ -161,7 +165,7 @@ class Disk:
         self.now += 1
         name = call.name
         paths = self._paths(call)
-        if name == "openat":
+        if name in ("openat", "openat2"):
             self._open(paths[0], call)
         elif name == "lseek":
             inode = self._by_descriptor(call)
@@ -192,9 +196,7 @@ class Disk:
 
     def _paths(self, call: Call) -> list[bytes]:
         """The paths among the arguments, whole."""
-        if call.name not in ("openat", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat") and (
-            call.name not in ("rmdir", "mkdir", "mkdirat")
-        ):
+        if call.name not in NAMING:
             return []
         out = []
         for match in re.finditer(rb"(?:" + FD + rb', )?"((?:[^"\\]|\\.)*)"', call.text):

@@ -41,10 +41,12 @@ KINDS = [
     ("pwritev", "EIO"),
     ("openat", "ENOSPC"),
     ("openat", "EMFILE"),
-    ("rename", "ENOSPC"),
+    ("openat2", "ENOSPC"),
+    ("openat2", "EMFILE"),
+    ("renameat", "ENOSPC"),
     ("fdatasync", "ENOSPC"),
-    ("link", "ENOSPC"),
-    ("mkdir", "ENOSPC"),
+    ("linkat", "ENOSPC"),
+    ("mkdirat", "ENOSPC"),
 ]
 WAYS = ("lmtp", "smtp", "append", "queue", "both")  # both: for another host and the mailbox
 LASTING = ("fdatasync", "pwrite64", "pwritev", "sync_file_range")  # of what is synced, or is its content or index

@@ -19,7 +19,7 @@ from tests.support.hosts import dead_port
 from tests.support.server import CLI, Server
 
 CALLS = (
-    "openat,close,write,writev,pwrite64,pwritev,fsync,fdatasync,sync_file_range,rename,renameat,renameat2,unlink,"
+    "openat,openat2,close,write,writev,pwrite64,pwritev,fsync,fdatasync,sync_file_range,rename,renameat,renameat2,unlink,unlinkat,"
     "sendto,sendmsg"
 )
 LINE = re.compile(r"^\d+ +(?:\d+\.\d+ )?(\w+)\((.*)$")
@@ -136,7 +136,7 @@ def check(traced: Traced, calls: list[Call], content: str, marker: str, reply: s
         found = re.search(r"/tmp/([^/>\"]+)>", calls[written].text)
         assert found is not None
         base = re.escape(found.group(1))
-        named = position(calls, "rename|renameat|renameat2", rf"/tmp/{base}\".*/(?:new|cur)/", written)
+        named = position(calls, "rename|renameat|renameat2", rf"/tmp[/>].*{base}\".*/(?:new|cur)[/>]", written)
         reached = position(calls, f"{SYNC}|sync_file_range", rf"/tmp/{base}>(?:.*WAIT_AFTER)?\)", written)
         assert reached < named
         synced = position(calls, SYNC, rf"/(?:tmp|new|cur)/{base}", written)
@@ -195,7 +195,7 @@ def test_r4_every_reply_comes_behind_the_syncs(traced: Traced, request: pytest.F
     index = traced.committed(calls)
     answer(calls, 0, index, r"<(?:TCP|socket|tcp).*\"\+OK")
     # content goes only behind the commit that says so
-    gone = [at for at, call in enumerate(calls) if call.name == "unlink" and "/mail/" in call.text]
+    gone = [at for at, call in enumerate(calls) if call.name in ("unlink", "unlinkat") and "/mail/" in call.text]
     assert all(index < at for at in gone)
 
 

@@ -16,6 +16,8 @@ from tests.crash import faults
         ("pwrite64", "ENOSPC", "segments"),
         ("pwritev", "ENOSPC", "segments"),
         ("openat", "ENOSPC", "maildir"),
+        ("openat2", "ENOSPC", "maildir"),
+        ("renameat", "ENOSPC", "maildir"),
     ],
 )
 def test_r9_a_call_that_fails(tmp_path: Path, call: str, error: str, content: str) -> None:

@@ -10,11 +10,12 @@ import signal
 import smtplib
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -256,3 +257,226 @@ def test_s27_what_clients_are_checked_by_is_read_again_by_root(place: Place, tmp
     assert {greeted() for _ in range(6)} == {False}
     assert not list((place.home / "data" / "staging").iterdir())
     place.stop()
+
+
+def as_user(work: Callable[[], None]) -> None:
+    """Do what a worker that was taken over can do."""
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            who = pwd.getpwnam(USER)
+            os.setgroups([])
+            os.setgid(who.pw_gid)
+            os.setuid(who.pw_uid)
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def replace_by_link(path: Path, target: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        path.rename(path.with_name(path.name + ".before"))
+    else:
+        path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+def state(path: Path) -> dict[str, tuple[int, int, int, int, bytes]]:
+    """What there is of root's, and how it is."""
+    out = {}
+    for one in [path, *sorted(path.rglob("*"))]:
+        found = one.lstat()
+        content = one.read_bytes() if one.is_file() else b""
+        out[str(one)] = found.st_mode, found.st_uid, found.st_gid, found.st_nlink, content
+    return out
+
+
+def of_root(place: Place) -> Path:
+    """A directory and files of root's that links lead to."""
+    treasure = place.home / "of-root"
+    for sub in ("full", "empty"):
+        (treasure / sub).mkdir(parents=True)
+    (treasure / "full" / "file").write_text("keep me")
+    (treasure / "full" / "1.2").write_text("keep me too")
+    (treasure / "pid").write_text("and me")
+    (treasure / "pid").chmod(0o600)
+    return treasure
+
+
+PLANTED = [
+    {"run/pid": "pid", "run/instance": "made", "run/doorbell.0": "pid", "staging": "full"},
+    {"run/lock": "made"},
+    {"run": "empty"},
+    {"mail": "full", "trace": "empty", "queue": "full"},
+]
+OFTEN = [
+    {"run/doorbell.0": "pid", "run/instance": "pid", "staging": "full", "mail": "full", "trace": "empty"},
+    {"directory/data.mdb": "data.mdb"},
+    {"index-0": "full"},
+]
+
+
+def plant(place: Place, links: dict[str, str], treasure: Path) -> None:
+    def work() -> None:
+        for name, target in links.items():
+            replace_by_link(place.home / "data" / name, treasure / target)
+
+    as_user(work)
+
+
+@pytest.mark.parametrize("links", PLANTED, ids=lambda links: "+".join(links).replace("/", "."))
+def test_root_follows_no_link_of_the_user_at_a_start(place: Place, links: dict[str, str]) -> None:
+    """Whatever a link of the server's user leads to stays as it was: made, emptied, written or given away by nobody."""
+    place.quickstart()
+    place.start()
+    place.stop()
+    treasure = of_root(place)
+    plant(place, links, treasure)
+    before = state(treasure)
+    with open(place.log, "ab") as log:
+        command = place.command("serve", "-c", str(place.config))
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=place.env)
+    time.sleep(3)  # it may serve, or say that it cannot
+    process.terminate()
+    process.wait(30)
+    assert state(treasure) == before, place.log.read_text()
+
+
+@pytest.mark.parametrize("links", OFTEN, ids=lambda links: "+".join(links).replace("/", "."))
+def test_commands_of_root_follow_no_link_of_the_user(place: Place, links: dict[str, str]) -> None:
+    place.quickstart()
+    place.start()
+    place.stop()
+    treasure = of_root(place)
+    (treasure / "data.mdb").write_text("x" * 9000)
+    plant(place, links, treasure)
+    before = state(treasure)
+    for words in (
+        ("deliver", "me@example.test"),
+        ("check", "--repair"),
+        ("account", "add", "you@example.test", "--password-stdin"),
+        ("account", "remove", "you@example.test", "--delete-mail"),
+        ("upgrade",),
+    ):
+        command = place.command(*words, "-c", str(place.config))
+        done = subprocess.run(command, input="secret\n", capture_output=True, text=True, timeout=60, env=place.env)
+        assert state(treasure) == before, (words, done.stdout, done.stderr)
+
+
+def test_unix_sockets_in_the_users_directory(place: Place) -> None:
+    """Their mode and owner are set at birth: there is no change by a name that may be a link by then."""
+    place.quickstart()
+    treasure, run = of_root(place), place.home / "data" / "run"
+    inner, outer = run / "lmtp", place.home / "lmtp"
+    places = f'["unix:{inner}", "unix:{outer}"]'
+    place.config.write_text(re.sub(r"(?m)^lmtp = .*", f"lmtp = {places}", place.config.read_text()))
+    place.start()
+    uid = pwd.getpwnam(USER).pw_uid
+    for one in (inner, outer):
+        found = one.lstat()
+        assert (found.st_uid, found.st_mode & 0o777, stat.S_ISSOCK(found.st_mode)) == (uid, 0o660, True)
+    place.stop()
+    as_user(lambda: replace_by_link(inner, treasure / "pid"))
+    before = state(treasure)
+    assert "cannot listen on" in place.run("serve", "-c", str(place.config), code=78)
+    assert state(treasure) == before
+    as_user(lambda: replace_by_link(inner, treasure / "made"))
+    place.run("serve", "-c", str(place.config), code=78)
+    assert state(treasure) == before
+
+
+def test_the_key_is_no_way_to_other_files_of_root(place: Place) -> None:
+    """What root reads as the key, the workers see. Where their user can put a file, it has to be that user's."""
+    place.quickstart()
+    secret = place.home / "secret.pem"
+    shutil.copy(place.home / "key.pem", secret)  # of root's, and sound
+    secret.chmod(0o600)
+    keys = place.home / "data" / "keys"
+    keys.mkdir()
+    shutil.copy(place.home / "key.pem", keys / "key.pem")
+    text = place.config.read_text().replace('key = "key.pem"', 'key = "data/keys/key.pem"')
+    place.config.write_text(text)
+    place.start()
+    assert place.process is not None
+    before = place.log.read_text().count("tls.reloaded")
+    place.process.send_signal(signal.SIGHUP)
+    place.until(lambda: place.log.read_text().count("tls.reloaded") > before)
+    for plant in (
+        lambda: replace_by_link(keys / "key.pem", secret),
+        lambda: [(keys / "key.pem").unlink(), os.mkfifo(keys / "key.pem")],
+    ):
+        as_user(plant)  # type: ignore[arg-type]
+        count = place.log.read_text().count("event=tls.reload ")
+        place.process.send_signal(signal.SIGHUP)
+        place.until(lambda count=count: place.log.read_text().count("event=tls.reload ") > count)
+    # links of root's, as certbot makes them, are followed
+    place.stop()
+    live = place.home / "live"
+    live.mkdir(0o700)
+    (live / "key.pem").symlink_to("../secret.pem")
+    place.config.write_text(text.replace("data/keys/key.pem", "live/key.pem"))
+    place.start()
+    before = place.log.read_text().count("tls.reloaded")
+    place.process.send_signal(signal.SIGHUP)
+    place.until(lambda: place.log.read_text().count("tls.reloaded") > before)
+
+
+def test_a_directory_is_made_where_root_alone_has_a_say(place: Place) -> None:
+    """[server] data_dir below a directory of the user: a link there makes no directory elsewhere."""
+    place.quickstart()
+    treasure = of_root(place)
+    home = place.home / "home"
+    home.mkdir()
+    os.chown(home, pwd.getpwnam(USER).pw_uid, -1)
+    as_user(lambda: (home / "link").symlink_to(treasure))
+    text = place.config.read_text()
+    before = state(treasure)
+    place.config.write_text(text.replace('data_dir = "data"', 'data_dir = "home/link/data"'))
+    assert "cannot" in place.run("serve", "-c", str(place.config), code=78)
+    assert state(treasure) == before
+    place.config.write_text(text.replace('data_dir = "data"', 'data_dir = "home/a/b"'))
+    place.start()
+    assert (home / "a" / "b").stat().st_uid == pwd.getpwnam(USER).pw_uid
+    place.stop()
+    place.config.write_text(text.replace('data_dir = "data"', 'data_dir = "deep/er/data"'))
+    place.start()
+    assert (place.home / "deep" / "er" / "data").stat().st_uid == pwd.getpwnam(USER).pw_uid
+
+
+def test_quickstart_in_somebodys_directory(place: Place) -> None:
+    """Root's `quickstart` there writes as its owner: links of the owner's lead to nothing that only root may write."""
+    place.home.mkdir()
+    treasure = of_root(place)
+    own = place.home / "own"
+    own.mkdir()
+    who = pwd.getpwnam(USER)
+    os.chown(own, who.pw_uid, who.pw_gid)
+    for name in ("key.pem", "cert.pem", "fastmail.toml", "welcome"):
+        as_user(lambda name=name: (own / name).symlink_to(treasure / ("made" if name == "fastmail.toml" else "pid")))
+    before = state(treasure)
+    place.run("quickstart", str(own), "me@example.test", "--generate")
+    assert state(treasure) == before
+    assert {path.lstat().st_uid for path in [own, *own.rglob("*")]} == {who.pw_uid}
+    assert not (own / "key.pem").is_symlink() and (own / "key.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_backup_of_roots_is_written_where_root_says(place: Place) -> None:
+    place.quickstart()
+    place.start()
+    who = pwd.getpwnam(USER)
+    vault = place.closed / "vault"  # below a directory that only root may enter
+    place.run("backup", str(vault), "-c", str(place.config))
+    place.run("backup", str(vault), "-c", str(place.config))
+    assert {one.lstat().st_uid for one in [vault, *vault.rglob("*")]} == {who.pw_uid}
+    full = place.home / "full"
+    full.mkdir()
+    (full / "file").write_text("x")
+    for words in (("backup", str(full)), ("export", "maildir", "me@example.test", str(full))):
+        said = place.run(*words, "-c", str(place.config), code=78)
+        assert f"chown -R {USER}" in said and os.listdir(full) == ["file"] and full.stat().st_uid == 0
+    place.run("export", "maildir", "me@example.test", str(place.home / "box"), "-c", str(place.config))
+    place.run("export", "mbox", "me@example.test", str(place.home / "boxes"), "-c", str(place.config))
+    assert (place.home / "box" / "cur").stat().st_uid == who.pw_uid

@@ -88,3 +88,18 @@ def test_every_package_has_unit_tests() -> None:
     assert packages == {path.parent.name for path in (ROOT / "tests" / "unit").glob("*/__init__.py")}
     for name in packages:
         assert list((ROOT / "tests" / "unit" / name).glob("test_*.py")), name
+
+
+def test_what_is_below_a_maildir_is_reached_one_way_only() -> None:
+    """The store asks durable.beneath, which follows no link, and never ``os`` by a path. What a whole root is may be
+    asked: that is the administrator's."""
+    by_path = r"\bos\.(?:open|l?stat|listdir|scandir|rename|replace|unlink|remove|r?mkdir|makedirs|rmdir|link|symlink|utime|l?chown|chmod|walk|access)\("
+    by_path += r"|\bos\.path\.(?:isdir|isfile|l?exists|getsize|getmtime|islink|realpath)\b|(?<![\w.])open\(|\bshutil\."
+    places = [*(ROOT / "fastmail" / "store" / "local").glob("*.py"), ROOT / "fastmail" / "durable" / "dotlock.py"]
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in places
+        for line in path.read_text().splitlines()
+        if re.search(by_path, line) and "def open(" not in line
+    ]
+    assert found == ["store.py: return self._kind != SEGMENTS or os.path.isdir(account.root)"]

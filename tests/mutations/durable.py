@@ -9,6 +9,14 @@ ENV = "fastmail/durable/env.py"
 
 MUTATIONS = [
     Mutation(
+        "ext4 without a journal is taken for one with a journal",
+        "fastmail/durable/order.h",
+        " && fm_mounted_in_order(device) && fm_has_journal(device);",
+        ";",
+        ("tests/unit/durable/test_order.py",),
+        slow=True,
+    ),
+    Mutation(
         "content is never synced",
         STAGE,
         "    f.error = errno if (c_fsync(f.fd) if not f.piece and f.mtime >= 0 else c_fdatasync(f.fd)) else 0\n",

@@ -9,14 +9,13 @@ Promise: content is dead only by the commit that removed its last reference; a s
 names the new place of everything in it, and never while a part of it is damaged.
 """
 
-import os
 import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastmail.durable import segments
+from fastmail.durable import beneath, segments
 from fastmail.durable.env import Read
 from fastmail.durable.segments import Record
 from fastmail.store.local.arrivals import HEAD
@@ -204,7 +203,7 @@ def usage(txn: Any, t: "Tables", directory: str) -> list[Usage]:
     died), ``unknown`` (not of this index), ``compacted`` (about to go)."""
     out = []
     for number in segments.numbers(directory):
-        size = os.path.getsize(segments.path_of(directory, number))
+        size = beneath.lstat(segments.path_of(directory, number)).st_size
         state = STATES.get(bytes(txn.get(U64.pack(number), db=t.seg) or b""), "unknown")
         if state != "sealed" and segments.in_use(directory, number):
             state = "open"

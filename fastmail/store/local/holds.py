@@ -89,7 +89,7 @@ class Holds:
         self._store = store
 
     def _directory(self, number: int) -> bytes:
-        return os.fsencode(os.path.join(self._store.directory, f"held-{number}"))
+        return os.fsencode(os.path.join(beneath.mark(self._store.directory), f"held-{number}"))
 
     def _split(self, hold: bytes) -> "tuple[int, Shard, bytes]":
         """(number of the shard, shard, mark)."""
@@ -108,7 +108,7 @@ class Holds:
         else:
             record = None
             directory = self._directory(number)
-            if not os.path.isdir(directory):
+            if not beneath.is_directory(directory):
                 await store.help(make_directories, os.fsdecode(directory))
             name = store.maker.make(sum(map(len, message.content)), message.size)
             job = FileJob(directory, name, directory + b"/." + name, message.content, message.date)
@@ -160,7 +160,7 @@ class Holds:
         no file has, which is damage. What the running server may be writing is left out. It waits for the disk."""
         directory = self._directory(number)
         try:
-            names = os.listdir(directory)
+            names = [os.fsencode(name) for name in beneath.names(directory)]
         except FileNotFoundError:
             names = []
         shard = self._store.shards()[number]
@@ -168,7 +168,7 @@ class Holds:
             keys = (bytes(key) for key in txn.cursor(db=shard.tables.held).iternext(values=False))
             known = {key[HOLDER + 1 :] for key in keys if key[HOLDER : HOLDER + 1] == b"h"}
         left = [directory + b"/" + name for name in names if name not in known and not self._fresh(directory, name)]
-        lost = [name for name in known - set(names) if not os.path.lexists(directory + b"/" + name)]
+        lost = [name for name in known - set(names) if not beneath.exists(directory + b"/" + name)]
         return left, sorted(os.fsdecode(name) for name in lost)
 
     def _fresh(self, directory: bytes, name: bytes) -> bool:
@@ -177,7 +177,7 @@ class Holds:
         if not self._store.maker.under_way(base) and not NameMaker(NO_INSTANCE).under_way(base):
             return False
         try:
-            return time.time() - os.lstat(directory + b"/" + name).st_ctime < UNDER_WAY
+            return time.time() - beneath.lstat(directory + b"/" + name).st_ctime < UNDER_WAY
         except OSError:
             return True
 

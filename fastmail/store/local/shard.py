@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from fastmail.durable import segments
+from fastmail.durable import beneath, segments
 from fastmail.durable.commit import CommitQueue, Operation, PieceJob
 from fastmail.durable.env import Environment, Former, translate
 from fastmail.durable.salvage import MARK
@@ -44,7 +44,7 @@ class Shard:
         content: str,
     ) -> None:
         self.env = Environment(os.path.join(directory, f"index-{n}"), TABLES, layout.LAYOUT, map_size, FIRST, "new")
-        self.directory = os.path.join(directory, f"segments-{n}")
+        self.directory = os.path.join(beneath.mark(directory), f"segments-{n}")
         self.writer = SegmentWriter(self.directory) if content == SEGMENTS else None
         self._preparing: asyncio.Task[None] | None = None
         arrivals = Arrivals(self.env.db["new"])
@@ -245,7 +245,7 @@ class Shard:
         records, sound = await loop.run_in_executor(None, content.live, self.env.read, tables, self.directory, number)
         if not sound:
             return -1
-        size = os.path.getsize(segments.path_of(self.directory, number))
+        size = beneath.lstat(segments.path_of(self.directory, number)).st_size
         kept = 0
         for part in content.batches(records):
             texts = await loop.run_in_executor(None, self._texts, part)
@@ -263,6 +263,6 @@ class Shard:
         return size - kept
 
     async def _remove(self, number: int) -> None:
-        await self._loop.run_in_executor(None, os.unlink, segments.path_of(self.directory, number))
+        await self._loop.run_in_executor(None, beneath.unlink, segments.path_of(self.directory, number))
         self.tables.reader.forget(number)
         await self.queue.submit(Operation(partial(content.forget_file, t=self.tables, number=number)))
