@@ -119,8 +119,9 @@ class Bans:
         self._wide.clear()
         for ban in self.list():
             self._banned[ban.network] = ban.until
-            if ban.network != network_of(ban.network):  # wider than what a peer counts as, or one address of a /64
-                self._wide.append((networks.parse(ban.network), ban.until))
+            network = networks.parse(ban.network)
+            if network.prefixlen != (64 if network.version == 6 else 32):  # not what a peer counts as
+                self._wide.append((network, ban.until))
         self._seen = commit
 
     def _exempt(self, host: str) -> bool:

@@ -1,8 +1,8 @@
 """Listeners: sockets that accept, the limits on how many, and the sweep of deadlines.
 
 Promise: a connection over a limit, or from a banned network, gets its protocol's refusal and is closed when it is
-accepted, before it costs a session, a TLS handshake (it hears nothing then) or a PROXY header. Peers are counted as bans
-count them, an IPv6 /64 as one. One timer serves all deadlines, so an idle connection has no timer of its own;
+accepted, before it costs a session, a TLS handshake (it hears nothing then) or a PROXY header. Peers are counted as
+bans count them, an IPv6 /64 as one. One timer serves all deadlines, so an idle connection has no timer of its own;
 deadlines are kept to SWEEP seconds.
 """
 
@@ -22,6 +22,7 @@ from fastmail.net.connection import BUFFER, HANDSHAKE, Connection, Session, no_h
 from fastmail.net.networks import Network, address_in, network_of
 from fastmail.net.tls import ServerTls
 from fastmail.net.tls_transport import TlsTransport
+from fastmail.net.unread import Unread
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -38,6 +39,7 @@ class Registry:
         self.connections: set[Connection] = set()
         self.hosts: Counter[str] = Counter()  # connections by the network of their peer, as bans have it
         self.buffer = memoryview(bytearray(BUFFER))
+        self.unread = Unread()
         self.sealed = memoryview(bytearray(BUFFER))  # the same for ciphertext
 
     async def sweep(self) -> None:
@@ -83,6 +85,7 @@ class Listener:
     ) -> None:
         self.registry = registry
         self.buffer = registry.buffer
+        self.unread = registry.unread
         self.limits = limits
         self.tls = tls
         self.implicit_tls = implicit_tls
