@@ -85,11 +85,18 @@ class Scram:
     """SCRAM (RFC 5802, RFC 7677), with the channel binding tls-server-end-point (RFC 5929) in the -PLUS forms.
 
     ``keys`` gives the keys of a login, made-up ones for a user that is not there. A proof that is wrong comes out as
-    Credentials without a password, which fail like any other.
+    Credentials without a password, which fail like any other. ``may_try`` is asked before a proof is looked at.
     """
 
-    def __init__(self, name: str, keys: Callable[[str], Keys], end_point: bytes) -> None:
+    def __init__(
+        self,
+        name: str,
+        keys: Callable[[str], Keys],
+        end_point: bytes,
+        may_try: Callable[[str], bool] = lambda login: True,
+    ) -> None:
         self._keys = keys
+        self._may_try = may_try
         self._login = ""
         self._final = False
         binding = ("tls-server-end-point", end_point) if name.endswith("-PLUS") else None
@@ -120,6 +127,8 @@ class Scram:
                 return str(self._server.get_server_first()).encode()
         except (scramp.ScramException, ValueError, UnicodeError, IndexError, KeyError):
             raise SaslError("SCRAM response has not the form that RFC 5802 gives it") from None
+        if not self._may_try(self._login):
+            raise SaslError("too many logins fail, try again later")
         try:
             self._server.set_client_final(text)
         except (scramp.ScramException, ValueError, IndexError, KeyError):
@@ -186,7 +195,9 @@ class External:
 
 class Channel(Protocol):
     """What a login may lean on: ``end_point`` as in Scram, empty without TLS; ``certified``: addresses in the
-    certificate that the client has shown."""
+    certificate that the client has shown; ``host``: where it comes from."""
+
+    host: str
 
     @property
     def end_point(self) -> bytes: ...

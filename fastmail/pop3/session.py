@@ -19,7 +19,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.auth import sasl
 from fastmail.auth.verifier import Verifier, until_refusal
 from fastmail.directory.interface import AccountRecord
-from fastmail.model.errors import LoginRefused, MailError, TemporaryError
+from fastmail.model.errors import KeptOut, LoginRefused, MailError, TemporaryError
 from fastmail.model.flags import SEEN
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
@@ -241,6 +241,10 @@ class Pop3Session:
             record = await service.verifier.admit(claim, self._conn.host)
         except LoginRefused as error:
             self._err(f"[AUTH] {error}")
+            return
+        except KeptOut as error:
+            self._err(f"[SYS/TEMP] {error}")
+            self._conn.close()
             return
         except TemporaryError:
             self._err("[SYS/TEMP] logins cannot be checked now, try again later")
