@@ -32,6 +32,7 @@ from fastmail._core import mime
 from fastmail.bench import load
 from tests.load import strangers
 from tests.load.room import OPEN, memory, running
+from tests.load.unread import unread
 from tests.support.server import Server
 
 
@@ -516,9 +517,11 @@ def s24(place: Path, scale: float) -> str:
     return f"{count} wrong logins at once, {later} told to come later; good ones beside them p99 {p99(times):.0f} ms"
 
 
-GATES: dict[str, Callable[[Path, float], str]] = {
-    one.__name__: one for one in (r11, r12, r13, r19, r20, r22, r23, r24, r25, s22, s24)
-} | strangers.GATES
+GATES: dict[str, Callable[[Path, float], str]] = (
+    {one.__name__: one for one in (r11, r12, r13, r19, r20, r22, r23, r24, r25, s22, s24)}
+    | strangers.GATES
+    | {unread.__name__: unread}
+)
 
 
 def main() -> int:
