@@ -1,4 +1,5 @@
-"""Turns of commands that are long: SEARCH, SORT, THREAD and MULTISEARCH of all sessions of a worker take them.
+"""Turns of commands that are long, which all sessions of a worker take: SEARCH, SORT, THREAD, MULTISEARCH. What is said
+of them meanwhile is INPROGRESS (RFC 9585).
 
 Promise: in one round of the event loop at most one of them is given a turn, the one that has waited longest, and works
 for SLICE seconds before it waits again. So a command of another session waits for one slice, however many searches are

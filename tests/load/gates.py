@@ -1,10 +1,10 @@
 """Loads and floods, each with its figure: `make test-load`, or `python -m tests.load.gates [GATE ...] --scale 1`.
 
 R11 large messages at once, R12 slow clients in every phase, R13 a flood of connections, R19 reloads under load, R20 a stop
-under load, R22 sizes, R23 MIME bombs, R24 what unpacks to much, R25 literals, S22 what the time of a refusal says, S24 a crowd of
-wrong logins; S23, S34 and S36 are in strangers.py. Everything goes to loopback, and is bounded
-in count and time; ``--scale`` is the share of the full counts. A gate that is not kept is an AssertionError with what was
-measured.
+under load, R22 sizes, R23 MIME bombs, R24 what unpacks to much, R25 literals, S22 what the time of a refusal says, S24 a
+crowd of wrong logins; S23, S34 and S36 are in strangers.py, clients that do not read in unread.py. Everything goes to
+loopback, and is bounded in count and time; ``--scale`` is the share of the full counts. A gate that is not kept is an
+AssertionError with what was measured.
 """
 
 import argparse
