@@ -14,7 +14,7 @@ import pytest
 from fastmail._core import mime
 from fastmail.net import unread
 from fastmail.net.connection import QUEUED, SLOWEST
-from fastmail.store.interface import NewMessage
+from fastmail.store.interface import Account, Listing, NewMessage
 from tests.support.sessions import Bench, Client
 from tests.support.slow import Slow, feed, opened, through
 
@@ -100,6 +100,28 @@ def test_no_command_is_begun_while_output_waits(case: str, tmp_path: Path) -> No
         await through(client, slow)
         lines = slow.data.split(b"\r\n")
         assert sum(line.startswith(done) for line in lines) == count + 100, "every command is answered"
+
+    asyncio.run(main())
+
+
+def test_a_command_that_waited_is_not_followed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them waits, so none is answered in the batch that it came in."""
+
+    async def main() -> None:
+        bench = Bench(str(tmp_path))
+        listing = bench.store.listing
+
+        async def late(account: Account) -> Listing:
+            await asyncio.sleep(0)
+            return await listing(account)
+
+        client, slow = await opened(bench, "imap", IMAP, 1000)
+        monkeypatch.setattr(bench.store, "listing", late)
+        slow.keeps = True
+        await feed(client, b't LIST "" *\r\n' * 1000)
+        assert await stopped(client, slow) < 2000
+        await through(client, slow)
+        assert slow.data.count(b"t OK LIST") == 1000
 
     asyncio.run(main())
 
