@@ -29,8 +29,11 @@ def to_crlf(data: Octets) -> bytes:
 def to_lf(data: Octets) -> bytes:
     """Each CRLF becomes LF; a CR elsewhere stays."""
 
-def dot_stuffed(data: Octets, body_lines: int = -1) -> bytes:
-    """A POP3 multi-line answer with its final dot; the header and ``body_lines`` lines of body, -1 for all."""
+def top_end(data: Octets, body_lines: int) -> int:
+    """Octets that the header and ``body_lines`` lines of body have (RFC 1939 7, TOP)."""
+
+def dot_stuffed(data: Octets, last: bool = True) -> bytes:
+    """Whole lines of a POP3 multi-line answer; with ``last`` its final dot too."""
 
 def find_crlf(data: Octets, start: int, end: int) -> int:
     """Offset of the next LF in data[start:end], or -1."""

@@ -226,34 +226,50 @@ def to_lf(const unsigned char[::1] data):
     return out.take()
 
 
-def dot_stuffed(const unsigned char[::1] data, Py_ssize_t body_lines=-1):
+def top_end(const unsigned char[::1] data, Py_ssize_t body_lines):
     cdef Py_ssize_t n = data.shape[0], left = body_lines
+    cdef const char* p
+    cdef const char* q
+    cdef const char* end
+    cdef bint header = True
+    if not n:
+        return 0
+    p = <const char*>&data[0]
+    end = p + n
+    while p < end and (header or left):
+        if not header:
+            left -= 1
+        q = <const char*>memchr(p, 10, end - p)
+        if q == NULL:
+            return n
+        if q == p or (q == p + 1 and p[0] == 13):
+            header = False
+        p = q + 1
+    return p - <const char*>&data[0]
+
+
+def dot_stuffed(const unsigned char[::1] data, bint last=True):
+    cdef Py_ssize_t n = data.shape[0]
     cdef const char* p
     cdef const char* q
     cdef const char* e
     cdef const char* end
-    cdef bint header = True
     cdef Out out = Out(n + n // 32 + 16)
     if n:
         p = <const char*>&data[0]
         end = p + n
         while p < end:
-            if not header and body_lines >= 0:
-                if left == 0:
-                    break
-                left -= 1
             q = <const char*>memchr(p, 10, end - p)
             e = end if q == NULL else q
             if q != NULL and e > p and (e - 1)[0] == 13:
                 e -= 1
-            if e == p:
-                header = False
             if p[0] == b'.':
                 out.putc(b'.'[0])
             out.put(p, e - p)
             out.put("\r\n", 2)
             p = end if q == NULL else q + 1
-    out.put(".\r\n", 3)
+    if last:
+        out.put(".\r\n", 3)
     return out.take()
 
 

@@ -34,6 +34,7 @@ from fastmail.model.units import parse_time
 from fastmail.net import networks
 from fastmail.net.bans import Bans
 from fastmail.net.connection import Connection, Session
+from fastmail.net.guesses import Guesses
 from fastmail.net.listener import Listener, Registry
 from fastmail.net.tls import ServerTls
 from fastmail.pop3 import session as pop3
@@ -139,6 +140,7 @@ class Assembly:
         )
         self.runner: Runner | None = None
         self.bans: Bans | None = None
+        self.guesses: Guesses | None = None
         self.followed: external.Follower | None = None
         self.live: Live | None = None
         finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes, config.base)
@@ -233,6 +235,8 @@ class Assembly:
         self.hub.close()
         if self.bans is not None:
             self.bans.close()
+        if self.guesses is not None:
+            self.guesses.close()
         self.verifier.close()
         self.directory.close()
 
@@ -311,6 +315,9 @@ class Assembly:
         smtp_refusal = f"421 4.7.0 {self.config.server.hostname} too many connections, try again later\r\n".encode()
         smtp_banned = f"421 4.7.0 {self.config.server.hostname} not from your address for a while\r\n".encode()
         self.bans = Bans(self.config.server.data_dir, ban_rules(self.config))
+        bounds = self.config.limits
+        self.guesses = Guesses(self.config.server.data_dir, self.bans, bounds.slow_after, bounds.ban_window)
+        self.verifier.guesses = self.guesses
         users = users_of(self.config.listen.unix_users)
         out = []
         for protocol, sock in sockets:

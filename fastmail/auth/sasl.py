@@ -89,16 +89,24 @@ class Scram:
     ``keys`` gives the keys of a login, made-up ones for a user that is not there, and ``revision`` is the directory's
     before they were looked up. A proof that is wrong comes out as Credentials without a password, which fail like any
     other. So does a client that could bind to the channel and believes that this server cannot, while ``plus`` says
-    that a -PLUS form is offered: somebody on the way changed what it was offered (RFC 5802 6).
+    that a -PLUS form is offered: somebody on the way changed what it was offered (RFC 5802 6). ``may_try`` is asked
+    before a proof is looked at.
     """
 
     def __init__(
-        self, name: str, keys: Callable[[str], Keys], end_point: bytes, plus: bool = False, revision: int = -1
+        self,
+        name: str,
+        keys: Callable[[str], Keys],
+        end_point: bytes,
+        plus: bool = False,
+        revision: int = -1,
+        may_try: Callable[[str], bool] = lambda login: True,
     ) -> None:
         self._name = name
         self._keys = keys
         self._plus = plus
         self._revision = revision
+        self._may_try = may_try
         self._login = ""
         self._final = False
         binding = ("tls-server-end-point", end_point) if name.endswith("-PLUS") else None
@@ -133,6 +141,8 @@ class Scram:
                 return str(self._server.get_server_first()).encode()
         except (scramp.ScramException, ValueError, UnicodeError, IndexError, KeyError):
             raise SaslError("SCRAM response has not the form that RFC 5802 gives it") from None
+        if not self._may_try(self._login):
+            raise SaslError("too many logins fail, try again later")
         try:
             self._server.set_client_final(text)
         except (scramp.ScramException, ValueError, IndexError, KeyError):
@@ -206,7 +216,9 @@ class External:
 
 class Channel(Protocol):
     """What a login may lean on: ``end_point`` as in Scram, empty without TLS; ``certified``: addresses in the
-    certificate that the client has shown."""
+    certificate that the client has shown; ``host``: where it comes from."""
+
+    host: str
 
     @property
     def end_point(self) -> bytes: ...

@@ -21,7 +21,8 @@ from fastmail.auth.oauth import Settings, Tokens
 from fastmail.directory import access, standing
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.model.address import comparable
-from fastmail.model.errors import LoginRefused, MailError, TemporaryError
+from fastmail.model.errors import KeptOut, LoginRefused, MailError, TemporaryError
+from fastmail.net.guesses import Guesses
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -73,6 +74,7 @@ class Verifier:
         self._salts = salts or os.urandom(32)
         self._remembered: OrderedDict[tuple[str, bytes], tuple[str, float]] = OrderedDict()
         self._default_domain = default_domain
+        self.guesses: Guesses | None = None  # who may try a login now
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -89,8 +91,9 @@ class Verifier:
             return bool(channel.certified)
         return bool(channel.end_point) or not name.endswith("-PLUS")
 
-    def begin(self, name: str, channel: sasl.Channel) -> sasl.Mechanism | None:
-        """A SASL exchange; None for a mechanism that is not offered."""
+    def begin(self, name: str, channel: sasl.Channel, host: str = "") -> sasl.Mechanism | None:
+        """A SASL exchange, with somebody at ``host`` where that is not the channel's; None for a mechanism that is not
+        offered."""
         if name not in self.mechanisms(channel):
             return None
         if name in sasl.TOKENS:
@@ -101,8 +104,31 @@ class Verifier:
             return sasl.PASSWORDS[name]()
         base = name.removesuffix("-PLUS")
         plus = any(one.endswith("-PLUS") for one in self.mechanisms(channel))
-        revision = self._directory.revision
-        return sasl.Scram(name, lambda login: self._scram_keys(login, base), channel.end_point, plus, revision)
+        return sasl.Scram(
+            name,
+            lambda login: self._scram_keys(login, base),
+            channel.end_point,
+            plus,
+            self._directory.revision,
+            lambda login: self._may_try(login, host or channel.host),
+        )
+
+    def _may_try(self, login: str, host: str) -> bool:
+        """May somebody at this address show now that he knows the password of that login? The proof of SCRAM is right
+        or wrong at once, so it does not wait for a turn."""
+        if self.guesses is not None:
+            try:
+                self.guesses.admit(host)
+                self.guesses.take_turn(self._name(login), host)
+            except (KeptOut, TemporaryError):
+                return False
+        return True
+
+    def _name(self, login: str) -> str:
+        """What failures of a login are counted under: the account's address, where there is one."""
+        address = self.address(login)
+        record = self._directory.account(address)
+        return record.address if record is not None else address
 
     def address(self, login: str) -> str:
         """Whose login it is: completed with the default domain, where there is one."""
@@ -126,13 +152,21 @@ class Verifier:
 
     async def admit(self, claim: sasl.Claim, host: str = "") -> Entry | None:
         """The account that a finished exchange leads to, for somebody at the address ``host``. None when the claim is
-        wrong, or made where the account may not log in from; LoginRefused when it may not log in at all. Each finished
-        exchange is counted once. Who waits before the session begins asks ``ended`` again then."""
+        wrong, or made where the account may not log in from; LoginRefused when it may not log in at all; KeptOut, and
+        TemporaryError without a look at the claim, while others guess (see net.guesses). Each finished exchange is
+        counted once. Who waits before the session begins asks ``ended`` again then."""
         if isinstance(claim, sasl.Spent):
             return None
+        guesses = self.guesses
+        if guesses is not None:
+            guesses.admit(host)
+            if isinstance(claim, sasl.Credentials) and claim.password:
+                await guesses.wait(self._name(claim.login), host)
         found = await self._admit(claim)
         if found is None:
             count("auth.failed")
+            if guesses is not None and not isinstance(claim, sasl.Token):
+                guesses.failed(self._name(claim.login))
             return None
         record, revision = found
         if not access.allows(record.nets, host):
@@ -148,6 +182,8 @@ class Verifier:
             count("auth.failed")
             return None
         count("auth.ok")
+        if guesses is not None:
+            guesses.succeeded(record.address, host)
         return Entry(record, login)
 
     def ended(self, login: standing.Standing | None) -> str:

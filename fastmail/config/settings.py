@@ -373,6 +373,11 @@ class Limits:
     ban_window: float = _s(600.0, "Points fade away over this time.", "time")
     ban_time: float = _s(600.0, "How long it is kept out; twice as long each time within a day.", "time")
     ban_exempt: list[str] = _s(["127.0.0.0/8", "::1"], "Networks that are never kept out: yours, and web mail's.")
+    slow_after: int = _s(
+        20,
+        "Failed logins to one account within ban_window, from all addresses together, after which logins to it from"
+        " networks where it has not logged in lately are slowed. 0: never.",
+    )
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ import fastmail
 from fastmail._core.imap import Reader
 from fastmail.auth import sasl
 from fastmail.auth.verifier import until_refusal
-from fastmail.model.errors import LoginRefused, TemporaryError
+from fastmail.model.errors import KeptOut, LoginRefused, TemporaryError
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -284,6 +284,11 @@ async def enter(session: "ImapSession", tag: bytes, claim: sasl.Claim) -> bool:
         entry = await service.verifier.admit(claim, session.conn.host)
     except LoginRefused as error:  # RFC 5530 3
         session.conn.write(tag + b" NO [AUTHORIZATIONFAILED] " + str(error).encode() + b"\r\n")
+        return True
+    except KeptOut as error:
+        said = str(error).encode()
+        session.conn.write(b"* BYE " + said + b"\r\n" + tag + b" NO [UNAVAILABLE] " + said + b"\r\n")
+        session.conn.close()
         return True
     except TemporaryError:
         session.conn.write(tag + b" NO [UNAVAILABLE] logins cannot be checked now, try again later\r\n")

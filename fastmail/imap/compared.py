@@ -6,7 +6,6 @@ has the new messages appended. Both are kept in ``Answers``, which bounds their 
 summary is read from the store; one that is gone meanwhile is left out, or compares as empty.
 """
 
-import asyncio
 import hashlib
 import os
 from array import array
@@ -19,6 +18,7 @@ from fastmail._core import fetch, mime, order
 from fastmail._core.lines import to_crlf
 from fastmail._core.threads import Threads
 from fastmail._core.uidset import UidSet
+from fastmail.imap.turns import Pace
 from fastmail.imap.views import EMPTY, Selected
 from fastmail.message import order as keys
 from fastmail.message import summary
@@ -60,16 +60,9 @@ def _mark(selected: Selected, *parts: bytes) -> bytes:
     return hashlib.blake2b(whole, digest_size=24).digest()
 
 
-async def _work(alone: bool, call: Callable[[], T]) -> T:
+async def _work(pace: Pace, alone: bool, call: Callable[[], T]) -> T:
     """The call's result; in a helper thread unless it may run ``alone`` on the loop."""
-    return call() if alone else await asyncio.get_running_loop().run_in_executor(None, call)
-
-
-async def _breathe(session: "ImapSession") -> None:
-    """Let other sessions run."""
-    await asyncio.sleep(0)
-    if session.conn.closing:
-        raise ConnectionResetError("peer is gone")
+    return call() if alone else await pace.aside(call)
 
 
 async def _content(session: "ImapSession", uid: int) -> bytes:
@@ -115,11 +108,11 @@ def _decode(block: Block) -> None:
                     values[place] = block.dates[place] if name == b"DATE" else b""
 
 
-async def _mend(session: "ImapSession", block: Block) -> None:
+async def _mend(session: "ImapSession", pace: Pace, block: Block) -> None:
     """Scan the messages that the index has no usable summary of."""
     for place in block.missing:
         content = await _content(session, block.uids[place])
-        made = await _work(len(content) < BIG, lambda content=content: mime.scan(content))  # type: ignore[misc]
+        made = await _work(pace, len(content) < BIG, lambda content=content: mime.scan(content))  # type: ignore[misc]
         item: list[tuple[int, Octets]] = [(block.uids[place], made)]
         for name, undecoded in block.undecoded.items():
             value, more, _ = order.values([block.uids[place]], item, order.NAMES[name])
@@ -128,7 +121,7 @@ async def _mend(session: "ImapSession", block: Block) -> None:
     block.missing.clear()
 
 
-async def _read(session: "ImapSession", uids: UidSet, names: list[bytes]) -> Block:
+async def _read(session: "ImapSession", pace: Pace, uids: UidSet, names: list[bytes]) -> Block:
     """What is compared of these messages."""
     selected = session.selected
     assert selected is not None
@@ -138,21 +131,21 @@ async def _read(session: "ImapSession", uids: UidSet, names: list[bytes]) -> Blo
             part = uids.at(UidSet.of_ranges((first, first + BLOCK - 1)))
             block = _look(snapshot, selected.key, part, names)
         if block.missing:
-            await _mend(session, block)
+            await _mend(session, pace, block)
         octets = sum(len(one[1]) for undecoded in block.undecoded.values() for one in undecoded)
-        await _work(octets < DECODE_ON_LOOP, lambda block=block: _decode(block))  # type: ignore[misc]
+        await _work(pace, octets < DECODE_ON_LOOP, lambda block=block: _decode(block))  # type: ignore[misc]
         whole.uids += block.uids
         for name, values in block.columns.items():
             whole.columns[name] += values
-        await _breathe(session)
+        await pace.breathe()
     return whole
 
 
-async def _sorted(session: "ImapSession", uids: UidSet, criteria: list[Criterion]) -> "array[int]":
+async def _sorted(session: "ImapSession", pace: Pace, uids: UidSet, criteria: list[Criterion]) -> "array[int]":
     """All of these messages, read and sorted."""
-    block = await _read(session, uids, list(dict.fromkeys(name for name, _ in criteria)))
+    block = await _read(session, pace, uids, list(dict.fromkeys(name for name, _ in criteria)))
     columns = [(block.columns[name], reverse) for name, reverse in criteria]
-    places = await _work(len(block.uids) <= ON_LOOP, lambda: order.ranked(columns, len(block.uids)))
+    places = await _work(pace, len(block.uids) <= ON_LOOP, lambda: order.ranked(columns, len(block.uids)))
     return array("I", [block.uids[place] for place in places])
 
 
@@ -165,13 +158,13 @@ def _before(one: list[Value], two: list[Value], criteria: list[Criterion]) -> bo
 
 
 async def _inserted(
-    session: "ImapSession", known: "array[int]", fresh: UidSet, criteria: list[Criterion]
+    session: "ImapSession", pace: Pace, known: "array[int]", fresh: UidSet, criteria: list[Criterion]
 ) -> "array[int] | None":
     """The known order with some messages more; None when it holds a message that cannot be compared any more."""
     selected = session.selected
     assert selected is not None
     names = list(dict.fromkeys(name for name, _ in criteria))
-    block = await _read(session, fresh, names)
+    block = await _read(session, pace, fresh, names)
     result = array("I", known)
     values = {uid: [*(block.columns[name][place] for name, _ in criteria), uid] for place, uid in enumerate(block.uids)}
     with session.service.store.snapshot(selected.account) as snapshot:
@@ -194,7 +187,7 @@ async def _inserted(
     return result
 
 
-async def ordered(session: "ImapSession", found: UidSet, criteria: list[Criterion]) -> "array[int]":
+async def ordered(session: "ImapSession", pace: Pace, found: UidSet, criteria: list[Criterion]) -> "array[int]":
     """The UIDs of ``found`` in the order that the criteria ask for; equal ones by UID (RFC 5256 3)."""
     selected = session.selected
     assert selected is not None
@@ -203,12 +196,12 @@ async def ordered(session: "ImapSession", found: UidSet, criteria: list[Criterio
     known, result = answers.get(mark) or (EMPTY, array("I"))
     fresh = found.minus(known)
     if fresh and known and len(fresh) <= FEW:
-        inserted = await _inserted(session, result, fresh, criteria)
+        inserted = await _inserted(session, pace, result, fresh, criteria)
         known = known.plus(fresh) if inserted is not None else EMPTY
         result = inserted if inserted is not None else result
         fresh = found.minus(known)
     if fresh:
-        known, result = found, await _sorted(session, found, criteria)
+        known, result = found, await _sorted(session, pace, found, criteria)
     if len(known) > 2 * len(selected.uids) + SLACK:
         known = known.both(selected.uids)
         result = array("I", order.kept(result, known))
@@ -231,7 +224,7 @@ def _rescan(content: bytes) -> tuple[bytes, bytes]:
     return made, fetch.header_fields(header, (b"references",), False).partition(b":")[2]
 
 
-async def _take_in(session: "ImapSession", table: Threads, uids: UidSet) -> None:
+async def _take_in(session: "ImapSession", pace: Pace, table: Threads, uids: UidSet) -> None:
     """Append messages to a table."""
     selected = session.selected
     assert selected is not None
@@ -243,18 +236,18 @@ async def _take_in(session: "ImapSession", table: Threads, uids: UidSet) -> None
             undecoded, missing = table.add(found, dates, items)
         for uid in missing:
             content = await _content(session, uid)
-            made = await _work(len(content) < BIG, lambda content=content: _rescan(content))  # type: ignore[misc]
+            made = await _work(pace, len(content) < BIG, lambda content=content: _rescan(content))  # type: ignore[misc]
             subject = table.mend(uid, *made)
             if subject is not None:
                 undecoded.append((uid, subject))
         octets = sum(len(one) for _, one in undecoded)
-        decoded = await _work(octets < DECODE_ON_LOOP, lambda undecoded=undecoded: _subjects(undecoded))  # type: ignore[misc]
+        decoded = await _work(pace, octets < DECODE_ON_LOOP, lambda undecoded=undecoded: _subjects(undecoded))  # type: ignore[misc]
         for uid, key, reply in decoded:
             table.subject(uid, key, reply)
-        await _breathe(session)
+        await pace.breathe()
 
 
-async def threaded(session: "ImapSession", found: UidSet, name: bytes, by_uid: bool) -> bytes:
+async def threaded(session: "ImapSession", pace: Pace, found: UidSet, name: bytes, by_uid: bool) -> bytes:
     """The threads of ``found``, as they are told."""
     selected = session.selected
     assert selected is not None
@@ -271,12 +264,12 @@ async def threaded(session: "ImapSession", found: UidSet, name: bytes, by_uid: b
     if fresh and fresh.first <= table.last:  # rows are in UID order: read all again
         fresh = known.plus(fresh).both(selected.uids)
         table, known = Threads(SECRET), EMPTY
-    await _take_in(session, table, fresh)
+    await _take_in(session, pace, table, fresh)
     known = known.plus(fresh)
     if len(known) > 2 * len(selected.uids) + SLACK:
         known = known.both(selected.uids)
         table.keep(known)
-    text = await _work(len(found) <= ON_LOOP, lambda: table.answer(ALGORITHMS[name], found, numbers))
+    text = await _work(pace, len(found) <= ON_LOOP, lambda: table.answer(ALGORITHMS[name], found, numbers))
     answers.keep(mark, (table, known), table.octets + known.size_in_memory())
     answers.keep(exact, text, len(text))
     return text

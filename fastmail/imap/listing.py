@@ -148,7 +148,7 @@ async def _list(session: "ImapSession", tag: bytes, asked: Asked) -> None:
     fits = await _fitting(session, candidates, matchers)
     # A parent is shown for what is chosen below it and not shown by itself (RFC 5258 3.5).
     hiding = {parent for name in chosen - fits for parent in _parents(name, sep)} if recursive else set()
-    out = []
+    conn = session.conn
     for name in sorted(fits, key=lambda n: (n != INBOX, n)):
         place, box = existing.get(name, (None, None))
         if name not in chosen and (name not in hiding if recursive else box is not None):
@@ -156,10 +156,12 @@ async def _list(session: "ImapSession", tag: bytes, asked: Asked) -> None:
         own = place is None or place.account == session.account
         marks = _marks(asked, box, own, name in parents, name in subscribed)
         below = b' ("CHILDINFO" ("SUBSCRIBED"))' if recursive and name in above else b""
-        out.append(b"* LIST (%b) %b %b%b\r\n" % (b" ".join(marks), quoted(sep), wire_text(session, name), below))
+        conn.write(b"* LIST (%b) %b %b%b\r\n" % (b" ".join(marks), quoted(sep), wire_text(session, name), below))
         if place is not None and box is not None:
-            out += _more(session, asked, place, box)
-    session.conn.write(b"".join(out))
+            for line in _more(session, asked, place, box):
+                conn.write(line)
+        if conn.full:
+            await conn.drain()
     await done(session, tag, b"LIST")
 
 
@@ -210,13 +212,14 @@ async def _lsub(session: "ImapSession", tag: bytes, reference: bytes, wanted: by
     existing = {place.shown.replace("/", sep) for place, _ in found}
     names = {name.replace("/", sep) for name in listing.subscribed}
     parents = {parent for name in names for parent in _parents(name, sep)}
-    out = []
+    conn = session.conn
     for name in sorted(await _fitting(session, names | parents, [match]), key=lambda n: (n != INBOX, n)):
         if name not in names and not asked.endswith("%"):
             continue
         marks = b"\\Noselect" if name not in names or name not in existing else b""
-        out.append(b"* LSUB (%b) %b %b\r\n" % (marks, quoted(sep), wire_text(session, name)))
-    session.conn.write(b"".join(out))
+        conn.write(b"* LSUB (%b) %b %b\r\n" % (marks, quoted(sep), wire_text(session, name)))
+        if conn.full:
+            await conn.drain()
     await done(session, tag, b"LSUB")
 
 

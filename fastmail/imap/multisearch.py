@@ -12,6 +12,7 @@ from fastmail.imap import places
 from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name, wire
 from fastmail.imap.search import Wanted, make_job, part_of, quoted, read_return
+from fastmail.imap.turns import Pace
 from fastmail.imap.views import Selected
 from fastmail.model.errors import TooMuch
 from fastmail.model.mailbox_name import INBOX
@@ -117,9 +118,11 @@ async def _run(
     tree: tuple[Any, ...],
 ) -> None:
     listing, found_all = await places.everything(session)
+    pace = Pace(session, tag)
     for place, box in found_all:
         mine = session.selected is not None and session.selected.key == box.key
         named = any(one.has(place.shown, place.account == session.account, listing) for one in filters)
+        await pace.breathe()
         if not (chosen and mine) and not (named and "r" in place.rights):
             continue
         await session.look(place.account, box.key)
@@ -129,6 +132,7 @@ async def _run(
         if job is None:
             return
         found = await job.evaluate(tree, view.uids)
+        await job.learn_modseqs(found)
         if found:
             session.conn.write(_answer(session, tag, view, wanted, found, job.highest(found) if job.modseq else 0))
             await session.conn.drain()

@@ -180,6 +180,7 @@ class Watcher:
                 self.known[box.key] = (box.exists, box.uidnext, box.unseen, box.modseq)
                 if with_status and not self._is_selected(box.key):
                     session.conn.write(status.line(session, place, box, self._items(b"FLAGCHANGE" in events)))
+                    await self._room()
         if self._server_asked():
             self._learn(metadata.server(session))
         return self._is_bounded()
@@ -222,7 +223,12 @@ class Watcher:
             if value is not None:
                 known[name] = hash(value)
 
-    def _tell_annotations(self, stirred: set[bytes], listing: Listing, found: "Found") -> None:
+    async def _room(self) -> None:
+        """What was told is read before there is more of it."""
+        if self.session.conn.full:
+            await self.session.conn.drain()
+
+    async def _tell_annotations(self, stirred: set[bytes], listing: Listing, found: "Found") -> None:
         session = self.session
         changed_boxes = [place for place, box in found if box.key in stirred]
         watched = [place for place in changed_boxes if METADATA in self._events(place.shown, listing)]
@@ -232,6 +238,7 @@ class Watcher:
             changed = self._learn(place)
             if changed:
                 session.conn.write(metadata.changed_line(session, place.shown, changed))
+                await self._room()
 
     def _is_selected(self, key: bytes) -> bool:
         return self.session.selected is not None and self.session.selected.key == key
@@ -275,8 +282,8 @@ class Watcher:
         stirred, self.stirred = self.stirred, set()
         listing, found = await self._look()
         if self._account_key in stirred:
-            self._tell_names(listing, found)
-        self._tell_annotations(stirred, listing, found)
+            await self._tell_names(listing, found)
+        await self._tell_annotations(stirred, listing, found)
         if not self._is_bounded():  # RFC 5465 5.8
             session.conn.write(b"* OK [NOTIFICATIONOVERFLOW] too many annotations, nothing is told any more\r\n")
             stop(session)
@@ -293,8 +300,9 @@ class Watcher:
             came = before is None or now[:2] != before[:2]
             if b"MESSAGENEW" in events and (came or (b"FLAGCHANGE" in events and now != before)):
                 session.conn.write(status.line(session, place, box, self._items()))
+                await self._room()
 
-    def _tell_names(self, listing: Listing, found: list[tuple[places.Place, Mailbox]]) -> None:
+    async def _tell_names(self, listing: Listing, found: list[tuple[places.Place, Mailbox]]) -> None:
         """Mailboxes that were made, removed or renamed, and subscriptions."""
         session = self.session
         sep = quoted(session.service.separator)
@@ -309,17 +317,20 @@ class Watcher:
                 marks = b"\\Subscribed" if name in listing.subscribed else b""
                 was = b' ("OLDNAME" (' + wire(session, old) + b"))" if old else b""
                 session.conn.write(b"* LIST (%b) %b %b%b\r\n" % (marks, sep, wire(session, name), was))
+                await self._room()
             if self._events(name, listing) & (MESSAGES | {METADATA}):
                 self._watch(owners[key], key)
         for key, name in self.names.items():
             if key not in now and b"MAILBOXNAME" in self._events(name, listing):
                 session.conn.write(b"* LIST (\\NonExistent) %b %b\r\n" % (sep, wire(session, name)))
+                await self._room()
         for name in sorted(self.subscribed ^ listing.subscribed):
             if b"SUBSCRIPTIONCHANGE" in self._events(name, listing):
                 marks = b"\\Subscribed" if name in listing.subscribed else b""
                 if name not in now.values():
                     marks = b" ".join(part for part in (b"\\NonExistent", marks) if part)
                 session.conn.write(b"* LIST (%b) %b %b\r\n" % (marks, sep, wire(session, name)))
+                await self._room()
         self.names, self.subscribed = now, set(listing.subscribed)
 
     async def _tell_selected(self) -> None:

@@ -8,11 +8,10 @@ TEXT and fields that are not cached read the message. Under AND the cheap keys g
 decoded, case-folded text; a charset that is not known is NO [BADCHARSET].
 """
 
-import asyncio
 import time
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,8 +20,9 @@ from fastmail._core.imap import ParseError, Reader
 from fastmail._core.lines import to_crlf
 from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds, context
-from fastmail.imap.aside import aside
+from fastmail.imap.aside import BIG
 from fastmail.imap.authenticate import Work
+from fastmail.imap.turns import Pace
 from fastmail.imap.views import Selected
 from fastmail.message import charsets, identity, summary, text
 from fastmail.message.collate import fold
@@ -37,13 +37,11 @@ T = TypeVar("T")
 ALL, FLAGS, KEYWORD, LARGER, SMALLER, DATE, UIDS, MODSEQ, NOT, AND, OR, SAVED = range(12)
 DAY = 86400
 FAR = 1 << 40
-YIELD_EVERY = 50
 BLOCK = 200
 COMPILED = 4000
-STEPS = 10_000_000  # keys times messages that the index answers in one go: about 30 ms
-DECODED = 512  # octets of header values that count as a step
+STEPS = 1_000_000  # keys times messages that the index answers in one go: about 3 ms
+AT_ONCE = 10_000  # numbers of an answer that are written in one go
 WORDS = 20  # of a FUZZY key
-PROGRESS = 5.0  # seconds between two words on how far a search is
 INDEX_KEYS = {"ALL", "RECENT", "NEW", "OLD", "FLAG", "KEYWORD", "DATE", "LARGER", "SMALLER", "UID", "SEQ"} | {
     "SAVED",
     "AGE",
@@ -144,7 +142,9 @@ def search(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
         if wanted.names and b"SAVE" in wanted.names:
             selected.saved = UidSet()  # RFC 5182 2.1
         return None
-    if job.cost(tree) == 0 and not job.is_long(tree, job.within):
+    steps = job.steps(tree, job.within)
+    if job.cost(tree) == 0 and steps <= STEPS and not (job.modseq and len(job.within) > BLOCK):
+        session.conn.charge(steps / STEPS)
         found = job.by_index(tree, job.within)
         return _answer(session, tag, selected, job, wanted, found, by_uid)
     return _run(session, tag, selected, job, wanted, tree, by_uid)
@@ -166,9 +166,8 @@ def make_job(
     if not charsets.known(name):
         session.conn.write(tag + b" NO [BADCHARSET (US-ASCII UTF-8)] charset is not known\r\n")
         return None
-    job = Job(session, selected, name)
+    job = Job(session, selected, name, tag)
     job.modseq = _asks("MODSEQ", tree)
-    job.tag = tag
     job.tree = tree
     job.within, job.code = bounds.newest(session, selected.uids)
     if job.modseq:
@@ -194,7 +193,22 @@ async def _run(
     by_uid: bool,
 ) -> None:
     found = await job.evaluate(tree, job.within)
+    await job.learn_modseqs(found)
     work = _answer(session, tag, selected, job, wanted, found, by_uid)
+    if work is not None:
+        await work
+
+
+async def _long(session: "ImapSession", tag: bytes, job: "Job", found: UidSet, shown: UidSet) -> None:
+    """``* SEARCH`` with many numbers: they are made and written as the client reads them."""
+    conn = session.conn
+    conn.write(b"* SEARCH")
+    for part in _blocks(shown, AT_ONCE):
+        conn.write(part.numbers())
+        if conn.full:
+            await conn.drain()
+    conn.write((b" (MODSEQ %d)" % job.highest(found) if job.modseq and found else b"") + b"\r\n")
+    work = session.finish(tag, bounds.told(session, job.code, b"OK SEARCH completed"))
     if work is not None:
         await work
 
@@ -203,6 +217,8 @@ def _answer(
     session: "ImapSession", tag: bytes, selected: Selected, job: "Job", wanted: Wanted, found: UidSet, by_uid: bool
 ) -> Work:
     shown = found if by_uid else selected.uids.seqs(found)
+    if wanted.names is None and len(shown) > AT_ONCE:
+        return _long(session, tag, job, found, shown)
     if wanted.names is None:
         top = b" (MODSEQ %d)" % job.highest(found) if job.modseq and found else b""
         session.conn.write(b"* SEARCH" + shown.numbers() + top + b"\r\n")
@@ -265,13 +281,13 @@ def part_of(wanted: tuple[int, int], found: UidSet) -> UidSet:
 class Job:
     """One SEARCH under way."""
 
-    def __init__(self, session: "ImapSession", selected: Selected, charset: str) -> None:
+    def __init__(self, session: "ImapSession", selected: Selected, charset: str, tag: bytes) -> None:
         self._session = session
         self._selected = selected
         self._charset = charset
-        self._done = 0
+        self.pace = Pace(session, tag)
+        self._highest_of: tuple[UidSet, int] | None = None  # what was found, and its highest MODSEQ
         self.modseq = False  # was MODSEQ a key?
-        self.tag = b""
         self.tree: tuple[Any, ...] = ("ALL",)
         self.within, self.code = selected.uids, b""  # the messages to look at; see bounds
         self.scores: dict[int, int] = {}  # relevancy of messages, where it is below 100
@@ -302,18 +318,16 @@ class Job:
             found = pages.search(snapshot.pages(selected.key, within), within, code, sets)
         return UidSet.of(found)
 
-    def is_long(self, tree: tuple[Any, ...], within: UidSet) -> bool:
-        """Would ``by_index`` keep the loop, and with it all other sessions, for longer than one block of FETCH does?"""
-        return _keys(tree) * len(within) > STEPS
+    def steps(self, tree: tuple[Any, ...], within: UidSet) -> int:
+        """How much ``by_index`` has to do."""
+        return _keys(tree) * len(within)
 
     async def _by_long_index(self, tree: tuple[Any, ...], within: UidSet) -> UidSet:
         """``by_index``; with thousands of keys or millions of messages in pieces, between which others run."""
-        if not self.is_long(tree, within):
-            return self.by_index(tree, within)
         found: list[int] = []
         for block in _blocks(within, max(1, STEPS // _keys(tree))):
+            await self.pace.breathe()
             found += self.by_index(tree, block)
-            await self._breathe(YIELD_EVERY)
         return UidSet.of(found)
 
     def _compile(self, tree: tuple[Any, ...], out: list[int], sets: list[UidSet]) -> None:
@@ -378,8 +392,23 @@ class Job:
         elif key == "NEW":
             out += [FLAGS, 1, 0, AND, 0, 0]
 
+    async def learn_modseqs(self, found: UidSet) -> None:
+        """What ``highest`` needs for an answer about many messages, read in pieces."""
+        if not self.modseq or len(found) <= BLOCK:
+            return
+        top = 0
+        for block in _blocks(found, COMPILED):
+            await self.pace.breathe()
+            top = max(top, self._highest(block))
+        self._highest_of = found, top
+
     def highest(self, uids: UidSet) -> int:
         """Highest MODSEQ of these messages."""
+        if self._highest_of is not None and self._highest_of[0] is uids:
+            return self._highest_of[1]
+        return self._highest(uids)
+
+    def _highest(self, uids: UidSet) -> int:
         session = self._session
         with session.service.store.snapshot(self._selected.account) as snapshot:
             every = (r for page in snapshot.pages(self._selected.key, uids) for r in pages.records(page))
@@ -420,15 +449,6 @@ class Job:
     def _needle(self, raw: bytes) -> str:
         return fold(charsets.decode(raw, self._charset))
 
-    async def _breathe(self, steps: int = 1) -> None:
-        """Let other sessions run now and then."""
-        self._done += steps
-        if self._done >= YIELD_EVERY:
-            self._done = 0
-            await asyncio.sleep(0)
-            if self._session.conn.closing:
-                raise ConnectionResetError("peer is gone")
-
     async def _by_sent_day(self, days: tuple[int, int], within: UidSet) -> UidSet:
         found: list[int] = []
         session = self._session
@@ -438,7 +458,7 @@ class Job:
                     day = summary.sent_day(data)
                     if day != summary.NO_DAY and days[0] <= day < days[1]:
                         found.append(uid)
-            await self._breathe()
+            await self.pace.breathe()
         return UidSet.of(sorted(found))
 
     async def _by_words(self, tree: tuple[Any, ...], within: UidSet) -> UidSet:
@@ -475,7 +495,7 @@ class Job:
                         good = parsed is not None and identity.thread_id(data, parsed) == wanted
                     if good:
                         found.append(uid)
-            await self._breathe(YIELD_EVERY)
+            await self.pace.breathe()
         return UidSet.of(sorted(found))
 
     async def _by_header(self, name: bytes, address: bool, needle: str, within: UidSet) -> UidSet:
@@ -490,14 +510,13 @@ class Job:
             for uid, raw in unsure:
                 if raw is None:
                     header = await self._whole_header(uid)
-                    good = await aside(len(header), _field_has, header, name, address, needle)
-                    await self._breathe()
+                    good = await self._aside(len(header), _field_has, header, name, address, needle)
                 else:
                     good = any(needle in text.folded_value(value) for value in raw)
-                    await self._breathe(sum(map(len, raw)) // DECODED)
+                await self.pace.breathe()
                 if good:
                     found.append(uid)
-            await self._breathe(YIELD_EVERY)
+            await self.pace.breathe()
         return UidSet.of(sorted(found))
 
     def _scan(self, block: UidSet, name: bytes, address: bool, needle: bytes) -> tuple[list[int], Unsure]:
@@ -509,7 +528,13 @@ class Job:
 
     async def _whole_header(self, uid: int) -> bytes:
         content = await self._content(uid)
-        return await aside(len(content), _header_of, content) if content else b""
+        return await self._aside(len(content), _header_of, content) if content else b""
+
+    async def _aside(self, octets: int, work: Callable[..., T], *args: Any) -> T:
+        """Do it here, or in another thread when it works on many octets."""
+        if octets <= BIG:
+            return work(*args)
+        return await self.pace.aside(work, *args)
 
     async def _content(self, uid: int) -> bytes | None:
         session = self._session
@@ -525,8 +550,8 @@ class Job:
         filler = session.service.filler
         key, validity = selected.key, selected.uidvalidity
         if filler is not None:
-            loop = asyncio.get_running_loop()
-            found, known = await loop.run_in_executor(None, filler.index.find, key, validity, needle, with_headers)
+            is_over = self.pace.is_over
+            found, known = await self.pace.aside(filler.index.find, key, validity, needle, with_headers, is_over)
             if known.minus(selected.uids):
                 filler.changed([key])  # texts of removed mail, it may be
         hits: list[int] = []
@@ -547,19 +572,11 @@ class Job:
 
     async def _texts(self, within: UidSet) -> AsyncIterator[fulltext.Text]:
         """The folded texts of messages that can be read."""
-        told = time.monotonic()
         for done, uid in enumerate(within):
-            if time.monotonic() - told > PROGRESS:
-                told = time.monotonic()
-                self._session.conn.write(
-                    b'* OK [INPROGRESS ("%b" %d %d)] searching\r\n' % (self.tag, done, len(within))
-                )
-                self._session.conn.flush()
             content = await self._content(uid)
-            if content is None:
-                continue
-            yield await aside(len(content), fulltext.folded, uid, content)
-            await self._breathe()
+            await self.pace.breathe(done, len(within))
+            if content is not None:
+                yield await self._aside(len(content), fulltext.folded, uid, content)
 
 
 def _keys(tree: tuple[Any, ...]) -> int:

@@ -25,6 +25,7 @@ from fastmail.imap.context import Context, refresh, removed
 from fastmail.imap.mailboxes import UseRefused, read_name
 from fastmail.imap.messages import StoreJob, last_tag, run_stores
 from fastmail.imap.table import AUTH, NEW, SELECTED
+from fastmail.imap.turns import Turns
 from fastmail.imap.views import MODSEQ_ITEM, UID_ITEM, UIDONLY_ITEM, Answers, Selected, ViewCache, changes, is_quiet
 from fastmail.message.sections import UnknownEncoding
 from fastmail.model.errors import (
@@ -94,6 +95,7 @@ class Service:
     views: ViewCache = field(default_factory=ViewCache)
     answers: Answers = field(default_factory=Answers)
     budget: Budget = field(default_factory=Budget)
+    turns: Turns = field(default_factory=Turns)
 
 
 @dataclass(slots=True)

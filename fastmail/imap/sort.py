@@ -12,7 +12,7 @@ from fastmail._core.uidset import in_order
 from fastmail.imap import bounds, compared, context
 from fastmail.imap.authenticate import Work
 from fastmail.imap.compared import ALGORITHMS, Criterion
-from fastmail.imap.search import Job, Wanted, make_job, narrowed, quoted, read_return
+from fastmail.imap.search import AT_ONCE, Job, Wanted, make_job, narrowed, quoted, read_return
 
 if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
@@ -79,10 +79,17 @@ async def _sort(
     selected = session.selected
     assert selected is not None
     found = await job.evaluate(tree, job.within)
-    uids = await compared.ordered(session, found, criteria)
+    await job.learn_modseqs(found)
+    uids = await compared.ordered(session, job.pace, found, criteria)
     top = b" (MODSEQ %d)" % job.highest(found) if job.modseq and uids else b""
     if wanted.names is None:
-        session.conn.write(b"* SORT" + order.numbered(uids, None if by_uid else selected.uids) + top + b"\r\n")
+        conn, view = session.conn, None if by_uid else selected.uids
+        conn.write(b"* SORT")
+        for start in range(0, len(uids), AT_ONCE):  # made and written as the client reads them
+            conn.write(order.numbered(uids[start : start + AT_ONCE], view))
+            if conn.full:
+                await conn.drain()
+        conn.write(top + b"\r\n")
     else:
         numbers = list(uids) if by_uid else [selected.uids.seq(uid) for uid in uids]
         items = [b"* ESEARCH (TAG ", quoted(tag), b")", b" UID" if by_uid else b""]
@@ -108,7 +115,8 @@ async def _sort(
             keys = context.frozen(selected, tree)
 
             async def again() -> list[int]:
-                return list(await compared.ordered(session, await job.evaluate(keys, selected.uids), criteria))
+                found = await job.evaluate(keys, selected.uids)
+                return list(await compared.ordered(session, job.pace, found, criteria))
 
             context.begin(session, tag, by_uid, True, list(uids), again)
     work_left = session.finish(tag, bounds.told(session, job.code, b"OK SORT completed"))
@@ -120,7 +128,7 @@ async def _thread(
     session: "ImapSession", tag: bytes, job: Job, tree: tuple[Any, ...], name: bytes, by_uid: bool
 ) -> None:
     found = await job.evaluate(tree, job.within)
-    text = await compared.threaded(session, found, name, by_uid)
+    text = await compared.threaded(session, job.pace, found, name, by_uid)
     session.conn.write(b"* THREAD" + (b" " + text if text else b"") + b"\r\n")
     work_left = session.finish(tag, bounds.told(session, job.code, b"OK THREAD completed"))
     if work_left is not None:

@@ -6,6 +6,8 @@
     │   ├── MailboxExists      IMAP NO [ALREADYEXISTS]
     │   ├── CannotDo           IMAP NO [CANNOT]
     │   ├── OverQuota          the account is full: IMAP NO [OVERQUOTA], SMTP 552 5.2.2
+    │   ├── LoginRefused       the password is right, and the account may not log in
+    │   ├── KeptOut            the peer's network is banned: told so, and the session ends
     │   ├── TooMuch            a limit was reached: IMAP NO [LIMIT], SMTP 552
     │   └── BadAddress         SMTP 501 / 553
     ├── TemporaryError         our fault or nobody's, later it may work: SMTP 451, IMAP NO [UNAVAILABLE]
@@ -45,6 +47,10 @@ class NoPermission(CannotDo):
 
 class LoginRefused(ClientError):
     """The password is right, and the account may not log in; the text is for the user."""
+
+
+class KeptOut(ClientError):
+    """The peer may not try a login now; the text is for the peer, and the session ends."""
 
 
 class OverQuota(ClientError):

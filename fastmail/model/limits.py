@@ -30,3 +30,4 @@ class Limits:
     ban_window: float = 600.0
     ban_time: float = 600.0
     ban_exempt: list[str] = field(default_factory=list)
+    slow_after: int = 20

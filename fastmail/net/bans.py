@@ -109,28 +109,29 @@ class Bans:
         now = time.time()
         name = network_of(host)
         if self._banned.get(name, 0.0) > now:
-            return not self._exempt(host)
+            return not self.is_exempt(host)
         if not self._wide or not name:
             return False
-        return any(until > now and address_in(host, net) for net, until in self._wide) and not self._exempt(host)
+        return any(until > now and address_in(host, net) for net, until in self._wide) and not self.is_exempt(host)
 
     def _load(self, commit: int) -> None:
         self._banned.clear()
         self._wide.clear()
         for ban in self.list():
             self._banned[ban.network] = ban.until
-            if ban.network != network_of(ban.network):  # wider than what a peer counts as, or one address of a /64
-                self._wide.append((networks.parse(ban.network), ban.until))
+            network = networks.parse(ban.network)
+            if network.prefixlen != (64 if network.version == 6 else 32):  # not what a peer counts as
+                self._wide.append((network, ban.until))
         self._seen = commit
 
-    def _exempt(self, host: str) -> bool:
+    def is_exempt(self, host: str) -> bool:
         """What is no address is exempt too."""
         return not network_of(host) or any(address_in(host, network) for network in self.rules.exempt)
 
     def blame(self, host: str, points: float, why: str) -> None:
         """A peer did something that guessers do; at the limit its network is banned. On the loop."""
         rules, name = self.rules, network_of(host)
-        if not rules.after or not name or self._exempt(host):
+        if not rules.after or not name or self.is_exempt(host):
             return
         if self._scores is None:
             try:

@@ -270,9 +270,11 @@ class Connection(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         if self._unpaused is None:
             self._unpaused = self._listener.loop.create_future()
+            self._listener.unread.add(self, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         if self._unpaused is not None:
+            self._listener.unread.drop(self)
             waiter, self._unpaused = self._unpaused, None
             if not waiter.done():
                 waiter.set_result(None)

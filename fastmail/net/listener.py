@@ -24,6 +24,7 @@ from fastmail.net.connection import BUFFER, HANDSHAKE, Connection, Session, no_h
 from fastmail.net.networks import Network, address_in, network_of
 from fastmail.net.tls import ServerTls
 from fastmail.net.tls_transport import TlsTransport
+from fastmail.net.unread import Unread
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -40,6 +41,7 @@ class Registry:
         self.connections: set[Connection] = set()
         self.hosts: Counter[str] = Counter()  # connections by the network of their peer, as bans have it
         self.buffer = memoryview(bytearray(BUFFER))
+        self.unread = Unread()
         self.sealed = memoryview(bytearray(BUFFER))  # the same for ciphertext
 
     async def sweep(self) -> None:
@@ -85,6 +87,7 @@ class Listener:
     ) -> None:
         self.registry = registry
         self.buffer = registry.buffer
+        self.unread = registry.unread
         self.limits = limits
         self.tls = tls
         self.implicit_tls = implicit_tls

@@ -46,9 +46,7 @@ class Scores:
     def add(self, name: str, points: float, fading: float, most: float, now: float) -> float:
         """The points of a network when these are added; ``fading``: how many go in a second. At ``most`` it begins
         anew, and so does what is counted from now on."""
-        digest = hashlib.blake2b(name.encode(), key=self._key, digest_size=12).digest()
-        mark = int.from_bytes(digest[:8], "little") or 1
-        at = KEY + int.from_bytes(digest[8:], "little") % ROWS * ROW
+        mark, at = self._row(name)
         with self._held(at):
             slots = [SLOT.unpack_from(self._map, at + n * SLOT.size) for n in range(WAYS)]
             place = next((n for n, slot in enumerate(slots) if slot[0] == mark), None)
@@ -60,6 +58,20 @@ class Scores:
             score += points
             SLOT.pack_into(self._map, at + place * SLOT.size, mark, 0.0 if score >= most else score, now)
         return score
+
+    def get(self, name: str, fading: float, now: float) -> float:
+        """The points of a network as they are."""
+        mark, at = self._row(name)
+        for n in range(WAYS):
+            slot: tuple[int, float, float] = SLOT.unpack_from(self._map, at + n * SLOT.size)
+            if slot[0] == mark and slot[2] <= now:
+                return max(0.0, slot[1] - (now - slot[2]) * fading)
+        return 0.0
+
+    def _row(self, name: str) -> tuple[int, int]:
+        """(mark, offset of the row) of a name."""
+        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=self._key, digest_size=12).digest()
+        return int.from_bytes(digest[:8], "little") or 1, KEY + int.from_bytes(digest[8:], "little") % ROWS * ROW
 
     @contextlib.contextmanager
     def _held(self, at: int) -> Iterator[None]:

@@ -7,19 +7,20 @@ come from there download nothing twice.
 
 import time
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import fastmail
 from fastmail._core import pages
-from fastmail._core.lines import dot_stuffed, find_crlf
+from fastmail._core.lines import dot_stuffed, find_crlf, top_end
 from fastmail._core.uidset import UidSet
 from fastmail.auth import sasl
 from fastmail.auth.verifier import Verifier, until_refusal
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.standing import Standing
-from fastmail.model.errors import LoginRefused, MailError, TemporaryError
+from fastmail.model.errors import KeptOut, LoginRefused, MailError, TemporaryError
 from fastmail.model.flags import SEEN
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
@@ -30,7 +31,8 @@ from fastmail.telemetry.counters import count
 
 LINE = 512
 AUTH_LINE = 12288  # of AUTH with its initial response, and of responses (RFC 5034 4, RFC 4954 4)
-BLOCK = 262144
+BLOCK = 65536  # octets of a long answer that are written at once
+LINES = 2000  # of a listing that are made at once
 
 
 @dataclass(slots=True)
@@ -58,7 +60,6 @@ class Pop3Session:
         "_login_of",
         "_read",
         "_sasl",
-        "_sent",
         "_service",
         "_sizes",
         "_skipping",
@@ -75,7 +76,6 @@ class Pop3Session:
         self._login_of: Standing | None = None
         self._key = b""
         self._uids: UidSet | Sequence[int] = []
-        self._sent = 0  # octets of messages since others had their turn
         self._uidls: dict[int, bytes] = {}  # other than our own form
         self._sizes: list[int] = []
         self._validity = 0
@@ -253,6 +253,10 @@ class Pop3Session:
         except LoginRefused as error:
             self._err(f"[AUTH] {error}")
             return
+        except KeptOut as error:
+            self._err(f"[SYS/TEMP] {error}")
+            self._conn.close()
+            return
         except TemporaryError:
             self._err("[SYS/TEMP] logins cannot be checked now, try again later")
             return
@@ -346,9 +350,9 @@ class Pop3Session:
             if number:
                 self._ok(f"{number} {self._sizes[number - 1]}")
             return
-        gone = self._deleted
-        lines = [f"{n} {size}" for n, size in enumerate(self._sizes, 1) if n not in gone]
-        self._multi(f"{len(lines)} messages", lines)
+        gone, sizes = self._deleted, self._sizes
+        lines = (f"{n} {size}" for n, size in enumerate(sizes, 1) if n not in gone)
+        self._multi(f"{len(sizes) - len(gone)} messages", lines)
 
     def do_uidl(self, rest: bytes) -> None:
         if rest.strip():
@@ -358,9 +362,9 @@ class Pop3Session:
             return
         gone, validity = self._deleted, f"{self._validity:08x}"
         if self._uidls:
-            lines = [f"{n} {self._uidl(uid)}" for n, uid in enumerate(self._uids, 1) if n not in gone]
+            lines = (f"{n} {self._uidl(uid)}" for n, uid in enumerate(self._uids, 1) if n not in gone)
         else:
-            lines = [f"{n} {uid:08x}{validity}" for n, uid in enumerate(self._uids, 1) if n not in gone]
+            lines = (f"{n} {uid:08x}{validity}" for n, uid in enumerate(self._uids, 1) if n not in gone)
         self._multi("unique ids", lines)
 
     def do_retr(self, rest: bytes) -> None:
@@ -391,12 +395,10 @@ class Pop3Session:
         if lines < 0:
             self._read.add(number)
         self._ok(f"{self._sizes[number - 1]} octets")
-        text = dot_stuffed(content, lines)
-        self._conn.write(text)
-        self._sent += len(text)
-        if self._sent >= BLOCK:  # one who asks for many at once waits until they are on their way
-            self._sent = 0
-            await self._conn.drain()
+        for piece in sent_pieces(content if lines < 0 else content[: top_end(content, lines)]):
+            self._conn.write(piece)
+            if self._conn.full:
+                await self._conn.drain()
 
     def do_dele(self, rest: bytes) -> None:
         number = self._number(rest.strip())
@@ -450,5 +452,39 @@ class Pop3Session:
             self._conn.blame(2, "too many errors")
             self._conn.close()
 
-    def _multi(self, title: str, lines: list[str]) -> None:
-        self._conn.write("\r\n".join([f"+OK {title}", *lines, ".\r\n"]).encode())
+    def _multi(self, title: str, lines: Iterable[str]) -> None:
+        self._ok(title)
+        self._conn.run_now(self._listing(iter(lines)))
+
+    async def _listing(self, lines: Iterator[str]) -> None:
+        """A line for each message, some at a time; the peer reads them before there are more."""
+        while part := list(islice(lines, LINES)):
+            self._conn.write("\r\n".join([*part, ""]).encode())
+            if self._conn.full:
+                await self._conn.drain()
+        self._conn.write(b".\r\n")
+
+
+def sent_pieces(content: bytes, block: int = BLOCK) -> Iterator[bytes]:
+    """A message as RETR sends it, with its final dot, in pieces that are not much longer than ``block``, whatever its
+    lines are like."""
+    view, start, size = memoryview(content), 0, len(content)
+    inside = False  # of a line that is longer than a piece
+    while size - start > block:
+        if inside or (end := content.rfind(b"\n", start, start + block) + 1) == 0:
+            end = content.find(b"\n", start, start + block) + 1
+            if end:
+                yield content[start : end - 1].removesuffix(b"\r") + b"\r\n"
+            else:
+                end = start + block
+                end -= content[end - 1] == 13 and block > 1  # it may belong to the line's end
+                yield (b"." if not inside and content[start] == 46 else b"") + content[start:end]
+            inside = content[end - 1] != 10
+        else:
+            yield dot_stuffed(view[start:end], False)
+        start = end
+    if inside:
+        end = content.find(b"\n", start) + 1
+        yield (content[start : end - 1].removesuffix(b"\r") if end else content[start:]) + b"\r\n"
+        start = end or size
+    yield dot_stuffed(view[start:])

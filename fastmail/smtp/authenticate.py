@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastmail.auth import sasl
 from fastmail.auth.verifier import until_refusal
-from fastmail.model.errors import LoginRefused, TemporaryError
+from fastmail.model.errors import KeptOut, LoginRefused, TemporaryError
 from fastmail.telemetry import log
 
 if TYPE_CHECKING:
@@ -34,12 +34,16 @@ def begin(session: "SmtpSession", rest: bytes, mail: bool) -> None:
         session.bad("538 5.7.11 TLS is needed first: STARTTLS")
     elif not 1 <= len(words) <= 2:
         session.bad("501 5.5.4 AUTH mechanism [initial response] is expected")
-    elif (mechanism := verifier.begin(words[0].decode("ascii", "replace").upper(), session.conn)) is None:
+    elif (mechanism := verifier.begin(_name(words[0]), session.conn, session.host)) is None:
         known = ", ".join(verifier.mechanisms(session.conn))
         session.bad(f"504 5.5.4 mechanism is not known; known are {known}")
     else:
         session.sasl = mechanism
         _step(session, words[1] if len(words) == 2 else None)
+
+
+def _name(word: bytes) -> str:
+    return word.decode("ascii", "replace").upper()
 
 
 def line(session: "SmtpSession", text: bytes) -> None:
@@ -77,6 +81,10 @@ async def _login(session: "SmtpSession", claim: sasl.Claim) -> None:
         entry = await session.service.verifier.admit(claim, session.host)
     except LoginRefused as error:
         session.say(f"525 5.7.13 {error}")
+        return
+    except KeptOut as error:
+        session.say(f"421 4.7.0 {session.service.hostname} {error}")
+        session.conn.close()
         return
     except TemporaryError:
         session.say("454 4.7.0 logins cannot be checked now, try again later")

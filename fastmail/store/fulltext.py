@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fastmail._core import texts
@@ -84,8 +84,10 @@ class FullText:
             raise sqlite3.DatabaseError("another layout")
         return base
 
-    def find(self, key: bytes, validity: int, needle: str, with_header: bool) -> tuple[UidSet, UidSet]:
-        """(UIDs with the folded needle in their text, UIDs that are known here)."""
+    def find(
+        self, key: bytes, validity: int, needle: str, with_header: bool, is_over: Callable[[], bool] = lambda: False
+    ) -> tuple[UidSet, UidSet]:
+        """(UIDs with the folded needle in their text, UIDs that are known here). Stops when ``is_over``."""
         nothing = UidSet(), UidSet()
         account, mailbox = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
         if not needle or not os.path.exists(self._path(account)):
@@ -100,6 +102,8 @@ class FullText:
                 wanted = needle.encode("utf-8", "surrogatepass")
                 for ends, data in base.execute("SELECT ends, data FROM chunk WHERE mailbox = ?", (mailbox,)):
                     found += texts.find(array("I", ends), data, wanted, with_header)
+                    if is_over():
+                        break
                 return UidSet.of(sorted(found)), known
             finally:
                 base.close()

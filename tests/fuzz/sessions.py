@@ -1,8 +1,10 @@
 """Fuzzes whole sessions: `make fuzz`, or `python -m tests.fuzz.sessions --seconds 60 --seed 1 [--protocol imap]`.
 
 Commands from the transcripts are cut, doubled, mixed and damaged, and fed to sessions in this process over a store in
-memory, whole or in random pieces. A finding is: an exception that no handler expected (the counter ``bugs``), a session
-that does not end a command, or one that does not answer a good command behind the damaged ones. Every finding is printed
+memory, whole or in random pieces; some peers read their answers only now and then, and some say in the middle that they
+send nothing more. A finding is: an exception that no handler expected (the counter ``bugs``), a session
+that does not end a command, one that does not answer a good command behind the damaged ones, or one that holds more for a
+peer than a batch of answers. Every finding is printed
 with its seed and what was sent; exit code 1.
 """
 
@@ -24,9 +26,11 @@ from fastmail.store.filler import Filler
 from fastmail.store.fulltext import FullText
 from fastmail.telemetry import counters, log
 from tests.support.sessions import Bench
+from tests.support.slow import feed, opened
 
 TRANSCRIPTS = Path(__file__).parents[1] / "transcript"
 PROTOCOLS = ("imap", "pop3", "smtp", "submission", "lmtp")
+HELD = 16 << 20  # octets for one peer: a batch, and one answer that asks for a message of 100 KB again and again
 LOGIN = {
     "imap": b"a LOGIN user@example.test secret\r\nb SELECT INBOX\r\n",
     "pop3": b"USER user@example.test\r\nPASS secret\r\n",
@@ -167,6 +171,40 @@ async def one(bench: Bench, protocol: str, lines: list[bytes], rng: random.Rando
     return ""
 
 
+async def unread(bench: Bench, protocol: str, lines: list[bytes], rng: random.Random) -> str:
+    """A session whose peer reads when it likes, and may send nothing more; what went wrong, or nothing."""
+    before = counters.snapshot().get("bugs", 0)
+    client, slow = await opened(bench, protocol, LOGIN[protocol], rng.choice([10, 1000, 100_000]))
+    connection, half = client.connection, rng.random() < 0.5
+    sent = b"".join(damaged(rng, lines) * rng.choice([1, 1, 1, 30]) for _ in range(rng.randint(1, 15)))
+    at, stays = 0, True
+    while at < len(sent) and stays and not slow.closed:
+        step = rng.choice([1, 7, 100, 4000, 60_000])
+        await feed(client, sent[at : at + step])
+        at += step
+        if slow.reading > slow.most + HELD:
+            return f"{slow.reading} octets wait to be read after {sent[:at]!r}"
+        if rng.random() < 0.3:
+            slow.read_on()
+        if half and rng.random() < 0.1:
+            stays = False
+    if half and not slow.closed and not connection.eof_received():
+        slow.close()
+    try:
+        async with asyncio.timeout(20):
+            while not slow.closed and (connection.busy or half):
+                slow.read_on()
+                await asyncio.sleep(0)
+    except TimeoutError:
+        return f"a command does not end, half closed: {half}, after {sent[:at]!r}"
+    if counters.snapshot().get("bugs", 0) != before:
+        return f"an unexpected exception after {sent!r}"
+    connection.connection_lost(None)
+    if len(client.listener.unread):
+        return f"output of a connection that is gone counts after {sent!r}"
+    return ""
+
+
 async def main(options: argparse.Namespace) -> int:
     log.setup("text", "error")
     findings = rounds = 0
@@ -187,7 +225,8 @@ async def main(options: argparse.Namespace) -> int:
                 seed = options.seed + rounds
                 rng = random.Random(seed)
                 protocol = options.protocol or rng.choice(PROTOCOLS)
-                found = await one(bench, protocol, corpus(protocol), rng)
+                session = unread if rng.random() < 0.25 else one
+                found = await session(bench, protocol, corpus(protocol), rng)
                 rounds += 1
                 if found:
                     findings += 1

@@ -1,5 +1,6 @@
 """Brute force over real sockets: the guesser is kept out of every protocol, and let in again by command."""
 
+import base64
 import imaplib
 import json
 import socket
@@ -56,3 +57,61 @@ def test_s23_a_guesser_is_kept_out(server: Server) -> None:
     server.cli("bans", "remove", "all")
     assert greeting(server, "imap").startswith(b"* OK")
     assert server.cli("bans", "add", "somewhere", check=False).returncode == 1
+
+
+def asked(server: Server, protocol: str, source: str, password: str, talk: socket.socket | None = None) -> bytes:
+    """What a login from an address of loopback is answered with. ``talk``: over a connection that is there already."""
+    port = server.ports["imap" if protocol == "imap" else "pop3" if protocol == "pop3" else "submission"]
+    sock = talk or socket.create_connection(("127.0.0.1", port), 20, (source, 0))
+    with sock, sock.makefile("rb") as file:
+        if talk is None:
+            file.readline()
+        if protocol == "imap":
+            sock.sendall(f'a LOGIN {server.user} "{password}"\r\n'.encode())
+            return file.read() if talk is not None else file.readline()
+        if protocol == "pop3":
+            sock.sendall(f"USER {server.user}\r\n".encode())
+            file.readline()
+            sock.sendall(f"PASS {password}\r\n".encode())
+            return file.readline()
+        sock.sendall(b"EHLO x\r\n")
+        while file.readline()[3:4] == b"-":
+            pass
+        response = base64.b64encode(f"\0{server.user}\0{password}".encode())
+        sock.sendall(b"AUTH PLAIN " + response + b"\r\n")
+        return file.readline()
+
+
+RIGHT = {"imap": b"a OK", "pop3": b"+OK", "submission": b"235 "}
+
+
+@pytest.mark.parametrize("protocol", list(RIGHT))
+def test_s23_a_ban_holds_for_logins_on_connections_from_before(server: Server, protocol: str) -> None:
+    port = server.ports[protocol]
+    early = socket.create_connection(("127.0.0.1", port), 20, ("127.0.0.77", 0))
+    assert early.recv(200)
+    assert asked(server, protocol, "127.0.0.77", server.password).startswith(RIGHT[protocol])
+    server.cli("bans", "add", "127.0.0.77")
+    answer = asked(server, protocol, "", server.password, early)
+    assert b"not from your address for a while" in answer and not answer.startswith(RIGHT[protocol]), answer
+    assert asked(server, protocol, "127.0.0.78", server.password).startswith(RIGHT[protocol])
+
+
+@pytest.mark.parametrize("protocol", list(RIGHT))
+def test_s23_a_spread_attack_is_slowed_and_the_owner_is_not(tmp_path: Path, protocol: str) -> None:
+    extra = "\n[limits]\nauth_failure_delay = 0.01\nslow_after = 3\nban_exempt = []\n"
+    server = Server(tmp_path / "own", extra, workers=1)
+    server.start()
+    try:
+        assert asked(server, protocol, "127.0.0.9", server.password).startswith(RIGHT[protocol]), "the owner is at home"
+        for n in range(3):
+            assert not asked(server, protocol, f"127.0.1.{n + 1}", "wrong").startswith(RIGHT[protocol])
+        asked(server, protocol, "127.0.2.1", "wrong")  # the first turn
+        begun = time.monotonic()
+        asked(server, protocol, "127.0.2.2", "wrong")
+        assert time.monotonic() - begun > 1.0, "the next guess has to wait"
+        begun = time.monotonic()
+        assert asked(server, protocol, "127.0.0.9", server.password).startswith(RIGHT[protocol])
+        assert time.monotonic() - begun < 1.0, "the owner has not"
+    finally:
+        server.stop()

@@ -1,4 +1,5 @@
-"""R11 to R13, R19, R20, R22 to R25, S22 to S24, S29, S34, S36, short: the whole of it is `make test-load`."""
+"""R11 to R13, R19, R20, R22 to R25, S22 to S24, S29, S34, S36, and clients that do not read, short: the whole of it is
+`make test-load`."""
 
 from pathlib import Path
 

@@ -1,10 +1,10 @@
 """Loads and floods, each with its figure: `make test-load`, or `python -m tests.load.gates [GATE ...] --scale 1`.
 
 R11 large messages at once, R12 slow clients in every phase, R13 a flood of connections, R19 reloads under load, R20 a stop
-under load, R22 sizes, R23 MIME bombs, R24 what unpacks to much, R25 literals, S22 what the time of a refusal says, S24 a crowd of
-wrong logins; S23, S29, S34 and S36 are in strangers.py. Everything goes to loopback, and is bounded
-in count and time; ``--scale`` is the share of the full counts. A gate that is not kept is an AssertionError with what was
-measured.
+under load, R22 sizes, R23 MIME bombs, R24 what unpacks to much, R25 literals, S22 what the time of a refusal says, S24 a
+crowd of wrong logins; S23, S29, S34 and S36 are in strangers.py, clients that do not read in unread.py. Everything goes
+to loopback, and is bounded in count and time; ``--scale`` is the share of the full counts. A gate that is not kept is
+an AssertionError with what was measured.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from fastmail._core import mime
 from fastmail.bench import load
 from tests.load import strangers
 from tests.load.room import OPEN, memory, running
+from tests.load.unread import unread
 from tests.support.server import Server
 
 
@@ -516,9 +517,11 @@ def s24(place: Path, scale: float) -> str:
     return f"{count} wrong logins at once, {later} told to come later; good ones beside them p99 {p99(times):.0f} ms"
 
 
-GATES: dict[str, Callable[[Path, float], str]] = {
-    one.__name__: one for one in (r11, r12, r13, r19, r20, r22, r23, r24, r25, s22, s24)
-} | strangers.GATES
+GATES: dict[str, Callable[[Path, float], str]] = (
+    {one.__name__: one for one in (r11, r12, r13, r19, r20, r22, r23, r24, r25, s22, s24)}
+    | strangers.GATES
+    | {unread.__name__: unread}
+)
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmail._core import lines
+from fastmail.pop3.session import sent_pieces
 
 pieces = st.lists(
     st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"..", b"a", b"bc", b"\0", b"\r\n.\r\n", b"\r\n."]), max_size=30
@@ -69,7 +70,18 @@ def test_dot_stuffing_for_pop3(rows: list[bytes], body: int) -> None:
     data = b"H: 1\n\n" + b"".join(row + b"\n" for row in rows)
     wanted = [b"H: 1", b"", *(rows if body < 0 else rows[:body])]
     stuffed = b"".join((b"." if row.startswith(b".") else b"") + row + b"\r\n" for row in wanted)
-    assert lines.dot_stuffed(data, body) == stuffed + b".\r\n"
+    top = data if body < 0 else data[: lines.top_end(data, body)]
+    assert lines.dot_stuffed(top) == stuffed + b".\r\n" and lines.dot_stuffed(top, False) == stuffed
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b".", b"\r", b"\n", b"\r\n", b"\n.", b"x" * 20]), max_size=30), st.integers(2, 30)
+)
+def test_a_message_in_pieces_is_the_same_message(parts: list[bytes], block: int) -> None:
+    data = b"".join(parts)
+    found = list(sent_pieces(data, block))
+    assert b"".join(found) == lines.dot_stuffed(data)
+    assert max(map(len, found)) <= 2 * block + 5, "a dot or a CR for each octet, and the last dot"
 
 
 def test_the_limit_drops_content_but_finds_the_end() -> None:

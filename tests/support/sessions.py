@@ -12,6 +12,7 @@ from fastmail.imap import urlauth
 from fastmail.model.limits import Limits
 from fastmail.model.quota import Quota
 from fastmail.net.connection import Connection
+from fastmail.net.unread import Unread
 from fastmail.pop3 import session as pop3
 from fastmail.smtp import session as smtp
 from fastmail.store.interface import Store
@@ -106,6 +107,7 @@ class FakeListener:
     def __init__(self, make: Any, limits: Limits) -> None:
         self.buffer = memoryview(bytearray(262144))
         self.limits = limits
+        self.unread = Unread()
         self.implicit_tls = False
         self.tls: Any = None
         self.loop = asyncio.get_running_loop()

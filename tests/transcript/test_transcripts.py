@@ -71,7 +71,8 @@ def bench_for(path: Path, staging: Path, monkeypatch: pytest.MonkeyPatch) -> Ben
     """With the limits that the dialogue asks for."""
     limits = dict(re.findall(r"(?m)^L: (\w+)=(-?\d+)$", path.read_text("utf-8")))
     if "PROGRESS" in limits:
-        monkeypatch.setattr("fastmail.imap.search.PROGRESS", int(limits.pop("PROGRESS")))
+        monkeypatch.setattr("fastmail.imap.turns.PROGRESS", int(limits.pop("PROGRESS")))
+        monkeypatch.setattr("fastmail.imap.turns.SLICE", 0.0)
     return Bench(str(staging), **{name: int(value) for name, value in limits.items()})
 
 

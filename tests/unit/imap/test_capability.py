@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.imap import search
+from fastmail.imap import turns
 from tests.support.sessions import Bench, Client
 
 LOGIN = b"a LOGIN user@example.test secret\r\n"
@@ -89,7 +89,8 @@ def test_utf8_is_enabled_first(tmp_path: Path) -> None:
 
 
 def test_a_long_search_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "PROGRESS", -1.0)
+    monkeypatch.setattr(turns, "PROGRESS", -1.0)
+    monkeypatch.setattr(turns, "SLICE", 0.0)
 
     async def main() -> None:
         client = await logged_in(tmp_path)

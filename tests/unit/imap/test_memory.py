@@ -3,66 +3,14 @@
 import asyncio
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fastmail._core import mime
 from fastmail.net.connection import QUEUED
 from fastmail.store.interface import NewMessage
-from tests.support.sessions import Bench, FakeTransport
-
-
-class Slow(FakeTransport):
-    """A peer that counts what it gets and stops reading after ``most`` octets; ``widest``: the largest write."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.most = most
-        self.total = self.widest = self.reading = 0
-        self.last = b""
-        self.connection: Any = None
-
-    def write(self, data: bytes) -> None:
-        self.total += len(data)
-        self.reading += len(data)
-        self.widest = max(self.widest, len(data))
-        self.last = bytes(data[-100:])
-        if self.reading > self.most:
-            self.connection.pause_writing()
-
-    def read_on(self) -> None:
-        self.reading = 0
-        self.connection.resume_writing()
-
-
-async def opened(bench: Bench, protocol: str, login: bytes, most: int) -> tuple[Any, Slow]:
-    """A logged-in session whose peer reads ``most`` octets."""
-    client = bench.open(protocol)
-    await client.send(login)
-    slow = Slow(most)
-    slow.connection = client.connection
-    client.connection.transport = slow
-    return client, slow
-
-
-async def feed(client: Any, data: bytes) -> None:
-    """Without waiting for the commands to end."""
-    while data:
-        piece, data = data[:262144], data[262144:]
-        client.listener.buffer[: len(piece)] = piece
-        client.connection.buffer_updated(len(piece))
-        await asyncio.sleep(0)
-
-
-async def through(client: Any, slow: Slow) -> None:
-    """Read on whenever the server waits, until no command runs."""
-    for _ in range(200000):
-        if not client.connection.busy:
-            return
-        slow.read_on()
-        await asyncio.sleep(0)
-    raise AssertionError("a command does not end")
+from tests.support.sessions import Bench
+from tests.support.slow import feed, opened, through
 
 
 async def fill(bench: Bench, text: bytes, count: int) -> None:

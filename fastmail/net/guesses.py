@@ -1,0 +1,122 @@
+"""Who may try a login now: not a banned network, and an account whose password is guessed only slowly.
+
+Bans know a guesser by its network; one with a thousand networks stays below their limit in each of them. So failures
+are counted for each login name too, whether there is such an account or not, in a file that all workers map. Past
+``after`` of them within the window, logins to that name have their turns, one each PACE seconds in a worker, and what
+would wait longer than LONGEST is told to come later; nothing is hashed for either meanwhile. A network from which that
+account has logged in lately is not slowed, and neither is one that is exempt from bans: the owner gets in at once,
+while others guess.
+
+The files hold no names, only keyed hashes of them. Where they cannot be opened nobody is slowed.
+"""
+
+import asyncio
+import os
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from fastmail.model.errors import KeptOut, TemporaryError
+from fastmail.net.bans import Bans
+from fastmail.net.networks import network_of
+from fastmail.net.scores import Scores
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+PACE = 2.0
+LONGEST = 10.0
+REMEMBER = 90 * 86400.0  # s for which a network counts as the owner's after a login
+RENEW = 0.9  # of what is left of that, below which a login writes it again
+MOST = 2.0  # times ``after``: no score of an account is higher, so that it fades in time
+NAMES = 10_000  # that have turns at once
+
+
+@dataclass(slots=True)
+class Tables:
+    """``failures``: points of login names, by the machine's clock; ``known``: accounts with the networks that they
+    logged in from, by the time of day, which lasts longer than the machine is up."""
+
+    failures: Scores
+    known: Scores
+
+
+class Guesses:
+    """One in each worker. ``after`` 0: nobody is slowed."""
+
+    def __init__(self, data_dir: str, bans: Bans, after: int, window: float) -> None:
+        self._directory = os.path.join(data_dir, "bans")
+        self._bans = bans
+        self._after = after
+        self._fading = after / window if window else 0.0
+        self._tables: Tables | None = None
+        self._turns: OrderedDict[str, float] = OrderedDict()
+
+    def close(self) -> None:
+        if self._tables is not None:
+            self._tables.failures.close()
+            self._tables.known.close()
+
+    def _opened(self) -> Tables | None:
+        if self._tables is None and self._after:
+            try:
+                paths = [os.path.join(self._directory, name) for name in ("accounts", "known")]
+                self._tables = Tables(Scores(paths[0]), Scores(paths[1]))
+            except OSError as error:
+                log.event("guesses.tables", "error", path=self._directory, error=error)
+                self._after = 0
+        return self._tables
+
+    def admit(self, host: str) -> None:
+        """KeptOut while the peer's network is banned: it may have been since it connected."""
+        if self._bans.refuses(host):
+            count("logins.banned")
+            raise KeptOut("not from your address for a while")
+
+    def take_turn(self, name: str, host: str, longest: float = 0.0) -> float:
+        """Seconds until the peer may try this login name: 0 for nearly all. TemporaryError when that would be more than
+        ``longest``; no turn is taken then."""
+        tables = self._opened()
+        if tables is None:
+            return 0.0
+        most = self._after - 0.5  # what faded between two of them does not help
+        if tables.failures.get(name, self._fading, time.monotonic()) < most:
+            return 0.0
+        if self._bans.is_exempt(host) or tables.known.get(_mark(name, host), 1 / REMEMBER, time.time()) > 0:
+            return 0.0
+        now = time.monotonic()
+        at = max(now, self._turns.get(name, 0.0))
+        if at - now > longest:
+            count("logins.slowed")
+            raise TemporaryError("too many logins to this account fail")
+        self._turns[name] = at + PACE
+        self._turns.move_to_end(name)
+        if len(self._turns) > NAMES:
+            self._turns.popitem(last=False)
+        return at - now
+
+    async def wait(self, name: str, host: str) -> None:
+        """Until it is the peer's turn to try this login name."""
+        seconds = self.take_turn(name, host, LONGEST)
+        if seconds:
+            count("logins.slowed")
+            await asyncio.sleep(seconds)
+
+    def failed(self, name: str) -> None:
+        """A login failed, from wherever."""
+        tables, now = self._opened(), time.monotonic()
+        if tables is not None and tables.failures.get(name, self._fading, now) < MOST * self._after:
+            tables.failures.add(name, 1.0, self._fading, float("inf"), now)
+
+    def succeeded(self, name: str, host: str) -> None:
+        """The account's owner is at that address."""
+        tables, now = self._opened(), time.time()
+        if tables is None or not network_of(host):
+            return
+        mark, fading = _mark(name, host), 1 / REMEMBER
+        left = tables.known.get(mark, fading, now)
+        if left < RENEW:
+            tables.known.add(mark, 1.0 - left, fading, float("inf"), now)
+
+
+def _mark(name: str, host: str) -> str:
+    return f"{name} {network_of(host)}"

@@ -1,0 +1,52 @@
+"""What the peers of a worker have not read: octets that wait in the buffers of connections whose output is paused.
+
+Promise: all of it together stays below MOST and what one connection writes at once (a batch of replies, one message).
+Past that the network whose connections hold the most loses the one of them that has waited longest, and then the next:
+whoever asks for big messages on many connections and reads none of them is cut off, and not a slow reader beside him.
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+if TYPE_CHECKING:
+    from fastmail.net.connection import Connection
+
+MOST = 256 << 20
+
+
+class Unread:
+    """One for all connections of a worker."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._held: dict[Connection, int] = {}  # those whose output is paused, the longest first
+        self.total = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def add(self, connection: "Connection", octets: int) -> None:
+        """The output of a connection is paused, and so much of it waits."""
+        self.drop(connection)
+        self._held[connection] = octets
+        self.total += octets
+        while self.total > self._most and self._held:
+            victim = self._heaviest()
+            self.drop(victim)
+            count("connections.unread")
+            log.event("connection.unread", "warning", peer=victim.host, then="cut off: too much waits to be read")
+            victim.abort()
+
+    def drop(self, connection: "Connection") -> None:
+        """It is not paused any more."""
+        self.total -= self._held.pop(connection, 0)
+
+    def _heaviest(self) -> "Connection":
+        networks: Counter[str] = Counter()
+        for connection, octets in self._held.items():
+            networks[connection.counted] += octets
+        network = max(networks, key=networks.__getitem__)
+        return next(one for one, octets in self._held.items() if one.counted == network and octets)
