@@ -172,6 +172,9 @@ def _raise(code: int, path: str | bytes) -> None:
 
 def remove_directory(path: str) -> None:
     """One that is empty."""
+    if _is_root(path):
+        os.rmdir(path[: -len(MARK)])
+        return
     with parent(path) as (where, name):
         os.rmdir(name, dir_fd=where)
 

@@ -254,10 +254,10 @@ def unmake(account: Account, names: Iterable[str]) -> None:
         path = folder(account, name)
         with suppress(OSError):
             for sub in PARTS:
-                os.rmdir(os.path.join(path, sub))
+                beneath.remove_directory(os.path.join(path, sub))
             if name != INBOX and account.layout != "fs":
-                os.unlink(os.path.join(path, "maildirfolder"))
-            os.rmdir(path)
+                beneath.unlink(os.path.join(path, "maildirfolder"))
+            beneath.remove_directory(path)
 
 
 def move_away(account: Account, name: str, hidden: str) -> None:
