@@ -14,7 +14,7 @@ from fastmail.app.derived import (
     read_instance,
     users_of,
 )
-from fastmail.auth import oauth
+from fastmail.auth import oauth, provider, send_as
 from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer, Mail
@@ -45,7 +45,6 @@ from fastmail.relay.runner import Limits as RelayLimits
 from fastmail.relay.runner import Runner
 from fastmail.relay.sts import Policies
 from fastmail.relay.targets import Finder
-from fastmail.smtp import senders
 from fastmail.smtp import session as smtp
 from fastmail.smtp.client import Timeouts
 from fastmail.smtp.milter import Milter
@@ -151,7 +150,7 @@ class Assembly:
             max(1, config.auth.threads),
             config.auth.default_domain,
             config.auth.mechanisms,
-            oauth.Tokens(oauth.load(config.oauth, config.base)),
+            oauth.Tokens(provider.load(config.oauth, config.base)),
             config.auth.upgrade_hashes
             and not (config.directory.passwd_file or config.directory.sql or config.directory.ldap),
             self._salts() if worker >= 0 else b"",
@@ -251,7 +250,7 @@ class Assembly:
             "staging": self.staging,
             "budget": budget,
             "plaintext": plaintext,
-            "senders": senders.parse(config.auth.header_senders, config.auth.send_as),
+            "senders": send_as.parse(config.auth.header_senders, config.auth.send_as),
             **shared,
         }
         mail["xclient"] = [networks.parse(text) for text in config.listen.xclient]

@@ -8,14 +8,17 @@ import fcntl
 import os
 import pwd
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fastmail.config.settings import Config
 from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
 from fastmail.net import networks
 from fastmail.net.bans import Rules
-from fastmail.net.tls import ServerTls
 from fastmail.store.local.names import NO_INSTANCE
+
+if TYPE_CHECKING:
+    from fastmail.net.tls import ServerTls
 
 
 def maildir_template(config: Config) -> str:
@@ -56,10 +59,12 @@ def users_of(names: Sequence[str]) -> frozenset[int]:
         raise ConfigError(f"[listen] unix_users: {error}") from None
 
 
-def make_tls(config: Config) -> ServerTls | None:
+def make_tls(config: Config) -> "ServerTls | None":
     """None when no certificate is configured."""
     if not config.tls.certificate:
         return None
+    from fastmail.net.tls import ServerTls  # with a library that commands without TLS do not wait for
+
     tls = config.tls
     return ServerTls(tls.certificate, tls.key, tls.minimum_version, tls.client_ca, tls.client_crl)
 

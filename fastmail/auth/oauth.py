@@ -12,18 +12,17 @@ import asyncio
 import base64
 import json
 import math
-import os
 import time
 import urllib.parse
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jwt
 
-from fastmail.model import secret
-from fastmail.model.errors import ConfigError, TemporaryError
+from fastmail.auth.provider import HERE, Settings
+from fastmail.model.errors import TemporaryError
 from fastmail.net import web
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -39,25 +38,6 @@ ASKING = 16  # tokens that a server is asked about at once
 WAITING = 64  # logins by token that may wait, asking ones among them
 LEEWAY = 10.0  # s that clocks may differ
 BROKEN = (jwt.PyJWTError, ValueError, TypeError, RecursionError)  # what a token can make of its reader
-HERE = ("localhost", "127.0.0.1", "::1")
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Where tokens come from. ``jwks``: a file or an https URL; ``introspection``: an http or https URL, asked with
-    ``client`` and ``secret``; ``claim``: what holds the address; ``scope``: what a token must allow;
-    ``configuration``: told to clients whose token is refused; ``inside``: may these servers have private addresses?"""
-
-    issuer: str = ""
-    audience: str = ""
-    jwks: str = ""
-    introspection: str = ""
-    client: str = ""
-    secret: str = ""
-    claim: str = "email"
-    scope: str = ""
-    configuration: str = ""
-    inside: bool = False
 
 
 class Refused(Exception):
@@ -266,37 +246,3 @@ def _is_verified(claims: dict[str, Any]) -> bool:
     """OpenID Connect Core 5.1, email_verified: true, which some send as text. Who says nothing of it verifies all."""
     said = claims.get("email_verified", True)
     return said is True or (isinstance(said, str) and said.lower() == "true")
-
-
-def load(settings: Any, base: str) -> Settings:
-    """From the [oauth] section; ConfigError for what cannot work."""
-    jwks, introspection, password = settings.jwks, settings.introspection, ""
-    if jwks and introspection:
-        raise ConfigError("jwks and introspection: give one of them")
-    if jwks and not jwks.startswith("https:"):
-        if "://" in jwks:
-            raise ConfigError("jwks must be a file or an https URL")
-        jwks = os.path.join(base, jwks)
-    if introspection and not introspection.startswith(("https://", "http://")):
-        raise ConfigError("introspection must be a URL")
-    if introspection.startswith("http://"):
-        host = urllib.parse.urlsplit(introspection).hostname
-        if host not in HERE:
-            raise ConfigError("introspection without TLS is for this machine only: use https")
-    if settings.client_secret_file:
-        try:
-            password = secret.read(os.path.join(base, settings.client_secret_file)).strip()
-        except OSError as error:
-            raise ConfigError(f"client_secret_file: {error.strerror}") from None
-    return Settings(
-        settings.issuer,
-        settings.audience,
-        jwks,
-        introspection,
-        settings.client,
-        password,
-        settings.claim,
-        settings.scope,
-        settings.openid_configuration,
-        settings.private_servers,
-    )

@@ -228,10 +228,7 @@ class Channel(Protocol):
 
 Claim = Credentials | Verified | Token | Spent
 Mechanism = Plain | Login | Scram | Bearer | External
-TOKENS = ("OAUTHBEARER", "XOAUTH2")
 PASSWORDS: dict[str, type[Plain] | type[Login]] = {"PLAIN": Plain, "LOGIN": Login}
-SCRAMS = ("SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS")
-NAMES = (*PASSWORDS, *SCRAMS, *TOKENS, "EXTERNAL")
 
 
 def _text(raw: bytes) -> str:

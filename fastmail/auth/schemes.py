@@ -13,6 +13,7 @@ import hmac
 import os
 import re
 import unicodedata
+from functools import cache
 
 import argon2
 import argon2.low_level
@@ -48,7 +49,12 @@ _CRYPTS = frozenset(["CRYPT", "DES-CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "MD5-
 _HEX = frozenset(["HMAC-MD5", "CRAM-MD5", "DIGEST-MD5", "PLAIN-MD4"])  # always digests in hexadecimal
 CODINGS = ("", "HEX", "B64", "BASE64")
 _NO_MEANS = {argon2.low_level.error_to_str(code) for code in (-22, -33)}  # no memory, no thread: it was not compared
-DUMMY = _hasher.hash("a password that nobody has")
+
+
+@cache
+def dummy() -> str:
+    """What the password of a user that is not there is compared with. Made once, when a verifier is."""
+    return "{ARGON2ID}" + _hasher.hash("a password that nobody has")
 
 
 def prepared(password: str) -> str:

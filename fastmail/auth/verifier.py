@@ -17,7 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fastmail.auth import sasl, schemes
-from fastmail.auth.oauth import Settings, Tokens
+from fastmail.auth.mechanisms import TOKENS
+from fastmail.auth.oauth import Tokens
+from fastmail.auth.provider import Settings
 from fastmail.directory import access, standing
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.model.address import comparable
@@ -49,7 +51,7 @@ async def until_refusal(begun: float, delay: float) -> None:
 
 
 class Verifier:
-    """One in each worker. ``default_domain`` completes logins without an @; ``mechanisms``: names of sasl.NAMES;
+    """One in each worker. ``default_domain`` completes logins without an @; ``mechanisms``: of mechanisms.NAMES;
     ``salts``: what the salts of users that are not there are made from, the same in all workers and for ever, because
     those of other users stay the same, too."""
 
@@ -69,6 +71,7 @@ class Verifier:
         self._mechanisms = mechanisms
         self._directory = directory
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="auth")
+        schemes.dummy()  # now, so that the first login that needs it takes no longer than others
         self._waiting = 0
         self._key = os.urandom(32)  # for what is remembered here
         self._salts = salts or os.urandom(32)
@@ -85,7 +88,7 @@ class Verifier:
         return [name for name in self._mechanisms if self._usable(name, channel)]
 
     def _usable(self, name: str, channel: sasl.Channel) -> bool:
-        if name in sasl.TOKENS:
+        if name in TOKENS:
             return self._tokens.offered
         if name == "EXTERNAL":
             return bool(channel.certified)
@@ -96,7 +99,7 @@ class Verifier:
         offered."""
         if name not in self.mechanisms(channel):
             return None
-        if name in sasl.TOKENS:
+        if name in TOKENS:
             return sasl.Bearer(name, self._tokens.refusal(name))
         if name == "EXTERNAL":
             return sasl.External(channel.certified)
@@ -296,7 +299,7 @@ def _work(stored: str, password: bytes, address: str) -> bool:
         if stored and schemes.verify(stored, form, *user):
             return True
         if not schemes.is_strong(stored):
-            schemes.verify("{ARGON2ID}" + schemes.DUMMY, form)  # the same work for a user that is not there
+            schemes.verify(schemes.dummy(), form)  # the same work for a user that is not there
     return False
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import Any
 
-from fastmail.auth import oauth, sasl
+from fastmail.auth import mechanisms, provider, send_as
 from fastmail.config.settings import SECTIONS, Config
 from fastmail.directory import sources
 from fastmail.model import place
@@ -17,7 +17,6 @@ from fastmail.model.errors import ConfigError
 from fastmail.model.units import parse_size, parse_time
 from fastmail.net import networks
 from fastmail.queue import routes
-from fastmail.smtp import senders
 
 _CHOICES = {
     "minimum_version": ("1.2", "1.3"),
@@ -185,18 +184,18 @@ def _finish(config: Config, text: str, path: str) -> None:
     except ConfigError as error:
         problem("relay", "pools" if "[relay] pools" in str(error) else "routes", str(error))
     try:
-        senders.parse(config.auth.header_senders, config.auth.send_as)
+        send_as.parse(config.auth.header_senders, config.auth.send_as)
     except ConfigError as error:
         problem("auth", str(error).partition(" ")[0].partition(":")[0], str(error))
     for name in config.auth.mechanisms:
-        if name not in sasl.NAMES:
-            problem("auth", "mechanisms", f"{name} is not known; known are {', '.join(sasl.NAMES)}")
+        if name not in mechanisms.NAMES:
+            problem("auth", "mechanisms", f"{name} is not known; known are {', '.join(mechanisms.NAMES)}")
     try:
-        tokens = oauth.load(config.oauth, base)
+        tokens = provider.load(config.oauth, base)
     except ConfigError as error:
         problem("oauth", str(error).partition(":")[0].partition(" ")[0], str(error))
     else:
-        named = [name for name in config.auth.mechanisms if name in sasl.TOKENS]
+        named = [name for name in config.auth.mechanisms if name in mechanisms.TOKENS]
         if named and not tokens.jwks and not tokens.introspection:
             problem("auth", "mechanisms", f"{named[0]} needs jwks or introspection in [oauth]")
     if "EXTERNAL" in config.auth.mechanisms and not config.tls.client_ca:

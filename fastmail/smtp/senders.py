@@ -11,16 +11,14 @@ here costs them nothing, and is never signed. What they change afterwards is the
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fastmail.auth.send_as import ANY, OFF, REFUSE, Rules
 from fastmail.delivery.deliver import SCAN_ON_LOOP, Outcome
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.message.authors import Author, Unreadable, fields, read
 from fastmail.message.header import Octets
 from fastmail.model.address import comparable
-from fastmail.model.errors import ConfigError
 from fastmail.smtp.envelope import printable
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -28,34 +26,8 @@ from fastmail.telemetry.counters import count
 if TYPE_CHECKING:
     from fastmail.smtp.session import SmtpSession
 
-REFUSE, LOG, OFF = "refuse", "log", "off"
-MODES = (REFUSE, LOG, OFF)
-ANY = "*"
 SHORT = 2048  # octets of fields that are read without leaving the event loop
 HELP = "put an address of this login there, or ask the administrator ([auth] send_as)"
-
-
-@dataclass(slots=True)
-class Rules:
-    """``header``: what happens to a message whose header names somebody else. ``send_as``: by login, or its
-    ``@domain``, the addresses, ``@domain`` or ``*``, that it may write under as well."""
-
-    header: str = REFUSE
-    send_as: dict[str, frozenset[str]] = field(default_factory=dict)
-
-
-def parse(header: str, send_as: Sequence[str]) -> Rules:
-    """From the configuration; ConfigError for what cannot be meant."""
-    if header not in MODES:
-        raise ConfigError(f"header_senders must be {', '.join(MODES[:-1])} or {MODES[-1]}")
-    found: dict[str, frozenset[str]] = {}
-    for line in send_as:
-        who, *addresses = line.split() or [""]
-        if not addresses or "@" not in who or any("@" not in one and one != ANY for one in addresses):
-            raise ConfigError(f'send_as: "LOGIN ADDRESS..." is expected, each an address or @domain, or *: {line!r}')
-        who = comparable(who)
-        found[who] = found.get(who, frozenset()) | {comparable(one) for one in addresses}
-    return Rules(header, found)
 
 
 def may(directory: Directory, rules: Rules, account: AccountRecord, address: str) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastmail._core.lines import ContentReader, find_crlf
+from fastmail.auth.send_as import Rules
 from fastmail.auth.verifier import Entry, Verifier
 from fastmail.delivery.deliver import Deliverer, Envelope, Outcome, worst
 from fastmail.delivery.outbound import Outbound
@@ -32,7 +33,7 @@ from fastmail.net.networks import Network, address_in
 from fastmail.smtp import accept, authenticate, recipients, xclient
 from fastmail.smtp import envelope as grammar
 from fastmail.smtp.milter import Filters, Milter
-from fastmail.smtp.senders import Rules, may
+from fastmail.smtp.senders import may
 from fastmail.smtp.table import COMMANDS, EOD_REPLIES, EXTENSIONS, HTTP, LMTP, LMTP_EXTENSIONS, MX, SUBMISSION
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count

@@ -15,7 +15,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from fastmail.auth.oauth import Settings, Tokens
+from fastmail.auth.oauth import Tokens
+from fastmail.auth.provider import Settings
 from tests.support.sessions import USER, Bench, Client
 
 KEY = ec.generate_private_key(ec.SECP256R1())

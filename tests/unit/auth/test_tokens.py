@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fastmail.auth import oauth
-from fastmail.auth.oauth import Settings, Tokens
+from fastmail.auth.oauth import Tokens
+from fastmail.auth.provider import Settings
 from fastmail.model.errors import TemporaryError
 from fastmail.net import web
 from fastmail.telemetry import counters

@@ -14,8 +14,9 @@ import pytest
 import scramp
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fastmail.auth import sasl, schemes
-from fastmail.auth.oauth import Settings, Tokens
+from fastmail.auth import mechanisms, schemes
+from fastmail.auth.oauth import Tokens
+from fastmail.auth.provider import Settings
 from fastmail.directory import access, local
 from fastmail.directory.external import PasswdFile, Sql, bring_lines, parse
 from fastmail.directory.local import LocalDirectory
@@ -190,7 +191,7 @@ class Login:
         jwks = Path(path) / "jwks.json"
         public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(self.key.public_key())) | {"alg": "ES256"}
         jwks.write_text(json.dumps({"keys": [public]}))
-        self.bench.verifier._mechanisms = sasl.NAMES
+        self.bench.verifier._mechanisms = mechanisms.NAMES
         self.bench.verifier._tokens = Tokens(Settings(issuer=ISSUER, jwks=str(jwks)))
 
     async def by(self, mechanism: str, monkeypatch: pytest.MonkeyPatch) -> bytes:

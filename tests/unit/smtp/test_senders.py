@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from fastmail.auth.send_as import Rules
+from fastmail.auth.send_as import parse as rules_of
 from fastmail.model.errors import ConfigError
-from fastmail.smtp import senders
 from fastmail.telemetry import counters
 from tests.support.sessions import USER, Bench, Client
 from tests.unit.smtp.test_burl import PLACE, draft, url
@@ -21,7 +22,7 @@ OTHER = "other@example.test"
 
 
 def bench_of(path: Path, header: str = "refuse", *send_as: str, **more: Any) -> Bench:
-    bench = Bench(str(path), outbound={"senders": senders.parse(header, send_as), **more})
+    bench = Bench(str(path), outbound={"senders": rules_of(header, send_as), **more})
     bench.directory.aliases["sales@example.test"] = [USER]
     bench.directory.aliases["info@xn--fhre-loa.test"] = [USER]
     bench.directory.aliases["boss@example.test"] = [OTHER]
@@ -317,7 +318,7 @@ def test_rules_that_cannot_be_meant() -> None:
         ("refuse", [""]),
     ):
         with pytest.raises(ConfigError, match="header_senders|send_as"):
-            senders.parse(header, rules)
-    found = senders.parse("log", ["A@x.test b@y.test", "a@X.test @Z.test"])
+            rules_of(header, rules)
+    found = rules_of("log", ["A@x.test b@y.test", "a@X.test @Z.test"])
     assert found.send_as == {"a@x.test": frozenset({"b@y.test", "@z.test"})}
-    assert senders.Rules().header == "refuse"
+    assert Rules().header == "refuse"
