@@ -118,6 +118,8 @@ class CommitQueue:
         operation.future = self._loop.create_future()
         if self._broken:
             operation.future.set_exception(StorageFailed(self._broken))
+        elif self._closing:
+            operation.future.set_exception(StorageFailed("it is being closed"))  # its thread may have ended
         elif operation.files:
             self._files.submit(operation, [one.job() for one in operation.files])
         else:
@@ -146,6 +148,8 @@ class CommitQueue:
                 batch.append(self._ready.popleft())
             if batch:
                 self._commit(batch)
+                if self._closing:
+                    self._files.ping()  # the one of ``close`` may have come with this batch, and no other will
             elif self._closing:
                 return
 

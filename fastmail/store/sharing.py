@@ -11,6 +11,7 @@ from fastmail.store.interface import Account, Notes, Store
 ACL = b"/acl"
 FROM = b"/from/"
 Find = Callable[[str], Account | None]  # an account by its address
+EVERYBODY = 1 << 63  # numbers from here on stand for all accounts of a domain
 
 
 async def set_list(
@@ -40,7 +41,12 @@ def _hint_account(find: Find, name: str, owner: Account) -> Account | None:
 def everybody(domain: str) -> Account:
     """What stands for all accounts of a domain: a number that no account has."""
     digest = hashlib.blake2b(domain.encode(), digest_size=8).digest()
-    return Account(int.from_bytes(digest, "big") | 1 << 63, f"@{domain}")
+    return Account(int.from_bytes(digest, "big") | EVERYBODY, f"@{domain}")
+
+
+def is_everybody(account: Account) -> bool:
+    """Does it stand for all accounts of a domain? Then no directory knows it, and nobody removes it."""
+    return account.id >= EVERYBODY
 
 
 def givers(store: Store, account: Account) -> set[str]:

@@ -22,6 +22,7 @@ from fastmail.durable.env import translate
 from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFailed, StorageFull
 from fastmail.model.flags import to_info
 from fastmail.model.mailbox_name import INBOX
+from fastmail.store import sharing
 from fastmail.store.hub import Hub
 from fastmail.store.interface import (
     ALL_MODSEQ,
@@ -162,7 +163,7 @@ class LocalStore:
         return await self.submit(account, checked, adds=adds)
 
     def _refuse_gone(self, account: Account) -> None:
-        if self._gone is not None and self._gone(account):
+        if self._gone is not None and not sharing.is_everybody(account) and self._gone(account):
             raise NoSuchMailbox("the account was removed")
 
     def _publish(self, results: list[Any]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import struct
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,34 @@ def test_what_was_submitted_is_finished_at_the_end(tmp_path: Path) -> None:
     env = Environment(str(tmp_path / "env"), ["rows"], 1, 1 << 22)
     assert rows(env) == [b"0", b"1", b"2", b"3", b"4"]
     env.close()
+
+
+def test_what_is_submitted_just_before_the_end_is_done_and_the_queue_ends(tmp_path: Path) -> None:
+    """The wake-up that says that the queue ends comes together with the last operation."""
+
+    async def main() -> None:
+        env = Environment(str(tmp_path / "env"), ["rows"], 1, 1 << 22)
+        queue = CommitQueue(env, asyncio.get_running_loop(), lambda results: None)
+        under_way, may_end = threading.Event(), threading.Event()
+
+        def slow(txn: Any) -> None:
+            under_way.set()
+            assert may_end.wait(20)
+
+        first = queue.submit(Operation(slow))
+        await asyncio.get_running_loop().run_in_executor(None, under_way.wait, 20)
+        last = queue.submit(Operation(put(env, b"last")))
+        closing = asyncio.ensure_future(queue.close())
+        for _ in range(500):
+            if queue._closing:
+                break
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        may_end.set()
+        await asyncio.wait_for(asyncio.gather(first, last, closing), 20)
+        assert rows(env) == [b"last"]
+        with pytest.raises(StorageFailed):  # and does not wait for a thread that is not there
+            await asyncio.wait_for(queue.submit(Operation(put(env, b"late"))), 20)
+        env.close()
+
+    asyncio.run(main())

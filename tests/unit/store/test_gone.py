@@ -12,6 +12,7 @@ import pytest
 
 from fastmail._core import mime
 from fastmail.model.errors import MailError
+from fastmail.store import sharing
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local import ops
 from fastmail.store.local.store import LocalStore
@@ -103,6 +104,23 @@ def test_s47_removed_between_the_directory_and_the_index(tmp_path: Path, what: s
         with pytest.raises(MailError):
             await (store.open(account) if what == "open" else store.create(account, "A/B"))
         assert rows(store, 1) == [] and not [path for path in tmp_path.rglob("*") if path.name in ("cur", ".A")]
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_what_stands_for_everybody_is_never_gone(tmp_path: Path) -> None:
+    """Lists with ``anyone`` leave their mark under a number that no directory knows."""
+
+    async def main() -> None:
+        store = LocalStore(str(tmp_path / "data"), gone=lambda account: account.id != 1)
+        await store.start()
+        owner = Account(1, "user@example.test", str(tmp_path / "mail"))
+        await store.open(owner)
+        key = store.find(owner, "INBOX")
+        assert key is not None
+        assert await sharing.set_list(store, lambda name: None, owner, key, {"anyone": "lr"})
+        assert sharing.givers(store, Account(2, "other@example.test")) == {owner.address}
         await store.close()
 
     asyncio.run(main())
