@@ -6,7 +6,8 @@ or openat level by level where the kernel has no openat2 (see beneath.h). What i
 file, and a FIFO in its place makes nobody wait. A path without a mark is what it is to any other function.
 
 OSError as the functions of ``os`` have it: ELOOP for a link behind the mark, EXDEV for "..", EINVAL for what is no
-regular file. Nothing here raises anything else.
+regular file. ``exists``, ``is_directory`` and ``missing`` never take "cannot be said" for "is not there": a look needs
+a descriptor, and where the process has none left, or the disk fails, they raise StorageFailed.
 """
 
 import contextlib
@@ -18,8 +19,10 @@ import stat
 from collections.abc import Iterator
 
 from fastmail.durable import files
+from fastmail.model.errors import StorageFailed
 
 MARK = "/."
+UNSURE = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN])
 _NO_STEP = re.compile(r"(?:/\.)+(?=/|$)")
 
 
@@ -76,11 +79,18 @@ def lstat(path: str | bytes) -> os.stat_result:
         return os.stat(name, dir_fd=where, follow_symlinks=False)
 
 
+def _surely(error: OSError) -> None:
+    """StorageFailed for an error that does not say what there is."""
+    if error.errno in UNSURE:
+        raise StorageFailed(str(error)) from error
+
+
 def exists(path: str | bytes) -> bool:
     """Is there anything, be it a link to nothing?"""
     try:
         lstat(path)
-    except OSError:
+    except OSError as error:
+        _surely(error)
         return False
     return True
 
@@ -88,7 +98,8 @@ def exists(path: str | bytes) -> bool:
 def is_directory(path: str | bytes) -> bool:
     try:
         os.close(open_fd(path, os.O_PATH | os.O_DIRECTORY))
-    except OSError:
+    except OSError as error:
+        _surely(error)
         return False
     return True
 
@@ -130,10 +141,13 @@ def make_directory(path: str | bytes, mode: int = 0o700) -> None:
 
 def missing(path: str) -> list[str]:
     """The directories that are not there of a path and those above it, the highest first."""
-    out = []
+    out: list[str] = []
     while not is_directory(path):
         out.append(path)
-        path = os.path.dirname(path) or "."
+        above = os.path.dirname(path) or "."
+        if above == path:
+            break  # a root that may not be looked at
+        path = above
     return out[::-1]
 
 

@@ -2,13 +2,15 @@
 
 import errno
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fastmail.durable import beneath, files
+from fastmail.durable import beneath, files, replace
 from fastmail.durable.stage import FileStage
+from fastmail.model.errors import StorageFailed
 from tests.support import without_openat2
 
 pytestmark = pytest.mark.parametrize("way", list(without_openat2.WAYS))
@@ -152,5 +154,26 @@ def test_a_group_commit_stays_in_its_maildir(way: str, tmp_path: Path) -> None:
         assert os.listdir(tmp_path / "other" / "new") == [] and os.listdir(tmp_path / "other" / "tmp") == []
         assert os.listdir(tmp_path / "other" / "cur") == ["file"]
         assert os.listdir(tmp_path / "mine" / "tmp") == []
+
+    without_openat2.run(way, work)
+
+
+def test_no_descriptor_left_is_no_absence(way: str, tmp_path: Path) -> None:
+    """What cannot be looked at may be there: nothing is said to be gone, and no look goes on for ever."""
+    (tmp_path / "cur").mkdir()
+
+    def work() -> None:
+        top = beneath.mark(str(tmp_path))
+        old = resource.getrlimit(resource.RLIMIT_NOFILE)
+        looks = (beneath.is_directory, beneath.exists, beneath.missing, replace.make_directories)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, old[1]))
+        try:
+            for look in looks:
+                for path in (f"{top}/cur", f"{top}/none", f"{top}/none/deep"):
+                    with pytest.raises(StorageFailed):
+                        look(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, old)
+        assert beneath.is_directory(f"{top}/cur") and not beneath.exists(f"{top}/none")
 
     without_openat2.run(way, work)
