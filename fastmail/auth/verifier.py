@@ -122,16 +122,10 @@ class Verifier:
         if self.guesses is not None:
             try:
                 self.guesses.admit(host)
-                self.guesses.take_turn(self._name(login), host)
+                self.guesses.take_turn(self.address(login), host)
             except (KeptOut, TemporaryError):
                 return False
         return True
-
-    def _name(self, login: str) -> str:
-        """What failures of a login are counted under: the account's address, where there is one."""
-        address = self.address(login)
-        record = self._directory.account(address)
-        return record.address if record is not None else address
 
     def address(self, login: str) -> str:
         """Whose login it is: completed with the default domain, where there is one."""
@@ -164,12 +158,12 @@ class Verifier:
         if guesses is not None:
             guesses.admit(host)
             if isinstance(claim, sasl.Credentials) and claim.password:
-                await guesses.wait(self._name(claim.login), host)
+                await guesses.wait(self.address(claim.login), host)
         found = await self._admit(claim)
         if found is None:
             count("auth.failed")
             if guesses is not None and not isinstance(claim, sasl.Token):
-                guesses.failed(self._name(claim.login))
+                guesses.failed(self.address(claim.login))
             return None
         record, revision = found
         if not access.allows(record.nets, host):
@@ -186,7 +180,7 @@ class Verifier:
             return None
         count("auth.ok")
         if guesses is not None:
-            guesses.succeeded(record.address, host)
+            guesses.succeeded(comparable(record.address), host)
         return Entry(record, login)
 
     def ended(self, login: standing.Standing | None) -> str:

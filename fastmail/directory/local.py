@@ -82,6 +82,7 @@ class LocalDirectory:
         self._env = Environment(os.path.join(data_dir, "directory"), TABLES, LAYOUT, MAP)
         self._db = self._env.db
         self._commit = -1
+        self._revised = -1, 0  # the commit that a revision was read at, and the revision
         self._uncertain: bool | None = None
         self._local: dict[str, bool] = {}
         self._resolved: dict[str, list[AccountRecord]] = {}
@@ -131,8 +132,11 @@ class LocalDirectory:
 
     @property
     def revision(self) -> int:
-        with self._env.read() as txn:
-            return _counted(txn.get(REVISION, db=self._db["meta"]))
+        commit = self._env.last_commit()
+        if commit != self._revised[0]:
+            with self._env.read() as txn:
+                self._revised = commit, _counted(txn.get(REVISION, db=self._db["meta"]))
+        return self._revised[1]
 
     def revoked(self, number: int) -> int:
         with self._env.read() as txn:

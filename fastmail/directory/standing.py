@@ -33,12 +33,16 @@ class Standing:
 class Accounts(Protocol):
     """What is asked of a directory."""
 
+    @property
+    def revision(self) -> int: ...
     def account(self, address: str) -> AccountRecord | None: ...
     def revoked(self, number: int) -> int: ...
 
 
 def ended(accounts: Accounts, login: Standing) -> str:
-    """Why a login has ended, for its user; empty while it counts."""
+    """Why a login has ended, for its user; empty while it counts. Mostly one look: whatever ends logins is counted."""
+    if accounts.revision == login.revision:
+        return ""
     try:
         record = accounts.account(login.address)
     except DamagedAccount:

@@ -28,7 +28,8 @@ LONGEST = 10.0
 REMEMBER = 90 * 86400.0  # s for which a network counts as the owner's after a login
 RENEW = 0.9  # of what is left of that, below which a login writes it again
 MOST = 2.0  # times ``after``: no score of an account is higher, so that it fades in time
-NAMES = 10_000  # that have turns at once
+NAMES = 10_000  # that have turns at once, or whose last login is remembered here
+NOTED_FOR = 3600.0  # s
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ class Guesses:
         self._fading = after / window if window else 0.0
         self._tables: Tables | None = None
         self._turns: OrderedDict[str, float] = OrderedDict()
+        self._noted: OrderedDict[tuple[str, str], float] = OrderedDict()  # logins that this worker need not note again
 
     def close(self) -> None:
         if self._tables is not None:
@@ -109,9 +111,14 @@ class Guesses:
 
     def succeeded(self, name: str, host: str) -> None:
         """The account's owner is at that address."""
+        if self._noted.get((name, host), -NOTED_FOR) > time.monotonic() - NOTED_FOR:
+            return
         tables, now = self._opened(), time.time()
         if tables is None or not network_of(host):
             return
+        self._noted[name, host] = time.monotonic()
+        if len(self._noted) > NAMES:
+            self._noted.popitem(last=False)
         mark, fading = _mark(name, host), 1 / REMEMBER
         left = tables.known.get(mark, fading, now)
         if left < RENEW:

@@ -1,5 +1,5 @@
-"""Points of networks that misbehave, in a file that all workers map: a guesser is counted as one, whichever workers it
-reaches.
+"""Points of networks that misbehave, in a file that all workers share: a guesser is counted as one, whichever workers
+it reaches.
 
 Each network has a slot found by a keyed hash of its name, so that nobody can choose whose slot to take; where all slots
 of its row are in use, the one that was touched longest ago is given away. Points fade with time. Promise: constant
@@ -10,7 +10,6 @@ may be lost. What is left from before a restart of the machine does not count.
 import contextlib
 import fcntl
 import hashlib
-import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -36,11 +35,9 @@ class Scores:
                 os.pwrite(self._file, os.urandom(KEY), 0)
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN, KEY)
-        self._map = mmap.mmap(self._file, SIZE)
-        self._key = self._map[:KEY]
+        self._key = os.pread(self._file, KEY, 0)
 
     def close(self) -> None:
-        self._map.close()
         os.close(self._file)
 
     def add(self, name: str, points: float, fading: float, most: float, now: float) -> float:
@@ -48,7 +45,7 @@ class Scores:
         anew, and so does what is counted from now on."""
         mark, at = self._row(name)
         with self._held(at):
-            slots = [SLOT.unpack_from(self._map, at + n * SLOT.size) for n in range(WAYS)]
+            slots = self._slots(at)
             place = next((n for n, slot in enumerate(slots) if slot[0] == mark), None)
             score = 0.0
             if place is None:
@@ -56,17 +53,21 @@ class Scores:
             elif slots[place][2] <= now:
                 score = max(0.0, slots[place][1] - (now - slots[place][2]) * fading)
             score += points
-            SLOT.pack_into(self._map, at + place * SLOT.size, mark, 0.0 if score >= most else score, now)
+            os.pwrite(self._file, SLOT.pack(mark, 0.0 if score >= most else score, now), at + place * SLOT.size)
         return score
 
     def get(self, name: str, fading: float, now: float) -> float:
         """The points of a network as they are."""
         mark, at = self._row(name)
-        for n in range(WAYS):
-            slot: tuple[int, float, float] = SLOT.unpack_from(self._map, at + n * SLOT.size)
-            if slot[0] == mark and slot[2] <= now:
-                return max(0.0, slot[1] - (now - slot[2]) * fading)
+        for known, points, when in self._slots(at):
+            if known == mark and when <= now:
+                return max(0.0, points - (now - when) * fading)
         return 0.0
+
+    def _slots(self, at: int) -> list[tuple[int, float, float]]:
+        """Those of a row. Read, not mapped: the pages of a map count as memory of each worker, and a look at one maps
+        its neighbours too."""
+        return list(SLOT.iter_unpack(os.pread(self._file, ROW, at)))
 
     def _row(self, name: str) -> tuple[int, int]:
         """(mark, offset of the row) of a name."""
