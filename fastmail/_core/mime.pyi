@@ -24,6 +24,7 @@ def lost(summary: Octets) -> bool:
     """True for a summary of version 1 in which a multipart has no part: its message has to be scanned again."""
 
 MOST: int
+LIGHT: int  # octets of a summary that count in no quota
 """Octets of the longest summary that ``scan`` makes within its bounds."""
 
 def counted(summary: Octets) -> int:

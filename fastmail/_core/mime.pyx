@@ -701,6 +701,7 @@ def served_size(const unsigned char[::1] data):
 # ---------------------------------------------------------------- what readers ask
 
 MOST = FIXED + ENVELOPE + STRUCTURE + CACHE + (PARTS + MORE) * PART
+LIGHT = FREE
 
 
 def counted(const unsigned char[::1] summary):

@@ -22,8 +22,8 @@ NAME = b"kept"
 
 
 def of_value(value: bytes | memoryview) -> int:
-    """Octets of a row of ``msg`` that count."""
-    return mime.counted(layout.summary_of(memoryview(value))) if len(value) > 2 else 0
+    """Octets of a row of ``msg`` that count: those of nearly all messages do not."""
+    return mime.counted(layout.summary_of(memoryview(value))) if len(value) > mime.LIGHT else 0
 
 
 def of_note(name: bytes, value: bytes | None) -> int:
