@@ -20,6 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+from fastmail.app import preload
 from fastmail.config.settings import Config
 from fastmail.durable.replace import make_directories
 from fastmail.model.errors import ConfigError
@@ -79,6 +80,7 @@ def act_as_owner_of(path: str) -> None:
         place = os.path.dirname(place)
     found = os.stat(place)
     if os.geteuid() == 0 and found.st_uid != 0:
+        preload.everything()  # that user may not be able to read the program's files
         os.setgroups([])
         os.setgid(found.st_gid)
         os.setuid(found.st_uid)
