@@ -282,13 +282,6 @@ MUTATIONS = [
         slow=True,
     ),
     Mutation(
-        "S32: links to directories are followed",
-        "fastmail/store/local/folders.py",
-        "                if not entry.is_dir(follow_symlinks=False):\n                    continue\n                status",
-        "                if not entry.is_dir():\n                    continue\n                status",
-        ("tests/unit/store/test_folders.py::test_what_is_no_folder_is_left_alone",),
-    ),
-    Mutation(
         "S41: root writes its pid where the server's user plants links",
         "fastmail/app/supervisor.py",
         "            with owner.acting(who):\n",
@@ -383,10 +376,17 @@ MUTATIONS = [
     ),
     Mutation(
         "S47: an account that was switched off logs in by token or certificate",
+        "fastmail/auth/verifier.py",
+        "        if record is None or not record.enabled:\n            return None\n",
+        "        if record is None:\n            return None\n",
+        ("tests/unit/auth/test_disabled.py",),
+    ),
+    Mutation(
+        "S47: sessions of an account that is switched off go on",
         "fastmail/directory/standing.py",
         "    if not record.enabled:\n        return OFF\n",
         "",
-        ("tests/unit/auth/test_disabled.py",),
+        ("tests/unit/directory/test_standing.py",),
     ),
     Mutation(
         "S47: a new password leaves sessions open",
