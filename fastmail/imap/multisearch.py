@@ -118,7 +118,7 @@ async def _run(
     tree: tuple[Any, ...],
 ) -> None:
     listing, found_all = await places.everything(session)
-    pace = Pace(session, tag)
+    pace = Pace(session.service.turns, session.conn, tag)
     for place, box in found_all:
         mine = session.selected is not None and session.selected.key == box.key
         named = any(one.has(place.shown, place.account == session.account, listing) for one in filters)

@@ -285,7 +285,7 @@ class Job:
         self._session = session
         self._selected = selected
         self._charset = charset
-        self.pace = Pace(session, tag)
+        self.pace = Pace(session.service.turns, session.conn, tag)
         self._highest_of: tuple[UidSet, int] | None = None  # what was found, and its highest MODSEQ
         self.modseq = False  # was MODSEQ a key?
         self.tree: tuple[Any, ...] = ("ALL",)

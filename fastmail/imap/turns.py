@@ -11,10 +11,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
+from fastmail.net.connection import Connection
 
 T = TypeVar("T")
 SLICE = 0.005  # s of a turn
@@ -58,10 +57,11 @@ class Turns:
 class Pace:
     """One long command. ``breathe`` is called every few milliseconds of its work."""
 
-    __slots__ = ("_session", "_since", "_tag", "_told")
+    __slots__ = ("_conn", "_since", "_tag", "_told", "_turns")
 
-    def __init__(self, session: "ImapSession", tag: bytes) -> None:
-        self._session = session
+    def __init__(self, turns: Turns, conn: Connection, tag: bytes) -> None:
+        self._turns = turns
+        self._conn = conn
         self._tag = tag
         self._since = self._told = time.monotonic()
 
@@ -72,14 +72,14 @@ class Pace:
         now = time.monotonic()
         if now - self._since < SLICE:
             return
-        conn = self._session.conn
+        conn = self._conn
         patience = PROGRESS if not conn.ended else 1.0
         if now - self._told > patience:
             self._told = now
             far = b"%d %d" % (done, total) if total else b"NIL NIL"
             conn.write(b'* OK [INPROGRESS ("%b" %b)] searching\r\n' % (self._tag, far))
             conn.flush()
-        await self._session.service.turns.wait()
+        await self._turns.wait()
         if conn.closing or conn.transport is None:
             raise ConnectionResetError("peer is gone")
         if conn.stalled:
@@ -88,10 +88,10 @@ class Pace:
 
     async def aside(self, work: Callable[..., T], *args: Any) -> T:
         """Do it in a thread. ConnectionError once the client is gone."""
-        found = await self._session.service.turns.aside(work, *args)
+        found = await self._turns.aside(work, *args)
         await self.breathe()
         return found
 
     def is_over(self) -> bool:
         """Is the client gone? For what runs in a thread."""
-        return bool(self._session.conn.closing)
+        return bool(self._conn.closing)

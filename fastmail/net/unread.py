@@ -6,15 +6,21 @@ whoever asks for big messages on many connections and reads none of them is cut 
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-if TYPE_CHECKING:
-    from fastmail.net.connection import Connection
-
 MOST = 256 << 20
+
+
+class Peer(Protocol):
+    """What is asked of a connection. ``counted``: the network that it is counted under."""
+
+    host: str
+    counted: str
+
+    def abort(self) -> None: ...
 
 
 class Unread:
@@ -22,13 +28,13 @@ class Unread:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._held: dict[Connection, int] = {}  # those whose output is paused, the longest first
+        self._held: dict[Peer, int] = {}  # those whose output is paused, the longest first
         self.total = 0
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def add(self, connection: "Connection", octets: int) -> None:
+    def add(self, connection: Peer, octets: int) -> None:
         """The output of a connection is paused, and so much of it waits."""
         self.drop(connection)
         self._held[connection] = octets
@@ -40,11 +46,11 @@ class Unread:
             log.event("connection.unread", "warning", peer=victim.host, then="cut off: too much waits to be read")
             victim.abort()
 
-    def drop(self, connection: "Connection") -> None:
+    def drop(self, connection: Peer) -> None:
         """It is not paused any more."""
         self.total -= self._held.pop(connection, 0)
 
-    def _heaviest(self) -> "Connection":
+    def _heaviest(self) -> Peer:
         networks: Counter[str] = Counter()
         for connection, octets in self._held.items():
             networks[connection.counted] += octets

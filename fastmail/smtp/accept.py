@@ -34,7 +34,7 @@ async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> l
     service = session.service
     content = await header.with_end(content)
     incomplete = service.kind == SUBMISSION
-    refused = await senders.refusal(session, content)
+    refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)
     if refused is not None:
         envelope.filters = f"refused: {refused.code} {refused.enhanced} {refused.text}"
         _remember(session, envelope, content, "refused")

@@ -11,7 +11,6 @@ here costs them nothing, and is never signed. What they change afterwards is the
 """
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from fastmail.auth.send_as import ANY, OFF, REFUSE, Rules
 from fastmail.delivery.deliver import SCAN_ON_LOOP, Outcome
@@ -22,9 +21,6 @@ from fastmail.model.address import comparable
 from fastmail.smtp.envelope import printable
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
-
-if TYPE_CHECKING:
-    from fastmail.smtp.session import SmtpSession
 
 SHORT = 2048  # octets of fields that are read without leaving the event loop
 HELP = "put an address of this login there, or ask the administrator ([auth] send_as)"
@@ -41,12 +37,12 @@ def may(directory: Directory, rules: Rules, account: AccountRecord, address: str
     return any(forms & rules.send_as.get(one, frozenset()) for one in (login, "@" + login.rpartition("@")[2]))
 
 
-async def refusal(session: "SmtpSession", content: Octets) -> Outcome | None:
-    """Why a user's message (LF) is not sent; None where it may be."""
-    user, rules = session.user, session.service.senders
+async def refusal(
+    directory: Directory, rules: Rules, user: AccountRecord | None, host: str, content: Octets
+) -> Outcome | None:
+    """Why a message (LF) of that user, at the address ``host``, is not sent; None where it may be."""
     if user is None or rules.header == OFF:
         return None
-    directory = session.service.deliverer.directory
     large = len(content) > SCAN_ON_LOOP
     loop = asyncio.get_running_loop()
     try:
@@ -65,7 +61,7 @@ async def refusal(session: "SmtpSession", content: Octets) -> Outcome | None:
         return None
     refused = rules.header == REFUSE
     count("smtp.senders_refused" if refused else "smtp.senders_foreign")
-    log.event("smtp.sender", "warning", account=user.address, peer=session.host, why=why, refused=refused)
+    log.event("smtp.sender", "warning", account=user.address, peer=host, why=why, refused=refused)
     return Outcome(550, "5.7.1", f"{why}; {HELP}") if refused else None
 
 
