@@ -111,6 +111,8 @@ service lmtp {{
 """
 
 
+INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
+SESSIONS = 8192
 TUNED = (
     "in_flow_delay = 0\ndefault_process_limit = 100\ninitial_destination_concurrency = 20\n"
     "default_destination_concurrency_limit = 40\nsmtp_connection_cache_on_demand = yes\n"
@@ -142,7 +144,10 @@ def dovecot(parent: str, kind: str = "maildir", fresh: int = FRESH) -> Iterator[
     config = Path(place, "dovecot.conf")
     config.write_text(CONFIG.format(place=place, kind=kind, uid=who.pw_uid, gid=who.pw_gid, **ports))
     pid = 0
+    watchers = INSTANCES.read_text()
     try:
+        if int(watchers) < SESSIONS:  # without its own, an idle session of Dovecot's looks for mail every 30 s
+            INSTANCES.write_text(str(SESSIONS))
         path = os.environ["PATH"] + ":/usr/sbin"
         subprocess.run(["dovecot", "-c", str(config)], check=True, env=os.environ | {"PATH": path}, timeout=30)
         pid = _pid(Path(place, "run", "master.pid"))
@@ -168,6 +173,7 @@ def dovecot(parent: str, kind: str = "maildir", fresh: int = FRESH) -> Iterator[
                     time.sleep(0.05)
                     continue
                 break
+        INSTANCES.write_text(watchers)
         shutil.rmtree(place, ignore_errors=True)
 
 
