@@ -1,4 +1,8 @@
-"""LMDB environments with the settings that keep an acknowledged message: full sync, no WRITEMAP, opened after fork.
+"""LMDB environments with the settings that keep an acknowledged message: no WRITEMAP, opened after fork.
+
+One is either synced in full with every commit or, with a journal, written without syncs: then ``sync`` makes durable
+what was committed (durable.journal), checkpoints make the file itself durable (durable.checkpoint), and whoever opens
+it first after a stop that was not clean replays the journal (durable.recovery).
 
 Promise: a read transaction sees one commit and blocks nobody; the caller ends it before it awaits. A full map or disk
 raises StorageFull and leaves the environment usable. RESERVE of the map is kept for what removes or changes: what adds
@@ -9,7 +13,9 @@ CorruptData, and ``panic`` too: whoever starts workers looks at it before the ne
 layout version in its ``meta`` table; a higher one is refused with ConfigError rather than guessed at.
 """
 
+import ctypes
 import errno
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,15 +26,21 @@ from typing import Any
 import lmdb
 
 from fastmail._core import leaves
+from fastmail.durable import checkpoint, journal, recovery
+from fastmail.durable.checkpoint import Checkpoints, Lock, State
 from fastmail.durable.files import Mapped
+from fastmail.durable.journal import Journal, Position
+from fastmail.durable.recovery import Files
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.durable.salvage import misnamed
+from fastmail.durable.writing import Writing
 from fastmail.model.errors import ConfigError, CorruptData, StorageFailed, StorageFull
 from fastmail.telemetry import log
 
 LAYOUT = b"layout"
 FIRST_TRIES = 50
 RESERVE = 16  # one part in so many of the map
+BEHIND = 3  # slots that may be filled before a writer takes a checkpoint itself
 TOLD = 60.0  # s between two log events about the same map
 REPAIR = "stop the server and run `fastmail check --repair`"
 Read = Callable[[], AbstractContextManager[Any]]  # Environment.read
@@ -54,8 +66,19 @@ class Former:
     convert: Callable[[Any, dict[str, Any], dict[str, Any]], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Journaled:
+    """How an environment is journaled. ``base``: paths of files below it are written down relative to it; ``owner``:
+    who knows where files belong after a loss of power; ``least``: octets of the first slot."""
+
+    base: str
+    owner: Callable[[dict[str, Any]], Files] | None = None
+    least: int = journal.LEAST
+
+
 class Environment:
-    """One LMDB environment and its named tables, as attributes of ``db`` by name."""
+    """One LMDB environment and its named tables, as attributes of ``db`` by name. ``recovered``: how often its rows may
+    have been seen and then lost; what is given out goes on above that."""
 
     def __init__(
         self,
@@ -65,10 +88,88 @@ class Environment:
         map_size: int = 64 << 30,
         former: Former | None = None,
         moving: str = "",
+        journaled: Journaled | None = None,
     ) -> None:
         """``former``: an earlier layout that is known by its tables, and how its rows become this one's. ``moving``: a
         table whose rows will be copied to another one, which takes as much room again."""
         make_directories(path)
+        self._journaled = journaled
+        self._journal: Journal | None = None
+        self._checkpoints: Checkpoints | None = None
+        self._behind = False
+        self.recovered = 0
+        if journaled is None:
+            self._open(path, tables, layout, map_size, former, moving, journaled)
+            return
+        make_directories(checkpoint.folder(path))
+        self._gate = Lock(os.path.join(checkpoint.folder(path), "gate"))
+        self._users = Lock(os.path.join(checkpoint.folder(path), "users"))
+        self._gate.take(fcntl.LOCK_EX)  # until it is open: one that recovers it is not disturbed
+        try:
+            first = self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB)
+            state = checkpoint.read(path)
+            if first and state is not None and not state.clean:
+                checkpoint.put_back(path, state)
+            self._open(path, tables, layout, map_size, former, moving, journaled)
+            try:
+                self._begin_journal(journaled, tables, state, first)
+            except BaseException:
+                self.env.close()
+                raise
+            self._users.take(fcntl.LOCK_SH)
+        except OSError as error:
+            raise translate(error) from error
+        finally:
+            self._gate.release()
+
+    def _begin_journal(self, journaled: Journaled, tables: list[str], state: State | None, first: bool) -> None:
+        """The environment is open: replay what the last checkpoint does not have, and take another one."""
+        directory, meta = checkpoint.folder(self.path), self.db["meta"]
+        names = [*tables, "meta"]
+        checkpoints = Checkpoints(self.path, self.env, meta, self._page, journaled.base)
+        if first:
+            with self.env.begin() as txn:
+                there = txn.get(journal.POSITION_ROW, db=meta)
+            at = Position.unpack(there) if there is not None else None
+            if state is None or at is None:  # a new one, or one that had no journal
+                at = journal.beginning(directory, at.sequence if at is not None else 1)
+            elif not state.clean:
+                owner = journaled.owner(self.db) if journaled.owner is not None else None
+                start = time.monotonic()
+                done, end = recovery.replay(self.path, self.env, self.db, state.position, journaled.base, owner)
+                at = journal.beginning(directory, end.sequence)
+                log.event(
+                    "index.recovered",
+                    path=self.path,
+                    records=done.records,
+                    files=done.mended,
+                    seconds=round(time.monotonic() - start, 3),
+                )
+            with self.env.begin(write=True) as txn:
+                txn.put(journal.POSITION_ROW, at.pack(), db=meta)
+                txn.delete(journal.BROKEN_ROW, db=meta)
+                if state is not None and not state.clean:
+                    count = recovery.NUMBER.unpack(txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta))[0]
+                    txn.put(recovery.EPOCH_ROW, recovery.NUMBER.pack(count + 1), db=meta)
+            checkpoints.take(known=state)
+        with self.env.begin() as txn:
+            row = txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta)
+            self.recovered = int(recovery.NUMBER.unpack(row)[0])
+        self._numbers = {self.db[name]: number for number, name in enumerate(names)}
+        self._checkpoints = checkpoints
+        self._journal = Journal(directory, names, journaled.least)
+
+    def _open(
+        self,
+        path: str,
+        tables: list[str],
+        layout: int,
+        map_size: int,
+        former: Former | None,
+        moving: str,
+        journaled: Journaled | None,
+    ) -> None:
+        """Open it, and bring an earlier layout over."""
         fresh = _is_fresh(path)
         try:
             self.env = lmdb.open(
@@ -78,6 +179,7 @@ class Environment:
                 max_readers=2048,
                 mode=0o600,
                 max_spare_txns=4,
+                sync=journaled is None,
             )
             if fresh:
                 sync_directory(path)
@@ -86,7 +188,8 @@ class Environment:
             self._told = 0.0
             self._moving = moving
             self._map: Mapped | None = None
-            self.env.reader_check()
+            if journaled is None:
+                self.env.reader_check()
             if not fresh:
                 self._names(tables)
             self.db: dict[str, Any] = {name: self.env.open_db(name.encode()) for name in [*tables, "meta"]}
@@ -138,7 +241,14 @@ class Environment:
             raise CorruptData(f"{self.path}: the names of its tables are damaged; {REPAIR}")
 
     def begin(self, write: bool = False) -> Any:
-        """A transaction; values are memoryviews in a read transaction, valid until it ends."""
+        """A transaction; values are memoryviews in a read transaction, valid until it ends. One that writes to an
+        environment with a journal is a Writing: what it commits is durable after ``sync``."""
+        txn = self._begin(write)
+        if write and self._journal is not None:
+            return Writing(txn, self._numbers, self._commit, self._relative)
+        return txn
+
+    def _begin(self, write: bool) -> Any:
         begin: Any = self.env.begin
         try:
             return begin(write=write, buffers=not write)
@@ -162,6 +272,72 @@ class Environment:
         finally:
             txn.abort()
 
+    def _relative(self, path: bytes) -> bytes:
+        """A path as the journal has it."""
+        assert self._journaled is not None
+        base = os.fsencode(self._journaled.base) + b"/"
+        return path[len(base) :] if path.startswith(base) else path
+
+    def _commit(self, txn: Writing) -> None:
+        """The record first, then LMDB. Both are in memory only when it returns."""
+        log_, checkpoints, meta = self._journal, self._checkpoints, self.db["meta"]
+        assert log_ is not None and checkpoints is not None
+        if not txn.record:
+            txn.raw.commit()
+            return
+        why = txn.get(journal.BROKEN_ROW, db=meta)
+        if why is not None:
+            raise StorageFailed(bytes(why).decode("utf-8", "replace"))
+        kept = txn.get(journal.KEPT_ROW, db=meta)
+        serial, number = journal.KEPT.unpack(kept) if kept is not None else (0, 0)
+        checkpoints.heard(number)
+        before = Position.unpack(txn.get(journal.POSITION_ROW, db=meta))
+        after = log_.append(before, txn.record, serial)
+        try:
+            txn.raw.put(journal.POSITION_ROW, after.pack(), db=meta)
+            txn.raw.commit()
+        except BaseException:
+            log_.spoil(before, after)
+            raise
+        if after.serial != before.serial and after.serial - serial > BEHIND:
+            self._behind = True
+
+    def sync(self) -> None:
+        """All that was committed is durable when it returns. StorageFailed, for this process and all others, when the
+        disk fails: then nothing is written any more until all have ended."""
+        if self._journal is None:
+            return
+        try:
+            self._journal.sync()
+        except OSError as error:
+            why = f"nothing is written any more, because of an earlier failure: {self.path}: {error.strerror}"
+            with self.env.begin(write=True) as txn:
+                txn.put(journal.BROKEN_ROW, why.encode(), db=self.db["meta"])
+            raise translate(error) from error
+        if self._behind:  # nobody else does it
+            self._behind = False
+            self.checkpoint()
+
+    def checkpoint(self, seconds: float = 0.0, octets: int = 0) -> bool:
+        """Take a checkpoint, if anything was written for so long, or so much of it; False when none was due, or another
+        process is at it. On a thread that may wait for the disk."""
+        checkpoints = self._checkpoints
+        if checkpoints is None or not checkpoints.due(seconds, octets):
+            return False
+        try:
+            return checkpoints.take()
+        except OSError as error:
+            log.event("index.checkpoint", "error", path=self.path, error=error, then="the journal grows meanwhile")
+            return False
+
+    def hear(self) -> None:
+        """Let go of what this process keeps for a checkpoint, when another has taken a later one."""
+        if self._checkpoints is not None:
+            with self.env.begin() as txn:
+                row = txn.get(journal.KEPT_ROW, db=self.db["meta"])
+            if row is not None:
+                self._checkpoints.heard(journal.KEPT.unpack(row)[1])
+
     @contextmanager
     def write(self) -> Iterator[Any]:
         """One write transaction, committed and synced at the end; for commands and start-up, never on the loop."""
@@ -169,6 +345,9 @@ class Environment:
         try:
             yield txn
             txn.commit()
+            self.sync()
+        except OSError as error:
+            raise translate(error) from error
         except lmdb.Error as error:
             raise translate(error) from error
         finally:
@@ -231,8 +410,45 @@ class Environment:
             txn.abort()
 
     def close(self) -> None:
-        """Close; no transaction may be open."""
-        self.env.close()
+        """Close; no transaction may be open. The last one that has it open leaves nothing to replay."""
+        if self._journal is None or self._checkpoints is None:
+            self.env.close()
+            return
+        self._journal.close()
+        self._journal = None
+        self._gate.take(fcntl.LOCK_EX)
+        try:
+            if self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                self._last_checkpoint(self._checkpoints)
+            elif self._checkpoints.pinned():
+                _leave(self.env)  # as one that died: its reader's place keeps the pages of the last checkpoint
+                return
+            self._checkpoints.close()
+            self.env.close()
+        finally:
+            self._users.close()
+            self._gate.release()
+            self._gate.close()
+
+    def _last_checkpoint(self, checkpoints: Checkpoints) -> None:
+        with self.env.begin() as txn:
+            broken = txn.get(journal.BROKEN_ROW, db=self.db["meta"]) is not None
+        try:
+            if not broken:
+                checkpoints.take(clean=True)
+        except OSError as error:
+            log.event(
+                "index.checkpoint", "error", path=self.path, error=error, then="the next start replays the journal"
+            )
+
+
+_left: list[Any] = []
+
+
+def _leave(env: Any) -> None:
+    """Keep it open until the process has ended, so that its place among the readers stays."""
+    _left.append(env)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(env))  # not even the interpreter's end closes it
 
 
 def _is_fresh(path: str) -> bool:

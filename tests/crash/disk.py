@@ -19,7 +19,7 @@ from pathlib import Path
 
 PAGE = 4096
 CALLS = (
-    "openat,openat2,lseek,write,pwrite64,writev,pwritev,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,"
+    "openat,openat2,lseek,write,pwrite64,writev,pwritev,pwritev2,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,"
     "unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync,syncfs,sendto,sendmsg,clone,clone3,fork,vfork"
 )
 NAMING = (
@@ -171,7 +171,7 @@ class Disk:
             inode = self._by_descriptor(call)
             if inode is not None:
                 inode.at = call.result
-        elif name in ("write", "pwrite64", "writev", "pwritev"):
+        elif name in ("write", "pwrite64", "writev", "pwritev", "pwritev2"):
             self._write(call)
         elif name in ("ftruncate", "fallocate"):
             self._resize(call)
@@ -267,7 +267,7 @@ class Disk:
         data = b"".join(_text(one) for one in STRING.findall(call.text))[: call.result]
         at = inode.at
         if call.name.startswith("p"):
-            at = int(call.text.rpartition(b",")[2])
+            at = int(call.text.rsplit(b",", 2)[1 if call.name == "pwritev2" else 2])  # that one has flags last
         else:
             inode.at += len(data)
         inode.writes.append(Write(self.now, at, data))

@@ -103,7 +103,7 @@ class LocalStore:
         """Open the shards, and finish what a crash left undone."""
         self.loop = asyncio.get_running_loop()
         for n in range(self._count):
-            self._shards.append(Shard(self.directory, n, self._map_size, self.loop, self._publish, self._kind))
+            self._shards.append(self._shard(n))
         self.follower.start()
         if self._recover:
             for shard in self._shards:
@@ -131,6 +131,9 @@ class LocalStore:
             await shard.close()
         self._helpers.shutdown(wait=True)
         self._shards.clear()
+
+    def _shard(self, n: int) -> Shard:
+        return Shard(self.directory, n, self._map_size, self.loop, self._publish, self._kind, self._resolve)
 
     def shard(self, account: int) -> Shard:
         return self._shards[account % self._count]

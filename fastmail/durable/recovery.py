@@ -1,0 +1,134 @@
+"""Replay of the journal after a stop that was not clean: rows first, then the files that it tells of.
+
+Promise: what was acknowledged is there afterwards, whatever mixture of old and new the disk had kept; nothing that was
+acknowledged as removed comes back. A file is looked at where its owner says that it belongs now, and written anew where
+it is not what it was. Replaying twice is as good as once.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fastmail.durable import beneath, checkpoint, journal
+from fastmail.durable.journal import Entry, Found, Position
+
+BATCH = 4096  # records in a transaction
+NUMBER = struct.Struct("<I")
+EPOCH_ROW = b"recovered"  # in ``meta``: how often rows may have been seen that were lost
+
+
+class Files(Protocol):
+    """Where files belong, which only their owner knows: they may have been renamed or removed since."""
+
+    def changed(self, entry: Entry) -> None:
+        """A row was put or deleted; all of them are told before ``place`` is asked."""
+
+    def place(self, txn: Any, path: str) -> str | None:
+        """Where a file that was made at ``path`` belongs now, as the rows say; None when it is needed no more."""
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What was done: records that were applied, and files that were not as they should be."""
+
+    records: int = 0
+    mended: int = 0
+
+
+def replay(
+    path: str, env: Any, tables: dict[str, Any], start: Position, base: str, owner: Files | None
+) -> tuple[Replayed, Position]:
+    """Apply what was written since ``start`` to the environment, which is opened and at the state of its checkpoint.
+    The place behind the last record comes with it."""
+    done, end = Replayed(), start
+    with env.begin():  # keeps the pages of the checkpoint until there is another one
+        every = journal.records(checkpoint.folder(path), start)
+        more = True
+        while more:
+            with env.begin(write=True) as txn:
+                more, end = _apply(txn, tables, every, end, done, owner)
+        for found in journal.records(checkpoint.folder(path), start):
+            with env.begin() as txn:
+                for entry in journal.entries(found):
+                    done.mended += _whole(txn, entry, base, owner)
+    return done, end
+
+
+def _apply(
+    txn: Any, tables: dict[str, Any], every: Iterator[Found], end: Position, done: Replayed, owner: Files | None
+) -> tuple[bool, Position]:
+    """Some records; False when there are no more."""
+    for _ in range(BATCH):
+        found = next(every, None)
+        if found is None:
+            return False, end
+        for entry in journal.entries(found):
+            table = tables.get(entry.table)
+            if table is None:
+                continue
+            if entry.kind == journal.PUT:
+                txn.put(entry.key, entry.value, db=table)
+            elif entry.kind == journal.DELETE:
+                txn.delete(entry.key, db=table)
+            else:
+                txn.drop(table, delete=False)
+            if owner is not None:
+                owner.changed(entry)
+        done.records += 1
+        end = found.end
+    return True, end
+
+
+def _whole(txn: Any, entry: Entry, base: str, owner: Files | None) -> bool:
+    """Make one file what it was; True when it was not."""
+    if entry.kind == journal.MADE:
+        mtime: int = journal.I64.unpack_from(entry.value)[0]
+        place: str | None = os.path.join(base, os.fsdecode(entry.key))
+        if owner is not None and place is not None:
+            place = owner.place(txn, place)
+        return place is not None and _make(place, entry.value[journal.I64.size :], mtime)
+    if entry.kind == journal.PIECE:
+        offset: int = journal.U64.unpack_from(entry.value)[0]
+        return _patch(os.path.join(base, os.fsdecode(entry.key)), offset, entry.value[journal.U64.size :])
+    return False
+
+
+def _make(place: str, content: memoryview, mtime: int) -> bool:
+    try:
+        if beneath.lstat(place).st_size == len(content) and beneath.read(place, len(content) + 1) == content:
+            return False
+    except OSError:
+        pass  # it is not there, or is something else
+    if not beneath.is_directory(os.path.dirname(place)):
+        return False  # its mailbox was removed
+    directory, name = os.path.split(place)
+    aside = os.path.join(os.path.dirname(directory), "tmp")  # of a Maildir
+    fresh = os.path.join(aside if beneath.is_directory(aside) else directory, name + ".recovered")
+    with suppress(FileNotFoundError):
+        beneath.unlink(fresh)
+    with os.fdopen(beneath.open_file(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    if mtime >= 0:
+        beneath.set_times(fresh, (mtime * 10**9, mtime * 10**9))
+    beneath.rename(fresh, place)
+    return True
+
+
+def _patch(place: str, offset: int, content: memoryview) -> bool:
+    try:
+        fd = beneath.open_file(place, os.O_RDWR)
+    except FileNotFoundError:
+        return False  # the file was removed, with all that was in it
+    try:
+        if os.pread(fd, len(content), offset) == content:
+            return False
+        while content:
+            done = os.pwrite(fd, content, offset)
+            offset += done
+            content = content[done:]
+        return True
+    finally:
+        os.close(fd)
