@@ -22,7 +22,7 @@ from typing import Any
 
 from fastmail.durable import beneath, files, journal
 from fastmail.durable.journal import Position
-from fastmail.durable.replace import replace_file
+from fastmail.durable.replace import make_directories, replace_file
 from fastmail.durable.salvage import TOP
 from fastmail.model.errors import CorruptData
 
@@ -69,6 +69,21 @@ def read(path: str) -> State | None:
 def write(path: str, state: State) -> None:
     """Make it the last checkpoint; durable when it returns."""
     replace_file(os.path.join(folder(path), NAME), state.pack())
+
+
+def carry_over(path: str, fresh: str) -> None:
+    """Give an environment that was made anew, of the rows that could be read, the journal of the old one: what that has
+    since its last checkpoint is replayed onto the rows. Nobody may have either open."""
+    try:
+        state = read(path)
+    except CorruptData:
+        state = None
+    if state is None:
+        return
+    make_directories(folder(fresh))
+    for slot in journal.slots(folder(path)):
+        os.link(slot.path, os.path.join(folder(fresh), os.path.basename(slot.path)))
+    write(fresh, State(False, state.txn, state.position, b""))
 
 
 def put_back(path: str, state: State) -> None:

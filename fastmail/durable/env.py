@@ -32,7 +32,7 @@ from fastmail.durable.files import Mapped
 from fastmail.durable.journal import Journal, Position
 from fastmail.durable.recovery import Files
 from fastmail.durable.replace import make_directories, sync_directory
-from fastmail.durable.salvage import misnamed
+from fastmail.durable.salvage import examine, misnamed
 from fastmail.durable.writing import Writing
 from fastmail.model.errors import ConfigError, CorruptData, StorageFailed, StorageFull
 from fastmail.telemetry import log
@@ -107,8 +107,8 @@ class Environment:
         self._gate.take(fcntl.LOCK_EX)  # until it is open: one that recovers it is not disturbed
         try:
             first = self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB)
-            state = checkpoint.read(path)
-            if first and state is not None and not state.clean:
+            state = _last_state(path, tables) if first else None
+            if state is not None and not state.clean:
                 checkpoint.put_back(path, state)
             self._open(path, tables, layout, map_size, former, moving, journaled)
             try:
@@ -117,8 +117,9 @@ class Environment:
                 self.env.close()
                 raise
             self._users.take(fcntl.LOCK_SH)
-        except OSError as error:
-            raise translate(error) from error
+        except BaseException as error:
+            self._users.close()
+            raise (translate(error) if isinstance(error, OSError) else error) from None
         finally:
             self._gate.release()
 
@@ -330,14 +331,6 @@ class Environment:
             log.event("index.checkpoint", "error", path=self.path, error=error, then="the journal grows meanwhile")
             return False
 
-    def hear(self) -> None:
-        """Let go of what this process keeps for a checkpoint, when another has taken a later one."""
-        if self._checkpoints is not None:
-            with self.env.begin() as txn:
-                row = txn.get(journal.KEPT_ROW, db=self.db["meta"])
-            if row is not None:
-                self._checkpoints.heard(journal.KEPT.unpack(row)[1])
-
     @contextmanager
     def write(self) -> Iterator[Any]:
         """One write transaction, committed and synced at the end; for commands and start-up, never on the loop."""
@@ -440,6 +433,19 @@ class Environment:
             log.event(
                 "index.checkpoint", "error", path=self.path, error=error, then="the next start replays the journal"
             )
+
+
+def _last_state(path: str, tables: list[str]) -> State | None:
+    """The last checkpoint; None where there is none, or where it is damaged and the environment is sound without it, as
+    it is unless the machine itself stopped. CorruptData when neither can be used."""
+    try:
+        return checkpoint.read(path)
+    except CorruptData as error:
+        found = examine(path, tables)
+        if found.damage:
+            raise
+        log.event("index.checkpoint", "error", path=path, error=error, then="the index is taken as it is")
+        return None
 
 
 _left: list[Any] = []
