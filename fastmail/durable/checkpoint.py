@@ -28,7 +28,8 @@ from fastmail.model.errors import CorruptData
 
 NAME = "checkpoint"
 MAGIC = b"fastmail checkpoint 1\n"
-HEAD = struct.Struct("<22sBIQ28sI")  # magic, clean, octets of a page, transaction, position, octets of the meta page
+# magic, clean, transaction of the checkpoint before, transaction, position, octets of the meta page that follows
+HEAD = struct.Struct("<22sBQQ28sI")
 SPARE = 3  # slots that are kept for later
 
 
@@ -38,13 +39,14 @@ class State:
     ``meta``: the meta page, empty where the environment's file is to be taken as it is."""
 
     clean: bool
+    before: int
     txn: int
     position: Position
     meta: bytes
 
     def pack(self) -> bytes:
         position = self.position.pack()
-        raw = HEAD.pack(MAGIC, self.clean, len(self.meta), self.txn, position, len(self.meta)) + self.meta
+        raw = HEAD.pack(MAGIC, self.clean, self.before, self.txn, position, len(self.meta)) + self.meta
         return raw + journal.U32.pack(zlib.crc32(raw))
 
 
@@ -62,8 +64,8 @@ def read(path: str) -> State | None:
     body, check = raw[:-4], raw[-4:]
     if len(raw) < HEAD.size + 4 or not raw.startswith(MAGIC) or journal.U32.pack(zlib.crc32(body)) != check:
         raise CorruptData(f"{folder(path)}/{NAME} is damaged; run `fastmail check --repair`")
-    _, clean, _, txn, position, length = HEAD.unpack_from(body)
-    return State(bool(clean), txn, Position.unpack(position), body[HEAD.size : HEAD.size + length])
+    _, clean, before, txn, position, length = HEAD.unpack_from(body)
+    return State(bool(clean), before, txn, Position.unpack(position), body[HEAD.size : HEAD.size + length])
 
 
 def write(path: str, state: State) -> None:
@@ -83,7 +85,7 @@ def carry_over(path: str, fresh: str) -> None:
     make_directories(folder(fresh))
     for slot in journal.slots(folder(path)):
         os.link(slot.path, os.path.join(folder(fresh), os.path.basename(slot.path)))
-    write(fresh, State(False, state.txn, state.position, b""))
+    write(fresh, State(False, 0, state.txn, state.position, b""))
 
 
 def put_back(path: str, state: State) -> None:
@@ -169,20 +171,23 @@ class Checkpoints:
         written = at.offset - self._last.offset if at.serial == self._last.serial else octets
         return written >= octets or time.monotonic() - self._since >= seconds
 
-    def take(self, clean: bool = False, known: State | None = None) -> bool:
+    def take(self, clean: bool = False, recovered: State | None = None) -> bool:
         """Take one; False when another process is at it. ``clean``: nobody else has the environment open, and nothing
-        will follow. ``known``: the last one, where the journal after it tells which files were made. OSError when the
-        disk fails: then the last one stays."""
+        will follow. ``recovered``: the one that was recovered from: the journal after it tells which files were made.
+        OSError when the disk fails: then the last one stays."""
         if not self._lock.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
             return False
         try:
-            before = known or read(self._path)
+            last = self._before() if recovered is None else None
             txn, number, meta = self._snapshot()
             try:
                 position = Position.unpack(txn.get(journal.POSITION_ROW, db=self._meta))
-                places = {self._path} | (set(self._places(before.position, position)) if before else set())
+                places = self._places(txn, last.before if last is not None else 0)
+                if recovered is not None:
+                    places |= set(self._replayed(recovered.position))
                 _sync_file_systems(places)
-                write(self._path, State(clean, number, position, meta))
+                before = last.txn if last is not None else 0
+                write(self._path, State(clean, before, number, position, meta))
             except BaseException:
                 txn.abort()
                 raise
@@ -197,6 +202,13 @@ class Checkpoints:
         finally:
             self._lock.release()
 
+    def _before(self) -> State | None:
+        """The last one. A damaged one counts for nothing: this one takes its place."""
+        try:
+            return read(self._path)
+        except CorruptData:
+            return None
+
     def _snapshot(self) -> tuple[Any, int, bytes]:
         """(read transaction, its number, its meta page)."""
         with self._env.begin(write=True):  # for a moment nothing changes
@@ -208,12 +220,23 @@ class Checkpoints:
             raise CorruptData(f"{self._path}: its meta page cannot be read")
         return txn, number, meta
 
-    def _places(self, start: Position, end: Position) -> Iterable[str]:
-        """Directories that files were made in, by the journal between two places in it."""
+    def _places(self, txn: Any, before: int) -> set[str]:
+        """Directories on all file systems that files were made on since the last checkpoint. ``before``: the one before
+        that; a writer may not have heard of the last one yet."""
+        out = {self._path}
+        cursor = txn.cursor(db=self._meta)
+        if cursor.set_range(journal.PLACE_ROW):
+            for key, row in cursor.iternext():
+                if not bytes(key).startswith(journal.PLACE_ROW):
+                    break
+                if journal.U64.unpack_from(row)[0] >= before:
+                    out.add(os.fsdecode(bytes(row[journal.U64.size :])))
+        return out
+
+    def _replayed(self, start: Position) -> Iterable[str]:
+        """Directories that files were made in, by the journal from ``start`` on."""
         known: set[bytes] = set()
         for found in journal.records(folder(self._path), start):
-            if found.at.sequence >= end.sequence:
-                return
             for entry in journal.entries(found):
                 if entry.kind not in (journal.MADE, journal.PIECE):
                     continue

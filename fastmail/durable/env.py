@@ -40,7 +40,8 @@ from fastmail.telemetry import log
 LAYOUT = b"layout"
 FIRST_TRIES = 50
 RESERVE = 16  # one part in so many of the map
-BEHIND = 3  # slots that may be filled before a writer takes a checkpoint itself
+REMEMBERED = 100_000  # directories
+BEHIND = 8  # slots that may be filled before a writer takes a checkpoint itself
 TOLD = 60.0  # s between two log events about the same map
 REPAIR = "stop the server and run `fastmail check --repair`"
 Read = Callable[[], AbstractContextManager[Any]]  # Environment.read
@@ -97,6 +98,8 @@ class Environment:
         self._journal: Journal | None = None
         self._checkpoints: Checkpoints | None = None
         self._behind = False
+        self._devices: dict[bytes, int] = {}  # by directory
+        self._noted: dict[int, int] = {}  # number of the checkpoint that was known when a row was put, by device
         self.recovered = 0
         if journaled is None:
             self._open(path, tables, layout, map_size, former, moving, journaled)
@@ -152,7 +155,7 @@ class Environment:
                 if state is not None and not state.clean:
                     count = recovery.NUMBER.unpack(txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta))[0]
                     txn.put(recovery.EPOCH_ROW, recovery.NUMBER.pack(count + 1), db=meta)
-            checkpoints.take(known=state)
+            checkpoints.take(recovered=state)
         with self.env.begin() as txn:
             row = txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta)
             self.recovered = int(recovery.NUMBER.unpack(row)[0])
@@ -295,13 +298,32 @@ class Environment:
         before = Position.unpack(txn.get(journal.POSITION_ROW, db=meta))
         after = log_.append(before, txn.record, serial)
         try:
+            for directory in txn.places:
+                self._note_place(txn.raw, directory, number)
             txn.raw.put(journal.POSITION_ROW, after.pack(), db=meta)
             txn.raw.commit()
         except BaseException:
             log_.spoil(before, after)
+            self._noted.clear()
             raise
         if after.serial != before.serial and after.serial - serial > BEHIND:
             self._behind = True
+
+    def _note_place(self, txn: Any, directory: bytes, number: int) -> None:
+        """A checkpoint behind the one of that number has to sync the file system of a directory."""
+        device = self._devices.get(directory)
+        if device is None:
+            try:
+                device = os.stat(directory).st_dev
+            except OSError:
+                return  # it was removed, with all that was in it
+            if len(self._devices) > REMEMBERED:
+                self._devices.clear()
+            self._devices[directory] = device
+        if self._noted.get(device) != number:
+            self._noted[device] = number
+            row = journal.U64.pack(number) + directory
+            txn.put(journal.PLACE_ROW + journal.U64.pack(device), row, db=self.db["meta"])
 
     def sync(self) -> None:
         """All that was committed is durable when it returns. StorageFailed, for this process and all others, when the

@@ -71,8 +71,9 @@ class Position(NamedTuple):
 
 
 # rows of the environment's table ``meta``: where the next record goes; the lowest slot that recovery may need, and the
-# transaction of the last checkpoint; why nothing may be written any more
-POSITION_ROW, KEPT_ROW, BROKEN_ROW = b"journal", b"journal-kept", b"journal-broken"
+# transaction of the last checkpoint; why nothing may be written any more; and behind PLACE_ROW the number of each file
+# system that files were made on: the last checkpoint that was known then, and a directory there
+POSITION_ROW, KEPT_ROW, BROKEN_ROW, PLACE_ROW = b"journal", b"journal-kept", b"journal-broken", b"journal-place"
 KEPT = struct.Struct("<QQ")
 FULL = 1 << 62  # an offset behind which nothing fits
 
