@@ -14,6 +14,7 @@ nothing that an earlier round left in a slot is ever taken for a record of this 
     body     entries, one behind the other: ENTRY (kind, table, octets of the key, octets of the value), key, value
     PUT, DELETE, CLEAR   a row, or all rows of a table; ``table`` counts the names in the header
     MADE     a file: key its path; value its mtime in s, or -1, and its content
+    LINKED   another name of a file: key its path; value the path that it had
     PIECE    octets of a file: key its path; value their offset, and the octets
     with AGAIN added to the kind, the value ends with what an earlier one of the record ends with (for a message with
              several recipients): its number among those of the record that have content, and how many octets of its end
@@ -47,7 +48,7 @@ POSITION = struct.Struct("<QQQI")
 U64 = struct.Struct("<Q")
 I64 = struct.Struct("<q")
 U32 = struct.Struct("<I")
-PUT, DELETE, CLEAR, MADE, PIECE = range(1, 6)
+PUT, DELETE, CLEAR, MADE, PIECE, LINKED = range(1, 7)
 AGAIN = 0x80
 SAME = struct.Struct("<II")
 LEAST, MOST = 1 << 20, 32 << 20  # octets of the first slot that is made, and of later ones

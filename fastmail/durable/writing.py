@@ -1,8 +1,8 @@
 """A write transaction that remembers what it changed, for the journal.
 
 It has the methods of an LMDB transaction that writers use: ``get``, ``put``, ``delete``, ``pop``, ``cursor``, ``drop``
-(of a table's rows), ``stat``, ``id``, ``commit``, ``abort``. Content that was put into files is told with ``made``
-and ``piece``. Rows may be changed in no other way: what the journal does not know is lost with the power.
+(of a table's rows), ``stat``, ``id``, ``commit``, ``abort``. Content that was put into files is told with ``made``,
+``linked`` and ``piece``. Rows may be changed in no other way: what the journal does not know is lost with the power.
 """
 
 import os
@@ -91,6 +91,10 @@ class Writing:
         """A file was written and has its name, and neither is synced. ``mtime`` in s, or -1."""
         self.places.add(os.path.dirname(path))
         self.record.add_content(journal.MADE, self._relative(path), journal.I64.pack(mtime), content)
+
+    def linked(self, path: bytes, source: bytes) -> None:
+        """A file that was ``source`` has another name, which is synced; its content may not be."""
+        self.record.add(journal.LINKED, 0, self._relative(path), self._relative(source))
 
     def piece(self, path: bytes, offset: int, content: Sequence[Octets]) -> None:
         """Octets were written to a file and are not synced."""
