@@ -159,6 +159,7 @@ class Environment:
         with self.env.begin() as txn:
             row = txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta)
             self.recovered = int(recovery.NUMBER.unpack(row)[0])
+        self._base = os.fsencode(journaled.base) + b"/"
         self._numbers = {self.db[name]: number for number, name in enumerate(names)}
         self._checkpoints = checkpoints
         self._journal = Journal(directory, names, journaled.least)
@@ -249,7 +250,7 @@ class Environment:
         environment with a journal is a Writing: what it commits is durable after ``sync``."""
         txn = self._begin(write)
         if write and self._journal is not None:
-            return Writing(txn, self._numbers, self._commit, self._relative)
+            return Writing(txn, self._numbers, self._commit, self._base)
         return txn
 
     def _begin(self, write: bool) -> Any:
@@ -275,12 +276,6 @@ class Environment:
             raise translate(error) from error
         finally:
             txn.abort()
-
-    def _relative(self, path: bytes) -> bytes:
-        """A path as the journal has it."""
-        assert self._journaled is not None
-        base = os.fsencode(self._journaled.base) + b"/"
-        return path[len(base) :] if path.startswith(base) else path
 
     def _commit(self, txn: Writing) -> None:
         """The record first, then LMDB. Both are in memory only when it returns."""
