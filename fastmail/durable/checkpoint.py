@@ -8,12 +8,16 @@ they were. Only then may the read transaction of the checkpoint before go, and i
 
 Any process may take one, one at a time. It keeps its read transaction until it sees that another has taken a later one.
 A process that died leaves its place among the readers behind, which keeps the pages just as well, until the next
-checkpoint has been taken; so nobody clears such places but this module.
+checkpoint has been taken; so nobody clears such places but this module. LMDB does it, too, when a process died while
+it held LMDB's lock: so each write transaction looks first whether the place is still there (``kept``), and where it is
+not, nothing is written before there is a new checkpoint.
 """
 
+import ctypes
 import fcntl
 import os
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Iterable
@@ -30,6 +34,10 @@ NAME = "checkpoint"
 MAGIC = b"fastmail checkpoint 1\n"
 HEAD = struct.Struct("<22sBIQ28sI")  # magic, clean, octets of a page, transaction, position, octets of the meta page
 SPARE = 3  # slots that are kept for later
+
+
+class NotSynced(OSError):
+    """What was written may be lost, though the kernel calls it written from now on: it says so only once."""
 
 
 @dataclass(slots=True)
@@ -99,7 +107,10 @@ def _sync_file_systems(directories: Iterable[str]) -> None:
         if place:
             devices.setdefault(os.stat(place).st_dev, place)
     for place in devices.values():
-        files.sync_file_system(os.fsencode(place))
+        try:
+            files.sync_file_system(os.fsencode(place))
+        except OSError as error:
+            raise NotSynced(error.errno, error.strerror, place) from error
 
 
 class Lock:
@@ -133,8 +144,11 @@ class Checkpoints:
         self._page = page
         self._base = base
         self._lock = Lock(os.path.join(folder(path), "taking"))
+        self._mine = threading.Lock()  # the same among the threads of this process
+        self._pins = threading.Lock()  # of the two below
         self._pin: Any = None
         self._pinned = 0  # number of its transaction
+        self._stays = False
         self._last: Position | None = None
         self._since = time.monotonic()
 
@@ -154,33 +168,52 @@ class Checkpoints:
         written = at.offset - self._last.offset if at.serial == self._last.serial else octets
         return written >= octets or time.monotonic() - self._since >= seconds
 
-    def take(self, clean: bool = False, known: State | None = None) -> bool:
-        """Take one; False when another process is at it. ``clean``: nobody else has the environment open, and nothing
-        will follow. ``known``: the last one, where the journal after it tells which files were made. OSError when the
-        disk fails: then the last one stays."""
-        if not self._lock.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
+    def take(self, clean: bool = False, known: State | None = None, wait: bool = False) -> bool:
+        """Take one; False when another process is at it (without ``wait``), or nothing is written any more. ``clean``:
+        nobody else has the environment open, and nothing will follow. ``known``: the last one, where the journal after
+        it tells which files were made. OSError when the disk fails: then the last one stays."""
+        if not self._mine.acquire(wait):
             return False
         try:
-            before = known or read(self._path)
-            txn, number, meta = self._snapshot()
+            if not self._lock.take(fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)):
+                return False
             try:
-                position = Position.unpack(txn.get(journal.POSITION_ROW, db=self._meta))
-                places = {self._path} | (set(self._places(before.position, position)) if before else set())
-                _sync_file_systems(places)
-                write(self._path, State(clean, number, position, meta))
-            except BaseException:
-                txn.abort()
-                raise
-            old, self._pin, self._pinned = self._pin, txn, number
-            if old is not None:
-                old.abort()
-            self._last, self._since = position, time.monotonic()
-            if not clean:
-                self._tell(number, position.serial)
-                self._env.reader_check()
-            return True
+                return self._take(clean, known)
+            finally:
+                self._lock.release()
         finally:
-            self._lock.release()
+            self._mine.release()
+
+    def _take(self, clean: bool, known: State | None) -> bool:
+        before = known or read(self._path)
+        txn, number, meta = self._snapshot()
+        try:
+            if txn.get(journal.BROKEN_ROW, db=self._meta) is not None:
+                txn.abort()
+                return False
+            position = Position.unpack(txn.get(journal.POSITION_ROW, db=self._meta))
+            places = {self._path} | (set(self._places(before.position, position)) if before else set())
+            _sync_file_systems(places)
+            write(self._path, State(clean, number, position, meta))
+        except BaseException:
+            txn.abort()
+            raise
+        with self._pins:
+            old, self._pin, self._pinned = self._pin, txn, number
+        self._last, self._since = position, time.monotonic()
+        if not clean:
+            self._stay()
+            self._tell(number, position.serial)
+            self._env.reader_check()
+        if old is not None:
+            old.abort()  # not before everybody can know of the new one
+        return True
+
+    def _stay(self) -> None:
+        """Only ``close`` may end the place among the readers, and not a process that ends in another way."""
+        if not self._stays:
+            self._stays = True
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._env))
 
     def _snapshot(self) -> tuple[Any, int, bytes]:
         """(read transaction, its number, its meta page)."""
@@ -210,7 +243,7 @@ class Checkpoints:
     def _tell(self, number: int, serial: int) -> None:
         """What lies in slots below this one is needed no more; slots beyond those that are soon needed go."""
         with self._env.begin(write=True) as txn:
-            txn.put(journal.KEPT_ROW, journal.KEPT.pack(serial, number), db=self._meta)
+            txn.put(journal.KEPT_ROW, journal.KEPT.pack(serial, number, os.getpid()), db=self._meta)
             free = [slot for slot in journal.slots(folder(self._path)) if slot.serial < serial]
             for slot in sorted(free, key=lambda one: one.size)[:-SPARE]:
                 os.unlink(slot.path)
@@ -219,9 +252,20 @@ class Checkpoints:
 
     def heard(self, number: int) -> None:
         """Another process has taken one, of that transaction: this one's pages are needed no more."""
-        if self._pin is not None and number > self._pinned:
-            self._pin.abort()
-            self._pin = None
+        if self._pin is None or number <= self._pinned:
+            return
+        with self._pins:
+            if self._pin is not None and number > self._pinned:
+                self._pin.abort()
+                self._pin = None
+
+    def kept(self, number: int, pid: int) -> bool:
+        """Are the pages of the last checkpoint still kept, which process ``pid`` took, of that transaction? Asked under
+        LMDB's write lock."""
+        if self._pin is not None and self._pinned >= number:
+            return True
+        head, tail = f"{pid:>10} ", f" {number}"
+        return any(line.startswith(head) and line.endswith(tail) for line in self._env.readers().split("\n"))
 
     def pinned(self) -> bool:
         """Would the pages of the last checkpoint be used again if this process let go of them?"""
@@ -229,10 +273,13 @@ class Checkpoints:
             return False
         with self._env.begin() as txn:
             row = txn.get(journal.KEPT_ROW, db=self._meta)
-        return row is None or journal.KEPT.unpack(row)[1] <= self._pinned
+        return row is None or int(journal.KEPT.unpack(row)[1]) <= self._pinned
 
     def close(self) -> None:
         if self._pin is not None:
             self._pin.abort()
             self._pin = None
         self._lock.close()
+        if self._stays:
+            self._stays = False
+            ctypes.pythonapi.Py_DecRef(ctypes.py_object(self._env))
