@@ -24,15 +24,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import lmdb
+
 from fastmail.durable import beneath, files, journal
 from fastmail.durable.journal import Position
-from fastmail.durable.replace import replace_file
+from fastmail.durable.replace import make_directories, replace_file
 from fastmail.durable.salvage import TOP
 from fastmail.model.errors import CorruptData
 
 NAME = "checkpoint"
 MAGIC = b"fastmail checkpoint 1\n"
-HEAD = struct.Struct("<22sBIQ28sI")  # magic, clean, octets of a page, transaction, position, octets of the meta page
+# magic, clean, transaction of the checkpoint before, transaction, position, octets of the meta page that follows
+HEAD = struct.Struct("<22sBQQ28sI")
 SPARE = 3  # slots that are kept for later
 
 
@@ -46,13 +49,14 @@ class State:
     ``meta``: the meta page, empty where the environment's file is to be taken as it is."""
 
     clean: bool
+    before: int
     txn: int
     position: Position
     meta: bytes
 
     def pack(self) -> bytes:
         position = self.position.pack()
-        raw = HEAD.pack(MAGIC, self.clean, len(self.meta), self.txn, position, len(self.meta)) + self.meta
+        raw = HEAD.pack(MAGIC, self.clean, self.before, self.txn, position, len(self.meta)) + self.meta
         return raw + journal.U32.pack(zlib.crc32(raw))
 
 
@@ -70,13 +74,28 @@ def read(path: str) -> State | None:
     body, check = raw[:-4], raw[-4:]
     if len(raw) < HEAD.size + 4 or not raw.startswith(MAGIC) or journal.U32.pack(zlib.crc32(body)) != check:
         raise CorruptData(f"{folder(path)}/{NAME} is damaged; run `fastmail check --repair`")
-    _, clean, _, txn, position, length = HEAD.unpack_from(body)
-    return State(bool(clean), txn, Position.unpack(position), body[HEAD.size : HEAD.size + length])
+    _, clean, before, txn, position, length = HEAD.unpack_from(body)
+    return State(bool(clean), before, txn, Position.unpack(position), body[HEAD.size : HEAD.size + length])
 
 
 def write(path: str, state: State) -> None:
     """Make it the last checkpoint; durable when it returns."""
     replace_file(os.path.join(folder(path), NAME), state.pack())
+
+
+def carry_over(path: str, fresh: str) -> None:
+    """Give an environment that was made anew, of the rows that could be read, the journal of the old one: what that has
+    since its last checkpoint is replayed onto the rows. Nobody may have either open."""
+    try:
+        state = read(path)
+    except CorruptData:
+        state = None
+    if state is None:
+        return
+    make_directories(folder(fresh))
+    for slot in journal.slots(folder(path)):
+        os.link(slot.path, os.path.join(folder(fresh), os.path.basename(slot.path)))
+    write(fresh, State(False, 0, state.txn, state.position, b""))
 
 
 def put_back(path: str, state: State) -> None:
@@ -111,6 +130,16 @@ def _sync_file_systems(directories: Iterable[str]) -> None:
             files.sync_file_system(os.fsencode(place))
         except OSError as error:
             raise NotSynced(error.errno, error.strerror, place) from error
+
+
+def _keep(txn: Any) -> None:
+    """Only ``_let_go`` ends its place among the readers, and not the end of the process, whatever that clears up."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(txn))
+
+
+def _let_go(txn: Any) -> None:
+    txn.abort()
+    ctypes.pythonapi.Py_DecRef(ctypes.py_object(txn))
 
 
 class Lock:
@@ -148,7 +177,7 @@ class Checkpoints:
         self._pins = threading.Lock()  # of the two below
         self._pin: Any = None
         self._pinned = 0  # number of its transaction
-        self._stays = False
+        self._theirs, self._line = (0, 0), ""  # the last one that another process took, and its line in LMDB's list
         self._last: Position | None = None
         self._since = time.monotonic()
 
@@ -165,55 +194,71 @@ class Checkpoints:
             return True
         if at == self._last:
             return False
-        written = at.offset - self._last.offset if at.serial == self._last.serial else octets
-        return written >= octets or time.monotonic() - self._since >= seconds
+        return time.monotonic() - self._since >= seconds or self._octets(self._last, at) >= octets
 
-    def take(self, clean: bool = False, known: State | None = None, wait: bool = False) -> bool:
+    def _octets(self, start: Position, end: Position) -> int:
+        """Octets of the journal between two places in it."""
+        if start.serial == end.serial:
+            return end.offset - start.offset
+        between = [slot for slot in journal.slots(folder(self._path)) if start.serial <= slot.serial < end.serial]
+        return end.offset + sum(slot.size - (start.offset if slot.serial == start.serial else 0) for slot in between)
+
+    def take(self, clean: bool = False, recovered: State | None = None, wait: bool = False) -> bool:
         """Take one; False when another process is at it (without ``wait``), or nothing is written any more. ``clean``:
-        nobody else has the environment open, and nothing will follow. ``known``: the last one, where the journal after
-        it tells which files were made. OSError when the disk fails: then the last one stays."""
+        nobody else has the environment open, and nothing will follow. ``recovered``: the one that was recovered from:
+        the journal after it tells which files were made. OSError when the disk fails: then the last one stays."""
         if not self._mine.acquire(wait):
             return False
         try:
             if not self._lock.take(fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)):
                 return False
             try:
-                return self._take(clean, known)
+                return self._take(clean, recovered)
             finally:
                 self._lock.release()
         finally:
             self._mine.release()
 
-    def _take(self, clean: bool, known: State | None) -> bool:
-        before = known or read(self._path)
+    def _take(self, clean: bool, recovered: State | None) -> bool:
+        last = self._before() if recovered is None else None
         txn, number, meta = self._snapshot()
         try:
             if txn.get(journal.BROKEN_ROW, db=self._meta) is not None:
                 txn.abort()
                 return False
             position = Position.unpack(txn.get(journal.POSITION_ROW, db=self._meta))
-            places = {self._path} | (set(self._places(before.position, position)) if before else set())
+            places = self._places(txn, last.before if last is not None else 0)
+            if recovered is not None:
+                places |= set(self._replayed(recovered.position))
             _sync_file_systems(places)
-            write(self._path, State(clean, number, position, meta))
+            write(self._path, State(clean, last.txn if last is not None else 0, number, position, meta))
         except BaseException:
             txn.abort()
             raise
+        _keep(txn)
         with self._pins:
             old, self._pin, self._pinned = self._pin, txn, number
         self._last, self._since = position, time.monotonic()
         if not clean:
-            self._stay()
-            self._tell(number, position.serial)
+            try:
+                self._tell(number, position.serial)
+            except lmdb.MapFullError:  # of what only the last one keeps, perhaps
+                if old is None:
+                    raise
+                _let_go(old)
+                old = None
+                self._tell(number, position.serial)
             self._env.reader_check()
         if old is not None:
-            old.abort()  # not before everybody can know of the new one
+            _let_go(old)  # not before everybody can know of the new one
         return True
 
-    def _stay(self) -> None:
-        """Only ``close`` may end the place among the readers, and not a process that ends in another way."""
-        if not self._stays:
-            self._stays = True
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._env))
+    def _before(self) -> State | None:
+        """The last one. A damaged one counts for nothing: this one takes its place."""
+        try:
+            return read(self._path)
+        except CorruptData:
+            return None
 
     def _snapshot(self) -> tuple[Any, int, bytes]:
         """(read transaction, its number, its meta page)."""
@@ -226,12 +271,23 @@ class Checkpoints:
             raise CorruptData(f"{self._path}: its meta page cannot be read")
         return txn, number, meta
 
-    def _places(self, start: Position, end: Position) -> Iterable[str]:
-        """Directories that files were made in, by the journal between two places in it."""
+    def _places(self, txn: Any, before: int) -> set[str]:
+        """Directories on all file systems that files were made on since the last checkpoint. ``before``: the one before
+        that; a writer may not have heard of the last one yet."""
+        out = {self._path}
+        cursor = txn.cursor(db=self._meta)
+        if cursor.set_range(journal.PLACE_ROW):
+            for key, row in cursor.iternext():
+                if not bytes(key).startswith(journal.PLACE_ROW):
+                    break
+                if journal.U64.unpack_from(row)[0] >= before:
+                    out.add(os.fsdecode(bytes(row[journal.U64.size :])))
+        return out
+
+    def _replayed(self, start: Position) -> Iterable[str]:
+        """Directories that files were made in, by the journal from ``start`` on."""
         known: set[bytes] = set()
         for found in journal.records(folder(self._path), start):
-            if found.at.sequence >= end.sequence:
-                return
             for entry in journal.entries(found):
                 if entry.kind not in (journal.MADE, journal.PIECE):
                     continue
@@ -256,7 +312,7 @@ class Checkpoints:
             return
         with self._pins:
             if self._pin is not None and number > self._pinned:
-                self._pin.abort()
+                _let_go(self._pin)
                 self._pin = None
 
     def kept(self, number: int, pid: int) -> bool:
@@ -264,8 +320,14 @@ class Checkpoints:
         LMDB's write lock."""
         if self._pin is not None and self._pinned >= number:
             return True
-        head, tail = f"{pid:>10} ", f" {number}"
-        return any(line.startswith(head) and line.endswith(tail) for line in self._env.readers().split("\n"))
+        every: str = self._env.readers()
+        if (number, pid) != self._theirs:
+            head, tail = f"{pid:>10} ", f" {number}"
+            lines = [line for line in every.split("\n") if line.startswith(head) and line.endswith(tail)]
+            if not lines:
+                return False
+            self._theirs, self._line = (number, pid), f"{lines[0]}\n"
+        return self._line in every
 
     def pinned(self) -> bool:
         """Would the pages of the last checkpoint be used again if this process let go of them?"""
@@ -277,9 +339,6 @@ class Checkpoints:
 
     def close(self) -> None:
         if self._pin is not None:
-            self._pin.abort()
+            _let_go(self._pin)
             self._pin = None
         self._lock.close()
-        if self._stays:
-            self._stays = False
-            ctypes.pythonapi.Py_DecRef(ctypes.py_object(self._env))

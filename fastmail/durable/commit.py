@@ -37,7 +37,8 @@ EXPECTED = (MailError, OSError, lmdb.Error)  # what disks and callers do; anythi
 @dataclass(slots=True)
 class FileJob:
     """One file to be made: written to ``temporary`` and renamed to ``directory``/``name``; with ``source`` nothing is
-    written, ``source`` is linked to that place. Small content is made durable by the journal."""
+    written, ``source`` is linked to that place. Small content is made durable by the journal, unless the file is to be
+    ``synced``, for another program that comes to it without us."""
 
     directory: bytes
     name: bytes
@@ -45,19 +46,24 @@ class FileJob:
     chunks: Sequence[Octets] = ()
     mtime: int = -1
     source: bytes = b""
+    synced: bool = False
 
     @property
     def path(self) -> bytes:
         return self.directory + b"/" + self.name
 
+    @property
+    def _synced(self) -> bool:
+        return self.synced or large(self.chunks)
+
     def job(self) -> "stage.Job":
         if self.source:
             return self.source, self.path, self.directory, None, -1, -1, True
-        return self.temporary, self.path, self.directory, self.chunks, self.mtime, -1, large(self.chunks)
+        return self.temporary, self.path, self.directory, self.chunks, self.mtime, -1, self._synced
 
     def note(self, txn: Any) -> None:
         """Tell the journal."""
-        if not self.source and not large(self.chunks):
+        if not self.source and not self._synced:
             txn.made(self.path, self.mtime, self.chunks)
 
     def undo(self, error: BaseException) -> None:
@@ -230,6 +236,9 @@ def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Any]
     if ready and not _apply(env, ready, begun):
         for operation in ready:
             if operation.error is None:
+                _apply(env, [operation], begun)
+            if isinstance(operation.error, lmdb.MapFullError) and env.checkpoint():  # which sets pages free
+                operation.error = None
                 _apply(env, [operation], begun)
     for operation in batch:
         if operation.error is not None:

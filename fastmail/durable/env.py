@@ -32,7 +32,7 @@ from fastmail.durable.files import Mapped
 from fastmail.durable.journal import Journal, Position
 from fastmail.durable.recovery import Files
 from fastmail.durable.replace import make_directories, sync_directory
-from fastmail.durable.salvage import misnamed
+from fastmail.durable.salvage import examine, misnamed
 from fastmail.durable.writing import Writing
 from fastmail.model.errors import ConfigError, CorruptData, MailError, StorageFailed, StorageFull
 from fastmail.telemetry import log
@@ -40,7 +40,8 @@ from fastmail.telemetry import log
 LAYOUT = b"layout"
 FIRST_TRIES = 50
 RESERVE = 16  # one part in so many of the map
-BEHIND = 3  # slots that may be filled before a writer takes a checkpoint itself
+REMEMBERED = 100_000  # directories
+BEHIND = 8  # slots that may be filled before a writer takes a checkpoint itself
 TOLD = 60.0  # s between two log events about the same map
 STOPPED = "nothing is written any more, because of an earlier failure: "
 REPAIR = "stop the server and run `fastmail check --repair`"
@@ -98,9 +99,12 @@ class Environment:
         self._journal: Journal | None = None
         self._checkpoints: Checkpoints | None = None
         self._pin: Any = None
-        self._kept = 0  # the lowest slot of the journal that recovery may need, as the last write transaction saw it
+        # the lowest slot of the journal that recovery may need, and the last checkpoint, as a write transaction sees it
+        self._kept = self._known = 0
         self._behind = False
         self.broken = ""  # why nothing is written any more
+        self._devices: dict[bytes, int] = {}  # by directory
+        self._noted: dict[int, int] = {}  # number of the checkpoint that was known when a row was put, by device
         self.recovered = 0
         if journaled is None:
             self._open(path, tables, layout, map_size, former, moving, journaled)
@@ -111,10 +115,12 @@ class Environment:
         self._gate.take(fcntl.LOCK_EX)  # until it is open: one that recovers it is not disturbed
         try:
             first = self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB)
-            state = checkpoint.read(path)
+            state = _last_state(path, tables) if first else None
             if first:
                 journal.clear(folder)
-            if first and state is not None and not state.clean:
+            if state is not None and not state.clean:
+                if not state.meta:
+                    state = self._as_it_is(path, tables, layout, map_size, former, moving, state)
                 checkpoint.put_back(path, state)
             elif first:  # until there is a checkpoint to go back to, LMDB itself syncs what is written
                 self._open(path, tables, layout, map_size, former, moving, None)
@@ -130,10 +136,30 @@ class Environment:
         except BaseException as error:
             self._users.close()  # or the next one would not be the first
             self._gate.close()
-            if isinstance(error, OSError | lmdb.Error):
-                raise translate(error) from error
-            raise
+            raise (translate(error) if isinstance(error, OSError | lmdb.Error) else error) from None
         self._gate.release()
+
+    def _as_it_is(
+        self,
+        path: str,
+        tables: list[str],
+        layout: int,
+        map_size: int,
+        former: Former | None,
+        moving: str,
+        state: State,
+    ) -> State:
+        """The file was made anew, and the journal behind ``state`` is to be replayed onto it: what a loss of power
+        leads back to meanwhile."""
+        self._open(path, tables, layout, map_size, former, moving, None)
+        number = self.last_commit()
+        meta = checkpoint.meta_of(path, self._page, number)
+        self.env.close()
+        if meta is None:
+            raise CorruptData(f"{path}: its meta page cannot be read; {REPAIR}")
+        state = State(False, 0, number, state.position, meta)
+        checkpoint.write(path, state)
+        return state
 
     def _continue(self, folder: str, had_journal: bool) -> None:
         """The environment was closed in good order, or is new, or had no journal: where its journal goes on."""
@@ -153,7 +179,7 @@ class Environment:
         if first:
             if state is not None and not state.clean:
                 self._recover(directory, journaled, state)
-            checkpoints.take(known=state, wait=True)
+            checkpoints.take(recovered=state if state is not None and not state.clean else None, wait=True)
         self._pin.abort()  # not before: until then the last checkpoint is what a loss of power leads back to
         self._pin = None
         with self.env.begin() as txn:
@@ -281,15 +307,17 @@ class Environment:
             try:
                 row = txn.get(journal.KEPT_ROW, db=self.db["meta"])
                 if row is not None:
-                    self._kept, number, pid = journal.KEPT.unpack(row)
-                    if checkpoints.kept(number, pid):
-                        checkpoints.heard(number)
+                    self._kept, self._known, pid = journal.KEPT.unpack(row)
+                    if checkpoints.kept(self._known, pid):
+                        checkpoints.heard(self._known)
                         return txn
             except BaseException:
                 txn.abort()
                 raise
             txn.abort()
-            log.event("index.unpinned", "warning", path=self.path, then="a checkpoint is taken before anything is written")
+            log.event(
+                "index.unpinned", "warning", path=self.path, then="a checkpoint is taken before anything is written"
+            )
             if not self._take(wait=True):
                 raise StorageFailed(f"{STOPPED}{self.path}: the pages of the last checkpoint are not kept")
 
@@ -337,13 +365,32 @@ class Environment:
             raise StorageFailed(STOPPED + (why if isinstance(why, str) else bytes(why).decode("utf-8", "replace")))
         after = log_.append(before, txn.record, self._kept)
         try:
+            for directory in txn.places:
+                self._note_place(txn.raw, directory, self._known)
             txn.raw.put(journal.POSITION_ROW, after.pack(), db=meta)
             txn.raw.commit()
         except BaseException:
             log_.spoil(before, after)
+            self._noted.clear()
             raise
         if after.serial != before.serial and after.serial - self._kept > BEHIND:
             self._behind = True
+
+    def _note_place(self, txn: Any, directory: bytes, number: int) -> None:
+        """A checkpoint behind the one of that number has to sync the file system of a directory."""
+        device = self._devices.get(directory)
+        if device is None:
+            try:
+                device = os.stat(directory).st_dev
+            except OSError:
+                return  # it was removed, with all that was in it
+            if len(self._devices) > REMEMBERED:
+                self._devices.clear()
+            self._devices[directory] = device
+        if self._noted.get(device) != number:
+            self._noted[device] = number
+            row = journal.U64.pack(number) + directory
+            txn.put(journal.PLACE_ROW + journal.U64.pack(device), row, db=self.db["meta"])
 
     def sync(self) -> None:
         """All that was committed is durable when it returns. StorageFailed, for this process and all others, when the
@@ -388,14 +435,6 @@ class Environment:
         except lmdb.Error as second:
             log.event("index.readonly", "error", path=self.path, error=second, then="other processes are not told")
         return StorageFailed(self.broken)
-
-    def hear(self) -> None:
-        """Let go of what this process keeps for a checkpoint, when another has taken a later one."""
-        if self._checkpoints is not None:
-            with self.env.begin() as txn:
-                row = txn.get(journal.KEPT_ROW, db=self.db["meta"])
-            if row is not None:
-                self._checkpoints.heard(int(journal.KEPT.unpack(row)[1]))
 
     @contextmanager
     def write(self) -> Iterator[Any]:
@@ -499,6 +538,19 @@ class Environment:
             log.event(
                 "index.checkpoint", "error", path=self.path, error=error, then="the next start replays the journal"
             )
+
+
+def _last_state(path: str, tables: list[str]) -> State | None:
+    """The last checkpoint; None where there is none, or where it is damaged and the environment is sound without it, as
+    it is unless the machine itself stopped. CorruptData when neither can be used."""
+    try:
+        return checkpoint.read(path)
+    except CorruptData as error:
+        found = examine(path, tables)
+        if found.damage:
+            raise
+        log.event("index.checkpoint", "error", path=path, error=error, then="the index is taken as it is")
+        return None
 
 
 _left: list[Any] = []

@@ -15,6 +15,8 @@ nothing that an earlier round left in a slot is ever taken for a record of this 
     PUT, DELETE, CLEAR   a row, or all rows of a table; ``table`` counts the names in the header
     MADE     a file: key its path; value its mtime in s, or -1, and its content
     PIECE    octets of a file: key its path; value their offset, and the octets
+    with AGAIN added to the kind, the value ends with what an earlier one of the record ends with (for a message with
+             several recipients): its number among those of the record that have content, and how many octets of its end
     Paths below the data directory are relative to it.
 
 Promise: ``append`` never changes the size of a file that was made before, so its sync needs nothing of the file
@@ -48,6 +50,8 @@ U64 = struct.Struct("<Q")
 I64 = struct.Struct("<q")
 U32 = struct.Struct("<I")
 PUT, DELETE, CLEAR, MADE, PIECE = range(1, 6)
+AGAIN = 0x80
+SAME = struct.Struct("<II")
 LEAST, MOST = 1 << 20, 32 << 20  # octets of the first slot that is made, and of later ones
 ZEROS = bytes(1 << 20)
 VECTORS = 1000  # buffers of one write
@@ -74,8 +78,10 @@ class Position(NamedTuple):
 
 
 # rows of the environment's table ``meta``: where the next record goes; the lowest slot that recovery may need, the
-# transaction of the last checkpoint, and the process that took it; why nothing may be written any more
-POSITION_ROW, KEPT_ROW, BROKEN_ROW = b"journal", b"journal-kept", b"journal-broken"
+# transaction of the last checkpoint, and the process that took it; why nothing may be written any more; and behind
+# PLACE_ROW the number of each file system that files were made on: the last checkpoint that was known then, and a
+# directory there
+POSITION_ROW, KEPT_ROW, BROKEN_ROW, PLACE_ROW = b"journal", b"journal-kept", b"journal-broken", b"journal-place"
 KEPT = struct.Struct("<QQQ")
 FULL = 1 << 62  # an offset behind which nothing fits
 
@@ -139,11 +145,13 @@ def slots(directory: str) -> list[Slot]:
 class Record:
     """What one transaction changed, while it is being made."""
 
-    __slots__ = ("_large", "_small", "length")
+    __slots__ = ("_contents", "_known", "_large", "_small", "length")
 
     def __init__(self) -> None:
         self._small = bytearray()  # entries behind the last large one
         self._large: list[Octets] = []
+        self._contents = 0  # entries with content
+        self._known: dict[int, int] = {}  # the number of that which ends with an object, by the object's identity
         self.length = 0  # octets in ``_large``
 
     def add(self, kind: int, table: int, key: Octets, value: Octets = b"") -> None:
@@ -152,14 +160,24 @@ class Record:
         self._small += value
 
     def add_content(self, kind: int, key: bytes, before: bytes, content: Sequence[Octets]) -> None:
-        """The same for an entry whose value may be long: it is not copied. ``before``: how the value begins."""
-        size = len(before) + sum(map(len, content))
-        small = self._small
-        small += ENTRY.pack(kind, 0, len(key), size)
+        """The same for an entry whose value may be long: it is not copied, and of several that end with the same object
+        only the first is kept. ``before``: how the value begins."""
+        small, last = self._small, content[-1] if content else b""
+        before += b"".join(content[:-1])
+        self._contents += 1
+        number = self._known.get(id(last))
+        if number is not None:
+            small += ENTRY.pack(kind | AGAIN, 0, len(key), len(before) + SAME.size)
+            small += key
+            small += before
+            small += SAME.pack(number, len(last))
+            return
+        self._known[id(last)] = self._contents - 1
+        small += ENTRY.pack(kind, 0, len(key), len(before) + len(last))
         small += key
         small += before
-        self._large += [bytes(small), *content]
-        self.length += len(small) + size - len(before)
+        self._large += [small, last]  # which keeps the object, and with it its identity
+        self.length += len(small) + len(last)
         self._small = bytearray()
 
     def __bool__(self) -> bool:
@@ -401,6 +419,7 @@ def _read(fd: int, length: int, offset: int) -> bytes:
 def entries(found: Found) -> Iterator[Entry]:
     """What a record says. CorruptData for what is no entry: it was written so."""
     body, at = found.body, 0
+    contents: list[memoryview] = []
     while at < len(body):
         if at + ENTRY.size > len(body):
             raise CorruptData("a record of the journal is damaged")
@@ -409,5 +428,20 @@ def entries(found: Found) -> Iterator[Entry]:
         if at + keys + values > len(body):
             raise CorruptData("a record of the journal is damaged")
         name = found.tables[table] if kind in (PUT, DELETE, CLEAR) and table < len(found.tables) else ""
-        yield Entry(kind, name, bytes(body[at : at + keys]), body[at + keys : at + keys + values])
+        key, value = bytes(body[at : at + keys]), body[at + keys : at + keys + values]
         at += keys + values
+        if kind & AGAIN:
+            kind, value = kind - AGAIN, _again(value, contents)
+        if kind in (MADE, PIECE):
+            contents.append(value)
+        yield Entry(kind, name, key, value)
+
+
+def _again(value: memoryview, contents: Sequence[memoryview]) -> memoryview:
+    """A value that ends as an earlier one does."""
+    before = len(value) - SAME.size
+    number, length = SAME.unpack_from(value, before) if before >= 0 else (0, 0)
+    if number >= len(contents) or length > len(contents[number]):
+        raise CorruptData("a record of the journal is damaged")
+    end = contents[number]
+    return memoryview(bytes(value[:before]) + bytes(end[len(end) - length :]))

@@ -5,6 +5,7 @@ It has the methods of an LMDB transaction that writers use: ``get``, ``put``, ``
 and ``piece``. Rows may be changed in no other way: what the journal does not know is lost with the power.
 """
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ class Writing:
         "cursor_of",
         "get",
         "id",
+        "places",
         "raw",
         "record",
         "stat",
@@ -48,6 +50,7 @@ class Writing:
         self._commit = commit
         self._relative = relative
         self.record = Record()
+        self.places: set[bytes] = set()  # directories in which files were made
 
     def put(self, key: Octets, value: Octets, db: Any, overwrite: bool = True, append: bool = False) -> bool:
         if not self._put(key, value, overwrite=overwrite, append=append, db=db):
@@ -86,10 +89,12 @@ class Writing:
 
     def made(self, path: bytes, mtime: int, content: Sequence[Octets]) -> None:
         """A file was written and has its name, and neither is synced. ``mtime`` in s, or -1."""
+        self.places.add(os.path.dirname(path))
         self.record.add_content(journal.MADE, self._relative(path), journal.I64.pack(mtime), content)
 
     def piece(self, path: bytes, offset: int, content: Sequence[Octets]) -> None:
         """Octets were written to a file and are not synced."""
+        self.places.add(os.path.dirname(path))
         self.record.add_content(journal.PIECE, self._relative(path), journal.U64.pack(offset), content)
 
     # ---------------------------------------------------------------- its end

@@ -19,9 +19,7 @@ import pytest
 from tests.support.hosts import dead_port
 from tests.support.server import CLI, Server
 
-CALLS = (
-    "write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,syncfs,rename,renameat,renameat2,unlink,unlinkat,sendto,sendmsg"
-)
+CALLS = "write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,syncfs,rename,renameat,renameat2,unlink,unlinkat,sendto,sendmsg"
 LINE = re.compile(r"^\d+ +(?:\d+\.\d+ )?(\w+)\((.*)$")
 
 
@@ -143,7 +141,9 @@ def check(calls: list[Call], content: str, marker: str, reply: str) -> None:
         written = position(calls, "writev|write|pwrite64", rf"/tmp/.*{marker}")
         found = re.search(r"/tmp/([^/>\"]+)>", calls[written].text)
         assert found is not None
-        named = position(calls, "rename|renameat|renameat2", rf"{re.escape(found.group(1))}\".*/(?:new|cur)[/>]", written)
+        named = position(
+            calls, "rename|renameat|renameat2", rf"{re.escape(found.group(1))}\".*/(?:new|cur)[/>]", written
+        )
         assert named < record
     else:
         assert position(calls, PLACED, rf"/segments[^>]*>.*{marker}") < record

@@ -33,9 +33,12 @@ def environment(
 def put(env: Environment, rows: dict[bytes, bytes], sync: bool = True, table: str = "rows") -> None:
     """One transaction."""
     txn = env.begin(write=True)
-    for key, value in rows.items():
-        txn.put(key, value, db=env.db[table])
-    txn.commit()
+    try:
+        for key, value in rows.items():
+            txn.put(key, value, db=env.db[table])
+        txn.commit()
+    finally:
+        txn.abort()
     if sync:
         env.sync()
 
@@ -54,6 +57,11 @@ def crashed(place: Path, where: Path) -> Path:
     """A copy of everything, as the kernel has it at this moment: what is left when all processes are killed."""
     shutil.copytree(place, where, ignore=shutil.ignore_patterns("lock.mdb"))
     return where
+
+
+def beside(place: Path, name: str) -> Path:
+    """Another directory, of this test only."""
+    return place.with_name(f"{place.name}-{name}")
 
 
 def take(env: Environment, wait: bool = True) -> bool:
@@ -96,6 +104,8 @@ def in_process(script: str, *arguments: object, status: int | None = 0) -> str:
     """Run a script in a process of its own; what it wrote."""
     head = "import os, signal, sys\nfrom pathlib import Path\nfrom tests.support.journals import *\n"
     command = [sys.executable, "-c", head + script, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     assert status is None or done.returncode == status, done.stderr
     return done.stdout

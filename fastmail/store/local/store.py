@@ -597,8 +597,12 @@ class LocalStore:
         mtime = message.date  # what any other program takes for its date
         if message.flags or message.keywords or not message.recent or claimed:
             name = base + b":2," + to_info(message.flags, 0).encode()
-            return FileJob(root + b"/cur", name, root + b"/tmp/" + base, message.content, mtime), b"c" + name
-        return FileJob(root + b"/new", base, root + b"/tmp/" + base, message.content, mtime), b"n" + base
+            sub, mark = b"/cur", b"c"
+        else:
+            sub, mark, name = b"/new", b"n", base
+        synced = self.together is not None  # Dovecot may come to it, after a loss of power, before we do
+        file = FileJob(root + sub, name, root + b"/tmp/" + base, message.content, mtime, synced=synced)
+        return file, mark + name
 
     async def _submit_files(
         self, account: Account, apply: Callable[[Any, Tables], Any], jobs: Sequence[FileJob | PieceJob]

@@ -155,9 +155,9 @@ def assign(plan: Plan, listed: foreign.Control, uidnext: int) -> list[tuple[int,
 
 
 def drop_cut_short(account: Account, directory: str, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The files to be taken in, without what was cut short and never answered: a link of a COPY or MOVE whose message is
-    still where it was, which would be there twice; and a file of ours whose name a loss of power left, but nothing of
-    its content."""
+    """The files to be taken in, without what was cut short and never answered: a link of a COPY or MOVE whose message
+    is still where it was, which would be there twice; and a file of ours whose name a loss of power left, but nothing
+    of its content."""
     out = []
     for mark, name in items:
         path = path_of(directory, mark + name)

@@ -262,7 +262,10 @@ def test_what_is_acknowledged_survives_what_is_not_synced(tmp_path: Path) -> Non
 
     async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
         for n in range(6):
-            some = [queue.submit(Operation(put(env, b"%d-%d" % (n, k)), [job(tmp_path / "one", f"{n}-{k}")])) for k in range(4)]
+            some = [
+                queue.submit(Operation(put(env, b"%d-%d" % (n, k)), [job(tmp_path / "one", f"{n}-{k}")]))
+                for k in range(4)
+            ]
             await asyncio.gather(*some)
             copies.append((crashed(tmp_path / "one", tmp_path / f"copy{n}"), rows(env)))
 

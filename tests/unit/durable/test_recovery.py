@@ -139,7 +139,12 @@ def test_a_file_belongs_where_its_owner_says(box: Box, tmp_path: Path) -> None:
     there = files(copy)
     assert there.pop("new/removed") == CONTENT + b"removed"  # not touched where it is; not made where nothing is
     assert there == {"cur/renamed:2,S": CONTENT + b"renamed", ".Other/cur/moved:2,": CONTENT + b"moved"}
-    assert [key for kind, table, key in owner.rows if table == "rows"] == [b"renamed", b"moved", b"expunged", b"removed"]
+    assert [key for kind, table, key in owner.rows if table == "rows"] == [
+        b"renamed",
+        b"moved",
+        b"expunged",
+        b"removed",
+    ]
     assert owner.asked == ["renamed", "moved", "expunged", "removed"]
     env.close()
 
@@ -225,7 +230,7 @@ def test_a_crash_in_the_middle_of_a_recovery(
 ) -> None:
     """The next one begins anew, from any mixture of what was there before it and what the first had written."""
     random = Random(4)
-    for n in range(300):
+    for _ in range(300):
         put(box.env, {b"%05d" % random.randrange(400): b"a" * random.randrange(3000)}, sync=False)
     take(box.env)
     box.make("first", CONTENT)

@@ -102,7 +102,7 @@ def test_stage_puts_files_in_place_and_tells_each_failure(tmp_path: Path) -> Non
 
     def job(
         name: bytes, directory: bytes = b"/new", mtime: int = -1
-    ) -> stage.Job:
+    ) -> tuple[bytes, bytes, bytes, list[bytes], int, int, bool]:
         return (
             root + b"/tmp/" + name,
             root + directory + b"/" + name,
@@ -117,7 +117,8 @@ def test_stage_puts_files_in_place_and_tells_each_failure(tmp_path: Path) -> Non
     jobs = [job(b"%d" % n, mtime=1000 if n == 3 else -1) for n in range(20)]
     jobs += [job(b"x"), job(b"y", b"/missing"), job(b"there")]
     jobs += [
-        (root + b"/new/" + old, root + b"/new/linked", root + b"/new", None, -1, -1, True) for old in (b"none", b"there")
+        (root + b"/new/" + old, root + b"/new/linked", root + b"/new", None, -1, -1, True)
+        for old in (b"none", b"there")
     ]
     assert stage.place(jobs) == [*[0] * 21, errno.ENOENT, errno.EEXIST, errno.ENOENT, errno.ENOENT]
     assert stage.place([(root + b"/new/0", root + b"/new/linked", root + b"/new", None, -1, -1, True)]) == [0]
