@@ -363,6 +363,37 @@ def test_a_damaged_one_is_refused_unless_the_file_is_sound_without_it(tmp_path: 
 # ---------------------------------------------------------------- who takes it, and what may fail
 
 
+def test_the_order_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file systems are synced, then it is written, and the pages of the one before are kept until it is durable."""
+    env = environment(tmp_path)
+    put(env, {b"a": b"1"})
+    before = state(tmp_path)
+    steps: list[tuple[str, bool, bool]] = []
+    real_sync, real_write = files.sync_file_system, checkpoint.write
+
+    def kept(txn: int) -> bool:
+        return any(
+            line.split()[0] == f"{os.getpid()}" and line.split()[2] == f"{txn}"
+            for line in env.env.readers().split("\n")[1:-1]
+        )
+
+    def sync(path: bytes) -> None:
+        steps.append((os.fsdecode(path), kept(before.txn), kept(env.last_commit())))
+        real_sync(path)
+
+    def write(path: str, what: State) -> None:
+        assert what.txn == env.last_commit() and what.position == env._checkpoints.position()  # type: ignore[union-attr]
+        real_write(path, what)
+        steps.append(("written", kept(before.txn), kept(what.txn)))
+
+    monkeypatch.setattr(files, "sync_file_system", sync)
+    monkeypatch.setattr(checkpoint, "write", write)
+    assert take(env)
+    assert steps == [(env.path, True, True), ("written", True, True)]
+    assert not kept(before.txn) and kept(state(tmp_path).txn)
+    env.close()
+
+
 def test_one_process_takes_it_at_a_time(tmp_path: Path) -> None:
     env = environment(tmp_path)
     put(env, {b"a": b"1"})
