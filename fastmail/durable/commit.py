@@ -63,7 +63,9 @@ class FileJob:
 
     def note(self, txn: Any) -> None:
         """Tell the journal."""
-        if not self.source and not self._synced:
+        if self.source:
+            txn.linked(self.path, self.source)
+        elif not self._synced:
             txn.made(self.path, self.mtime, self.chunks)
 
     def undo(self, error: BaseException) -> None:

@@ -185,6 +185,7 @@ class Environment:
         with self.env.begin() as txn:
             row = txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta)
             self.recovered = int(recovery.NUMBER.unpack(row)[0])
+        self._base = os.fsencode(journaled.base) + b"/"
         self._numbers = {self.db[name]: number for number, name in enumerate(names)}
         self._checkpoints = checkpoints
         self._journal = Journal(directory, names, journaled.least)
@@ -296,7 +297,7 @@ class Environment:
         environment with a journal is a Writing: what it commits is durable after ``sync``."""
         if not write or self._journal is None:
             return self._begin(write)
-        return Writing(self._begin_kept(), self._numbers, self._commit, self._relative)
+        return Writing(self._begin_kept(), self._numbers, self._commit, self._base)
 
     def _begin_kept(self) -> Any:
         """A write transaction that uses no page of the last checkpoint again."""
@@ -344,12 +345,6 @@ class Environment:
             raise translate(error) from error
         finally:
             txn.abort()
-
-    def _relative(self, path: bytes) -> bytes:
-        """A path as the journal has it."""
-        assert self._journaled is not None
-        base = os.fsencode(self._journaled.base) + b"/"
-        return path[len(base) :] if path.startswith(base) else path
 
     def _commit(self, txn: Writing) -> None:
         """The record first, then LMDB. Both are in memory only when it returns."""

@@ -14,6 +14,7 @@ nothing that an earlier round left in a slot is ever taken for a record of this 
     body     entries, one behind the other: ENTRY (kind, table, octets of the key, octets of the value), key, value
     PUT, DELETE, CLEAR   a row, or all rows of a table; ``table`` counts the names in the header
     MADE     a file: key its path; value its mtime in s, or -1, and its content
+    LINKED   another name of a file: key its path; value the path that it had
     PIECE    octets of a file: key its path; value their offset, and the octets
     with AGAIN added to the kind, the value ends with what an earlier one of the record ends with (for a message with
              several recipients): its number among those of the record that have content, and how many octets of its end
@@ -33,6 +34,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from fastmail._core.entries import AGAIN, Record
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.model.errors import CorruptData
 
@@ -49,8 +51,7 @@ POSITION = struct.Struct("<QQQI")
 U64 = struct.Struct("<Q")
 I64 = struct.Struct("<q")
 U32 = struct.Struct("<I")
-PUT, DELETE, CLEAR, MADE, PIECE = range(1, 6)
-AGAIN = 0x80
+PUT, DELETE, CLEAR, MADE, PIECE, LINKED = range(1, 7)
 SAME = struct.Struct("<II")
 LEAST, MOST = 1 << 20, 32 << 20  # octets of the first slot that is made, and of later ones
 ZEROS = bytes(1 << 20)
@@ -140,52 +141,6 @@ def slots(directory: str) -> list[Slot]:
     """The slots in a directory, those in use in the order of their serial numbers."""
     names = [name for name in os.listdir(directory) if name.endswith(SUFFIX)]
     return sorted((read_header(os.path.join(directory, name)) for name in names), key=lambda slot: slot.serial)
-
-
-class Record:
-    """What one transaction changed, while it is being made."""
-
-    __slots__ = ("_contents", "_known", "_large", "_small", "length")
-
-    def __init__(self) -> None:
-        self._small = bytearray()  # entries behind the last large one
-        self._large: list[Octets] = []
-        self._contents = 0  # entries with content
-        self._known: dict[int, int] = {}  # the number of that which ends with an object, by the object's identity
-        self.length = 0  # octets in ``_large``
-
-    def add(self, kind: int, table: int, key: Octets, value: Octets = b"") -> None:
-        self._small += ENTRY.pack(kind, table, len(key), len(value))
-        self._small += key
-        self._small += value
-
-    def add_content(self, kind: int, key: bytes, before: bytes, content: Sequence[Octets]) -> None:
-        """The same for an entry whose value may be long: it is not copied, and of several that end with the same object
-        only the first is kept. ``before``: how the value begins."""
-        small, last = self._small, content[-1] if content else b""
-        before += b"".join(content[:-1])
-        self._contents += 1
-        number = self._known.get(id(last))
-        if number is not None:
-            small += ENTRY.pack(kind | AGAIN, 0, len(key), len(before) + SAME.size)
-            small += key
-            small += before
-            small += SAME.pack(number, len(last))
-            return
-        self._known[id(last)] = self._contents - 1
-        small += ENTRY.pack(kind, 0, len(key), len(before) + len(last))
-        small += key
-        small += before
-        self._large += [small, last]  # which keeps the object, and with it its identity
-        self.length += len(small) + len(last)
-        self._small = bytearray()
-
-    def __bool__(self) -> bool:
-        return bool(self._small or self._large)
-
-    def body(self) -> tuple[list[Octets], int]:
-        """(its parts, octets in all)."""
-        return [*self._large, self._small], self.length + len(self._small)
 
 
 class Journal:

@@ -26,6 +26,9 @@ class Files(Protocol):
     def changed(self, entry: Entry) -> None:
         """A row was put or deleted; all of them are told before ``place`` is asked."""
 
+    def known_by(self, path: bytes) -> bytes:
+        """What stays of a file's name, whoever renames it."""
+
     def place(self, txn: Any, path: str) -> str | None:
         """Where a file that was made at ``path`` belongs now, as the rows say; None when it is needed no more."""
 
@@ -50,10 +53,10 @@ def replay(
         while more:
             with env.begin(write=True) as txn:
                 more, end = _apply(txn, tables, every, end, done, owner)
+        mender = Mender(base, owner, journal.records(checkpoint.folder(path), start))
         for found in journal.records(checkpoint.folder(path), start):
             with env.begin() as txn:
-                for entry in journal.entries(found):
-                    done.mended += _whole(txn, entry, base, owner)
+                done.mended += sum(mender.mend(txn, entry) for entry in journal.entries(found))
     return done, end
 
 
@@ -82,18 +85,44 @@ def _apply(
     return True, end
 
 
-def _whole(txn: Any, entry: Entry, base: str, owner: Files | None) -> bool:
-    """Make one file what it was; True when it was not."""
-    if entry.kind == journal.MADE:
-        mtime: int = journal.I64.unpack_from(entry.value)[0]
-        place: str | None = os.path.join(base, os.fsdecode(entry.key))
-        if owner is not None and place is not None:
-            place = owner.place(txn, place)
-        return place is not None and _make(place, entry.value[journal.I64.size :], mtime)
-    if entry.kind == journal.PIECE:
-        offset: int = journal.U64.unpack_from(entry.value)[0]
-        return _patch(os.path.join(base, os.fsdecode(entry.key)), offset, entry.value[journal.U64.size :])
-    return False
+class Mender:
+    """Makes files what they were. A link has the content of the file that it was made from, which may have been new."""
+
+    def __init__(self, base: str, owner: Files | None, every: Iterator[Found]) -> None:
+        self._base = base
+        self._owner = owner
+        self._sources = {
+            self._key(bytes(entry.value))
+            for found in every
+            for entry in journal.entries(found)
+            if entry.kind == journal.LINKED
+        }
+        self._contents: dict[bytes, memoryview] = {}  # how files were made that others were linked from
+
+    def _key(self, path: bytes) -> bytes:
+        return self._owner.known_by(path) if self._owner is not None else path
+
+    def mend(self, txn: Any, entry: Entry) -> bool:
+        """Make one file what it was; True when it was not."""
+        if entry.kind == journal.PIECE:
+            offset: int = journal.U64.unpack_from(entry.value)[0]
+            return _patch(os.path.join(self._base, os.fsdecode(entry.key)), offset, entry.value[journal.U64.size :])
+        if entry.kind == journal.MADE:
+            made: memoryview | None = entry.value
+        elif entry.kind == journal.LINKED:
+            made = self._contents.get(self._key(bytes(entry.value)))
+        else:
+            return False
+        if made is None:
+            return False  # its content was there before the checkpoint
+        key = self._key(entry.key)
+        if key in self._sources:
+            self._contents[key] = made
+        place: str | None = os.path.join(self._base, os.fsdecode(entry.key))
+        if self._owner is not None and place is not None:
+            place = self._owner.place(txn, place)
+        mtime: int = journal.I64.unpack_from(made)[0]
+        return place is not None and _make(place, made[journal.I64.size :], mtime)
 
 
 def _make(place: str, content: memoryview, mtime: int) -> bool:

@@ -2,8 +2,8 @@
 
 A file is written to its temporary path and renamed to its place, or linked there; a piece of a file that is open already
 (a segment) is written at its offset, with what lies beside it in one call. Nothing of that is synced but what is asked
-for: the journal makes small content durable (see durable.journal); what is larger, and a link, is synced here, content
-before name.
+for: the journal makes small content durable (see durable.journal); what is larger is synced here, content before name,
+and so is the name of a link, because the name that the file had may be removed next.
 
 Promise: each file has its own errno; the temporary file of one that failed is removed, and whoever asked removes the
 final one.
@@ -36,7 +36,7 @@ cdef extern from "beneath.h" nogil:
     void fm_begin(Places* p)
     void fm_forget(Places* p)
     int fm_sync_dir(const char* path)
-    enum: O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW
+    enum: O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW
 
 cdef enum:
     CHUNKS = 8           # buffers a file may have
@@ -127,12 +127,6 @@ cdef void write_pieces(File* file, Py_ssize_t n) noexcept nogil:
 
 
 cdef void sync_content(File* f) noexcept nogil:
-    """A link's content first: its old name may be unlinked as soon as the new one is there."""
-    if f.chunks < 0 and not f.piece:
-        f.fd = fm_open(f.source, O_RDONLY | O_NOFOLLOW, 0, 0)
-        if f.fd < 0:
-            f.error = errno
-            return
     if (c_fsync(f.fd) if not f.piece and f.mtime >= 0 else c_fdatasync(f.fd)):
         f.error = errno
 
@@ -178,7 +172,7 @@ cdef void place_all(File* file, Py_ssize_t n) noexcept nogil:
             write_file(&file[i])
     write_pieces(file, n)
     for i in range(n):
-        if file[i].synced and not file[i].error:
+        if file[i].synced and not file[i].error and file[i].chunks >= 0:
             sync_content(&file[i])
     fm_begin(&places)
     for i in range(n):

@@ -48,6 +48,9 @@ class Whereabouts:
         if marked[:1] in (b"n", b"c"):
             self._messages[base_of(marked[1:])] = at
 
+    def known_by(self, path: bytes) -> bytes:
+        return base_of(os.path.basename(path))
+
     def place(self, txn: Any, path: str) -> str | None:
         directory, name = os.path.split(path)
         raw = os.fsencode(name)

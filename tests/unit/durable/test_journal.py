@@ -312,14 +312,41 @@ def test_the_part_in_use_is_missed(tmp_path: Path, one: Journal) -> None:
         one.append(at, of(50), 0)
 
 
-def test_what_is_no_entry_is_damage(tmp_path: Path, one: Journal) -> None:
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"short",
+        struct.pack("<BBHI", journal.PUT, 0, 5, 500) + b"short",
+        struct.pack("<BBHI", journal.PUT, 0, 500, 5) + b"short",
+        struct.pack("<BBHI", journal.MADE | journal.AGAIN, 0, 1, 7) + b"k" + bytes(7),
+        struct.pack("<BBHI", journal.MADE | journal.AGAIN, 0, 1, 16) + b"k" + bytes(8) + journal.SAME.pack(0, 0),
+    ],
+    ids=["short", "value", "key", "shorter than a reference", "a reference to nothing"],
+)
+def test_what_is_no_entry_is_damage(raw: bytes) -> None:
+    at = Position(1, START, 1, 1)
+    with pytest.raises(CorruptData):
+        list(journal.entries(journal.Found(at, at, memoryview(raw), ("rows",))))
+
+
+def test_content_that_several_share_is_there_once(tmp_path: Path, one: Journal) -> None:
+    """Each with what is its own before it; the same octets in another object are kept again."""
     start = begin(tmp_path)
     made = Record()
-    made._small += struct.pack("<BBHI", journal.PUT, 0, 5, 500) + b"short"
+    shared = b"c" * 10_000
+    for n in range(20):
+        made.add_content(journal.MADE, b"%d" % n, journal.I64.pack(n), [b"own %d" % n, shared])
+        made.add(journal.PUT, 0, b"row %d" % n, b"value")
+    made.add_content(journal.PIECE, b"other", journal.U64.pack(8), [bytes(bytearray(shared))])
+    made.add_content(journal.PIECE, b"none", journal.U64.pack(8), [])
+    made.add_content(journal.PIECE, b"again", journal.U64.pack(9), [shared])
+    assert made.body()[1] < 25_000
     one.append(start, made, 0)
     (found,) = journal.records(str(tmp_path), start)
-    with pytest.raises(CorruptData):
-        list(journal.entries(found))
+    every = {entry.key: bytes(entry.value) for entry in journal.entries(found)}
+    assert all(every[b"%d" % n] == journal.I64.pack(n) + b"own %d" % n + shared for n in range(20))
+    assert every[b"other"] == journal.U64.pack(8) + shared and every[b"again"] == journal.U64.pack(9) + shared
+    assert every[b"none"] == journal.U64.pack(8) and every[b"row 7"] == b"value"
 
 
 def test_a_slot_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,9 @@ class Owner:
         assert not self.asked  # rows first, all of them
         self.rows.append((entry.kind, entry.table, entry.key))
 
+    def known_by(self, path: bytes) -> bytes:
+        return os.path.basename(path)
+
     def place(self, txn: Any, path: str) -> str | None:
         name = os.path.basename(path)
         self.asked.append(name)
@@ -177,6 +180,30 @@ def test_pieces_are_put_where_they_were(box: Box, tmp_path: Path) -> None:
     assert (copy / "segments" / "1").read_bytes() == whole and os.listdir(copy / "segments") == ["1"]
 
 
+def test_a_link_has_the_content_of_what_it_was_made_from(box: Box, tmp_path: Path) -> None:
+    """Its name is synced and its content is not, and the name that it was made from may be gone; a link of a link; one
+    of a file that was there before the checkpoint stays as it is."""
+    box.make("old", CONTENT + b"old")
+    take(box.env)
+    box.make("first", CONTENT + b"first", 1_000_000)
+    new = box.place / "mail" / "new"
+    for source, name in (("first", "second"), ("second", "third"), ("old", "fourth")):
+        os.link(new / source, new / name)
+        txn = box.env.begin(write=True)
+        txn.linked(os.fsencode(new / name), os.fsencode(new / source))
+        txn.commit()
+        if source != "old":
+            (new / source).unlink()
+    box.env.sync()
+    copy = box.crash(tmp_path / "copy")
+    (copy / "mail" / "new" / "third").write_bytes(b"")
+    env = recovered(copy, Owner(gone=("first", "second")))
+    there = {name: content[len(CONTENT) :] for name, content in files(copy).items()}
+    assert there == {"new/fourth": b"old", "new/old": b"old", "new/third": b"first"}
+    assert (copy / "mail" / "new" / "third").stat().st_mtime == 1_000_000
+    env.close()
+
+
 def test_content_that_is_large_is_not_in_the_journal(box: Box, tmp_path: Path) -> None:
     """It was synced itself; other records around it are replayed."""
     box.make("before", CONTENT)
@@ -216,7 +243,7 @@ class Cut(BaseException):
 
 STEPS = {
     "the meta page is put back": (lmdb, "open"),
-    "rows are replayed": (recovery, "_whole"),
+    "rows are replayed": (recovery, "Mender"),
     "some files are made": (recovery, "_make"),
     "the file systems are synced": (checkpoint, "_sync_file_systems"),
     "the checkpoint is written": (checkpoint, "write"),

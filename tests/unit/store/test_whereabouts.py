@@ -49,12 +49,12 @@ async def seen(store: LocalStore, account: Account) -> Seen:
 
 
 def spoil(place: Path, what: str) -> None:
-    """What a disk may have kept of files that were not synced; a link is, and its content."""
+    """What a disk may have kept of files that were not synced; of a link it has the name."""
     for path in sorted((place / "mail").rglob("*")) + sorted((place / "data").glob("held-*/*")):
         name = os.fsencode(path.name)
         linked = NameMaker.is_copy(name) or (NameMaker.number_in(name) and path.parent.name != "held-0")
-        if path.is_file() and path.parent.name in ("new", "cur", "held-0") and not linked:
-            if what == "missing":
+        if path.is_file() and path.parent.name in ("new", "cur", "held-0"):
+            if what == "missing" and not linked:
                 path.unlink()
             elif what == "torn":
                 path.write_bytes(b"")
