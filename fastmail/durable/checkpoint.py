@@ -8,17 +8,23 @@ they were. Only then may the read transaction of the checkpoint before go, and i
 
 Any process may take one, one at a time. It keeps its read transaction until it sees that another has taken a later one.
 A process that died leaves its place among the readers behind, which keeps the pages just as well, until the next
-checkpoint has been taken; so nobody clears such places but this module.
+checkpoint has been taken; so nobody clears such places but this module. LMDB does it, too, when a process died while
+it held LMDB's lock: so each write transaction looks first whether the place is still there (``kept``), and where it is
+not, nothing is written before there is a new checkpoint.
 """
 
+import ctypes
 import fcntl
 import os
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+import lmdb
 
 from fastmail.durable import beneath, files, journal
 from fastmail.durable.journal import Position
@@ -31,6 +37,10 @@ MAGIC = b"fastmail checkpoint 1\n"
 # magic, clean, transaction of the checkpoint before, transaction, position, octets of the meta page that follows
 HEAD = struct.Struct("<22sBQQ28sI")
 SPARE = 3  # slots that are kept for later
+
+
+class NotSynced(OSError):
+    """What was written may be lost, though the kernel calls it written from now on: it says so only once."""
 
 
 @dataclass(slots=True)
@@ -116,7 +126,20 @@ def _sync_file_systems(directories: Iterable[str]) -> None:
         if place:
             devices.setdefault(os.stat(place).st_dev, place)
     for place in devices.values():
-        files.sync_file_system(os.fsencode(place))
+        try:
+            files.sync_file_system(os.fsencode(place))
+        except OSError as error:
+            raise NotSynced(error.errno, error.strerror, place) from error
+
+
+def _keep(txn: Any) -> None:
+    """Only ``_let_go`` ends its place among the readers, and not the end of the process, whatever that clears up."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(txn))
+
+
+def _let_go(txn: Any) -> None:
+    txn.abort()
+    ctypes.pythonapi.Py_DecRef(ctypes.py_object(txn))
 
 
 class Lock:
@@ -150,8 +173,11 @@ class Checkpoints:
         self._page = page
         self._base = base
         self._lock = Lock(os.path.join(folder(path), "taking"))
+        self._mine = threading.Lock()  # the same among the threads of this process
+        self._pins = threading.Lock()  # of the two below
         self._pin: Any = None
         self._pinned = 0  # number of its transaction
+        self._theirs, self._line = (0, 0), ""  # the last one that another process took, and its line in LMDB's list
         self._last: Position | None = None
         self._since = time.monotonic()
 
@@ -168,39 +194,64 @@ class Checkpoints:
             return True
         if at == self._last:
             return False
-        written = at.offset - self._last.offset if at.serial == self._last.serial else octets
-        return written >= octets or time.monotonic() - self._since >= seconds
+        return time.monotonic() - self._since >= seconds or self._octets(self._last, at) >= octets
 
-    def take(self, clean: bool = False, recovered: State | None = None) -> bool:
-        """Take one; False when another process is at it. ``clean``: nobody else has the environment open, and nothing
-        will follow. ``recovered``: the one that was recovered from: the journal after it tells which files were made.
-        OSError when the disk fails: then the last one stays."""
-        if not self._lock.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
+    def _octets(self, start: Position, end: Position) -> int:
+        """Octets of the journal between two places in it."""
+        if start.serial == end.serial:
+            return end.offset - start.offset
+        between = [slot for slot in journal.slots(folder(self._path)) if start.serial <= slot.serial < end.serial]
+        return end.offset + sum(slot.size - (start.offset if slot.serial == start.serial else 0) for slot in between)
+
+    def take(self, clean: bool = False, recovered: State | None = None, wait: bool = False) -> bool:
+        """Take one; False when another process is at it (without ``wait``), or nothing is written any more. ``clean``:
+        nobody else has the environment open, and nothing will follow. ``recovered``: the one that was recovered from:
+        the journal after it tells which files were made. OSError when the disk fails: then the last one stays."""
+        if not self._mine.acquire(wait):
             return False
         try:
-            last = self._before() if recovered is None else None
-            txn, number, meta = self._snapshot()
+            if not self._lock.take(fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)):
+                return False
             try:
-                position = Position.unpack(txn.get(journal.POSITION_ROW, db=self._meta))
-                places = self._places(txn, last.before if last is not None else 0)
-                if recovered is not None:
-                    places |= set(self._replayed(recovered.position))
-                _sync_file_systems(places)
-                before = last.txn if last is not None else 0
-                write(self._path, State(clean, before, number, position, meta))
-            except BaseException:
-                txn.abort()
-                raise
-            old, self._pin, self._pinned = self._pin, txn, number
-            if old is not None:
-                old.abort()
-            self._last, self._since = position, time.monotonic()
-            if not clean:
-                self._tell(number, position.serial)
-                self._env.reader_check()
-            return True
+                return self._take(clean, recovered)
+            finally:
+                self._lock.release()
         finally:
-            self._lock.release()
+            self._mine.release()
+
+    def _take(self, clean: bool, recovered: State | None) -> bool:
+        last = self._before() if recovered is None else None
+        txn, number, meta = self._snapshot()
+        try:
+            if txn.get(journal.BROKEN_ROW, db=self._meta) is not None:
+                txn.abort()
+                return False
+            position = Position.unpack(txn.get(journal.POSITION_ROW, db=self._meta))
+            places = self._places(txn, last.before if last is not None else 0)
+            if recovered is not None:
+                places |= set(self._replayed(recovered.position))
+            _sync_file_systems(places)
+            write(self._path, State(clean, last.txn if last is not None else 0, number, position, meta))
+        except BaseException:
+            txn.abort()
+            raise
+        _keep(txn)
+        with self._pins:
+            old, self._pin, self._pinned = self._pin, txn, number
+        self._last, self._since = position, time.monotonic()
+        if not clean:
+            try:
+                self._tell(number, position.serial)
+            except lmdb.MapFullError:  # of what only the last one keeps, perhaps
+                if old is None:
+                    raise
+                _let_go(old)
+                old = None
+                self._tell(number, position.serial)
+            self._env.reader_check()
+        if old is not None:
+            _let_go(old)  # not before everybody can know of the new one
+        return True
 
     def _before(self) -> State | None:
         """The last one. A damaged one counts for nothing: this one takes its place."""
@@ -248,7 +299,7 @@ class Checkpoints:
     def _tell(self, number: int, serial: int) -> None:
         """What lies in slots below this one is needed no more; slots beyond those that are soon needed go."""
         with self._env.begin(write=True) as txn:
-            txn.put(journal.KEPT_ROW, journal.KEPT.pack(serial, number), db=self._meta)
+            txn.put(journal.KEPT_ROW, journal.KEPT.pack(serial, number, os.getpid()), db=self._meta)
             free = [slot for slot in journal.slots(folder(self._path)) if slot.serial < serial]
             for slot in sorted(free, key=lambda one: one.size)[:-SPARE]:
                 os.unlink(slot.path)
@@ -257,9 +308,26 @@ class Checkpoints:
 
     def heard(self, number: int) -> None:
         """Another process has taken one, of that transaction: this one's pages are needed no more."""
-        if self._pin is not None and number > self._pinned:
-            self._pin.abort()
-            self._pin = None
+        if self._pin is None or number <= self._pinned:
+            return
+        with self._pins:
+            if self._pin is not None and number > self._pinned:
+                _let_go(self._pin)
+                self._pin = None
+
+    def kept(self, number: int, pid: int) -> bool:
+        """Are the pages of the last checkpoint still kept, which process ``pid`` took, of that transaction? Asked under
+        LMDB's write lock."""
+        if self._pin is not None and self._pinned >= number:
+            return True
+        every: str = self._env.readers()
+        if (number, pid) != self._theirs:
+            head, tail = f"{pid:>10} ", f" {number}"
+            lines = [line for line in every.split("\n") if line.startswith(head) and line.endswith(tail)]
+            if not lines:
+                return False
+            self._theirs, self._line = (number, pid), f"{lines[0]}\n"
+        return self._line in every
 
     def pinned(self) -> bool:
         """Would the pages of the last checkpoint be used again if this process let go of them?"""
@@ -267,10 +335,10 @@ class Checkpoints:
             return False
         with self._env.begin() as txn:
             row = txn.get(journal.KEPT_ROW, db=self._meta)
-        return row is None or journal.KEPT.unpack(row)[1] <= self._pinned
+        return row is None or int(journal.KEPT.unpack(row)[1]) <= self._pinned
 
     def close(self) -> None:
         if self._pin is not None:
-            self._pin.abort()
+            _let_go(self._pin)
             self._pin = None
         self._lock.close()

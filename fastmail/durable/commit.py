@@ -23,7 +23,7 @@ from typing import Any
 import lmdb
 
 from fastmail.durable import files, stage
-from fastmail.durable.env import Environment, translate
+from fastmail.durable.env import STOPPED, Environment, translate
 from fastmail.durable.journal import BOUND
 from fastmail.model.errors import MailError, StorageFailed, StorageFull
 from fastmail.telemetry import log
@@ -181,7 +181,7 @@ class CommitQueue:
             for operation in batch:
                 operation.error = operation.error or error
         for operation in batch:
-            if isinstance(operation.error, StorageFailed) and IO_ERROR in str(operation.error):
+            if isinstance(operation.error, StorageFailed) and (self._env.broken or IO_ERROR in str(operation.error)):
                 self._break(str(operation.error))
         try:
             self._loop.call_soon_threadsafe(self._settle, batch)
@@ -191,7 +191,7 @@ class CommitQueue:
     def _break(self, why: str) -> None:
         """Something could not be written or synced: trust nothing that is written from now on."""
         if not self._broken:
-            self._broken = f"nothing is written any more, because of an earlier failure: {why}"
+            self._broken = STOPPED + why.removeprefix(STOPPED)
             log.event("store.readonly", "error", why=why, then="look at the disk, then start the server anew")
 
     def _settle(self, batch: list[Operation]) -> None:
@@ -211,6 +211,17 @@ class CommitQueue:
 
 def place_files(batch: list[Operation]) -> None:
     """1. files: written and named, all in one call."""
+    try:
+        _place(batch)
+    except Exception as error:  # nothing was done: what somebody wants cannot even be tried
+        if len(batch) == 1:
+            batch[0].error = error
+            return
+        for operation in batch:
+            place_files([operation])
+
+
+def _place(batch: list[Operation]) -> None:
     jobs = [(operation, one) for operation in batch for one in operation.files]
     if not jobs:
         return

@@ -27,14 +27,14 @@ import lmdb
 
 from fastmail._core import leaves
 from fastmail.durable import checkpoint, journal, recovery
-from fastmail.durable.checkpoint import Checkpoints, Lock, State
+from fastmail.durable.checkpoint import Checkpoints, Lock, NotSynced, State
 from fastmail.durable.files import Mapped
 from fastmail.durable.journal import Journal, Position
 from fastmail.durable.recovery import Files
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.durable.salvage import examine, misnamed
 from fastmail.durable.writing import Writing
-from fastmail.model.errors import ConfigError, CorruptData, StorageFailed, StorageFull
+from fastmail.model.errors import ConfigError, CorruptData, MailError, StorageFailed, StorageFull
 from fastmail.telemetry import log
 
 LAYOUT = b"layout"
@@ -43,6 +43,7 @@ RESERVE = 16  # one part in so many of the map
 REMEMBERED = 100_000  # directories
 BEHIND = 8  # slots that may be filled before a writer takes a checkpoint itself
 TOLD = 60.0  # s between two log events about the same map
+STOPPED = "nothing is written any more, because of an earlier failure: "
 REPAIR = "stop the server and run `fastmail check --repair`"
 Read = Callable[[], AbstractContextManager[Any]]  # Environment.read
 # BadTxnError: what an earlier one of these leaves behind; transactions within transactions are not used here
@@ -97,22 +98,34 @@ class Environment:
         self._journaled = journaled
         self._journal: Journal | None = None
         self._checkpoints: Checkpoints | None = None
+        self._pin: Any = None
+        # the lowest slot of the journal that recovery may need, and the last checkpoint, as a write transaction sees it
+        self._kept = self._known = 0
         self._behind = False
+        self.broken = ""  # why nothing is written any more
         self._devices: dict[bytes, int] = {}  # by directory
         self._noted: dict[int, int] = {}  # number of the checkpoint that was known when a row was put, by device
         self.recovered = 0
         if journaled is None:
             self._open(path, tables, layout, map_size, former, moving, journaled)
             return
-        make_directories(checkpoint.folder(path))
-        self._gate = Lock(os.path.join(checkpoint.folder(path), "gate"))
-        self._users = Lock(os.path.join(checkpoint.folder(path), "users"))
+        folder = checkpoint.folder(path)
+        make_directories(folder)
+        self._gate, self._users = Lock(os.path.join(folder, "gate")), Lock(os.path.join(folder, "users"))
         self._gate.take(fcntl.LOCK_EX)  # until it is open: one that recovers it is not disturbed
         try:
             first = self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB)
             state = _last_state(path, tables) if first else None
+            if first:
+                journal.clear(folder)
             if state is not None and not state.clean:
+                if not state.meta:
+                    state = self._as_it_is(path, tables, layout, map_size, former, moving, state)
                 checkpoint.put_back(path, state)
+            elif first:  # until there is a checkpoint to go back to, LMDB itself syncs what is written
+                self._open(path, tables, layout, map_size, former, moving, None)
+                self._continue(folder, had_journal=state is not None)
+                self.env.close()
             self._open(path, tables, layout, map_size, former, moving, journaled)
             try:
                 self._begin_journal(journaled, tables, state, first)
@@ -121,10 +134,42 @@ class Environment:
                 raise
             self._users.take(fcntl.LOCK_SH)
         except BaseException as error:
-            self._users.close()
-            raise (translate(error) if isinstance(error, OSError) else error) from None
-        finally:
-            self._gate.release()
+            self._users.close()  # or the next one would not be the first
+            self._gate.close()
+            raise (translate(error) if isinstance(error, OSError | lmdb.Error) else error) from None
+        self._gate.release()
+
+    def _as_it_is(
+        self,
+        path: str,
+        tables: list[str],
+        layout: int,
+        map_size: int,
+        former: Former | None,
+        moving: str,
+        state: State,
+    ) -> State:
+        """The file was made anew, and the journal behind ``state`` is to be replayed onto it: what a loss of power
+        leads back to meanwhile."""
+        self._open(path, tables, layout, map_size, former, moving, None)
+        number = self.last_commit()
+        meta = checkpoint.meta_of(path, self._page, number)
+        self.env.close()
+        if meta is None:
+            raise CorruptData(f"{path}: its meta page cannot be read; {REPAIR}")
+        state = State(False, 0, number, state.position, meta)
+        checkpoint.write(path, state)
+        return state
+
+    def _continue(self, folder: str, had_journal: bool) -> None:
+        """The environment was closed in good order, or is new, or had no journal: where its journal goes on."""
+        meta = self.db["meta"]
+        with self.env.begin(write=True) as txn:
+            there = txn.get(journal.POSITION_ROW, db=meta)
+            if there is None or not had_journal:
+                sequence = Position.unpack(there).sequence if there is not None else 1
+                txn.put(journal.POSITION_ROW, journal.beginning(folder, sequence).pack(), db=meta)
+            txn.delete(journal.BROKEN_ROW, db=meta)
 
     def _begin_journal(self, journaled: Journaled, tables: list[str], state: State | None, first: bool) -> None:
         """The environment is open: replay what the last checkpoint does not have, and take another one."""
@@ -132,30 +177,11 @@ class Environment:
         names = [*tables, "meta"]
         checkpoints = Checkpoints(self.path, self.env, meta, self._page, journaled.base)
         if first:
-            with self.env.begin() as txn:
-                there = txn.get(journal.POSITION_ROW, db=meta)
-            at = Position.unpack(there) if there is not None else None
-            if state is None or at is None:  # a new one, or one that had no journal
-                at = journal.beginning(directory, at.sequence if at is not None else 1)
-            elif not state.clean:
-                owner = journaled.owner(self.db) if journaled.owner is not None else None
-                start = time.monotonic()
-                done, end = recovery.replay(self.path, self.env, self.db, state.position, journaled.base, owner)
-                at = journal.beginning(directory, end.sequence)
-                log.event(
-                    "index.recovered",
-                    path=self.path,
-                    records=done.records,
-                    files=done.mended,
-                    seconds=round(time.monotonic() - start, 3),
-                )
-            with self.env.begin(write=True) as txn:
-                txn.put(journal.POSITION_ROW, at.pack(), db=meta)
-                txn.delete(journal.BROKEN_ROW, db=meta)
-                if state is not None and not state.clean:
-                    count = recovery.NUMBER.unpack(txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta))[0]
-                    txn.put(recovery.EPOCH_ROW, recovery.NUMBER.pack(count + 1), db=meta)
-            checkpoints.take(recovered=state)
+            if state is not None and not state.clean:
+                self._recover(directory, journaled, state)
+            checkpoints.take(recovered=state if state is not None and not state.clean else None, wait=True)
+        self._pin.abort()  # not before: until then the last checkpoint is what a loss of power leads back to
+        self._pin = None
         with self.env.begin() as txn:
             row = txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta)
             self.recovered = int(recovery.NUMBER.unpack(row)[0])
@@ -163,6 +189,25 @@ class Environment:
         self._numbers = {self.db[name]: number for number, name in enumerate(names)}
         self._checkpoints = checkpoints
         self._journal = Journal(directory, names, journaled.least)
+
+    def _recover(self, directory: str, journaled: Journaled, state: State) -> None:
+        """Replay the journal; what was there and did not check is never read again."""
+        meta = self.db["meta"]
+        owner = journaled.owner(self.db) if journaled.owner is not None else None
+        start = time.monotonic()
+        done, end = recovery.replay(self.path, self.env, self.db, state.position, journaled.base, owner)
+        with self.env.begin(write=True) as txn:
+            txn.put(journal.POSITION_ROW, journal.beginning(directory, end.sequence).pack(), db=meta)
+            txn.delete(journal.BROKEN_ROW, db=meta)
+            count = recovery.NUMBER.unpack(txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta))[0]
+            txn.put(recovery.EPOCH_ROW, recovery.NUMBER.pack(count + 1), db=meta)
+        log.event(
+            "index.recovered",
+            path=self.path,
+            records=done.records,
+            files=done.mended,
+            seconds=round(time.monotonic() - start, 3),
+        )
 
     def _open(
         self,
@@ -186,6 +231,8 @@ class Environment:
                 max_spare_txns=4,
                 sync=journaled is None,
             )
+            # what is there now stays as it is until there is another checkpoint (see _begin_journal)
+            self._pin = self.env.begin() if journaled is not None else None
             if fresh:
                 sync_directory(path)
             self.path = path
@@ -248,10 +295,32 @@ class Environment:
     def begin(self, write: bool = False) -> Any:
         """A transaction; values are memoryviews in a read transaction, valid until it ends. One that writes to an
         environment with a journal is a Writing: what it commits is durable after ``sync``."""
-        txn = self._begin(write)
-        if write and self._journal is not None:
-            return Writing(txn, self._numbers, self._commit, self._base)
-        return txn
+        if not write or self._journal is None:
+            return self._begin(write)
+        return Writing(self._begin_kept(), self._numbers, self._commit, self._base)
+
+    def _begin_kept(self) -> Any:
+        """A write transaction that uses no page of the last checkpoint again."""
+        checkpoints = self._checkpoints
+        assert checkpoints is not None
+        while True:
+            txn = self._begin(True)
+            try:
+                row = txn.get(journal.KEPT_ROW, db=self.db["meta"])
+                if row is not None:
+                    self._kept, self._known, pid = journal.KEPT.unpack(row)
+                    if checkpoints.kept(self._known, pid):
+                        checkpoints.heard(self._known)
+                        return txn
+            except BaseException:
+                txn.abort()
+                raise
+            txn.abort()
+            log.event(
+                "index.unpinned", "warning", path=self.path, then="a checkpoint is taken before anything is written"
+            )
+            if not self._take(wait=True):
+                raise StorageFailed(f"{STOPPED}{self.path}: the pages of the last checkpoint are not kept")
 
     def _begin(self, write: bool) -> Any:
         begin: Any = self.env.begin
@@ -279,29 +348,27 @@ class Environment:
 
     def _commit(self, txn: Writing) -> None:
         """The record first, then LMDB. Both are in memory only when it returns."""
-        log_, checkpoints, meta = self._journal, self._checkpoints, self.db["meta"]
-        assert log_ is not None and checkpoints is not None
+        log_, meta = self._journal, self.db["meta"]
+        assert log_ is not None
+        before = Position.unpack(txn.get(journal.POSITION_ROW, db=meta))
         if not txn.record:
+            log_.follow(before)  # what it found may be what another process has not synced yet
             txn.raw.commit()
             return
-        why = txn.get(journal.BROKEN_ROW, db=meta)
-        if why is not None:
-            raise StorageFailed(bytes(why).decode("utf-8", "replace"))
-        kept = txn.get(journal.KEPT_ROW, db=meta)
-        serial, number = journal.KEPT.unpack(kept) if kept is not None else (0, 0)
-        checkpoints.heard(number)
-        before = Position.unpack(txn.get(journal.POSITION_ROW, db=meta))
-        after = log_.append(before, txn.record, serial)
+        why = self.broken or txn.get(journal.BROKEN_ROW, db=meta)
+        if why:
+            raise StorageFailed(STOPPED + (why if isinstance(why, str) else bytes(why).decode("utf-8", "replace")))
+        after = log_.append(before, txn.record, self._kept)
         try:
             for directory in txn.places:
-                self._note_place(txn.raw, directory, number)
+                self._note_place(txn.raw, directory, self._known)
             txn.raw.put(journal.POSITION_ROW, after.pack(), db=meta)
             txn.raw.commit()
         except BaseException:
             log_.spoil(before, after)
             self._noted.clear()
             raise
-        if after.serial != before.serial and after.serial - serial > BEHIND:
+        if after.serial != before.serial and after.serial - self._kept > BEHIND:
             self._behind = True
 
     def _note_place(self, txn: Any, directory: bytes, number: int) -> None:
@@ -328,10 +395,7 @@ class Environment:
         try:
             self._journal.sync()
         except OSError as error:
-            why = f"nothing is written any more, because of an earlier failure: {self.path}: {error.strerror}"
-            with self.env.begin(write=True) as txn:
-                txn.put(journal.BROKEN_ROW, why.encode(), db=self.db["meta"])
-            raise translate(error) from error
+            raise self._stop(error) from error
         if self._behind:  # nobody else does it
             self._behind = False
             self.checkpoint()
@@ -340,13 +404,32 @@ class Environment:
         """Take a checkpoint, if anything was written for so long, or so much of it; False when none was due, or another
         process is at it. On a thread that may wait for the disk."""
         checkpoints = self._checkpoints
-        if checkpoints is None or not checkpoints.due(seconds, octets):
-            return False
+        return checkpoints is not None and checkpoints.due(seconds, octets) and self._take()
+
+    def _take(self, wait: bool = False) -> bool:
+        assert self._checkpoints is not None
         try:
-            return checkpoints.take()
-        except OSError as error:
+            return self._checkpoints.take(wait=wait)
+        except NotSynced as error:
+            self._stop(error)
+        except (OSError, lmdb.Error, MailError) as error:
             log.event("index.checkpoint", "error", path=self.path, error=error, then="the journal grows meanwhile")
-            return False
+        return False
+
+    def _stop(self, error: OSError) -> StorageFailed:
+        """Something was not synced: the kernel may take for written what never will be, so neither this process nor
+        another writes anything more until all have ended, and the journal is replayed."""
+        self.broken = f"{self.path}: {error.strerror}"
+        log.event("index.readonly", "error", path=self.path, error=error, then="look at the disk, then start anew")
+        checkpoints, meta = self._checkpoints, self.db["meta"]
+        try:
+            with self.env.begin(write=True) as txn:
+                row = txn.get(journal.KEPT_ROW, db=meta)
+                if row is not None and checkpoints is not None and checkpoints.kept(*journal.KEPT.unpack(row)[1:]):
+                    txn.put(journal.BROKEN_ROW, self.broken.encode(), db=meta)
+        except lmdb.Error as second:
+            log.event("index.readonly", "error", path=self.path, error=second, then="other processes are not told")
+        return StorageFailed(self.broken)
 
     @contextmanager
     def write(self) -> Iterator[Any]:
@@ -444,9 +527,9 @@ class Environment:
         with self.env.begin() as txn:
             broken = txn.get(journal.BROKEN_ROW, db=self.db["meta"]) is not None
         try:
-            if not broken:
+            if not broken and not self.broken:
                 checkpoints.take(clean=True)
-        except OSError as error:
+        except (OSError, lmdb.Error, MailError) as error:
             log.event(
                 "index.checkpoint", "error", path=self.path, error=error, then="the next start replays the journal"
             )

@@ -27,8 +27,10 @@ at the first record that does not check.
 
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,6 +58,7 @@ LEAST, MOST = 1 << 20, 32 << 20  # octets of the first slot that is made, and of
 ZEROS = bytes(1 << 20)
 PADDING = bytes(8)
 SUFFIX = ".journal"
+NEW = "new."  # how the name of a slot begins that is being made
 BOUND = 128 << 10  # octets up to which content goes into the journal; more is synced by itself
 
 
@@ -76,11 +79,12 @@ class Position(NamedTuple):
         return cls(*POSITION.unpack(raw))
 
 
-# rows of the environment's table ``meta``: where the next record goes; the lowest slot that recovery may need, and the
-# transaction of the last checkpoint; why nothing may be written any more; and behind PLACE_ROW the number of each file
-# system that files were made on: the last checkpoint that was known then, and a directory there
+# rows of the environment's table ``meta``: where the next record goes; the lowest slot that recovery may need, the
+# transaction of the last checkpoint, and the process that took it; why nothing may be written any more; and behind
+# PLACE_ROW the number of each file system that files were made on: the last checkpoint that was known then, and a
+# directory there
 POSITION_ROW, KEPT_ROW, BROKEN_ROW, PLACE_ROW = b"journal", b"journal-kept", b"journal-broken", b"journal-place"
-KEPT = struct.Struct("<QQ")
+KEPT = struct.Struct("<QQQ")
 FULL = 1 << 62  # an offset behind which nothing fits
 
 
@@ -158,14 +162,23 @@ class Journal:
         need, so that slots below are free. OSError when it cannot be written: then nothing was."""
         parts, length = record.body()
         room = -(-(RECORD.size + length) // 8) * 8
-        if at.offset == FULL or not self._holds(at) or at.offset + room > self._size:
-            at = self._advance(at, room, kept)
-        chain = zlib.crc32(RECORD.pack(MARK, length, at.sequence, 0), at.chain)
-        for part in parts:
-            chain = zlib.crc32(part, chain)
-        head = RECORD.pack(MARK, length, at.sequence, chain)
-        write_at(self._fd, [head, *parts, PADDING[: room - RECORD.size - length]], at.offset)
+        try:
+            if at.offset == FULL or not self._holds(at) or at.offset + room > self._size:
+                at = self._advance(at, room, kept)
+            chain = zlib.crc32(RECORD.pack(MARK, length, at.sequence, 0), at.chain)
+            for part in parts:
+                chain = zlib.crc32(part, chain)
+            head = RECORD.pack(MARK, length, at.sequence, chain)
+            write_at(self._fd, [head, *parts, PADDING[: room - RECORD.size - length]], at.offset)
+        except BaseException:
+            self._serial = 0  # another process may begin the slot that was just begun anew, elsewhere
+            raise
         return Position(at.serial, at.offset + room, at.sequence + 1, chain)
+
+    def follow(self, at: Position) -> None:
+        """Nothing is to be written, but ``sync`` shall cover what others wrote up to ``at``."""
+        if at.offset != FULL:
+            self._holds(at)
 
     def spoil(self, before: Position, after: Position) -> None:
         """The record between these two is not to be: its transaction did not commit."""
@@ -195,6 +208,8 @@ class Journal:
     def _advance(self, at: Position, room: int, kept: int) -> Position:
         """Begin the next slot; what lies in the one before is on the disk first."""
         if self._fd >= 0 and self._serial == at.serial:
+            # a process that died may have left a whole record there whose transaction did not commit
+            write_at(self._fd, [bytes(max(0, min(RECORD.size, self._size - at.offset)))], at.offset)
             os.fdatasync(self._fd)
         every = slots(self.directory)
         serial = at.serial + 1  # a slot that has this number or a higher one is of a transaction that did not commit
@@ -243,29 +258,45 @@ def next_size(directory: str, least: int = LEAST) -> int:
 
 
 def make_slot(directory: str, size: int) -> Slot:
-    """A new slot of so many octets, written through: later writes change neither its size nor where it lies."""
+    """A new slot of so many octets, written through: later writes change neither its size nor where it lies. It has its
+    name only then: another process takes any slot that it sees, and what fails here is removed again."""
     make_directories(directory)
     size = -(-size // 4096) * 4096
+    fresh = os.path.join(directory, f"{NEW}{os.getpid()}.{threading.get_ident()}")
+    try:
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            at = 0
+            while at < size:
+                at += os.pwrite(fd, ZEROS[: size - at], at)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        path = _name(directory, fresh)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(fresh)
+    sync_directory(directory)
+    return Slot(path, size)
+
+
+def _name(directory: str, fresh: str) -> str:
+    """Give it the first number that is free."""
     number = 0
     while True:
         path = os.path.join(directory, f"{number}{SUFFIX}")
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            break
+            os.link(fresh, path)
+            return path
         except FileExistsError:
             number += 1
-    try:
-        at = 0
-        while at < size:
-            at += os.pwrite(fd, ZEROS[: size - at], at)
-        os.fsync(fd)
-        sync_directory(directory)
-    except OSError:
-        os.unlink(path)
-        raise
-    finally:
-        os.close(fd)
-    return Slot(path, size)
+
+
+def clear(directory: str) -> None:
+    """Remove slots that were being made as their process died. Nobody may be making one."""
+    for name in os.listdir(directory):
+        if name.startswith(NEW):
+            os.unlink(os.path.join(directory, name))
 
 
 # ---------------------------------------------------------------- reading

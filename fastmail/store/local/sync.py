@@ -155,16 +155,29 @@ def assign(plan: Plan, listed: foreign.Control, uidnext: int) -> list[tuple[int,
 
 
 def drop_cut_short(account: Account, directory: str, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The files to be taken in, without links of a COPY or MOVE that was cut short: one whose message is still where it
-    was is removed, because the command was never answered and its message would be there twice."""
+    """The files to be taken in, without what was cut short and never answered: a link of a COPY or MOVE whose message
+    is still where it was, which would be there twice; and a file of ours whose name a loss of power left, but nothing
+    of its content."""
     out = []
     for mark, name in items:
         path = path_of(directory, mark + name)
-        if NameMaker.is_copy(name) and _linked_elsewhere(account, path):
+        if (NameMaker.is_copy(name) and _linked_elsewhere(account, path)) or _is_empty(path, name):
             files.unlink_batch([path])
         else:
             out.append((mark, name))
     return out
+
+
+def _is_empty(path: bytes, name: bytes) -> bool:
+    """Is it a file of ours without a single octet of its content, which its name says it has?"""
+    size = NameMaker.octets_in(name)
+    try:
+        status = beneath.lstat(path)
+        if not size or not stat.S_ISREG(status.st_mode) or status.st_size > size:
+            return False
+        return not (files.read_file(path) or b"").strip(b"\0")
+    except OSError:
+        return False
 
 
 def _linked_elsewhere(account: Account, path: bytes) -> bool:
