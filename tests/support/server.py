@@ -21,6 +21,7 @@ class Server:
 
     user = "user@example.test"
     password = "pass word"
+    program = CLI  # what serves
 
     def __init__(self, directory: Path, extra: str = "", workers: int = 2, content: str = "maildir") -> None:
         self.directory = directory
@@ -61,7 +62,7 @@ class Server:
     def start(self) -> None:
         with open(self.log, "ab") as log:
             begun = log.tell()
-            self.process = subprocess.Popen([*CLI, "serve", "-c", str(self.config)], stdout=log, stderr=log)
+            self.process = subprocess.Popen([*self.program, "serve", "-c", str(self.config)], stdout=log, stderr=log)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             try:
