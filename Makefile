@@ -109,6 +109,9 @@ test-faults: $(STAMP)
 	$(BIN)/python -m tests.crash.faults --upto $(or $(UPTO),200) --content segments
 	$(BIN)/python -m tests.crash.faults --short --content maildir
 	$(BIN)/python -m tests.crash.faults --short --content segments
+	$(BIN)/python -m tests.crash.checkpoints --content maildir
+	$(BIN)/python -m tests.crash.checkpoints --full ext4 --content maildir
+	$(BIN)/python -m tests.crash.checkpoints --full tmpfs --content segments
 
 test-queue: $(STAMP)
 	$(BIN)/python -m tests.crash.queue --messages $(or $(MESSAGES),100000) --destinations $(or $(DESTINATIONS),1000) \

@@ -288,7 +288,7 @@ def verify(server: Server, ledger: Ledger, tops: dict[tuple[int, str], int], rng
 def run(rounds: int, seed: int, content: str, kinds: Sequence[str] = steps.KINDS) -> Counter[str]:
     """So many rounds; how often each kind of kill came."""
     rng = random.Random(seed)
-    with tempfile.TemporaryDirectory(prefix="fastmail-crash-") as place:
+    with tempfile.TemporaryDirectory(prefix="fastmail-crash-", ignore_cleanup_errors=True) as place:
         server = Server(Path(place) / "s", content=content)
         server.program = [sys.executable, "-m", "tests.crash.quick"]
         users = "".join(f"u{n}@example.test:{{PLAIN}}{server.password}\n" for n in range(ACCOUNTS))
