@@ -182,7 +182,7 @@ async def _make_mailboxes(config: str, content: str) -> None:
         for row in rows[:WITH_MAILDIR]:
             await store.open(assembly.deliverer.account(row))
     for start in range(0, len(rows), 1000):
-        some = [row.number for row in rows[start : start + 1000]]
+        some = [row.id for row in rows[start : start + 1000]]
 
         def apply(txn: object, some: list[int] = some) -> None:
             for number in some:
