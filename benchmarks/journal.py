@@ -134,7 +134,9 @@ def rate(parent: str, processes: int, writers: int, octets: int) -> Rate:
             one.wait()
         env.close()
     took.sort()
-    return Rate(len(took) / SECONDS, took[len(took) // 2] * 1e3, took[int(len(took) * 0.99)] * 1e3, cpu / len(took) * 1e6)
+    return Rate(
+        len(took) / SECONDS, took[len(took) // 2] * 1e3, took[int(len(took) * 0.99)] * 1e3, cpu / len(took) * 1e6
+    )
 
 
 # ---------------------------------------------------------------- recovery
@@ -251,9 +253,7 @@ def recovery(config: str, port: int, megabytes: int) -> Recovery:
     for line in said.read_text().splitlines():
         if "event=index.recovered" in line and "index-0" in line:
             fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
-            return Recovery(
-                megabytes, int(fields["records"]), int(fields["files"]), float(fields["seconds"]), greeted
-            )
+            return Recovery(megabytes, int(fields["records"]), int(fields["files"]), float(fields["seconds"]), greeted)
     raise AssertionError(f"nothing was recovered: {said.read_text()}")
 
 
@@ -310,7 +310,10 @@ def measure(parent: str) -> str:
             for size in SIZES:
                 row = recovery(config, port, size)
                 found.setdefault(content, []).append(row)
-                print(f"{content}, {size} MB: replayed in {row.replayed:.2f} s, greeted after {row.greeted:.2f} s", flush=True)
+                print(
+                    f"{content}, {size} MB: replayed in {row.replayed:.2f} s, greeted after {row.greeted:.2f} s",
+                    flush=True,
+                )
         finally:
             shutil.rmtree(place, ignore_errors=True)
     return report(rates, found)

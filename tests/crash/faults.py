@@ -52,7 +52,13 @@ KINDS = [
     ("mkdirat", "ENOSPC"),
 ]
 WAYS = ("lmtp", "smtp", "append", "queue", "both")  # both: for another host and the mailbox
-LASTING = ("fdatasync", "pwrite64", "pwritev", "pwritev2", "sync_file_range")  # of what is synced, or its content or index
+LASTING = (
+    "fdatasync",
+    "pwrite64",
+    "pwritev",
+    "pwritev2",
+    "sync_file_range",
+)  # of what is synced, or its content or index
 MESSAGES = 15
 SIZES = (10, 5000, 200_000)
 

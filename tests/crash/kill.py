@@ -19,11 +19,9 @@ import argparse
 import contextlib
 import hashlib
 import imaplib
-import os
 import poplib
 import random
 import re
-import signal
 import smtplib
 import sys
 import tempfile

@@ -33,6 +33,7 @@ from fastmail.app.assembly import Assembly
 from fastmail.config.load import load as load_config
 from fastmail.store.interface import Account, NewMessage
 from fastmail.store.local import repair
+from fastmail.telemetry import log
 from tests.crash.disk import CALLS, Call, Disk, calls
 from tests.crash.quick import hurry
 from tests.crash.story import BYE, POP_USER, Seen, Step, Story, tell, text
@@ -48,23 +49,23 @@ AGAIN, SECONDS = 8, 3  # of so many images one goes on and loses power again; im
 FLAGGED, DELETED = 4, 8
 
 
-def strace(log: Path, *command: str, more: dict[str, str] | None = None, said: Path) -> "subprocess.Popen[bytes]":
-    """Run a command; its system calls go to ``log``, what it says to ``said``."""
-    tracer = ["strace", "-f", "-y", "-x", "-s", "10000000", "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(log)]
+def strace(to: Path, *command: str, more: dict[str, str] | None = None, said: Path) -> "subprocess.Popen[bytes]":
+    """Run a command; its system calls go to ``to``, what it says to ``said``."""
+    tracer = ["strace", "-f", "-y", "-x", "-s", "10000000", "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(to)]
     with open(said, "ab") as out:
         environment = os.environ | {"PYTHONPATH": str(ROOT)} | (more or {})
         return subprocess.Popen([*tracer, *command], stdout=out, stderr=out, env=environment)
 
 
-def record(server: Server, log: Path, count: int, rng: random.Random) -> Story:
+def record(server: Server, to: Path, count: int, rng: random.Random) -> Story:
     """Run the load under strace."""
-    fifo, answers = log.with_suffix(".commands"), log.with_suffix(".answers")
+    fifo, answers = to.with_suffix(".commands"), to.with_suffix(".answers")
     os.mkfifo(fifo)
     answers.touch()
     quick = [sys.executable, "-m", "tests.crash.quick"]
     serve = [*quick, "serve", "-c", str(server.config)]
     more = {"COMMANDS": str(fifo), "ANSWERS": str(answers)}
-    server.process = strace(log, "sh", "-c", SHELL, "sh", *serve, more=more, said=server.log)
+    server.process = strace(to, "sh", "-c", SHELL, "sh", *serve, more=more, said=server.log)
     with open(fifo, "w", encoding="ascii") as commands:
         deadline = time.monotonic() + 60
         while not server.listens():
@@ -224,9 +225,7 @@ async def _read(assembly: Assembly, account: Account, found: Found, seen: list[S
         await _go_on(assembly, account, box.key, box.name, seen, found)
 
 
-async def _go_on(
-    assembly: Assembly, account: Account, key: bytes, box: str, seen: list[Seen], found: Found
-) -> None:
+async def _go_on(assembly: Assembly, account: Account, key: bytes, box: str, seen: list[Seen], found: Found) -> None:
     """What comes to the mailbox now is numbered above all that was shown."""
     store = assembly.store
     if not any(one.box == box for one in seen):
@@ -334,7 +333,7 @@ class Images:
     def twice(self, disk: Disk, told: set[bytes], where: str) -> None:
         """One image that is recovered and goes on, and some of what the power leaves of that."""
         image = self.one(disk, told, where)
-        again, log = self.place / "again", self.place / "again.strace"
+        again, trace = self.place / "again", self.place / "again.strace"
         shutil.rmtree(again, ignore_errors=True)
         image.rename(again)
         toml = again / "fastmail.toml"
@@ -343,14 +342,14 @@ class Images:
         said = self.place / "again.log"
         said.write_bytes(b"")
         command = [sys.executable, "-m", "tests.crash.again", str(toml), f"{self.out.images:08x}"]
-        done = strace(log, *command, said=said).wait(120)
+        done = strace(trace, *command, said=said).wait(120)
         if done:
             self.out.wrong.append(f"image {self.out.images} {where}: recovery failed: {said.read_text()[-300:]}")
             return
         more = Story([*self.story.sessions, []], self.story.seen)
         for token, name in re.findall(rb"([a-z]\d{6}) OK (m\d{6})", said.read_bytes()):
             more.sessions[-1].append(Step("sent", [name.decode()], token))
-        every = list(calls(log))
+        every = list(calls(trace))
         moments = Counter(self.rng.randrange(len(every) + 1) for _ in range(SECONDS))
         heard = Told()
         for number in range(len(every) + 1):
@@ -377,11 +376,11 @@ def run(
     server = Server(place / "live", extra, workers=2, content=content)
     server.cli("account", "import", "-", stdin=f"{POP_USER}:{{PLAIN}}{server.password}\n")
     disk = Disk(server.directory)
-    log = place / "strace"
-    story = record(server, log, count, rng)
+    trace = place / "strace"
+    story = record(server, trace, count, rng)
     every = Images(place, server.directory, story, rng, keep)
     total, first, told = 0, -1, Told()
-    for number, call in enumerate(calls(log)):
+    for number, call in enumerate(calls(trace)):
         total += 1
         told.hear(call)
         if told.tokens and first < 0:
@@ -390,7 +389,7 @@ def run(
     told = Told()
     left = images
     with hurry():
-        for number, call in enumerate(calls(log)):
+        for number, call in enumerate(calls(trace)):
             for _ in range(moments[number]):
                 left -= 1
                 where = f"behind call {number}"
@@ -409,12 +408,15 @@ def run(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1, help=f"of the first {PER_RECORDING} images; the next are one more")
+    parser.add_argument(
+        "--seed", type=int, default=1, help=f"of the first {PER_RECORDING} images; the next are one more"
+    )
     parser.add_argument("--content", default="maildir", choices=["maildir", "segments"])
     parser.add_argument("--messages", type=int, default=12, help="of each session")
     parser.add_argument("--dir", default=None)
     parser.add_argument("--keep", action="store_true", help="leave the images with something wrong where they are")
     options = parser.parse_args()
+    log.setup("text", "error")
     found, seed = Result(), options.seed
     while found.images < options.images:
         place = tempfile.mkdtemp(dir=options.dir)

@@ -90,7 +90,14 @@ def _all_up(server: Server) -> None:
 
 
 def _traced(call: str, when: int) -> list[str]:
-    return [shutil.which("strace") or "strace", "-f", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={when}"]
+    return [
+        shutil.which("strace") or "strace",
+        "-f",
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={call}:signal=KILL:when={when}",
+    ]
 
 
 def _at_step(pid: int, rng: random.Random) -> str:

@@ -73,9 +73,7 @@ def text(name: str) -> bytes:
     return b"Subject: %b\r\n\r\n%b\r\n%b end\r\n" % (name.encode(), b"x" * size, name.encode())
 
 
-def hand_over(
-    server: Server, steps: list[Step], names: list[str], kind: str, to: str, rng: random.Random
-) -> None:
+def hand_over(server: Server, steps: list[Step], names: list[str], kind: str, to: str, rng: random.Random) -> None:
     """Mail by LMTP or SMTP; for another host and a mailbox here (``queued``), or for another host only (``far``)."""
     protocol = "lmtp" if kind == "lmtp" else "smtp"
     with (smtplib.LMTP if kind == "lmtp" else smtplib.SMTP)("127.0.0.1", server.ports[protocol], timeout=60) as client:
@@ -165,8 +163,7 @@ def boxes(server: Server, steps: list[Step], names: list[str], rng: random.Rando
 def collect(server: Server, steps: list[Step], names: list[str], rng: random.Random) -> None:
     """Mail for an account that POP3 reads, and deletes some of."""
     there: list[str] = []
-    quits = 0
-    for number in range(0, len(names), 2):
+    for quits, number in enumerate(range(0, len(names), 2), 1):
         some = names[number : number + 2]
         hand_over(server, steps, some, "lmtp", POP_USER, rng)
         there += some
@@ -176,7 +173,6 @@ def collect(server: Server, steps: list[Step], names: list[str], rng: random.Ran
         gone = rng.sample(range(len(there)), min(len(there), rng.randrange(3)))
         for at in gone:
             client.pop3(b"DELE %d" % (at + 1))
-        quits += 1
         steps.append(Step("gone", [there[at] for at in gone], b"bye%d" % quits))
         client.pop3(b"QUIT")
         client.close()
