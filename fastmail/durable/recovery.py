@@ -113,7 +113,9 @@ class Mender:
             for entry in journal.entries(found)
             if entry.kind == journal.LINKED
         }
-        self._contents: dict[bytes, dict[bytes, memoryview]] = {}  # how files were made, by path, that others are linked from
+        self._contents: dict[
+            bytes, dict[bytes, memoryview]
+        ] = {}  # how files were made, by path, that others are linked from
 
     def _key(self, path: bytes) -> bytes:
         return self._owner.known_by(path) if self._owner is not None else path
