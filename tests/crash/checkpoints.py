@@ -62,7 +62,6 @@ def run(server: Server, call: str, error: str, when: int, log: Path, told: dict[
     stamp = f"{call}.{error}.{when}"
     refused = 0
     assert until(lambda: bool(server.keeper()), 10), "no keeper"
-    server.log.write_text("")
     with failing(server.keeper(), call, error, when, log):
         for number in range(3 * len(WAYS)):
             way = WAYS[number % len(WAYS)]
@@ -71,6 +70,7 @@ def run(server: Server, call: str, error: str, when: int, log: Path, told: dict[
             else:
                 refused += 1
             time.sleep(0.1)
+        until(lambda: "(INJECTED)" in log.read_text(errors="replace"), 3)
         injected = log.read_text(errors="replace").count("(INJECTED)")
         if call == "syncfs" and injected:
             stopped = until(lambda: not all(deliver(server, f"{stamp}.stops.{way}", way) for way in WAYS), 5)
@@ -176,6 +176,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--upto", type=int, default=6, help="n from 1 to this, for each kind of call")
     parser.add_argument("--content", default="maildir", choices=["maildir", "segments"])
+    parser.add_argument("--kinds", nargs="*", default=[f"{a}:{b}" for a, b in KINDS], metavar="CALL:ERROR")
     parser.add_argument("--full", choices=["ext4", "tmpfs"], help="full disks, and nothing else")
     options = parser.parse_args()
     if shutil.which("strace") is None:
@@ -192,11 +193,14 @@ def main() -> int:
         told_by: dict[str, str] = {}
         injected = refused = runs = 0
         try:
-            for call, error in KINDS:
+            for call, _, error in (kind.partition(":") for kind in options.kinds):
                 for when in range(1, options.upto + 1):
                     one, no = run(server, call, error, when, place / "trace", told_by)
                     injected, refused, runs = injected + one, refused + no, runs + 1
                     print(f"{call} {error} {when}: {one} injected, {no} refused", flush=True)
+        except AssertionError:
+            print(server.log.read_text()[-4000:], file=sys.stderr)
+            raise
         finally:
             server.stop()
     print(f"{options.content}: checkpoints: {runs} runs, {injected} failures injected, {refused} refused, "
