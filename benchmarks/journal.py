@@ -35,7 +35,8 @@ from fastmail.durable import env as durable
 from fastmail.durable.commit import CommitQueue, Operation
 from fastmail.durable.env import Environment, Journaled
 from fastmail.model.address import account_address
-from fastmail.store.interface import INBOX, Delivery, NewMessage
+from fastmail.model.mailbox_name import INBOX
+from fastmail.store.interface import Delivery, NewMessage
 from fastmail.store.local import ops
 
 HERE = Path(__file__).parent
@@ -206,7 +207,7 @@ async def _fill(config: str, megabytes: int) -> None:
     rng = random.Random(megabytes)
     accounts = [assembly.deliverer.account(row) for row in assembly.directory.accounts()]
     if assembly.config.store.content == "maildir":
-        accounts = accounts[:WITH_MAILDIR]
+        accounts = [account for account in accounts if os.path.isdir(account.root)]
     body = b"Subject: x\nFrom: a@b.example\n\n" + b"x" * 70 + b"\n"
     body += b"y" * (MESSAGE - len(body) - 1) + b"\n"
     summary = mime.scan(body)
