@@ -93,14 +93,14 @@ class Assembly:
             instance=instance or NO_INSTANCE,
             hub=self.hub,
             map_size=config.store.index_map_size,
-            resolve=self._resolve,
+            resolve=self.account_of,
             recover=recover,
             kind=config.store.content,
             shared=config.store.shared == "dovecot",
             gone=lambda account: standing.is_gone(self.directory, account.id, account.address),
         )
         quota = Quota(config.limits.quota_storage, config.limits.quota_messages, config.limits.quota_mailboxes)
-        self.filler = Filler(FullText(config.server.data_dir), self.store, self._resolve)
+        self.filler = Filler(FullText(config.server.data_dir), self.store, self.account_of)
         if config.store.search_index and not config.store.read_only:
             self.hub.noted = self.filler.changed
         self.deliverer = Deliverer(
@@ -166,7 +166,7 @@ class Assembly:
             log.event("scram.key", "error", path=path, error=error, then="made-up salts change at each start")
             return b""
 
-    def _resolve(self, number: int) -> Account | None:
+    def account_of(self, number: int) -> Account | None:
         return self.deliverer.account_by_id(number)
 
     async def start(self) -> None:

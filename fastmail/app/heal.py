@@ -17,7 +17,7 @@ from fastmail.app.assembly import beside
 from fastmail.config.settings import Config
 from fastmail.delivery import history
 from fastmail.directory import local
-from fastmail.durable import salvage
+from fastmail.durable import checkpoint, salvage
 from fastmail.durable.env import Environment
 from fastmail.model.errors import ConfigError
 from fastmail.net import bans
@@ -99,6 +99,8 @@ def _shape(place: Place, path: str) -> None:
         mend.shape(path, place.map_size)
         with open(os.path.join(path, UNFINISHED), "w", encoding="ascii"):
             pass
+    if place.index or place.queue:
+        checkpoint.carry_over(place.path, path)
 
 
 def unfinished(config: Config) -> bool:

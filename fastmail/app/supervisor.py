@@ -7,7 +7,8 @@ dies with the process. A worker that dies at once is restarted more and more slo
 busy; meanwhile those who connect to it hear "not now", and when none comes up in TRIES tries, the server ends with an
 error. Why they do not start is told once. Where what it read
 may have ended it, a process looks through the index files beside the others; a damaged one is made anew (app.heal)
-while no worker runs, and then all start again.
+while no worker runs, and then all start again. The keeper (app.keeper) starts before the first worker and ends behind
+the last one.
 """
 
 import contextlib
@@ -21,14 +22,14 @@ import time
 import traceback
 from collections.abc import Callable
 
-from fastmail.app import heal, owner, ports, preload, refuse, worker
+from fastmail.app import heal, keeper, owner, ports, preload, refuse, worker
 from fastmail.app.derived import make_tls, users_of
 from fastmail.app.keyholder import KeyHolder
 from fastmail.config import certificate
 from fastmail.config.settings import Config
 from fastmail.durable import staging
 from fastmail.durable.replace import replace_file
-from fastmail.model.errors import ConfigError
+from fastmail.model.errors import ConfigError, CorruptData
 from fastmail.net.tls import ServerTls
 from fastmail.telemetry import log
 
@@ -66,6 +67,10 @@ class Supervisor:
         self._places: list[str] = []  # directories that the server changes
         self._doctor = 0  # the process that looks at index files, or mends them
         self._looked = -LOOK_AGAIN
+        self._keeper = 0  # the process that takes checkpoints
+        self._keeper_says = -1  # a pipe on which it says that the environments are open
+        self._keeper_due = 0.0  # when it is started
+        self._open = False  # are they?
         self._pausing = False  # workers are to end, so that an index file can be made anew
         self._failed = 0
 
@@ -85,13 +90,12 @@ class Supervisor:
         self._drop_privileges(tls)
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        for number in range(self._count):
-            self._spawn(number, tls)
+        self._due = dict.fromkeys(range(self._count), 0.0)
         if heal.unfinished(self._config):
             self._begin(self._finish)
         deadline = 0.0
-        while self._children or self._doctor or ((self._due or self._pausing) and not self._stopping):
-            found = signal.sigtimedwait(signals, 0.2)
+        while self._children or self._doctor or self._keeper or ((self._due or self._pausing) and not self._stopping):
+            found = signal.sigtimedwait(signals, 0.2 if self._open else 0.02)
             if found is not None and found.si_signo in (signal.SIGTERM, signal.SIGINT):
                 if not self._stopping:
                     log.event("stopping")
@@ -105,15 +109,19 @@ class Supervisor:
             was_pausing = self._pausing
             self._listen_to_workers()
             self._reap()
+            self._keep()
             self._refuse()
             if self._pausing and not was_pausing:
                 deadline = time.monotonic() + STOP_AFTER
                 self._send(signal.SIGTERM)
             if (self._stopping or self._pausing) and time.monotonic() > deadline:
                 self._send(signal.SIGKILL)
-            if self._pausing and not self._children and not self._doctor and not self._stopping:
+                if self._keeper and time.monotonic() > deadline + STOP_AFTER:
+                    os.kill(self._keeper, signal.SIGKILL)
+            ended = not (self._children or self._doctor or self._keeper)
+            if self._pausing and ended and not self._stopping:
                 self._begin(self._restore)
-            if self._pausing:
+            if self._pausing or not self._open:
                 continue
             for number in [n for n, at in self._due.items() if at <= time.monotonic()]:
                 del self._due[number]
@@ -222,6 +230,76 @@ class Supervisor:
             sys.stderr.flush()
             os._exit(code)
 
+    def _keep(self) -> None:
+        """Start the keeper, and let it end behind the workers."""
+        if self._keeper and not self._open:
+            with contextlib.suppress(OSError):
+                self._hear_keeper()
+        ending = self._stopping or self._pausing
+        if self._keeper and ending and not self._children:
+            os.kill(self._keeper, signal.SIGTERM)
+        if self._keeper or ending or (self._doctor and self._pausing) or time.monotonic() < self._keeper_due:
+            return
+        mine = os.getpid()
+        hears, says = os.pipe()
+        self._keeper = os.fork()
+        if self._keeper:
+            os.close(says)
+            os.set_blocking(hears, False)
+            self._keeper_says = hears
+            self._keeper_due = time.monotonic() + AGAIN_AND_AGAIN
+            return
+        code, why = 1, ""
+        try:
+            self._close_sockets()
+            os.close(self._lock)
+            for pipe in (hears, *self._started.values()):
+                os.close(pipe)
+            if self._holder is not None:
+                self._holder.left_to_child()
+            keeper.run(self._config, mine, says)
+            code = 0
+        except CorruptData as error:
+            log.event("keeper.corrupt", "error", error=error)
+            code = worker.PANIC
+        except (ConfigError, OSError) as error:
+            why = str(error)
+        except BaseException:
+            why = traceback.format_exc()
+        finally:
+            with contextlib.suppress(OSError):
+                if why:
+                    os.write(says, why.encode("utf-8", "replace")[-REASON:])
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _hear_keeper(self) -> None:
+        """What it said: that all is open, or why not."""
+        said = os.read(self._keeper_says, REASON)
+        if said.startswith(keeper.READY):
+            self._open, said = True, said[len(keeper.READY) :]
+        if said:
+            self._tell("keeper.failed", said)
+
+    def _close_sockets(self) -> None:
+        """In a child that serves nobody."""
+        for _, sock in [pair for mine in self._sockets for pair in mine]:
+            if sock.fileno() >= 0:
+                os.close(sock.detach())
+
+    def _keeper_ended(self, status: int) -> None:
+        with contextlib.suppress(OSError):
+            self._hear_keeper()  # its last words
+        os.close(self._keeper_says)
+        self._keeper, code = 0, os.waitstatus_to_exitcode(status)
+        if self._stopping or self._pausing:
+            return
+        log.event("keeper.died", "error", status=status)
+        if code == worker.PANIC and not self._doctor and time.monotonic() - self._looked > LOOK_AGAIN:
+            self._begin(self._look)
+        if not self._open:
+            self._failures = [count + 1 for count in self._failures]
+
     def _listen_to_workers(self) -> None:
         """Which of them serve now, and why others do not: each reason is told once."""
         for pid, pipe in list(self._started.items()):
@@ -234,16 +312,20 @@ class Supervisor:
                 self._serving.add(number)
                 self._failures[number] = 0
             if said:
-                why = said.decode("utf-8", "replace").strip()
-                if why not in self._reasons and len(self._reasons) < 100:
-                    self._reasons.add(why)
-                    log.event("worker.failed", "error", worker=number, why=why.splitlines()[-1])
-                    if "\n" in why:
-                        print(why, file=sys.stderr, flush=True)
+                self._tell("worker.failed", said, worker=number)
         if len(self._serving) == self._count and not self._announced:
             self._announced = True
             log.event("ready", workers=self._count, hostname=self._config.server.hostname, pid_of="supervisor")
             self._say_ready()
+
+    def _tell(self, event: str, said: bytes, **more: int) -> None:
+        """Why a process did not start, each reason once."""
+        why = said.decode("utf-8", "replace").strip()
+        if why not in self._reasons and len(self._reasons) < 100:
+            self._reasons.add(why)
+            log.event(event, "error", **more, why=why.splitlines()[-1])
+            if "\n" in why:
+                print(why, file=sys.stderr, flush=True)
 
     def _refuse(self) -> None:
         """Answer those who wait for workers that do not come up, and give up when none does."""
@@ -277,9 +359,7 @@ class Supervisor:
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            for _, sock in [pair for mine in self._sockets for pair in mine]:
-                if sock.fileno() >= 0:
-                    os.close(sock.detach())
+            self._close_sockets()
             if what != self._restore:  # that one keeps the next server out until it is done, whatever becomes of us
                 os.close(self._lock)
             code = what()
@@ -312,7 +392,7 @@ class Supervisor:
         if self._pausing and code == HOPELESS:
             self._stopping, self._failed = True, 1
         elif self._pausing:  # made anew, or as far as that went
-            self._pausing = False
+            self._pausing = self._open = False
             self._failures = [0] * self._count
             self._due = dict.fromkeys(range(self._count), 0.0)
             if code == SOUND:
@@ -321,7 +401,7 @@ class Supervisor:
             self._pausing = True
 
     def _reap(self) -> None:
-        while self._children or self._doctor:
+        while self._children or self._doctor or self._keeper:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
@@ -331,6 +411,9 @@ class Supervisor:
             if pid in self._started:
                 self._listen_to_workers()  # its last words
                 os.close(self._started.pop(pid))
+            if pid == self._keeper:
+                self._keeper_ended(status)
+                continue
             if pid == self._doctor:
                 self._doctor = 0
                 self._hear(os.waitstatus_to_exitcode(status))

@@ -1,14 +1,13 @@
-"""Group commit: whatever waits is made durable together, in the order content, names, index; then replies go out.
+"""Group commit: whatever waits is made durable together; then replies go out.
 
-Two stages. A native thread (durable.stage) writes, syncs and names the files of all operations that wait, round by
-round. One index thread for each environment then
-takes every operation whose files are in place, applies all to one LMDB transaction and commits. While it works the
+One thread for each environment takes every operation that waits, puts their files in place (durable.stage), applies all
+to one transaction, whose record in the journal holds rows and content, and syncs the journal once. While it works the
 next batch gathers: batches grow by themselves under load, and a lone operation never waits for company.
 
 Promise: a future is resolved with a result only after all of that; operations are published in the order in which
 they were committed. An operation that fails gets its own exception, its files are removed, and it harms no other.
 After a failed sync nothing that depended on it is acknowledged; and as the kernel then may take for clean what never
-reached the disk, nothing more is written at all: reading goes on, every write is refused until the process is started
+reached the disk, nothing more is written at all: reading goes on, every write is refused until the server is started
 anew, and the log says so. A full disk is no such failure.
 """
 
@@ -16,29 +15,30 @@ import asyncio
 import errno
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import lmdb
 
-from fastmail.durable import files
-from fastmail.durable.env import Environment, translate
-from fastmail.durable.stage import FileStage
+from fastmail.durable import files, stage
+from fastmail.durable.env import STOPPED, Environment, translate
+from fastmail.durable.journal import BOUND
 from fastmail.model.errors import MailError, StorageFailed, StorageFull
 from fastmail.telemetry import log
 
 Octets = bytes | bytearray | memoryview
+MOST = 256  # operations of a batch
 IO_ERROR = os.strerror(errno.EIO)
 EXPECTED = (MailError, OSError, lmdb.Error)  # what disks and callers do; anything else is a bug, for the log
-Job = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int, int]  # as FileStage.submit takes it
 
 
 @dataclass(slots=True)
 class FileJob:
     """One file to be made: written to ``temporary`` and renamed to ``directory``/``name``; with ``source`` nothing is
-    written, ``source`` is linked to that place."""
+    written, ``source`` is linked to that place. Small content is made durable by the journal, unless the file is to be
+    ``synced``, for another program that comes to it without us."""
 
     directory: bytes
     name: bytes
@@ -46,15 +46,27 @@ class FileJob:
     chunks: Sequence[Octets] = ()
     mtime: int = -1
     source: bytes = b""
+    synced: bool = False
 
     @property
     def path(self) -> bytes:
         return self.directory + b"/" + self.name
 
-    def job(self) -> Job:
+    @property
+    def _synced(self) -> bool:
+        return self.synced or large(self.chunks)
+
+    def job(self) -> "stage.Job":
         if self.source:
-            return self.source, self.path, self.directory, None, -1, -1
-        return self.temporary, self.path, self.directory, self.chunks, self.mtime, -1
+            return self.source, self.path, self.directory, None, -1, -1, True
+        return self.temporary, self.path, self.directory, self.chunks, self.mtime, -1, self._synced
+
+    def note(self, txn: Any) -> None:
+        """Tell the journal."""
+        if self.source:
+            txn.linked(self.path, self.source)
+        elif not self._synced:
+            txn.made(self.path, self.mtime, self.chunks)
 
     def undo(self, error: BaseException) -> None:
         """Its operation failed."""
@@ -71,11 +83,20 @@ class PieceJob:
     path: bytes
     spoilt: Callable[[BaseException], None]
 
-    def job(self) -> Job:
-        return b"", b"", b"", self.chunks, self.offset, self.fd
+    def job(self) -> "stage.Job":
+        return b"", b"", b"", self.chunks, self.offset, self.fd, large(self.chunks)
+
+    def note(self, txn: Any) -> None:
+        if not large(self.chunks):
+            txn.piece(self.path, self.offset, self.chunks)
 
     def undo(self, error: BaseException) -> None:
         self.spoilt(error)
+
+
+def large(chunks: Sequence[Octets]) -> bool:
+    """Is content synced by itself?"""
+    return sum(map(len, chunks)) > BOUND
 
 
 @dataclass(slots=True)
@@ -92,7 +113,7 @@ class Operation:
 
 
 class CommitQueue:
-    """Submit from the event loop; everything else happens on the stages' threads."""
+    """Submit from the event loop; everything else happens on the queue's thread."""
 
     def __init__(
         self,
@@ -106,8 +127,7 @@ class CommitQueue:
         self._loop = loop
         self._publish = publish
         self._begun = begun
-        self._ready: deque[Operation] = deque()
-        self._files = FileStage()
+        self._ready: SimpleQueue[Operation | None] = SimpleQueue()
         self._closing = False
         self._broken = ""
         self._thread = threading.Thread(target=self._run, name=f"commit-{name}", daemon=True)
@@ -120,48 +140,48 @@ class CommitQueue:
             operation.future.set_exception(StorageFailed(self._broken))
         elif self._closing:
             operation.future.set_exception(StorageFailed("it is being closed"))  # its thread may have ended
-        elif operation.files:
-            self._files.submit(operation, [one.job() for one in operation.files])
         else:
-            self._ready.append(operation)
-            self._files.ping()
+            self._ready.put(operation)
         return operation.future
 
     async def close(self) -> None:
-        """Finish what was submitted, then stop the threads."""
-        await self._loop.run_in_executor(None, self._files.close)
+        """Finish what was submitted, then stop the thread."""
         self._closing = True
-        self._files.ping()
+        self._ready.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
 
     def _run(self) -> None:
-        while True:
+        last = False
+        while not last:
             batch: list[Operation] = []
-            for operation, codes in self._files.wait():
-                for one, code in zip(operation.files, codes, strict=True):
-                    if code:
-                        operation.error = OSError(code, os.strerror(code), one.path)
-                    if code == errno.EIO:
-                        self._break(f"{os.fsdecode(one.path)}: {os.strerror(code)}")
-                batch.append(operation)
-            while self._ready:
-                batch.append(self._ready.popleft())
+            one = self._ready.get()
+            while True:
+                if one is None:
+                    last = True
+                else:
+                    batch.append(one)
+                if len(batch) >= MOST:
+                    break
+                try:
+                    one = self._ready.get_nowait()
+                except Empty:
+                    break
             if batch:
                 self._commit(batch)
-                if self._closing:
-                    self._files.ping()  # the one of ``close`` may have come with this batch, and no other will
-            elif self._closing:
-                return
 
     def _commit(self, batch: list[Operation]) -> None:
         try:
+            if self._broken:
+                raise StorageFailed(self._broken)
+            place_files(batch)
             commit_batch(self._env, batch, self._begun)
         except BaseException as error:  # a bug must not silence a store
-            log.event("store.bug", "error", error=repr(error))
+            if not isinstance(error, StorageFailed):
+                log.event("store.bug", "error", error=repr(error))
             for operation in batch:
                 operation.error = operation.error or error
         for operation in batch:
-            if isinstance(operation.error, StorageFailed) and IO_ERROR in str(operation.error):
+            if isinstance(operation.error, StorageFailed) and (self._env.broken or IO_ERROR in str(operation.error)):
                 self._break(str(operation.error))
         try:
             self._loop.call_soon_threadsafe(self._settle, batch)
@@ -171,11 +191,10 @@ class CommitQueue:
     def _break(self, why: str) -> None:
         """Something could not be written or synced: trust nothing that is written from now on."""
         if not self._broken:
-            self._broken = f"nothing is written any more, because of an earlier failure: {why}"
+            self._broken = STOPPED + why.removeprefix(STOPPED)
             log.event("store.readonly", "error", why=why, then="look at the disk, then start the server anew")
 
     def _settle(self, batch: list[Operation]) -> None:
-        self._files.settled(sum(1 for operation in batch if operation.files))
         try:
             self._publish([operation.result for operation in batch if operation.error is None])
         except Exception as error:  # whoever listens, what is durable is acknowledged
@@ -190,6 +209,27 @@ class CommitQueue:
                 future.set_result(operation.result)
 
 
+def place_files(batch: list[Operation]) -> None:
+    """1. files: written and named, all in one call."""
+    try:
+        _place(batch)
+    except Exception as error:  # nothing was done: what somebody wants cannot even be tried
+        if len(batch) == 1:
+            batch[0].error = error
+            return
+        for operation in batch:
+            place_files([operation])
+
+
+def _place(batch: list[Operation]) -> None:
+    jobs = [(operation, one) for operation in batch for one in operation.files]
+    if not jobs:
+        return
+    for (operation, one), code in zip(jobs, stage.place([one.job() for _, one in jobs]), strict=True):
+        if code:
+            operation.error = OSError(code, os.strerror(code), one.path)
+
+
 def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Any], None] | None = None) -> None:
     """Commit operations whose files are in place; each ends with a result or an error. ``begun`` is called with each
     transaction before the first operation. What an operation may raise is not listed anywhere: whatever it is, its
@@ -199,10 +239,21 @@ def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Any]
         for operation in ready:
             if operation.error is None:
                 _apply(env, [operation], begun)
+            if isinstance(operation.error, lmdb.MapFullError) and env.checkpoint():  # which sets pages free
+                operation.error = None
+                _apply(env, [operation], begun)
     for operation in batch:
-        if operation.error is not None and operation.files:
+        if operation.error is not None:
             for job in operation.files:
                 job.undo(operation.error)
+    kept = [operation for operation in batch if operation.error is None]
+    if kept:
+        try:
+            env.sync()  # 3.
+        except MailError as error:  # what they did is there, and may or may not be durable
+            for operation in kept:
+                operation.error = error
+    for operation in batch:
         if operation.error is not None and not isinstance(operation.error, MailError):
             if not isinstance(operation.error, EXPECTED):
                 log.event("store.bug", "error", error=repr(operation.error), where=_where(operation.error))
@@ -218,7 +269,7 @@ def _refuse(operations: list[Operation]) -> list[Operation]:
 
 
 def _apply(env: Environment, operations: list[Operation], begun: Callable[[Any], None] | None) -> bool:
-    """3. index: all in one transaction. False when one failed, and nothing was kept: try them one by one."""
+    """2. rows and journal: all in one transaction. False when one failed, and nothing was kept: try them one by one."""
     txn = None
     try:
         txn = env.begin(write=True)
@@ -227,6 +278,8 @@ def _apply(env: Environment, operations: list[Operation], begun: Callable[[Any],
         if any(operation.adds for operation in operations) and env.crowded(txn):
             operations = _refuse(operations)
         for operation in operations:
+            for job in operation.files:
+                job.note(txn)
             operation.result = operation.apply(txn)
         txn.commit()
         return True

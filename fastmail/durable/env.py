@@ -1,4 +1,8 @@
-"""LMDB environments with the settings that keep an acknowledged message: full sync, no WRITEMAP, opened after fork.
+"""LMDB environments with the settings that keep an acknowledged message: no WRITEMAP, opened after fork.
+
+One is either synced in full with every commit or, with a journal, written without syncs: then ``sync`` makes durable
+what was committed (durable.journal), checkpoints make the file itself durable (durable.checkpoint), and whoever opens
+it first after a stop that was not clean replays the journal (durable.recovery).
 
 Promise: a read transaction sees one commit and blocks nobody; the caller ends it before it awaits. A full map or disk
 raises StorageFull and leaves the environment usable. RESERVE of the map is kept for what removes or changes: what adds
@@ -9,7 +13,9 @@ CorruptData, and ``panic`` too: whoever starts workers looks at it before the ne
 layout version in its ``meta`` table; a higher one is refused with ConfigError rather than guessed at.
 """
 
+import ctypes
 import errno
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,16 +26,24 @@ from typing import Any
 import lmdb
 
 from fastmail._core import leaves
+from fastmail.durable import checkpoint, journal, recovery
+from fastmail.durable.checkpoint import Checkpoints, Lock, NotSynced, State
 from fastmail.durable.files import Mapped
+from fastmail.durable.journal import Journal, Position
+from fastmail.durable.recovery import Files
 from fastmail.durable.replace import make_directories, sync_directory
-from fastmail.durable.salvage import misnamed
-from fastmail.model.errors import ConfigError, CorruptData, StorageFailed, StorageFull
+from fastmail.durable.salvage import examine, misnamed
+from fastmail.durable.writing import Writing
+from fastmail.model.errors import ConfigError, CorruptData, MailError, StorageFailed, StorageFull
 from fastmail.telemetry import log
 
 LAYOUT = b"layout"
 FIRST_TRIES = 50
 RESERVE = 16  # one part in so many of the map
+REMEMBERED = 100_000  # directories
+BEHIND = 8  # slots that may be filled before a writer takes a checkpoint itself
 TOLD = 60.0  # s between two log events about the same map
+STOPPED = "nothing is written any more, because of an earlier failure: "
 REPAIR = "stop the server and run `fastmail check --repair`"
 Read = Callable[[], AbstractContextManager[Any]]  # Environment.read
 # BadTxnError: what an earlier one of these leaves behind; transactions within transactions are not used here
@@ -54,8 +68,19 @@ class Former:
     convert: Callable[[Any, dict[str, Any], dict[str, Any]], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Journaled:
+    """How an environment is journaled. ``base``: paths of files below it are written down relative to it; ``owner``:
+    who knows where files belong after a loss of power; ``least``: octets of the first slot."""
+
+    base: str
+    owner: Callable[[dict[str, Any]], Files] | None = None
+    least: int = journal.LEAST
+
+
 class Environment:
-    """One LMDB environment and its named tables, as attributes of ``db`` by name."""
+    """One LMDB environment and its named tables, as attributes of ``db`` by name. ``recovered``: how often its rows may
+    have been seen and then lost; what is given out goes on above that."""
 
     def __init__(
         self,
@@ -65,10 +90,136 @@ class Environment:
         map_size: int = 64 << 30,
         former: Former | None = None,
         moving: str = "",
+        journaled: Journaled | None = None,
     ) -> None:
         """``former``: an earlier layout that is known by its tables, and how its rows become this one's. ``moving``: a
         table whose rows will be copied to another one, which takes as much room again."""
         make_directories(path)
+        self._journaled = journaled
+        self._journal: Journal | None = None
+        self._checkpoints: Checkpoints | None = None
+        self._pin: Any = None
+        # the lowest slot of the journal that recovery may need, and the last checkpoint, as a write transaction sees it
+        self._kept = self._known = 0
+        self._behind = False
+        self.broken = ""  # why nothing is written any more
+        self._devices: dict[bytes, int] = {}  # by directory
+        self._noted: dict[int, int] = {}  # number of the checkpoint that was known when a row was put, by device
+        self.recovered = 0
+        if journaled is None:
+            self._open(path, tables, layout, map_size, former, moving, journaled)
+            return
+        folder = checkpoint.folder(path)
+        make_directories(folder)
+        self._gate, self._users = Lock(os.path.join(folder, "gate")), Lock(os.path.join(folder, "users"))
+        self._gate.take(fcntl.LOCK_EX)  # until it is open: one that recovers it is not disturbed
+        try:
+            first = self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB)
+            state = _last_state(path, tables) if first else None
+            if first:
+                journal.clear(folder)
+            if state is not None and not state.clean:
+                if not state.meta:
+                    state = self._as_it_is(path, tables, layout, map_size, former, moving, state)
+                checkpoint.put_back(path, state)
+            elif first:  # until there is a checkpoint to go back to, LMDB itself syncs what is written
+                self._open(path, tables, layout, map_size, former, moving, None)
+                self._continue(folder, had_journal=state is not None)
+                self.env.close()
+            self._open(path, tables, layout, map_size, former, moving, journaled)
+            try:
+                self._begin_journal(journaled, tables, state, first)
+            except BaseException:
+                self.env.close()
+                raise
+            self._users.take(fcntl.LOCK_SH)
+        except BaseException as error:
+            self._users.close()  # or the next one would not be the first
+            self._gate.close()
+            raise (translate(error) if isinstance(error, OSError | lmdb.Error) else error) from None
+        self._gate.release()
+
+    def _as_it_is(
+        self,
+        path: str,
+        tables: list[str],
+        layout: int,
+        map_size: int,
+        former: Former | None,
+        moving: str,
+        state: State,
+    ) -> State:
+        """The file was made anew, and the journal behind ``state`` is to be replayed onto it: what a loss of power
+        leads back to meanwhile."""
+        self._open(path, tables, layout, map_size, former, moving, None)
+        number = self.last_commit()
+        meta = checkpoint.meta_of(path, self._page, number)
+        self.env.close()
+        if meta is None:
+            raise CorruptData(f"{path}: its meta page cannot be read; {REPAIR}")
+        state = State(False, 0, number, state.position, meta)
+        checkpoint.write(path, state)
+        return state
+
+    def _continue(self, folder: str, had_journal: bool) -> None:
+        """The environment was closed in good order, or is new, or had no journal: where its journal goes on."""
+        meta = self.db["meta"]
+        with self.env.begin(write=True) as txn:
+            there = txn.get(journal.POSITION_ROW, db=meta)
+            if there is None or not had_journal:
+                sequence = Position.unpack(there).sequence if there is not None else 1
+                txn.put(journal.POSITION_ROW, journal.beginning(folder, sequence).pack(), db=meta)
+            txn.delete(journal.BROKEN_ROW, db=meta)
+
+    def _begin_journal(self, journaled: Journaled, tables: list[str], state: State | None, first: bool) -> None:
+        """The environment is open: replay what the last checkpoint does not have, and take another one."""
+        directory, meta = checkpoint.folder(self.path), self.db["meta"]
+        names = [*tables, "meta"]
+        checkpoints = Checkpoints(self.path, self.env, meta, self._page, journaled.base)
+        if first:
+            if state is not None and not state.clean:
+                self._recover(directory, journaled, state)
+            checkpoints.take(recovered=state if state is not None and not state.clean else None, wait=True)
+        self._pin.abort()  # not before: until then the last checkpoint is what a loss of power leads back to
+        self._pin = None
+        with self.env.begin() as txn:
+            row = txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta)
+            self.recovered = int(recovery.NUMBER.unpack(row)[0])
+        self._base = os.fsencode(journaled.base) + b"/"
+        self._numbers = {self.db[name]: number for number, name in enumerate(names)}
+        self._checkpoints = checkpoints
+        self._journal = Journal(directory, names, journaled.least)
+
+    def _recover(self, directory: str, journaled: Journaled, state: State) -> None:
+        """Replay the journal; what was there and did not check is never read again."""
+        meta = self.db["meta"]
+        owner = journaled.owner(self.db) if journaled.owner is not None else None
+        start = time.monotonic()
+        done, end = recovery.replay(self.path, self.env, self.db, state.position, journaled.base, owner)
+        with self.env.begin(write=True) as txn:
+            txn.put(journal.POSITION_ROW, journal.beginning(directory, end.sequence).pack(), db=meta)
+            txn.delete(journal.BROKEN_ROW, db=meta)
+            count = recovery.NUMBER.unpack(txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta))[0]
+            txn.put(recovery.EPOCH_ROW, recovery.NUMBER.pack(count + 1), db=meta)
+        log.event(
+            "index.recovered",
+            path=self.path,
+            records=done.records,
+            files=done.mended,
+            seconds=round(time.monotonic() - start, 3),
+        )
+
+    def _open(
+        self,
+        path: str,
+        tables: list[str],
+        layout: int,
+        map_size: int,
+        former: Former | None,
+        moving: str,
+        journaled: Journaled | None,
+    ) -> None:
+        """Open it, and bring an earlier layout over."""
         fresh = _is_fresh(path)
         try:
             self.env = lmdb.open(
@@ -78,7 +229,10 @@ class Environment:
                 max_readers=2048,
                 mode=0o600,
                 max_spare_txns=4,
+                sync=journaled is None,
             )
+            # what is there now stays as it is until there is another checkpoint (see _begin_journal)
+            self._pin = self.env.begin() if journaled is not None else None
             if fresh:
                 sync_directory(path)
             self.path = path
@@ -86,7 +240,8 @@ class Environment:
             self._told = 0.0
             self._moving = moving
             self._map: Mapped | None = None
-            self.env.reader_check()
+            if journaled is None:
+                self.env.reader_check()
             if not fresh:
                 self._names(tables)
             self.db: dict[str, Any] = {name: self.env.open_db(name.encode()) for name in [*tables, "meta"]}
@@ -138,7 +293,36 @@ class Environment:
             raise CorruptData(f"{self.path}: the names of its tables are damaged; {REPAIR}")
 
     def begin(self, write: bool = False) -> Any:
-        """A transaction; values are memoryviews in a read transaction, valid until it ends."""
+        """A transaction; values are memoryviews in a read transaction, valid until it ends. One that writes to an
+        environment with a journal is a Writing: what it commits is durable after ``sync``."""
+        if not write or self._journal is None:
+            return self._begin(write)
+        return Writing(self._begin_kept(), self._numbers, self._commit, self._base)
+
+    def _begin_kept(self) -> Any:
+        """A write transaction that uses no page of the last checkpoint again."""
+        checkpoints = self._checkpoints
+        assert checkpoints is not None
+        while True:
+            txn = self._begin(True)
+            try:
+                row = txn.get(journal.KEPT_ROW, db=self.db["meta"])
+                if row is not None:
+                    self._kept, self._known, pid = journal.KEPT.unpack(row)
+                    if checkpoints.kept(self._known, pid):
+                        checkpoints.heard(self._known)
+                        return txn
+            except BaseException:
+                txn.abort()
+                raise
+            txn.abort()
+            log.event(
+                "index.unpinned", "warning", path=self.path, then="a checkpoint is taken before anything is written"
+            )
+            if not self._take(wait=True):
+                raise StorageFailed(f"{STOPPED}{self.path}: the pages of the last checkpoint are not kept")
+
+    def _begin(self, write: bool) -> Any:
         begin: Any = self.env.begin
         try:
             return begin(write=write, buffers=not write)
@@ -162,6 +346,91 @@ class Environment:
         finally:
             txn.abort()
 
+    def _commit(self, txn: Writing) -> None:
+        """The record first, then LMDB. Both are in memory only when it returns."""
+        log_, meta = self._journal, self.db["meta"]
+        assert log_ is not None
+        before = Position.unpack(txn.get(journal.POSITION_ROW, db=meta))
+        if not txn.record:
+            log_.follow(before)  # what it found may be what another process has not synced yet
+            txn.raw.commit()
+            return
+        why = self.broken or txn.get(journal.BROKEN_ROW, db=meta)
+        if why:
+            raise StorageFailed(STOPPED + (why if isinstance(why, str) else bytes(why).decode("utf-8", "replace")))
+        after = log_.append(before, txn.record, self._kept)
+        try:
+            for directory in txn.places:
+                self._note_place(txn.raw, directory, self._known)
+            txn.raw.put(journal.POSITION_ROW, after.pack(), db=meta)
+            txn.raw.commit()
+        except BaseException:
+            log_.spoil(before, after)
+            self._noted.clear()
+            raise
+        if after.serial != before.serial and after.serial - self._kept > BEHIND:
+            self._behind = True
+
+    def _note_place(self, txn: Any, directory: bytes, number: int) -> None:
+        """A checkpoint behind the one of that number has to sync the file system of a directory."""
+        device = self._devices.get(directory)
+        if device is None:
+            try:
+                device = os.stat(directory).st_dev
+            except OSError:
+                return  # it was removed, with all that was in it
+            if len(self._devices) > REMEMBERED:
+                self._devices.clear()
+            self._devices[directory] = device
+        if self._noted.get(device) != number:
+            self._noted[device] = number
+            row = journal.U64.pack(number) + directory
+            txn.put(journal.PLACE_ROW + journal.U64.pack(device), row, db=self.db["meta"])
+
+    def sync(self) -> None:
+        """All that was committed is durable when it returns. StorageFailed, for this process and all others, when the
+        disk fails: then nothing is written any more until all have ended."""
+        if self._journal is None:
+            return
+        try:
+            self._journal.sync()
+        except OSError as error:
+            raise self._stop(error) from error
+        if self._behind:  # nobody else does it
+            self._behind = False
+            self.checkpoint()
+
+    def checkpoint(self, seconds: float = 0.0, octets: int = 0) -> bool:
+        """Take a checkpoint, if anything was written for so long, or so much of it; False when none was due, or another
+        process is at it. On a thread that may wait for the disk."""
+        checkpoints = self._checkpoints
+        return checkpoints is not None and checkpoints.due(seconds, octets) and self._take()
+
+    def _take(self, wait: bool = False) -> bool:
+        assert self._checkpoints is not None
+        try:
+            return self._checkpoints.take(wait=wait)
+        except NotSynced as error:
+            self._stop(error)
+        except (OSError, lmdb.Error, MailError) as error:
+            log.event("index.checkpoint", "error", path=self.path, error=error, then="the journal grows meanwhile")
+        return False
+
+    def _stop(self, error: OSError) -> StorageFailed:
+        """Something was not synced: the kernel may take for written what never will be, so neither this process nor
+        another writes anything more until all have ended, and the journal is replayed."""
+        self.broken = f"{self.path}: {error.strerror}"
+        log.event("index.readonly", "error", path=self.path, error=error, then="look at the disk, then start anew")
+        checkpoints, meta = self._checkpoints, self.db["meta"]
+        try:
+            with self.env.begin(write=True) as txn:
+                row = txn.get(journal.KEPT_ROW, db=meta)
+                if row is not None and checkpoints is not None and checkpoints.kept(*journal.KEPT.unpack(row)[1:]):
+                    txn.put(journal.BROKEN_ROW, self.broken.encode(), db=meta)
+        except lmdb.Error as second:
+            log.event("index.readonly", "error", path=self.path, error=second, then="other processes are not told")
+        return StorageFailed(self.broken)
+
     @contextmanager
     def write(self) -> Iterator[Any]:
         """One write transaction, committed and synced at the end; for commands and start-up, never on the loop."""
@@ -169,6 +438,9 @@ class Environment:
         try:
             yield txn
             txn.commit()
+            self.sync()
+        except OSError as error:
+            raise translate(error) from error
         except lmdb.Error as error:
             raise translate(error) from error
         finally:
@@ -231,8 +503,58 @@ class Environment:
             txn.abort()
 
     def close(self) -> None:
-        """Close; no transaction may be open."""
-        self.env.close()
+        """Close; no transaction may be open. The last one that has it open leaves nothing to replay."""
+        if self._journal is None or self._checkpoints is None:
+            self.env.close()
+            return
+        self._journal.close()
+        self._journal = None
+        self._gate.take(fcntl.LOCK_EX)
+        try:
+            if self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                self._last_checkpoint(self._checkpoints)
+            elif self._checkpoints.pinned():
+                _leave(self.env)  # as one that died: its reader's place keeps the pages of the last checkpoint
+                return
+            self._checkpoints.close()
+            self.env.close()
+        finally:
+            self._users.close()
+            self._gate.release()
+            self._gate.close()
+
+    def _last_checkpoint(self, checkpoints: Checkpoints) -> None:
+        with self.env.begin() as txn:
+            broken = txn.get(journal.BROKEN_ROW, db=self.db["meta"]) is not None
+        try:
+            if not broken and not self.broken:
+                checkpoints.take(clean=True)
+        except (OSError, lmdb.Error, MailError) as error:
+            log.event(
+                "index.checkpoint", "error", path=self.path, error=error, then="the next start replays the journal"
+            )
+
+
+def _last_state(path: str, tables: list[str]) -> State | None:
+    """The last checkpoint; None where there is none, or where it is damaged and the environment is sound without it, as
+    it is unless the machine itself stopped. CorruptData when neither can be used."""
+    try:
+        return checkpoint.read(path)
+    except CorruptData as error:
+        found = examine(path, tables)
+        if found.damage:
+            raise
+        log.event("index.checkpoint", "error", path=path, error=error, then="the index is taken as it is")
+        return None
+
+
+_left: list[Any] = []
+
+
+def _leave(env: Any) -> None:
+    """Keep it open until the process has ended, so that its place among the readers stays."""
+    _left.append(env)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(env))  # not even the interpreter's end closes it
 
 
 def _is_fresh(path: str) -> bool:

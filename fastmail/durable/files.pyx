@@ -33,6 +33,7 @@ cdef extern from "fcntl.h" nogil:
 
 cdef extern from "unistd.h" nogil:
     int c_close "close"(int fd)
+    int c_syncfs "syncfs"(int fd)
     ssize_t c_read "read"(int fd, void* buf, size_t n)
     ssize_t c_write "write"(int fd, const void* buf, size_t n)
 
@@ -129,6 +130,29 @@ def link_batch(list pairs not None):
 def sync_dirs(list paths not None):
     cdef tuple every = tuple(paths)
     return each(SYNC, every, every)
+
+
+class NotOpened(OSError):
+    """A directory that was to be synced could not be opened."""
+
+
+def sync_file_system(bytes path not None):
+    """Everything that was written to the file system that the directory lies on is on the disk when it returns;
+    OSError, or NotOpened when nothing was tried."""
+    cdef const char* p = path
+    cdef int fd, unopened = 0, error = 0
+    with nogil:
+        fd = fm_open(p, O_RDONLY | O_DIRECTORY, 0, 0)
+        if fd < 0:
+            unopened = errno
+        else:
+            if c_syncfs(fd):
+                error = errno
+            c_close(fd)
+    if unopened:
+        raise NotOpened(unopened, strerror(unopened), path)
+    if error:
+        raise OSError(error, strerror(error), path)
 
 
 def unlink_batch(list paths not None):

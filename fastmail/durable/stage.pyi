@@ -1,22 +1,16 @@
 from collections.abc import Sequence
-from typing import Any
 
 Octets = bytes | bytearray | memoryview
-Job = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int, int]
+Job = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int, int, bool]
 
-def keeps_order(fd: int) -> bool:
-    """Does the journal of the file system that a descriptor is of keep the order of what is done?"""
+def place(jobs: list[Job]) -> list[int]:
+    """Put files in place; an errno for each, 0 for success. At most 8 chunks each. A job is one of
 
-class FileStage:
-    """A native thread that puts files in place; see the module."""
+    (temporary path, final path, directory of it, chunks, mtime in s or -1, -1, synced): written and renamed;
+    (old path, final path, directory of it, None, -1, -1, synced): a link;
+    (b"", b"", b"", chunks, offset, descriptor, synced): written at the offset of an open file.
 
-    def __init__(self) -> None: ...
-    def submit(self, token: Any, jobs: list[Job]) -> None:
-        """Each job is (temporary path, final path, directory of it, chunks, mtime in s or -1, -1): written, synced,
-        renamed; or, with chunks None, a link to the first path is made at the final path; or (b"", b"", b"", chunks,
-        offset, descriptor): written at the offset and synced. At most 8 chunks."""
+    ``synced``: content and name are on the disk when it returns."""
 
-    def settled(self, tasks: int) -> None: ...
-    def ping(self) -> None: ...
-    def wait(self) -> list[tuple[Any, list[int]]]: ...
-    def close(self) -> None: ...
+def write_at(fd: int, parts: list[Octets], offset: int) -> None:
+    """All of them, one behind the other, at an offset of an open file; OSError."""

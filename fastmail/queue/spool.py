@@ -32,13 +32,13 @@ import msgspec
 
 from fastmail.durable import beneath, segments
 from fastmail.durable.commit import CommitQueue, Operation, PieceJob
-from fastmail.durable.env import Environment, translate
+from fastmail.durable.env import Environment, Journaled, translate
 from fastmail.durable.segments import SegmentReader, SegmentWriter
 from fastmail.model.errors import CorruptData, TooMuch
 from fastmail.queue.model import KEY, Item, Job, Outgoing, Rcpt, number_of
 from fastmail.telemetry import log
 
-LAYOUT = 2
+LAYOUT = 3
 TABLES = ["item", "job", "line", "ready", "alive", "policy", "rate", "tls"]  # ready: the line of layout 1
 STATE, WANTED = b"\0state\0", b"\0wanted\0"  # in the table policy: an older server takes no notice of such rows
 SEGMENT = 16 << 20
@@ -83,6 +83,12 @@ def read_job(raw: bytes) -> Job:
         raise CorruptData(f"a job's record in the queue is damaged: {error}") from None
 
 
+def open_queue(data_dir: str, map_size: int) -> Environment:
+    """The environment of the queue."""
+    place = os.path.join(data_dir, "queue", "index")
+    return Environment(place, TABLES, LAYOUT, map_size, journaled=Journaled(data_dir))
+
+
 class Spool:
     """One in each process that queues; all over the same directory. Opened when it is first used."""
 
@@ -114,7 +120,7 @@ class Spool:
     @property
     def env(self) -> Environment:
         if self._env is None:
-            self._env = Environment(os.path.join(self._directory, "index"), TABLES, LAYOUT, self._map_size)
+            self._env = open_queue(os.path.dirname(self._directory), self._map_size)
             self._line_up(self._env)
         return self._env
 

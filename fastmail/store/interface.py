@@ -55,7 +55,8 @@ DEFAULT_MAILBOXES = {"Drafts": 1, "Sent": 2, "Trash": 4, "Junk": 8, "Archive": 1
 class Mailbox:
     """One mailbox as of one commit. ``recent_from``: first UID that no session was told of as \\Recent.
 
-    ``changed``: MODSEQ of the last change of flags. ``generation`` and ``settled`` are the local backend's own.
+    ``changed``: MODSEQ of the last change of flags. ``generation``, ``settled`` and ``recovered`` are the local
+    backend's own.
     """
 
     key: bytes
@@ -73,6 +74,7 @@ class Mailbox:
     generation: int = 0
     settled: int = 0
     changed: int = 0
+    recovered: int = 0
 
 
 @dataclass(slots=True)

@@ -1,4 +1,5 @@
-"""R4: what the kernel saw. Under strace every 250, OK and +OK comes behind the syncs of content, name and index."""
+"""R4: what the kernel saw. Under strace every 250, OK and +OK comes behind the sync of the journal that covers its record;
+what is too large for the journal is synced by itself before that, content and then name."""
 
 import imaplib
 import os
@@ -18,10 +19,7 @@ import pytest
 from tests.support.hosts import dead_port
 from tests.support.server import CLI, Server
 
-CALLS = (
-    "openat,openat2,close,write,writev,pwrite64,pwritev,fsync,fdatasync,sync_file_range,rename,renameat,renameat2,unlink,unlinkat,"
-    "sendto,sendmsg"
-)
+CALLS = "write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,syncfs,rename,renameat,renameat2,unlink,unlinkat,sendto,sendmsg"
 LINE = re.compile(r"^\d+ +(?:\d+\.\d+ )?(\w+)\((.*)$")
 
 
@@ -41,10 +39,9 @@ class Traced:
         self.server = Server(directory / "own", extra, workers=1, content=content)
         self.log = directory / "trace"
         self.at = 0
-        self.durable: set[str] = set()  # descriptors of indexes that were opened with O_DSYNC, as `12</path>`
 
     def start(self) -> None:
-        command = ["strace", "-f", "-y", "-s", "300", "-e", f"trace={CALLS}", "-o", str(self.log), *CLI]
+        command = ["strace", "-f", "-y", "-s", "2000", "-e", f"trace={CALLS}", "-o", str(self.log), *CLI]
         command += ["serve", "-c", str(self.server.config)]
         with open(self.server.log, "ab") as log:
             self.server.process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -89,20 +86,7 @@ class Traced:
             found = LINE.match(line)
             if found is not None and " = -1 " not in line:
                 out.append(Call(found.group(1), found.group(2)))
-                opened = re.search(r" = (\d+<.*data\.mdb>)", found.group(2)) if found.group(1) == "openat" else None
-                if opened is not None:
-                    (self.durable.add if "O_DSYNC" in found.group(2) else self.durable.discard)(opened.group(1))
         return out
-
-    def committed(self, calls: list[Call], start: int = 0, index: str = r"/index-\d+/") -> int:
-        """Where a commit of an index that begins at or after ``start`` is durable: its pages are written and synced,
-        then its meta page is written by a descriptor with O_DSYNC, or written and synced too."""
-        pages = position(calls, "pwrite64|pwritev|writev|write", rf"{index}data\.mdb>", start)
-        synced = position(calls, SYNC, rf"{index}data\.mdb>", pages)
-        meta = position(calls, "pwrite64|write", rf"{index}data\.mdb>", synced)
-        if calls[meta].text.split(",")[0] not in self.durable:
-            meta = position(calls, SYNC, rf"{index}data\.mdb>", meta)
-        return meta
 
 
 @pytest.fixture(params=["maildir", "segments"])
@@ -125,53 +109,82 @@ def position(calls: list[Call], name: str, pattern: str, start: int = 0) -> int:
 
 
 WRITES = "write|writev|sendto|sendmsg"
+PLACED = "pwrite64|pwritev|pwritev2"
 SYNC = "fsync|fdatasync"
+LARGE = ("large" * 100 + "\r\n") * 600  # more than the journal takes
+INDEX, QUEUE = r"/index-\d+/", "/queue/index/"
 
 
-def check(traced: Traced, calls: list[Call], content: str, marker: str, reply: str) -> None:
-    """Content written and on the device before it has its name; content, name and index synced; then the reply, and not
-    before."""
+def durable(calls: list[Call], reply: str, marker: str = "", index: str = INDEX) -> tuple[int, int]:
+    """(where the record was written, where it was durable), which is before the reply. The record: the one with
+    ``marker``, or the last one before the reply."""
+    told = position(calls, WRITES, reply)
+    found = [
+        (at, match.group(1))
+        for at, call in enumerate(calls[:told])
+        if re.fullmatch(PLACED, call.name)
+        and (match := re.search(rf"({index}journal/\d+\.journal)>.*{marker}", call.text)) is not None
+    ]
+    assert found, f"no record with {marker!r} before the reply {reply}"
+    at, path = found[0] if marker else found[-1]
+    if "RWF_DSYNC" in calls[at].text:
+        return at, at
+    synced = position(calls, SYNC, re.escape(path) + ">", at)
+    assert synced < told, "the reply comes before the sync of its record"
+    return at, synced
+
+
+def check(calls: list[Call], content: str, marker: str, reply: str) -> None:
+    """The content is written, and has its name; it is in the record; the record is on the device; then the reply."""
+    record, _ = durable(calls, reply, marker)
     if content == "maildir":
-        written = position(calls, "write|pwrite64", rf"/tmp/.*{marker}")
+        written = position(calls, "writev|write|pwrite64", rf"/tmp/.*{marker}")
+        found = re.search(r"/tmp/([^/>\"]+)>", calls[written].text)
+        assert found is not None
+        named = position(
+            calls, "rename|renameat|renameat2", rf"{re.escape(found.group(1))}\".*/(?:new|cur)[/>]", written
+        )
+        assert named < record
+    else:
+        assert position(calls, PLACED, rf"/segments[^>]*>.*{marker}") < record
+
+
+def check_large(calls: list[Call], content: str, marker: str, reply: str) -> None:
+    """It is on the device before it has its name, and its name before its record is written, which is without it."""
+    record, _ = durable(calls, reply)
+    if content == "maildir":
+        written = position(calls, "writev|write|pwrite64", rf"/tmp/.*{marker}")
         found = re.search(r"/tmp/([^/>\"]+)>", calls[written].text)
         assert found is not None
         base = re.escape(found.group(1))
-        named = position(calls, "rename|renameat|renameat2", rf"/tmp[/>].*{base}\".*/(?:new|cur)[/>]", written)
-        reached = position(calls, f"{SYNC}|sync_file_range", rf"/tmp/{base}>(?:.*WAIT_AFTER)?\)", written)
-        assert reached < named
-        synced = position(calls, SYNC, rf"/(?:tmp|new|cur)/{base}", written)
-        name_synced = position(calls, SYNC, r"/(?:new|cur)>", max(named, synced))
+        synced = position(calls, SYNC, rf"/{base}", written)
+        named = position(calls, "rename|renameat|renameat2", rf"{base}\".*/(?:new|cur)[/>]", synced)
+        assert position(calls, SYNC, r"/(?:new|cur)>", named) < record
     else:
-        written = position(calls, "pwrite64|pwritev|write", rf"/segments[^>]*>.*{marker}")
-        name_synced = position(calls, SYNC, "/segments", written)
-    answer(calls, written, traced.committed(calls, name_synced), reply)
+        written = position(calls, PLACED, rf"/segments[^>]*>.*{marker}")
+        assert position(calls, SYNC, "/segments", written) < record
+    assert "largelarge" not in calls[record].text
 
 
-def answer(calls: list[Call], begun: int, durable: int, reply: str) -> None:
-    """The reply comes behind ``durable``, and was not given between the beginning and that."""
-    position(calls, WRITES, reply, durable + 1)
-    early = [
-        call.text for call in calls[begun:durable] if re.fullmatch(WRITES, call.name) and re.search(reply, call.text)
-    ]
-    assert not early, early
-
-
-def test_r4_every_reply_comes_behind_the_syncs(traced: Traced, request: pytest.FixtureRequest) -> None:
+def test_r4_every_reply_comes_behind_its_record(traced: Traced, request: pytest.FixtureRequest) -> None:
     server = traced.server
     content = str(request.node.callspec.params["traced"])
     traced.calls()
     for number in range(3):
         with smtplib.LMTP("127.0.0.1", server.ports["lmtp"]) as lmtp:
             lmtp.sendmail("a@x.test", [server.user], f"Subject: lmtp{number}mark\r\n\r\nbody\r\n")
-        check(traced, traced.calls(), content, f"lmtp{number}mark", r"<(?:TCP|socket|tcp).*\"250 2\.[01]\.[05]")
+        check(traced.calls(), content, f"lmtp{number}mark", r"<(?:TCP|socket|tcp).*\"250 2\.[01]\.[05]")
     with smtplib.SMTP("127.0.0.1", server.ports["smtp"]) as smtp:
         smtp.sendmail("a@x.test", [server.user], "Subject: smtpmark\r\n\r\nbody\r\n")
-    check(traced, traced.calls(), content, "smtpmark", r"<(?:TCP|socket|tcp).*\"250 2\.0\.0")
+    check(traced.calls(), content, "smtpmark", r"<(?:TCP|socket|tcp).*\"250 2\.0\.0")
+    with smtplib.LMTP("127.0.0.1", server.ports["lmtp"]) as lmtp:
+        lmtp.sendmail("a@x.test", [server.user], f"Subject: largemark\r\n\r\n{LARGE}\r\n")
+    check_large(traced.calls(), content, "largemark", r"<(?:TCP|socket|tcp).*\"250 2\.[01]\.[05]")
     with imaplib.IMAP4("127.0.0.1", server.ports["imap"]) as imap:
         imap.login(server.user, server.password)
         traced.calls()
         imap.append("INBOX", None, None, b"Subject: appendmark\r\n\r\nbody\r\n")
-        check(traced, traced.calls(), content, "appendmark", r"OK \[APPENDUID")
+        check(traced.calls(), content, "appendmark", r"OK \[APPENDUID")
         imap.select()
         traced.calls()
         for command, reply in (
@@ -183,8 +196,7 @@ def test_r4_every_reply_comes_behind_the_syncs(traced: Traced, request: pytest.F
             (lambda: imap.create("Fresh"), r"OK \[MAILBOXID"),
         ):
             command()
-            calls = traced.calls()
-            answer(calls, 0, traced.committed(calls), reply)
+            durable(traced.calls(), reply)
     client = poplib.POP3("127.0.0.1", server.ports["pop3"])
     client.user(server.user)
     client.pass_(server.password)
@@ -192,21 +204,24 @@ def test_r4_every_reply_comes_behind_the_syncs(traced: Traced, request: pytest.F
     traced.calls()
     client.quit()
     calls = traced.calls()
-    index = traced.committed(calls)
-    answer(calls, 0, index, r"<(?:TCP|socket|tcp).*\"\+OK")
+    _, synced = durable(calls, r"<(?:TCP|socket|tcp).*\"\+OK")
     # content goes only behind the commit that says so
     gone = [at for at, call in enumerate(calls) if call.name in ("unlink", "unlinkat") and "/mail/" in call.text]
-    assert all(index < at for at in gone)
+    assert all(synced < at for at in gone)
 
 
 def test_r4_what_is_queued_is_durable_before_its_reply(traced: Traced) -> None:
-    """Mail for another host only: its content lies in the queue's own segments, by DATA and by BDAT."""
+    """Mail for another host only: its content lies in the queue's own segments, by DATA and by BDAT, and in its
+    journal; what is too large for that is synced itself."""
     server = traced.server
+    queued = r"<(?:TCP|socket|tcp).*\"250 2\.0\.0 \S+ queued"
     with smtplib.SMTP("127.0.0.1", server.ports["smtp"]) as smtp:
-        for number in range(4):
+        for number in range(5):
             traced.calls()
             marker = f"queue{number}mark"
             text = f"Subject: {marker}\r\n\r\nbody\r\n".encode()
+            if number == 4:
+                text += LARGE.encode() + b"\r\n"
             if number % 2:
                 smtp.ehlo_or_helo_if_needed()
                 smtp.mail("a@example.test")
@@ -216,10 +231,12 @@ def test_r4_what_is_queued_is_durable_before_its_reply(traced: Traced) -> None:
             else:
                 smtp.sendmail("a@example.test", ["you@far.test"], text)
             calls = traced.calls()
-            written = position(calls, "pwrite64|pwritev|write", rf"/queue/segments/[^>]*>.*{marker}")
-            synced = position(calls, SYNC, "/queue/segments/[^>]*>", written)
-            durable = traced.committed(calls, synced, "/queue/index/")
-            answer(calls, written, durable, r"<(?:TCP|socket|tcp).*\"250 2\.0\.0 \S+ queued")
+            written = position(calls, PLACED, rf"/queue/segments/[^>]*>.*{marker}")
+            if number == 4:
+                synced = position(calls, SYNC, "/queue/segments/[^>]*>", written)
+                assert synced < durable(calls, queued, index=QUEUE)[0]
+            else:
+                durable(calls, queued, marker, QUEUE)
 
 
 def test_the_trace_is_the_servers(traced: Traced) -> None:
@@ -232,4 +249,4 @@ def test_the_trace_is_the_servers(traced: Traced) -> None:
     calls = traced.calls()
     position(calls, WRITES, "250 2.0.0")
     with pytest.raises(AssertionError):
-        position(calls, SYNC, r"data\.mdb")
+        durable(calls, "250 2.0.0", index="/(?:index-\\d+|queue/index)/")

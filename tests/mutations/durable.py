@@ -1,92 +1,345 @@
-"""What is acknowledged is durable: content, name and index are each synced, in that order, before the reply."""
+"""What is acknowledged is durable: a record of it is in the journal and on the disk before the reply, and whatever a loss
+of power leaves, checkpoint and journal give all of it again."""
 
 from tests.mutations import Mutation
 
 ORDER = "tests/journey/test_durable_order.py"
-REPLIES = f"{ORDER}::test_r4_every_reply_comes_behind_the_syncs"
+REPLIES = f"{ORDER}::test_r4_every_reply_comes_behind_its_record"
 STAGE = "fastmail/durable/stage.pyx"
 ENV = "fastmail/durable/env.py"
+JOURNAL = "fastmail/durable/journal.py"
+CHECKPOINT = "fastmail/durable/checkpoint.py"
+RECOVERY = "fastmail/durable/recovery.py"
+WRITING = "fastmail/durable/writing.pyx"
+COMMIT = "fastmail/durable/commit.py"
+UNIT = "tests/unit/durable"
 
 MUTATIONS = [
     Mutation(
-        "ext4 without a journal is taken for one with a journal",
-        "fastmail/durable/order.h",
-        " && fm_mounted_in_order(device) && fm_has_journal(device);",
-        ";",
-        ("tests/unit/durable/test_order.py",),
+        "the journal is never synced",
+        ENV,
+        "            self._journal.sync()\n",
+        "            pass\n",
+        (f"{UNIT}/test_commit.py -k behind_a_failed_sync", f"{REPLIES}[maildir]"),
+    ),
+    Mutation(
+        "the journal is never synced (strace)",
+        JOURNAL,
+        """        if self._fd >= 0:
+            os.fdatasync(self._fd)
+
+    def close""",
+        "        pass\n\n    def close",
+        (f"{REPLIES}[maildir]",),
         slow=True,
     ),
     Mutation(
-        "content is never synced",
+        "a sync does not cover what others wrote",
+        ENV,
+        "            log_.follow(before)  # what it found may be what another process has not synced yet\n",
+        "",
+        (f"{UNIT}/test_env.py -k covers",),
+    ),
+    Mutation(
+        "the reply does not wait for the sync",
+        COMMIT,
+        "            env.sync()  # 3.\n",
+        "            threading.Timer(0.5, env.sync).start()\n",
+        (f"{UNIT}/test_commit.py -k behind_a_failed_sync",),
+    ),
+    Mutation(
+        "the record is not written",
+        ENV,
+        "        after = log_.append(before, txn.record, self._kept)\n",
+        "        after = before\n",
+        (f"{UNIT}/test_writing.py",),
+    ),
+    Mutation(
+        "the record is written behind the reply",
+        JOURNAL,
+        "            _write(self._fd, buffers, at.offset)\n        except",
+        "            threading.Timer(0.3, _write, (self._fd, buffers, at.offset)).start()\n        except",
+        (f"{UNIT}/test_commit.py -k what_is_acknowledged",),
+    ),
+    Mutation(
+        "rows are committed before their record is written",
+        ENV,
+        "        after = log_.append(before, txn.record, self._kept)\n",
+        "        txn.raw.commit()\n        after = log_.append(before, txn.record, self._kept)\n"
+        "        txn.raw = self._begin(True)\n",
+        (f"{UNIT}/test_checkpoint.py -k without_room",),
+    ),
+    Mutation(
+        "content is left out of the record",
+        WRITING,
+        "        self.record.add_content(MADE, self.relative(path), journal.I64.pack(mtime), content)\n",
+        "",
+        (f"{UNIT}/test_commit.py -k what_is_acknowledged",),
+    ),
+    Mutation(
+        "pieces of segments are left out of the record",
+        WRITING,
+        "        self.record.add_content(PIECE, self.relative(path), journal.U64.pack(offset), content)\n",
+        "",
+        ("tests/unit/store/test_whereabouts.py -k 'whole_wherever and segments and torn'",),
+    ),
+    Mutation(
+        "what a cursor deletes is left out of the record",
+        WRITING,
+        "        self.txn.add(DELETE, self.number, key)\n",
+        "",
+        (f"{UNIT}/test_writing.py",),
+    ),
+    Mutation(
+        "a row that was not put is in the record",
+        WRITING,
+        "        if not self.put_row(key, value, True, overwrite, append, db):\n            return False\n",
+        "        self.put_row(key, value, True, overwrite, append, db)\n",
+        (f"{UNIT}/test_writing.py",),
+    ),
+    Mutation(
+        "the chain of checksums is not checked",
+        JOURNAL,
+        "        if len(body) < length or wanted != chain:\n",
+        "        if len(body) < length:\n",
+        (f"{UNIT}/test_journal.py",),
+    ),
+    Mutation(
+        "a recovery goes on from the same checksum",
+        JOURNAL,
+        'int.from_bytes(os.urandom(4), "little"))',
+        "7)",
+        (f"{UNIT}/test_journal.py -k earlier_round",),
+    ),
+    Mutation(
+        "slots are used again before the checkpoint that covers them",
+        JOURNAL,
+        "[slot for slot in fits if slot.serial < kept]",
+        "[slot for slot in fits if slot.serial < at.serial]",
+        (f"{UNIT}/test_journal.py -k used_again",),
+    ),
+    Mutation(
+        "a slot is not synced when the next begins",
+        JOURNAL,
+        "at.offset)\n            os.fdatasync(self._fd)\n",
+        "at.offset)\n",
+        (f"{UNIT}/test_journal.py -k on_the_disk_before",),
+    ),
+    Mutation(
+        "what a process that died left is read before the next slot",
+        JOURNAL,
+        "            _write(self._fd, [bytes(max(0, min(RECORD.size, self._size - at.offset)))], at.offset)\n",
+        "",
+        (f"{UNIT}/test_journal.py -k process_that_died",),
+    ),
+    Mutation(
+        "a slot of a transaction that did not commit keeps its header",
+        JOURNAL,
+        "                _void(slot)\n",
+        "                pass\n",
+        (f"{UNIT}/test_journal.py -k begun_anew",),
+    ),
+    Mutation(
+        "one that failed goes on in the slot that it had begun",
+        JOURNAL,
+        "            self._serial = 0  # another process may begin the slot that was just begun anew, elsewhere\n",
+        "            pass\n",
+        (f"{UNIT}/test_journal.py -k fails_in_the_middle",),
+    ),
+    Mutation(
+        "a slot has its name before it is whole",
+        JOURNAL,
+        "{NEW}{os.getpid()}.{threading.get_ident()}",
+        "9{SUFFIX}",
+        (f"{UNIT}/test_journal.py -k cannot_be_made",),
+    ),
+    Mutation(
+        "a checkpoint is written before the file systems are synced",
+        CHECKPOINT,
+        "            _sync_file_systems(places)\n"
+        "            write(self._path, State(clean, last.txn if last is not None else 0, number, position, meta))\n",
+        "            write(self._path, State(clean, last.txn if last is not None else 0, number, position, meta))\n"
+        "            _sync_file_systems(places)\n",
+        (f"{UNIT}/test_checkpoint.py -k order_of",),
+    ),
+    Mutation(
+        "a checkpoint syncs nothing",
+        CHECKPOINT,
+        "            _sync_file_systems(places)\n",
+        "",
+        (f"{UNIT}/test_checkpoint.py -k order_of",),
+    ),
+    Mutation(
+        "a checkpoint has the meta page of another transaction",
+        CHECKPOINT,
+        "            meta = meta_of(self._path, self._page, number)\n",
+        "            meta = meta_of(self._path, self._page, number - 1) or meta_of(self._path, self._page, number)\n",
+        (f"{UNIT}/test_checkpoint.py -k mixture",),
+    ),
+    Mutation(
+        "the pages of a checkpoint are let go before the next is durable",
+        CHECKPOINT,
+        "            _sync_file_systems(places)\n",
+        "            if self._pin is not None:\n                self._pin.abort()\n            _sync_file_systems(places)\n",
+        (f"{UNIT}/test_checkpoint.py -k order_of",),
+    ),
+    Mutation(
+        "a checkpoint keeps no pages",
+        CHECKPOINT,
+        "        _keep(txn)\n",
+        "        txn.abort()\n",
+        (f"{UNIT}/test_checkpoint.py -k 'are_kept_until or mixture'",),
+    ),
+    Mutation(
+        "nobody notices that a process died with the pages of the checkpoint",
+        CHECKPOINT,
+        "            if not lines:\n                return False\n",
+        "            if not lines:\n                return True\n",
+        (f"{UNIT}/test_checkpoint.py -k dies_behind",),
+    ),
+    Mutation(
+        "a process that ends lets the pages of its checkpoint go",
+        CHECKPOINT,
+        "    ctypes.pythonapi.Py_IncRef(ctypes.py_object(txn))\n",
+        "",
+        (f"{UNIT}/test_checkpoint.py -k dies_behind",),
+    ),
+    Mutation(
+        "another checkpoint is tried when the file systems could not be synced",
+        ENV,
+        "        except NotSynced as error:\n            self._stop(error)\n",
+        "        except NotSynced:\n            pass\n",
+        (f"{UNIT}/test_checkpoint.py -k step_that_fails",),
+    ),
+    Mutation(
+        "a failed sync stops only the process that saw it",
+        ENV,
+        "                    txn.put(journal.BROKEN_ROW, self.broken.encode(), db=meta)\n",
+        "                    pass\n",
+        (f"{UNIT}/test_checkpoint.py -k failed_sync",),
+    ),
+    Mutation(
+        "a process that is not the last leaves a clean end",
+        ENV,
+        "            if self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB):\n",
+        "            if True:\n",
+        (f"{UNIT}/test_checkpoint.py -k only_the_last",),
+    ),
+    Mutation(
+        "one that could not be opened stays the first",
+        ENV,
+        "            self._users.close()  # or the next one would not be the first\n",
+        "",
+        (f"{UNIT}/test_checkpoint.py -k newer_layout --timeout=20",),
+    ),
+    Mutation(
+        "the first writes of an opening are not synced",
+        ENV,
+        "                self._open(path, tables, layout, map_size, former, moving, None)\n"
+        "                self._continue(folder, had_journal=state is not None)\n"
+        "                self.env.close()\n"
+        "            self._open(path, tables, layout, map_size, former, moving, journaled)\n",
+        "                pass\n"
+        "            self._open(path, tables, layout, map_size, former, moving, journaled)\n"
+        "            if first and (state is None or state.clean):\n"
+        "                self._continue(folder, had_journal=state is not None)\n",
+        (f"{UNIT}/test_checkpoint.py -k while_it_is_opened",),
+    ),
+    Mutation(
+        "a recovery uses pages of the checkpoint that it began from",
+        ENV,
+        "            self._pin = self.env.begin() if journaled is not None else None\n",
+        "            self._pin = self.env.begin(write=False) if journaled is not None else None\n"
+        "            self._pin and self._pin.reset()\n",
+        (f"{UNIT}/test_recovery.py -k middle_of_a_recovery",),
+    ),
+    Mutation(
+        "the meta page is not put back",
+        ENV,
+        "                checkpoint.put_back(path, state)\n",
+        "",
+        (f"{UNIT}/test_checkpoint.py -k mixture",),
+    ),
+    Mutation(
+        "a recovery makes no files",
+        RECOVERY,
+        "                done.mended += sum(mender.mend(txn, entry) for entry in journal.entries(found))\n",
+        "                pass\n",
+        (f"{UNIT}/test_recovery.py -k made_whole",),
+    ),
+    Mutation(
+        "a link is not made whole",
+        RECOVERY,
+        "            made = self._contents.get(self._key(bytes(entry.value)))\n",
+        "            made = None\n",
+        (f"{UNIT}/test_recovery.py -k link_has",),
+    ),
+    Mutation(
+        "a recovery brings expunged messages back",
+        "fastmail/store/local/whereabouts.py",
+        "        if marked is None:\n            return None\n",
+        "        if marked is None:\n            return path\n",
+        ("tests/unit/store/test_whereabouts.py -k stays_removed",),
+    ),
+    Mutation(
+        "a recovery puts files where they were made, not where they belong",
+        "fastmail/store/local/whereabouts.py",
+        "        root = self._root(txn, at[:12], os.path.dirname(directory))\n",
+        "        return path\n        root = self._root(txn, at[:12], os.path.dirname(directory))\n",
+        ("tests/unit/store/test_whereabouts.py -k 'whole_wherever and maildir'",),
+    ),
+    Mutation(
+        "UIDs and MODSEQs go on where they were",
+        "fastmail/store/local/ops.py",
+        "    if box.recovered != t.recovered:\n        _go_above(txn, t, box)\n",
+        "",
+        ("tests/unit/store/test_whereabouts.py -k numbers_go_on",),
+    ),
+    Mutation(
+        "large content is never synced",
         STAGE,
-        "    f.error = errno if (c_fsync(f.fd) if not f.piece and f.mtime >= 0 else c_fdatasync(f.fd)) else 0\n",
-        "    f.error = 0\n",
-        (REPLIES,),
+        "    if (c_fsync(f.fd) if not f.piece and f.mtime >= 0 else c_fdatasync(f.fd)):\n        f.error = errno\n",
+        "    pass\n",
+        (f"{REPLIES}",),
         slow=True,
     ),
     Mutation(
-        "content in segments is never synced",
+        "large content in segments is never synced",
         STAGE,
-        "            if f.error or (f.chunks < 0 and not f.piece):\n                continue\n",
-        "            if f.error or f.chunks < 0 or f.piece:\n                continue\n",
+        "        if file[i].synced and not file[i].error and file[i].chunks >= 0:\n            sync_content",
+        "        if file[i].synced and not file[i].error and file[i].chunks >= 0 and not file[i].piece:\n            sync_content",
         (f"{REPLIES}[segments]",),
         slow=True,
     ),
     Mutation(
-        "the name of a file is never synced",
+        "the name of a large file is never synced",
         STAGE,
-        "        sync_names(tasks)\n",
-        "",
+        "    sync_names(file, n)\n    for",
+        "    for",
         (f"{REPLIES}[maildir]",),
         slow=True,
     ),
     Mutation(
-        "a file has its name before its content is on the device",
-        STAGE,
-        "        name_early(tasks)\n        sync_contents(&s.helped, tasks)\n",
-        "        name_all(tasks)\n        sync_contents(&s.helped, tasks)\n",
-        (f"{REPLIES}[maildir]",),
-        slow=True,
+        "large content goes neither into the journal nor to the disk",
+        COMMIT,
+        '        return b"", b"", b"", self.chunks, self.offset, self.fd, large(self.chunks)\n',
+        '        return b"", b"", b"", self.chunks, self.offset, self.fd, False\n',
+        (f"{UNIT}/test_commit.py",),
     ),
     Mutation(
         "a failed sync of content counts as done",
         STAGE,
-        "    f.error = errno if (c_fsync(f.fd) if not f.piece and f.mtime >= 0 else c_fdatasync(f.fd)) else 0\n",
-        "    c_fsync(f.fd)\n",
-        ("tests/unit/durable/test_commit.py",),
+        "    if (c_fsync(f.fd) if not f.piece and f.mtime >= 0 else c_fdatasync(f.fd)):\n        f.error = errno\n",
+        "    c_fdatasync(f.fd)\n",
+        (f"{UNIT}/test_commit.py",),
         slow=True,
     ),
     Mutation(
-        "the index is never synced",
+        "a directory, a ban or a user is never synced",
         ENV,
-        "                max_spare_txns=4,\n",
-        "                max_spare_txns=4,\n                sync=False,\n",
-        (f"{REPLIES}[maildir]",),
-        slow=True,
-    ),
-    Mutation(
-        "the index's pages are synced, the page that names them is not (strace)",
-        ENV,
-        "                max_spare_txns=4,\n",
-        "                max_spare_txns=4,\n                metasync=False,\n",
-        (f"{REPLIES}[maildir]",),
-        slow=True,
-    ),
-    Mutation(
-        "the index's pages are synced, the page that names them is not (loss of power)",
-        ENV,
-        "                max_spare_txns=4,\n",
-        "                max_spare_txns=4,\n                metasync=False,\n",
-        ("-m tests.crash.power --images 30 --seed 3",),
-        slow=True,
-    ),
-    Mutation(
-        "the index is written through a map, whose order is the kernel's",
-        ENV,
-        "                max_spare_txns=4,\n",
-        "                max_spare_txns=4,\n                writemap=True, map_async=True,\n",
-        (f"{REPLIES}[maildir]",),
-        slow=True,
+        "                sync=journaled is None,\n",
+        "                sync=False,\n",
+        (f"{UNIT}/test_checkpoint.py -k while_it_is_opened",),
     ),
     Mutation(
         "a small file is replaced without a sync of its content",
@@ -148,16 +401,14 @@ MUTATIONS = [
         "fastmail/durable/commit.py",
         "        if not self._broken:\n            self._broken =",
         "        if False:\n            self._broken =",
-        ("-m tests.crash.faults --upto 2 --kinds fdatasync:EIO --content segments",),
-        slow=True,
+        (f"{UNIT}/test_commit.py",),
     ),
     Mutation(
         "a full disk makes the server read-only for good",
         "fastmail/durable/commit.py",
-        "                    if code == errno.EIO:\n",
-        "                    if code:\n",
-        ("tests/journey/test_faults.py -k 'pwritev-ENOSPC'",),
-        slow=True,
+        "isinstance(operation.error, StorageFailed) and (self._env.broken or IO_ERROR in str(operation.error))",
+        "operation.error is not None",
+        (f"{UNIT}/test_commit.py",),
     ),
     Mutation(
         "the file of an operation that failed stays",

@@ -39,8 +39,8 @@ MUTATIONS = [
     Mutation(
         "R20: a stop forgets what was submitted",
         "fastmail/durable/commit.py",
-        "        await self._loop.run_in_executor(None, self._files.close)\n        self._closing = True\n",
-        "        self._closing = True\n",
+        "        self._ready.put(None)\n",
+        "        while not self._ready.empty():\n            self._ready.get()\n        self._ready.put(None)\n",
         ("tests/unit/durable/test_commit.py::test_what_was_submitted_is_finished_at_the_end",),
     ),
     Mutation(

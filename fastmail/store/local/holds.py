@@ -243,7 +243,9 @@ class Holds:
                 return FileJob(root + b"/new", name, source=source), b"n" + name
             item.hold = b""
         temporary = root + b"/tmp/" + maker.make(octets, message.size)
-        return FileJob(root + b"/new", name, temporary, message.content, message.date), b"n" + name
+        synced = self._store.together is not None
+        job = FileJob(root + b"/new", name, temporary, message.content, message.date, synced=synced)
+        return job, b"n" + name
 
 
 def _ready(source: bytes, place: bytes) -> bool:

@@ -104,11 +104,11 @@ def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], do
     for (uid, old, new, modseq), code in zip(moves, codes, strict=True):
         if code and not beneath.exists(path_of(directory, new)):
             if current is None:
-                current = _by_base(directory)
+                current = by_base(directory)
             found = current.get(base_of(old[1:]))
             while found is None and looks < LOOKS:  # of the whole batch
                 looks += 1
-                current = _by_base(directory)
+                current = by_base(directory)
                 found = current.get(base_of(old[1:]))
             if found is None:
                 done.named.append((uid, old, modseq))  # gone; the next look at the directory expunges it
@@ -134,7 +134,7 @@ def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) 
     for _ in range(LOOKS):
         if not missed:
             break
-        current = _by_base(directory)
+        current = by_base(directory)
         unseen = []
         for at, name in missed:
             found = current.get(base_of(name[1:]))
@@ -154,7 +154,7 @@ def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) 
         done.unlinked += gone  # else a loss of power could bring back a file that nothing is known of
 
 
-def _by_base(directory: str) -> dict[bytes, bytes]:
+def by_base(directory: str) -> dict[bytes, bytes]:
     """What is there now; a file that another program renames while the directory is read may be missed, so nothing is
     called gone after one look."""
     return {base_of(n): m + n for m, sub in ((b"n", "new"), (b"c", "cur")) for n in listing(directory, sub)}
@@ -163,7 +163,7 @@ def _by_base(directory: str) -> dict[bytes, bytes]:
 def read_by_base(directory: str, marked: bytes) -> bytes | None:
     """The content of a message's file, whatever its name is now; None when there is none."""
     for _ in range(LOOKS):
-        found = _by_base(directory).get(base_of(marked[1:]))
+        found = by_base(directory).get(base_of(marked[1:]))
         if found is None:
             continue
         try:

@@ -1,4 +1,4 @@
-"""What the index of one shard holds: tables, keys and rows, version 2. Only the writer's transactions write them.
+"""What the index of one shard holds: tables, keys and rows, version 3. Only the writer's transactions write them.
 
     page    mailbox key(12) first uid(4)     index page (_core/pages.pxd)
     page    mailbox key(12) 0xFFFFFFFF       Mailbox row (below), then the name in UTF-8: beside the last page, because
@@ -38,7 +38,7 @@ from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Mailbox
 from fastmail.store.local.arrivals import Arrivals
 
-LAYOUT = 2
+LAYOUT = 3
 TABLES = [
     "page",
     "msg",
@@ -60,9 +60,10 @@ TABLES = [
 
 # version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
 # created (s since 1970), generation (grows when files of other programs are taken in), settled (arrivals up to this
-# number are in the pages), changed (MODSEQ of the last flag change); the last two are not there in version 1
-ROW = struct.Struct("<BBHIIIIIIQQIIQQ")
-ROW_V1 = ROW.size - 16
+# number are in the pages), changed (MODSEQ of the last flag change), recovered (Tables.recovered when UIDs and MODSEQs
+# were last put above what can have been seen); the last three are not there in version 1, the last one not in version 2
+ROW = struct.Struct("<BBHIIIIIIQQIIQQI")
+ROW_V1 = ROW.size - 20
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
 U16 = struct.Struct("<H")
@@ -95,6 +96,7 @@ class Tables(NamedTuple):
     arrivals: Arrivals
     reader: SegmentReader
     segments: bool = False  # is new content kept in segments?
+    recovered: int = 0  # how often rows may have been seen that were lost (durable.recovery)
     whole: Callable[[Any, bytes], Table | None] | None = None  # Environment.table, for reading many rows
 
 
@@ -160,6 +162,7 @@ def pack_row(box: Mailbox) -> bytes:
             box.generation,
             box.settled,
             box.changed,
+            box.recovered,
         )
         + box.name.encode()
     )
@@ -186,6 +189,7 @@ def unpack_row(key: bytes, row: bytes | memoryview) -> Mailbox:
         generation,
         settled,
         changed,
+        recovered,
     ) = ROW.unpack_from(fixed)
     try:
         name = str(row[at:], "utf-8")
@@ -207,4 +211,5 @@ def unpack_row(key: bytes, row: bytes | memoryview) -> Mailbox:
         generation,
         settled,
         changed,
+        recovered,
     )

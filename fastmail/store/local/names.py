@@ -55,6 +55,14 @@ class NameMaker:
         return int(match.group(1), 16) if match is not None else 0
 
     @staticmethod
+    def octets_in(name: bytes) -> int:
+        """How many octets the file has by such a name, whichever instance gave it; 0 for any other name."""
+        if _OWN.match(name) is None and _NUMBERED.match(name) is None:
+            return 0
+        match = _SIZE.search(os.fsdecode(name))
+        return int(match.group(1)) if match is not None else 0
+
+    @staticmethod
     def is_copy(name: bytes) -> bool:
         """Was this link made by COPY or MOVE?"""
         match = _OWN.match(name)

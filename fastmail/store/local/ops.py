@@ -26,6 +26,8 @@ from fastmail.telemetry import log
 PAIR = struct.Struct("<II")
 TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
 New = tuple[int, int, int, int, int]  # a record to be: flags, keywords, date, size, saved
+# by how much numbers go on above what can have been seen: more than changes can be under way at one moment
+UIDS_ABOVE, MODSEQS_ABOVE = 1 << 18, 1 << 20
 FEW = 8  # messages that one operation may leave as arrivals
 BATCH = 256  # rows that are read before they are written
 TOLD = 64  # pages that are handed back with a change
@@ -37,12 +39,28 @@ class SourceMoved(StorageFailed):
 
 
 def load(txn: Any, t: Tables, key: bytes) -> Mailbox:
-    """The mailbox row, for changing it: arrivals are settled. NoSuchMailbox when it was deleted meanwhile."""
+    """The mailbox row, for changing it: arrivals are settled, and what it gives out is above all that can have been
+    seen. NoSuchMailbox when it was deleted meanwhile."""
     box = row(txn, t, key)
     numbers, records = t.arrivals.unsettled(key, box.settled)
     if numbers:
         _settle(txn, t, box, numbers, records)
+    if box.recovered != t.recovered:
+        _go_above(txn, t, box)
     return box
+
+
+def _go_above(txn: Any, t: Tables, box: Mailbox) -> None:
+    """The server came up from its journal, and sessions may have been told of messages and changes that were not
+    durable yet and are gone: their UIDs and MODSEQs are not given again, and clients that ask hear of it."""
+    first = box.uidnext
+    box.uidnext = min(first + UIDS_ABOVE, layout.MAX_UID)
+    box.modseq += MODSEQS_ABOVE
+    box.recovered = t.recovered
+    if box.uidnext > first:
+        gone = PAIR.pack(first, box.uidnext - 1)
+        txn.put(box.key + layout.U64.pack(box.modseq), gone, db=t.gone)
+    save(txn, t, box)
 
 
 def row(txn: Any, t: Tables, key: bytes) -> Mailbox:
@@ -221,6 +239,8 @@ def _arrive(
 ) -> Appended:
     """The same as arrivals: pages follow later."""
     box = row(txn, t, key)
+    if box.recovered != t.recovered:
+        box = load(txn, t, key)
     newest = t.arrivals.newest(key, box.settled)
     uid, modseq = box.uidnext, box.modseq
     if newest is not None:
@@ -497,7 +517,7 @@ def create(
     validity = uidvalidity or max(now, last + 1)
     txn.put(counter, layout.NEXT.pack(number + 1, max(last, validity)), db=t.meta)
     key = layout.mailbox_key(account, number)
-    box = Mailbox(key, name, validity, uidnext=uidnext, special=special, created=now)
+    box = Mailbox(key, name, validity, uidnext=uidnext, special=special, created=now, recovered=t.recovered)
     box.recent_from = uidnext
     save(txn, t, box)
     txn.put(layout.name_key(layout.account_key(account), name), key[8:], db=t.name)

@@ -13,14 +13,15 @@ from typing import Any
 
 from fastmail.durable import beneath, segments
 from fastmail.durable.commit import CommitQueue, Operation, PieceJob
-from fastmail.durable.env import Environment, Former, translate
+from fastmail.durable.env import Environment, Former, Journaled, translate
 from fastmail.durable.salvage import MARK
 from fastmail.durable.segments import Record, SegmentReader, SegmentWriter
 from fastmail.model.errors import MailError, StorageFull
-from fastmail.store.interface import Octets
+from fastmail.store.interface import Account, Octets
 from fastmail.store.local import content, former, layout, ops
 from fastmail.store.local.arrivals import Arrivals
 from fastmail.store.local.layout import TABLES, Tables
+from fastmail.store.local.whereabouts import Whereabouts
 from fastmail.telemetry import log
 
 SETTLE_DELAY = 1.0
@@ -29,6 +30,12 @@ SEGMENTS = "segments"
 MAINTENANCE = 300.0  # s between looks for waste
 WASTE = 50  # percent of a segment that makes it worth moving the rest
 FIRST = Former(frozenset(former.TABLES), former.convert)  # the layout before version 1 of today's tables
+
+
+def open_index(directory: str, n: int, map_size: int, resolve: Callable[[int], Account | None] | None) -> Environment:
+    """The index of a shard. ``resolve``: an account by its number, for finding its files after a loss of power."""
+    journaled = Journaled(directory, partial(Whereabouts, resolve))
+    return Environment(os.path.join(directory, f"index-{n}"), TABLES, layout.LAYOUT, map_size, FIRST, "new", journaled)
 
 
 class Shard:
@@ -42,8 +49,9 @@ class Shard:
         loop: asyncio.AbstractEventLoop,
         publish: Callable[[list[Any]], None],
         content: str,
+        resolve: Callable[[int], Account | None] | None = None,
     ) -> None:
-        self.env = Environment(os.path.join(directory, f"index-{n}"), TABLES, layout.LAYOUT, map_size, FIRST, "new")
+        self.env = open_index(directory, n, map_size, resolve)
         self.directory = os.path.join(beneath.mark(directory), f"segments-{n}")
         self.writer = SegmentWriter(self.directory) if content == SEGMENTS else None
         self._preparing: asyncio.Task[None] | None = None
@@ -55,6 +63,7 @@ class Shard:
             reader=reader,
             segments=self.writer is not None,
             whole=self.env.table,
+            recovered=self.env.recovered,
         )
         self.queue = CommitQueue(self.env, loop, publish, str(n), self._begun)
         self._loop = loop

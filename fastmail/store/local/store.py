@@ -103,7 +103,7 @@ class LocalStore:
         """Open the shards, and finish what a crash left undone."""
         self.loop = asyncio.get_running_loop()
         for n in range(self._count):
-            self._shards.append(Shard(self.directory, n, self._map_size, self.loop, self._publish, self._kind))
+            self._shards.append(self._shard(n))
         self.follower.start()
         if self._recover:
             for shard in self._shards:
@@ -131,6 +131,9 @@ class LocalStore:
             await shard.close()
         self._helpers.shutdown(wait=True)
         self._shards.clear()
+
+    def _shard(self, n: int) -> Shard:
+        return Shard(self.directory, n, self._map_size, self.loop, self._publish, self._kind, self._resolve)
 
     def shard(self, account: int) -> Shard:
         return self._shards[account % self._count]
@@ -594,8 +597,12 @@ class LocalStore:
         mtime = message.date  # what any other program takes for its date
         if message.flags or message.keywords or not message.recent or claimed:
             name = base + b":2," + to_info(message.flags, 0).encode()
-            return FileJob(root + b"/cur", name, root + b"/tmp/" + base, message.content, mtime), b"c" + name
-        return FileJob(root + b"/new", base, root + b"/tmp/" + base, message.content, mtime), b"n" + base
+            sub, mark = b"/cur", b"c"
+        else:
+            sub, mark, name = b"/new", b"n", base
+        synced = self.together is not None  # Dovecot may come to it, after a loss of power, before we do
+        file = FileJob(root + sub, name, root + b"/tmp/" + base, message.content, mtime, synced=synced)
+        return file, mark + name
 
     async def _submit_files(
         self, account: Account, apply: Callable[[Any, Tables], Any], jobs: Sequence[FileJob | PieceJob]

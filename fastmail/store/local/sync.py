@@ -25,7 +25,7 @@ from fastmail.store.interface import Account, Appended, Mailbox
 from fastmail.store.local import folders, foreign, holds, layout, ops, weight
 from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
-from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of
+from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of, sizes_in
 from fastmail.store.local.snapshot import LocalSnapshot
 
 ADOPT_BATCH = 500
@@ -155,36 +155,62 @@ def assign(plan: Plan, listed: foreign.Control, uidnext: int) -> list[tuple[int,
 
 
 def drop_cut_short(account: Account, directory: str, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The files to be taken in, without links of a COPY or MOVE that was cut short: one whose message is still where it
-    was is removed, because the command was never answered and its message would be there twice."""
+    """The files to be taken in, without what was cut short and never answered: a link of a COPY or MOVE whose message
+    is still where it was, which would be there twice; and a file of ours whose name a loss of power left, but nothing
+    of its content."""
     out = []
     for mark, name in items:
         path = path_of(directory, mark + name)
-        if NameMaker.is_copy(name) and _linked_elsewhere(account, path):
+        if (NameMaker.is_copy(name) and _linked_elsewhere(account, path)) or _is_empty(path, name):
             files.unlink_batch([path])
         else:
             out.append((mark, name))
     return out
 
 
-def _linked_elsewhere(account: Account, path: bytes) -> bool:
-    """Does another message file of the account share the file's content?"""
+def _is_empty(path: bytes, name: bytes) -> bool:
+    """Is it a file of ours without a single octet of its content, which its name says it has?"""
+    size = NameMaker.octets_in(name)
     try:
         status = beneath.lstat(path)
-        if status.st_nlink < 2:
+        if not size or not stat.S_ISREG(status.st_mode) or status.st_size > size:
             return False
+        return not (files.read_file(path) or b"").strip(b"\0")
     except OSError:
         return False
+
+
+def _linked_elsewhere(account: Account, path: bytes) -> bool:
+    """Does another message file of the account share the file's content? After a loss of power the two may be files of
+    their own: what the journal has is written anew."""
+    try:
+        status = beneath.lstat(path)
+    except OSError:
+        return False
+    octets = sizes_in(os.path.basename(path))[0]
     for place in folders.directories(account):
         for sub in ("/cur", "/new"):
             try:
                 with beneath.scan(place + sub) as entries:
                     for entry in entries:
-                        if entry.inode() == status.st_ino and os.fsencode(f"{place}{sub}/{entry.name}") != path:
+                        other = os.fsencode(f"{place}{sub}/{entry.name}")
+                        if other == path:
+                            continue
+                        if entry.inode() == status.st_ino:
+                            return True
+                        if octets >= 0 and sizes_in(os.fsencode(entry.name))[0] == octets and _alike(path, other):
                             return True
             except OSError:
                 continue
     return False
+
+
+def _alike(path: bytes, other: bytes) -> bool:
+    """Two files of the same time and content."""
+    one, two = beneath.lstat(path), beneath.lstat(other)
+    if (int(one.st_mtime), one.st_size) != (int(two.st_mtime), two.st_size):
+        return False
+    return beneath.read(os.fsdecode(path), one.st_size + 1) == beneath.read(os.fsdecode(other), two.st_size + 1)
 
 
 def age_of(directory: str, marked: bytes) -> float:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.durable import beneath, files, replace
-from fastmail.durable.stage import FileStage
+from fastmail.durable import beneath, files, replace, stage
 from fastmail.model.errors import StorageFailed
 from tests.support import without_openat2
 
@@ -133,24 +132,21 @@ def test_a_group_commit_stays_in_its_maildir(way: str, tmp_path: Path) -> None:
         top = farm(tmp_path).encode()
         (tmp_path / "mine" / "new").rmdir()
         (tmp_path / "mine" / "new").symlink_to(tmp_path / "other" / "new")
-        stage = FileStage()
         names = [
             (b"/tmp/1", b"/cur/1"),
             (b"/tmp/2", b"/new/2"),
             (b"/away/tmp/3", b"/cur/3"),
             (b"/tmp/4", b"/away/cur/4"),
         ]
-        for number, (source, final) in enumerate(names):
-            stage.submit(number, [(top + source, top + final, top + os.path.dirname(final), [b"x"], -1, -1)])
+        jobs: list[stage.Job] = [
+            (top + source, top + final, top + os.path.dirname(final), [b"x"], -1, -1, False) for source, final in names
+        ]
         linked = [(b"/cur/file", b"/cur/5"), (b"/away/cur/file", b"/cur/6"), (b"/cur/file", b"/away/cur/7")]
-        for number, (source, final) in enumerate(linked, len(names)):
-            stage.submit(number, [(top + source, top + final, top + os.path.dirname(final), None, -1, -1)])
-        codes: dict[int, list[int]] = {}
-        while len(codes) < 7:
-            codes |= dict(stage.wait())
-        stage.close()
-        loop = [errno.ELOOP]
-        assert [codes[n] for n in range(7)] == [[0], loop, loop, loop, [0], loop, loop]
+        jobs += [
+            (top + source, top + final, top + os.path.dirname(final), None, -1, -1, True) for source, final in linked
+        ]
+        loop = errno.ELOOP
+        assert stage.place(jobs) == [0, loop, loop, loop, 0, loop, loop]
         assert os.listdir(tmp_path / "other" / "new") == [] and os.listdir(tmp_path / "other" / "tmp") == []
         assert os.listdir(tmp_path / "other" / "cur") == ["file"]
         assert os.listdir(tmp_path / "mine" / "tmp") == []

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from fastmail.durable.commit import CommitQueue, FileJob, Operation, PieceJob
+from fastmail.durable.commit import IO_ERROR, CommitQueue, FileJob, Operation, PieceJob
 from fastmail.durable.env import Environment
+from fastmail.durable.journal import BOUND
 from fastmail.model.errors import NoSuchMailbox, StorageFailed, StorageFull
+from tests.support.journals import crashed, environment, found
 
 
 def put(env: Environment, key: bytes) -> Callable[[Any], bytes]:
@@ -43,7 +45,7 @@ def job(place: Path, name: str) -> FileJob:
 
 def run(place: Path, work: Callable[[Environment, CommitQueue, list[Any]], Any]) -> None:
     async def main() -> None:
-        env = Environment(str(place / "env"), ["rows"], 1, 1 << 22)
+        env = environment(place)
         published: list[Any] = []
         queue = CommitQueue(env, asyncio.get_running_loop(), published.extend)
         try:
@@ -114,7 +116,7 @@ def test_one_who_cannot_be_told_does_not_keep_the_answer(tmp_path: Path) -> None
     """What is durable is acknowledged, though a listener fails."""
 
     async def main() -> None:
-        env = Environment(str(tmp_path / "env"), ["rows"], 1, 1 << 22)
+        env = environment(tmp_path)
 
         def deaf(results: list[Any]) -> None:
             raise RuntimeError("a listener's bug")
@@ -149,13 +151,14 @@ def test_a_result_is_seen_by_readers_before_its_future(tmp_path: Path) -> None:
 
 
 def test_content_whose_sync_fails_is_not_acknowledged(tmp_path: Path) -> None:
-    """A device that takes what is written and cannot be synced: /dev/null (EINVAL, fsync(2))."""
+    """Large content, which is synced by itself, on a device that takes what is written and cannot be synced: /dev/null
+    (EINVAL, fsync(2))."""
     spoilt: list[BaseException] = []
 
     async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
         device = os.open("/dev/null", os.O_WRONLY)
         try:
-            piece = PieceJob(device, 0, [b"content"], b"/dev/null", spoilt.append)
+            piece = PieceJob(device, 0, [b"x" * (BOUND + 1)], b"/dev/null", spoilt.append)
             with pytest.raises(StorageFailed):
                 await queue.submit(Operation(put(env, b"lost"), [piece]))
         finally:
@@ -195,7 +198,7 @@ def test_what_was_submitted_is_finished_at_the_end(tmp_path: Path) -> None:
 
     run(tmp_path, work)
     assert sorted(os.listdir(tmp_path / "new")) == ["0", "1", "2", "3", "4"]
-    env = Environment(str(tmp_path / "env"), ["rows"], 1, 1 << 22)
+    env = environment(tmp_path)
     assert rows(env) == [b"0", b"1", b"2", b"3", b"4"]
     env.close()
 
@@ -204,7 +207,7 @@ def test_what_is_submitted_just_before_the_end_is_done_and_the_queue_ends(tmp_pa
     """The wake-up that says that the queue ends comes together with the last operation."""
 
     async def main() -> None:
-        env = Environment(str(tmp_path / "env"), ["rows"], 1, 1 << 22)
+        env = environment(tmp_path)
         queue = CommitQueue(env, asyncio.get_running_loop(), lambda results: None)
         under_way, may_end = threading.Event(), threading.Event()
 
@@ -229,3 +232,121 @@ def test_what_is_submitted_just_before_the_end_is_done_and_the_queue_ends(tmp_pa
         env.close()
 
     asyncio.run(main())
+
+
+def test_nothing_is_acknowledged_behind_a_failed_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither those who waited for it nor anybody later, whatever the disk says then; the next start decides."""
+
+    async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
+        assert await queue.submit(Operation(put(env, b"before"), [job(tmp_path, "before")])) == b"before"
+        real = os.fdatasync
+        monkeypatch.setattr(os, "fdatasync", lambda fd: (_ for _ in ()).throw(OSError(errno.EIO, IO_ERROR)))
+        waiting = [queue.submit(Operation(put(env, b"%d" % n), [job(tmp_path, f"{n}")])) for n in range(5)]
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(one, StorageFailed) for one in done) and published == [b"before"]
+        monkeypatch.setattr(os, "fdatasync", real)
+        for files in ([], [job(tmp_path, "later")]):
+            with pytest.raises(StorageFailed, match="earlier failure"):
+                await queue.submit(Operation(put(env, b"later"), files))
+        assert b"later" not in rows(env) and published == [b"before"]
+
+    run(tmp_path, work)
+    env = environment(tmp_path)
+    assert b"before" in rows(env) and b"later" not in rows(env)
+    env.close()
+
+
+def test_what_is_acknowledged_survives_what_is_not_synced(tmp_path: Path) -> None:
+    """At each acknowledgement: the index lost, names and contents lost; the journal has all of it."""
+    copies: list[tuple[Path, list[bytes]]] = []
+
+    async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
+        for n in range(6):
+            some = [
+                queue.submit(Operation(put(env, b"%d-%d" % (n, k)), [job(tmp_path / "one", f"{n}-{k}")]))
+                for k in range(4)
+            ]
+            await asyncio.gather(*some)
+            copies.append((crashed(tmp_path / "one", tmp_path / f"copy{n}"), rows(env)))
+
+    (tmp_path / "one").mkdir()
+    run(tmp_path / "one", work)
+    for place, expected in copies:
+        for path in (place / "new").iterdir():
+            path.unlink() if len(path.name) % 2 else path.write_bytes(b"")
+        env = environment(place)
+        assert rows(env) == expected and len(expected) >= 4
+        for key in expected:
+            assert (place / "new" / key.decode()).read_bytes() == b"content of " + key
+        env.close()
+
+
+def test_large_content_is_synced_by_itself_and_not_in_the_journal(tmp_path: Path) -> None:
+    async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
+        for octets in (BOUND, BOUND + 1):
+            made = job(tmp_path, f"{octets}")
+            made.chunks = [b"x" * (octets - 1), b"y"]
+            await queue.submit(Operation(put(env, b"%d" % octets), [made]))
+        sizes = [len(one.body) for one in found(tmp_path)]
+        assert sizes[0] > BOUND and sizes[1] < 1000
+
+    run(tmp_path, work)
+
+
+def test_one_who_goes_away_while_it_is_committed_loses_nothing(tmp_path: Path) -> None:
+    """Its future is cancelled at any moment: what was submitted is committed, published and journaled like the rest."""
+
+    async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def slow(txn: Any) -> bytes:
+            begun.set()
+            assert go_on.wait(20)
+            return put(env, b"slow")(txn)
+
+        first = queue.submit(Operation(slow, [job(tmp_path, "slow")]))
+        await asyncio.get_running_loop().run_in_executor(None, begun.wait, 20)
+        others = [queue.submit(Operation(put(env, b"%d" % n), [job(tmp_path, f"{n}")])) for n in range(4)]
+        for one in (first, others[0], others[3]):
+            one.cancel()
+        go_on.set()
+        assert await asyncio.gather(*others[1:3]) == [b"1", b"2"]
+        assert await queue.submit(Operation(put(env, b"last"))) == b"last"
+        assert sorted(published) == rows(env) == [b"0", b"1", b"2", b"3", b"last", b"slow"]
+        assert sorted(os.listdir(tmp_path / "new")) == ["0", "1", "2", "3", "slow"]
+
+    run(tmp_path, work)
+
+
+def test_a_file_that_cannot_even_be_tried_fails_alone(tmp_path: Path) -> None:
+    """More chunks than one file may have: its own caller's mistake."""
+
+    async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
+        operations = [Operation(put(env, b"%d" % n), [job(tmp_path, f"{n}")]) for n in range(5)]
+        wrong = job(tmp_path, "wrong")
+        wrong.chunks = [b"x"] * 9
+        operations[2].files = [job(tmp_path, "beside"), wrong]
+        done = await asyncio.gather(*map(queue.submit, operations), return_exceptions=True)
+        assert [isinstance(one, StorageFailed) for one in done] == [n == 2 for n in range(5)]
+        assert rows(env) == [b"0", b"1", b"3", b"4"]
+        assert sorted(os.listdir(tmp_path / "new")) == ["0", "1", "3", "4"] and not os.listdir(tmp_path / "tmp")
+
+    run(tmp_path, work)
+
+
+def test_a_directory_that_may_not_be_written_fails_alone(tmp_path: Path) -> None:
+    """A real refusal, of one recipient of many."""
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+
+    async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
+        operations = [Operation(put(env, b"%d" % n), [job(tmp_path / f"{n}", f"{n}")]) for n in range(4)]
+        (tmp_path / "1" / "tmp").chmod(0o500)
+        (tmp_path / "2" / "new").chmod(0o500)
+        done = await asyncio.gather(*map(queue.submit, operations), return_exceptions=True)
+        assert [isinstance(one, StorageFailed) for one in done] == [False, True, True, False]
+        assert rows(env) == [b"0", b"3"] and not os.listdir(tmp_path / "2" / "tmp")
+
+    for n in range(4):
+        (tmp_path / f"{n}").mkdir()
+    run(tmp_path, work)

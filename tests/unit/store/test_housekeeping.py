@@ -28,8 +28,8 @@ def test_a_file_is_found_whatever_its_name_is_now(tmp_path: Path) -> None:
 def test_nothing_is_gone_after_one_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = maildir(tmp_path, "cur/1.a:2,S")
     looks = iter([{}, {}])
-    real = housekeeping._by_base
-    monkeypatch.setattr(housekeeping, "_by_base", lambda path: next(looks, None) or real(path))
+    real = housekeeping.by_base
+    monkeypatch.setattr(housekeeping, "by_base", lambda path: next(looks, None) or real(path))
     done = housekeeping.Done(b"key")
     housekeeping._unlink(directory, [(b"one", b"n1.a")], done)
     assert os.listdir(tmp_path / "cur") == [] and done.unlinked == [b"one"]

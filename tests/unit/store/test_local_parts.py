@@ -11,8 +11,7 @@ import pytest
 
 from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
-from fastmail.durable import files
-from fastmail.durable.stage import FileStage
+from fastmail.durable import files, stage
 from fastmail.model.errors import CorruptData
 from fastmail.model.flags import ANSWERED, FLAGGED, SEEN
 from fastmail.store.hub import Hub
@@ -100,11 +99,10 @@ def test_stage_puts_files_in_place_and_tells_each_failure(tmp_path: Path) -> Non
     for name in ("tmp", "new"):
         (tmp_path / name).mkdir()
     root = os.fsencode(tmp_path)
-    stage = FileStage()
 
     def job(
         name: bytes, directory: bytes = b"/new", mtime: int = -1
-    ) -> tuple[bytes, bytes, bytes, list[bytes], int, int]:
+    ) -> tuple[bytes, bytes, bytes, list[bytes], int, int, bool]:
         return (
             root + b"/tmp/" + name,
             root + directory + b"/" + name,
@@ -112,27 +110,25 @@ def test_stage_puts_files_in_place_and_tells_each_failure(tmp_path: Path) -> Non
             [b"a" * 5000, b"", b"b"],
             mtime,
             -1,
+            name == b"7",
         )
 
-    for n in range(20):
-        stage.submit(n, [job(b"%d" % n, mtime=1000 if n == 3 else -1)])
-    stage.submit("two", [job(b"x"), job(b"y", b"/missing")])
     (tmp_path / "tmp" / "there").write_bytes(b"")
-    stage.submit("exists", [job(b"there")])
-    stage.submit("link", [(root + b"/new/0", root + b"/new/linked", root + b"/new", None, -1, -1)])
-    done: dict[object, list[int]] = {}
-    while len(done) < 23:
-        done.update(stage.wait())
-    assert [done[n] for n in range(20)] == [[0]] * 20
-    assert done["two"] == [0, errno.ENOENT] and done["exists"] == [errno.EEXIST]
-    assert done["link"] in ([0], [errno.ENOENT])
+    jobs = [job(b"%d" % n, mtime=1000 if n == 3 else -1) for n in range(20)]
+    jobs += [job(b"x"), job(b"y", b"/missing"), job(b"there")]
+    jobs += [
+        (root + b"/new/" + old, root + b"/new/linked", root + b"/new", None, -1, -1, True)
+        for old in (b"none", b"there")
+    ]
+    assert stage.place(jobs) == [*[0] * 21, errno.ENOENT, errno.EEXIST, errno.ENOENT, errno.ENOENT]
+    assert stage.place([(root + b"/new/0", root + b"/new/linked", root + b"/new", None, -1, -1, True)]) == [0]
+    assert stage.place([]) == []
+    assert (tmp_path / "new" / "linked").samefile(tmp_path / "new" / "0")
     assert (tmp_path / "new" / "7").read_bytes() == b"a" * 5000 + b"b"
     assert (tmp_path / "new" / "3").stat().st_mtime == 1000
-    assert not (tmp_path / "tmp" / "y").exists()
-    stage.settled(23)
-    stage.submit("last", [job(b"last")])
-    stage.close()
-    assert stage.wait() == [("last", [0])]
+    assert os.listdir(tmp_path / "tmp") == []
+    with pytest.raises(ValueError, match="too many chunks"):
+        stage.place([(*job(b"z")[:3], [b"x"] * 9, -1, -1, False)])
 
 
 def test_read_file_follows_no_links(tmp_path: Path) -> None:

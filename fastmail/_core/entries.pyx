@@ -1,0 +1,85 @@
+"""What a transaction changed, as a record of the journal has it: one entry for each row or file (durable.journal)."""
+
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy
+
+cdef enum:
+    HEAD = 8  # kind, table, u16 octets of the key, u32 octets of the value
+
+AGAIN = 0x80  # added to the kind: the value ends as that of an earlier entry with content
+
+
+cdef inline void put_head(uint8_t* p, int kind, int table, Py_ssize_t keys, Py_ssize_t values) noexcept:
+    p[0] = kind
+    p[1] = table
+    p[2] = keys & 255
+    p[3] = keys >> 8
+    p[4] = values & 255
+    p[5] = values >> 8 & 255
+    p[6] = values >> 16 & 255
+    p[7] = values >> 24 & 255
+
+
+cdef class Record:
+    """Entries in their order. Small ones are copied, long content is kept as it is until the record is written."""
+    cdef bytearray small     # entries behind the last long content
+    cdef list large
+    cdef Py_ssize_t contents # entries with content
+    cdef dict known          # number of the one that ends with an object, by the object's identity
+    cdef Py_ssize_t before   # octets in ``large``
+
+    def __cinit__(self):
+        self.small = bytearray()
+        self.large = []
+        self.known = {}
+
+    cpdef add(self, int kind, int table, key, value=b""):
+        """An entry without long content."""
+        cdef Py_buffer k, v
+        cdef Py_ssize_t at = PyByteArray_GET_SIZE(self.small)
+        cdef uint8_t* p
+        PyObject_GetBuffer(key, &k, PyBUF_SIMPLE)
+        try:
+            PyObject_GetBuffer(value, &v, PyBUF_SIMPLE)
+            try:
+                if k.len > 0xFFFF or v.len > 0xFFFFFFFF:
+                    raise OverflowError("too long for an entry")
+                PyByteArray_Resize(self.small, at + HEAD + k.len + v.len)
+                p = <uint8_t*>PyByteArray_AS_STRING(self.small) + at
+                put_head(p, kind, table, k.len, v.len)
+                memcpy(p + HEAD, k.buf, k.len)
+                memcpy(p + HEAD + k.len, v.buf, v.len)
+            finally:
+                PyBuffer_Release(&v)
+        finally:
+            PyBuffer_Release(&k)
+
+    def add_content(self, int kind, bytes key not None, bytes before not None, content not None):
+        """An entry whose value may be long: ``before``, then the buffers of ``content``. Of several that end with the
+        same object only the first has it."""
+        last = content[len(content) - 1] if len(content) else b""
+        cdef Py_ssize_t size = len(last)
+        if len(content) > 1:
+            before += b"".join(content[: len(content) - 1])
+        number = self.known.get(id(last))
+        self.contents += 1
+        if number is not None:
+            self.add(kind | AGAIN, 0, key, before + (<Py_ssize_t>number).to_bytes(4, "little") + size.to_bytes(4, "little"))
+            return
+        self.known[id(last)] = self.contents - 1
+        self.add(kind, 0, key, before)
+        cdef Py_ssize_t at = PyByteArray_GET_SIZE(self.small) - HEAD - len(key) - len(before)
+        put_head(<uint8_t*>PyByteArray_AS_STRING(self.small) + at, kind, 0, len(key), len(before) + size)
+        self.large.append(self.small)
+        self.large.append(last)  # which keeps the object, and with it its identity
+        self.before += PyByteArray_GET_SIZE(self.small) + size
+        self.small = bytearray()
+
+    def __bool__(self):
+        return PyByteArray_GET_SIZE(self.small) > 0 or len(self.large) > 0
+
+    def body(self):
+        """(its parts, octets in all)."""
+        return [*self.large, self.small], self.before + PyByteArray_GET_SIZE(self.small)

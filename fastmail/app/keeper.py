@@ -1,0 +1,54 @@
+"""The keeper: a process that takes the checkpoints of the index and the queue, so that no worker has to wait for them.
+
+It opens the environments before any worker does, so a server that did not stop cleanly is recovered here, and closes
+them after all workers: then nothing is left to replay. A keeper that dies costs nothing but a longer journal; the
+supervisor starts another one.
+"""
+
+import os
+import signal
+import time
+from contextlib import suppress
+
+from fastmail.app.assembly import Assembly
+from fastmail.config.settings import Config
+from fastmail.durable.env import Environment
+from fastmail.queue.spool import open_queue
+from fastmail.store.local.shard import open_index
+from fastmail.telemetry import log
+
+READY = b"\1"
+LOOK = 0.25  # s between looks at how much was written
+SECONDS = 5.0  # after which something that was written is in a checkpoint
+OCTETS = 32 << 20  # of journal, after which there is one sooner
+ORPHANED = 15.0  # s that it goes on when its supervisor is gone: the workers end meanwhile
+
+
+def environments(config: Config) -> list[Environment]:
+    """Open all that have a journal; those that were not closed cleanly are recovered."""
+    assembly = Assembly(config)
+    data, size = config.server.data_dir, config.store.index_map_size
+    every = [open_index(data, n, size, assembly.account_of) for n in range(config.store.shards)]
+    if config.relay.enabled or os.path.isdir(os.path.join(data, "queue", "index")):
+        every.append(open_queue(data, config.relay.map_size))
+    return every
+
+
+def run(config: Config, supervisor: int, pipe: int) -> None:
+    """Take checkpoints until SIGTERM. READY goes to the pipe when the environments are open."""
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_SETMASK, {*ends, signal.SIGHUP, signal.SIGUSR1})
+    every = environments(config)
+    with suppress(OSError):
+        os.write(pipe, READY)
+    log.event("keeper.ready", environments=len(every))
+    last = 0.0
+    while not last or time.monotonic() < last:
+        for env in every:
+            env.checkpoint(SECONDS, OCTETS)
+        if os.getppid() != supervisor and not last:
+            last = time.monotonic() + ORPHANED
+        if signal.sigtimedwait(ends, LOOK) is not None:
+            break
+    for env in every:
+        env.close()

@@ -1,0 +1,346 @@
+"""Checkpoints: states of an environment that are on the disk whole, from which the journal is replayed.
+
+The environment is written without syncs, so after a loss of power its file may hold any mixture of old and new pages.
+A checkpoint makes one state of it sure: a read transaction is opened and kept, so that no page of that state is used
+again; the files that the journal tells of and the environment's own file are synced; and the meta page of exactly that
+state is kept in the file ``journal/checkpoint``. Recovery puts that page back, and all others that it leads to are as
+they were. Only then may the read transaction of the checkpoint before go, and its part of the journal be used again.
+
+Any process may take one, one at a time. It keeps its read transaction until it sees that another has taken a later one.
+A process that died leaves its place among the readers behind, which keeps the pages just as well, until the next
+checkpoint has been taken; so nobody clears such places but this module. LMDB does it, too, when a process died while
+it held LMDB's lock: so each write transaction looks first whether the place is still there (``kept``), and where it is
+not, nothing is written before there is a new checkpoint.
+"""
+
+import ctypes
+import fcntl
+import os
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import lmdb
+
+from fastmail.durable import beneath, files, journal
+from fastmail.durable.journal import Position
+from fastmail.durable.replace import make_directories, replace_file
+from fastmail.durable.salvage import TOP
+from fastmail.model.errors import CorruptData
+
+NAME = "checkpoint"
+MAGIC = b"fastmail checkpoint 1\n"
+# magic, clean, transaction of the checkpoint before, transaction, position, octets of the meta page that follows
+HEAD = struct.Struct("<22sBQQ28sI")
+SPARE = 3  # slots that are kept for later
+
+
+class NotSynced(OSError):
+    """What was written may be lost, though the kernel calls it written from now on: it says so only once."""
+
+
+@dataclass(slots=True)
+class State:
+    """What the file says. ``clean``: it was written as the last process closed the environment, and nothing followed.
+    ``meta``: the meta page, empty where the environment's file is to be taken as it is."""
+
+    clean: bool
+    before: int
+    txn: int
+    position: Position
+    meta: bytes
+
+    def pack(self) -> bytes:
+        position = self.position.pack()
+        raw = HEAD.pack(MAGIC, self.clean, self.before, self.txn, position, len(self.meta)) + self.meta
+        return raw + journal.U32.pack(zlib.crc32(raw))
+
+
+def folder(path: str) -> str:
+    """Where the journal of the environment at ``path`` lies."""
+    return os.path.join(path, "journal")
+
+
+def read(path: str) -> State | None:
+    """The last checkpoint of the environment at ``path``; None when it has none. CorruptData when it is damaged."""
+    try:
+        raw = beneath.read(os.path.join(folder(path), NAME), 1 << 20)
+    except FileNotFoundError:
+        return None
+    body, check = raw[:-4], raw[-4:]
+    if len(raw) < HEAD.size + 4 or not raw.startswith(MAGIC) or journal.U32.pack(zlib.crc32(body)) != check:
+        raise CorruptData(f"{folder(path)}/{NAME} is damaged; run `fastmail check --repair`")
+    _, clean, before, txn, position, length = HEAD.unpack_from(body)
+    return State(bool(clean), before, txn, Position.unpack(position), body[HEAD.size : HEAD.size + length])
+
+
+def write(path: str, state: State) -> None:
+    """Make it the last checkpoint; durable when it returns."""
+    replace_file(os.path.join(folder(path), NAME), state.pack())
+
+
+def carry_over(path: str, fresh: str) -> None:
+    """Give an environment that was made anew, of the rows that could be read, the journal of the old one: what that has
+    since its last checkpoint is replayed onto the rows. Nobody may have either open."""
+    try:
+        state = read(path)
+    except CorruptData:
+        state = None
+    if state is None:
+        return
+    make_directories(folder(fresh))
+    for slot in journal.slots(folder(path)):
+        os.link(slot.path, os.path.join(folder(fresh), os.path.basename(slot.path)))
+    write(fresh, State(False, 0, state.txn, state.position, b""))
+
+
+def put_back(path: str, state: State) -> None:
+    """Make the state of the checkpoint the environment's only one. Nobody may have it open."""
+    page = len(state.meta)
+    if not page:
+        return
+    with open(os.path.join(path, "data.mdb"), "r+b", buffering=0) as file:
+        for number in (0, 1):  # each meta page begins with its own number
+            file.seek(number * page)
+            file.write(journal.U64.pack(number) + state.meta[8:])
+
+
+def meta_of(path: str, page: int, txn: int) -> bytes | None:
+    """The meta page of a transaction, while no later one can have taken its place."""
+    with open(os.path.join(path, "data.mdb"), "rb", buffering=0) as file:
+        raw = os.pread(file.fileno(), page, (txn & 1) * page)
+    return raw if len(raw) == page and TOP.unpack_from(raw, 16)[-1] == txn else None
+
+
+def _sync_file_systems(directories: Iterable[str]) -> None:
+    """All that was written below these directories to the disk; one that is gone stands for the one it was in."""
+    devices: dict[int, str] = {}
+    for directory in directories:
+        place = directory
+        while place and not os.path.isdir(place):
+            place = os.path.dirname(place)
+        if place:
+            devices.setdefault(os.stat(place).st_dev, place)
+    for place in devices.values():
+        try:
+            files.sync_file_system(os.fsencode(place))
+        except files.NotOpened:  # nothing was tried
+            raise
+        except OSError as error:
+            raise NotSynced(error.errno, error.strerror, place) from error
+
+
+def _keep(txn: Any) -> None:
+    """Only ``_let_go`` ends its place among the readers, and not the end of the process, whatever that clears up."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(txn))
+
+
+def _let_go(txn: Any) -> None:
+    txn.abort()
+    ctypes.pythonapi.Py_DecRef(ctypes.py_object(txn))
+
+
+class Lock:
+    """A file that one process holds, or several together."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def take(self, how: int) -> bool:
+        """Take it (fcntl.LOCK_...); False when LOCK_NB was asked for and another one has it."""
+        try:
+            fcntl.flock(self._fd, how)
+            return True
+        except BlockingIOError:
+            return False
+
+    def release(self) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Checkpoints:
+    """Takes them, for one environment, in one process."""
+
+    def __init__(self, path: str, env: Any, meta: Any, page: int, base: str) -> None:
+        self._path = path
+        self._env = env
+        self._meta = meta
+        self._page = page
+        self._base = base
+        self._lock = Lock(os.path.join(folder(path), "taking"))
+        self._mine = threading.Lock()  # the same among the threads of this process
+        self._pins = threading.Lock()  # of the two below
+        self._pin: Any = None
+        self._pinned = 0  # number of its transaction
+        self._theirs, self._line = (0, 0), ""  # the last one that another process took, and its line in LMDB's list
+        self._last: Position | None = None
+        self._since = time.monotonic()
+
+    def position(self) -> Position:
+        """Where the next record goes."""
+        with self._env.begin() as txn:
+            return Position.unpack(txn.get(journal.POSITION_ROW, db=self._meta))
+
+    def due(self, seconds: float, octets: int) -> bool:
+        """Is it time for one? So many seconds after the last that this process took, when anything was written since,
+        or after so many octets."""
+        at = self.position()
+        if self._last is None:
+            return True
+        if at == self._last:
+            return False
+        return time.monotonic() - self._since >= seconds or self._octets(self._last, at) >= octets
+
+    def _octets(self, start: Position, end: Position) -> int:
+        """Octets of the journal between two places in it."""
+        if start.serial == end.serial:
+            return end.offset - start.offset
+        between = [slot for slot in journal.slots(folder(self._path)) if start.serial <= slot.serial < end.serial]
+        return end.offset + sum(slot.size - (start.offset if slot.serial == start.serial else 0) for slot in between)
+
+    def take(self, clean: bool = False, recovered: State | None = None, wait: bool = False) -> bool:
+        """Take one; False when another process is at it (without ``wait``), or nothing is written any more. ``clean``:
+        nobody else has the environment open, and nothing will follow. ``recovered``: the one that was recovered from:
+        the journal after it tells which files were made. OSError when the disk fails: then the last one stays."""
+        if not self._mine.acquire(wait):
+            return False
+        try:
+            if not self._lock.take(fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)):
+                return False
+            try:
+                return self._take(clean, recovered)
+            finally:
+                self._lock.release()
+        finally:
+            self._mine.release()
+
+    def _take(self, clean: bool, recovered: State | None) -> bool:
+        last = self._before() if recovered is None else None
+        txn, number, meta = self._snapshot()
+        try:
+            if txn.get(journal.BROKEN_ROW, db=self._meta) is not None:
+                txn.abort()
+                return False
+            position = Position.unpack(txn.get(journal.POSITION_ROW, db=self._meta))
+            places = self._places(txn, last.before if last is not None else 0)
+            if recovered is not None:
+                places |= set(self._replayed(recovered.position))
+            _sync_file_systems(places)
+            write(self._path, State(clean, last.txn if last is not None else 0, number, position, meta))
+        except BaseException:
+            txn.abort()
+            raise
+        _keep(txn)
+        with self._pins:
+            old, self._pin, self._pinned = self._pin, txn, number
+        self._last, self._since = position, time.monotonic()
+        if not clean:
+            try:
+                self._tell(number, position.serial)
+            except lmdb.MapFullError:  # of what only the last one keeps, perhaps
+                if old is None:
+                    raise
+                _let_go(old)
+                old = None
+                self._tell(number, position.serial)
+            self._env.reader_check()
+        if old is not None:
+            _let_go(old)  # not before everybody can know of the new one
+        return True
+
+    def _before(self) -> State | None:
+        """The last one. A damaged one counts for nothing: this one takes its place."""
+        try:
+            return read(self._path)
+        except CorruptData:
+            return None
+
+    def _snapshot(self) -> tuple[Any, int, bytes]:
+        """(read transaction, its number, its meta page)."""
+        with self._env.begin(write=True):  # for a moment nothing changes
+            txn = self._env.begin()
+            number = int(txn.id())
+            meta = meta_of(self._path, self._page, number)
+        if meta is None:
+            txn.abort()
+            raise CorruptData(f"{self._path}: its meta page cannot be read")
+        return txn, number, meta
+
+    def _places(self, txn: Any, before: int) -> set[str]:
+        """Directories on all file systems that files were made on since the last checkpoint. ``before``: the one before
+        that; a writer may not have heard of the last one yet."""
+        out = {self._path}
+        cursor = txn.cursor(db=self._meta)
+        if cursor.set_range(journal.PLACE_ROW):
+            for key, row in cursor.iternext():
+                if not bytes(key).startswith(journal.PLACE_ROW):
+                    break
+                if journal.U64.unpack_from(row)[0] >= before:
+                    out.add(os.fsdecode(bytes(row[journal.U64.size :])))
+        return out
+
+    def _replayed(self, start: Position) -> Iterable[str]:
+        """Directories that files were made in, by the journal from ``start`` on."""
+        known: set[bytes] = set()
+        for found in journal.records(folder(self._path), start):
+            for entry in journal.entries(found):
+                if entry.kind not in (journal.MADE, journal.PIECE):
+                    continue
+                directory = os.path.dirname(entry.key)
+                if directory not in known:
+                    known.add(directory)
+                    yield os.path.join(self._base, os.fsdecode(directory))
+
+    def _tell(self, number: int, serial: int) -> None:
+        """What lies in slots below this one is needed no more; slots beyond those that are soon needed go."""
+        with self._env.begin(write=True) as txn:
+            txn.put(journal.KEPT_ROW, journal.KEPT.pack(serial, number, os.getpid()), db=self._meta)
+            free = [slot for slot in journal.slots(folder(self._path)) if slot.serial < serial]
+            for slot in sorted(free, key=lambda one: one.size)[:-SPARE]:
+                os.unlink(slot.path)
+        if not free and serial > 1:  # a busy journal: the next slot is made before anybody waits for it
+            journal.make_slot(folder(self._path), journal.next_size(folder(self._path)))
+
+    def heard(self, number: int) -> None:
+        """Another process has taken one, of that transaction: this one's pages are needed no more."""
+        if self._pin is None or number <= self._pinned:
+            return
+        with self._pins:
+            if self._pin is not None and number > self._pinned:
+                _let_go(self._pin)
+                self._pin = None
+
+    def kept(self, number: int, pid: int) -> bool:
+        """Are the pages of the last checkpoint still kept, which process ``pid`` took, of that transaction? Asked under
+        LMDB's write lock."""
+        if self._pin is not None and self._pinned >= number:
+            return True
+        every: str = self._env.readers()
+        if (number, pid) != self._theirs:
+            head, tail = f"{pid:>10} ", f" {number}"
+            lines = [line for line in every.split("\n") if line.startswith(head) and line.endswith(tail)]
+            if not lines:
+                return False
+            self._theirs, self._line = (number, pid), f"{lines[0]}\n"
+        return self._line in every
+
+    def pinned(self) -> bool:
+        """Would the pages of the last checkpoint be used again if this process let go of them?"""
+        if self._pin is None:
+            return False
+        with self._env.begin() as txn:
+            row = txn.get(journal.KEPT_ROW, db=self._meta)
+        return row is None or int(journal.KEPT.unpack(row)[1]) <= self._pinned
+
+    def close(self) -> None:
+        if self._pin is not None:
+            _let_go(self._pin)
+            self._pin = None
+        self._lock.close()

@@ -1,0 +1,128 @@
+"""A write transaction that remembers what it changed, for the journal.
+
+It has the methods of an LMDB transaction that writers use: ``get``, ``put``, ``delete``, ``pop``, ``cursor``, ``drop``
+(of a table's rows), ``stat``, ``id``, ``commit``, ``abort``. Content that was put into files is told with ``made``,
+``linked`` and ``piece``. Rows may be changed in no other way: what the journal does not know is lost with the power.
+"""
+
+from fastmail._core.entries import Record
+from fastmail.durable import journal
+
+cdef int PUT = journal.PUT, DELETE = journal.DELETE, CLEAR = journal.CLEAR
+cdef frozenset READING = frozenset(
+    "first last next prev set_key set_range key value item iternext iterprev getmulti".split()
+)
+cdef int MADE = journal.MADE, LINKED = journal.LINKED, PIECE = journal.PIECE
+
+
+cdef bytes directory_of(bytes path):
+    cdef Py_ssize_t at = path.rfind(b"/")
+    return path[:at] if at > 0 else b"/"
+
+
+cdef class Writing:
+    """One write transaction; see the module and Environment."""
+    cdef readonly object raw, get, stat, id, record
+    cdef readonly set places  # directories in which files were made
+    cdef object put_row, delete_row, add, commit_it
+    cdef dict numbers
+    cdef bytes base
+
+    def __init__(self, raw, dict numbers not None, commit, bytes base not None):
+        """``numbers``: of the tables in the journal's header; ``base``: paths below it are written down without it."""
+        self.raw = raw
+        self.get = raw.get
+        self.stat = raw.stat
+        self.id = raw.id
+        self.put_row = raw.put
+        self.delete_row = raw.delete
+        self.numbers = numbers
+        self.commit_it = commit
+        self.base = base
+        self.record = Record()
+        self.add = self.record.add
+        self.places = set()
+
+    def put(self, key, value, db, bint overwrite=True, bint append=False):
+        if not self.put_row(key, value, True, overwrite, append, db):
+            return False
+        self.add(PUT, self.numbers[db], key, value)
+        return True
+
+    def delete(self, key, db):
+        if not self.delete_row(key, b"", db):
+            return False
+        self.add(DELETE, self.numbers[db], key)
+        return True
+
+    def pop(self, key, db):
+        """Delete a row; what it was."""
+        found = self.raw.pop(key, db)
+        if found is not None:
+            self.add(DELETE, self.numbers[db], key)
+        return found
+
+    def drop(self, db, bint delete=False):
+        """Delete all rows of a table."""
+        if delete:
+            raise ValueError("tables stay; only their rows go")
+        self.raw.drop(db, delete=False)
+        self.add(CLEAR, self.numbers[db], b"")
+
+    def cursor(self, db):
+        return Cursor(self, db)
+
+    cdef bytes relative(self, bytes path):
+        return path[len(self.base) :] if path.startswith(self.base) else path
+
+    def made(self, bytes path not None, mtime, content not None):
+        """A file was written and has its name, and neither is synced. ``mtime`` in s, or -1."""
+        self.places.add(directory_of(path))
+        self.record.add_content(MADE, self.relative(path), journal.I64.pack(mtime), content)
+
+    def linked(self, bytes path not None, bytes source not None):
+        """A file that was ``source`` has another name, which is synced; its content may not be."""
+        self.add(LINKED, 0, self.relative(path), self.relative(source))
+
+    def piece(self, bytes path not None, offset, content not None):
+        """Octets were written to a file and are not synced."""
+        self.places.add(directory_of(path))
+        self.record.add_content(PIECE, self.relative(path), journal.U64.pack(offset), content)
+
+    def commit(self):
+        self.commit_it(self)
+
+    def abort(self):
+        self.raw.abort()
+
+
+cdef class Cursor:
+    """A cursor of such a transaction. What only reads goes to LMDB's own."""
+    cdef readonly object raw
+    cdef Writing txn
+    cdef int number
+
+    def __init__(self, Writing txn not None, db):
+        self.raw = txn.raw.cursor(db)
+        self.txn = txn
+        self.number = txn.numbers[db]
+
+    def __getattr__(self, name):
+        if name not in READING:
+            raise AttributeError(name)
+        return getattr(self.raw, name)
+
+    def delete(self):
+        """Delete the row that it stands at, and go to the next; False when it stood nowhere."""
+        key = bytes(self.raw.key())
+        if not self.raw.delete():
+            return False
+        self.txn.add(DELETE, self.number, key)
+        return True
+
+    def putmulti(self, rows):
+        """Put several rows."""
+        cdef list every = list(rows)
+        self.raw.putmulti(every)
+        for key, value in every:
+            self.txn.add(PUT, self.number, key, value)
