@@ -38,6 +38,15 @@ def own(pid: int) -> float:
     return 0.0
 
 
+def waited(server: Server) -> float:
+    """s for which the loop of each worker had work and no core, as other programs had it: of the one with the least."""
+    found = []
+    for pid in server.workers():
+        with open(f"/proc/{pid}/task/{pid}/schedstat", encoding="ascii") as file:
+            found.append(int(file.read().split()[1]) / 1e9)
+    return min(found)
+
+
 class Watch:
     """Looks at the workers' own memory a hundred times a second while it is entered. ``grown``: MiB by which a worker
     was larger than at the beginning, at its worst; ``during``: the same for each step that was named."""
