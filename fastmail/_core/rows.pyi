@@ -15,7 +15,7 @@ def search_field(
     rows: Rows, prefix: Octets, uids: UidSet, name: bytes, needle: bytes
 ) -> tuple[list[int], list[tuple[int, list[bytes] | None]]]:
     """(UIDs whose cached field ``name`` contains ``needle``, both ASCII in lower case; UIDs whose field needs a
-    decoder, with the values as they are; None where the fields are not cached)."""
+    decoder, with the values as they are; None where the fields are not cached, and behind a megabyte of values)."""
 
 def search_addresses(
     rows: Rows, prefix: Octets, uids: UidSet, which: int, needle: bytes

@@ -17,6 +17,7 @@ from fastmail._core.uidset cimport UidSet
 
 cdef enum:
     FIXED = 32     # octets of a summary before its three texts
+    TOLD = 1 << 20 # octets of values that one search hands out to be decoded; the messages after that are only named
     NO = 0
     YES = 1
     UNSURE = 2
@@ -150,7 +151,7 @@ def search_field(rows, const unsigned char[::1] prefix, UidSet uids not None, by
     cdef Walk walk = Walk(rows, prefix, uids)
     cdef Folded tmp = Folded()
     cdef const uint8_t* p
-    cdef Py_ssize_t n
+    cdef Py_ssize_t n, told = 0
     cdef int found
     while walk.next():
         found = UNSURE
@@ -162,7 +163,10 @@ def search_field(rows, const unsigned char[::1] prefix, UidSet uids not None, by
         if found == YES:
             hits.append(walk.uid)
         elif found == UNSURE:
-            unsure.append((walk.uid, raw))
+            if raw is not None:
+                for one in raw:
+                    told += len(<bytes>one)
+            unsure.append((walk.uid, raw if told <= TOLD else None))
     return hits, unsure
 
 
@@ -173,7 +177,7 @@ def search_addresses(rows, const unsigned char[::1] prefix, UidSet uids not None
     cdef Out line = Out(256)
     cdef Summary s
     cdef Piece found[envelope.ELEMENTS]
-    cdef Py_ssize_t at
+    cdef Py_ssize_t at, told = 0
     cdef int answer
     if not envelope.FROM <= which <= envelope.BCC:
         raise ValueError("not an element with addresses")
@@ -195,7 +199,8 @@ def search_addresses(rows, const unsigned char[::1] prefix, UidSet uids not None
         elif s.short:
             unsure.append((walk.uid, None))
         elif answer == UNSURE:
-            unsure.append((walk.uid, [PyBytes_FromStringAndSize(line.buf, line.len)]))
+            told += line.len
+            unsure.append((walk.uid, [PyBytes_FromStringAndSize(line.buf, line.len)] if told <= TOLD else None))
     return hits, unsure
 
 

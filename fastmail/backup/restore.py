@@ -29,7 +29,7 @@ from fastmail.store.local import foreign, ops
 from fastmail.store.local.folders import PARTS, folder
 from fastmail.store.local.store import LocalStore
 
-BATCH = 100
+BATCH, OCTETS = 100, 8 << 20  # messages, their octets and those of their summaries, that are kept in one commit
 LETTERS = (1 << LETTERED_KEYWORDS) - 1
 
 
@@ -219,14 +219,17 @@ async def mailbox(
     words: list[bytes] = []
     key: bytes | None = None
     batch: list[NewMessage] = []
+    octets = 0
     found = False
 
     async def keep() -> None:
+        nonlocal octets
         assert key is not None
         if batch:
             await store.append(owner, key, batch)
             result.messages += len(batch)
             batch.clear()
+            octets = 0
 
     for row in vault.rows(owner.address, run):
         if "mailbox" in row:
@@ -247,7 +250,8 @@ async def mailbox(
             kept = [word for bit, word in enumerate(words) if row["keywords"] >> bit & 1]
             size = int.from_bytes(summary[20:24], "little")
             batch.append(NewMessage((content,), summary, size, row["date"], row["flags"], kept, False))
-            if len(batch) >= BATCH:
+            octets += len(content) + len(summary)
+            if len(batch) >= BATCH or octets > OCTETS:
                 await keep()
     if not found:
         raise CannotDo(f"the backup of {owner.address} has no mailbox {name}")

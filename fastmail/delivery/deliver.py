@@ -25,13 +25,14 @@ from fastmail.model.quota import NO_QUOTA, Quota
 from fastmail.queue.model import Rcpt
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Store
 from fastmail.store.quota import check
+from fastmail.store.room import Entry, Room
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 MAX_HOPS = 50
 REMEMBERED = 50_000
 SCAN_ON_LOOP = 262144
-SUMMARIES = 64 << 20  # octets of the summaries of one message, of all its recipients together
+SUMMARIES = 16 << 20  # octets of the summaries of one message, of all its recipients together: they are in one commit
 FIRST = 100  # account numbers grow from 1: so many are looked at for one who is still there
 
 
@@ -194,6 +195,7 @@ class Deliverer:
         self.history: History | None = None
         self._mail = mail
         self._accounts: dict[str, tuple[AccountRecord, Account]] = {}
+        self._room = Room()  # of the messages whose sessions wait for the store
 
     def account(self, record: AccountRecord) -> Account:
         """Where the account's mail lies."""
@@ -252,13 +254,15 @@ class Deliverer:
     ) -> list[Outcome]:
         """Deliver content (with LF) to each recipient; one Outcome for each, in order. ``number``: its id when it
         was in the queue, and has our Received field already; ``there``: the store may have it."""
-        plan = await self._plan(envelope, content, mailbox, number, trace.undigits(number) if number else 0, there)
-        if not number:
-            _leave_whole(plan)
-        places: list[Appended | None] = []
-        if plan.items:
-            places = await self._store(plan)
-        return self._told(envelope, plan, places)
+        async with self._room.entry() as entry:
+            repeated = trace.undigits(number) if number else 0
+            plan = await self._plan(entry, envelope, content, mailbox, number, repeated, there)
+            if not number:
+                _leave_whole(plan)
+            places: list[Appended | None] = []
+            if plan.items:
+                places = await self._store(plan)
+            return self._told(envelope, plan, places)
 
     async def deliver_to_all(
         self, envelope: Envelope, content: Octets, mailbox: str = "INBOX", ident: int = 0
@@ -266,7 +270,12 @@ class Deliverer:
         """Deliver to all recipients or to nobody, as one reply for all of them asks (RFC 5321 4.1.1.4); NotAll when
         nobody has it. ``ident``: a number that the queue can go on with; without one, a store that keeps accounts apart
         may have given the message to some of them all the same."""
-        plan = await self._plan(envelope, content, mailbox, trace.digits(ident) if ident else "", 0, None, False)
+        async with self._room.entry() as entry:
+            number = trace.digits(ident) if ident else ""
+            plan = await self._plan(entry, envelope, content, mailbox, number, 0, None, False)
+            return await self._deliver_to_all(envelope, plan, ident)
+
+    async def _deliver_to_all(self, envelope: Envelope, plan: "_Plan", ident: int) -> list[Outcome]:
         if any(not outcome.ok for outcome in plan.outcomes):
             raise NotAll(plan.outcomes, bool(plan.items))
         apart = bool(ident) and not self.store.one_commit([item.account for item in plan.items])
@@ -287,8 +296,23 @@ class Deliverer:
                 log.event("delivery.let_go", "warning", id=plan.number, error=repr(error))
         return self._told(envelope, plan, places)
 
+    async def _summary(self, entry: Entry, envelope: Envelope, content: Octets) -> bytes:
+        """The summary for each recipient, which the entry makes room for."""
+        loop = asyncio.get_running_loop()
+        if len(content) > SCAN_ON_LOOP:
+            entry.holds(mime.MOST)  # until it is known
+            summary = await loop.run_in_executor(None, mime.scan, content)
+        else:
+            summary = mime.scan(content)
+        copies = sum(len(records) for _, records in envelope.recipients)
+        if len(summary) * copies > SUMMARIES:  # a shorter one for each
+            summary = await loop.run_in_executor(None, mime.scan, content, True, SUMMARIES // copies)
+        entry.holds(len(summary) * copies)
+        return summary
+
     async def _plan(
         self,
+        entry: Entry,
         envelope: Envelope,
         content: Octets,
         mailbox: str,
@@ -299,17 +323,10 @@ class Deliverer:
     ) -> "_Plan":
         """Who gets what; accounts that cannot have it have their outcome already. ``number``: the id of the message, if
         it has one, and ``traced``: then it has our Received field; ``repeated``: the number that the store knows the
-        delivery by."""
+        delivery by; ``entry``: what the summary is counted in."""
         traced = traced and bool(number)
         number = number or trace.new_id()
-        if len(content) > SCAN_ON_LOOP:
-            summary = await asyncio.get_running_loop().run_in_executor(None, mime.scan, content)
-        else:
-            summary = mime.scan(content)
-        copies = sum(len(records) for _, records in envelope.recipients)
-        if len(summary) * copies > SUMMARIES:  # a shorter one for each
-            loop = asyncio.get_running_loop()
-            summary = await loop.run_in_executor(None, mime.scan, content, True, SUMMARIES // copies)
+        summary = await self._summary(entry, envelope, content)
         size, _, hops = struct.unpack_from("<IiI", summary, 20)
         outcomes = [Outcome(250, "2.0.0", f"{number} delivered") for _ in envelope.recipients]
         plan = _Plan(number, traced, content, summary, size, outcomes)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SCAN_ON_LOOP = 262144
 APPENDS = 500  # messages of one command
+SUMMARIES = 16 << 20  # octets of their long summaries: the index has all of them in memory until its commit
 MARK = b"\r\0\n"  # stands for a literal that was staged; no command can have it
 
 
@@ -152,6 +153,7 @@ async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked
     allowed = rights.flags(place.rights)
     limits = session.service.limits
     left = max(limits.message_size, limits.staging_memory)  # octets that may be in memory, of what is put together here
+    long = SUMMARIES
     messages = []
     for one in asked:
         try:
@@ -165,6 +167,9 @@ async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked
         one.flags &= allowed  # silently (RFC 4314 4)
         one.words = one.words if "w" in place.rights else []
         messages.append(await _message(content, one))
+        long -= mime.counted(messages[-1].summary)
+        if long < 0:
+            raise TooMuch("what the index keeps of the messages is too much in all")
     if old is None or account != session.account:
         octets = sum(message.size + mime.counted(message.summary) for message in messages)
         check(store, account, octets, len(messages))

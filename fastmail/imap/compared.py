@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession
 
 BLOCK = 250  # messages that are read at once
+OCTETS = 2 << 20  # of their summaries: what is compared of a message may be nearly all of it
 ON_LOOP = 2000  # messages that are compared without a helper thread
 DECODE_ON_LOOP = 32768  # octets that are decoded without one
 BIG = 262144  # octets of a message that is scanned in a helper thread
@@ -52,6 +53,7 @@ class Block:
     columns: dict[bytes, list[Any]]
     undecoded: dict[bytes, list[Undecoded]]
     missing: list[int]  # places of messages without a usable summary
+    asked: UidSet  # the messages that were looked at
 
 
 def _mark(selected: Selected, *parts: bytes) -> bytes:
@@ -79,19 +81,30 @@ async def _content(session: "ImapSession", uid: int) -> bytes:
 
 
 def _look(snapshot: Snapshot, key: bytes, uids: UidSet, names: list[bytes]) -> Block:
-    """What the index says of these messages."""
+    """What the index says of these messages; of some of them, when their summaries are long."""
+    items: list[Any] = []
+    if any(name in order.NAMES for name in names):
+        items = sorted(snapshot.summaries(key, uids).items(), key=itemgetter(0))
+        uids = _some(uids, items)
     found, dates, sizes = order.arrived(snapshot.pages(key, uids), uids)
-    block = Block(found, dates, {}, {}, [])
-    items: list[Any] | None = None
+    block = Block(found, dates, {}, {}, [], uids)
     for name in names:
         if name in order.NAMES:
-            if items is None:
-                items = sorted(snapshot.summaries(key, uids).items(), key=itemgetter(0))
             values, block.undecoded[name], block.missing = order.values(found, items, order.NAMES[name])
         else:
             values = list(dates if name == b"ARRIVAL" else sizes)
         block.columns[name] = values
     return block
+
+
+def _some(uids: UidSet, items: list[tuple[int, Octets]]) -> UidSet:
+    """The first of ``uids``, whose summaries ``items`` are, until these have OCTETS; mostly all."""
+    octets = 0
+    for uid, one in items:
+        octets += len(one)
+        if octets > OCTETS:
+            return uids.both(UidSet.of_ranges((1, uid)))
+    return uids
 
 
 def _decode(block: Block) -> None:
@@ -125,11 +138,13 @@ async def _read(session: "ImapSession", pace: Pace, uids: UidSet, names: list[by
     """What is compared of these messages."""
     selected = session.selected
     assert selected is not None
-    whole = Block([], [], {name: [] for name in names}, {}, [])
-    for first in range(1, len(uids) + 1, BLOCK):
+    whole = Block([], [], {name: [] for name in names}, {}, [], uids)
+    first = 1
+    while first <= len(uids):
         with session.service.store.snapshot(selected.account) as snapshot:
             part = uids.at(UidSet.of_ranges((first, first + BLOCK - 1)))
             block = _look(snapshot, selected.key, part, names)
+        first += len(block.asked)
         if block.missing:
             await _mend(session, pace, block)
         octets = sum(len(one[1]) for undecoded in block.undecoded.values() for one in undecoded)
@@ -228,11 +243,14 @@ async def _take_in(session: "ImapSession", pace: Pace, table: Threads, uids: Uid
     """Append messages to a table."""
     selected = session.selected
     assert selected is not None
-    for first in range(1, len(uids) + 1, BLOCK):
+    first = 1
+    while first <= len(uids):
         part = uids.at(UidSet.of_ranges((first, first + BLOCK - 1)))
         with session.service.store.snapshot(selected.account) as snapshot:
-            found, dates, _ = order.arrived(snapshot.pages(selected.key, part), part)
             items = sorted(snapshot.summaries(selected.key, part).items(), key=itemgetter(0))
+            part = _some(part, items)
+            first += len(part)
+            found, dates, _ = order.arrived(snapshot.pages(selected.key, part), part)
             undecoded, missing = table.add(found, dates, items)
         for uid in missing:
             content = await _content(session, uid)

@@ -126,7 +126,7 @@ async def take_in(
                 result.problems.append(f"{one.identity.decode('utf-8', 'replace')}: is empty")
                 continue
             fresh.append((digest, one.flags, _message(content, one)))
-            if sum(message.size for _, _, message in fresh) > OCTETS:
+            if sum(message.size + len(message.summary) for _, _, message in fresh) > OCTETS:
                 await keep()
         await keep()
 

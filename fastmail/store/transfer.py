@@ -8,7 +8,7 @@ from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.store.interface import Account, Appended, Copied, NewMessage, Store
 
-BATCH = 16 << 20  # octets that are kept in one commit
+BATCH = 16 << 20  # octets of messages and their summaries that are kept in one commit
 
 
 async def transfer(
@@ -19,7 +19,6 @@ async def transfer(
     with store.snapshot(source) as snapshot:
         names = snapshot.keywords(key)
         rows = [r for page in snapshot.pages(key, uids) for r in pages.records(page) if r[0] in uids]
-        summaries = {uid: bytes(found) for uid, found in snapshot.summaries(key, uids).items()}
     result = Copied(Appended(to, 0, []), [])
     batch: list[NewMessage] = []
     taken: list[int] = []
@@ -27,11 +26,12 @@ async def transfer(
     try:
         for position, (uid, flags, _, keywords, date, octets, *_) in enumerate(rows):
             content = await store.content(source, key, uid)
-            if content is not None and uid in summaries:
+            made = _summary(store, source, key, uid) if content is not None else None
+            if content is not None and made is not None:
                 kept = [name for bit, name in enumerate(names) if words and keywords >> bit & 1]
-                batch.append(NewMessage((content,), summaries[uid], octets, date, flags & allowed, kept))
+                batch.append(NewMessage((content,), made, octets, date, flags & allowed, kept))
                 taken.append(uid)
-                size += len(content)
+                size += len(content) + len(made)
             if batch and (size >= BATCH or position == len(rows) - 1):
                 done = await store.append(target, to, batch)
                 result.source += taken
@@ -43,3 +43,10 @@ async def transfer(
             await store.expunge(target, to, UidSet.of(result.target.uids), 0)
         raise
     return result
+
+
+def _summary(store: Store, account: Account, key: bytes, uid: int) -> bytes | None:
+    """A message's summary; one at a time, as all of them may be long."""
+    with store.snapshot(account) as snapshot:
+        found = snapshot.summaries(key, UidSet.of([uid])).get(uid)
+        return bytes(found) if found is not None else None

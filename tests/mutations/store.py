@@ -5,6 +5,7 @@ from tests.mutations import Mutation
 LISTS = "tests/unit/store/test_uidlists.py"
 LEFT = "tests/unit/store/test_leftovers.py"
 VAULT = "tests/unit/backup/test_vault.py"
+HEAVY = "tests/unit/store/test_long_summaries.py"
 
 MUTATIONS = [
     Mutation(
@@ -158,5 +159,40 @@ MUTATIONS = [
         "        if any(operation.adds for operation in operations) and env.crowded(txn):\n            operations = _refuse(operations)\n",
         "",
         ("tests/unit/store/test_reserve.py",),
+    ),
+    Mutation(
+        "S29: a message with a long summary is an arrival, and copied once more",
+        "fastmail/store/local/ops.py",
+        "any(message.keywords or len(message.summary) > LONG for message in messages)",
+        "any(message.keywords for message in messages)",
+        (HEAVY,),
+    ),
+    Mutation(
+        "S29: rows are read by count only",
+        "fastmail/store/local/ops.py",
+        "if len(some) == BATCH or octets > OCTETS:",
+        "if len(some) == BATCH:",
+        (HEAVY,),
+    ),
+    Mutation(
+        "S29: names of files go into the index in one commit, however long the summaries beside them",
+        "fastmail/store/local/housekeeping.py",
+        "        if written > ops.WRITTEN:\n            return place\n",
+        "",
+        (HEAVY,),
+    ),
+    Mutation(
+        "parts of a COPY that failed stay",
+        "fastmail/store/local/parts.py",
+        "            await store.expunge(account, target, UidSet.of(done.target.uids), 0)\n        raise",
+        "            pass\n        raise",
+        (HEAVY,),
+    ),
+    Mutation(
+        "S29: all sessions at once may have long summaries that wait for the store",
+        "fastmail/delivery/deliver.py",
+        "        entry.holds(len(summary) * copies)\n",
+        "",
+        ("tests/unit/delivery/test_many.py",),
     ),
 ]

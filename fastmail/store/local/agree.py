@@ -172,7 +172,7 @@ def settle_again(txn: Any, t: Tables, key: bytes) -> int:
             last = max(last, pages.span(page)[1])
         except ValueError:
             txn.delete(at, db=t.page)
-    for at, value in [(bytes(at), bytes(value)) for at, value in txn.cursor(db=t.new).iternext()]:
+    for at, value in [(bytes(at), bytes(value[:16])) for at, value in txn.cursor(db=t.new).iternext()]:
         uid = int.from_bytes(value[12:16], "little")
         if value[:12] == key and (uid <= last or txn.get(layout.uid_key(key, uid), db=t.msg) is not None):
             txn.delete(at, db=t.new)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from fastmail._core import mime, pages
+from fastmail._core.uidset import UidSet
 from fastmail.durable import files, segments
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.segments import Record
@@ -54,7 +55,7 @@ async def convert(store: LocalStore, account: Account, to: str, done: Callable[[
             work = _work(store, account, box, to)
             if not work:
                 break
-            for block in _blocks(work):
+            for block in _blocks(store, account, box, work):
                 moved = await _move(store, account, box, block, to)
                 out.converted += moved
                 done(moved)
@@ -74,7 +75,12 @@ def _work(store: LocalStore, account: Account, box: Mailbox, to: str) -> list[tu
         ]
 
 
-def _blocks(work: Sequence[tuple[Row, bytes]]) -> list[list[tuple[Row, bytes]]]:
+def _blocks(
+    store: LocalStore, account: Account, box: Mailbox, work: Sequence[tuple[Row, bytes]]
+) -> list[list[tuple[Row, bytes]]]:
+    """Pieces that are moved in one commit: it has their content and their summaries in memory."""
+    with store.snapshot(account) as snapshot:
+        long = snapshot.long(box.key, UidSet.of(sorted(item[0][0] for item in work)))
     out: list[list[tuple[Row, bytes]]] = []
     octets = OCTETS
     for item in work:
@@ -82,7 +88,7 @@ def _blocks(work: Sequence[tuple[Row, bytes]]) -> list[list[tuple[Row, bytes]]]:
             out.append([])
             octets = 0
         out[-1].append(item)
-        octets += item[0][5]
+        octets += item[0][5] + long.get(item[0][0], 0)
     return out
 
 

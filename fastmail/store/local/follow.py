@@ -11,6 +11,7 @@ the checks at commands remain.
 import asyncio
 import os
 import struct
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -281,9 +282,11 @@ class Follower:
             plan.new = await store.help(sync.drop_cut_short, account, directory, plan.new)
         total = len(plan.new)
         full: StorageFull | None = None
-        for start in range(0, total, sync.ADOPT_BATCH):
-            part = plan.new[start : start + sync.ADOPT_BATCH]
-            found = await store.help(sync.examine, directory, part, known)
+        done = 0
+        while done < total:
+            part = plan.new[done : done + sync.ADOPT_BATCH]
+            found, looked = await store.help(sync.examine, directory, part, known)
+            done += looked
             if not found:
                 continue
             expected = generation
@@ -300,12 +303,11 @@ class Follower:
                 return None
             generation = after
             if total > 5000:
-                log.event("store.adopting", mailbox=directory, done=min(start + len(part), total), of=total)
+                log.event("store.adopting", mailbox=directory, done=done, of=total)
         if plan.fresh and floor > 1 and full is None:
             await store.submit(account, lambda txn, t: sync.end_adoption(txn, t, key, floor))
         if plan.renamed:
-            renamed = plan.renamed
-            await store.submit(account, lambda txn, t: sync.take_names(txn, t, key, renamed))
+            await self._take_names(account, key, plan.renamed)
         if plan.gone:
             gone = plan.gone
             await store.submit(account, lambda txn, t: sync.forget(txn, t, key, gone))
@@ -317,6 +319,11 @@ class Follower:
         )
         store.hub.publish([key])
         return AGAIN if plan.pending else (generation, plan.news)
+
+    async def _take_names(self, account: Account, key: bytes, renamed: Sequence[tuple[int, bytes, bytes]]) -> None:
+        done = 0
+        while done < len(renamed):
+            done = await self._store.submit(account, partial(sync.take_names, key=key, items=renamed, first=done))
 
     # ---------------------------------------------------------------- what this process does itself
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastmail._core import pages
@@ -76,11 +77,7 @@ async def _finish_names(store: LocalStore, account: Account, box: Mailbox) -> No
         done = await store.help(housekeeping.tidy, shard.env.read, shard.tables, box.key, directory)
         if not done.named and not done.unlinked and not done.more:
             return
-
-        def clear(txn: Any, t: Any, done: housekeeping.Done = done) -> None:
-            housekeeping.clear(txn, t, done)
-
-        await store.submit(account, clear)
+        await housekeeping.clear_all(partial(store.submit, account), done)
 
 
 def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:

@@ -8,14 +8,15 @@ are late. Other programs that changed a name meanwhile are found by base name; t
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fastmail._core import pages
 from fastmail.durable import beneath, files
 from fastmail.durable.env import Read
-from fastmail.store.local import layout
+from fastmail.store.local import layout, ops
 from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, base_of, path_of
@@ -173,14 +174,29 @@ def read_by_base(directory: str, marked: bytes) -> bytes | None:
     return None
 
 
-def clear(txn: Any, t: Tables, done: Done) -> None:
-    """Clear what was done, in the writer's transaction; a flag changed meanwhile keeps its entry."""
+async def clear_all(submit: Callable[[Callable[[Any, Tables], int]], Awaitable[int]], done: Done) -> None:
+    """Clear what was done, in as many commits as long summaries ask for. ``submit``: runs a function in the writer's
+    transaction and returns its result."""
+    at, more = 0, True
+    while more:
+        at = await submit(partial(clear, done=done, first=at))
+        more = at < len(done.named)
+
+
+def clear(txn: Any, t: Tables, done: Done, first: int = 0) -> int:
+    """Clear what was done, from a place in ``named`` on, in the writer's transaction; a flag changed meanwhile keeps
+    its entry. Returns the place of what is left: WRITTEN octets of rows are enough for one transaction."""
     modseqs: dict[int, int] = {}  # of the page that was looked at last
-    for uid, marked, modseq in done.named:
+    written = 0
+    for place in range(first, len(done.named)):
+        if written > ops.WRITTEN:
+            return place
+        uid, marked, modseq = done.named[place]
         at = layout.uid_key(done.key, uid)
         value = txn.get(at, db=t.msg) if marked else None
         if value is not None and layout.marked_of(value) != marked:
             txn.put(at, layout.pack_message(marked, bytes(layout.summary_of(value))), db=t.msg)
+            written += len(value)
         if uid not in modseqs:
             page = txn.get(layout.page_key(done.key, uid), db=t.page)
             modseqs = {r[0]: r[2] for r in pages.records(page)} if page is not None else {}
@@ -188,3 +204,4 @@ def clear(txn: Any, t: Tables, done: Done) -> None:
             txn.delete(at, db=t.todo)
     for at in done.unlinked:
         txn.delete(at, db=t.trash)
+    return len(done.named)

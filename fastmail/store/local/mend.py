@@ -129,18 +129,18 @@ def _relink(shard: Shard) -> None:
                 if named is not None and (named.skip, named.length) == (skip, length):
                     free.discard(where)
                 else:
-                    lost.append((at, value))
+                    lost.append((at, layout.marked_of(value)))  # without the summary, which may be long
         alone: dict[tuple[bytes, int], list[int]] = {}
         for here in free:
             alone.setdefault((sound[here].key, sound[here].size), []).append(here)
         wanted = []
-        for at, value in lost:
+        for at, marked in lost:
             uid = int.from_bytes(at[12:], "big")
             page = txn.get(layout.page_key(at[:12], uid), db=t.page)
             size = next((r[5] for r in pages.records(page) if r[0] == uid), -1) if page else -1
-            where = content.locate(txn, t, content.MARK.unpack_from(value, 2)[1])
-            wanted.append((where not in alone.get((at[:12], size), ()), where, size, at, value))
-        for elsewhere, where, size, at, value in sorted(wanted):  # first those whose place is right
+            where = content.locate(txn, t, content.MARK.unpack_from(marked)[1])
+            wanted.append((where not in alone.get((at[:12], size), ()), where, size, at))
+        for elsewhere, where, size, at in sorted(wanted):  # first those whose place is right
             found = alone.get((at[:12], size), [])
             if elsewhere:
                 if not found and where in sound and sound[where].size == size:
@@ -150,5 +150,6 @@ def _relink(shard: Shard) -> None:
                 if where in found:
                     found.remove(where)
                 record = sound[where]
-                txn.put(at, layout.pack_message(content.mark(record), bytes(layout.summary_of(value))), db=t.msg)
+                made = bytes(layout.summary_of(txn.get(at, db=t.msg)))
+                txn.put(at, layout.pack_message(content.mark(record), made), db=t.msg)
                 content.keep(txn, t, [record.id])

@@ -21,6 +21,7 @@ from fastmail.store.local import content, layout, weight
 from fastmail.store.local.arrivals import HEAD, NUMBER
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, base_of
+from fastmail.store.room import LONG
 from fastmail.telemetry import log
 
 PAIR = struct.Struct("<II")
@@ -30,6 +31,8 @@ New = tuple[int, int, int, int, int]  # a record to be: flags, keywords, date, s
 UIDS_ABOVE, MODSEQS_ABOVE = 1 << 18, 1 << 20
 FEW = 8  # messages that one operation may leave as arrivals
 BATCH = 256  # rows that are read before they are written
+OCTETS = 1 << 20  # of these rows
+WRITTEN = 4 << 20  # octets of rows that one commit writes anew: LMDB has them in memory until then
 TOLD = 64  # pages that are handed back with a change
 
 
@@ -213,7 +216,8 @@ def append(
     """Records for messages whose files (``n`` or ``c``, then the name) are in place; ``claim``: \\Recent is taken with
     them."""
     few = len(messages) <= FEW and not t.arrivals.closed
-    if few and not claim and not any(message.keywords for message in messages):
+    if few and not claim and not any(message.keywords or len(message.summary) > LONG for message in messages):
+        # settling copies an arrival once more, hundreds of them in one commit: none is long
         return _arrive(txn, t, key, messages, names, saved)
     box = load(txn, t, key)
     box.modseq += 1
@@ -360,13 +364,32 @@ def expunge(
     return Expunged(key, out, box.modseq, before)
 
 
+def rows_of(txn: Any, t: Tables, keys: Sequence[bytes]) -> Iterator[list[tuple[bytes, bytes]]]:
+    """(key, value) of these rows of ``msg``, without those that are not there: BATCH rows at a time, or fewer that
+    have OCTETS. They are copies, so that many long summaries at once would fill the memory."""
+    some: list[tuple[bytes, bytes]] = []
+    octets = 0
+    cursor = txn.cursor(db=t.msg)
+    for at in keys:
+        if cursor.set_key(at):
+            value = cursor.value()
+            some.append((at, value))
+            octets += len(value)
+        if len(some) == BATCH or octets > OCTETS:
+            yield some
+            some, octets = [], 0
+    if some:
+        yield some
+
+
 def _forget_rows(txn: Any, t: Tables, key: bytes, uids: Sequence[int], unlink: bool, moved: Collection[bytes]) -> None:
     """What ``msg`` has of these messages, and their content."""
     keys = [layout.uid_key(key, uid) for uid in uids]
     names, light = {}, 0
-    for at, value in txn.cursor(db=t.msg).getmulti(keys):
-        names[at] = layout.marked_of(value)
-        light -= weight.of_value(value)
+    for some in rows_of(txn, t, keys):
+        for at, value in some:
+            names[at] = layout.marked_of(value)
+            light -= weight.of_value(value)
     weight.add(txn, t, key[:8], light)
     for at in keys:
         name = names.get(at, b"")
@@ -406,8 +429,7 @@ def copy(
     source = [uid for uid, _ in there]
     new = [(flags, bits[words], date, size, saved) for _, flags, _, words, date, size, _ in map(records.pop, source)]
     uids = append_records(txn, t, box, new)
-    for start in range(0, len(there), BATCH):
-        _copy_rows(txn, t, key, target, there[start : start + BATCH], uids[start : start + BATCH])
+    _copy_rows(txn, t, key, target, there, uids)
     for uid, (_, name), (flags, words, *_) in zip(uids, there, new, strict=True):
         if not content.in_segment(name) and (words or FileName.parse(name[1:]).flags != flags):
             txn.put(layout.uid_key(target, uid), b"", db=t.todo)
@@ -425,18 +447,23 @@ def _copy_rows(
     txn: Any, t: Tables, key: bytes, target: bytes, there: Sequence[tuple[int, bytes]], uids: Sequence[int]
 ) -> None:
     """What ``msg`` has of messages, under their new names and UIDs."""
+    become = {layout.uid_key(key, uid): (new, name) for new, (uid, name) in zip(uids, there, strict=True)}
     cursor = txn.cursor(db=t.msg)
-    keys = [layout.uid_key(key, uid) for uid, _ in there]
-    old = dict(cursor.getmulti(keys))
-    rows = []
-    for new, at, (_, name) in zip(uids, keys, there, strict=True):
-        value = old.get(at)
-        if content.in_segment(name) and (value is None or layout.marked_of(value) != name):
+    heavy = 0
+    for some in rows_of(txn, t, list(become)):
+        rows = []
+        for at, value in some:
+            new, name = become.pop(at)
+            if content.in_segment(name) and layout.marked_of(value) != name:
+                raise SourceMoved("the content was moved")
+            rows.append((layout.uid_key(target, new), layout.pack_message(name, bytes(layout.summary_of(value)))))
+        cursor.putmulti(rows)
+        heavy += sum(weight.of_value(value) for _, value in rows)
+    weight.add(txn, t, target[:8], heavy)
+    for new, name in become.values():  # a record in a page, and no row
+        if content.in_segment(name):
             raise SourceMoved("the content was moved")
-        summary = layout.summary_of(value) if value is not None else b""
-        rows.append((layout.uid_key(target, new), layout.pack_message(name, bytes(summary))))
-    cursor.putmulti(rows)
-    weight.add(txn, t, target[:8], sum(weight.of_value(value) for _, value in rows))
+        txn.put(layout.uid_key(target, new), layout.pack_message(name, b""), db=t.msg)
 
 
 def claim_recent(txn: Any, t: Tables, key: bytes) -> tuple[int, int]:

@@ -5,6 +5,7 @@ UIDVALIDITY that the old index knows (or, without one, a control file of Dovecot
 touched; mail that a running server delivers meanwhile is left to it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +21,9 @@ from fastmail.store.local.folders import control_directory, folder, index_direct
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import arrival_order, base_of
 from fastmail.store.local.store import LocalStore
+from fastmail.store.room import LONG
+
+Late = tuple[int, bytes, bytes]  # UID, mark and name, what was kept behind the summary
 
 
 @dataclass(slots=True)
@@ -107,20 +111,49 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
         names = await store.help(_names_on_disk, store, account, box, directory, known)
         known.uidnext = known.following(sum(base_of(name) not in known.uids for _, name in names))
         names.sort(key=lambda item: (known.uids.get(base_of(item[1]), 1 << 40), arrival_order(item[1])))
-        found: list[sync.Found] = []
-        for start in range(0, len(names), sync.ADOPT_BATCH):
-            found += await store.help(sync.examine, directory, names[start : start + sync.ADOPT_BATCH], known)
-        key = box.key
+        found = await store.help(_examine, directory, names, known)
+        late: list[Late] = []
 
         def apply(
-            txn: Any, t: Tables, key: bytes = key, found: list[sync.Found] = found, known: foreign.Control = known
+            txn: Any,
+            t: Tables,
+            key: bytes = box.key,
+            found: list[sync.Found] = found,
+            known: foreign.Control = known,
+            late: list[Late] = late,
         ) -> bytes:
-            _replace(txn, t, key, found, known)
+            late[:] = _replace(txn, t, key, found, known)
             return key
 
         await store.submit(account, apply)
+        for uid, name, rest in late:
+            again, _ = await store.help(sync.examine, directory, [(name[:1], name[1:])], known)
+            for one in again:
+                made = one.summary + rest if rest else marked(one.summary)
+                await store.submit(account, partial(_fill, at=layout.uid_key(box.key, uid), made=made))
     await store.submit(account, partial(weight.recount, account=layout.account_key(account.id)))
     return await check(store, account)
+
+
+def _examine(directory: str, names: Sequence[tuple[bytes, bytes]], known: foreign.Control) -> list[sync.Found]:
+    """All of these files, without the summaries that are long: together they might not fit into memory."""
+    found: list[sync.Found] = []
+    done = 0
+    while done < len(names):
+        some, looked = sync.examine(directory, names[done : done + sync.ADOPT_BATCH], known)
+        done += looked
+        for one in some:
+            if len(one.summary) > LONG:
+                one.summary = b""
+        found += some
+    return found
+
+
+def _fill(txn: Any, t: Tables, at: bytes, made: bytes) -> None:
+    """A summary that was too long to be written with all the others."""
+    value = txn.get(at, db=t.msg)
+    if value is not None and not layout.summary_of(value):
+        txn.put(at, layout.pack_message(layout.marked_of(value), made), db=t.msg)
 
 
 def _known_uids(store: LocalStore, account: Account, box: Mailbox, directory: str) -> foreign.Control:
@@ -156,55 +189,66 @@ def _names_on_disk(
     ]
 
 
-def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: foreign.Control) -> None:
-    """All records of a mailbox from what was found; what was delivered since the listing keeps its record."""
+def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: foreign.Control) -> list[Late]:
+    """All records of a mailbox from what was found; what was delivered since the listing keeps its record and its row.
+    Returns the messages whose summaries are still to be made."""
     box = agree.sound(txn, t, key)
-    late: list[tuple[Any, bytes, bytes]] = []
+    late: list[Any] = []
     have = {base_of(item.marked[1:]) for item in found}
     records = {r[0]: r for _, page in ops.pages_of(txn, t, key, None) for r in pages.records(page)}
     todo = {at for at, _ in ops.rows(txn, t.todo, key)}
-    values = {int.from_bytes(at[12:], "big"): bytes(v) for at, v in ops.rows(txn, t.msg, key)}
-    names = {uid: layout.marked_of(value) for uid, value in values.items()}
+    names: dict[int, bytes] = {}
+    rests: dict[int, bytes] = {}
+    for at, value in ops.rows(txn, t.msg, key):
+        uid = int.from_bytes(at[12:], "big")
+        names[uid], rests[uid] = layout.marked_of(value), summary.rest(layout.summary_of(value))
     by_base = {base_of(name[1:]): uid for uid, name in names.items()}
     for uid, name in names.items():
         here = content.in_segment(name) or (base_of(name[1:]) not in have and uid >= known.uidnext)
         if here and uid in records:
-            late.append((records[uid], name, bytes(layout.summary_of(values[uid]))))
-    for table in (t.page, t.msg):
-        cursor = txn.cursor(db=table)
-        if cursor.set_range(key):
-            while cursor.key()[:12] == key and cursor.delete():
-                pass
+            late.append(records[uid])
+    cursor = txn.cursor(db=t.page)
+    if cursor.set_range(key):
+        while cursor.key()[:12] == key and cursor.delete():
+            pass
+    for uid in set(names) - {r[0] for r in late}:
+        txn.delete(layout.uid_key(key, uid), db=t.msg)
     uidnext = max(box.uidnext, known.uidnext)
     box.exists = box.unseen = box.deleted = box.octets = 0
     box.uidnext = 1
     box.uidvalidity = known.uidvalidity or box.uidvalidity
     box.modseq += 1
-    entries: list[tuple[int, Any, bytes]] = [(r[0], r[1:], layout.pack_message(name, text)) for r, name, text in late]
+    entries: list[tuple[int, Any, bytes, bytes]] = [(r[0], r[1:], b"", b"") for r in late]
     for item in found:
         old = records.get(by_base.get(base_of(item.marked[1:]), 0))
-        flags, keywords, saved = item.flags, item.keywords, item.saved
+        flags, keywords, saved, rest = item.flags, item.keywords, item.saved, b""
         if old is not None:
             keywords |= old[3] & ~sync.LETTER_MASK
             saved = old[6]
             if layout.uid_key(key, old[0]) in todo:
                 flags, keywords = old[1], old[3]
-            made = item.summary + summary.rest(layout.summary_of(values[old[0]]))
-        else:
-            made = marked(item.summary)
+            rest = rests[old[0]]
+        made = b""
+        if item.summary:
+            made = item.summary + rest if old is not None else marked(item.summary)
         record = (flags, 0, keywords, item.date, item.size, saved)
-        entries.append((item.uid or layout.MAX_UID, record, layout.pack_message(item.marked, made)))
+        entries.append((item.uid or layout.MAX_UID, record, layout.pack_message(item.marked, made), rest))
     entries.sort(key=lambda entry: entry[0])  # new ones stay in their order, behind all
-    for uid, (flags, _, keywords, date, size, saved), value in entries:
+    left: list[Late] = []
+    for uid, (flags, _, keywords, date, size, saved), value, rest in entries:
         box.uidnext = uid if uid < layout.MAX_UID else max(box.uidnext, uidnext)
         (uid,) = ops.append_records(txn, t, box, [(flags, keywords, date, size, saved)])
-        txn.put(layout.uid_key(key, uid), value, db=t.msg)
+        if value:
+            txn.put(layout.uid_key(key, uid), value, db=t.msg)
+            if not layout.summary_of(value):
+                left.append((uid, layout.marked_of(value), rest))
     for at in todo:
         if txn.get(at, db=t.msg) is None:
             txn.delete(at, db=t.todo)
-    gone = UidSet.of(sorted(set(records) - {i.uid for i in found} - {r[0] for r, _, _ in late}))
+    gone = UidSet.of(sorted(set(records) - {i.uid for i in found} - {r[0] for r in late}))
     if gone:
         txn.put(key + layout.U64.pack(box.modseq), b"".join(ops.PAIR.pack(a, b) for a, b in gone.ranges()), db=t.gone)
     box.uidnext = max(box.uidnext, uidnext)
     box.generation = max(1, box.generation) + 1
     ops.save(txn, t, box)
+    return left

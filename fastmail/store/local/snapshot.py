@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from fastmail._core import leaves, rows
+from fastmail._core import leaves, mime, rows
 from fastmail._core import pages as page_format
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
@@ -157,6 +157,12 @@ class LocalSnapshot:
             return Singly(self, key, uids, waiting)
         late = UidSet.of(sorted(uid for uid in waiting if uid in uids))
         return leaves.Summaries(source, key, uids, Singly(self, key, late, waiting) if late else None)
+
+    def long(self, key: bytes, uids: UidSet) -> dict[int, int]:
+        """{UID: octets} of those summaries that count in quotas. Of an account that has none, one look tells."""
+        if not weight.read(self._txn, self._t, key[:8])[0]:
+            return {}
+        return {uid: len(one) for uid, one in self.summaries(key, uids).items() if len(one) > mime.LIGHT}
 
     def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
         hits, unsure = rows.search_field(self._rows(key, uids), key, uids, name, needle)

@@ -38,7 +38,7 @@ from fastmail.store.interface import (
     Notes,
     Stored,
 )
-from fastmail.store.local import content, folders, foreign, holds, housekeeping, layout, ops
+from fastmail.store.local import content, folders, foreign, holds, housekeeping, layout, ops, parts
 from fastmail.store.local.folders import folder
 from fastmail.store.local.follow import Follower
 from fastmail.store.local.holds import Holds
@@ -48,6 +48,7 @@ from fastmail.store.local.shard import SEGMENTS, Shard
 from fastmail.store.local.snapshot import LocalSnapshot
 from fastmail.store.local.tidier import Tidier
 from fastmail.store.local.together import Line, Together
+from fastmail.store.room import Room
 
 COPY_TRIES = 40
 ELSEWHERE = ("Other Users/", "Shared/")  # subscriptions in other accounts
@@ -96,6 +97,7 @@ class LocalStore:
         self.together = Together(self) if shared else None
         self.follower = Follower(self)
         self.holds = Holds(self)
+        self._room = Room()  # in the transactions
 
     # ---------------------------------------------------------------- life
 
@@ -504,6 +506,10 @@ class LocalStore:
     async def append(
         self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
     ) -> Appended:
+        async with self._room.entry(sum(len(message.summary) for message in messages)):
+            return await self._append_all(account, key, messages, claim)
+
+    async def _append_all(self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool) -> Appended:
         if self.together is None:
             return (await self._append(account, key, messages, claim))[0]
         words = [word for message in messages for word in message.keywords]
@@ -530,10 +536,11 @@ class LocalStore:
         return len({account.id % self._count for account in accounts}) < 2
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
-        if self.together is None:
-            return await self._deliver(items, [])
-        async with self.together.giving([(item.account, item.key) for item in items], ()) as lines:
-            return await self._deliver(items, lines)
+        async with self._room.entry(sum(len(item.message.summary) for item in items)):
+            if self.together is None:
+                return await self._deliver(items, [])
+            async with self.together.giving([(item.account, item.key) for item in items], ()) as lines:
+                return await self._deliver(items, lines)
 
     async def _deliver(self, items: Sequence[Delivery], lines: list[Line]) -> list[Appended]:
         now = int(time.time())
@@ -636,6 +643,10 @@ class LocalStore:
         return result
 
     async def copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False) -> Copied:
+        with self.snapshot(account) as snapshot:
+            some = parts.split(uids, snapshot.long(key, uids))
+        if len(some) > 1:
+            return await parts.copy(self, account, key, some, target, move)
         for attempt in range(COPY_TRIES):
             try:
                 return await self._copy_once(account, key, uids, target, move)
@@ -772,7 +783,7 @@ class LocalStore:
         finally:
             self.follower.end_own(key, directory, touched)
         if done.named or done.unlinked:
-            await self.submit(account, lambda txn, t: housekeeping.clear(txn, t, done))
+            await housekeeping.clear_all(partial(self.submit, account), done)
         return bool(done.more)
 
 

@@ -28,7 +28,7 @@ from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of, sizes_in
 from fastmail.store.local.snapshot import LocalSnapshot
 
-ADOPT_BATCH = 500
+ADOPT_BATCH = 500  # files that are taken in at once, or fewer whose summaries have ops.WRITTEN octets
 LETTER_MASK = (1 << LETTERED_KEYWORDS) - 1
 UNDER_WAY = 600.0  # s after which a file of the running instance without a record is no delivery under way any more
 FIRST_LOOK = 5.0  # the same when the mailbox is looked at for the first time: an account that came back
@@ -260,10 +260,14 @@ class Found:
     pop3: tuple[int, bytes] | None = None
 
 
-def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: foreign.Control) -> list[Found]:
-    """Read and scan new files; those that vanished or are no regular files are left out."""
-    out = []
-    for mark, name in items:
+def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: foreign.Control) -> tuple[list[Found], int]:
+    """Read and scan new files; those that vanished or are no regular files are left out. Returns with them how many of
+    ``items`` were looked at: all, or those whose summaries are enough for one commit."""
+    out: list[Found] = []
+    octets = 0
+    for place, (mark, name) in enumerate(items):
+        if octets > ops.WRITTEN:
+            return out, place
         path = path_of(directory, mark + name)
         try:
             status = beneath.lstat(path)
@@ -273,6 +277,7 @@ def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: foreign
         except OSError:
             continue
         summary = mime.scan(data)
+        octets += len(summary)
         parsed = FileName.parse(name)
         base = base_of(name)
         out.append(
@@ -288,7 +293,7 @@ def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: foreign
                 known.pop3.get(base),
             )
         )
-    return out
+    return out, len(items)
 
 
 # ---------------------------------------------------------------- applied in the writer's transaction
@@ -364,17 +369,24 @@ def keep_seen(txn: Any, t: Tables, rows: Sequence[tuple[bytes, bytes]], least: i
             ops.annotate(txn, t, key, {SEEN_NOTE: value})
 
 
-def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes, bytes]]) -> None:
-    """Flags that other programs put into file names become ordinary changes."""
+def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes, bytes]], first: int = 0) -> int:
+    """Flags that other programs put into file names become ordinary changes. Begins at a place in ``items``, and
+    returns the place of what is left, after ops.WRITTEN octets of rows."""
     box = ops.load(txn, t, key)
     top = box.modseq + 1
     changed = False
-    for uid, mark, name in items:
+    written = 0
+    for place in range(first, len(items)):
+        if written > ops.WRITTEN:
+            break
+        uid, mark, name = items[place]
+        first = place + 1
         at = layout.uid_key(key, uid)
         value = txn.get(at, db=t.msg)
         if value is None or txn.get(at, db=t.todo) is not None:
             continue
         txn.put(at, layout.pack_message(mark + name, bytes(layout.summary_of(value))), db=t.msg)
+        written += len(value)
         parsed = FileName.parse(name)
         page_at = layout.page_key(key, uid)
         page = txn.get(page_at, db=t.page)
@@ -395,6 +407,7 @@ def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes
     if changed:
         box.modseq = box.changed = top
         ops.save(txn, t, box)
+    return first
 
 
 def forget(txn: Any, t: Tables, key: bytes, uids: Sequence[int]) -> None:

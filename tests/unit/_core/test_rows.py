@@ -90,3 +90,19 @@ def test_addresses_are_searched_in_the_envelope(needle: bytes) -> None:
     for cut in range(0, len(pairs[0][1]), 5):
         hits, unsure = rows.search_addresses([(pairs[0][0], pairs[0][1][:cut])], KEY, UidSet.of([1]), 2, b"a@b")
         assert (hits, unsure) in (([], [(1, None)]), ([1], []))
+
+
+def test_values_to_be_decoded_are_bounded() -> None:
+    """However many messages have long ones: behind a megabyte the messages are only named."""
+    long = b"=?utf-8?q?" + b"x" * 15_000 + b"?="
+    value = b"\3\0nab" + mime.scan(b"From: " + long + b" <a@b.example>\n\nbody\n")
+    every = [(KEY + uid.to_bytes(4, "big"), value) for uid in range(1, 201)]
+    uids = UidSet.of_ranges((1, 200))
+    for _, unsure in (
+        rows.search_field(every, KEY, uids, b"from", b"z"),
+        rows.search_addresses(every, KEY, uids, 2, b"z"),
+    ):
+        assert [uid for uid, _ in unsure] == list(range(1, 201))
+        told = [len(raw[0]) for _, raw in unsure if raw is not None]
+        assert 900_000 < sum(told) < (1 << 20) + 1
+        assert unsure[0][1] is not None and unsure[-1][1] is None

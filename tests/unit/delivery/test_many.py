@@ -1,6 +1,7 @@
 """One message to many accounts: what the index keeps of it is bounded for all of them together."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -8,7 +9,9 @@ from fastmail._core import mime
 from fastmail.delivery import deliver
 from fastmail.delivery.deliver import Deliverer, Envelope, Mail
 from fastmail.directory.interface import AccountRecord
+from fastmail.store.interface import Appended, Delivery
 from fastmail.store.memory import MemoryStore
+from fastmail.store.room import Room
 from tests.support.sessions import FakeDirectory
 
 BOMB = (
@@ -40,3 +43,34 @@ def test_s29_summaries_of_all_recipients_share_a_bound(monkeypatch: pytest.Monke
     assert len({len(one) for one in many}) < 4
     small = delivered(b"Subject: x\nTo: a@b\n\nbody\n", 60)
     assert all(b'"x"' in one for one in small)
+
+
+def test_s29_messages_at_once_wait_before_their_summaries_are_made() -> None:
+    """What waits for the store has its summary in memory: so many octets of them, whatever comes at once."""
+    waiting = most = 0
+
+    class Slow(MemoryStore):
+        async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
+            nonlocal waiting, most
+            octets = sum(len(item.message.summary) for item in items)
+            waiting += octets
+            most = max(most, waiting)
+            await asyncio.sleep(0.001)
+            waiting -= octets
+            return await super().deliver(items)
+
+    async def main() -> None:
+        directory = FakeDirectory()
+        directory.accounts |= {"u@example.test": AccountRecord(10, "u@example.test", "")}
+        deliverer = Deliverer(directory, Slow(), "mx.example.test", Mail("/x"))
+        deliverer._room = Room(1 << 20)
+        envelope = Envelope("a@b.example", [("u@example.test", deliverer.resolve("u@example.test"))])
+        small = b"Subject: x\n" + BOMB[: len(BOMB) // 4]
+        assert len(small) < deliver.SCAN_ON_LOOP < len(BOMB)
+        for content in (small, BOMB):
+            one = len(mime.scan(content))
+            done = await asyncio.gather(*(deliverer.deliver(envelope, content) for _ in range(20)))
+            assert all(outcome.ok for outcomes in done for outcome in outcomes)
+            assert most < (1 << 20) + 2 * one
+
+    asyncio.run(main())

@@ -221,3 +221,31 @@ def test_long_fields_are_not_remembered(tmp_path: Path) -> None:
         assert grown < 200_000, grown
 
     run(scenario)
+
+
+def test_messages_with_long_summaries_are_compared_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    real = compared._some
+
+    def some(uids: UidSet, items: Any) -> UidSet:
+        found = real(uids, items)
+        looked.append(len(found))
+        return found
+
+    async def scenario() -> None:
+        bench, client = await opened(tmp_path)
+        bench.imap.answers = Answers(0)  # nothing is remembered
+        for number in range(12):
+            await append(client, b"Subject: %d\r\nFrom: a@b.example\r\nMessage-ID: <%d@x>" % (number % 5, number))
+        for command in (b"SORT (SUBJECT FROM) UTF-8 ALL", b"THREAD ORDEREDSUBJECT UTF-8 ALL"):
+            monkeypatch.setattr(compared, "OCTETS", 1 << 20)
+            wanted = await answer(client, command)
+            monkeypatch.setattr(compared, "OCTETS", 1)
+            looked.clear()
+            assert await answer(client, command) == wanted
+            assert looked == [1] * 12
+
+    monkeypatch.setattr(compared, "_some", some)
+    run(scenario)

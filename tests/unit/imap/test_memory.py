@@ -98,3 +98,21 @@ def test_idle_is_told_though_the_peer_was_slow(tmp_path: Path) -> None:
         assert b"* 1001 EXISTS" in slow.last
 
     asyncio.run(main())
+
+
+def test_summaries_of_one_command_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message of some kilobytes may have a summary of some hundred."""
+    bomb = b"From: " + b":;" * 4000 + b"\r\n\r\nx\r\n"
+    monkeypatch.setattr("fastmail.imap.append.SUMMARIES", 1 << 20)
+
+    async def scenario() -> None:
+        bench = Bench(str(tmp_path))
+        client = bench.open("imap")
+        await client.send(b"a LOGIN user@example.test secret\r\na SELECT INBOX\r\n")
+        one = b" {%d+}\r\n%b" % (len(bomb), bomb)
+        assert b"a OK" in await client.send(b"a APPEND INBOX" + 2 * one + b"\r\n")
+        told = await client.send(b"b APPEND INBOX" + 20 * one + b"\r\n")
+        assert b"b NO" in told, told
+        assert b"* 2 EXISTS" in await client.send(b"c NOOP\r\nc EXAMINE INBOX\r\n"), "all or none"
+
+    asyncio.run(scenario())
