@@ -6,7 +6,7 @@ RUN ?= run
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help run test build lint bench bench-mailbox bench-peers bench-relay bench-sessions test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations test-wheel nightly fuzz fuzz-every sdist wheel clean
+.PHONY: help run test build lint bench bench-journal bench-mailbox bench-peers bench-relay bench-sessions test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations test-wheel nightly fuzz fuzz-every sdist wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
@@ -15,8 +15,9 @@ help:
 	@echo "make bench-peers     the same on Dovecot, in turn: benchmarks/report.md (needs root, Postfix and Dovecot; DIR= for a disk)"
 	@echo "make bench-mailbox   IMAP commands in 10,000 and 250,000 messages, beside Dovecot: benchmarks/mailbox.md"
 	@echo "make bench-sessions  256 deliveries and 10,000 idle sessions at once, beside Dovecot: benchmarks/sessions.md"
+	@echo "make bench-journal   the journal by itself, and starts after a kill: benchmarks/journal.md (DIR= for a disk)"
 	@echo "make bench-relay     relaying and MX beside Postfix: benchmarks/relay.md (needs root, Postfix and Dovecot)"
-	@echo "make test-crash      kill -9 at random moments under load (ROUNDS=20 SEED=1)"
+	@echo "make test-crash      kill -9 of all or some processes, at random and at steps, under load (ROUNDS=20 SEED=1)"
 	@echo "make test-power      disks as power loss leaves them (IMAGES=1000 SEED=1; needs strace)"
 	@echo "make test-load       loads and floods, each with its figure (SCALE=1)"
 	@echo "make fuzz            damaged sessions of every protocol (SECONDS=3600 SEED=1)"
@@ -98,6 +99,9 @@ bench-mailbox: $(STAMP)
 bench-sessions: $(STAMP)
 	$(BIN)/python -m benchmarks.sessions --rounds $(or $(ROUNDS),3) --dir "$(DIR)"
 
+bench-journal: $(STAMP)
+	$(BIN)/python -m benchmarks.journal --dir "$(DIR)"
+
 bench-peers: $(STAMP)
 	$(BIN)/python -m benchmarks.peers --rounds $(or $(ROUNDS),3) --dir "$(DIR)"
 
@@ -109,6 +113,9 @@ test-faults: $(STAMP)
 	$(BIN)/python -m tests.crash.faults --upto $(or $(UPTO),200) --content segments
 	$(BIN)/python -m tests.crash.faults --short --content maildir
 	$(BIN)/python -m tests.crash.faults --short --content segments
+	$(BIN)/python -m tests.crash.checkpoints --content maildir
+	$(BIN)/python -m tests.crash.checkpoints --full ext4 --content maildir
+	$(BIN)/python -m tests.crash.checkpoints --full tmpfs --content segments
 
 test-queue: $(STAMP)
 	$(BIN)/python -m tests.crash.queue --messages $(or $(MESSAGES),100000) --destinations $(or $(DESTINATIONS),1000) \

@@ -129,6 +129,8 @@ def _sync_file_systems(directories: Iterable[str]) -> None:
     for place in devices.values():
         try:
             files.sync_file_system(os.fsencode(place))
+        except files.NotOpened:  # nothing was tried
+            raise
         except OSError as error:
             raise NotSynced(error.errno, error.strerror, place) from error
 

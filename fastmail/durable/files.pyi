@@ -9,6 +9,9 @@ IN_IGNORED: int
 
 def rename_batch(pairs: list[tuple[bytes, bytes]]) -> list[int]: ...
 def sync_dirs(paths: list[bytes]) -> list[int]: ...
+
+class NotOpened(OSError): ...
+
 def sync_file_system(path: bytes) -> None:
     """Everything that was written to the file system that the directory lies on is on the disk when it returns;
     OSError."""

@@ -132,17 +132,25 @@ def sync_dirs(list paths not None):
     return each(SYNC, every, every)
 
 
+class NotOpened(OSError):
+    """A directory that was to be synced could not be opened."""
+
+
 def sync_file_system(bytes path not None):
     """Everything that was written to the file system that the directory lies on is on the disk when it returns;
-    OSError."""
+    OSError, or NotOpened when nothing was tried."""
     cdef const char* p = path
-    cdef int fd, error = 0
+    cdef int fd, unopened = 0, error = 0
     with nogil:
         fd = fm_open(p, O_RDONLY | O_DIRECTORY, 0, 0)
-        if fd < 0 or c_syncfs(fd):
-            error = errno
-        if fd >= 0:
+        if fd < 0:
+            unopened = errno
+        else:
+            if c_syncfs(fd):
+                error = errno
             c_close(fd)
+    if unopened:
+        raise NotOpened(unopened, strerror(unopened), path)
     if error:
         raise OSError(error, strerror(error), path)
 

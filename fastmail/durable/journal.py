@@ -36,6 +36,7 @@ from typing import NamedTuple
 
 from fastmail._core.entries import AGAIN, Record
 from fastmail.durable.replace import make_directories, sync_directory
+from fastmail.durable.stage import write_at
 from fastmail.model.errors import CorruptData
 
 Octets = bytes | bytearray | memoryview
@@ -55,7 +56,7 @@ PUT, DELETE, CLEAR, MADE, PIECE, LINKED = range(1, 7)
 SAME = struct.Struct("<II")
 LEAST, MOST = 1 << 20, 32 << 20  # octets of the first slot that is made, and of later ones
 ZEROS = bytes(1 << 20)
-VECTORS = 1000  # buffers of one write
+PADDING = bytes(8)
 SUFFIX = ".journal"
 NEW = "new."  # how the name of a slot begins that is being made
 BOUND = 128 << 10  # octets up to which content goes into the journal; more is synced by itself
@@ -164,12 +165,11 @@ class Journal:
         try:
             if at.offset == FULL or not self._holds(at) or at.offset + room > self._size:
                 at = self._advance(at, room, kept)
-            head = RECORD.pack(MARK, length, at.sequence, 0)
-            chain = zlib.crc32(head, at.chain)
+            chain = zlib.crc32(RECORD.pack(MARK, length, at.sequence, 0), at.chain)
             for part in parts:
                 chain = zlib.crc32(part, chain)
-            buffers = [RECORD.pack(MARK, length, at.sequence, chain), *parts, bytes(room - RECORD.size - length)]
-            _write(self._fd, buffers, at.offset)
+            head = RECORD.pack(MARK, length, at.sequence, chain)
+            write_at(self._fd, [head, *parts, PADDING[: room - RECORD.size - length]], at.offset)
         except BaseException:
             self._serial = 0  # another process may begin the slot that was just begun anew, elsewhere
             raise
@@ -184,7 +184,7 @@ class Journal:
         """The record between these two is not to be: its transaction did not commit."""
         if after.serial == self._serial:
             at = before.offset if before.serial == after.serial else START
-            _write(self._fd, [bytes(RECORD.size)], at)
+            write_at(self._fd, [bytes(RECORD.size)], at)
         self._serial = 0  # another process may begin that slot anew, elsewhere
 
     def _holds(self, at: Position) -> bool:
@@ -209,7 +209,7 @@ class Journal:
         """Begin the next slot; what lies in the one before is on the disk first."""
         if self._fd >= 0 and self._serial == at.serial:
             # a process that died may have left a whole record there whose transaction did not commit
-            _write(self._fd, [bytes(max(0, min(RECORD.size, self._size - at.offset)))], at.offset)
+            write_at(self._fd, [bytes(max(0, min(RECORD.size, self._size - at.offset)))], at.offset)
             os.fdatasync(self._fd)
         every = slots(self.directory)
         serial = at.serial + 1  # a slot that has this number or a higher one is of a transaction that did not commit
@@ -224,7 +224,7 @@ class Journal:
             slot = make_slot(self.directory, max(next_size(self.directory, self._least), START + room))
         slot.serial, slot.sequence, slot.chain = serial, at.sequence, at.chain
         self._use(slot)
-        _write(self._fd, [header(serial, at.sequence, at.chain, self._tables)], 0)
+        write_at(self._fd, [header(serial, at.sequence, at.chain, self._tables)], 0)
         return Position(serial, START, at.sequence, at.chain)
 
     def sync(self) -> None:
@@ -244,7 +244,7 @@ def _void(slot: Slot) -> None:
     """Take its header away."""
     fd = os.open(slot.path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        _write(fd, [bytes(HEADER.size)], 0)
+        write_at(fd, [bytes(HEADER.size)], 0)
         os.fdatasync(fd)
     finally:
         os.close(fd)
@@ -297,20 +297,6 @@ def clear(directory: str) -> None:
     for name in os.listdir(directory):
         if name.startswith(NEW):
             os.unlink(os.path.join(directory, name))
-
-
-def _write(fd: int, buffers: Sequence[Octets], offset: int) -> None:
-    """All of them, at an offset."""
-    some = [part for part in buffers if len(part)]
-    for start in range(0, len(some), VECTORS):
-        window = [memoryview(part) for part in some[start : start + VECTORS]]
-        while window:
-            done = os.pwritev(fd, window, offset)
-            offset += done
-            while window and done >= len(window[0]):
-                done -= len(window.pop(0))
-            if window and done:
-                window[0] = window[0][done:]
 
 
 # ---------------------------------------------------------------- reading

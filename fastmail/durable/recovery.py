@@ -29,6 +29,12 @@ class Files(Protocol):
     def known_by(self, path: bytes) -> bytes:
         """What stays of a file's name, whoever renames it."""
 
+    def made(self, path: str) -> None:
+        """A file was made, or got another name. Rows of the same record follow."""
+
+    def record(self) -> None:
+        """A record ends."""
+
     def place(self, txn: Any, path: str) -> str | None:
         """Where a file that was made at ``path`` belongs now, as the rows say; None when it is needed no more."""
 
@@ -52,7 +58,7 @@ def replay(
         more = True
         while more:
             with env.begin(write=True) as txn:
-                more, end = _apply(txn, tables, every, end, done, owner)
+                more, end = _apply(txn, tables, every, end, done, base, owner)
         mender = Mender(base, owner, journal.records(checkpoint.folder(path), start))
         for found in journal.records(checkpoint.folder(path), start):
             with env.begin() as txn:
@@ -61,7 +67,13 @@ def replay(
 
 
 def _apply(
-    txn: Any, tables: dict[str, Any], every: Iterator[Found], end: Position, done: Replayed, owner: Files | None
+    txn: Any,
+    tables: dict[str, Any],
+    every: Iterator[Found],
+    end: Position,
+    done: Replayed,
+    base: str,
+    owner: Files | None,
 ) -> tuple[bool, Position]:
     """Some records; False when there are no more."""
     for _ in range(BATCH):
@@ -70,6 +82,8 @@ def _apply(
             return False, end
         for entry in journal.entries(found):
             table = tables.get(entry.table)
+            if entry.kind in (journal.MADE, journal.LINKED) and owner is not None:
+                owner.made(os.path.join(base, os.fsdecode(entry.key)))
             if table is None:
                 continue
             if entry.kind == journal.PUT:
@@ -80,6 +94,8 @@ def _apply(
                 txn.drop(table, delete=False)
             if owner is not None:
                 owner.changed(entry)
+        if owner is not None:
+            owner.record()
         done.records += 1
         end = found.end
     return True, end
@@ -97,10 +113,21 @@ class Mender:
             for entry in journal.entries(found)
             if entry.kind == journal.LINKED
         }
-        self._contents: dict[bytes, memoryview] = {}  # how files were made that others were linked from
+        self._contents: dict[
+            bytes, dict[bytes, memoryview]
+        ] = {}  # how files were made, by path, that others are linked from
 
     def _key(self, path: bytes) -> bytes:
         return self._owner.known_by(path) if self._owner is not None else path
+
+    def _content(self, source: bytes) -> memoryview | None:
+        """How the file was made that was at ``source``. Several mailboxes may have one of that name: only the mailbox's
+        own counts then."""
+        known = self._contents.get(self._key(source), {})
+        if len(known) == 1:
+            return next(iter(known.values()))
+        root = os.path.dirname(os.path.dirname(source))
+        return next((made for path, made in known.items() if os.path.dirname(os.path.dirname(path)) == root), None)
 
     def mend(self, txn: Any, entry: Entry) -> bool:
         """Make one file what it was; True when it was not."""
@@ -110,14 +137,14 @@ class Mender:
         if entry.kind == journal.MADE:
             made: memoryview | None = entry.value
         elif entry.kind == journal.LINKED:
-            made = self._contents.get(self._key(bytes(entry.value)))
+            made = self._content(bytes(entry.value))
         else:
             return False
         if made is None:
             return False  # its content was there before the checkpoint
         key = self._key(entry.key)
         if key in self._sources:
-            self._contents[key] = made
+            self._contents.setdefault(key, {})[entry.key] = made
         place: str | None = os.path.join(self._base, os.fsdecode(entry.key))
         if self._owner is not None and place is not None:
             place = self._owner.place(txn, place)

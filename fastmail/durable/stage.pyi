@@ -11,3 +11,6 @@ def place(jobs: list[Job]) -> list[int]:
     (b"", b"", b"", chunks, offset, descriptor, synced): written at the offset of an open file.
 
     ``synced``: content and name are on the disk when it returns."""
+
+def write_at(fd: int, parts: list[Octets], offset: int) -> None:
+    """All of them, one behind the other, at an offset of an open file; OSError."""

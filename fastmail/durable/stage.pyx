@@ -14,6 +14,7 @@ from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strcmp
+from os import strerror
 
 cdef extern from "stage.h" nogil:
     ctypedef struct iovec:
@@ -42,6 +43,7 @@ cdef enum:
     CHUNKS = 8           # buffers a file may have
     DIRECTORIES = 64     # directories that are remembered as synced
     RUN = 32             # pieces that are written in one call
+    VECTORS = 256        # buffers of one write
     GAP = 8              # octets between two pieces that may be written with them, as zeros
 
 cdef struct File:
@@ -190,6 +192,16 @@ cdef void place_all(File* file, Py_ssize_t n) noexcept nogil:
             fm_unlink(f.source)
 
 
+cdef int write_some(int fd, iovec* vector, int n, int64_t* offset) noexcept nogil:
+    cdef int64_t size = 0
+    cdef int i, error
+    for i in range(n):
+        size += vector[i].iov_len
+    error = fm_write_all(fd, vector, n, offset[0])
+    offset[0] += size
+    return error
+
+
 def place(list jobs not None):
     cdef Py_ssize_t n = len(jobs), i, k
     cdef bytes a, b, c
@@ -223,3 +235,33 @@ def place(list jobs not None):
             for k in range(file[i].chunks):
                 PyBuffer_Release(&file[i].chunk[k])
         free(file)
+
+
+def write_at(int fd, list parts not None, int64_t offset):
+    cdef Py_ssize_t n = len(parts), i, held = 0
+    cdef Py_buffer* view = <Py_buffer*>calloc(n if n else 1, sizeof(Py_buffer))
+    cdef iovec vector[VECTORS]
+    cdef int error = 0, some
+    if view == NULL:
+        raise MemoryError()
+    try:
+        for i in range(n):
+            PyObject_GetBuffer(parts[i], &view[i], PyBUF_SIMPLE)
+            held += 1
+        with nogil:
+            i = 0
+            while i < n and not error:
+                some = 0
+                while i < n and some < VECTORS:
+                    if view[i].len:
+                        vector[some].iov_base = view[i].buf
+                        vector[some].iov_len = view[i].len
+                        some += 1
+                    i += 1
+                error = write_some(fd, vector, some, &offset)
+    finally:
+        for i in range(held):
+            PyBuffer_Release(&view[i])
+        free(view)
+    if error:
+        raise OSError(error, strerror(error))

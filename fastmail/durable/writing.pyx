@@ -9,6 +9,9 @@ from fastmail._core.entries import Record
 from fastmail.durable import journal
 
 cdef int PUT = journal.PUT, DELETE = journal.DELETE, CLEAR = journal.CLEAR
+cdef frozenset READING = frozenset(
+    "first last next prev set_key set_range key value item iternext iterprev getmulti".split()
+)
 cdef int MADE = journal.MADE, LINKED = journal.LINKED, PIECE = journal.PIECE
 
 
@@ -94,35 +97,25 @@ cdef class Writing:
 
 
 cdef class Cursor:
-    """A cursor of such a transaction."""
-    cdef readonly object first, getmulti, item, iternext, iterprev, key, last, next, prev, set_key, set_range, value
-    cdef object delete_row, put_rows
+    """A cursor of such a transaction. What only reads goes to LMDB's own."""
+    cdef readonly object raw
     cdef Writing txn
     cdef int number
 
     def __init__(self, Writing txn not None, db):
-        raw = txn.raw.cursor(db)
+        self.raw = txn.raw.cursor(db)
         self.txn = txn
         self.number = txn.numbers[db]
-        self.delete_row = raw.delete
-        self.put_rows = raw.putmulti
-        self.first = raw.first
-        self.getmulti = raw.getmulti
-        self.item = raw.item
-        self.iternext = raw.iternext
-        self.iterprev = raw.iterprev
-        self.key = raw.key
-        self.last = raw.last
-        self.next = raw.next
-        self.prev = raw.prev
-        self.set_key = raw.set_key
-        self.set_range = raw.set_range
-        self.value = raw.value
+
+    def __getattr__(self, name):
+        if name not in READING:
+            raise AttributeError(name)
+        return getattr(self.raw, name)
 
     def delete(self):
         """Delete the row that it stands at, and go to the next; False when it stood nowhere."""
-        key = bytes(self.key())
-        if not self.delete_row():
+        key = bytes(self.raw.key())
+        if not self.raw.delete():
             return False
         self.txn.add(DELETE, self.number, key)
         return True
@@ -130,6 +123,6 @@ cdef class Cursor:
     def putmulti(self, rows):
         """Put several rows."""
         cdef list every = list(rows)
-        self.put_rows(every)
+        self.raw.putmulti(every)
         for key, value in every:
             self.txn.add(PUT, self.number, key, value)

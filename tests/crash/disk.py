@@ -2,10 +2,11 @@
 
 The model: what a file holds, and which names a directory has, is durable when a sync of the file, or of the directory,
 has returned, for everything that was done before that sync began; writes to descriptors opened with O_DSYNC are durable
-when they return, whatever else has that file open. Of everything else the disk may have kept any part: any subset of the writes, each torn into pages of
-4 KB, and of the names either any subset (``strict``) or all up to some moment (as a journal does). A rename is kept
-whole or not at all. Promise: an image never lacks what was synced; calls under way at the moment of the loss count as
-not synced.
+when they return, whatever else has that file open. Of everything else the disk may have kept any part: any subset of the
+writes, each torn where pages of 4 KB begin, and some of these at sectors of 512 octets; and of the names either any
+subset (``strict``) or all up to some moment (as a journal does). How much is kept is drawn for each file: of one nothing
+may have reached the disk, of another all, of a third all but a page. A rename is kept whole or not at all. Promise: an
+image never lacks what was synced; calls under way at the moment of the loss count as not synced.
 """
 
 import codecs
@@ -17,7 +18,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PAGE = 4096
+PAGE, SECTOR = 4096, 512
+OLD = 1_000_000_000  # when directories changed: nobody waits whether somebody is still making them
+SHARES = (0.0, 0.0, 0.03, 0.5, 0.97, 1.0, 1.0)  # of what was not synced, that is kept of a file
+TORN = 0.1  # of the pages that are partly kept, those torn inside
 CALLS = (
     "openat,openat2,lseek,write,pwrite64,writev,pwritev,pwritev2,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,"
     "unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync,syncfs,sendto,sendmsg,clone,clone3,fork,vfork"
@@ -323,31 +327,44 @@ class Disk:
             if whole:
                 _name(kept.setdefault(id(one.parent), dict(one.parent.names)), one)
         self._places: dict[int, Path] = {}
-        self._write_out(self.top, where, kept, rng, share)
+        self._write_out(self.top, where, kept, rng)
 
-    def _write_out(
-        self, inode: Inode, where: Path, kept: dict[int, dict[str, Inode]], rng: random.Random, share: float
-    ) -> None:
+    def _write_out(self, inode: Inode, where: Path, kept: dict[int, dict[str, Inode]], rng: random.Random) -> None:
         if inode.directory:
             where.mkdir(mode=0o700)
             for name, one in kept.get(id(inode), inode.names).items():
-                self._write_out(one, where / name, kept, rng, share)
+                self._write_out(one, where / name, kept, rng)
+            os.utime(where, (OLD, OLD))
             return
         if id(inode) in self._places:
             os.link(self._places[id(inode)], where)
             return
         self._places[id(inode)] = where
         data = bytearray(inode.data)
+        share = rng.choice(SHARES)
         for write in inode.writes:
             if write.size >= 0:
                 if rng.random() < share:
                     _put(data, write)
                 continue
-            for start in range(0, len(write.data), PAGE):  # torn where pages begin
-                if rng.random() < share:
-                    _put(data, Write(write.when, write.at + start, write.data[start : start + PAGE]))
+            for part in _parts(write, PAGE):
+                if 0 < share < 1 and rng.random() < TORN:
+                    for sector in _parts(part, SECTOR):
+                        if rng.random() < 0.5:
+                            _put(data, sector)
+                elif rng.random() < share:
+                    _put(data, part)
         where.write_bytes(data)
         where.chmod(0o600)
+
+
+def _parts(write: Write, size: int) -> Iterator[Write]:
+    """A write, cut where pages or sectors of the file begin."""
+    at, end = write.at, write.at + len(write.data)
+    while at < end:
+        upto = min(end, (at // size + 1) * size)
+        yield Write(write.when, at, write.data[at - write.at : upto - write.at])
+        at = upto
 
 
 def _put(data: bytearray, write: Write) -> None:

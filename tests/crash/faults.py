@@ -4,7 +4,8 @@ strace makes the n-th call of a kind and all behind it fail in every thread of t
 SMTP and APPEND, for another host, and for another host and a mailbox at once. For each kind n goes up from 1 until the
 load makes no n-th call any more (or to ``--upto``). Then: what was acknowledged is there, once and whole, also after a
 restart; a full disk is over as soon as there is room; and behind an I/O error nothing is acknowledged any more until
-the server is started anew, while reading goes on, and the log says so.
+the server is started anew, while reading goes on, and the log says so. With ``--once`` only the n-th call
+fails. Failures of the process that takes checkpoints, and full disks, are in tests.crash.checkpoints.
 
 Short writes (``--short``): a library in front of libc's write calls writes only half of what it is given, every second
 time. Content is whole all the same. LMDB takes a short write of the index for a failure: what was acknowledged stays.
@@ -36,6 +37,8 @@ KINDS = [
     ("sync_file_range", "EIO"),
     ("pwrite64", "ENOSPC"),
     ("pwritev", "ENOSPC"),
+    ("pwritev2", "ENOSPC"),
+    ("pwritev2", "EIO"),
     ("write", "ENOSPC"),
     ("pwrite64", "EIO"),
     ("pwritev", "EIO"),
@@ -49,7 +52,13 @@ KINDS = [
     ("mkdirat", "ENOSPC"),
 ]
 WAYS = ("lmtp", "smtp", "append", "queue", "both")  # both: for another host and the mailbox
-LASTING = ("fdatasync", "pwrite64", "pwritev", "sync_file_range")  # of what is synced, or is its content or index
+LASTING = (
+    "fdatasync",
+    "pwrite64",
+    "pwritev",
+    "pwritev2",
+    "sync_file_range",
+)  # of what is synced, or its content or index
 MESSAGES = 15
 SIZES = (10, 5000, 200_000)
 
@@ -146,12 +155,12 @@ def there(server: Server, told: dict[str, str], seconds: float = 10.0) -> None:
 
 
 @contextlib.contextmanager
-def failing(worker: int, call: str, error: str, when: int, log: Path) -> Iterator[None]:
-    """While this lasts, the ``when``-th call of each thread and all behind it fail."""
-    rule = f"inject={call}:error={error}:when={when}+"
+def failing(process: int, call: str, error: str, when: int, log: Path, once: bool = False) -> Iterator[None]:
+    """While this lasts, the ``when``-th call of each thread and all behind it fail; ``once``: only that one."""
+    rule = f"inject={call}:error={error}:when={when}{'' if once else '+'}"
     with open(log.with_suffix(".err"), "wb") as said:
         tracer = subprocess.Popen(
-            ["strace", "-f", "-p", str(worker), "-e", f"trace={call}", "-e", rule, "-o", str(log)], stderr=said
+            ["strace", "-f", "-p", str(process), "-e", f"trace={call}", "-e", rule, "-o", str(log)], stderr=said
         )
     try:
         deadline = time.monotonic() + 5
@@ -165,7 +174,9 @@ def failing(worker: int, call: str, error: str, when: int, log: Path) -> Iterato
         tracer.wait(10)
 
 
-def run(server: Server, call: str, error: str, when: int, log: Path, told: dict[str, str]) -> Outcome:
+def run(
+    server: Server, call: str, error: str, when: int, log: Path, told: dict[str, str], once: bool = False
+) -> Outcome:
     """One run on a server that was started; it is running again behind it. ``told``: how each message came that was
     acknowledged so far. Assertions say what went wrong."""
     out = Outcome()
@@ -173,7 +184,7 @@ def run(server: Server, call: str, error: str, when: int, log: Path, told: dict[
     stamp = f"{call}.{error}.{when}"
     refused: set[str] = set()
     subjects(server)  # the account is known to the index
-    with failing(worker, call, error, when, log):
+    with failing(worker, call, error, when, log, once):
         for number in range(MESSAGES):
             way = WAYS[number % len(WAYS)]
             if deliver(server, f"{stamp}.{number}", way):
@@ -332,6 +343,7 @@ def main() -> int:
         "--kinds", nargs="*", default=[f"{call}:{error}" for call, error in KINDS], metavar="CALL:ERROR"
     )
     parser.add_argument("--content", default="maildir", choices=["maildir", "segments"])
+    parser.add_argument("--once", action="store_true", help="only the n-th call fails, and not those behind it")
     parser.add_argument("--short", action="store_true", help="short writes, and nothing else")
     options = parser.parse_args()
     if shutil.which("strace") is None:
@@ -350,7 +362,7 @@ def main() -> int:
             told = {}
             try:
                 for when in range(options.start, options.upto + 1):
-                    one = run(server, call, error, when, Path(place) / "trace", told)
+                    one = run(server, call, error, when, Path(place) / "trace", told, options.once)
                     runs += 1
                     for at, more in enumerate((len(one.acknowledged), one.refused, one.injected, one.read_only)):
                         totals[at] += more

@@ -1,24 +1,28 @@
-"""kill -9 at random moments under load: `make test-crash`, or `python -m tests.crash.kill --rounds 20 --seed 1`.
+"""kill -9 under load: `make test-crash`, or `python -m tests.crash.kill --rounds 20 --seed 1`.
 
 Several LMTP and SMTP sessions deliver, IMAP sessions APPEND, STORE, COPY to another mailbox, MOVE and EXPUNGE, POP3
 deletes. A ledger keeps of each message how often it may be there at least and at most: a command that was begun widens
 the two, its answer closes them again. So a message under an unanswered MOVE or STORE is there once, one under a COPY once
-or twice, one under an EXPUNGE once or not at all. After each kill the server is started again, and every mailbox is read
-through IMAP: each message is there as often as it may be, whole (by its digest; sizes up to 3 MB and around those at
-which content takes another way), in the mailbox where the last answered MOVE put it and with the flags that were
-acknowledged; UIDs only grow, and `index check` and `content check` find nothing. The seed decides the load and the
-moments; what the kernel does with them it does not.
+or twice, one under an EXPUNGE once or not at all. After each kill the server is started again (where it does not go on by
+itself), and every mailbox is read through IMAP: each message is there as often as it may be, whole (by its digest; sizes up
+to 3 MB and around those at which content takes another way), in the mailbox where the last answered MOVE put it and with
+the flags that were acknowledged; UIDs only grow, no UID that any session was shown is given to another message and no
+MODSEQ stands for other flags, and `index check` and `content check` find nothing.
+
+What is killed (tests.crash.steps): all processes; a worker; the keeper; the supervisor, and a new server starts while the
+others end; the keeper, or all, at a step of a checkpoint; a start at a step of its recovery, several times. The journal is
+small and the keeper in a hurry (tests.crash.quick). The seed decides the load and the moments; what the kernel does with
+them it does not.
 """
 
 import argparse
 import contextlib
 import hashlib
 import imaplib
-import os
 import poplib
 import random
 import re
-import signal
+import shutil
 import smtplib
 import sys
 import tempfile
@@ -26,10 +30,11 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.crash import steps
 from tests.support.server import Server
 
 ACCOUNTS = 7  # the last one is read by POP3
@@ -74,6 +79,17 @@ class Ledger:
     lock: threading.Lock = field(default_factory=threading.Lock)
     known: dict[str, Known] = field(default_factory=dict)
     told: int = 0  # messages that were acknowledged
+    shown: dict[tuple[int, str, int], str] = field(default_factory=dict)  # user, mailbox, UID: name
+    changes: dict[tuple[int, str, int, int], bytes] = field(default_factory=dict)  # the same and MODSEQ: flags
+    twice: list[str] = field(default_factory=list)  # what was given twice
+
+    def show(self, user: int, mailbox: str, uid: int, name: str, modseq: int, flags: bytes) -> None:
+        """A session was shown this message."""
+        with self.lock:
+            if self.shown.setdefault((user, mailbox, uid), name) != name:
+                self.twice.append(f"{mailbox} of u{user}: UID {uid} was {self.shown[user, mailbox, uid]}, is {name}")
+            if self.changes.setdefault((user, mailbox, uid, modseq), flags) != flags:
+                self.twice.append(f"{mailbox} of u{user}: UID {uid} has changed, and MODSEQ is {modseq} as before")
 
     def name(self) -> str:
         """A new message, which is about to be sent."""
@@ -132,15 +148,19 @@ def login(server: Server, user: int, timeout: float = 5.0) -> imaplib.IMAP4:
     return client
 
 
-def listed(client: imaplib.IMAP4, mailbox: str) -> list[tuple[int, str, bytes]]:
+def listed(client: imaplib.IMAP4, ledger: Ledger, user: int, mailbox: str) -> list[tuple[int, str, bytes]]:
     """(uid, name, flags) of a mailbox."""
     assert client.select(mailbox)[0] == "OK"
     out = []
-    for item in client.uid("FETCH", "1:*", "(FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]:
+    for item in client.uid("FETCH", "1:*", "(FLAGS MODSEQ BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]:
         if isinstance(item, tuple):
             uid = int(re.search(rb"UID (\d+)", item[0]).group(1))  # type: ignore[union-attr]
+            modseq = int(re.search(rb"MODSEQ \((\d+)\)", item[0]).group(1))  # type: ignore[union-attr]
             flags = re.search(rb"FLAGS \(([^)]*)\)", item[0]).group(1)  # type: ignore[union-attr]
-            out.append((uid, item[1].decode().split("Subject: ")[1].split()[0], flags))
+            name = item[1].decode().split("Subject: ")[1].split()[0]
+            words = b" ".join(sorted(set(flags.split()) - {b"\\Recent"}))
+            ledger.show(user, mailbox, uid, name, modseq, words)
+            out.append((uid, name, flags))
     return out
 
 
@@ -152,7 +172,7 @@ def change(server: Server, ledger: Ledger, rng: random.Random, stop: threading.E
             client.create("Kept")
             while not stop.is_set():
                 mailbox = rng.choice(["INBOX", "Kept"])
-                known = listed(client, mailbox)
+                known = listed(client, ledger, user, mailbox)
                 action = rng.randrange(6)
                 if action == 0 or not known:
                     name = ledger.name()
@@ -224,6 +244,23 @@ def whole(client: imaplib.IMAP4, ledger: Ledger, uids: dict[int, str]) -> None:
         assert got == len(asked[start : start + 20]), "some cannot be read"
 
 
+def settle(server: Server) -> None:
+    """A server that went on may still be at what clients asked for that gave up: wait until nothing changes."""
+    before: list[bytes] = []
+    for _ in range(30):
+        now = []
+        for user in range(ACCOUNTS):
+            client = login(server, user, 60)
+            for mailbox in ("INBOX", "Kept"):
+                now.append(client.status(mailbox, "(MESSAGES UIDNEXT HIGHESTMODSEQ)")[1][0] or b"")
+            client.logout()
+        if now == before:
+            return
+        before = now
+        time.sleep(0.5)
+    raise AssertionError("nobody asks for anything, and mailboxes change")
+
+
 def verify(server: Server, ledger: Ledger, tops: dict[tuple[int, str], int], rng: random.Random, last: bool) -> int:
     """AssertionError for anything that was acknowledged and is not so; returns the number of messages. The content of
     those that are new is read, and of some others; of all when it is the ``last`` time."""
@@ -235,7 +272,7 @@ def verify(server: Server, ledger: Ledger, tops: dict[tuple[int, str], int], rng
         for mailbox in ("INBOX", "Kept"):
             if client.select(mailbox)[0] != "OK":
                 continue
-            rows = listed(client, mailbox)
+            rows = listed(client, ledger, user, mailbox)
             for uid, name, flags in rows:
                 assert name in ledger.known, f"{name} was never sent"
                 found[name] += 1
@@ -249,7 +286,7 @@ def verify(server: Server, ledger: Ledger, tops: dict[tuple[int, str], int], rng
             uidnext = int(re.search(rb"UIDNEXT (\d+)", data[0]).group(1))  # type: ignore[union-attr]
             assert uidnext > tops.get((user, mailbox), 0), "UIDNEXT fell back"
         client.logout()
-    lost = [name for name, one in ledger.known.items() if found[name] < one.least]
+    lost = [f"{name} {one}" for name, one in ledger.known.items() if found[name] < one.least]
     assert not lost, f"acknowledged and lost: {sorted(lost)[:10]}"
     over = [name for name, one in ledger.known.items() if found[name] > one.most]
     assert not over, f"doubled, or expunged and back: {sorted(over)[:10]}"
@@ -257,31 +294,46 @@ def verify(server: Server, ledger: Ledger, tops: dict[tuple[int, str], int], rng
     assert not astray, f"moved and not there: {sorted(astray)[:10]}"
     unflagged = [name for name, one in ledger.known.items() if one.flagged and name in bare]
     assert not unflagged, f"flags lost: {sorted(unflagged)[:10]}"
+    assert not ledger.twice, f"given twice: {ledger.twice[:10]}"
     for name, one in ledger.known.items():
         one.least = one.most = found[name]
         one.place = "".join(places.get(name, ())) if found[name] == 1 else ""
     return found.total()
 
 
-def run(rounds: int, seed: int, content: str) -> None:
+def run(rounds: int, seed: int, content: str, kinds: Sequence[str] = steps.KINDS) -> Counter[str]:
+    """So many rounds; how often each kind of kill came."""
     rng = random.Random(seed)
-    with tempfile.TemporaryDirectory(prefix="fastmail-crash-") as place:
-        server = Server(Path(place) / "s", content=content)
-        users = "".join(f"u{n}@example.test:{{PLAIN}}{server.password}\n" for n in range(ACCOUNTS))
-        server.cli("account", "import", "-", stdin=users)
-        ledger: Ledger = Ledger()
-        tops: dict[tuple[int, str], int] = {}
-        server.start()
-        try:
-            load(server, ledger, tops, rng, rounds, content)
-        finally:
-            server.stop()
+    place = tempfile.mkdtemp(prefix="fastmail-crash-")
+    server = Server(Path(place) / "s", content=content)
+    server.program = [sys.executable, "-m", "tests.crash.quick"]
+    users = "".join(f"u{n}@example.test:{{PLAIN}}{server.password}\n" for n in range(ACCOUNTS))
+    server.cli("account", "import", "-", stdin=users)
+    ledger: Ledger = Ledger()
+    tops: dict[tuple[int, str], int] = {}
+    server.start()
+    try:
+        done = load(server, ledger, tops, rng, rounds, content, kinds)
+    except AssertionError:
+        print(f"kept in {place}", flush=True)
+        server.kill()
+        raise
+    server.stop()
+    shutil.rmtree(place, ignore_errors=True)  # a keeper whose supervisor was killed may still be there for a moment
+    return done
 
 
 def load(
-    server: Server, ledger: Ledger, tops: dict[tuple[int, str], int], rng: random.Random, rounds: int, content: str
-) -> None:
+    server: Server,
+    ledger: Ledger,
+    tops: dict[tuple[int, str], int],
+    rng: random.Random,
+    rounds: int,
+    content: str,
+    kinds: Sequence[str],
+) -> Counter[str]:
     """So many rounds of load and kill, and a look at the whole at the end."""
+    done: Counter[str] = Counter()
     for turn in range(rounds):
         stop = threading.Event()
         work: list[tuple[Callable[..., None], tuple[int]]] = [(deliver, (n < 4,)) for n in range(6)]
@@ -292,24 +344,23 @@ def load(
         ]
         for thread in threads:
             thread.start()
-        time.sleep(rng.uniform(0.2, 2.0))
-        if rng.random() < 0.3:
-            with contextlib.suppress(ProcessLookupError, IndexError):
-                os.kill(rng.choice(server.workers()), signal.SIGKILL)  # one worker first
-            time.sleep(rng.uniform(0.0, 0.5))
-        server.kill()
-        stop.set()
-        for thread in threads:
-            thread.join()
-        started = time.monotonic()
-        server.start()
-        took = time.monotonic() - started
+        kind = kinds[turn % len(kinds)]
+        try:
+            time.sleep(rng.uniform(0.2, 2.0))
+            what, took = steps.kill(server, kind, rng, stop)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        done[kind] += 1
+        print(f"{content} round {turn + 1}: {what}; ", end="", flush=True)
+        settle(server)
         messages = verify(server, ledger, tops, rng, turn + 1 == rounds)
-        print(f"{content} round {turn + 1}: {messages} messages, {ledger.told} acknowledged, "
-              f"up again in {took:.1f} s", flush=True)  # fmt: skip
+        print(f"{messages} messages, {ledger.told} acknowledged, up again in {took:.1f} s", flush=True)
     for check in (("index", "check"), ("content", "check")):
-        done = server.cli(*check, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        found = server.cli(*check, check=False)
+        assert found.returncode == 0, found.stdout + found.stderr
+    return done
 
 
 def main() -> None:
@@ -317,10 +368,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--content", choices=["maildir", "segments", "both"], default="both")
+    parser.add_argument("--kinds", nargs="*", default=list(steps.KINDS), choices=steps.KINDS)
     options = parser.parse_args()
     print(f"seed {options.seed}")
+    done: Counter[str] = Counter()
     for content in ("maildir", "segments") if options.content == "both" else (options.content,):
-        run(options.rounds, options.seed, content)
+        done += run(options.rounds, options.seed, content, options.kinds)
+    print(f"{done.total()} kills ({', '.join(f'{kind} {n}' for kind, n in sorted(done.items()))})")
     print("nothing lost, nothing doubled")
 
 

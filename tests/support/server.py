@@ -21,6 +21,7 @@ class Server:
 
     user = "user@example.test"
     password = "pass word"
+    program = CLI  # what serves
 
     def __init__(self, directory: Path, extra: str = "", workers: int = 2, content: str = "maildir") -> None:
         self.directory = directory
@@ -61,7 +62,7 @@ class Server:
     def start(self) -> None:
         with open(self.log, "ab") as log:
             begun = log.tell()
-            self.process = subprocess.Popen([*CLI, "serve", "-c", str(self.config)], stdout=log, stderr=log)
+            self.process = subprocess.Popen([*self.program, "serve", "-c", str(self.config)], stdout=log, stderr=log)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             try:
@@ -97,7 +98,7 @@ class Server:
         """kill -9 of the supervisor and every worker at once."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)  # it starts no more
-        for pid in [*self.workers(), self.process.pid]:
+        for pid in [*self.children(), self.process.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
@@ -114,10 +115,20 @@ class Server:
         except OSError:
             return False
 
-    def workers(self) -> list[int]:
+    def children(self) -> list[int]:
+        """The processes that the supervisor started: workers, the keeper, and at times one that looks at index files."""
         assert self.process is not None
         found = subprocess.run(["ps", "--ppid", str(self.process.pid), "-o", "pid="], capture_output=True, text=True)
         return [int(line) for line in found.stdout.split()]
+
+    def workers(self) -> list[int]:
+        """Those that serve."""
+        return [pid for pid in self.children() if pid != self.keeper() and _has_socket(pid)]
+
+    def keeper(self) -> int:
+        """The process that takes checkpoints, as the log says; 0 when there is none at the moment."""
+        found = re.findall(rb"event=keeper.ready pid=(\d+)", self.log.read_bytes()) if self.log.exists() else []
+        return int(found[-1]) if found and int(found[-1]) in self.children() else 0
 
     def maildir(self, address: str = "") -> Path:
         local, _, domain = (address or self.user).partition("@")
@@ -127,3 +138,10 @@ class Server:
         sock = socket.create_connection(("127.0.0.1", self.ports[name]), 10)
         sock.settimeout(10)
         return sock
+
+
+def _has_socket(pid: int) -> bool:
+    try:
+        return any(os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket:") for fd in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False

@@ -261,8 +261,9 @@ def unmake(account: Account, names: Iterable[str]) -> None:
 
 
 def move_away(account: Account, name: str, hidden: str) -> None:
-    """Take a mailbox out of the account; folders below it stay."""
+    """Take a mailbox out of the account; folders below it stay. It does not come back when the power fails."""
     path = folder(account, name)
+    changed = [os.path.dirname(path), os.path.dirname(hidden)]
     try:
         with suppress(FileExistsError):
             beneath.make_directory(os.path.dirname(hidden))  # only where the account has its Maildir
@@ -280,6 +281,8 @@ def move_away(account: Account, name: str, hidden: str) -> None:
             for one in _own_files(place):
                 beneath.unlink(os.path.join(place, one))
         _clear(place, control_root(account))
+        changed.append(place)
+    sync_directories(one for one in changed if beneath.is_directory(one))
 
 
 def rename(account: Account, pairs: Sequence[tuple[str, str]]) -> None:

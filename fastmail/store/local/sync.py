@@ -25,7 +25,7 @@ from fastmail.store.interface import Account, Appended, Mailbox
 from fastmail.store.local import folders, foreign, holds, layout, ops, weight
 from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
-from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of
+from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of, sizes_in
 from fastmail.store.local.snapshot import LocalSnapshot
 
 ADOPT_BATCH = 500
@@ -181,23 +181,36 @@ def _is_empty(path: bytes, name: bytes) -> bool:
 
 
 def _linked_elsewhere(account: Account, path: bytes) -> bool:
-    """Does another message file of the account share the file's content?"""
+    """Does another message file of the account share the file's content? After a loss of power the two may be files of
+    their own: what the journal has is written anew."""
     try:
         status = beneath.lstat(path)
-        if status.st_nlink < 2:
-            return False
     except OSError:
         return False
+    octets = sizes_in(os.path.basename(path))[0]
     for place in folders.directories(account):
         for sub in ("/cur", "/new"):
             try:
                 with beneath.scan(place + sub) as entries:
                     for entry in entries:
-                        if entry.inode() == status.st_ino and os.fsencode(f"{place}{sub}/{entry.name}") != path:
+                        other = os.fsencode(f"{place}{sub}/{entry.name}")
+                        if other == path:
+                            continue
+                        if entry.inode() == status.st_ino:
+                            return True
+                        if octets >= 0 and sizes_in(os.fsencode(entry.name))[0] == octets and _alike(path, other):
                             return True
             except OSError:
                 continue
     return False
+
+
+def _alike(path: bytes, other: bytes) -> bool:
+    """Two files of the same time and content."""
+    one, two = beneath.lstat(path), beneath.lstat(other)
+    if (int(one.st_mtime), one.st_size) != (int(two.st_mtime), two.st_size):
+        return False
+    return beneath.read(os.fsdecode(path), one.st_size + 1) == beneath.read(os.fsdecode(other), two.st_size + 1)
 
 
 def age_of(directory: str, marked: bytes) -> float:

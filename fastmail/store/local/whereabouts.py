@@ -14,7 +14,7 @@ from fastmail.durable.journal import Entry
 from fastmail.store.interface import Account
 from fastmail.store.local import layout
 from fastmail.store.local.arrivals import HEAD, KEY, NUMBER
-from fastmail.store.local.folders import folder
+from fastmail.store.local.folders import directories, folder, make
 from fastmail.store.local.housekeeping import by_base
 from fastmail.store.local.names import base_of, path_of
 
@@ -27,10 +27,15 @@ class Whereabouts:
     def __init__(self, resolve: Callable[[int], Account | None] | None, db: dict[str, Any]) -> None:
         self._resolve = resolve
         self._db = db
-        self._messages: dict[bytes, bytes] = {}  # base name: key in the table msg
+        self._made: dict[bytes, list[str]] = {}  # of one record: paths of files, by base name
+        self._rows: dict[bytes, list[bytes]] = {}  # of one record: keys in the table msg, by base name
+        self._messages: dict[str, list[bytes]] = {}  # the same by path, of all records
         self._held: dict[bytes, bytes] = {}  # name: key in the table held
         self._waiting: dict[bytes, bytes] | None = None
         self._listed: dict[str, dict[bytes, bytes]] = {}  # directory: what is there, by base name
+
+    def made(self, path: str) -> None:
+        self._made.setdefault(base_of(os.fsencode(os.path.basename(path))), []).append(path)
 
     def changed(self, entry: Entry) -> None:
         if entry.kind != journal.PUT:
@@ -46,7 +51,17 @@ class Whereabouts:
 
     def _saw(self, at: bytes, marked: bytes) -> None:
         if marked[:1] in (b"n", b"c"):
-            self._messages[base_of(marked[1:])] = at
+            self._rows.setdefault(base_of(marked[1:]), []).append(at)
+
+    def record(self) -> None:
+        """A file's row is of the record that tells of the file. Deliveries with a number have the same name in every
+        mailbox, so one name may have several files and rows."""
+        for base, paths in self._made.items():
+            for path in paths:
+                if base in self._rows:
+                    self._messages[path] = self._rows[base]
+        self._made.clear()
+        self._rows.clear()
 
     def known_by(self, path: bytes) -> bytes:
         return base_of(os.path.basename(path))
@@ -57,17 +72,38 @@ class Whereabouts:
         held = self._held.get(raw)
         if held is not None:
             return path if txn.get(held, db=self._db["held"]) is not None else None
-        at = self._messages.get(base_of(raw))
-        if at is None:
+        keys = self._messages.get(path)
+        if keys is None:
             return path
-        marked = self._row(txn, at)
+        made = os.path.dirname(directory)
+        if len(keys) > 1:
+            keys = [key for key in keys if self._root(txn, key[:12], "") == made] or keys
+        marked = self._row(txn, keys[0])
         if marked is None:
             return None
-        root = self._root(txn, at[:12], os.path.dirname(directory))
+        root = self._root(txn, keys[0][:12], made)
+        if not beneath.is_directory(root):
+            return self._elsewhere(keys[0], root, raw)
+        found = self._there(root).get(base_of(raw), marked)
+        return os.fsdecode(path_of(root, found))
+
+    def _there(self, root: str) -> dict[bytes, bytes]:
         if root not in self._listed:
             self._listed[root] = by_base(root) if beneath.is_directory(root) else {}
-        found = self._listed[root].get(base_of(raw), marked)
-        return os.fsdecode(path_of(root, found))
+        return self._listed[root]
+
+    def _elsewhere(self, key: bytes, root: str, raw: bytes) -> str | None:
+        """The mailbox has a row and no directory: it was being renamed, which comes first on the disk, or removed. Its
+        message is kept: where the file is, or in a directory that is made again."""
+        account = self._account(key)
+        if account is None:
+            return None
+        for other in directories(account):
+            found = self._there(other).get(base_of(raw))
+            if found is not None:
+                return os.fsdecode(path_of(other, found))
+        make(account, root)
+        return os.path.join(root, "new", os.fsdecode(base_of(raw)))
 
     def _row(self, txn: Any, at: bytes) -> bytes | None:
         """How the message's row names its file; None when it has no row any more."""
@@ -91,10 +127,13 @@ class Whereabouts:
                     self._waiting[layout.uid_key(key, uid)] = layout.marked_of(value[HEAD:])
         return self._waiting
 
+    def _account(self, key: bytes) -> Account | None:
+        return self._resolve(int.from_bytes(key[:8], "big")) if self._resolve is not None else None
+
     def _root(self, txn: Any, key: bytes, made: str) -> str:
         """The directory of the mailbox, which was ``made`` when the file was."""
         row = txn.get(layout.row_key(key), db=self._db["page"])
-        account = self._resolve(int.from_bytes(key[:8], "big")) if self._resolve is not None else None
+        account = self._account(key)
         if row is None or account is None:
             return made
         return folder(account, layout.unpack_row(key, row).name)

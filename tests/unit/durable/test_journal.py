@@ -180,17 +180,17 @@ def test_one_that_fails_in_the_middle_looks_anew(tmp_path: Path, monkeypatch: py
     mine, theirs = (Journal(str(tmp_path), ["rows"], LEAST) for _ in range(2))
     start = at = begin(tmp_path)
     at = mine.append(at, of(LEAST - START - 40), 0)
-    write = journal._write
+    write = journal.write_at
 
     def fails(fd: int, buffers: list[bytes], offset: int) -> None:
         if offset >= START and sum(map(len, buffers)) > 400:
             raise OSError(errno.EIO, "no")
         write(fd, buffers, offset)
 
-    monkeypatch.setattr(journal, "_write", fails)
+    monkeypatch.setattr(journal, "write_at", fails)
     with pytest.raises(OSError, match="no"):
         mine.append(at, of(500), 0)
-    monkeypatch.setattr(journal, "_write", write)
+    monkeypatch.setattr(journal, "write_at", write)
     large, last = of(9 * LEAST), of(77)
     at = theirs.append(at, large, 0)
     at = mine.append(at, last, 0)
@@ -228,7 +228,7 @@ def test_a_slot_is_on_the_disk_before_the_next_is_written(tmp_path: Path, monkey
     """By whoever goes on to the next: the sync of that one alone has to cover all before it."""
     dirty: set[str] = set()
     names: list[int] = []
-    real_sync, real_write = os.fdatasync, journal._write
+    real_sync, real_write = os.fdatasync, journal.write_at
 
     def path(fd: int) -> str:
         return os.readlink(f"/proc/self/fd/{fd}")
@@ -244,7 +244,7 @@ def test_a_slot_is_on_the_disk_before_the_next_is_written(tmp_path: Path, monkey
         real_sync(fd)
         dirty.discard(path(fd))
 
-    monkeypatch.setattr(journal, "_write", write)
+    monkeypatch.setattr(journal, "write_at", write)
     monkeypatch.setattr(os, "fdatasync", sync)
     two = [Journal(str(tmp_path), ["rows"], LEAST) for _ in range(2)]
     at = begin(tmp_path)
