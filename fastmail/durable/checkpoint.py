@@ -37,6 +37,7 @@ MAGIC = b"fastmail checkpoint 1\n"
 # magic, clean, transaction of the checkpoint before, transaction, position, octets of the meta page that follows
 HEAD = struct.Struct("<22sBQQ28sI")
 SPARE = 3  # slots that are kept for later
+LISTEN = 1.0  # s between looks whether another process has taken one
 
 
 class NotSynced(OSError):
@@ -179,6 +180,8 @@ class Checkpoints:
         self._pins = threading.Lock()  # of the two below
         self._pin: Any = None
         self._pinned = 0  # number of its transaction
+        self._closed = threading.Event()
+        self._listener: threading.Thread | None = None
         self._theirs, self._line = (0, 0), ""  # the last one that another process took, and its line in LMDB's list
         self._last: Position | None = None
         self._since = time.monotonic()
@@ -240,6 +243,9 @@ class Checkpoints:
         _keep(txn)
         with self._pins:
             old, self._pin, self._pinned = self._pin, txn, number
+            if not clean and self._listener is None:
+                self._listener = threading.Thread(target=self._listen, name="checkpoint", daemon=True)
+                self._listener.start()
         self._last, self._since = position, time.monotonic()
         if not clean:
             try:
@@ -303,8 +309,10 @@ class Checkpoints:
         with self._env.begin(write=True) as txn:
             txn.put(journal.KEPT_ROW, journal.KEPT.pack(serial, number, os.getpid()), db=self._meta)
             free = [slot for slot in journal.slots(folder(self._path)) if slot.serial < serial]
-            for slot in sorted(free, key=lambda one: one.size)[:-SPARE]:
-                os.unlink(slot.path)
+            useful = sorted((slot for slot in free if slot.size <= journal.MOST), key=lambda one: one.size)[-SPARE:]
+            for slot in free:
+                if slot not in useful:
+                    os.unlink(slot.path)
         if not free and serial > 1:  # a busy journal: the next slot is made before anybody waits for it
             journal.make_slot(folder(self._path), journal.next_size(folder(self._path)))
 
@@ -317,19 +325,43 @@ class Checkpoints:
                 _let_go(self._pin)
                 self._pin = None
 
+    def _listen(self) -> None:
+        """Until another process has taken one: this one may write nothing for days, and what it keeps would fill the
+        map."""
+        while not self._closed.wait(LISTEN):
+            with self._pins:
+                if self._pin is None:
+                    self._listener = None
+                    return
+            try:
+                with self._env.begin() as txn:
+                    row = txn.get(journal.KEPT_ROW, db=self._meta)
+            except lmdb.Error:
+                continue
+            if row is not None:
+                self.heard(int(journal.KEPT.unpack(row)[1]))
+
     def kept(self, number: int, pid: int) -> bool:
         """Are the pages of the last checkpoint still kept, which process ``pid`` took, of that transaction? Asked under
         LMDB's write lock."""
         if self._pin is not None and self._pinned >= number:
             return True
         every: str = self._env.readers()
-        if (number, pid) != self._theirs:
-            head, tail = f"{pid:>10} ", f" {number}"
-            lines = [line for line in every.split("\n") if line.startswith(head) and line.endswith(tail)]
-            if not lines:
-                return False
-            self._theirs, self._line = (number, pid), f"{lines[0]}\n"
-        return self._line in every
+        if (number, pid) == self._theirs and self._line in every:
+            return True
+        head, tail = f"{pid:>10} ", f" {number}"
+        lines = [line for line in every.split("\n") if line.startswith(head) and line.endswith(tail)]
+        if not lines:
+            return False
+        self._theirs, self._line = (number, pid), f"{lines[0]}\n"
+        return True
+
+    def deaf(self) -> None:
+        """It is about to be closed: listen no more."""
+        self._closed.set()
+        listener = self._listener
+        if listener is not None:
+            listener.join()
 
     def pinned(self) -> bool:
         """Would the pages of the last checkpoint be used again if this process let go of them?"""

@@ -507,6 +507,7 @@ class Environment:
         if self._journal is None or self._checkpoints is None:
             self.env.close()
             return
+        self._checkpoints.deaf()
         self._journal.close()
         self._journal = None
         self._gate.take(fcntl.LOCK_EX)

@@ -117,8 +117,8 @@ INDEX, QUEUE = r"/index-\d+/", "/queue/index/"
 
 def durable(calls: list[Call], reply: str, marker: str = "", index: str = INDEX) -> tuple[int, int]:
     """(where the record was written, where it was durable), which is before the reply. The record: the one with
-    ``marker``, or the last one before the reply."""
-    told = position(calls, WRITES, reply)
+    ``marker``, or the last one before the last such reply."""
+    told = max((at for at, call in enumerate(calls) if re.fullmatch(WRITES, call.name) and re.search(reply, call.text)))
     found = [
         (at, match.group(1))
         for at, call in enumerate(calls[:told])
@@ -127,10 +127,8 @@ def durable(calls: list[Call], reply: str, marker: str = "", index: str = INDEX)
     ]
     assert found, f"no record with {marker!r} before the reply {reply}"
     at, path = found[0] if marker else found[-1]
-    if "RWF_DSYNC" in calls[at].text:
-        return at, at
-    synced = position(calls, SYNC, re.escape(path) + ">", at)
-    assert synced < told, "the reply comes before the sync of its record"
+    synced = at if "RWF_DSYNC" in calls[at].text else position(calls, SYNC, re.escape(path) + ">", at)
+    assert synced < position(calls, WRITES, reply, at), "the reply comes before the sync of its record"
     return at, synced
 
 
@@ -138,7 +136,7 @@ def check(calls: list[Call], content: str, marker: str, reply: str) -> None:
     """The content is written, and has its name; it is in the record; the record is on the device; then the reply."""
     record, _ = durable(calls, reply, marker)
     if content == "maildir":
-        written = position(calls, "writev|write|pwrite64", rf"/tmp/.*{marker}")
+        written = position(calls, "writev|write|pwrite64", rf"/tmp/[^/>\"]+>.*{marker}")
         found = re.search(r"/tmp/([^/>\"]+)>", calls[written].text)
         assert found is not None
         named = position(
@@ -153,7 +151,7 @@ def check_large(calls: list[Call], content: str, marker: str, reply: str) -> Non
     """It is on the device before it has its name, and its name before its record is written, which is without it."""
     record, _ = durable(calls, reply)
     if content == "maildir":
-        written = position(calls, "writev|write|pwrite64", rf"/tmp/.*{marker}")
+        written = position(calls, "writev|write|pwrite64", rf"/tmp/[^/>\"]+>.*{marker}")
         found = re.search(r"/tmp/([^/>\"]+)>", calls[written].text)
         assert found is not None
         base = re.escape(found.group(1))

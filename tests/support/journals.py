@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -100,12 +101,28 @@ def mixture(old: bytes, new: bytes, random: Random) -> bytes:
     return bytes(image[:end])
 
 
+HEAD = "import os, signal, sys\nfrom pathlib import Path\nfrom tests.support.journals import *\n"
+
+
+def _command(script: str, arguments: tuple[object, ...]) -> list[str]:
+    return [sys.executable, "-c", HEAD + script, *map(str, arguments)]
+
+
+@contextmanager
+def started(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A process of its own that runs a script, killed at the end."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(_command(script, arguments), cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def in_process(script: str, *arguments: object, status: int | None = 0) -> str:
     """Run a script in a process of its own; what it wrote."""
-    head = "import os, signal, sys\nfrom pathlib import Path\nfrom tests.support.journals import *\n"
-    command = [sys.executable, "-c", head + script, *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(_command(script, arguments), cwd=ROOT, env=environ, capture_output=True, text=True)
     assert status is None or done.returncode == status, done.stderr
     return done.stdout

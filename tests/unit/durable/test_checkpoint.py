@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -31,6 +32,7 @@ from tests.support.journals import (
     mixture,
     put,
     rows,
+    started,
     state,
     take,
 )
@@ -263,6 +265,28 @@ def test_a_process_that_dies_behind_its_checkpoint(tmp_path: Path, end: str) -> 
     other.close()
     take(env)
     assert env.env.reader_check() == 0  # nothing is left of it behind the next one
+    env.close()
+
+
+def test_an_idle_process_lets_the_pages_go_when_another_takes_one(tmp_path: Path) -> None:
+    """It writes nothing any more; what it keeps must not fill the map."""
+    script = (
+        "import time; env = environment(Path(sys.argv[1])); take(env); print(state(Path(sys.argv[1])).txn, flush=True)"
+    )
+    env = environment(tmp_path)
+    with started(script + "; time.sleep(60)", tmp_path) as process:
+        assert process.stdout is not None
+        head, tail = f"{process.pid:>10} ", f" {int(process.stdout.readline())}"
+
+        def keeps() -> bool:
+            return any(line.startswith(head) and line.endswith(tail) for line in env.env.readers().split("\n"))
+
+        put(env, {b"a": b"1"})
+        assert keeps() and take(env)
+        deadline = time.monotonic() + 20
+        while keeps():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
     env.close()
 
 
