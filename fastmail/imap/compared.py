@@ -128,6 +128,7 @@ async def _read(session: "ImapSession", pace: Pace, uids: UidSet, names: list[by
     whole = Block([], [], {name: [] for name in names}, {}, [])
     for first in range(1, len(uids) + 1, BLOCK):
         with session.service.store.snapshot(selected.account) as snapshot:
+            selected.recall(snapshot)
             part = uids.at(UidSet.of_ranges((first, first + BLOCK - 1)))
             block = _look(snapshot, selected.key, part, names)
         if block.missing:
@@ -168,6 +169,7 @@ async def _inserted(
     result = array("I", known)
     values = {uid: [*(block.columns[name][place] for name, _ in criteria), uid] for place, uid in enumerate(block.uids)}
     with session.service.store.snapshot(selected.account) as snapshot:
+        selected.recall(snapshot)
         for uid in block.uids:
             low, high = 0, len(result)
             while low < high:
@@ -231,6 +233,7 @@ async def _take_in(session: "ImapSession", pace: Pace, table: Threads, uids: Uid
     for first in range(1, len(uids) + 1, BLOCK):
         part = uids.at(UidSet.of_ranges((first, first + BLOCK - 1)))
         with session.service.store.snapshot(selected.account) as snapshot:
+            selected.recall(snapshot)
             found, dates, _ = order.arrived(snapshot.pages(selected.key, part), part)
             items = sorted(snapshot.summaries(selected.key, part).items(), key=itemgetter(0))
             undecoded, missing = table.add(found, dates, items)

@@ -115,6 +115,13 @@ class Pop3Session:
 
     def lost(self) -> None:
         self._sizes = []
+        self._leave()
+
+    def _leave(self) -> None:
+        """There is no view any more."""
+        if self._key:
+            self._service.store.views.end(self._key)
+        self._key = b""
 
     def feed(self, data: memoryview) -> int:
         position, size = 0, len(data)
@@ -282,6 +289,8 @@ class Pop3Session:
                 await service.store.sync(account, key)
             except TemporaryError as error:
                 log.event("pop3.sync", "warning", error=error)  # no room to take it in; the rest can be read
+            await service.store.views.begin(key)
+            self._key = key
             with service.store.snapshot(account) as snapshot:
                 box = snapshot.mailbox(key)
                 assert box is not None
@@ -300,7 +309,7 @@ class Pop3Session:
             self._err("[AUTH] login failed")
             self._conn.close()
             return
-        self._account, self._key, self._login_of = account, key, entry.login
+        self._account, self._login_of = account, entry.login
         self._conn.touch(service.limits.command_timeout)
         count("pop3.logins")
         log.event("login", protocol="pop3", account=account.address, peer=self._conn.host)

@@ -1,4 +1,5 @@
-"""What follows a commit at leisure: file names catch up with flags, new/ empties into cur/, expunged files go.
+"""What follows a commit at leisure: file names catch up with flags, new/ empties into cur/, expunged files go, or are
+put aside where a session may still ask for them (kept.py).
 
 Both queues are tables of the index (``todo`` and ``trash``), written in the commit that caused them, so a crash
 loses none: a worker does what it caused within a second, and at start the first worker does what was left. Order:
@@ -9,13 +10,14 @@ are late. Other programs that changed a name meanwhile are found by base name; t
 import errno
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastmail._core import pages
 from fastmail.durable import beneath, files
 from fastmail.durable.env import Read
-from fastmail.store.local import layout
+from fastmail.store.local import kept, layout
 from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, base_of, path_of
@@ -89,7 +91,7 @@ def tidy(read: Read, t: Tables, key: bytes, directory: str) -> Done:
     if renames:
         _rename(directory, renames, done)
     if unlinks:
-        _unlink(directory, unlinks, done)
+        _unlink(directory, _put_aside(directory, unlinks, done), done)
     return done
 
 
@@ -125,7 +127,39 @@ def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], do
             done.named += named  # else a loss of power could bring back names, and with them flags, that are no more
 
 
+def _put_aside(directory: str, every: Sequence[tuple[bytes, bytes]], done: Done) -> list[tuple[bytes, bytes]]:
+    """Rename what is to be put aside; what is left to be removed. That is also what cannot be put aside: removing must
+    always work."""
+    left = [(at, name) for at, name in every if not kept.is_aside(name)]
+    wanted = [(at, kept.plain(name)) for at, name in every if kept.is_aside(name)]
+    if not wanted:
+        return left
+    done.touched.update(name[1:] for _, name in wanted)
+    pairs = [(path_of(directory, name), kept.aside_path(directory, name)) for _, name in wanted]
+    moved: list[bytes] = []
+    current: dict[bytes, bytes] | None = None
+    for (at, name), (_, place), code in zip(wanted, pairs, files.rename_batch(pairs), strict=True):
+        if code == errno.ENOENT and not beneath.exists(place):  # another program renamed it
+            current = _by_base(directory) if current is None else current
+            found = current.get(base_of(name[1:]))
+            if found is not None:
+                done.touched.add(found[1:])
+                code = files.rename_batch([(path_of(directory, found), place)])[0]
+        elif code == errno.ENOENT:
+            code = 0  # a crash came before the entry was cleared
+        if code:
+            left.append((at, name))
+        else:
+            moved.append(at)
+    root = os.fsencode(directory)
+    if not any(files.sync_dirs([root + b"/tmp", root + b"/cur", root + b"/new"])):
+        done.unlinked += moved
+    return left
+
+
 def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) -> None:
+    if not unlinks:
+        return
     codes = files.unlink_batch([path_of(directory, name) for _, name in unlinks])
     done.touched.update(name[1:] for _, name in unlinks)
     gone = [at for (at, _), code in zip(unlinks, codes, strict=True) if not code]
@@ -171,6 +205,17 @@ def read_by_base(directory: str, marked: bytes) -> bytes | None:
         except FileNotFoundError:
             continue  # renamed once more
     return None
+
+
+def read_kept(directory: str, marked: bytes) -> bytes | None:
+    """The content of a message that was expunged: its file may have its name still, or be put aside by now.
+    FileNotFoundError when there is none."""
+    places = (path_of(directory, marked), kept.aside_path(directory, marked))
+    for place in (*places, *places):  # it may be put aside between two looks, or be renamed by another program
+        with suppress(FileNotFoundError):
+            return files.read_file(place)
+    found = read_by_base(directory, marked)
+    return found if found is not None else files.read_file(places[1])
 
 
 def clear(txn: Any, t: Tables, done: Done) -> None:

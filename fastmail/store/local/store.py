@@ -27,6 +27,7 @@ from fastmail.store.hub import Hub
 from fastmail.store.interface import (
     ALL_MODSEQ,
     DEFAULT_MAILBOXES,
+    GRACE,
     Account,
     Appended,
     Copied,
@@ -38,7 +39,7 @@ from fastmail.store.interface import (
     Notes,
     Stored,
 )
-from fastmail.store.local import content, folders, foreign, holds, housekeeping, layout, ops
+from fastmail.store.local import content, folders, foreign, holds, housekeeping, kept, layout, ops
 from fastmail.store.local.folders import folder
 from fastmail.store.local.follow import Follower
 from fastmail.store.local.holds import Holds
@@ -46,6 +47,7 @@ from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, path_of, sizes_in
 from fastmail.store.local.shard import SEGMENTS, Shard
 from fastmail.store.local.snapshot import LocalSnapshot
+from fastmail.store.local.sweeper import Sweeper
 from fastmail.store.local.tidier import Tidier
 from fastmail.store.local.together import Line, Together
 
@@ -75,10 +77,13 @@ class LocalStore:
         kind: str = "maildir",
         shared: bool = False,
         gone: Callable[[Account], bool] | None = None,
+        grace: float = GRACE,
     ) -> None:
-        """``gone``: was this account removed? Then nothing is made for it any more, whoever still holds it."""
+        """``gone``: was this account removed? Then nothing is made for it any more, whoever still holds it. ``grace``:
+        seconds that a removed message is kept for the views of other sessions."""
         self.directory = directory
         self.hub = hub or Hub()
+        self.views = self.hub.views
         self.maker = NameMaker(instance)
         self._count = shards
         self._map_size = map_size
@@ -96,6 +101,7 @@ class LocalStore:
         self.together = Together(self) if shared else None
         self.follower = Follower(self)
         self.holds = Holds(self)
+        self.sweeper = Sweeper(self, resolve, grace)
 
     # ---------------------------------------------------------------- life
 
@@ -112,6 +118,8 @@ class LocalStore:
                 await shard.survey()
                 self._maintaining.append(self.loop.create_task(shard.maintain()))
             await self.holds.tidy()
+            if not self.read_only:
+                self.sweeper.start()
         if self._recover and self._resolve is not None:
             for shard in self._shards:
                 for key in housekeeping.pending(shard.env.read, shard.tables):
@@ -125,6 +133,7 @@ class LocalStore:
             task.cancel()
         await asyncio.gather(*self._maintaining, return_exceptions=True)
         self.follower.close()
+        await self.sweeper.close()
         await self._tidier.close()
         await asyncio.gather(self.follower.save(), return_exceptions=True)
         for shard in self._shards:
@@ -149,7 +158,11 @@ class LocalStore:
         """Files, then ``apply(txn, tables)`` in the index, all durable when it returns. ``adds``: see Operation."""
         shard = self.shard(account.id)
         tables = shard.tables
-        return await shard.queue.submit(Operation(lambda txn: apply(txn, tables), jobs, adds))
+        try:
+            return await shard.queue.submit(Operation(lambda txn: apply(txn, tables), jobs, adds))
+        except StorageFull:
+            self.sweeper.hurry()
+            raise
 
     async def _submit_new(self, account: Account, apply: Callable[[Any, Tables], Any], adds: bool = False) -> Any:
         """The same for what makes rows of an account that it had not, or may have no more. It is asked within the
@@ -376,7 +389,7 @@ class LocalStore:
             await self.create(account, new)
             target = self.find(account, new)
             assert target is not None
-            await self.copy(account, key, UidSet.of_ranges((1, 0xFFFFFFFF)), target, move=True)
+            await self.copy(account, key, UidSet.of_ranges((1, 0xFFFFFFFF)), target, move=True, mine=0)
             return
         folders.refuse(account, new)
         if new.startswith(old + "/"):
@@ -456,8 +469,10 @@ class LocalStore:
                 box = snapshot.mailbox(key)
                 marked = snapshot.file(key, uid)
                 ready = snapshot.read(key, marked) if marked is not None else None
-            if box is None or marked is None:
+            if box is None:
                 return None
+            if marked is None:
+                return await self._kept_content(account, key, uid)
             if ready is not None:
                 return ready
             if content.in_segment(marked):
@@ -485,6 +500,22 @@ class LocalStore:
             except OSError as error:
                 raise translate(error) from error
         return None
+
+    async def _kept_content(self, account: Account, key: bytes, uid: int) -> bytes | None:
+        """The content of a message that was expunged, as long as it is kept."""
+        with self.snapshot(account) as snapshot:
+            box, marked = snapshot.mailbox(key), snapshot.kept_file(key, uid)
+        if box is None or marked is None:
+            return None
+        try:
+            if content.in_segment(marked):
+                return await self.help(self._record, account, marked)  # type: ignore[no-any-return]
+            directory = folder(account, box.name)
+            return await self.help(housekeeping.read_kept, directory, marked)  # type: ignore[no-any-return]
+        except FileNotFoundError:
+            return None  # its time has come
+        except OSError as error:
+            raise translate(error) from error
 
     def address(self, number: int) -> str:
         """An account's address, for people."""
@@ -628,19 +659,37 @@ class LocalStore:
             self.touch(account, key)
         return result
 
-    async def copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False) -> Copied:
+    async def copy(
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False, mine: int = 1
+    ) -> Copied:
+        if not move:
+            return await self._copy_patiently(account, key, uids, target, False, 0)
+        with self.views.removal(key, mine) as seen:
+            due = self.sweeper.due(account) if seen else 0
+            try:
+                return await self._copy_patiently(account, key, uids, target, True, due)
+            except StorageFull:
+                if not due:
+                    raise
+                return await self._copy_patiently(account, key, uids, target, True, 0)
+
+    async def _copy_patiently(
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int
+    ) -> Copied:
         for attempt in range(COPY_TRIES):
             try:
-                return await self._copy_once(account, key, uids, target, move)
+                return await self._copy_once(account, key, uids, target, move, due)
             except ops.SourceMoved:  # by housekeeping or a conversion, whose commit is to come, or another program
                 await asyncio.sleep(0.025)
                 if attempt % 8 == 0:
                     await self.follower.sync(account, key, force=True)
-        return await self._copy_once(account, key, uids, target, move)
+        return await self._copy_once(account, key, uids, target, move, due)
 
-    async def _copy_once(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool) -> Copied:
+    async def _copy_once(
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int
+    ) -> Copied:
         if self.together is None:
-            return (await self._copy(account, key, uids, target, move))[0]
+            return (await self._copy(account, key, uids, target, move, due))[0]
         with self.snapshot(account) as snapshot:
             names, used = snapshot.keywords(key), 0
             for page in snapshot.pages(key, uids):
@@ -648,7 +697,7 @@ class LocalStore:
                     used |= record[3] if record[0] in uids else 0
         words = [name for bit, name in enumerate(names) if used >> bit & 1]
         async with self.together.giving([(account, target)], words) as lines:
-            result, linked = await self._copy(account, key, uids, target, move)
+            result, linked = await self._copy(account, key, uids, target, move, due)
             names_of = dict(linked)
             lines += [
                 (target, uid, names_of[source][1:])
@@ -657,7 +706,7 @@ class LocalStore:
         return result
 
     async def _copy(
-        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int
     ) -> tuple[Copied, list[tuple[int, bytes]]]:
         with self.snapshot(account) as snapshot:
             source_box, target_box = snapshot.mailbox(key), snapshot.mailbox(target)
@@ -685,7 +734,7 @@ class LocalStore:
         now = int(time.time())
         try:
             result: Copied = await self.submit(
-                account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move), jobs, adds=not move
+                account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move, due), jobs, adds=not move
             )
         except StorageFailed as error:
             if not isinstance(error, ops.SourceMoved) and any(not beneath.exists(job.source) for job in jobs):
@@ -697,11 +746,16 @@ class LocalStore:
             self.touch(account, key)
         return result, names
 
-    async def expunge(self, account: Account, key: bytes, uids: UidSet | None, required: int) -> Expunged:
-        try:
-            result: Expunged = await self.submit(account, lambda txn, t: ops.expunge(txn, t, key, uids, required))
-        except StorageFull:
-            result = await self._expunge_few(account, key, uids, required, True)
+    async def expunge(
+        self, account: Account, key: bytes, uids: UidSet | None, required: int, mine: int = 1
+    ) -> Expunged:
+        with self.views.removal(key, mine) as seen:
+            remove = partial(ops.expunge, key=key, uids=uids, required=required)
+            due = self.sweeper.due(account) if seen else 0
+            try:
+                result: Expunged = await self.submit(account, lambda txn, t: remove(txn, t, due=due))
+            except StorageFull:  # nothing is kept then
+                result = await self._expunge_few(account, key, uids, required, True)
         if result.uids:
             self.touch(account, key)
         return result

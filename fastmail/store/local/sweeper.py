@@ -1,0 +1,110 @@
+"""Removes what was kept of expunged messages, once its time has come, or at once where room is needed (kept.py).
+
+One process does it: the worker that also finishes what a crash left. Each look at what is due is one step of a cursor,
+so it costs nothing while there is none. Order: files, synced, then rows; until the rows are gone it is done again, and
+a file that is not there any more is no error. Any process does it at once, for all that is kept, where it found no room
+for something new.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fastmail.durable.commit import Operation
+from fastmail.model.errors import MailError, StorageFull
+from fastmail.store.interface import Account
+from fastmail.store.local import kept, layout
+from fastmail.store.local.folders import folder
+from fastmail.telemetry import log
+
+if TYPE_CHECKING:
+    from fastmail.store.local.shard import Shard
+    from fastmail.store.local.store import LocalStore
+
+EVERY = 10.0  # s
+ROWS = 8  # of what is due, in one commit
+FEW = 16  # messages that are forgotten at once where there is hardly any room
+
+
+class Sweeper:
+    """One for each store. ``resolve`` finds accounts by number; without it only those are known that removed mail."""
+
+    def __init__(self, store: "LocalStore", resolve: Callable[[int], Account | None] | None, grace: float) -> None:
+        self.grace = grace
+        self._store = store
+        self._resolve = resolve
+        self._known: dict[int, Account] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._hurry: asyncio.Task[None] | None = None
+
+    def due(self, account: Account) -> int:
+        """Until when something that is removed now is kept, as ``ops.expunge`` takes it; 0 for not at all."""
+        if not self.grace:
+            return 0
+        if self._resolve is None:
+            self._known[account.id] = account
+        return kept.until(self.grace)
+
+    def start(self) -> None:
+        """Look at what is due, now and from time to time."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        """What is kept stays: another process may have views."""
+        for task in (self._task, self._hurry):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await self._try(False)
+            await asyncio.sleep(min(EVERY, max(self.grace, 0.05)))
+
+    async def _try(self, all_of_it: bool) -> None:
+        try:
+            await self.sweep(all_of_it)
+        except (MailError, OSError) as error:
+            log.event("store.sweep_later", "warning", error=error)
+
+    def hurry(self) -> None:
+        """There was no room for something: what is kept goes at once."""
+        if self._hurry is None or self._hurry.done():
+            self._hurry = asyncio.get_running_loop().create_task(self._try(True))
+
+    async def sweep(self, all_of_it: bool = False) -> int:
+        """Remove what is due, or ``all_of_it``: how many rows said so."""
+        done = 0
+        for shard in self._store.shards():
+            while some := await self._some(shard, all_of_it):
+                done += some
+        return done
+
+    async def _some(self, shard: "Shard", all_of_it: bool) -> int:
+        tables = shard.tables
+        with shard.env.read() as txn:
+            found = kept.due(txn, tables, ROWS, all_of_it, self.grace)
+        names: dict[bytes, list[bytes]] = {}
+        for one in found:
+            names.setdefault(one.key, []).extend(one.names)
+        for key, every in names.items():
+            if every:
+                await self._remove(shard, key, every)
+        if found:
+            dues = [one.at for one in found]
+            try:
+                await shard.queue.submit(Operation(partial(kept.forget, t=tables, dues=dues)))
+            except StorageFull:
+                await shard.queue.submit(Operation(partial(kept.forget, t=tables, dues=dues[:1], most=FEW)))
+        return len(found)
+
+    async def _remove(self, shard: "Shard", key: bytes, names: list[bytes]) -> None:
+        """Remove the files of a mailbox that are kept."""
+        number = int.from_bytes(key[:8], "big")
+        account = self._resolve(number) if self._resolve is not None else self._known.get(number)
+        with shard.env.read() as txn:
+            row = txn.get(layout.row_key(key), db=shard.tables.page)
+            name = layout.unpack_row(key, row).name if row is not None else ""
+        if account is not None and name:  # else it was removed with all that was in it
+            await self._store.help(kept.remove, folder(account, name), names, self.grace)
