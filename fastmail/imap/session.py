@@ -629,6 +629,9 @@ class ImapSession:
 
     def attach(self, selected: Selected) -> None:
         """This is the selected mailbox now; its view was begun."""
+        if self.conn.closing:  # the client went meanwhile, and ``lost`` will not come again
+            self.service.store.views.end(selected.key)
+            return
         self.selected = selected
         self.service.store.watch(selected.account, selected.key, self._notified)
 

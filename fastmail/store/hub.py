@@ -74,7 +74,8 @@ class Hub:
             names = [name for name in os.listdir(directory) if name.startswith("doorbell.")]
         except OSError:
             return
-        self.views.beside()
+        if names:
+            self.views.beside()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._peers = [(os.path.join(directory, name), None) for name in names]
 

@@ -24,6 +24,7 @@ from typing import Any
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.durable import beneath, files
+from fastmail.durable.env import Read
 from fastmail.store.local import content, layout
 from fastmail.store.local.arrivals import RECORD
 from fastmail.store.local.layout import PAIR, U32, U64, Tables
@@ -213,6 +214,18 @@ def aside_path(directory: str, marked: bytes) -> bytes:
     """Where it is when it was put aside. A name may be as long as names can be, so this is a digest of its base."""
     digest = hashlib.blake2b(base_of(marked[1:]), digest_size=16).hexdigest()
     return os.fsencode(f"{directory}/tmp/{ASIDE}{digest}")
+
+
+def unnamed(read: Read, t: Tables, key: bytes, directory: str) -> list[bytes]:
+    """Paths of files of a mailbox that were put aside a while ago, and that no row names."""
+    found = left_over(directory, 0.0)
+    if found:
+        with read() as txn:
+            for _, value in _rows(txn, t, key, 0, layout.MAX_UID):
+                path = aside_path(directory, layout.marked_of(value[RECORD:]))
+                if path in found:
+                    found.remove(path)
+    return found
 
 
 def left_over(directory: str, grace: float) -> list[bytes]:

@@ -11,11 +11,12 @@ from typing import Any
 
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
+from fastmail.durable import files
 from fastmail.message import summary
 from fastmail.message.identity import marked
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import agree, content, foreign, layout, ops, sync, weight
+from fastmail.store.local import agree, content, foreign, kept, layout, ops, sync, weight
 from fastmail.store.local.folders import control_directory, folder, index_directory
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import arrival_order, base_of
@@ -92,6 +93,9 @@ def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
             found.append(f"{len(plan.new)} files without a record")
         if plan.gone:
             found.append(f"{len(plan.gone)} records without a file")
+        left = kept.unnamed(shard.env.read, shard.tables, box.key, directory)
+        if left:
+            found.append(f"{len(left)} files of expunged messages in tmp that nothing names")
         return Report(account.address, box.name, len(records), len(found), "; ".join(found) or "ok")
     except (MailError, ValueError) as error:
         return Report(account.address, box.name, 0, 1, str(error))
@@ -119,8 +123,14 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
             return key
 
         await store.submit(account, apply)
+        await store.help(_remove_unnamed, store, account, key, directory)
     await store.submit(account, partial(weight.recount, account=layout.account_key(account.id)))
     return await check(store, account)
+
+
+def _remove_unnamed(store: LocalStore, account: Account, key: bytes, directory: str) -> None:
+    shard = store.shard(account.id)
+    files.unlink_batch(kept.unnamed(shard.env.read, shard.tables, key, directory))
 
 
 def _known_uids(store: LocalStore, account: Account, box: Mailbox, directory: str) -> foreign.Control:

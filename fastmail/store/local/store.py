@@ -39,7 +39,7 @@ from fastmail.store.interface import (
     Notes,
     Stored,
 )
-from fastmail.store.local import content, folders, foreign, holds, housekeeping, kept, layout, ops
+from fastmail.store.local import content, folders, foreign, holds, housekeeping, layout, ops, removing
 from fastmail.store.local.folders import folder
 from fastmail.store.local.follow import Follower
 from fastmail.store.local.holds import Holds
@@ -55,7 +55,6 @@ COPY_TRIES = 40
 ELSEWHERE = ("Other Users/", "Shared/")  # subscriptions in other accounts
 REMEMBERED = 50_000
 AHEAD = 64  # messages that are read ahead at once
-FEW = 16  # messages that are removed at once where there is hardly any room
 TIDY_PATIENCE = 2.0  # s that other mailboxes wait for the lock of one
 Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
 
@@ -374,7 +373,7 @@ class LocalStore:
         try:
             await self.submit(account, apply)
         except StorageFull:
-            await self._expunge_few(account, key, None, 0, False)
+            await removing.expunge_few(self, account, key, None, 0, False)
             await self.submit(account, apply)
         self._renamed(account)
         await self.help(beneath.remove_tree, hidden)
@@ -472,12 +471,12 @@ class LocalStore:
             if box is None:
                 return None
             if marked is None:
-                return await self._kept_content(account, key, uid)
+                return await removing.content_of(self, account, key, uid)
             if ready is not None:
                 return ready
             if content.in_segment(marked):
                 try:
-                    found: bytes | None = await self.help(self._record, account, marked)
+                    found: bytes | None = await self.help(self.record, account, marked)
                     return found
                 except FileNotFoundError:
                     continue  # moved by compaction
@@ -501,22 +500,6 @@ class LocalStore:
                 raise translate(error) from error
         return None
 
-    async def _kept_content(self, account: Account, key: bytes, uid: int) -> bytes | None:
-        """The content of a message that was expunged, as long as it is kept."""
-        with self.snapshot(account) as snapshot:
-            box, marked = snapshot.mailbox(key), snapshot.kept_file(key, uid)
-        if box is None or marked is None:
-            return None
-        try:
-            if content.in_segment(marked):
-                return await self.help(self._record, account, marked)  # type: ignore[no-any-return]
-            directory = folder(account, box.name)
-            return await self.help(housekeeping.read_kept, directory, marked)  # type: ignore[no-any-return]
-        except FileNotFoundError:
-            return None  # its time has come
-        except OSError as error:
-            raise translate(error) from error
-
     def address(self, number: int) -> str:
         """An account's address, for people."""
         account = self._resolve(number) if self._resolve is not None else None
@@ -525,7 +508,8 @@ class LocalStore:
     def shards(self) -> list[Shard]:
         return list(self._shards)
 
-    def _record(self, account: Account, marked: bytes) -> bytes | None:
+    def record(self, account: Account, marked: bytes) -> bytes | None:
+        """The content of a record in a segment; it waits for the disk."""
         with self.snapshot(account) as snapshot:
             return snapshot.record(marked)
 
@@ -662,20 +646,14 @@ class LocalStore:
     async def copy(
         self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False, mine: int = 1
     ) -> Copied:
-        if not move:
-            return await self._copy_patiently(account, key, uids, target, False, 0)
-        with self.views.removal(key, mine) as seen:
-            due = self.sweeper.due(account) if seen else 0
-            try:
-                return await self._copy_patiently(account, key, uids, target, True, due)
-            except StorageFull:
-                if not due:
-                    raise
-                return await self._copy_patiently(account, key, uids, target, True, 0)
+        if move:
+            return await removing.move(self, account, key, uids, target, mine)
+        return await self.transfer(account, key, uids, target, False)
 
-    async def _copy_patiently(
-        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int
+    async def transfer(
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int = 0
     ) -> Copied:
+        """COPY or MOVE; ``due``: until when what is moved stays readable for views."""
         for attempt in range(COPY_TRIES):
             try:
                 return await self._copy_once(account, key, uids, target, move, due)
@@ -749,34 +727,7 @@ class LocalStore:
     async def expunge(
         self, account: Account, key: bytes, uids: UidSet | None, required: int, mine: int = 1
     ) -> Expunged:
-        with self.views.removal(key, mine) as seen:
-            remove = partial(ops.expunge, key=key, uids=uids, required=required)
-            due = self.sweeper.due(account) if seen else 0
-            try:
-                result: Expunged = await self.submit(account, lambda txn, t: remove(txn, t, due=due))
-            except StorageFull:  # nothing is kept then
-                result = await self._expunge_few(account, key, uids, required, True)
-        if result.uids:
-            self.touch(account, key)
-        return result
-
-    async def _expunge_few(
-        self, account: Account, key: bytes, uids: UidSet | None, required: int, unlink: bool
-    ) -> Expunged:
-        """The same in small commits. LMDB lists the pages that one commit sets free side by side, for which a map that
-        is nearly full may have no room."""
-        with self.snapshot(account) as snapshot:
-            records = (one for page in snapshot.pages(key, uids) for one in page_format.records(page))
-            wanted = [one[0] for one in records if uids is None or one[0] in uids]
-        gone, result = UidSet(), None
-        for start in range(0, len(wanted), FEW):
-            some = UidSet.of(wanted[start : start + FEW])
-            remove = partial(ops.expunge, key=key, uids=some, required=required, unlink=unlink)
-            result = await self.submit(account, remove)
-            gone = gone.plus(result.uids)
-        if result is None:
-            raise StorageFull("index map is full")
-        return Expunged(key, gone, result.modseq, result.before)
+        return await removing.expunge(self, account, key, uids, required, mine)
 
     async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         with self.snapshot(account) as snapshot:
