@@ -215,7 +215,7 @@ class Store:
     index_map_size: int = _s(64 << 30, "Largest size of one index environment (address space, not disk).", "size")
     expunge_grace: float = _s(
         300.0,
-        "Seconds that an expunged message stays readable for other sessions that were not told of it yet (RFC 2180 4.1); "
+        "How long an expunged message stays readable for other sessions that were not told of it yet (RFC 2180 4.1); "
         "0: not at all. Its space is free after that, or as soon as it is needed.",
         "time",
     )

@@ -3,7 +3,8 @@ RFC 9586).
 
 A view is frozen: sequence numbers are positions in ``uids``, whatever others do to the mailbox. It moves only in
 ``changes``, which compares it with one snapshot of the index. EXPUNGE is withheld where the command forbids it;
-what is withheld stays a part of the view until it may be told, and can be read (``Selected.recall``). An unchanged mailbox costs one row to look at.
+what is withheld stays a part of the view until it may be told, and can be read (``Selected.recall``). An unchanged
+mailbox costs one row to look at.
 """
 
 from collections import OrderedDict

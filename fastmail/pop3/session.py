@@ -1,8 +1,8 @@
 """One POP3 session (RFC 1939; CAPA RFC 2449, STLS RFC 2595, SASL RFC 5034, AUTH-RESP-CODE RFC 3206).
 
-The view of INBOX is frozen at login, and what others remove stays readable for a while (store.views). DELE only marks; QUIT removes all that is marked in one durable step, and its
-+OK comes after that. A connection that is lost deletes nothing. UIDL is Dovecot's default form, so that clients which
-come from there download nothing twice.
+The view of INBOX is frozen at login, and what others remove stays readable for a while (store.views). DELE only marks;
+QUIT removes all that is marked in one durable step, and its +OK comes after that. A connection that is lost deletes
+nothing. UIDL is Dovecot's default form, so that clients which come from there download nothing twice.
 """
 
 import time

@@ -121,9 +121,9 @@ class MemorySnapshot:
     def note(self, key: bytes, name: bytes) -> bytes | None:
         return self._store.notes.get(key, {}).get(name)
 
-    def _pages(self, key: bytes) -> Iterator[tuple[int, bytes]]:
+    def _pages(self, messages: list[Message]) -> Iterator[tuple[int, bytes]]:
         made: dict[int, bytes | None] = {}
-        for m in self._messages(key):
+        for m in messages:
             base = m.uid - m.uid % SPAN
             made[base] = pages.extend(
                 made.get(base), pages.pack(m.uid, m.flags, m.modseq, m.keywords, m.date, m.size, m.saved)
@@ -133,12 +133,12 @@ class MemorySnapshot:
             yield base, page
 
     def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
-        for base, page in self._pages(key):
+        for base, page in self._pages(self._messages(key)):
             if uids is None or uids.both(UidSet.of_ranges((base or 1, base + SPAN - 1))):
                 yield page
 
     def presence(self, key: bytes, above: int = 0) -> Iterator[tuple[int, int]]:
-        for base, page in self._pages(key):
+        for base, page in self._pages(self._store.boxes[key].messages):
             if base + SPAN > above:
                 yield base, pages.presence(page)
 

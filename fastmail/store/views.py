@@ -6,8 +6,8 @@ of a session that comes and a removal that goes on at the same moment at least o
 keeps what it removes, or the session waits until the removal is committed, and never sees those messages.
 
 Promise: no view of a running worker is missed. The maps only say "perhaps" (see watchmap), and a command that runs
-beside the workers cannot announce anything to them: both mean that something is kept which nobody needs. A session waits
-at most PATIENCE for a removal; after that a message of its view may be gone when it asks for it.
+beside the workers cannot announce anything to them: both mean that something is kept which nobody needs. A session
+waits at most PATIENCE for a removal; after that a message of its view may be gone when it asks for it.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Maps by which workers tell each other which mailboxes they are concerned with: a bit for each, by the hash of its key.
+"""Maps by which workers tell each other which mailboxes concern them: a bit for each, by the hash of its key.
 
 A map is a small file that all workers have mapped; a look at it costs no system call. Two mailboxes may share a bit, so
 a set bit means "perhaps". A worker that starts clears its own map; one that died leaves its bits set until then.

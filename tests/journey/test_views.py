@@ -175,7 +175,9 @@ class Reader(Session):
         low, high = map(int, numbers.split(b":"))
         self.count += 1
         tag = b"t%d" % self.count
-        items = self.rng.choice([b"(UID BODY.PEEK[])", b"(UID FLAGS)", b"(UID ENVELOPE)", b"(UID BODY.PEEK[1] PREVIEW)"])
+        items = self.rng.choice(
+            [b"(UID BODY.PEEK[])", b"(UID FLAGS)", b"(UID ENVELOPE)", b"(UID BODY.PEEK[1] PREVIEW)"]
+        )
         self.sock.sendall(tag + b" FETCH " + numbers + b" " + items + b"\r\n")
         found = []
         while not (line := self.file.readline()).startswith(tag + b" "):

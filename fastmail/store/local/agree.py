@@ -83,7 +83,7 @@ def _bad_row(table: str, key: bytes, value: bytes) -> bool:
         return len(value) < HEAD or (value[:12] != bytes(12) and _bad_message(value[HEAD:]))
     return (
         (table == "msg" and _bad_message(value))
-        or (table == "gone" and bool(len(value) % ops.PAIR.size))
+        or (table == "gone" and bool(len(value) % layout.PAIR.size))
         or (table == "pop" and len(value) < 4)
     )
 

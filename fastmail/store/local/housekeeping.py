@@ -33,6 +33,7 @@ class Done:
     key: bytes
     named: list[tuple[int, bytes, int]] = field(default_factory=list)  # uid, mark and name, modseq it was made for
     unlinked: list[bytes] = field(default_factory=list)  # keys in the trash table
+    aside: list[bytes] = field(default_factory=list)  # the same, of files that were put aside
     more: bool = False
     touched: set[bytes] = field(default_factory=set)  # names that were given, taken or removed
 
@@ -153,7 +154,7 @@ def _put_aside(directory: str, every: Sequence[tuple[bytes, bytes]], done: Done)
             moved.append(at)
     root = os.fsencode(directory)
     if not any(files.sync_dirs([root + b"/tmp", root + b"/cur", root + b"/new"])):
-        done.unlinked += moved
+        done.aside += moved
     return left
 
 
@@ -164,6 +165,7 @@ def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) 
     done.touched.update(name[1:] for _, name in unlinks)
     gone = [at for (at, _), code in zip(unlinks, codes, strict=True) if not code]
     missed = [one for one, code in zip(unlinks, codes, strict=True) if code]
+    files.unlink_batch([kept.aside_path(directory, name) for _, name in missed])  # it may have been put aside just now
     seen: set[bytes] = set()  # renamed while we came to remove them
     for _ in range(LOOKS):
         if not missed:
@@ -233,3 +235,7 @@ def clear(txn: Any, t: Tables, done: Done) -> None:
             txn.delete(at, db=t.todo)
     for at in done.unlinked:
         txn.delete(at, db=t.trash)
+    for at in done.aside:
+        name = txn.get(at, db=t.trash)
+        if name is not None and kept.is_aside(name):  # else its time came meanwhile, and it is to be removed
+            txn.delete(at, db=t.trash)

@@ -69,19 +69,28 @@ def announce(txn: Any, t: Tables, key: bytes, uids: Sequence[int], due: int) -> 
         txn.put(DUE + U64.pack(due) + key + U32.pack(some[0]), pairs, db=t.kept)
 
 
-def forget(txn: Any, t: Tables, dues: Sequence[bytes], most: int = BATCH) -> None:
-    """Forget what these rows say, at most so many messages of each; another worker may have done so before."""
+def forget(txn: Any, t: Tables, dues: Sequence[bytes], most: int = BATCH) -> set[bytes]:
+    """Forget what these rows say, at most so many messages of each; another worker may have done so before. The
+    mailboxes with files that were not put aside yet: they are to be removed where they are."""
+    late: set[bytes] = set()
     for due in dues:
         pairs = txn.get(due, db=t.kept)
         if pairs is None:
             continue
-        rows = _named(txn, t, due[16:28], pairs)
+        key = due[16:28]
+        rows = _named(txn, t, key, pairs)
         for at, _ in rows[:most]:
             txn.delete(at, db=t.kept)
         marks = [layout.marked_of(value[RECORD:]) for _, value in rows[:most]]
         content.release(txn, t, [one for one in marks if content.in_segment(one)])
+        for at in (key + base_of(one[1:])[:480] for one in marks if not content.in_segment(one)):
+            name = txn.get(at, db=t.trash)
+            if name is not None and is_aside(name):
+                txn.put(at, plain(name), db=t.trash)
+                late.add(key)
         if len(rows) <= most:
             txn.delete(due, db=t.kept)
+    return late
 
 
 def drop(txn: Any, t: Tables, key: bytes) -> None:

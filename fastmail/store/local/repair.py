@@ -214,7 +214,9 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
             txn.delete(at, db=t.todo)
     gone = UidSet.of(sorted(set(records) - {i.uid for i in found} - {r[0] for r, _, _ in late}))
     if gone:
-        txn.put(key + layout.U64.pack(box.modseq), b"".join(ops.PAIR.pack(a, b) for a, b in gone.ranges()), db=t.gone)
+        txn.put(
+            key + layout.U64.pack(box.modseq), b"".join(layout.PAIR.pack(a, b) for a, b in gone.ranges()), db=t.gone
+        )
     box.uidnext = max(box.uidnext, uidnext)
     box.generation = max(1, box.generation) + 1
     ops.save(txn, t, box)

@@ -243,7 +243,7 @@ class LocalSnapshot:
             for at, pairs in cursor.iternext():
                 if at[:12] != key:
                     break
-                for pair in ops.PAIR.iter_unpack(pairs):
+                for pair in layout.PAIR.iter_unpack(pairs):
                     flat += pair
         return UidSet.of_ranges(flat)
 

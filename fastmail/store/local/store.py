@@ -769,7 +769,7 @@ class LocalStore:
             touched = done.touched
         finally:
             self.follower.end_own(key, directory, touched)
-        if done.named or done.unlinked:
+        if done.named or done.unlinked or done.aside:
             await self.submit(account, lambda txn, t: housekeeping.clear(txn, t, done))
         return bool(done.more)
 

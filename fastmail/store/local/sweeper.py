@@ -2,8 +2,8 @@
 
 One process does it: the worker that also finishes what a crash left. Each look at what is due is one step of a cursor,
 so it costs nothing while there is none. Order: files, synced, then rows; until the rows are gone it is done again, and
-a file that is not there any more is no error. Any process does it at once, for all that is kept, where it found no room
-for something new.
+a file that is not there any more is no error. A file that was not put aside yet is then removed like any other. Any
+process does it at once, for all that is kept, where it found no room for something new.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fastmail.durable.commit import Operation
 from fastmail.model.errors import MailError, StorageFull
 from fastmail.store.interface import Account
-from fastmail.store.local import kept, layout
+from fastmail.store.local import kept
 from fastmail.store.local.folders import folder
 from fastmail.telemetry import log
 
@@ -67,6 +67,8 @@ class Sweeper:
             await self.sweep(all_of_it)
         except (MailError, OSError) as error:
             log.event("store.sweep_later", "warning", error=error)
+        except Exception as error:  # it must not end with one mailbox
+            log.event("store.bug", "error", error=repr(error))
 
     def hurry(self) -> None:
         """There was no room for something: what is kept goes at once."""
@@ -85,26 +87,39 @@ class Sweeper:
         tables = shard.tables
         with shard.env.read() as txn:
             found = kept.due(txn, tables, ROWS, all_of_it, self.grace)
-        names: dict[bytes, list[bytes]] = {}
+        files: dict[bytes, list[bytes]] = {}
         for one in found:
-            names.setdefault(one.key, []).extend(one.names)
-        for key, every in names.items():
-            if every:
-                await self._remove(shard, key, every)
+            if one.names:
+                files.setdefault(one.key, []).extend(one.names)
+        for key, names in files.items():
+            await self._remove(key, names)
         if found:
-            dues = [one.at for one in found]
-            try:
-                await shard.queue.submit(Operation(partial(kept.forget, t=tables, dues=dues)))
-            except StorageFull:
-                await shard.queue.submit(Operation(partial(kept.forget, t=tables, dues=dues[:1], most=FEW)))
+            late = await self._forget(shard, [one.at for one in found])
+            for key, names in files.items():
+                await self._remove(key, names)  # what was put aside since
+                account = self._account(key)
+                if key in late and account is not None:
+                    self._store.touch(account, key)
         return len(found)
 
-    async def _remove(self, shard: "Shard", key: bytes, names: list[bytes]) -> None:
-        """Remove the files of a mailbox that are kept."""
+    async def _forget(self, shard: "Shard", dues: list[bytes]) -> set[bytes]:
+        forget = partial(kept.forget, t=shard.tables)
+        try:
+            late: set[bytes] = await shard.queue.submit(Operation(partial(forget, dues=dues)))
+        except StorageFull:
+            late = await shard.queue.submit(Operation(partial(forget, dues=dues[:1], most=FEW)))
+        return late
+
+    def _account(self, key: bytes) -> Account | None:
         number = int.from_bytes(key[:8], "big")
-        account = self._resolve(number) if self._resolve is not None else self._known.get(number)
-        with shard.env.read() as txn:
-            row = txn.get(layout.row_key(key), db=shard.tables.page)
-            name = layout.unpack_row(key, row).name if row is not None else ""
-        if account is not None and name:  # else it was removed with all that was in it
-            await self._store.help(kept.remove, folder(account, name), names, self.grace)
+        return self._resolve(number) if self._resolve is not None else self._known.get(number)
+
+    async def _remove(self, key: bytes, names: list[bytes]) -> None:
+        """Remove the files of a mailbox that are kept."""
+        account = self._account(key)
+        if account is None:
+            return  # it was removed, with all that was in it
+        with self._store.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+        if box is not None:
+            await self._store.help(kept.remove, folder(account, box.name), names, self.grace)
