@@ -13,9 +13,6 @@ waits at most PATIENCE for a removal; after that a message of its view may be go
 import asyncio
 import os
 import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from fastmail.store.watchmap import WatchMap
 
@@ -28,8 +25,8 @@ class Views:
     """The views and removals of one worker, and what the others tell of theirs."""
 
     def __init__(self) -> None:
-        self._views: Counter[bytes] = Counter()
-        self._removals: Counter[bytes] = Counter()
+        self._views: dict[bytes, int] = {}
+        self._removals: dict[bytes, int] = {}
         self._viewed: WatchMap | None = None  # what others see of the two counters
         self._removing: WatchMap | None = None
         self._peers: list[tuple[WatchMap, WatchMap]] = []
@@ -54,7 +51,7 @@ class Views:
 
     async def begin(self, key: bytes) -> None:
         """A session is about to take a view of the mailbox. ``end`` must follow."""
-        self._views[key] += 1
+        self._views[key] = self._views.get(key, 0) + 1
         if self._viewed is not None:
             self._viewed.add(key)
         self._settle_order()
@@ -78,24 +75,26 @@ class Views:
 
     # ---------------------------------------------------------------- removals
 
-    @contextmanager
-    def removal(self, key: bytes, mine: int) -> Iterator[bool]:
-        """Messages of the mailbox are removed inside of this: may another session see them? ``mine``: views of the
-        mailbox that are the caller's own, who will not ask for them."""
-        self._removals[key] += 1
+    def begin_removal(self, key: bytes, mine: int) -> bool:
+        """Messages of the mailbox are about to be removed: may another session see them? ``mine``: views of the
+        mailbox that are the caller's own, who will not ask for them. ``end_removal`` must follow."""
+        self._removals[key] = self._removals.get(key, 0) + 1
         if self._removing is not None:
             self._removing.add(key)
         self._settle_order()
-        try:
-            yield self.elsewhere(key, mine)
-        finally:
-            _less(self._removals, key)
-            if self._removing is not None:
-                self._removing.remove(key)
+        return self.elsewhere(key, mine)
+
+    def end_removal(self, key: bytes) -> None:
+        """It is committed, or given up."""
+        _less(self._removals, key)
+        if self._removing is not None:
+            self._removing.remove(key)
 
     def elsewhere(self, key: bytes, mine: int) -> bool:
         """May there be more views of the mailbox than these of the caller's?"""
-        return self._beside or self._views[key] > mine or any(viewed.has(key) for viewed, _ in self._peers)
+        if self._beside or self._views.get(key, 0) > mine:
+            return True
+        return any(viewed.has(key) for viewed, _ in self._peers)
 
     def _settle_order(self) -> None:
         """What was announced is seen by the others before anything is read that they announced: taking a lock is a
@@ -104,7 +103,9 @@ class Views:
             pass
 
 
-def _less(counter: Counter[bytes], key: bytes) -> None:
-    counter[key] -= 1
-    if counter[key] <= 0:
-        del counter[key]
+def _less(counts: dict[bytes, int], key: bytes) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]

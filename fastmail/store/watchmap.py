@@ -7,7 +7,6 @@ a set bit means "perhaps". A worker that starts clears its own map; one that die
 import mmap
 import os
 import zlib
-from collections import Counter
 
 MAP = 8192  # octets of a map: 65,536 bits; a power of two
 
@@ -23,20 +22,22 @@ class WatchMap:
             self._bits = mmap.mmap(descriptor, octets)
         finally:
             os.close(descriptor)
-        self._counts: Counter[int] = Counter()
+        self._counts: dict[int, int] = {}
         self._mask = octets * 8 - 1
         if own:
             self._bits[:] = bytes(octets)  # a worker before this one left it
 
     def add(self, key: bytes) -> None:
         bit = zlib.crc32(key) & self._mask
-        self._counts[bit] += 1
+        self._counts[bit] = self._counts.get(bit, 0) + 1
         self._bits[bit >> 3] |= 1 << (bit & 7)
 
     def remove(self, key: bytes) -> None:
         bit = zlib.crc32(key) & self._mask
-        self._counts[bit] -= 1
-        if not self._counts[bit]:
+        left = self._counts[bit] - 1
+        if left:
+            self._counts[bit] = left
+        else:
             del self._counts[bit]
             self._bits[bit >> 3] &= 255 ^ (1 << (bit & 7))
 

@@ -162,8 +162,8 @@ MUTATIONS = [
     Mutation(
         "RFC 2180: who removes does not look for other views",
         "fastmail/store/views.py",
-        "            yield self.elsewhere(key, mine)\n",
-        "            yield False\n",
+        "        return self.elsewhere(key, mine)\n",
+        "        return False\n",
         ("tests/contract/test_views.py",),
     ),
     Mutation(

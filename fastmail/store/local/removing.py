@@ -24,14 +24,13 @@ async def expunge(
     store: "LocalStore", account: Account, key: bytes, uids: UidSet | None, required: int, mine: int
 ) -> Expunged:
     """See interface.Store."""
-    with store.views.removal(key, mine) as seen:
-        due = store.sweeper.due(account) if seen else 0
-        try:
-            result: Expunged = await store.submit(
-                account, lambda txn, t: ops.expunge(txn, t, key, uids, required, due=due)
-            )
-        except StorageFull:
-            result = await expunge_few(store, account, key, uids, required, True)
+    due = store.sweeper.due(account) if store.views.begin_removal(key, mine) else 0
+    try:
+        result: Expunged = await store.submit(account, lambda txn, t: ops.expunge(txn, t, key, uids, required, due=due))
+    except StorageFull:
+        result = await expunge_few(store, account, key, uids, required, True)
+    finally:
+        store.views.end_removal(key)
     if result.uids:
         store.touch(account, key)
     return result
@@ -58,14 +57,15 @@ async def expunge_few(
 
 async def move(store: "LocalStore", account: Account, key: bytes, uids: UidSet, target: bytes, mine: int) -> Copied:
     """See interface.Store.copy."""
-    with store.views.removal(key, mine) as seen:
-        due = store.sweeper.due(account) if seen else 0
-        try:
-            return await store.transfer(account, key, uids, target, True, due)
-        except StorageFull:
-            if not due:
-                raise
-            return await store.transfer(account, key, uids, target, True)
+    due = store.sweeper.due(account) if store.views.begin_removal(key, mine) else 0
+    try:
+        return await store.transfer(account, key, uids, target, True, due)
+    except StorageFull:
+        if not due:
+            raise
+        return await store.transfer(account, key, uids, target, True)
+    finally:
+        store.views.end_removal(key)
 
 
 async def content_of(store: "LocalStore", account: Account, key: bytes, uid: int) -> bytes | None:

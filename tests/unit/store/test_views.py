@@ -1,6 +1,8 @@
 """Who has a view of a mailbox: in this worker and in others, and sessions that come while something is removed."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,12 @@ from fastmail.store import views
 from fastmail.store.views import Views
 
 KEY, OTHER = b"k" * 12, b"o" * 12
+
+
+@contextmanager
+def removal(one: Views, mine: int = 0) -> Iterator[bool]:
+    yield one.begin_removal(KEY, mine)
+    one.end_removal(KEY)
 
 
 def workers(path: Path, count: int = 3) -> list[Views]:
@@ -56,14 +64,14 @@ def test_views_of_other_workers_show(tmp_path: Path) -> None:
 def test_a_session_waits_for_a_removal_that_did_not_see_it(where: int, tmp_path: Path) -> None:
     async def main() -> None:
         every = workers(tmp_path)
-        with every[0].removal(KEY, 0) as kept:
+        with removal(every[0]) as kept:
             assert not kept
             coming = asyncio.create_task(every[where].begin(KEY))
             await asyncio.sleep(0.05)
             assert not coming.done()
             await every[where].begin(OTHER)
         await asyncio.wait_for(coming, 1)
-        with every[0].removal(KEY, 0) as kept:
+        with removal(every[0]) as kept:
             assert kept
 
     asyncio.run(main())
@@ -74,7 +82,7 @@ def test_a_session_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Mo
 
     async def main() -> None:
         one, two, _ = workers(tmp_path)
-        with one.removal(KEY, 0):
+        with removal(one):
             await asyncio.wait_for(two.begin(KEY), 1)
 
     asyncio.run(main())
@@ -83,7 +91,7 @@ def test_a_session_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Mo
 def test_one_that_gives_up_waiting_leaves_no_view(tmp_path: Path) -> None:
     async def main() -> None:
         one, two, _ = workers(tmp_path)
-        with one.removal(KEY, 0):
+        with removal(one):
             coming = asyncio.create_task(two.begin(KEY))
             await asyncio.sleep(0.01)
             assert one.elsewhere(KEY, 0)
@@ -97,5 +105,5 @@ def test_one_that_gives_up_waiting_leaves_no_view(tmp_path: Path) -> None:
 def test_a_command_takes_views_for_granted() -> None:
     one = Views()
     one.beside()
-    with one.removal(KEY, 1) as kept:
+    with removal(one, 1) as kept:
         assert kept
