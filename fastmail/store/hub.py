@@ -47,6 +47,11 @@ class Hub:
         self.views = Views()
         self.noted: Callable[[set[bytes]], None] | None = None  # hears of every change that this process makes
 
+    @property
+    def is_shared(self) -> bool:
+        """Is this a worker among others?"""
+        return bool(self._directory)
+
     def start(self, loop: asyncio.AbstractEventLoop, workers: int) -> None:
         """Open this worker's doorbell and learn where the others' are."""
         if not self._directory:

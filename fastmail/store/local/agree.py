@@ -123,6 +123,9 @@ def _in_use(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, int]:
         for key, _ in ops.rows(txn, table, prefix):
             uid = int.from_bytes(key[12:], "big")
             out[key[:12]] = max(out.get(key[:12], 0), uid if key[12:] != layout.TOP and table is t.msg else 0)
+    for key, _ in ops.rows(txn, t.kept, prefix):
+        if len(key) == layout.OF_A_MESSAGE:  # it was expunged: its UID is not given again
+            out[key[:12]] = max(out.get(key[:12], 0), int.from_bytes(key[12:], "big"))
     for key, page in ops.rows(txn, t.page, prefix):
         if key[12:] != layout.TOP:
             out[key[:12]] = max(out[key[:12]], pages.span(page)[1])

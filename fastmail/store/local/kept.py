@@ -180,11 +180,11 @@ class Due:
     names: list[bytes] = field(default_factory=list)  # mark and name
 
 
-def due(txn: Any, t: Tables, most: int, all_of_it: bool, grace: float) -> list[Due]:
-    """What is due, at most so many rows; ``all_of_it`` or only that whose time has come. A time that is further away
-    than any was ever given comes from a clock that went wrong, and has come."""
+def due(txn: Any, t: Tables, most: int, all_of_it: bool, grace: float, late: float = 0.0) -> list[Due]:
+    """What is due, at most so many rows; ``all_of_it`` or only that whose time came so many seconds ago. A time that is
+    further away than any was ever given comes from a clock that went wrong, and has come."""
     now = time.time()
-    come, wrong = U64.pack(int(now * 1000)), U64.pack(int((now + grace + SLACK) * 1000))
+    come, wrong = U64.pack(int(max(0, now - late) * 1000)), U64.pack(int((now + grace + SLACK) * 1000))
     out: list[Due] = []
     cursor = txn.cursor(db=t.kept)
     found = cursor.set_range(DUE)

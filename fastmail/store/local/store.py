@@ -117,8 +117,8 @@ class LocalStore:
                 await shard.survey()
                 self._maintaining.append(self.loop.create_task(shard.maintain()))
             await self.holds.tidy()
-            if not self.read_only:
-                self.sweeper.start()
+        if not self.read_only and (self._recover or self.hub.is_shared):
+            self.sweeper.start(first=self._recover)
         if self._recover and self._resolve is not None:
             for shard in self._shards:
                 for key in housekeeping.pending(shard.env.read, shard.tables):

@@ -1,9 +1,9 @@
 """Removes what was kept of expunged messages, once its time has come, or at once where room is needed (kept.py).
 
-One process does it: the worker that also finishes what a crash left. Each look at what is due is one step of a cursor,
-so it costs nothing while there is none. Order: files, synced, then rows; until the rows are gone it is done again, and
-a file that is not there any more is no error. A file that was not put aside yet is then removed like any other. Any
-process does it at once, for all that is kept, where it found no room for something new.
+The worker that also finishes what a crash left does it, and the others what it left undone for a while. Each look at
+what is due is one step of a cursor, so it costs nothing while there is none. Order: files, synced, then rows; until the
+rows are gone it is done again, and a file that is not there any more is no error. A file that was not put aside yet is
+then removed like any other. Any process does it at once, for all that is kept, where it found no room for something new.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 EVERY = 10.0  # s
 ROWS = 8  # of what is due, in one commit
+LATE = 60.0  # s that the first worker has for it
 FEW = 16  # messages that are forgotten at once where there is hardly any room
 
 
@@ -37,6 +38,7 @@ class Sweeper:
         self._known: dict[int, Account] = {}
         self._task: asyncio.Task[None] | None = None
         self._hurry: asyncio.Task[None] | None = None
+        self._late = 0.0  # s
 
     def due(self, account: Account) -> int:
         """Until when something that is removed now is kept, as ``ops.expunge`` takes it; 0 for not at all."""
@@ -46,8 +48,9 @@ class Sweeper:
             self._known[account.id] = account
         return kept.until(self.grace)
 
-    def start(self) -> None:
-        """Look at what is due, now and from time to time."""
+    def start(self, first: bool) -> None:
+        """Look from time to time at what is due; only at what is late unless this is the ``first`` worker."""
+        self._late = 0.0 if first else LATE
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
@@ -86,7 +89,7 @@ class Sweeper:
     async def _some(self, shard: "Shard", all_of_it: bool) -> int:
         tables = shard.tables
         with shard.env.read() as txn:
-            found = kept.due(txn, tables, ROWS, all_of_it, self.grace)
+            found = kept.due(txn, tables, ROWS, all_of_it, self.grace, self._late)
         files: dict[bytes, list[bytes]] = {}
         for one in found:
             if one.names:

@@ -380,6 +380,7 @@ def test_a_time_that_a_wrong_clock_gave_comes_all_the_same(tmp_path: Path) -> No
             with shard.env.read() as txn:
                 assert kept.due(txn, t, 8, False, 60.0) == []
                 (one,) = kept.due(txn, t, 8, True, 60.0)
+                assert kept.due(txn, t, 8, False, 60.0, late=-61.0) == [one]
             with shard.env.write() as txn:
                 pairs = txn.pop(one.at, db=t.kept)
                 txn.put(kept.DUE + U64.pack(1 << 50) + one.at[16:], pairs, db=t.kept)
