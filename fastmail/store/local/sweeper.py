@@ -3,7 +3,8 @@
 The worker that also finishes what a crash left does it, and the others what it left undone for a while. Each look at
 what is due is one step of a cursor, so it costs nothing while there is none. Order: files, synced, then rows; until the
 rows are gone it is done again, and a file that is not there any more is no error. A file that was not put aside yet is
-then removed like any other. Any process does it at once, for all that is kept, where it found no room for something new.
+then removed like any other. Any process does it at once, for all that is kept, where it found no room for something
+new.
 """
 
 import asyncio
