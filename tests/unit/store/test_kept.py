@@ -17,7 +17,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.durable import beneath, files, segments
 from fastmail.model.errors import StorageFull
 from fastmail.store.interface import Account, Delivery, NewMessage
-from fastmail.store.local import agree, content, convert, housekeeping, kept, repair, tidier
+from fastmail.store.local import agree, content, convert, housekeeping, kept, layout, mend, repair, tidier
 from fastmail.store.local.layout import U64
 from fastmail.store.local.store import LocalStore
 
@@ -368,6 +368,30 @@ def test_damaged_rows_go_and_the_others_are_due(tmp_path: Path) -> None:
             assert await store.sweeper.sweep() == 1 and rows(store) == 0
             with shard.env.read() as txn:
                 assert txn.stat(t.dead)["entries"] == 2
+
+    asyncio.run(main())
+
+
+def test_what_is_kept_does_not_come_back_from_a_saved_index(tmp_path: Path) -> None:
+    """Nothing but ``kept`` names its record; a message whose row is lost is not given that record instead."""
+
+    async def main() -> None:
+        async with opened(tmp_path, "segments") as (store, account, key):
+            await removed(store, account, key)
+        async with opened(tmp_path, "segments") as (store, account, key):
+            shard = store.shards()[0]
+            with shard.env.write() as txn:
+                value = txn.get(layout.uid_key(key, 3), db=shard.tables.msg)
+                wrong = content.MARK.pack(b"s", 1 << 50, *content.MARK.unpack(layout.marked_of(value))[2:])
+                txn.put(
+                    layout.uid_key(key, 3), layout.pack_message(wrong, layout.summary_of(value)), db=shard.tables.msg
+                )
+            assert await mend.find_again(store, shard, [account]) == 0
+            for uid in (1, 2, 3, 4, 5, 6):
+                assert await store.content(account, key, uid) == TEXTS[uid - 1]
+            with store.snapshot(account) as snapshot:
+                box = snapshot.mailbox(key)
+                assert box is not None and box.exists == 4
 
     asyncio.run(main())
 
