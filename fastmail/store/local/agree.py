@@ -21,6 +21,7 @@ KEYS = {
     "page": (16, 16), "msg": (16, 16), "new": (8, 8), "name": (9, 511), "subs": (9, 511), "pop": (16, 16),
     "note": (13, 511), "kw": (12, 12), "gone": (20, 20), "todo": (16, 16), "trash": (13, 511), "ref": (8, 8),
     "dead": (8, 8), "moved": (8, 8), "seg": (8, 8), "held": (9, 511),
+    "given": (25, 25),
 }  # fmt: skip
 VALUES = {"name": 4, "todo": 0, "ref": 8, "dead": 8, "moved": 8, "seg": 1}
 OF_THE_ACCOUNT = bytes(4)  # instead of a mailbox's id, in note
@@ -80,6 +81,7 @@ def _bad_row(table: str, key: bytes, value: bytes) -> bool:
         (table == "msg" and _bad_message(value))
         or (table == "gone" and bool(len(value) % ops.PAIR.size))
         or (table == "pop" and len(value) < 4)
+        or (table == "given" and len(value) < layout.GIVEN.size)
     )
 
 

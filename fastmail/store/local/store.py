@@ -38,7 +38,8 @@ from fastmail.store.interface import (
     Notes,
     Stored,
 )
-from fastmail.store.local import content, folders, foreign, holds, housekeeping, layout, ops
+from fastmail.store.local import content, deliveries, folders, foreign, given, housekeeping, layout, ops
+from fastmail.store.local.deliveries import Deliveries, GoingOn
 from fastmail.store.local.folders import folder
 from fastmail.store.local.follow import Follower
 from fastmail.store.local.holds import Holds
@@ -47,7 +48,7 @@ from fastmail.store.local.names import FileName, NameMaker, path_of, sizes_in
 from fastmail.store.local.shard import SEGMENTS, Shard
 from fastmail.store.local.snapshot import LocalSnapshot
 from fastmail.store.local.tidier import Tidier
-from fastmail.store.local.together import Line, Together
+from fastmail.store.local.together import Together
 
 COPY_TRIES = 40
 ELSEWHERE = ("Other Users/", "Shared/")  # subscriptions in other accounts
@@ -55,7 +56,6 @@ REMEMBERED = 50_000
 AHEAD = 64  # messages that are read ahead at once
 FEW = 16  # messages that are removed at once where there is hardly any room
 TIDY_PATIENCE = 2.0  # s that other mailboxes wait for the lock of one
-Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
 
 
 class LocalStore:
@@ -92,6 +92,9 @@ class LocalStore:
         self._roots: dict[int, dict[str, int]] = {}  # account: when its directories changed, as all was known
         self._tidier = Tidier(self._tidy)
         self._maintaining: list[asyncio.Task[None]] = []
+        self.going_on = GoingOn()
+        self._deliveries = Deliveries(self)
+        self.queued: Callable[[int], bool] | None = None  # is a message with this number in the queue?
         self._helpers = ThreadPoolExecutor(4, thread_name_prefix="store")
         self.together = Together(self) if shared else None
         self.follower = Follower(self)
@@ -112,6 +115,7 @@ class LocalStore:
                 await shard.survey()
                 self._maintaining.append(self.loop.create_task(shard.maintain()))
             await self.holds.tidy()
+            self._maintaining.append(self.loop.create_task(given.keep_trimming(self._shards, lambda: self.queued)))
         if self._recover and self._resolve is not None:
             for shard in self._shards:
                 for key in housekeeping.pending(shard.env.read, shard.tables):
@@ -125,6 +129,7 @@ class LocalStore:
             task.cancel()
         await asyncio.gather(*self._maintaining, return_exceptions=True)
         self.follower.close()
+        await self.going_on.ended()
         await self._tidier.close()
         await asyncio.gather(self.follower.save(), return_exceptions=True)
         for shard in self._shards:
@@ -145,11 +150,17 @@ class LocalStore:
         apply: Callable[[Any, Tables], Any],
         jobs: Sequence[FileJob | PieceJob] = (),
         adds: bool = False,
+        then: Callable[[Any], None] | None = None,
+        repeatable: bool = False,
     ) -> Any:
-        """Files, then ``apply(txn, tables)`` in the index, all durable when it returns. ``adds``: see Operation."""
+        """Files, then ``apply(txn, tables)`` in the index, all durable when it returns; see Operation. ``then`` is
+        called with the result once it is durable, even if whoever waits for it was cancelled."""
         shard = self.shard(account.id)
         tables = shard.tables
-        return await shard.queue.submit(Operation(lambda txn: apply(txn, tables), jobs, adds))
+        operation = Operation(lambda txn: apply(txn, tables), jobs, adds, repeatable=repeatable)
+        if then is not None:
+            operation.after = partial(_go_on, then)
+        return await shard.queue.submit(operation)
 
     async def _submit_new(self, account: Account, apply: Callable[[Any, Tables], Any], adds: bool = False) -> Any:
         """The same for what makes rows of an account that it had not, or may have no more. It is asked within the
@@ -503,8 +514,15 @@ class LocalStore:
     ) -> Appended:
         if self.together is None:
             return (await self._append(account, key, messages, claim))[0]
+        work = self._append_together(self.together, account, key, messages, claim)
+        result: Appended = await self.going_on.run(work)
+        return result
+
+    async def _append_together(
+        self, together: Together, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool
+    ) -> Appended:
         words = [word for message in messages for word in message.keywords]
-        async with self.together.giving([(account, key)], words) as lines:
+        async with together.giving([(account, key)], words) as lines:
             result, names = await self._append(account, key, messages, claim)
             lines += [(key, uid, name[1:]) for uid, name in zip(result.uids, names, strict=True)]
         return result
@@ -513,59 +531,32 @@ class LocalStore:
         self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool
     ) -> tuple[Appended, list[bytes]]:
         now = int(time.time())
-        placed = [await self._place(account, key, message, claim) for message in messages]
-        names = [name for _, name in placed]
-        result: Appended = await self._submit_files(
-            account, lambda txn, t: ops.append(txn, t, key, messages, names, now, claim), [job for job, _ in placed]
+        jobs: list[FileJob | PieceJob] = []
+        names = []
+        try:
+            for message in messages:
+                job, name = await self.place(account, key, message, claim)
+                jobs.append(job)
+                names.append(name)
+        except BaseException:
+            deliveries.give_up(jobs)
+            raise
+
+        def then(result: Appended) -> None:
+            self.shard(account.id).arrived([key])
+            if any(message.keywords for message in messages):
+                self.touch(account, key)
+
+        result: Appended = await self.submit_files(
+            account, lambda txn, t: ops.append(txn, t, key, messages, names, now, claim), jobs, then
         )
-        self.shard(account.id).arrived([key])
-        if any(message.keywords for message in messages):
-            self.touch(account, key)
         return result, names
 
-    def one_commit(self, accounts: Sequence[Account]) -> bool:
-        return len({account.id % self._count for account in accounts}) < 2
-
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
-        if self.together is None:
-            return await self._deliver(items, [])
-        async with self.together.giving([(item.account, item.key) for item in items], ()) as lines:
-            return await self._deliver(items, lines)
+        return await self._deliveries.deliver(items)
 
-    async def _deliver(self, items: Sequence[Delivery], lines: list[Line]) -> list[Appended]:
-        now = int(time.time())
-        groups: dict[int, list[Placed]] = {}
-        before: dict[int, Appended] = {}
-        for position, item in enumerate(items):
-            if item.number and (there := self.holds.done(item)) is not None:
-                before[position] = there
-                continue
-            job, name = await self._place_delivery(item)
-            groups.setdefault(item.account.id % self._count, []).append((item, job, name))
-
-        waits = [
-            self._submit_files(
-                group[0][0].account, partial(_put_in, now, group), [job for _, job, _ in group if job is not None]
-            )
-            for group in groups.values()
-        ]
-        results = [await waits[0]] if len(waits) == 1 else await asyncio.gather(*waits)
-        for (n, group), kept in zip(groups.items(), results, strict=True):
-            self._shards[n].arrived([item.key for item, _, _ in group])
-            if self.together is not None:
-                lines += [(one[0].key, at.uids[0], one[2][1:]) for one, at in zip(group, kept, strict=True)]
-        if len(results) == 1 and not before:
-            only: list[Appended] = results[0]
-            return only
-        parts = dict(zip(groups, map(iter, results), strict=True))
-        return [before.get(n) or next(parts[item.account.id % self._count]) for n, item in enumerate(items)]
-
-    async def _place_delivery(self, item: Delivery) -> tuple[FileJob | PieceJob | None, bytes]:
-        if item.number:
-            found = await self.holds.place(item, os.fsencode(self.path(item.account, item.key)))
-            if found is not None:
-                return found
-        return await self._place(item.account, item.key, item.message)
+    async def given(self, items: Sequence[Delivery]) -> list[Appended | None]:
+        return await self._deliveries.given(items)
 
     async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
         return await self.holds.keep(account, message, holder)
@@ -579,7 +570,7 @@ class LocalStore:
     def holders(self) -> set[int]:
         return self.holds.holders()
 
-    async def _place(
+    async def place(
         self, account: Account, key: bytes, message: NewMessage, claimed: bool = False
     ) -> tuple[FileJob | PieceJob, bytes]:
         """Where a message's content goes, and what its row will call it. ``claimed``: a session is told of it at once,
@@ -597,11 +588,16 @@ class LocalStore:
             return FileJob(root + b"/cur", name, root + b"/tmp/" + base, message.content, mtime), b"c" + name
         return FileJob(root + b"/new", base, root + b"/tmp/" + base, message.content, mtime), b"n" + base
 
-    async def _submit_files(
-        self, account: Account, apply: Callable[[Any, Tables], Any], jobs: Sequence[FileJob | PieceJob]
+    async def submit_files(
+        self,
+        account: Account,
+        apply: Callable[[Any, Tables], Any],
+        jobs: Sequence[FileJob | PieceJob],
+        then: Callable[[Any], None],
+        repeatable: bool = False,
     ) -> Any:
         try:
-            return await self.submit(account, apply, jobs, adds=True)
+            return await self.submit(account, apply, jobs, adds=True, then=then, repeatable=repeatable)
         except StorageFailed:
             self._refuse_gone(account)
             for directory in {os.path.dirname(os.fsdecode(job.directory)) for job in jobs if isinstance(job, FileJob)}:
@@ -622,10 +618,10 @@ class LocalStore:
         if self.together is not None and keywords and mode >= 0:
             await self.together.keywords(account, key, keywords)
         result: Stored = await self.submit(
-            account, lambda txn, t: ops.store(txn, t, key, uids, mode, flags, keywords, unchanged_since)
+            account,
+            lambda txn, t: ops.store(txn, t, key, uids, mode, flags, keywords, unchanged_since),
+            then=lambda result: self.touch(account, key) if result.changed else None,
         )
-        if result.changed:
-            self.touch(account, key)
         return result
 
     async def copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False) -> Copied:
@@ -641,13 +637,20 @@ class LocalStore:
     async def _copy_once(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool) -> Copied:
         if self.together is None:
             return (await self._copy(account, key, uids, target, move))[0]
+        work = self._copy_together(self.together, account, key, uids, target, move)
+        result: Copied = await self.going_on.run(work)
+        return result
+
+    async def _copy_together(
+        self, together: Together, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool
+    ) -> Copied:
         with self.snapshot(account) as snapshot:
             names, used = snapshot.keywords(key), 0
             for page in snapshot.pages(key, uids):
                 for record in page_format.records(page):
                     used |= record[3] if record[0] in uids else 0
         words = [name for bit, name in enumerate(names) if used >> bit & 1]
-        async with self.together.giving([(account, target)], words) as lines:
+        async with together.giving([(account, target)], words) as lines:
             result, linked = await self._copy(account, key, uids, target, move)
             names_of = dict(linked)
             lines += [
@@ -683,27 +686,33 @@ class LocalStore:
             jobs.append(FileJob(root + b"/cur", name, source=path_of(source_dir, old)))
             names.append((uid, b"c" + name))
         now = int(time.time())
+
+        def then(result: Copied) -> None:
+            self.touch(account, target)
+            if move:
+                self.touch(account, key)
+
         try:
             result: Copied = await self.submit(
-                account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move), jobs, adds=not move
+                account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move), jobs, adds=not move, then=then
             )
         except StorageFailed as error:
             if not isinstance(error, ops.SourceMoved) and any(not beneath.exists(job.source) for job in jobs):
                 raise ops.SourceMoved(str(error)) from error
             raise
-        finally:
-            self.touch(account, target)
-        if move:
-            self.touch(account, key)
         return result, names
 
     async def expunge(self, account: Account, key: bytes, uids: UidSet | None, required: int) -> Expunged:
+        def then(result: Expunged) -> None:
+            if result.uids:
+                self.touch(account, key)
+
         try:
-            result: Expunged = await self.submit(account, lambda txn, t: ops.expunge(txn, t, key, uids, required))
+            result: Expunged = await self.submit(
+                account, lambda txn, t: ops.expunge(txn, t, key, uids, required), then=then
+            )
         except StorageFull:
             result = await self._expunge_few(account, key, uids, required, True)
-        if result.uids:
-            self.touch(account, key)
         return result
 
     async def _expunge_few(
@@ -718,7 +727,7 @@ class LocalStore:
         for start in range(0, len(wanted), FEW):
             some = UidSet.of(wanted[start : start + FEW])
             remove = partial(ops.expunge, key=key, uids=some, required=required, unlink=unlink)
-            result = await self.submit(account, remove)
+            result = await self.submit(account, remove, then=lambda _: self.touch(account, key))
             gone = gone.plus(result.uids)
         if result is None:
             raise StorageFull("index map is full")
@@ -729,8 +738,9 @@ class LocalStore:
             box = snapshot.mailbox(key)
         if box is None or box.recent_from >= box.uidnext:
             return 0, 0
-        claimed: tuple[int, int] = await self.submit(account, lambda txn, t: ops.claim_recent(txn, t, key))
-        self.touch(account, key)
+        claimed: tuple[int, int] = await self.submit(
+            account, lambda txn, t: ops.claim_recent(txn, t, key), then=lambda _: self.touch(account, key)
+        )
         return claimed
 
     def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
@@ -769,9 +779,9 @@ class LocalStore:
         return bool(done.more)
 
 
-def _put_in(now: int, group: list[Placed], txn: Any, t: Tables) -> list[Appended]:
-    """Deliveries whose files are in place."""
-    return [holds.deliver(txn, t, item, name, now) for item, _, name in group]
+def _go_on(then: Callable[[Any], None], operation: Operation) -> None:
+    if operation.error is None:
+        then(operation.result)
 
 
 def _never(account: Account, name: str) -> bool:
