@@ -212,7 +212,7 @@ class Holds:
             return None
         maker, message = self._store.maker, item.message
         octets = sum(map(len, message.content))
-        name = maker.numbered(transaction.number_of(item.id), octets, message.size)
+        name = maker.numbered(transaction.number_of(item.id), octets, message.size, item.copy)
         if item.hold:
             source = self._directory(number) + b"/" + marked[1:]
             if await self._store.help(_ready, source, root + b"/new/" + name):

@@ -204,9 +204,10 @@ def test_a_time_out_says_nothing_while_a_message_is_decided_on(tmp_path: Path) -
     """ "Try again" would be a lie: the message is kept, and the client would send it once more."""
 
     async def scenario(world: World) -> None:
-        deliver, go_on = world.store.deliver, asyncio.Event()
+        deliver, reached, go_on = world.store.deliver, asyncio.Event(), asyncio.Event()
 
         async def slow(items: Any) -> Any:
+            reached.set()
             await go_on.wait()
             return await deliver(items)
 
@@ -214,8 +215,7 @@ def test_a_time_out_says_nothing_while_a_message_is_decided_on(tmp_path: Path) -
         client = world.bench.open("lmtp")
         await client.send(b"LHLO far.test\r\nMAIL FROM:<them@far.test>\r\nRCPT TO:<user@example.test>\r\nDATA\r\n")
         task = asyncio.create_task(client.send(SMALL + b".\r\n"))
-        while not client.connection.busy:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await reached.wait()
         client.connection.deadline = 0.0
         client.connection.session.timed_out()
         assert client.connection.deadline > 0 and not client.connection.closing
