@@ -69,9 +69,8 @@ def depth(server: Server) -> int:
     return server.cli("queue", "list", "--json").stdout.count('"destination": "local"')
 
 
-@pytest.fixture(params=[("maildir", 1), ("segments", 1), ("maildir", 3)], ids=["maildir", "segments", "three shards"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    content, shards = request.param
+@contextmanager
+def running(tmp_path: Path, content: str = "maildir", shards: int = 1) -> Iterator[Server]:
     extra = f'\n[relay]\nroutes = ["dead.test smtp:127.0.0.1:{dead_port()}"]\n'
     one = Server(tmp_path, extra, workers=2, content=content)
     text = one.config.read_text()
@@ -79,13 +78,31 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     one.config.write_text(text.replace("[store]\n", f"[store]\nshards = {shards}\n"))
     one.cli("account", "add", OTHER, "--password-stdin", stdin=one.password + "\n")
     one.start()
-    yield one
-    one.stop()
+    try:
+        yield one
+    finally:
+        one.stop()
 
 
-@pytest.mark.parametrize("meanwhile", ["nothing", "removed", "moved"])
-@pytest.mark.parametrize("how", ["a worker is killed", "the machine's server is killed"])
-def test_a_delivery_that_was_not_settled_is_not_repeated(server: Server, meanwhile: str, how: str) -> None:
+@pytest.mark.parametrize(
+    "content,shards,meanwhile,how",
+    [
+        ("maildir", 1, "nothing", "workers"),
+        ("maildir", 1, "moved", "workers"),
+        ("maildir", 3, "removed", "workers"),
+        ("maildir", 3, "nothing", "server"),
+        ("segments", 1, "removed", "workers"),
+        ("segments", 3, "moved", "server"),
+    ],
+)
+def test_a_delivery_that_was_not_settled_is_not_repeated(
+    tmp_path: Path, content: str, shards: int, meanwhile: str, how: str
+) -> None:
+    with running(tmp_path, content, shards) as server:
+        _not_repeated(server, meanwhile, how)
+
+
+def _not_repeated(server: Server, meanwhile: str, how: str) -> None:
     send(server, server.user, OTHER, "you@dead.test")
     with stuck(server):
         until(lambda: copies(server, server.user) == copies(server, OTHER) == 1)
@@ -97,7 +114,7 @@ def test_a_delivery_that_was_not_settled_is_not_repeated(server: Server, meanwhi
                     imap.uid("STORE", "1:*", "+FLAGS", "\\Deleted")
                     imap.expunge()
         time.sleep(0.3)
-        if how == "a worker is killed":
+        if how == "workers":
             old = server.workers()
             for pid in old:
                 os.kill(pid, signal.SIGKILL)
@@ -115,14 +132,15 @@ def test_a_delivery_that_was_not_settled_is_not_repeated(server: Server, meanwhi
     server.cli("check")
 
 
-def test_a_worker_that_is_stopped_gracefully_repeats_nothing(server: Server) -> None:
-    send(server, server.user, OTHER)
-    with stuck(server):
-        until(lambda: copies(server, server.user) == copies(server, OTHER) == 1)
-        assert server.process is not None
-        server.process.send_signal(signal.SIGTERM)
-        time.sleep(1.0)
-    server.stop()
-    server.start()
-    until(lambda: depth(server) == 0)
-    assert copies(server, server.user) == copies(server, OTHER) == 1
+def test_a_server_that_is_stopped_in_the_middle_repeats_nothing(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        send(server, server.user, OTHER)
+        with stuck(server):
+            until(lambda: copies(server, server.user) == copies(server, OTHER) == 1)
+            assert server.process is not None
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(1.0)
+        server.stop()
+        server.start()
+        until(lambda: depth(server) == 0)
+        assert copies(server, server.user) == copies(server, OTHER) == 1
