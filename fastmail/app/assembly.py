@@ -121,6 +121,7 @@ class Assembly:
         relay = config.relay
         self.routes = routes.parse(relay.routes, relay.tls_policies, config.base, relay.pools)
         self.spool = Spool(config.server.data_dir, relay.map_size, lambda: self.hub.publish([BELL]), self.store)
+        self.store.queued = self.spool.queued
         schedule = Schedule([parse_time(one) for one in relay.retry], relay.lifetime, relay.delay_warning)
         self.history = History(config.server.data_dir, relay.trace_days, relay.trace_size)
         if worker >= 0:

@@ -93,6 +93,7 @@ async def _to_all(deliverer: Deliverer, envelope: Envelope, content: Octets) -> 
     try:
         return await deliverer.deliver_to_all(envelope, content)
     except NotAll as trouble:
+        await deliverer.take_back(trouble.kept)
         if trouble.worst.code < 500:
             return [trouble.worst] * len(envelope.recipients)
         return await deliverer.deliver(envelope, content)

@@ -1,9 +1,11 @@
 """Delivery: resolves recipients, adds trace fields, stores in one go, and says what became of each recipient.
 
 Promise: a recipient is reported as done only after its message is durable. By SMTP all recipients of a message get it
-or none does, since one reply answers for all (RFC 5321 4.1.1.4). By LMTP and from the queue each recipient has a reply
-of its own (RFC 2033 4.2): one full or broken mailbox does not stop the others, and an address that leads to several
-accounts counts as one. Mail that has passed MAX_HOPS servers is refused (RFC 5321 6.3).
+or none does, since one reply answers for all (RFC 5321 4.1.1.4): what only some got is taken from them again, or the
+queue goes on with it. By LMTP and from the queue each recipient has a reply of its own (RFC 2033 4.2): one full or
+broken mailbox does not stop the others, and an address that leads to several accounts counts as one. Every delivery has
+the id of its transaction, and by it the store is asked what a call that failed has kept, before anything is tried again
+or refused. Mail that has passed MAX_HOPS servers is refused (RFC 5321 6.3).
 """
 
 import asyncio
@@ -14,10 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fastmail._core import mime
+from fastmail._core.uidset import UidSet
 from fastmail.delivery.history import History
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.durable import beneath
-from fastmail.message import submitted, trace
+from fastmail.message import submitted, trace, transaction
 from fastmail.message.header import Octets
 from fastmail.message.summary import message_id
 from fastmail.model.errors import ClientError, DamagedAccount, MailError, OverQuota, StorageFull, TemporaryError
@@ -32,6 +35,7 @@ from fastmail.telemetry.counters import count
 MAX_HOPS = 50
 REMEMBERED = 50_000
 SCAN_ON_LOOP = 262144
+TRIES = 2  # of a delivery that some accounts have and others not
 SUMMARIES = 16 << 20  # octets of the summaries of one message, of all its recipients together: they are in one commit
 FIRST = 100  # account numbers grow from 1: so many are looked at for one who is still there
 
@@ -71,6 +75,19 @@ class Held:
     address: str
     skip: int
     arrived: int
+
+
+Kept = tuple[Delivery, Appended]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A message that has a name already: ``number`` for people, ``ident`` of its transaction. ``there``: the store may
+    have its content."""
+
+    number: str
+    ident: bytes
+    there: Held | None = None
 
 
 @dataclass(slots=True)
@@ -136,11 +153,13 @@ def is_postmaster(address: str) -> bool:
 
 
 class NotAll(TemporaryError):
-    """A message for all or nobody: nobody has it. ``some``: some accounts can have it; ``worst``: the reply for the
-    client, if that is to try again with all of them."""
+    """A message for all or nobody, that not everybody has. ``some``: some accounts can have it; ``worst``: the reply
+    for the client, if that is to try again with all of them; ``kept``: what some accounts have all the same. The queue
+    can go on with these, by the transaction's id; otherwise ``Deliverer.take_back`` comes before the reply."""
 
-    def __init__(self, outcomes: Sequence[Outcome], some: bool) -> None:
+    def __init__(self, outcomes: Sequence[Outcome], some: bool, kept: "Sequence[Kept]" = ()) -> None:
         self.some = some
+        self.kept = kept
         self.worst = worst(outcomes)
         super().__init__(self.worst.text)
 
@@ -166,10 +185,15 @@ class _Plan:
     mailboxes: dict[int, str] = field(default_factory=dict)
 
 
+def _again(plan: _Plan) -> set[int]:
+    """Positions of the recipients that will be tried again."""
+    return {position for position, outcome in enumerate(plan.outcomes) if outcome.code // 100 == 4}
+
+
 def _leave_whole(plan: _Plan) -> None:
     """A recipient that will be tried again gets nothing now, or those behind its address who can have the message would
     have it twice."""
-    again = {position for position, outcome in enumerate(plan.outcomes) if outcome.code // 100 == 4}
+    again = _again(plan)
     kept = [at for at, owners in enumerate(plan.owners) if not again.issuperset(owners)]
     if len(kept) < len(plan.items):
         plan.items, plan.owners = [plan.items[at] for at in kept], [plan.owners[at] for at in kept]
@@ -249,51 +273,40 @@ class Deliverer:
         envelope: Envelope,
         content: Octets,
         mailbox: str = "INBOX",
-        number: str = "",
-        there: Held | None = None,
+        queued: Named | None = None,
     ) -> list[Outcome]:
-        """Deliver content (with LF) to each recipient; one Outcome for each, in order. ``number``: its id when it
-        was in the queue, and has our Received field already; ``there``: the store may have it."""
+        """Deliver content (with LF) to each recipient; one Outcome for each, in order. ``queued``: it comes from the
+        queue, and has our Received field already."""
         async with self._room.entry() as entry:
-            repeated = trace.undigits(number) if number else 0
-            plan = await self._plan(entry, envelope, content, mailbox, number, repeated, there)
-            if not number:
+            plan = await self._plan(entry, envelope, content, mailbox, queued or Named("", transaction.new_id()))
+            if queued is None:
                 _leave_whole(plan)
             places: list[Appended | None] = []
             if plan.items:
-                places = await self._store(plan)
+                places = await self._store(plan, queued is not None)
             return self._told(envelope, plan, places)
 
     async def deliver_to_all(
         self, envelope: Envelope, content: Octets, mailbox: str = "INBOX", ident: int = 0
     ) -> list[Outcome]:
-        """Deliver to all recipients or to nobody, as one reply for all of them asks (RFC 5321 4.1.1.4); NotAll when
-        nobody has it. ``ident``: a number that the queue can go on with; without one, a store that keeps accounts apart
-        may have given the message to some of them all the same."""
+        """Deliver to all recipients or to nobody, as one reply for all of them asks (RFC 5321 4.1.1.4); otherwise
+        NotAll. ``ident``: a number of this process that the queue can go on with."""
         async with self._room.entry() as entry:
             number = trace.digits(ident) if ident else ""
-            plan = await self._plan(entry, envelope, content, mailbox, number, 0, None, False)
-            return await self._deliver_to_all(envelope, plan, ident)
+            known = transaction.make(ident, transaction.salt()) if ident else transaction.new_id()
+            plan = await self._plan(entry, envelope, content, mailbox, Named(number, known), False)
+            return await self._deliver_to_all(envelope, plan)
 
-    async def _deliver_to_all(self, envelope: Envelope, plan: "_Plan", ident: int) -> list[Outcome]:
+    async def _deliver_to_all(self, envelope: Envelope, plan: "_Plan") -> list[Outcome]:
         if any(not outcome.ok for outcome in plan.outcomes):
             raise NotAll(plan.outcomes, bool(plan.items))
-        apart = bool(ident) and not self.store.one_commit([item.account for item in plan.items])
-        if apart:
-            for item in plan.items:
-                item.number = ident
         places: list[Appended | None] = []
         if plan.items:
-            try:
-                places += await self.store.deliver(plan.items)
-            except (MailError, OSError) as error:
+            places, error = await self._try(plan, plan.items)
+            if error is not None:
                 failure = self._failure(plan.number, error)
-                raise NotAll([failure] * len(plan.outcomes), len(plan.items) > 1) from None
-        if apart:
-            try:
-                await self.store.let_go([ident])  # nobody repeats it any more
-            except (MailError, OSError) as error:
-                log.event("delivery.let_go", "warning", id=plan.number, error=repr(error))
+                kept = [(item, place) for item, place in zip(plan.items, places, strict=True) if place is not None]
+                raise NotAll([failure] * len(plan.outcomes), len(plan.items) > 1, kept) from None
         return self._told(envelope, plan, places)
 
     async def _summary(self, entry: Entry, envelope: Envelope, content: Octets) -> bytes:
@@ -310,22 +323,56 @@ class Deliverer:
         entry.holds(len(summary) * copies)
         return summary
 
+    async def _try(
+        self, plan: "_Plan", items: Sequence[Delivery]
+    ) -> tuple[list[Appended | None], MailError | OSError | None]:
+        """Deliver to all of these: (what each got; why not all did). The store is asked what a call that failed has
+        kept. Where some have the message, the rest is tried once more, as that is what ends best."""
+        for attempt in range(1, TRIES + 1):
+            try:
+                return list(await self.store.deliver(items)), None
+            except (MailError, OSError) as error:
+                places, why = await self._given(plan, items), error
+            missing = places.count(None)
+            if not missing:
+                return places, None
+            if missing == len(items) or attempt == TRIES:
+                break
+        return places, why
+
+    async def _given(self, plan: "_Plan", items: Sequence[Delivery]) -> list[Appended | None]:
+        """What these deliveries have kept; None too where that cannot be said."""
+        try:
+            return await self.store.given(items)
+        except (MailError, OSError) as error:
+            if len(items) == 1:
+                log.event("delivery.unknown", "error", id=plan.number, error=repr(error))
+                return [None]
+        return [(await self._given(plan, [item]))[0] for item in items]  # a shard that cannot say hides no other
+
+    async def take_back(self, kept: Sequence[Kept]) -> None:
+        """The client will hear that nobody has the message, and try again with all: take it from those who have it."""
+        for item, place in kept:
+            try:
+                await self.store.expunge(item.account, place.key, UidSet.of(place.uids), 0, mine=0)
+                log.event("delivery.taken_back", "warning", account=item.account.address, uid=place.uids[0])
+            except (MailError, OSError) as error:
+                log.event("delivery.half", "error", account=item.account.address, uid=place.uids[0], error=repr(error))
+
     async def _plan(
         self,
         entry: Entry,
         envelope: Envelope,
         content: Octets,
         mailbox: str,
-        number: str,
-        repeated: int,
-        there: Held | None,
+        named: Named,
         traced: bool = True,
     ) -> "_Plan":
-        """Who gets what; accounts that cannot have it have their outcome already. ``number``: the id of the message, if
-        it has one, and ``traced``: then it has our Received field; ``repeated``: the number that the store knows the
-        delivery by; ``entry``: what the summary is counted in."""
-        traced = traced and bool(number)
-        number = number or trace.new_id()
+        """Who gets what; accounts that cannot have it have their outcome already. ``named``: how the message is called,
+        if it has a name already, and ``traced``: then it has our Received field and comes from the queue; ``entry``:
+        what the summary is counted in."""
+        traced = traced and bool(named.number)
+        number, there = named.number or trace.new_id(), named.there
         summary = await self._summary(entry, envelope, content)
         size, _, hops = struct.unpack_from("<IiI", summary, 20)
         outcomes = [Outcome(250, "2.0.0", f"{number} delivered") for _ in envelope.recipients]
@@ -359,7 +406,7 @@ class Deliverer:
                         size + len(prefix) + prefix.count(b"\n"),
                         date,
                     )
-                    item = await self._item(plan, record, mailbox, message, repeated)
+                    item = await self._item(plan, record, mailbox, message, named.ident)
                     found = len(plan.items)
                     if isinstance(item, Outcome):
                         found = item
@@ -385,7 +432,7 @@ class Deliverer:
         return [record for record in records if record.id in numbers]
 
     async def _item(
-        self, plan: "_Plan", record: AccountRecord, mailbox: str, message: NewMessage, repeated: int
+        self, plan: "_Plan", record: AccountRecord, mailbox: str, message: NewMessage, ident: bytes
     ) -> Delivery | Outcome:
         """The delivery to an account, or why there can be none."""
         try:
@@ -396,13 +443,26 @@ class Deliverer:
             key = key or self.store.find(account, "INBOX")
             if key is None:
                 return Outcome(451, "4.3.0", "mailbox is not available")
-            check(self.store, account, message.size + mime.counted(message.summary))
+            item = Delivery(account, key, message, ident, again=plan.traced)
+            try:
+                check(self.store, account, message.size + mime.counted(message.summary))
+            except OverQuota:  # perhaps by this very message: what the account has it need not have room for again
+                if not plan.traced or (await self._given(plan, [item]))[0] is None:
+                    raise
         except (MailError, OSError) as error:
             return self._failure(plan.number, error)
-        return Delivery(account, key, message, repeated)
+        return item
 
     def _told(self, envelope: Envelope, plan: "_Plan", places: list[Appended | None]) -> list[Outcome]:
-        """Write down what became of it; the outcomes."""
+        """Write down what became of it; the outcomes. They are what the client hears, whatever happens to the log."""
+        try:
+            self._write_down(envelope, plan, places)
+        except Exception as error:
+            count("bugs")
+            log.event("bug", "error", error=repr(error), where="delivery", id=plan.number)
+        return plan.outcomes
+
+    def _write_down(self, envelope: Envelope, plan: "_Plan", places: list[Appended | None]) -> None:
         if plan.items and self.history is not None:
             self._remember(
                 envelope,
@@ -428,7 +488,6 @@ class Deliverer:
             peer=envelope.peer,
             protocol=envelope.protocol,
         )
-        return plan.outcomes
 
     async def hold(
         self, envelope: Envelope, content: Sequence[bytes | memoryview], size: int, ident: int, now: int
@@ -478,29 +537,46 @@ class Deliverer:
                 reply = f"{outcome.code} {outcome.enhanced} {outcome.text}"
                 self.history.note(number, "refused", (address,), recipient=address, reply=reply)
 
-    async def _store(self, plan: "_Plan") -> list[Appended | None]:
-        """Store all at once, or what can be stored. A delivery with a number is repeated alone, as the store keeps it
-        once; without one, all accounts behind a recipient have it or none has, since the client will try again."""
+    async def _store(self, plan: "_Plan", queued: bool) -> list[Appended | None]:
+        """Store all at once, or what can be stored. What comes from the queue is tried again from there, and kept once;
+        otherwise all accounts behind a recipient have it or none has, since the client will try again."""
         try:
             return list(await self.store.deliver(plan.items))
         except (MailError, OSError) as error:
-            if len(plan.items) == 1:
-                self._refuse(plan, 0, error)
-                return [None]
+            why = error
+        places = await self._given(plan, plan.items)
+        if len(plan.items) == 1:
+            if places[0] is None:
+                self._refuse(plan, 0, why)
+            return places
         units: dict[int, list[int]] = {}
         for at, owners in enumerate(plan.owners):
-            units.setdefault(at if plan.items[at].number else -1 - owners[0], []).append(at)
-        places: list[Appended | None] = [None] * len(plan.items)
+            units.setdefault(at if queued else -1 - owners[0], []).append(at)
         for unit in units.values():
-            try:
-                stored = await self.store.deliver([plan.items[at] for at in unit])
-            except (MailError, OSError) as error:
-                for at in unit:
-                    self._refuse(plan, at, error)
+            if all(places[at] is not None for at in unit):
                 continue
+            stored, trouble = await self._try(plan, [plan.items[at] for at in unit])
             for at, place in zip(unit, stored, strict=True):
                 places[at] = place
+                if place is None:
+                    self._refuse(plan, at, trouble or why)
+        if not queued:
+            await self._leave_whole_of(plan, places)
         return places
+
+    async def _leave_whole_of(self, plan: "_Plan", places: list[Appended | None]) -> None:
+        """See _leave_whole, of what has been stored. A recipient that shares an account with one who is to be tried
+        again is tried again too."""
+        again: set[int] = set()
+        while len(again) < len(again := _again(plan)):
+            for owners in plan.owners:
+                known = again.intersection(owners)
+                for position in owners if known else ():
+                    plan.outcomes[position] = plan.outcomes[min(known)]
+        for at, place in enumerate(places):
+            if place is not None and not again.isdisjoint(plan.owners[at]):
+                await self.take_back([(plan.items[at], place)])
+                places[at] = None
 
     def _refuse(self, plan: "_Plan", at: int, error: BaseException) -> None:
         """An item could not be stored."""

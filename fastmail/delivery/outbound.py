@@ -78,10 +78,12 @@ class Outbound:
         self.history = history
         self._rates = rate, domain_rate
 
-    async def submit(self, envelope: Envelope, content: Octets, complete: bool, ident: int = 0) -> Outcome:
+    async def submit(
+        self, envelope: Envelope, content: Octets, complete: bool, ident: int = 0, mailbox: str = "INBOX"
+    ) -> Outcome:
         """Queue a message (LF) for all its recipients. ``complete``: it comes from a user's program, which may have
-        left out what a message must have. ``ident``: the number that it has already; what a mailbox got under this
-        number it does not get again."""
+        left out what a message must have. ``ident``: the number that this process gave it already; what a mailbox got
+        in its transaction it does not get again. ``mailbox``: where recipients of this server get it."""
         large = len(content) > SCAN_ON_LOOP
         loop = asyncio.get_running_loop()
         message = content, envelope.sender if complete else None, self.hostname
@@ -128,6 +130,7 @@ class Outbound:
             by=envelope.by,
             by_mode=envelope.by_mode,
             priority=envelope.priority,
+            mailbox=mailbox if mailbox != "INBOX" else "",
         )
         try:
             await self._keep(envelope, Outgoing(item, groups, chunks))
@@ -158,7 +161,7 @@ class Outbound:
         item = outgoing.item
         deliverer = self._deliverer
         if deliverer is None or LOCAL not in outgoing.groups or envelope.release:
-            await self.spool.enqueue(outgoing, *self._rates)
+            await self._enqueue(outgoing)
             return
         try:
             held = await deliverer.hold(envelope, outgoing.content, item.size, item.id, item.arrived)
@@ -171,11 +174,23 @@ class Outbound:
             for piece in outgoing.content:
                 item.checksum = zlib.crc32(piece, item.checksum)
         try:
-            await self.spool.enqueue(outgoing, *self._rates)
+            await self._enqueue(outgoing)
         except TooMuch:  # after anything else it may be in the queue all the same: Spool.let_go finds out
             if held is not None:
                 await deliverer.store.let_go([item.id])
             raise
+
+    async def _enqueue(self, outgoing: Outgoing) -> None:
+        """Into the queue. Where its commit failed and may have been kept all the same, the queue is asked: the client
+        hears that it is to try again only if the message is not there."""
+        try:
+            await self.spool.enqueue(outgoing, *self._rates)
+        except (TooMuch, StorageFull):
+            raise
+        except (MailError, OSError):
+            if not await self.spool.has(outgoing.item.id):
+                raise
+            log.event("queue.kept", "warning", id=outgoing.item.number)
 
     @property
     def rates(self) -> tuple[int, int]:
@@ -239,9 +254,9 @@ class Outbound:
             1, self.spool.new_id(), envelope.sender, now, len(content), utf8=envelope.utf8, envid=envelope.envid
         )
         item.priority, item.login = envelope.priority, envelope.login
-        report = self.report(item, fates, bytes(content[: dsn.HEADER + 1]))  # of which the header is sent back
-        if report is not None:
-            try:
+        try:
+            report = self.report(item, fates, bytes(content[: dsn.HEADER + 1]))  # of which the header is sent back
+            if report is not None:
                 await self.spool.enqueue(report, *self._rates)
-            except (MailError, OSError) as error:
-                log.event("queue.report", "warning", sender=envelope.sender, error=error)
+        except Exception as error:  # the message itself is delivered, and that is what its client hears
+            log.event("queue.report", "warning", sender=envelope.sender, error=repr(error))

@@ -102,11 +102,17 @@ def large(chunks: Sequence[Octets]) -> bool:
 @dataclass(slots=True)
 class Operation:
     """What to make durable: files first, then ``apply`` in the transaction. ``apply`` may run twice. ``adds``: it fills
-    the index with something new, and is refused where only the reserve for removing is left."""
+    the index with something new, and is refused where only the reserve for removing is left. ``after`` is called with
+    the operation once its outcome is known, also when nobody waits for that any more, on the loop. ``repeatable``:
+    ``apply`` finds what it has committed before, and then changes nothing. ``unsure``: its commit failed, and may have
+    been made all the same."""
 
     apply: Callable[[Any], Any]
     files: Sequence[FileJob | PieceJob] = ()
     adds: bool = False
+    after: "Callable[[Operation], None] | None" = None
+    repeatable: bool = False
+    unsure: bool = False
     future: "asyncio.Future[Any] | None" = None
     error: BaseException | None = None
     result: Any = None
@@ -136,10 +142,11 @@ class CommitQueue:
     def submit(self, operation: Operation) -> "asyncio.Future[Any]":
         """Queue an operation; the future has its ``apply`` result once it is durable and published."""
         operation.future = self._loop.create_future()
-        if self._broken:
-            operation.future.set_exception(StorageFailed(self._broken))
-        elif self._closing:
-            operation.future.set_exception(StorageFailed("it is being closed"))  # its thread may have ended
+        if self._broken or self._closing:
+            operation.error = StorageFailed(self._broken or "it is being closed")  # its thread may have ended
+            operation.future.set_exception(operation.error)
+            if operation.after is not None:
+                self._loop.call_soon(operation.after, operation)
         else:
             self._ready.put(operation)
         return operation.future
@@ -200,6 +207,11 @@ class CommitQueue:
         except Exception as error:  # whoever listens, what is durable is acknowledged
             log.event("store.bug", "error", error=repr(error))
         for operation in batch:
+            if operation.after is not None:
+                try:
+                    operation.after(operation)
+                except Exception as error:
+                    log.event("store.bug", "error", error=repr(error))
             future = operation.future
             if future is None or future.done():
                 continue
@@ -240,10 +252,14 @@ def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Any]
             if operation.error is None:
                 _apply(env, [operation], begun)
             if isinstance(operation.error, lmdb.MapFullError) and env.checkpoint():  # which sets pages free
-                operation.error = None
+                operation.error, operation.unsure = None, False
                 _apply(env, [operation], begun)
+    for operation in ready:
+        if operation.unsure and operation.repeatable:  # doing it again tells whether it was committed
+            operation.error, operation.unsure = None, False
+            _apply(env, [operation], begun)
     for operation in batch:
-        if operation.error is not None:
+        if operation.error is not None and not (operation.unsure and operation.repeatable):
             for job in operation.files:
                 job.undo(operation.error)
     kept = [operation for operation in batch if operation.error is None]
@@ -270,7 +286,7 @@ def _refuse(operations: list[Operation]) -> list[Operation]:
 
 def _apply(env: Environment, operations: list[Operation], begun: Callable[[Any], None] | None) -> bool:
     """2. rows and journal: all in one transaction. False when one failed, and nothing was kept: try them one by one."""
-    txn = None
+    txn, committing = None, False
     try:
         txn = env.begin(write=True)
         if begun is not None:
@@ -281,11 +297,13 @@ def _apply(env: Environment, operations: list[Operation], begun: Callable[[Any],
             for job in operation.files:
                 job.note(txn)
             operation.result = operation.apply(txn)
+        committing = True
         txn.commit()
         return True
     except BaseException as error:
         if len(operations) == 1:
             operations[0].error = error
+            operations[0].unsure = committing
         return False
     finally:
         if txn is not None:

@@ -106,7 +106,8 @@ class Staged:
         held, self._held = self._held, 0
         self._writing = True
         try:
-            await asyncio.get_running_loop().run_in_executor(None, self._write, chunks)
+            # shielded: work that is cancelled before a thread has begun it would leave the file to nobody
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._write, chunks))
         finally:
             self._budget.hold(self._owner, -held)
 

@@ -514,7 +514,7 @@ class Connection(asyncio.BufferedProtocol):
         except ConnectionError:
             self.abort()  # gone already, or to be ended here: TLS for a protocol that is not spoken
         except asyncio.CancelledError:
-            self.closing = True
+            self.abort()  # nobody will answer: the peer finds out, and the session lets go of what it holds
         except Exception as error:
             self._bug(error)
         self._task = None

@@ -9,7 +9,7 @@ import struct
 
 import msgspec
 
-from fastmail.message import trace
+from fastmail.message import trace, transaction
 
 KEY = struct.Struct(">QH")  # item, number of the job
 LOCAL = "local"  # destination of recipients of this server
@@ -38,7 +38,9 @@ class Item(msgspec.Struct, array_like=True):
     """One message. ``id`` grows with time. ``record``, ``skip`` and ``length`` say where its content lies; ``size`` is
     the number of octets with CRLF; ``release``: when it may go out, 0 at once. ``by``: when it is to be delivered, 0
     whenever, and ``by_mode`` what happens then (RFC 2852); ``priority``: -9 to 9 (RFC 6710). ``hold``: what the store
-    calls the content where it is shared with the mailbox of ``shared_with``, and ``checksum`` its CRC-32 there."""
+    calls the content where it is shared with the mailbox of ``shared_with``, and ``checksum`` its CRC-32 there.
+    ``salt``: with ``id`` it is the id of the message's transaction, by which mailboxes know it; ``mailbox``: where
+    recipients of this server get it, empty for INBOX. An older server takes no notice of these two."""
 
     version: int
     id: int
@@ -64,10 +66,17 @@ class Item(msgspec.Struct, array_like=True):
     hold: bytes = b""
     shared_with: str = ""
     checksum: int = 0
+    salt: bytes = b""
+    mailbox: str = ""
 
     @property
     def number(self) -> str:
         return number_of(self.id)
+
+    @property
+    def transaction(self) -> bytes:
+        """The id of the mail transaction that it came with."""
+        return transaction.make(self.id, self.salt)
 
     @property
     def begun(self) -> int:

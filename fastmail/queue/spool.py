@@ -22,6 +22,7 @@ costs a step for each destination, not for each message. A segment that nothing 
 import asyncio
 import os
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +35,8 @@ from fastmail.durable import beneath, segments
 from fastmail.durable.commit import CommitQueue, Operation, PieceJob
 from fastmail.durable.env import Environment, Journaled, translate
 from fastmail.durable.segments import SegmentReader, SegmentWriter
-from fastmail.model.errors import CorruptData, TooMuch
+from fastmail.message import transaction
+from fastmail.model.errors import CorruptData, StorageFailed, TooMuch
 from fastmail.queue.model import KEY, Item, Job, Outgoing, Rcpt, number_of
 from fastmail.telemetry import log
 
@@ -103,10 +105,10 @@ class Spool:
         self._directory = os.path.join(data_dir, "queue")
         self._map_size = map_size
         self._published = published
-        self._last = 0
         self._under_way = 0
         self._preparing = asyncio.Lock()
         self._env: Environment | None = None
+        self._opening = threading.Lock()
         self._queue: CommitQueue | None = None
         self._writer: SegmentWriter | None = None
         self._reader = SegmentReader(self._segments)
@@ -120,8 +122,11 @@ class Spool:
     @property
     def env(self) -> Environment:
         if self._env is None:
-            self._env = open_queue(os.path.dirname(self._directory), self._map_size)
-            self._line_up(self._env)
+            with self._opening:  # a helper thread may be the first to ask
+                if self._env is None:
+                    env = open_queue(os.path.dirname(self._directory), self._map_size)
+                    self._line_up(env)
+                    self._env = env
         return self._env
 
     def _line_up(self, env: Environment) -> None:
@@ -154,34 +159,58 @@ class Spool:
     # ---------------------------------------------------------------- in
 
     def new_id(self) -> int:
-        """Grows with time, and is another one in every process."""
-        self._last = max(self._last + 4096, int(time.time() * 1e6) << 12 | os.getpid() & 0xFFF)
-        return self._last
+        """Grows with time. With the process's salt it is the id of the message's transaction."""
+        return transaction.new_number()
 
     async def enqueue(self, outgoing: Outgoing, most: int = 0, domain_most: int = 0) -> Item:
         """Keep it; durable when it returns. TooMuch when its login would have more than ``most`` recipients an hour, or
-        all logins of its domain more than ``domain_most``."""
+        all logins of its domain more than ``domain_most``. When it raises anything else, it may be there all the same:
+        ``has`` knows, and doing it again does no harm."""
         jobs, apply = await self._place(outgoing, most, domain_most)
         item: Item = await self._submit(apply, jobs, True)
         return item
 
+    async def has(self, ident: int) -> bool:
+        """Is the message with this number in the queue? It is asked behind all that is being written, so the answer is
+        durable."""
+        found: bool = await self._submit(lambda txn: txn.get(U64.pack(ident), db=self.env.db["item"]) is not None, [])
+        return found
+
+    def queued(self, ident: int) -> bool:
+        """The same as the last commit has it."""
+        with self.env.read() as txn:
+            return txn.get(U64.pack(ident), db=self.env.db["item"]) is not None
+
     async def _submit(self, apply: Callable[[Any], Any], jobs: Sequence[PieceJob], adds: bool = False) -> Any:
+        return await self._begin(apply, jobs, adds)
+
+    def _begin(
+        self, apply: Callable[[Any], Any], jobs: Sequence[PieceJob], adds: bool = False
+    ) -> "asyncio.Future[Any]":
+        future = self._commits().submit(Operation(apply, jobs, adds, self._done))
         self._under_way += 1
-        try:
-            return await self._commits().submit(Operation(apply, jobs, adds))
-        finally:
-            self._under_way -= 1
-            if not self._under_way and self._writer is not None:
-                self._writer.release()
+        return future
+
+    def _done(self, _: Operation | None = None) -> None:
+        """It is committed or has failed, whether or not anybody still waits for that: files are in use until then."""
+        self._under_way -= 1
+        if not self._under_way and self._writer is not None:
+            self._writer.release()
 
     async def _place(
         self, outgoing: Outgoing, most: int = 0, domain_most: int = 0
     ) -> tuple[list[PieceJob], Callable[[Any], Item]]:
         """The content's job, unless the store has it, and what writes the records."""
         item, groups = outgoing.item, outgoing.groups
+        item.salt = item.salt or transaction.salt()
         pieces = [] if item.hold else [await self._write(outgoing)]
 
         def apply(txn: Any) -> Item:
+            there = txn.get(U64.pack(item.id), db=self.env.db["item"])
+            if there is not None:
+                if read_item(there).salt != item.salt:
+                    raise StorageFailed(f"number {item.number} was given by two processes")  # the next try has another
+                return item  # it was committed before, and its outcome was not known
             recipients = sum(map(len, groups.values()))
             if most:
                 self._charge(txn, item.login, item.arrived, recipients, most)
@@ -257,11 +286,7 @@ class Spool:
         that somebody dropped meanwhile is left alone, its reports too. A report with a login is let go where that would
         have more recipients than ``most`` and ``domain_most`` (see ``enqueue``)."""
         files: list[PieceJob] = []
-        puts = []
-        for report in reports:
-            pieces, apply = await self._place(report, most, domain_most)
-            files += pieces
-            puts.append(apply)
+        puts: list[Callable[[Any], Item]] = []
 
         def all_of_it(txn: Any) -> None:
             if self._replace(txn, key, change):
@@ -269,7 +294,16 @@ class Spool:
                     with suppress(TooMuch):  # raised before the report is written
                         put(txn)
 
-        await self._submit(all_of_it, files)
+        self._under_way += 1  # no file is closed that something has its place in
+        try:
+            for report in reports:
+                pieces, apply = await self._place(report, most, domain_most)
+                files += pieces
+                puts.append(apply)
+            future = self._begin(all_of_it, files)
+        finally:
+            self._done()
+        await future
 
     def change_now(self, key: bytes, change: Change, wanted: bool = False) -> bool:
         """The same for a command, without reports. False when the job is not there. ``wanted``: the runner tries its

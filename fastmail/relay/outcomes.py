@@ -7,10 +7,11 @@ much time has passed for this machine, whatever its clock was set to meanwhile.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fastmail.delivery.outbound import Outbound
 from fastmail.message import dsn
+from fastmail.model.errors import MailError
 from fastmail.queue.model import LOCAL, Item, Job, Rcpt
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
@@ -19,6 +20,7 @@ from fastmail.smtp.client import Reply
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
+REMEMBERED = 1000  # answers that wait for our disk
 NO_MORE_AT_ONCE = (452, 552)  # to RCPT after one that was accepted: the rest goes in the next transaction
 
 
@@ -36,11 +38,13 @@ class Said:
 
 @dataclass(slots=True)
 class Outcomes:
-    """Settles attempts of the queue."""
+    """Settles attempts of the queue. ``unsettled``: answers that could not be written down, by the key of the job, with
+    what the job was then: that host has the message, and does not get it again while this process lives."""
 
     spool: Spool
     outbound: Outbound
     clock: Clock
+    unsettled: dict[bytes, tuple[int, list[Rcpt], list[Said]]] = field(default_factory=dict)
 
     def schedule(self, destination: str) -> Schedule:
         """Its route's waits, or those of everything else."""
@@ -55,7 +59,23 @@ class Outcomes:
         await self.settle(job, item, [Said(reply)] * len(job.recipients), content)
 
     async def settle(self, job: Job, item: Item, said: Sequence[Said], content: bytes) -> None:
-        """Write down what became of each recipient."""
+        """Write down what became of each recipient. Where that fails, ``known`` has it for the next try."""
+        try:
+            await self._settle(job, item, said, content)
+        except (MailError, OSError):
+            if len(self.unsettled) >= REMEMBERED:
+                del self.unsettled[next(iter(self.unsettled))]
+            self.unsettled[job.key] = job.attempts, job.recipients, list(said)
+            raise
+
+    def known(self, job: Job) -> list[Said] | None:
+        """What was said in the last attempt, if the queue does not know it yet: it has the job as it was."""
+        found = self.unsettled.pop(job.key, None)
+        if found is None or found[:2] != (job.attempts, job.recipients):
+            return None
+        return found[2]
+
+    async def _settle(self, job: Job, item: Item, said: Sequence[Said], content: bytes) -> None:
         now = time.time()
         age = self.clock.age(item.begun)
         left: list[Rcpt] = []

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastmail.delivery.deliver import Deliverer, Envelope, Held
+from fastmail.delivery.deliver import Deliverer, Envelope, Held, Named
 from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import NoSuchDomain, NullMx
 from fastmail.model.errors import ClientError, CorruptData, DamagedAccount, MailError
@@ -330,7 +330,10 @@ class Runner:
                     if found is None:
                         continue
                     item, content = found
-                    if destination.name == LOCAL:
+                    said = self._outcomes.known(job)
+                    if said is not None:
+                        await self._outcomes.settle(job, item, said, content)
+                    elif destination.name == LOCAL:
                         await self._deliver(job, item, content)
                     elif (hop := self._outbound.routes.of(destination.name).hop) is not None and hop.kind == "pipe":
                         await self._pipe(job, item, content, hop)
@@ -458,7 +461,8 @@ class Runner:
                 replies[rcpt.address] = Reply(550, "5.1.1", "no such user here")
         if envelope.recipients:
             there = Held(item.hold, item.shared_with, item.skip, item.arrived) if item.hold else None
-            outcomes = await self._deliverer.deliver(envelope, content, number=item.number, there=there)
+            named = Named(item.number, item.transaction, there)
+            outcomes = await self._deliverer.deliver(envelope, content, item.mailbox or "INBOX", named)
             for (address, _), one in zip(envelope.recipients, outcomes, strict=True):
                 replies[address] = Reply(one.code, one.enhanced, one.text)
         said = [Said(replies[rcpt.address]) for rcpt in job.recipients]

@@ -57,7 +57,7 @@ async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> l
         mailbox = "Junk" if verdict.quarantine else mailbox
     elsewhere = not all(records for _, records in envelope.recipients)
     if service.outbound is not None and (elsewhere or envelope.release):
-        return [await service.outbound.submit(envelope, content, incomplete)] * len(envelope.recipients)
+        return [await service.outbound.submit(envelope, content, incomplete, 0, mailbox)] * len(envelope.recipients)
     if incomplete:
         content = await _whole(await _completed(session, envelope, content))
     return await _deliver(session, envelope, content, mailbox)
@@ -73,9 +73,12 @@ async def _deliver(session: "SmtpSession", envelope: Envelope, content: Octets, 
         try:
             outcomes = await service.deliverer.deliver_to_all(envelope, content, mailbox, ident)
         except NotAll as trouble:
-            if outbound is None or not trouble.some or mailbox != "INBOX":  # the queue knows no other mailbox
-                return [trouble.worst] * len(envelope.recipients)
-            return [await outbound.submit(envelope, content, False, ident)] * len(envelope.recipients)
+            outcome = trouble.worst
+            if outbound is not None and trouble.some:
+                outcome = await outbound.submit(envelope, content, False, ident, mailbox)
+            if not outcome.ok:
+                await service.deliverer.take_back(trouble.kept)
+            return [outcome] * len(envelope.recipients)
     if outbound is not None and any("SUCCESS" in one.notify for one in envelope.asked):
         await outbound.tell_delivered(envelope, content, [outcome.ok for outcome in outcomes])
     return outcomes

@@ -25,6 +25,7 @@ from fastmail.directory.interface import AccountRecord
 from fastmail.directory.standing import Standing
 from fastmail.durable.staging import Budget, Staged
 from fastmail.message import trace
+from fastmail.message.header import Octets
 from fastmail.message.recode import without_binary
 from fastmail.model.errors import CannotDo, ClientError, MailError, StorageFull
 from fastmail.model.limits import Limits
@@ -35,6 +36,7 @@ from fastmail.smtp import envelope as grammar
 from fastmail.smtp.milter import Filters, Milter
 from fastmail.smtp.senders import may
 from fastmail.smtp.table import COMMANDS, EOD_REPLIES, EXTENSIONS, HTTP, LMTP, LMTP_EXTENSIONS, MX, SUBMISSION
+from fastmail.smtp.unheard import Unheard, transaction_of
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -62,6 +64,7 @@ class Service:
     tells_strangers: bool = False
     resolve_url: Callable[[AccountRecord, str], Awaitable[bytes]] | None = None
     budget: Budget = field(default_factory=Budget)
+    unheard: Unheard = field(default_factory=Unheard)
 
 
 class SmtpSession:
@@ -74,6 +77,7 @@ class SmtpSession:
         "_begun",
         "_binary",
         "_chunked",
+        "_deciding",
         "_errors",
         "_hello",
         "_mail",
@@ -126,6 +130,7 @@ class SmtpSession:
         self._binary = False
         self._over = False
         self._chunked = False
+        self._deciding = False  # has all of a message come, and its answer has not been given?
         self._reader = None
         if self._staged is not None:
             self._staged.drop()
@@ -178,6 +183,9 @@ class SmtpSession:
         self.conn.touch(self.service.limits.command_timeout)
 
     def timed_out(self) -> None:
+        if self._deciding:  # "try again" would be no true answer: the message may be kept by the time it is read
+            self.conn.touch(self.service.limits.command_timeout)
+            return
         self.say(f"421 4.4.2 {self.service.hostname} timeout, closing")
         self.conn.close()
 
@@ -694,24 +702,28 @@ class SmtpSession:
     async def _end_of_data(self) -> None:
         """Decide, deliver, and reply: one reply, or for LMTP one for each recipient (RFC 2033 4.2)."""
         reader, staged, envelope = self._reader, self._staged, self.envelope
+        outcomes: Sequence[Outcome]
         assert reader is not None and staged is not None
         for why in ("full", "bare", "nul"):
             if getattr(reader, why) or (why == "full" and self._over):
                 self._refuse_content(why)
                 return
+        self._deciding = True
         if self.announced < 0:
             outcomes = [Outcome(452, "4.3.1", "not enough storage, try again later")] * len(envelope.recipients)
         else:
             try:
                 if staged.spilled:
                     await staged.spill()
+                    if self._staged is not staged:
+                        return  # the client is gone, and its content with it: nothing was decided
                 content = staged.content()
                 if self._binary:
                     content = await asyncio.get_running_loop().run_in_executor(None, without_binary, bytes(content))
                     if b"\0" in content:
                         self._refuse_content("nul")
                         return
-                outcomes = await accept.take(self, envelope, content)
+                outcomes = await self._decide(envelope, content)
             except (StorageFull, OSError) as error:
                 log.event("smtp.staging", "error", error=error)
                 outcomes = [Outcome(452, "4.3.1", "not enough storage, try again later")] * len(envelope.recipients)
@@ -726,6 +738,16 @@ class SmtpSession:
             outcome = worst(outcomes)
             self.say(f"{outcome.code} {outcome.enhanced} {outcome.text}")
         self._reset()
+
+    async def _decide(self, envelope: Envelope, content: Octets) -> Sequence[Outcome]:
+        """What becomes of the message, unless that was decided before and the client did not hear it."""
+        unheard, known_by = self.service.unheard, transaction_of(envelope)
+        outcomes = await unheard.find(known_by, content)
+        if outcomes is None:
+            outcomes = await accept.take(self, envelope, content)
+        if self.conn.transport is None or self.conn.closing:
+            await unheard.remember(known_by, content, outcomes)
+        return outcomes
 
     def blame(self, points: float, why: str) -> None:
         """The peer's mistakes; not those of a host that speaks for many."""

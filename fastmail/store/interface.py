@@ -94,26 +94,31 @@ class NewMessage:
 
 @dataclass(slots=True)
 class Delivery:
-    """One message for one mailbox. ``number``: what it has in the queue, or 0; repeated, such a delivery is not kept
-    again. ``hold``: what its content is called where the store has it already."""
+    """One message for one mailbox. ``id``: of its mail transaction (message.transaction), or empty; ``copy`` tells
+    those apart that one transaction has for the same account. Repeated with the same ``id`` and ``copy``, a delivery to
+    an account is not kept again. ``again``: it comes from the queue, so that it may have been tried before, and its
+    content may be there. ``hold``: what its content is called where the store has it already."""
 
     account: Account
     key: bytes
     message: NewMessage
-    number: int = 0
+    id: bytes = b""
     hold: bytes = b""
+    again: bool = False
+    copy: int = 0
 
 
 @dataclass(slots=True)
 class Appended:
     """Where messages went: UIDs in the order in which they were given. ``recent``: first and past-last UID that are
-    \\Recent for the caller, when it asked for that."""
+    \\Recent for the caller, when it asked for that. ``repeated``: an earlier delivery with the same id gave this."""
 
     key: bytes
     uidvalidity: int
     uids: list[int]
     modseq: int = 0
     recent: tuple[int, int] = (0, 0)
+    repeated: bool = field(default=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -283,12 +288,15 @@ class Store(Protocol):
         ...
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
-        """Keep each message in its mailbox, and say where, in order; durable when it returns, all or none where they
-        share a shard."""
+        """Keep each message in its mailbox, and say where, in order; durable when it returns. What was kept before with
+        the same id is not kept again: the answer is the first one's, for a day at least, in every process, and
+        whatever became of the message since. When it raises, some may have been kept all the same: ``given`` knows, and
+        with their ids they can be delivered again."""
         ...
 
-    def one_commit(self, accounts: Sequence[Account]) -> bool:
-        """Are deliveries to these accounts in one call kept all or none?"""
+    async def given(self, items: Sequence[Delivery]) -> list[Appended | None]:
+        """What ``deliver`` gave for these ids, in order; None for what was not kept. It tells of nothing that is not
+        durable."""
         ...
 
     async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
@@ -301,12 +309,11 @@ class Store(Protocol):
         ...
 
     async def let_go(self, holders: Sequence[int]) -> None:
-        """Nobody needs what they hold any more but the mailboxes that have it, and no delivery with their numbers is
-        repeated. A second time nothing happens."""
+        """Nobody needs what they hold any more but the mailboxes that have it. A second time nothing happens."""
         ...
 
     def holders(self) -> set[int]:
-        """Who holds content, and the numbers of deliveries that would not be kept again."""
+        """Who holds content."""
         ...
 
     async def store(

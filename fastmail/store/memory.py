@@ -187,7 +187,7 @@ class MemoryStore:
         self._next: dict[int, int] = {}
         self._validity: dict[int, int] = {}
         self._holds: dict[bytes, tuple[bytes, int]] = {}
-        self._done: dict[tuple[int, bytes], Appended] = {}
+        self._given: dict[tuple[bytes, int, int], Appended] = {}
 
     async def start(self) -> None:
         """Nothing to open."""
@@ -325,6 +325,12 @@ class MemoryStore:
         self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
     ) -> Appended:
         await asyncio.sleep(0)
+        kept = self._append(key, messages)
+        kept.recent = await self.claim_recent(account, key) if claim else (0, 0)
+        self.hub.publish([key])
+        return kept
+
+    def _append(self, key: bytes, messages: Sequence[NewMessage]) -> Appended:
         box = self._box(key)
         box.row.modseq += 1
         uids = []
@@ -333,9 +339,7 @@ class MemoryStore:
             content = b"".join(bytes(chunk) for chunk in m.content)
             self._add(box, m.flags, bits, m.date, m.size, content, marked(m.summary))
             uids.append(box.row.uidnext - 1)
-        recent = await self.claim_recent(account, key) if claim else (0, 0)
-        self.hub.publish([key])
-        return Appended(key, box.row.uidvalidity, uids, box.row.modseq, recent)
+        return Appended(key, box.row.uidvalidity, uids, box.row.modseq)
 
     def _add(self, box: Box, flags: int, bits: int, date: int, size: int, content: bytes, summary: bytes) -> None:
         row = box.row
@@ -355,26 +359,34 @@ class MemoryStore:
 
     async def let_go(self, holders: Sequence[int]) -> None:
         self._holds = {name: (b"", 0) if who in holders else (text, who) for name, (text, who) in self._holds.items()}
-        self._done = {at: placed for at, placed in self._done.items() if at[0] not in holders}
 
     def holders(self) -> set[int]:
-        return {holder for _, holder in self._holds.values() if holder} | {number for number, _ in self._done}
-
-    def one_commit(self, accounts: Sequence[Account]) -> bool:
-        return len(accounts) < 2
+        return {holder for _, holder in self._holds.values() if holder}
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
+        await asyncio.sleep(0)
         for item in items:
-            self._box(item.key)
+            if not self._known(item):
+                self._box(item.key)
         out = []
         for item in items:
-            placed = self._done.get((item.number, item.key)) if item.number else None
-            if placed is None:
-                placed = await self.append(item.account, item.key, [item.message])
-                if item.number:
-                    self._done[item.number, item.key] = placed
+            placed = self._known(item)
+            if placed is not None:
+                placed = replace(placed, repeated=True)
+            else:
+                placed = self._append(item.key, [item.message])
+                self.hub.publish([item.key])
+                if item.id:
+                    self._given[item.id, item.account.id, item.copy] = placed
             out.append(placed)
         return out
+
+    def _known(self, item: Delivery) -> Appended | None:
+        return self._given.get((item.id, item.account.id, item.copy)) if item.id else None
+
+    async def given(self, items: Sequence[Delivery]) -> list[Appended | None]:
+        known = [self._known(item) for item in items]
+        return [replace(one, repeated=True) if one is not None else None for one in known]
 
     async def store(
         self,

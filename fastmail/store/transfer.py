@@ -4,6 +4,10 @@ Promise: as within an account. The copies are durable before anything is removed
 those that were are removed again. EMAILID and THREADID stay, as they are part of the summary.
 """
 
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.store.interface import Account, Appended, Copied, NewMessage, Store
@@ -33,9 +37,8 @@ async def transfer(
                 taken.append(uid)
                 size += len(content) + len(made)
             if batch and (size >= BATCH or position == len(rows) - 1):
-                done = await store.append(target, to, batch)
+                done = await _kept(store.append(target, to, batch), result.target.uids)
                 result.source += taken
-                result.target.uids += done.uids
                 result.target.uidvalidity, result.target.modseq = done.uidvalidity, done.modseq
                 batch, taken, size = [], [], 0
     except BaseException:
@@ -50,3 +53,18 @@ def _summary(store: Store, account: Account, key: bytes, uid: int) -> bytes | No
     with store.snapshot(account) as snapshot:
         found = snapshot.summaries(key, UidSet.of([uid])).get(uid)
         return bytes(found) if found is not None else None
+
+
+async def _kept(work: Coroutine[Any, Any, Appended], uids: list[int]) -> Appended:
+    """Wait for the append, and add what it kept to ``uids``, even when the command is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if task.exception() is None:
+            uids += task.result().uids
+        raise
+    done = task.result()
+    uids += done.uids
+    return done

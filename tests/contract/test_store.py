@@ -4,12 +4,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
+from fastmail.message import transaction
 from fastmail.message.identity import email_id
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, FLAGGED, SEEN
@@ -48,6 +50,11 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], 
 
 def message(text: bytes = TEXT, flags: int = 0, keywords: tuple[bytes, ...] = (), date: int = 1000) -> NewMessage:
     return NewMessage((text,), mime.scan(text), mime.served_size(text), date, flags, keywords)
+
+
+def queued(account: Account, key: bytes, number: int, hold: bytes = b"", text: bytes = TEXT) -> Delivery:
+    """What has this number in the queue."""
+    return Delivery(account, key, message(text), transaction.make(number, b""), hold, again=True)
 
 
 def inbox(store: Store, account: Account) -> bytes:
@@ -305,7 +312,7 @@ def test_delivery_is_all_or_none(run) -> None:
     async def scenario(store: Store, account: Account) -> None:
         key = inbox(store, account)
         await store.deliver([Delivery(account, key, message()), Delivery(account, key, message())])
-        assert uids(store, account, key) == [1, 2] and store.one_commit([account])
+        assert uids(store, account, key) == [1, 2]
         bad = key[:11] + b"\xff"
         with pytest.raises(NoSuchMailbox):
             await store.deliver([Delivery(account, key, message()), Delivery(account, bad, message())])
@@ -345,7 +352,7 @@ def test_content_is_held_for_mailboxes_and_others(run) -> None:
         other = await store.hold(account, message(b"Subject: other\n\n\n"), 78)
         assert store.holders() == {77, 78}
         assert await store.held(hold) == TEXT
-        (placed,) = await store.deliver([Delivery(account, key, message(), 77, hold)])
+        (placed,) = await store.deliver([queued(account, key, 77, hold)])
         assert await store.content(account, key, placed.uids[0]) == TEXT
         await store.let_go([77])
         await store.let_go([77])
@@ -354,7 +361,7 @@ def test_content_is_held_for_mailboxes_and_others(run) -> None:
         if not isinstance(store, LocalStore) or store.shards()[0].writer is None:
             with pytest.raises(CorruptData):
                 await store.held(hold)
-        (placed,) = await store.deliver([Delivery(account, key, message(), 78, other)])
+        (placed,) = await store.deliver([queued(account, key, 78, other)])
         await store.expunge(account, key, UidSet.of(placed.uids), 0)
         assert await store.held(other) == b"Subject: other\n\n\n", "the holder keeps what the mailbox lost"
         await store.let_go([78, 79])
@@ -363,23 +370,75 @@ def test_content_is_held_for_mailboxes_and_others(run) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_delivery_with_a_number_happens_once(run, shared: bool) -> None:
+@pytest.mark.parametrize("how", ["fresh", "from the queue", "with held content"])
+def test_a_delivery_with_an_id_happens_once(run, how: str) -> None:
     async def scenario(store: Store, account: Account) -> None:
         key, trash = inbox(store, account), store.find(account, "Trash")
         assert trash is not None
         number = 1_700_000_000_000_000 << 12
-        hold = await store.hold(account, message(), number) if shared else b""
-        (first,) = await store.deliver([Delivery(account, key, message(), number, hold)])
-        both = [Delivery(account, trash, message(), number, hold), Delivery(account, key, message(), number, hold)]
-        there, again = await store.deliver(both)
-        assert again.uids == first.uids == [1] and there.uids == [1], "once in each mailbox"
+        hold = await store.hold(account, message(), number) if how == "with held content" else b""
+
+        def one(key: bytes, copy: int = 0, number: int = number) -> Delivery:
+            return Delivery(account, key, message(), transaction.make(number, b"salted.."), hold, how != "fresh", copy)
+
+        assert await store.given([one(key)]) == [None]
+        (first,) = await store.deliver([one(key)])
+        there, again = await store.deliver([one(trash, copy=1), one(key)])
+        assert again == first and again.repeated and first.uids == [1] and not first.repeated
+        assert there.key == trash and there.uids == [1], "each of its copies once"
         assert (uids(store, account, key), uids(store, account, trash)) == ([1], [1])
-        await store.expunge(account, key, UidSet.of([1]), 0)
-        (after,) = await store.deliver([Delivery(account, key, message(), number, hold)])
-        assert after.uids == [1] and uids(store, account, key) == [], "what its owner removed does not come back"
-        await store.deliver([Delivery(account, key, message(), number + 1)])
+        assert await store.deliver([one(trash)]) == [first], "another mailbox is no other delivery"
+        await store.copy(account, key, UidSet.of([1]), trash, move=True)
+        assert await store.deliver([one(key)]) == [first] and uids(store, account, key) == [], "moved, it stays there"
+        await store.expunge(account, trash, None, 0)
+        assert await store.deliver([one(key), one(trash, copy=1)]) == [first, there]
+        assert uids(store, account, key) == uids(store, account, trash) == [], "what was removed does not come back"
+        await store.deliver([one(key, number=number + 1)])
         assert uids(store, account, key) == [2]
+        assert await store.given([one(key), one(key, 7), one(key, number=number + 2)]) == [first, None, None]
+        await store.let_go([number])
+        assert await store.given([one(key)]) == [first], "whatever the queue does"
+
+    run(scenario)
+
+
+def test_a_delivery_whose_mailbox_is_gone_is_known_all_the_same(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        await store.create(account, "Work")
+        work, key = store.find(account, "Work"), inbox(store, account)
+        assert work is not None
+        fresh = Delivery(account, work, message(), transaction.new_id())
+        (first,) = await store.deliver([fresh])
+        await store.delete(account, "Work")
+        assert await store.deliver([fresh]) == await store.given([fresh]) == [first]
+        assert await store.deliver([replace(fresh, key=key)]) == [first] and uids(store, account, key) == []
+        with pytest.raises(NoSuchMailbox):
+            await store.deliver([replace(fresh, id=transaction.new_id())])
+
+    run(scenario)
+
+
+def test_deliveries_without_an_id_are_all_kept(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        for _ in range(3):
+            (placed,) = await store.deliver([Delivery(account, key, message())])
+        assert placed.uids == [3] and not placed.repeated
+        assert await store.given([Delivery(account, key, message())]) == [None]
+
+    run(scenario)
+
+
+def test_repeats_at_the_same_time_are_one_delivery(run) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        one = Delivery(account, key, message(), transaction.new_id())
+        await store.append(account, key, [message()])
+        results = await asyncio.gather(*(store.deliver([one, replace(one, copy=1)]) for _ in range(20)))
+        assert {(a.uids[0], b.uids[0]) for a, b in results} == {(2, 3)} and uids(store, account, key) == [1, 2, 3]
+        assert await store.content(account, key, 2) == TEXT
+        first, second = await store.deliver([one, one])
+        assert first == second == results[0][0]
 
     run(scenario)
 
@@ -401,7 +460,7 @@ def test_what_a_crash_left_of_a_numbered_delivery_is_taken_up(tmp_path: Path, sh
             hold = await store.hold(account, message(), number) if shared else b""
             await store.sync(account, key)
             assert uids(store, account, key) == [] if left else [1], "a young one may be under way"
-            (placed,) = await store.deliver([Delivery(account, key, message(), number, hold)])
+            (placed,) = await store.deliver([queued(account, key, number, hold)])
             assert placed.uids == [1] and uids(store, account, key) == [1]
             await store.sync(account, key)
             assert uids(store, account, key) == [1] and os.listdir(new) == [place.name]
@@ -426,7 +485,7 @@ def test_a_numbered_delivery_that_was_taken_in_is_not_repeated(tmp_path: Path, m
             monkeypatch.setattr(sync, "FIRST_LOOK", 0.0)
             await store.sync(account, key)
             assert uids(store, account, key) == [1]
-            (placed,) = await store.deliver([Delivery(account, key, message(), number)])
+            (placed,) = await store.deliver([queued(account, key, number)])
             assert placed.uids == [1] and uids(store, account, key) == [1]
 
     asyncio.run(main())
@@ -447,7 +506,7 @@ def test_held_content_is_there_once(tmp_path: Path, kind: str) -> None:
             key = inbox(store, account)
             hold = await store.hold(account, message(text), 5)
             before = octets()
-            await store.deliver([Delivery(account, key, message(text), 5, hold)])
+            await store.deliver([queued(account, key, 5, hold, text)])
             assert octets() - before < len(text) / 2
         async with opened(kind, tmp_path) as store:
             await store.open(account)

@@ -19,18 +19,18 @@ MUTATIONS = [
     Mutation(
         "the queue's own content is never synced (strace)",
         SPOOL,
-        "            return await self._commits().submit(Operation(apply, jobs, adds))\n",
-        "            for one in jobs:\n                os.pwrite(one.fd, b''.join(one.chunks), one.offset)\n"
-        "            return await self._commits().submit(Operation(apply))\n",
+        "        future = self._commits().submit(Operation(apply, jobs, adds, self._done))\n",
+        "        for one in jobs:\n            os.pwrite(one.fd, b''.join(one.chunks), one.offset)\n"
+        "        future = self._commits().submit(Operation(apply, after=self._done))\n",
         (f"{ORDER}[maildir]",),
         slow=True,
     ),
     Mutation(
         "the queue's own content is never synced (loss of power)",
         SPOOL,
-        "            return await self._commits().submit(Operation(apply, jobs, adds))\n",
-        "            for one in jobs:\n                os.pwrite(one.fd, b''.join(one.chunks), one.offset)\n"
-        "            return await self._commits().submit(Operation(apply))\n",
+        "        future = self._commits().submit(Operation(apply, jobs, adds, self._done))\n",
+        "        for one in jobs:\n            os.pwrite(one.fd, b''.join(one.chunks), one.offset)\n"
+        "        future = self._commits().submit(Operation(apply, after=self._done))\n",
         ("-m tests.crash.power --images 30 --seed 3",),
         slow=True,
     ),

@@ -57,9 +57,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a mailbox that gets content of the queue adds no reference to it",
-        "fastmail/store/local/holds.py",
-        "        content.share(txn, t, [name])\n",
-        "        pass\n",
+        "fastmail/store/local/given.py",
+        "            content.share(txn, t, [name])\n",
+        "            pass\n",
         ("tests/unit/store/test_holds.py",),
     ),
     Mutation(

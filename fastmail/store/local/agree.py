@@ -22,6 +22,7 @@ KEYS = {
     "note": (13, 511), "kw": (12, 12), "gone": (20, 20), "todo": (16, 16), "trash": (13, 511), "ref": (8, 8),
     "dead": (8, 8), "moved": (8, 8), "seg": (8, 8), "held": (9, 511),
     "kept": (16, 32),
+    "given": (25, 25),
 }  # fmt: skip
 VALUES = {"name": 4, "todo": 0, "ref": 8, "dead": 8, "moved": 8, "seg": 1}
 OF_THE_ACCOUNT = bytes(4)  # instead of a mailbox's id, in note
@@ -85,6 +86,7 @@ def _bad_row(table: str, key: bytes, value: bytes) -> bool:
         (table == "msg" and _bad_message(value))
         or (table == "gone" and bool(len(value) % layout.PAIR.size))
         or (table == "pop" and len(value) < 4)
+        or (table == "given" and len(value) < layout.GIVEN.size)
     )
 
 

@@ -1,18 +1,19 @@
-"""Messages on their way from the queue: content that queue and mailbox share, and deliveries that happen once.
+"""Messages on their way from the queue: content that queue and mailbox share.
 
 The table ``held`` has two kinds of rows, all under the number of who holds them (a message in the queue):
 
     holder(8) mark                  a hold: content that no mailbox need have yet
-    holder(8) b"d" mailbox key(12)  UIDVALIDITY(4) UID(4): what was delivered there
+    holder(8) b"d" mailbox key(12)  UIDVALIDITY(4) UID(4): what was delivered there, of files with a number in their
+                                    names that were taken in as somebody's mail, and of deliveries before there were
+                                    ids; all others are in ``given``
 
 A hold is a file in ``held-<shard>``, or a record in a segment. A mailbox gets the content by a link of the file, or a
 reference to the record, as COPY does. A hold is called by the number of its shard, the holder, and the mark by which
 a message's row names its content, with ``h`` for a held file.
 
 Promise: a hold is durable, content, name and row, when ``keep`` returns, and stays until ``let_go``, whatever becomes
-of the messages that share it; a mailbox on another file system gets a copy. A delivery with a number is kept once in
-each mailbox, however often it is repeated and wherever a crash cut it short: its row is of the same commit as the
-message's, and its file has the same name each time.
+of the messages that share it; a mailbox on another file system gets a copy. A delivery from the queue is kept once,
+however often it is repeated (given.py) and wherever a crash cut it short: its file has the same name each time.
 """
 
 import os
@@ -25,11 +26,12 @@ from fastmail.durable import beneath, files
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.env import translate
 from fastmail.durable.replace import make_directories
+from fastmail.message import transaction
 from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage
-from fastmail.store.local import content, layout, ops
+from fastmail.store.local import content
 from fastmail.store.local.layout import U64, Tables
-from fastmail.store.local.names import NO_INSTANCE, NameMaker, base_of
+from fastmail.store.local.names import NO_INSTANCE, NameMaker
 from fastmail.telemetry import log
 
 if TYPE_CHECKING:
@@ -49,41 +51,21 @@ def _done_key(number: int, key: bytes) -> bytes:
 
 
 def done(txn: Any, t: Tables, number: int, key: bytes) -> Appended | None:
-    """Where a delivery with this number went, when it was in the mailbox before."""
+    """Where a message with this number in the queue went, when the mailbox had it before; see the module."""
     found = txn.get(_done_key(number, key), db=t.held)
     if found is None:
         return None
     uidvalidity, uid = DONE.unpack(found)
-    return Appended(key, uidvalidity, [uid])
+    return Appended(key, uidvalidity, [uid], repeated=True)
 
 
 def note_done(txn: Any, t: Tables, number: int, placed: Appended) -> None:
-    """It is in the mailbox."""
+    """A file with this number in its name was taken in."""
     txn.put(_done_key(number, placed.key), DONE.pack(placed.uidvalidity, placed.uids[0]), db=t.held)
 
 
-def deliver(txn: Any, t: Tables, item: Delivery, name: bytes, now: int) -> Appended:
-    """A record for a message that is in place as ``name``; one whose number the mailbox had is not kept again."""
-    if not item.number:
-        return ops.append(txn, t, item.key, [item.message], [name], now)
-    before = done(txn, t, item.number, item.key)
-    if before is not None:
-        if not content.in_segment(name):
-            row = txn.get(layout.uid_key(item.key, before.uids[0]), db=t.msg)
-            if row is not None and layout.marked_of(row) != name:
-                txn.put(item.key + base_of(name[1:])[:480], name, db=t.trash)
-        elif not item.hold:
-            content.bury(txn, t, [content.place_of(name)])
-        return before
-    if item.hold and content.in_segment(name):
-        content.share(txn, t, [name])
-    placed = ops.append(txn, t, item.key, [item.message], [name], now)
-    note_done(txn, t, item.number, placed)
-    return placed
-
-
 class Holds:
-    """The holds and numbered deliveries of a store."""
+    """The holds of a store."""
 
     def __init__(self, store: "LocalStore") -> None:
         self._store = store
@@ -190,7 +172,7 @@ class Holds:
                 log.event("store.held", held=number, removed=len(left))
 
     async def let_go(self, holders: Sequence[int]) -> None:
-        """Let go of what they hold, and of the deliveries with their numbers. A second time nothing happens."""
+        """Let go of what they hold. A second time nothing happens."""
         for start in range(0, len(holders), BATCH):
             await self._let_go([U64.pack(one) for one in holders[start : start + BATCH]])
 
@@ -216,15 +198,9 @@ class Holds:
                 directory = self._directory(number)
                 await self._store.help(files.unlink_batch, [directory + b"/" + name for name in gone])
 
-    def done(self, item: Delivery) -> Appended | None:
-        """Where it went, when it was there before."""
-        shard = self._store.shard(item.account.id)
-        with shard.env.read() as txn:
-            return done(txn, shard.tables, item.number, item.key)
-
     async def place(self, item: Delivery, root: bytes) -> Placed | None:
-        """How the mailbox at ``root`` gets a delivery that has a number: the job, if one is needed, and what its row
-        calls it. None where it is placed as any other: a segment of its own."""
+        """How the mailbox at ``root`` gets a delivery from the queue: the job, if one is needed, and what its row calls
+        it. None where it is placed as any other: a segment of its own."""
         shard = self._store.shard(item.account.id)
         number, lent, marked = self._split(item.hold) if item.hold else (0, None, b"")
         if lent is not shard:
@@ -236,7 +212,7 @@ class Holds:
             return None
         maker, message = self._store.maker, item.message
         octets = sum(map(len, message.content))
-        name = maker.numbered(item.number, octets, message.size)
+        name = maker.numbered(transaction.number_of(item.id), octets, message.size, item.copy)
         if item.hold:
             source = self._directory(number) + b"/" + marked[1:]
             if await self._store.help(_ready, source, root + b"/new/" + name):

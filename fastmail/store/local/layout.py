@@ -20,8 +20,8 @@
                                              be put aside (kept.py)
     kept    mailbox key(12) uid(4), and more what was expunged and can still be read: see kept.py
     ref, dead, moved, seg                    records in segments: see content.py
-    held    holder(8) ...                    content that a message in the queue holds, and where it was delivered
-                                             (holds.py)
+    held    holder(8) ...                    content that a message in the queue holds (holds.py)
+    given   id(16) account(8) copy(1)        where a delivery with this id went (given.py); earlier readers ignore it
     meta    b"layout", b"next" account(8)    layout version; next mailbox id and last UIDVALIDITY of the account
     meta    b"kept" account(8)               what quotas count beside messages (weight.py); earlier readers ignore it
 
@@ -59,6 +59,7 @@ TABLES = [
     "seg",
     "held",
     "kept",
+    "given",
 ]
 
 # version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
@@ -77,6 +78,7 @@ TOP = b"\xff\xff\xff\xff"
 MAX_UID = 0xFFFFFFFE
 MOST_OF_A_NAME = 480  # octets of a name in a key
 NEXT = struct.Struct("<II")
+GIVEN = struct.Struct(">IIIQ")
 
 
 class Tables(NamedTuple):
@@ -99,6 +101,7 @@ class Tables(NamedTuple):
     seg: Any
     held: Any
     kept: Any
+    given: Any
     meta: Any
     arrivals: Arrivals
     reader: SegmentReader

@@ -5,7 +5,7 @@
 a delivery under way, any other file with no record is somebody's mail and is taken in. ``C`` marks a link that COPY or
 MOVE made: with no record, and with the message it was made from still there, it is left of one that a crash cut short.
 ``<sec>.M<usec>N<number>.<host>...`` is a delivery of a message that was in the queue, whatever instance made it: it has
-the same name when it is repeated.
+the same name when it is repeated. A second copy for the same account has ``R<copy>`` behind the number.
 """
 
 import itertools
@@ -21,7 +21,7 @@ NO_INSTANCE = "00000000"  # of commands while no server runs
 _SIZE = re.compile(r",S=(\d+)(?=[:,]|$)")
 _SERVED = re.compile(r",W=(\d+)(?=[:,]|$)")
 _OWN = re.compile(rb"\d+\.M\d+P\d+I([0-9a-f]{8})Q\d+(C?)\.")
-_NUMBERED = re.compile(rb"\d+\.M\d+N([0-9a-f]{1,16})\.")
+_NUMBERED = re.compile(rb"\d+\.M\d+N([0-9a-f]{1,16})(?:R\d+)?\.")
 _ORDER = re.compile(r"(\d+)(?:\.M(\d+))?")
 
 
@@ -43,10 +43,11 @@ class NameMaker:
             f"{self._tail},S={octets},W={served}"
         ).encode()
 
-    def numbered(self, number: int, octets: int, served: int) -> bytes:
+    def numbered(self, number: int, octets: int, served: int, copy: int = 0) -> bytes:
         """The name of a delivery; ``number`` is us since 1970 times 4096, and more."""
         seconds, rest = divmod(number >> 12, 1_000_000)
-        return f"{seconds}.M{rest:06d}N{number:x}{self._tail},S={octets},W={served}".encode()
+        which = f"R{copy}" if copy else ""
+        return f"{seconds}.M{rest:06d}N{number:x}{which}{self._tail},S={octets},W={served}".encode()
 
     @staticmethod
     def number_in(name: bytes) -> int:

@@ -25,14 +25,19 @@ async def expunge(
 ) -> Expunged:
     """See interface.Store."""
     due = store.sweeper.due(account) if store.views.begin_removal(key, mine) else 0
+
+    def then(result: Expunged) -> None:
+        if result.uids:
+            store.touch(account, key)
+
     try:
-        result: Expunged = await store.submit(account, lambda txn, t: ops.expunge(txn, t, key, uids, required, due=due))
+        result: Expunged = await store.submit(
+            account, lambda txn, t: ops.expunge(txn, t, key, uids, required, due=due), then=then
+        )
     except StorageFull:
         result = await expunge_few(store, account, key, uids, required, True)
     finally:
         store.views.end_removal(key)
-    if result.uids:
-        store.touch(account, key)
     return result
 
 
@@ -48,7 +53,7 @@ async def expunge_few(
     for start in range(0, len(wanted), FEW):
         some = UidSet.of(wanted[start : start + FEW])
         remove = partial(ops.expunge, key=key, uids=some, required=required, unlink=unlink)
-        result = await store.submit(account, remove)
+        result = await store.submit(account, remove, then=lambda _: store.touch(account, key))
         gone = gone.plus(result.uids)
     if result is None:
         raise StorageFull("index map is full")

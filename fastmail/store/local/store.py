@@ -39,9 +39,22 @@ from fastmail.store.interface import (
     Notes,
     Stored,
 )
-from fastmail.store.local import content, folders, foreign, holds, housekeeping, layout, ops, parts, removing
+from fastmail.store.local import (
+    content,
+    deliveries,
+    folders,
+    foreign,
+    given,
+    housekeeping,
+    layout,
+    ops,
+    parts,
+    removing,
+)
+from fastmail.store.local.deliveries import Deliveries, GoingOn
 from fastmail.store.local.folders import folder
 from fastmail.store.local.follow import Follower
+from fastmail.store.local.found_folders import FoundFolders
 from fastmail.store.local.holds import Holds
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, given_sizes, path_of
@@ -49,15 +62,13 @@ from fastmail.store.local.shard import SEGMENTS, Shard
 from fastmail.store.local.snapshot import LocalSnapshot
 from fastmail.store.local.sweeper import Sweeper
 from fastmail.store.local.tidier import Tidier
-from fastmail.store.local.together import Line, Together
+from fastmail.store.local.together import Together
 from fastmail.store.room import Room
 
 COPY_TRIES = 40
 ELSEWHERE = ("Other Users/", "Shared/")  # subscriptions in other accounts
-REMEMBERED = 50_000
 AHEAD = 64  # messages that are read ahead at once
 TIDY_PATIENCE = 2.0  # s that other mailboxes wait for the lock of one
-Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
 
 
 class LocalStore:
@@ -94,9 +105,12 @@ class LocalStore:
         self._shards: list[Shard] = []
         self._opened: dict[int, bytes] = {}  # account: key of its INBOX, which is never removed or renamed
         self._opening: dict[int, asyncio.Task[None]] = {}
-        self._roots: dict[int, dict[str, int]] = {}  # account: when its directories changed, as all was known
+        self._folders = FoundFolders(self)
         self._tidier = Tidier(self._tidy)
         self._maintaining: list[asyncio.Task[None]] = []
+        self.going_on = GoingOn()
+        self._deliveries = Deliveries(self)
+        self.queued: Callable[[int], bool] | None = None  # is a message with this number in the queue?
         self._helpers = ThreadPoolExecutor(4, thread_name_prefix="store")
         self.together = Together(self) if shared else None
         self.follower = Follower(self)
@@ -120,6 +134,7 @@ class LocalStore:
                 await shard.survey()
                 self._maintaining.append(self.loop.create_task(shard.maintain()))
             await self.holds.tidy()
+            self._maintaining.append(self.loop.create_task(given.keep_trimming(self._shards, lambda: self.queued)))
         if not self.read_only and (self._recover or self.hub.is_shared):
             self.sweeper.start(first=self._recover)
         if self._recover and self._resolve is not None:
@@ -136,6 +151,7 @@ class LocalStore:
         await asyncio.gather(*self._maintaining, return_exceptions=True)
         self.follower.close()
         await self.sweeper.close()
+        await self.going_on.ended()
         await self._tidier.close()
         await asyncio.gather(self.follower.save(), return_exceptions=True)
         for shard in self._shards:
@@ -156,17 +172,23 @@ class LocalStore:
         apply: Callable[[Any, Tables], Any],
         jobs: Sequence[FileJob | PieceJob] = (),
         adds: bool = False,
+        then: Callable[[Any], None] | None = None,
+        repeatable: bool = False,
     ) -> Any:
-        """Files, then ``apply(txn, tables)`` in the index, all durable when it returns. ``adds``: see Operation."""
+        """Files, then ``apply(txn, tables)`` in the index, all durable when it returns; see Operation. ``then`` is
+        called with the result once it is durable, even if whoever waits for it was cancelled."""
         shard = self.shard(account.id)
         tables = shard.tables
+        operation = Operation(lambda txn: apply(txn, tables), jobs, adds, repeatable=repeatable)
+        if then is not None:
+            operation.after = partial(_go_on, then)
         try:
-            return await shard.queue.submit(Operation(lambda txn: apply(txn, tables), jobs, adds))
+            return await shard.queue.submit(operation)
         except StorageFull:
             self.sweeper.hurry()
             raise
 
-    async def _submit_new(self, account: Account, apply: Callable[[Any, Tables], Any], adds: bool = False) -> Any:
+    async def submit_new(self, account: Account, apply: Callable[[Any, Tables], Any], adds: bool = False) -> Any:
         """The same for what makes rows of an account that it had not, or may have no more. It is asked within the
         transaction whether the account is still there: one that is removed leaves the directory before ``forget``
         drops its rows, so what comes before that is dropped, and what comes after is refused."""
@@ -244,7 +266,7 @@ class LocalStore:
                     ops.subscribe(txn, t, account.id, name, True)
 
             try:
-                await self._submit_new(account, apply)
+                await self.submit_new(account, apply)
             except NoSuchMailbox:  # it was removed meanwhile
                 if fresh and not self.read_only:
                     await self.help(folders.unmake, account, list(names))
@@ -270,7 +292,7 @@ class LocalStore:
 
     async def listing(self, account: Account) -> Listing:
         await self.open(account)
-        await self._look_for_folders(account)
+        await self._folders.look(account)
         shard = self.shard(account.id)
         with shard.env.read() as txn:
             boxes = LocalSnapshot(txn, shard.tables).boxes(account.id)
@@ -280,43 +302,6 @@ class LocalStore:
             if theirs is not None:
                 subscribed = theirs | {name for name in subscribed if name.startswith(ELSEWHERE)}
         return Listing(boxes, subscribed)
-
-    async def _look_for_folders(self, account: Account) -> None:
-        """Folders that other programs made or removed."""
-        times = self._roots.get(account.id)
-        if times is not None and (
-            folders.unchanged(times) if len(times) == 1 else await self.help(folders.unchanged, times)
-        ):
-            return
-        found = await self.help(folders.look, account)
-        if found is None:
-            return
-        shard = self.shard(account.id)
-        with shard.env.read() as txn:
-            known = {box.name: box for box in ops.boxes(txn, shard.tables, account.id)}
-        whole = self.together.listed if self.together is not None else _never
-        fresh = [name for name, age in found.ages.items() if name not in known and (age > 2 or whole(account, name))]
-        lost = [box for name, box in known.items() if name != INBOX and name not in found.ages]
-        named = {box.key for box in lost if folders.openable(box.name)}
-        if fresh or lost:
-
-            def apply(txn: Any, t: Tables) -> None:
-                for name in fresh:
-                    if ops.find(txn, t, account.id, name) is None:
-                        ops.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))
-                for box in lost:
-                    if (
-                        (box.key not in named or not beneath.is_directory(folder(account, box.name)))
-                        and txn.get(layout.row_key(box.key), db=t.page) is not None
-                        and not content.referred(txn, t, box.key)
-                    ):
-                        ops.drop(txn, t, ops.load(txn, t, box.key))
-
-            await self._submit_new(account, apply)
-        if time.time_ns() - max(found.times.values()) > 3_000_000_000:
-            if len(self._roots) > REMEMBERED:
-                self._roots.clear()
-            self._roots[account.id] = found.times
 
     async def create(self, account: Account, name: str, special: int = 0) -> None:
         if self.find(account, name) is not None:
@@ -339,7 +324,7 @@ class LocalStore:
                     ops.save(txn, t, box)
 
         try:
-            await self._submit_new(account, apply)
+            await self.submit_new(account, apply)
         except NoSuchMailbox:
             await self.help(folders.unmake, account, missing)
             raise
@@ -414,7 +399,7 @@ class LocalStore:
 
     async def annotate(self, account: Account, key: bytes, changes: Notes, expected: Notes | None = None) -> bool:
         adds = any(value is not None for value in changes.values())
-        done: bool = await self._submit_new(
+        done: bool = await self.submit_new(
             account, lambda txn, t: ops.annotate(txn, t, key, changes, expected), adds=adds
         )
         if done:
@@ -422,7 +407,7 @@ class LocalStore:
         return done
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
-        await self._submit_new(account, lambda txn, t: ops.subscribe(txn, t, account.id, name, on))
+        await self.submit_new(account, lambda txn, t: ops.subscribe(txn, t, account.id, name, on))
         if self.together is not None and not name.startswith(ELSEWHERE):
             with self.shard(account.id).env.read() as txn:
                 names = ops.subscriptions(txn, self.shard(account.id).tables, account.id)
@@ -525,8 +510,15 @@ class LocalStore:
     async def _append_all(self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool) -> Appended:
         if self.together is None:
             return (await self._append(account, key, messages, claim))[0]
+        work = self._append_together(self.together, account, key, messages, claim)
+        result: Appended = await self.going_on.run(work)
+        return result
+
+    async def _append_together(
+        self, together: Together, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool
+    ) -> Appended:
         words = [word for message in messages for word in message.keywords]
-        async with self.together.giving([(account, key)], words) as lines:
+        async with together.giving([(account, key)], words) as lines:
             result, names = await self._append(account, key, messages, claim)
             lines += [(key, uid, name[1:]) for uid, name in zip(result.uids, names, strict=True)]
         return result
@@ -535,60 +527,33 @@ class LocalStore:
         self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool
     ) -> tuple[Appended, list[bytes]]:
         now = int(time.time())
-        placed = [await self._place(account, key, message, claim) for message in messages]
-        names = [name for _, name in placed]
-        result: Appended = await self._submit_files(
-            account, lambda txn, t: ops.append(txn, t, key, messages, names, now, claim), [job for job, _ in placed]
-        )
-        self.shard(account.id).arrived([key])
-        if any(message.keywords for message in messages):
-            self.touch(account, key)
-        return result, names
+        jobs: list[FileJob | PieceJob] = []
+        names = []
+        try:
+            for message in messages:
+                job, name = await self.place(account, key, message, claim)
+                jobs.append(job)
+                names.append(name)
+        except BaseException:
+            deliveries.give_up(jobs)
+            raise
 
-    def one_commit(self, accounts: Sequence[Account]) -> bool:
-        return len({account.id % self._count for account in accounts}) < 2
+        def then(result: Appended) -> None:
+            self.shard(account.id).arrived([key])
+            if any(message.keywords for message in messages):
+                self.touch(account, key)
+
+        result: Appended = await self.submit_files(
+            account, lambda txn, t: ops.append(txn, t, key, messages, names, now, claim), jobs, then
+        )
+        return result, names
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
         async with self._room.entry(sum(len(item.message.summary) for item in items)):
-            if self.together is None:
-                return await self._deliver(items, [])
-            async with self.together.giving([(item.account, item.key) for item in items], ()) as lines:
-                return await self._deliver(items, lines)
+            return await self._deliveries.deliver(items)
 
-    async def _deliver(self, items: Sequence[Delivery], lines: list[Line]) -> list[Appended]:
-        now = int(time.time())
-        groups: dict[int, list[Placed]] = {}
-        before: dict[int, Appended] = {}
-        for position, item in enumerate(items):
-            if item.number and (there := self.holds.done(item)) is not None:
-                before[position] = there
-                continue
-            job, name = await self._place_delivery(item)
-            groups.setdefault(item.account.id % self._count, []).append((item, job, name))
-
-        waits = [
-            self._submit_files(
-                group[0][0].account, partial(_put_in, now, group), [job for _, job, _ in group if job is not None]
-            )
-            for group in groups.values()
-        ]
-        results = [await waits[0]] if len(waits) == 1 else await asyncio.gather(*waits)
-        for (n, group), kept in zip(groups.items(), results, strict=True):
-            self._shards[n].arrived([item.key for item, _, _ in group])
-            if self.together is not None:
-                lines += [(one[0].key, at.uids[0], one[2][1:]) for one, at in zip(group, kept, strict=True)]
-        if len(results) == 1 and not before:
-            only: list[Appended] = results[0]
-            return only
-        parts = dict(zip(groups, map(iter, results), strict=True))
-        return [before.get(n) or next(parts[item.account.id % self._count]) for n, item in enumerate(items)]
-
-    async def _place_delivery(self, item: Delivery) -> tuple[FileJob | PieceJob | None, bytes]:
-        if item.number:
-            found = await self.holds.place(item, os.fsencode(self.path(item.account, item.key)))
-            if found is not None:
-                return found
-        return await self._place(item.account, item.key, item.message)
+    async def given(self, items: Sequence[Delivery]) -> list[Appended | None]:
+        return await self._deliveries.given(items)
 
     async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
         return await self.holds.keep(account, message, holder)
@@ -602,7 +567,7 @@ class LocalStore:
     def holders(self) -> set[int]:
         return self.holds.holders()
 
-    async def _place(
+    async def place(
         self, account: Account, key: bytes, message: NewMessage, claimed: bool = False
     ) -> tuple[FileJob | PieceJob, bytes]:
         """Where a message's content goes, and what its row will call it. ``claimed``: a session is told of it at once,
@@ -624,11 +589,16 @@ class LocalStore:
         file = FileJob(root + sub, name, root + b"/tmp/" + base, message.content, mtime, synced=synced)
         return file, mark + name
 
-    async def _submit_files(
-        self, account: Account, apply: Callable[[Any, Tables], Any], jobs: Sequence[FileJob | PieceJob]
+    async def submit_files(
+        self,
+        account: Account,
+        apply: Callable[[Any, Tables], Any],
+        jobs: Sequence[FileJob | PieceJob],
+        then: Callable[[Any], None],
+        repeatable: bool = False,
     ) -> Any:
         try:
-            return await self.submit(account, apply, jobs, adds=True)
+            return await self.submit(account, apply, jobs, adds=True, then=then, repeatable=repeatable)
         except StorageFailed:
             self._refuse_gone(account)
             for directory in {os.path.dirname(os.fsdecode(job.directory)) for job in jobs if isinstance(job, FileJob)}:
@@ -649,10 +619,10 @@ class LocalStore:
         if self.together is not None and keywords and mode >= 0:
             await self.together.keywords(account, key, keywords)
         result: Stored = await self.submit(
-            account, lambda txn, t: ops.store(txn, t, key, uids, mode, flags, keywords, unchanged_since)
+            account,
+            lambda txn, t: ops.store(txn, t, key, uids, mode, flags, keywords, unchanged_since),
+            then=lambda result: self.touch(account, key) if result.changed else None,
         )
-        if result.changed:
-            self.touch(account, key)
         return result
 
     async def copy(
@@ -684,13 +654,20 @@ class LocalStore:
     ) -> Copied:
         if self.together is None:
             return (await self._copy(account, key, uids, target, move, due))[0]
+        work = self._copy_together(self.together, account, key, uids, target, move, due)
+        result: Copied = await self.going_on.run(work)
+        return result
+
+    async def _copy_together(
+        self, together: Together, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int
+    ) -> Copied:
         with self.snapshot(account) as snapshot:
             names, used = snapshot.keywords(key), 0
             for page in snapshot.pages(key, uids):
                 for record in page_format.records(page):
                     used |= record[3] if record[0] in uids else 0
         words = [name for bit, name in enumerate(names) if used >> bit & 1]
-        async with self.together.giving([(account, target)], words) as lines:
+        async with together.giving([(account, target)], words) as lines:
             result, linked = await self._copy(account, key, uids, target, move, due)
             names_of = dict(linked)
             lines += [
@@ -726,18 +703,24 @@ class LocalStore:
             jobs.append(FileJob(root + b"/cur", name, source=path_of(source_dir, old)))
             names.append((uid, b"c" + name))
         now = int(time.time())
+
+        def then(result: Copied) -> None:
+            self.touch(account, target)
+            if move:
+                self.touch(account, key)
+
         try:
             result: Copied = await self.submit(
-                account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move, due), jobs, adds=not move
+                account,
+                lambda txn, t: ops.copy(txn, t, key, target, names, now, move, due),
+                jobs,
+                adds=not move,
+                then=then,
             )
         except StorageFailed as error:
             if not isinstance(error, ops.SourceMoved) and any(not beneath.exists(job.source) for job in jobs):
                 raise ops.SourceMoved(str(error)) from error
             raise
-        finally:
-            self.touch(account, target)
-        if move:
-            self.touch(account, key)
         return result, names
 
     async def expunge(
@@ -750,8 +733,9 @@ class LocalStore:
             box = snapshot.mailbox(key)
         if box is None or box.recent_from >= box.uidnext:
             return 0, 0
-        claimed: tuple[int, int] = await self.submit(account, lambda txn, t: ops.claim_recent(txn, t, key))
-        self.touch(account, key)
+        claimed: tuple[int, int] = await self.submit(
+            account, lambda txn, t: ops.claim_recent(txn, t, key), then=lambda _: self.touch(account, key)
+        )
         return claimed
 
     def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
@@ -790,10 +774,6 @@ class LocalStore:
         return bool(done.more)
 
 
-def _put_in(now: int, group: list[Placed], txn: Any, t: Tables) -> list[Appended]:
-    """Deliveries whose files are in place."""
-    return [holds.deliver(txn, t, item, name, now) for item, _, name in group]
-
-
-def _never(account: Account, name: str) -> bool:
-    return False
+def _go_on(then: Callable[[Any], None], operation: Operation) -> None:
+    if operation.error is None:
+        then(operation.result)

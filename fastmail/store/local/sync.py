@@ -22,7 +22,7 @@ from fastmail.message.identity import marked
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import LETTERED_KEYWORDS, SEEN
 from fastmail.store.interface import Account, Appended, Mailbox
-from fastmail.store.local import folders, foreign, holds, layout, ops, weight
+from fastmail.store.local import folders, foreign, given, holds, layout, ops, weight
 from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of, sizes_in
@@ -328,7 +328,7 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
     heavy = 0
     for item in found:
         number = NameMaker.number_in(item.marked[1:])
-        if number and holds.done(txn, t, number, key) is not None:
+        if number and given.find_number(txn, t, number, key) is not None:
             continue  # delivered while it was looked at
         none_recent = box.recent_from >= box.uidnext
         if item.uid >= box.uidnext:

@@ -91,7 +91,7 @@ class Together:
             async with own:
                 end = time.monotonic() + patience
                 tries = 0
-                while not await store.help(_take, path):
+                while not await self._taken(path):
                     if time.monotonic() > end:
                         raise StorageFailed(f"{path}: another program does not let go of it")
                     await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
@@ -105,6 +105,20 @@ class Together:
         finally:
             if not own.locked():
                 self._locks.pop(path, None)
+
+    async def _taken(self, path: str) -> bool:
+        """Take the lock if it is free. Whoever is cancelled meanwhile leaves none behind."""
+        taking = asyncio.ensure_future(self._store.help(_take, path))
+
+        def give_back(done: "asyncio.Future[bool]") -> None:
+            if not done.cancelled() and done.exception() is None and done.result():
+                self._store.help(dotlock.drop, path)
+
+        try:
+            return bool(await asyncio.shield(taking))
+        except asyncio.CancelledError:
+            taking.add_done_callback(give_back)
+            raise
 
     @asynccontextmanager
     async def lock(self, account: Account, box: Mailbox, patience: float = PATIENCE) -> AsyncIterator[None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.durable import segments
-from fastmail.model.errors import CorruptData, StorageFull, TooMuch
+from fastmail.model.errors import CorruptData, StorageFailed, StorageFull, TooMuch
 from fastmail.queue import spool as module
 from fastmail.queue.model import Item, Job, Outgoing, Rcpt, id_of, number_of
 from fastmail.queue.spool import Spool
@@ -312,3 +312,77 @@ def test_the_map_has_a_reserve_in_which_the_queue_empties(tmp_path: Path) -> Non
             await spool.close()
 
     asyncio.run(main())
+
+
+def test_a_message_that_is_queued_twice_is_there_once(tmp_path: Path) -> None:
+    """Whoever does not know what became of its commit asks, or does it again."""
+
+    async def scenario(spool: Spool) -> None:
+        one = outgoing(spool, {"one.test": ["a@one.test"], "two.test": ["b@two.test"]})
+        one.item.login = "user@example.test"
+        assert not await spool.has(one.item.id) and not spool.queued(one.item.id)
+        for _ in range(3):
+            await spool.enqueue(one, 2)  # it counts once for the limit of its login
+        assert await spool.has(one.item.id) and spool.queued(one.item.id)
+        assert spool.depth() == (1, 2)
+        first = spool.item(one.item.id)
+        assert first is not None and await spool.content(first) == one.content[0]
+        report = outgoing(spool, {"three.test": ["c@three.test"]})
+        for _ in range(3):
+            await spool.change(next(job.key for _, job in spool.jobs(one.item.id)), lambda old: old, [report])
+        assert spool.depth() == (2, 3)
+        for _, job in list(spool.jobs()):
+            await spool.change(job.key, lambda old: None)
+        assert spool.depth() == (0, 0) and not await spool.has(one.item.id)
+        with spool.env.read() as txn:
+            assert txn.stat(spool.env.db["alive"])["entries"] == 0, "each counts once in its segment"
+
+    run(tmp_path, scenario)
+
+
+def test_one_number_of_two_processes(tmp_path: Path) -> None:
+    async def scenario(spool: Spool) -> None:
+        one, two = (outgoing(spool, {"one.test": ["a@one.test"]}) for _ in range(2))
+        two.item.id, two.item.salt = one.item.id, b"another."
+        await spool.enqueue(one)
+        with pytest.raises(StorageFailed):
+            await spool.enqueue(two)
+        assert spool.depth() == (1, 1) and spool.item(one.item.id).salt == one.item.salt  # type: ignore[union-attr]
+
+    run(tmp_path, scenario)
+
+
+def test_items_from_before_there_were_salts(tmp_path: Path) -> None:
+    import msgspec
+
+    async def scenario(spool: Spool) -> None:
+        one = outgoing(spool, {"one.test": ["a@one.test"]})
+        await spool.enqueue(one)
+        whole = msgspec.msgpack.decode(msgspec.msgpack.encode(spool.item(one.item.id)))
+        old = module.read_item(msgspec.msgpack.encode(whole[:24]))
+        assert old.salt == b"" and old.mailbox == "" and old.transaction == one.item.id.to_bytes(8, "big") + bytes(8)
+        assert one.item.transaction == one.item.id.to_bytes(8, "big") + one.item.salt != old.transaction
+
+    run(tmp_path, scenario)
+
+
+def test_who_is_cancelled_takes_no_file_from_what_is_being_written(tmp_path: Path) -> None:
+    """The files before the current one stay open until everything is written, whoever still waits for it."""
+
+    async def scenario(spool: Spool) -> None:
+        await spool.enqueue(outgoing(spool, {"one.test": ["a@one.test"]}))
+        released: list[int] = []
+        assert spool._writer is not None
+        release = spool._writer.release
+        spool._writer.release = lambda: (released.append(spool._under_way), release())[1]  # type: ignore[method-assign]
+        waits = [asyncio.create_task(spool.enqueue(outgoing(spool, {"x.test": [f"{n}@x.test"]}))) for n in range(20)]
+        while spool._under_way < 20:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        for one in waits:
+            one.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        while spool._under_way:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert released and set(released) == {0} and spool.depth()[0] == 21
+
+    run(tmp_path, scenario)

@@ -32,7 +32,7 @@ ACTS: dict[str, Act] = {
     "subscribe": lambda store, account, key: store.subscribe(account, "A", True),
     "annotate": lambda store, account, key: store.annotate(account, bytes(key[:8]) + bytes(4), {b"/x": b"y"}),
     "append": lambda store, account, key: store.append(account, key, [message()]),
-    "deliver": lambda store, account, key: store.deliver([Delivery(account, key, message(), 0)]),
+    "deliver": lambda store, account, key: store.deliver([Delivery(account, key, message())]),
     "rename": lambda store, account, key: store.rename(account, "Work", "Other"),
     "rename of INBOX": lambda store, account, key: store.rename(account, "INBOX", "Other"),
     "delete": lambda store, account, key: store.delete(account, "Work"),

@@ -9,6 +9,7 @@ import pytest
 from fastmail._core import mime
 from fastmail._core.uidset import UidSet
 from fastmail.durable import segments
+from fastmail.message import transaction
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local import content
 from fastmail.store.local.store import LocalStore
@@ -19,6 +20,11 @@ TEXT = b"Subject: shared\n\n" + b"x" * 400 + b"\n"
 def message() -> NewMessage:
     summary = mime.scan(TEXT)
     return NewMessage((TEXT,), summary, int.from_bytes(summary[20:24], "little"), 1700000000)
+
+
+def id_of(key: bytes) -> bytes:
+    """Of the item 5 in the queue, another one for each mailbox."""
+    return transaction.make(5, key[4:])
 
 
 def dead(store: LocalStore) -> int:
@@ -39,7 +45,7 @@ def test_references_of_queue_and_mailboxes(tmp_path: Path, first: str) -> None:
         boxes = [store.find(account, name) or b"" for name in ("INBOX", "Other")]
         hold = await store.hold(account, message(), 5)
         for key in boxes:
-            await store.deliver([Delivery(account, key, message(), 5, hold)])
+            await store.deliver([Delivery(account, key, message(), id_of(key), hold, again=True)])
         assert dead(store) == 0
         if first == "queue":
             await store.let_go([5])
@@ -69,7 +75,7 @@ def test_files_of_queue_and_mailboxes(tmp_path: Path) -> None:
         await store.open(account)
         key = store.find(account, "INBOX") or b""
         hold = await store.hold(account, message(), 5)
-        await store.deliver([Delivery(account, key, message(), 5, hold)])
+        await store.deliver([Delivery(account, key, message(), id_of(key), hold, again=True)])
         (name,) = os.listdir(tmp_path / "mail" / "new")
         assert os.stat(tmp_path / "mail" / "new" / name).st_nlink == 2
         await store.let_go([5])

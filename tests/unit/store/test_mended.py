@@ -11,6 +11,7 @@ import pytest
 
 from fastmail._core import mime
 from fastmail._core.uidset import UidSet
+from fastmail.message import transaction
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local import folders
 from fastmail.store.local.store import LocalStore
@@ -87,7 +88,9 @@ def test_deliveries_of_one_number_have_one_name_and_their_own_content(tmp_path: 
 
     async def work(store: LocalStore, every: dict[int, Account]) -> None:
         for n, account in every.items():
-            await store.deliver([Delivery(account, await key_of(store, account), message(own[n]), number=77 << 12)])
+            await store.deliver(
+                [Delivery(account, await key_of(store, account), message(own[n]), id=transaction.make(77 << 12, b""))]
+            )
 
     async def look(store: LocalStore, every: dict[int, Account]) -> None:
         for n, account in every.items():
@@ -162,7 +165,9 @@ def test_a_link_has_the_content_of_the_one_it_was_made_from(tmp_path: Path) -> N
 
     async def work(store: LocalStore, every: dict[int, Account]) -> None:
         for n, account in every.items():
-            await store.deliver([Delivery(account, await key_of(store, account), message(own[n]), number=77 << 12)])
+            await store.deliver(
+                [Delivery(account, await key_of(store, account), message(own[n]), id=transaction.make(77 << 12, b""))]
+            )
         for account in every.values():
             await store.copy(account, await key_of(store, account), ALL, await key_of(store, account, "Archive"))
 

@@ -11,6 +11,7 @@ import pytest
 
 from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
+from fastmail.message import transaction
 from fastmail.model.flags import FLAGGED, SEEN
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.names import NameMaker
@@ -151,7 +152,7 @@ def test_what_the_queue_holds_is_whole(tmp_path: Path, kind: str, what: str) -> 
     async def work(store: LocalStore, account: Account, key: bytes) -> None:
         for n in range(4):
             holds.append(await store.hold(account, message(n), n + 1))
-        await store.deliver([Delivery(account, key, message(1), 2, holds[1])])
+        await store.deliver([Delivery(account, key, message(1), transaction.make(2, b""), holds[1])])
         await store.let_go([1, 2])
 
     expected, found, place = run(tmp_path, kind, work, what)
