@@ -288,6 +288,7 @@ def test_a_crash_in_the_middle_of_a_recovery(
 
     for attempt in range(2):
         calls[0] = 0
+        monkeypatch.setattr(recovery, "BATCH", 20)  # many transactions
         monkeypatch.setattr(where, name, cut)
         with pytest.raises(Cut):
             environment(copy)
