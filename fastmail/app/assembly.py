@@ -97,6 +97,7 @@ class Assembly:
             recover=recover,
             kind=config.store.content,
             shared=config.store.shared == "dovecot",
+            grace=config.store.expunge_grace,
             gone=lambda account: standing.is_gone(self.directory, account.id, account.address),
         )
         quota = Quota(config.limits.quota_storage, config.limits.quota_messages, config.limits.quota_mailboxes)

@@ -213,6 +213,12 @@ class Store:
     )
     shards: int = _s(1, "Index environments; fixed once there is mail.")
     index_map_size: int = _s(64 << 30, "Largest size of one index environment (address space, not disk).", "size")
+    expunge_grace: float = _s(
+        300.0,
+        "How long an expunged message stays readable for other sessions that were not told of it yet (RFC 2180 4.1); "
+        "0: not at all. Its space is free after that, or as soon as it is needed.",
+        "time",
+    )
     search_index: bool = _s(
         True,
         "Keep a full-text index of accounts that search in texts: the first search of a mailbox fills it, later mail "

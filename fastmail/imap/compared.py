@@ -142,6 +142,7 @@ async def _read(session: "ImapSession", pace: Pace, uids: UidSet, names: list[by
     first = 1
     while first <= len(uids):
         with session.service.store.snapshot(selected.account) as snapshot:
+            selected.recall(snapshot)
             part = uids.at(UidSet.of_ranges((first, first + BLOCK - 1)))
             block = _look(snapshot, selected.key, part, names)
         first += len(block.asked)
@@ -183,6 +184,7 @@ async def _inserted(
     result = array("I", known)
     values = {uid: [*(block.columns[name][place] for name, _ in criteria), uid] for place, uid in enumerate(block.uids)}
     with session.service.store.snapshot(selected.account) as snapshot:
+        selected.recall(snapshot)
         for uid in block.uids:
             low, high = 0, len(result)
             while low < high:
@@ -247,6 +249,7 @@ async def _take_in(session: "ImapSession", pace: Pace, table: Threads, uids: Uid
     while first <= len(uids):
         part = uids.at(UidSet.of_ranges((first, first + BLOCK - 1)))
         with session.service.store.snapshot(selected.account) as snapshot:
+            selected.recall(snapshot)
             items = sorted(snapshot.summaries(selected.key, part).items(), key=itemgetter(0))
             part = _some(part, items)
             first += len(part)

@@ -222,6 +222,7 @@ class Job:
         out = Out(BLOCK + 8192 if len(uids) > 100 else 1024)
         last = 0
         with session.service.store.snapshot(self.selected.account) as snapshot:
+            selected.recall(snapshot)
             self._learn_keywords(out, snapshot)
             summaries = snapshot.summaries(selected.key, uids) if plan.items & FROM_SUMMARY else None
             for page in snapshot.pages(selected.key, uids):
@@ -252,6 +253,7 @@ class Job:
         count = done = 0
         stuck = False
         with session.service.store.snapshot(self.selected.account) as snapshot:
+            selected.recall(snapshot)
             self._learn_keywords(out, snapshot)
             summaries = snapshot.summaries(selected.key, uids)
             for page in snapshot.pages(selected.key, uids):
@@ -405,6 +407,7 @@ class Job:
                 self.gone += 1
                 return
         with store.snapshot(account) as snapshot:
+            selected.recall(snapshot)
             stored = snapshot.summaries(selected.key, UidSet.of([uid])).get(uid)
             made = bytes(stored) if stored is not None else b""
         parsed = summary.read(made)
@@ -420,6 +423,7 @@ class Job:
                 parsed = summary.read(made)
                 assert parsed is not None
         with store.snapshot(account) as snapshot:
+            selected.recall(snapshot)
             head, response = b"", iter(())  # type: bytes, Iterator[bytes]
             self._learn_keywords(session.conn, snapshot)
             for page in snapshot.pages(selected.key, UidSet.of([uid])):

@@ -315,6 +315,7 @@ class Job:
         self._compile(tree, program, sets)
         code = array("q", program)
         with session.service.store.snapshot(self._selected.account) as snapshot:
+            self._selected.recall(snapshot)
             found = pages.search(snapshot.pages(selected.key, within), within, code, sets)
         return UidSet.of(found)
 
@@ -411,6 +412,7 @@ class Job:
     def _highest(self, uids: UidSet) -> int:
         session = self._session
         with session.service.store.snapshot(self._selected.account) as snapshot:
+            self._selected.recall(snapshot)
             every = (r for page in snapshot.pages(self._selected.key, uids) for r in pages.records(page))
             return max((record[2] for record in every if record[0] in uids), default=0)
 
@@ -454,6 +456,7 @@ class Job:
         session = self._session
         for block in _blocks(within, BLOCK):
             with session.service.store.snapshot(self._selected.account) as snapshot:
+                self._selected.recall(snapshot)
                 for uid, data in snapshot.summaries(self._selected.key, block).items():
                     day = summary.sent_day(data)
                     if day != summary.NO_DAY and days[0] <= day < days[1]:
@@ -487,6 +490,7 @@ class Job:
         session = self._session
         for block in _blocks(within, BLOCK):
             with session.service.store.snapshot(self._selected.account) as snapshot:
+                self._selected.recall(snapshot)
                 for uid, data in snapshot.summaries(self._selected.key, block).items():
                     if message:
                         good = identity.email_id(data) == wanted
@@ -522,6 +526,7 @@ class Job:
     def _scan(self, block: UidSet, name: bytes, address: bool, needle: bytes) -> tuple[list[int], Unsure]:
         session = self._session
         with session.service.store.snapshot(self._selected.account) as snapshot:
+            self._selected.recall(snapshot)
             if address:
                 return snapshot.search_addresses(self._selected.key, block, ADDRESSES[name], needle)
             return snapshot.search_field(self._selected.key, block, name, needle)

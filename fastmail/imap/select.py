@@ -116,8 +116,22 @@ async def _open(session: "ImapSession", tag: bytes, name: str, word: bytes, resy
     place = await places.find(session, name, "r")
     account, key = place.account, place.key
     assert key is not None
-    readonly = word == b"EXAMINE" or not set(rights.WRITES) & set(place.rights)
     await session.look(account, key)
+    await store.views.begin(key)
+    try:
+        await _attach(session, tag, name, word, resync, place)
+    except BaseException:
+        store.views.end(key)
+        raise
+
+
+async def _attach(
+    session: "ImapSession", tag: bytes, name: str, word: bytes, resync: Resync | None, place: places.Place
+) -> None:
+    """Take the view and tell it; it was begun."""
+    store, account, key = session.service.store, place.account, place.key
+    assert key is not None
+    readonly = word == b"EXAMINE" or not set(rights.WRITES) & set(place.rights)
     recent = await session.claim_range(account, key) if not readonly else (0, 0)
     with store.snapshot(account) as snapshot:
         box = snapshot.mailbox(key)
@@ -156,8 +170,8 @@ async def _open(session: "ImapSession", tag: bytes, name: str, word: bytes, resy
     out.append(resynced)
     mode = b"[READ-ONLY]" if readonly else b"[READ-WRITE]"
     out.append(b"%b OK %b %b completed\r\n" % (tag, mode, word))
-    session.attach(selected)
     session.conn.write(b"".join(out))
+    session.attach(selected)
 
 
 def _permanent(held: str, words: list[bytes]) -> bytes:
@@ -197,7 +211,7 @@ async def _close(session: "ImapSession", tag: bytes) -> None:
     session.deselect()
     code = b""
     if not selected.readonly and "e" in selected.rights:
-        done = await session.service.store.expunge(selected.account, selected.key, None, DELETED)
+        done = await session.service.store.expunge(selected.account, selected.key, None, DELETED, mine=0)
         if session.qresync and done.uids:
             code = b"[HIGHESTMODSEQ %d] " % done.modseq
     session.conn.write(tag + b" OK " + code + b"CLOSE completed\r\n")

@@ -622,12 +622,16 @@ class ImapSession:
     def deselect(self) -> None:
         if self.selected is not None:
             self.service.store.unwatch(self.selected.account, self.selected.key, self._notified)
+            self.service.store.views.end(self.selected.key)
         self.selected = None
         self.contexts = []
         self._idle = None
 
     def attach(self, selected: Selected) -> None:
-        """This is the selected mailbox now."""
+        """This is the selected mailbox now; its view was begun."""
+        if self.conn.closing:  # the client went meanwhile, and ``lost`` will not come again
+            self.service.store.views.end(selected.key)
+            return
         self.selected = selected
         self.service.store.watch(selected.account, selected.key, self._notified)
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
+from fastmail._core import pages
 from fastmail._core.imap import ParseError, Reader
+from fastmail._core.uidset import UidSet
 from fastmail.imap import places
 from fastmail.imap.aside import aside
 from fastmail.message import sections, summary
@@ -124,8 +126,13 @@ async def read(service: "Service", account: Account, url: Url, selected: bytes |
         raise CannotDo("no such mailbox")
     with store.snapshot(account) as snapshot:
         box = snapshot.mailbox(key)
+        one = UidSet.of([url.uid])
+        # not only kept for views
+        there = box is not None and any(pages.changed_since(page, one, 0) for page in snapshot.pages(key, one))
     if box is None or (url.validity and url.validity != box.uidvalidity):
         raise CannotDo("the mailbox is another one now")
+    if not there:
+        raise CannotDo("the message is gone")
     try:
         content = await store.content(account, key, url.uid)
     except MailError as error:

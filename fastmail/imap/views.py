@@ -3,7 +3,8 @@ RFC 9586).
 
 A view is frozen: sequence numbers are positions in ``uids``, whatever others do to the mailbox. It moves only in
 ``changes``, which compares it with one snapshot of the index. EXPUNGE is withheld where the command forbids it;
-what is withheld stays a part of the view until it may be told. An unchanged mailbox costs one row to look at.
+what is withheld stays a part of the view until it may be told, and can be read (``Selected.recall``). An unchanged
+mailbox costs one row to look at.
 """
 
 from collections import OrderedDict
@@ -43,6 +44,17 @@ class Selected:
     keywords: list[bytes] = field(default_factory=list)
     saved: UidSet = field(default_factory=UidSet)  # the result of the last SEARCH that was to be saved (RFC 5182)
     rights: str = rights.ALL
+    removed: tuple[int, UidSet] = (0, EMPTY)  # MODSEQ of the mailbox, and what others removed from the view up to it
+
+    def recall(self, snapshot: Snapshot) -> None:
+        """Have the snapshot show what others removed and this client was not told of yet."""
+        modseq = snapshot.modseq(self.key)
+        if modseq <= self.gone_modseq:
+            return
+        if self.removed[0] != modseq:
+            self.removed = modseq, self.uids.both(snapshot.expunged(self.key, self.gone_modseq))
+        if self.removed[1]:
+            snapshot.recall(self.key, self.removed[1])
 
     def resolve(self, ranges: tuple[int, ...] | None, by_uid: bool) -> UidSet | None:
         """The UIDs that a sequence set names. None for a sequence number that the client does not have."""

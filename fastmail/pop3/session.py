@@ -1,8 +1,8 @@
 """One POP3 session (RFC 1939; CAPA RFC 2449, STLS RFC 2595, SASL RFC 5034, AUTH-RESP-CODE RFC 3206).
 
-The view of INBOX is frozen at login. DELE only marks; QUIT removes all that is marked in one durable step, and its
-+OK comes after that. A connection that is lost deletes nothing. UIDL is Dovecot's default form, so that clients which
-come from there download nothing twice.
+The view of INBOX is frozen at login, and what others remove stays readable for a while (store.views). DELE only marks;
+QUIT removes all that is marked in one durable step, and its +OK comes after that. A connection that is lost deletes
+nothing. UIDL is Dovecot's default form, so that clients which come from there download nothing twice.
 """
 
 import time
@@ -67,6 +67,7 @@ class Pop3Session:
         "_uids",
         "_user",
         "_validity",
+        "_viewed",
     )
 
     def __init__(self, service: Service, connection: Connection) -> None:
@@ -75,6 +76,7 @@ class Pop3Session:
         self._account: Account | None = None
         self._login_of: Standing | None = None
         self._key = b""
+        self._viewed = b""  # the same while the session has a view of it
         self._uids: UidSet | Sequence[int] = []
         self._uidls: dict[int, bytes] = {}  # other than our own form
         self._sizes: list[int] = []
@@ -115,6 +117,13 @@ class Pop3Session:
 
     def lost(self) -> None:
         self._sizes = []
+        self._leave()
+
+    def _leave(self) -> None:
+        """There is no view any more."""
+        if self._viewed:
+            self._service.store.views.end(self._viewed)
+        self._viewed = b""
 
     def feed(self, data: memoryview) -> int:
         position, size = 0, len(data)
@@ -282,6 +291,11 @@ class Pop3Session:
                 await service.store.sync(account, key)
             except TemporaryError as error:
                 log.event("pop3.sync", "warning", error=error)  # no room to take it in; the rest can be read
+            await service.store.views.begin(key)
+            self._viewed = key
+            if self._conn.closing:
+                self._leave()  # the client went meanwhile, and ``lost`` will not come again
+                return
             with service.store.snapshot(account) as snapshot:
                 box = snapshot.mailbox(key)
                 assert box is not None
@@ -428,7 +442,8 @@ class Pop3Session:
             if seen:
                 await store.store(account, self._key, seen, 1, SEEN, [])
             if self._deleted:
-                await store.expunge(account, self._key, UidSet.of(sorted(self._uid(n) for n in self._deleted)), 0)
+                marked = UidSet.of(sorted(self._uid(n) for n in self._deleted))
+                await store.expunge(account, self._key, marked, 0, mine=1 if self._viewed else 0)
             self._ok("bye")
         except (MailError, OSError) as error:
             log.event("pop3.update", "error", account=account.address, error=repr(error))

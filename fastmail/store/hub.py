@@ -11,20 +11,19 @@ Rule: commit, then publish, then reply, in that order.
 """
 
 import asyncio
-import mmap
 import os
 import socket
 import struct
-import zlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
+from fastmail.store.views import Views
+from fastmail.store.watchmap import WatchMap
 from fastmail.telemetry import log
 
 KEY = 12
 PEER = struct.Struct("=iII")  # process, user, group (unix(7))
 MAX_KEYS = 4000
-MAP = 8192  # octets of a watch map: 65,536 bits
 
 
 def _is_ours(level: int, kind: int, data: bytes) -> bool:
@@ -32,38 +31,6 @@ def _is_ours(level: int, kind: int, data: bytes) -> bool:
     if (level, kind) != (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) or len(data) < PEER.size:
         return False
     return PEER.unpack_from(data)[1] in (0, os.geteuid())
-
-
-class WatchMap:
-    """What one worker watches, as the others see it. Set before the index is read, so that no change is missed."""
-
-    def __init__(self, path: str, own: bool) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if os.fstat(descriptor).st_size < MAP:
-                os.ftruncate(descriptor, MAP)
-            self._bits = mmap.mmap(descriptor, MAP)
-        finally:
-            os.close(descriptor)
-        self._counts: Counter[int] = Counter()
-        if own:
-            self._bits[:] = bytes(MAP)  # a worker before this one left it
-
-    def add(self, key: bytes) -> None:
-        bit = zlib.crc32(key) & (MAP * 8 - 1)
-        self._counts[bit] += 1
-        self._bits[bit >> 3] |= 1 << (bit & 7)
-
-    def remove(self, key: bytes) -> None:
-        bit = zlib.crc32(key) & (MAP * 8 - 1)
-        self._counts[bit] -= 1
-        if not self._counts[bit]:
-            del self._counts[bit]
-            self._bits[bit >> 3] &= 255 ^ (1 << (bit & 7))
-
-    def has(self, key: bytes) -> bool:
-        bit = zlib.crc32(key) & (MAP * 8 - 1)
-        return bool(self._bits[bit >> 3] >> (bit & 7) & 1)
 
 
 class Hub:
@@ -77,7 +44,13 @@ class Hub:
         self._peers: list[tuple[str, WatchMap | None]] = []
         self._map: WatchMap | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.views = Views()
         self.noted: Callable[[set[bytes]], None] | None = None  # hears of every change that this process makes
+
+    @property
+    def is_shared(self) -> bool:
+        """Is this a worker among others?"""
+        return bool(self._directory)
 
     def start(self, loop: asyncio.AbstractEventLoop, workers: int) -> None:
         """Open this worker's doorbell and learn where the others' are."""
@@ -96,6 +69,7 @@ class Hub:
             if n != own:
                 watched = WatchMap(os.path.join(self._directory, f"watched.{n}"), own=False)
                 self._peers.append((os.path.join(self._directory, f"doorbell.{n}"), watched))
+        self.views.start(self._directory, own, workers)
         self._loop = loop
         loop.add_reader(self._socket.fileno(), self._rung)
 
@@ -105,6 +79,8 @@ class Hub:
             names = [name for name in os.listdir(directory) if name.startswith("doorbell.")]
         except OSError:
             return
+        if names:
+            self.views.beside()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._peers = [(os.path.join(directory, name), None) for name in names]
 

@@ -15,9 +15,11 @@ from typing import Protocol
 
 from fastmail._core.uidset import UidSet
 from fastmail.model.quota import NO_QUOTA, Quota
+from fastmail.store.views import Views
 
 Octets = bytes | bytearray | memoryview
 ALL_MODSEQ = (1 << 64) - 1
+GRACE = 300.0  # s that a removed message stays readable; any session that does anything is told of removals sooner
 Notes = dict[bytes, bytes | None]  # annotations by name; None where there is to be, or is, none
 Unsure = list[tuple[int, list[bytes] | None]]
 
@@ -167,6 +169,15 @@ class Snapshot(Protocol):
     """One consistent state, for reading. Values lent by it die with it."""
 
     def mailbox(self, key: bytes) -> Mailbox | None: ...
+    def modseq(self, key: bytes) -> int:
+        """MODSEQ of the mailbox as of the last change that may have been a removal; 0 when it is gone."""
+        ...
+
+    def recall(self, key: bytes, uids: UidSet) -> None:
+        """Show these messages, which were expunged, as they were then, as far as they are kept for views that still
+        have them: in ``pages`` and all that follows here but ``expunged``. ``presence`` does not."""
+        ...
+
     def boxes(self, account: int) -> list[Mailbox]:
         """All mailboxes of an account."""
         ...
@@ -227,6 +238,7 @@ class Store(Protocol):
     """A mail store. Coroutines raise the errors of model.errors. ``read_only``: it changes nothing."""
 
     read_only: bool
+    views: Views  # where a session says which mailbox it has a view of
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
@@ -255,7 +267,8 @@ class Store(Protocol):
         ...
 
     async def content(self, account: Account, key: bytes, uid: int) -> bytes | None:
-        """The message as it lies in the store, with LF or CRLF; None when it is gone."""
+        """The message as it lies in the store, with LF or CRLF; None when it is gone. One that was expunged is there as
+        long as it is kept for views that still have it."""
         ...
 
     async def fetch_ahead(self, account: Account, key: bytes, uids: UidSet) -> None:
@@ -306,9 +319,18 @@ class Store(Protocol):
         keywords: Sequence[bytes],
         unchanged_since: int = ALL_MODSEQ,
     ) -> Stored: ...
-    async def copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False) -> Copied: ...
-    async def expunge(self, account: Account, key: bytes, uids: UidSet | None, required: int) -> Expunged:
-        """Remove those of ``uids`` (None: all) that have all ``required`` flags."""
+    async def copy(
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False, mine: int = 1
+    ) -> Copied:
+        """COPY or MOVE to another mailbox of the account. ``mine``: see ``expunge``."""
+        ...
+
+    async def expunge(
+        self, account: Account, key: bytes, uids: UidSet | None, required: int, mine: int = 1
+    ) -> Expunged:
+        """Remove those of ``uids`` (None: all) that have all ``required`` flags. Where there are more views of the
+        mailbox than ``mine``, the caller's own, they stay readable for GRACE seconds (``Snapshot.recall``,
+        ``content``), unless there is no room."""
         ...
 
     async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:

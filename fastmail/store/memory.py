@@ -20,6 +20,7 @@ from fastmail.store.hub import Hub
 from fastmail.store.interface import (
     ALL_MODSEQ,
     DEFAULT_MAILBOXES,
+    GRACE,
     Account,
     Appended,
     Copied,
@@ -61,6 +62,13 @@ class Box:
     messages: list[Message] = field(default_factory=list)
     words: list[bytes] = field(default_factory=list)
     gone: list[tuple[int, int]] = field(default_factory=list)  # modseq, uid
+    kept: dict[int, tuple[float, Message]] = field(default_factory=dict)  # removed, and until when they can be read
+
+    def read(self, uid: int) -> Message | None:
+        """A message that is there, or that was removed and is kept for views."""
+        found = next((m for m in self.messages if m.uid == uid), None)
+        until, message = self.kept.get(uid, (0.0, found))
+        return found or (message if time.monotonic() < until else None)
 
 
 class MemorySnapshot:
@@ -68,6 +76,20 @@ class MemorySnapshot:
 
     def __init__(self, store: "MemoryStore") -> None:
         self._store = store
+        self._recalled = UidSet()
+
+    def modseq(self, key: bytes) -> int:
+        box = self._store.boxes.get(key)
+        return box.row.modseq if box is not None else 0
+
+    def recall(self, key: bytes, uids: UidSet) -> None:
+        self._recalled = uids
+
+    def _messages(self, key: bytes) -> list[Message]:
+        """In UID order, with those that are shown though removed."""
+        box = self._store.boxes[key]
+        again = (box.read(uid) for uid in self._recalled)
+        return sorted({m.uid: m for m in [*box.messages, *filter(None, again)]}.values(), key=lambda m: m.uid)
 
     def mailbox(self, key: bytes) -> Mailbox | None:
         box = self._store.boxes.get(key)
@@ -99,9 +121,9 @@ class MemorySnapshot:
     def note(self, key: bytes, name: bytes) -> bytes | None:
         return self._store.notes.get(key, {}).get(name)
 
-    def _pages(self, key: bytes) -> Iterator[tuple[int, bytes]]:
+    def _pages(self, messages: list[Message]) -> Iterator[tuple[int, bytes]]:
         made: dict[int, bytes | None] = {}
-        for m in self._store.boxes[key].messages:
+        for m in messages:
             base = m.uid - m.uid % SPAN
             made[base] = pages.extend(
                 made.get(base), pages.pack(m.uid, m.flags, m.modseq, m.keywords, m.date, m.size, m.saved)
@@ -111,17 +133,17 @@ class MemorySnapshot:
             yield base, page
 
     def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
-        for base, page in self._pages(key):
+        for base, page in self._pages(self._messages(key)):
             if uids is None or uids.both(UidSet.of_ranges((base or 1, base + SPAN - 1))):
                 yield page
 
     def presence(self, key: bytes, above: int = 0) -> Iterator[tuple[int, int]]:
-        for base, page in self._pages(key):
+        for base, page in self._pages(self._store.boxes[key].messages):
             if base + SPAN > above:
                 yield base, pages.presence(page)
 
     def summaries(self, key: bytes, uids: UidSet) -> dict[int, Octets]:
-        return {m.uid: m.summary for m in self._store.boxes[key].messages if m.uid in uids}
+        return {m.uid: m.summary for m in self._messages(key) if m.uid in uids}
 
     def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
         return rows.search_field(self._rows(key, uids), key, uids, name, needle)
@@ -137,7 +159,7 @@ class MemorySnapshot:
         return [(key + uid.to_bytes(4, "big"), b"\0\0" + bytes(one)) for uid, one in found.items()]
 
     def content(self, key: bytes, uid: int) -> Octets | None:
-        return next((m.content for m in self._store.boxes[key].messages if m.uid == uid), None)
+        return next((m.content for m in self._messages(key) if m.uid == uid), None)
 
     def expunged(self, key: bytes, since: int) -> UidSet:
         return UidSet.of(sorted(uid for modseq, uid in self._store.boxes[key].gone if modseq > since))
@@ -154,10 +176,12 @@ class MemoryStore:
 
     read_only = False
 
-    def __init__(self, hub: Hub | None = None) -> None:
+    def __init__(self, hub: Hub | None = None, grace: float = GRACE) -> None:
+        self.grace = grace
         self.boxes: dict[bytes, Box] = {}
         self.notes: dict[bytes, dict[bytes, bytes]] = {}
         self.hub = hub or Hub()
+        self.views = self.hub.views
         self._names: dict[tuple[int, str], bytes] = {}
         self._subscribed: dict[int, set[str]] = {}
         self._next: dict[int, int] = {}
@@ -238,7 +262,7 @@ class MemoryStore:
             raise NoSuchMailbox("mailbox does not exist")
         if old == "INBOX":
             await self.create(account, new)
-            await self.copy(account, key, UidSet.of_ranges((1, 0xFFFFFFFE)), self._names[(account.id, new)], True)
+            await self.copy(account, key, UidSet.of_ranges((1, 0xFFFFFFFE)), self._names[(account.id, new)], True, 0)
             return
         refuse_new(new)
         if new.startswith(old + "/"):
@@ -277,7 +301,8 @@ class MemoryStore:
 
     async def content(self, account: Account, key: bytes, uid: int) -> bytes | None:
         box = self.boxes.get(key)
-        return next((m.content for m in box.messages if m.uid == uid), None) if box is not None else None
+        found = box.read(uid) if box is not None else None
+        return found.content if found is not None else None
 
     async def fetch_ahead(self, account: Account, key: bytes, uids: UidSet) -> None:
         pass  # they are there
@@ -385,7 +410,9 @@ class MemoryStore:
         self.hub.publish([key])
         return Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.row.modseq, before)
 
-    async def copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False) -> Copied:
+    async def copy(
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False, mine: int = 1
+    ) -> Copied:
         await asyncio.sleep(0)
         source, box = self._box(key), self._box(target)
         taken = [m for m in source.messages if m.uid in uids]
@@ -396,16 +423,22 @@ class MemoryStore:
             new.append(box.row.uidnext)
             self._add(box, m.flags, bits, m.date, m.size, m.content, m.summary)
         done = [m.uid for m in taken]
-        gone = await self.expunge(account, key, UidSet.of(done), 0) if move and done else None
+        gone = await self.expunge(account, key, UidSet.of(done), 0, mine) if move and done else None
         self.hub.publish([target])
         return Copied(Appended(target, box.row.uidvalidity, new, box.row.modseq), done, gone)
 
-    async def expunge(self, account: Account, key: bytes, uids: UidSet | None, required: int) -> Expunged:
+    async def expunge(
+        self, account: Account, key: bytes, uids: UidSet | None, required: int, mine: int = 1
+    ) -> Expunged:
         box = self._box(key)
         before = box.row.modseq
         gone = [m.uid for m in box.messages if (uids is None or m.uid in uids) and m.flags & required == required]
         if gone:
             box.row.modseq = before + 1
+            now = time.monotonic()
+            box.kept = {uid: one for uid, one in box.kept.items() if now < one[0]}
+            if self.views.elsewhere(key, mine):
+                box.kept |= {m.uid: (now + self.grace, m) for m in box.messages if m.uid in set(gone)}
             box.messages = [m for m in box.messages if m.uid not in set(gone)]
             box.gone += [(box.row.modseq, uid) for uid in gone]
         self.hub.publish([key])

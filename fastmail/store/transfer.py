@@ -40,7 +40,7 @@ async def transfer(
                 batch, taken, size = [], [], 0
     except BaseException:
         if result.target.uids:
-            await store.expunge(target, to, UidSet.of(result.target.uids), 0)
+            await store.expunge(target, to, UidSet.of(result.target.uids), 0, mine=0)
         raise
     return result
 

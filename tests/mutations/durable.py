@@ -390,9 +390,9 @@ MUTATIONS = [
     Mutation(
         "POP3's QUIT answers before it is durable",
         "fastmail/pop3/session.py",
-        "                await store.expunge(account, self._key, UidSet.of(sorted(self._uid(n) for n in self._deleted)), 0)\n",
-        "                import asyncio\n\n                gone = UidSet.of(sorted(self._uid(n) for n in self._deleted))\n"
-        "                asyncio.ensure_future(store.expunge(account, self._key, gone, 0))\n",
+        "                await store.expunge(account, self._key, marked, 0, mine=1 if self._viewed else 0)\n",
+        "                import asyncio\n\n"
+        "                asyncio.ensure_future(store.expunge(account, self._key, marked, 0))\n",
         (f"{REPLIES}[maildir]",),
         slow=True,
     ),

@@ -108,7 +108,7 @@ MUTATIONS = [
     Mutation(
         "MOVE leaves the message where it was",
         OPS,
-        "    removed = expunge(txn, t, key, UidSet.of(source), 0, moved=set(shared)) if move and source else None\n",
+        "    removed = expunge(txn, t, key, gone, 0, moved=set(shared), due=due) if move and source else None\n",
         "    removed = None\n",
         SIDE,
     ),

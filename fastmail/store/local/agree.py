@@ -13,18 +13,19 @@ from typing import Any
 from fastmail._core import pages
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Mailbox
-from fastmail.store.local import content, layout, ops, weight
-from fastmail.store.local.arrivals import HEAD
+from fastmail.store.local import content, kept, layout, ops, weight
+from fastmail.store.local.arrivals import HEAD, RECORD
 from fastmail.store.local.layout import Tables
 
 KEYS = {
     "page": (16, 16), "msg": (16, 16), "new": (8, 8), "name": (9, 511), "subs": (9, 511), "pop": (16, 16),
     "note": (13, 511), "kw": (12, 12), "gone": (20, 20), "todo": (16, 16), "trash": (13, 511), "ref": (8, 8),
     "dead": (8, 8), "moved": (8, 8), "seg": (8, 8), "held": (9, 511),
+    "kept": (16, 32),
 }  # fmt: skip
 VALUES = {"name": 4, "todo": 0, "ref": 8, "dead": 8, "moved": 8, "seg": 1}
 OF_THE_ACCOUNT = bytes(4)  # instead of a mailbox's id, in note
-OF_A_MAILBOX = ("page", "msg", "pop", "note", "kw", "gone", "todo", "trash")
+OF_A_MAILBOX = ("page", "msg", "pop", "note", "kw", "gone", "todo", "trash", "kept")
 OF_AN_ACCOUNT = (*OF_A_MAILBOX, "name", "subs")
 
 
@@ -49,6 +50,7 @@ def agree(txn: Any, t: Tables, prefix: bytes = b"") -> dict[bytes, Mailbox]:
             txn, getattr(t, name), lambda key, value: key[:12] not in boxes and key[8:12] != OF_THE_ACCOUNT, prefix
         )
     drop_where(txn, t.new, lambda key, value: value[:12] not in boxes and value.startswith(prefix))
+    kept.announce_again(txn, t, boxes)
     _keep_number(txn, t, max([last, *(box.settled for box in boxes.values())]))
     return boxes
 
@@ -73,12 +75,15 @@ def _bad_row(table: str, key: bytes, value: bytes) -> bool:
     if table in ("name", "subs"):
         return not _is_text(key[8:]) or (table == "subs" and value != b"" and not _is_text(value))
     if table == "trash":
-        return value[:1] not in (b"n", b"c") or b"/" in value
+        return kept.plain(value)[:1] not in (b"n", b"c") or b"/" in value
+    if table == "kept":
+        whole = len(key) == layout.OF_A_MESSAGE and len(value) >= RECORD + 2 and value[:4] == key[12:][::-1]
+        return not whole or _bad_message(value[RECORD:])
     if table == "new":
         return len(value) < HEAD or (value[:12] != bytes(12) and _bad_message(value[HEAD:]))
     return (
         (table == "msg" and _bad_message(value))
-        or (table == "gone" and bool(len(value) % ops.PAIR.size))
+        or (table == "gone" and bool(len(value) % layout.PAIR.size))
         or (table == "pop" and len(value) < 4)
     )
 
@@ -118,6 +123,9 @@ def _in_use(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, int]:
         for key, _ in ops.rows(txn, table, prefix):
             uid = int.from_bytes(key[12:], "big")
             out[key[:12]] = max(out.get(key[:12], 0), uid if key[12:] != layout.TOP and table is t.msg else 0)
+    for key, _ in ops.rows(txn, t.kept, prefix):
+        if len(key) == layout.OF_A_MESSAGE:  # it was expunged: its UID is not given again
+            out[key[:12]] = max(out.get(key[:12], 0), int.from_bytes(key[12:], "big"))
     for key, page in ops.rows(txn, t.page, prefix):
         if key[12:] != layout.TOP:
             out[key[:12]] = max(out[key[:12]], pages.span(page)[1])

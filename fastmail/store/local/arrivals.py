@@ -22,7 +22,8 @@ from fastmail._core import pages
 
 NUMBER = struct.Struct(">Q")
 KEY = 12
-HEAD = KEY + len(pages.pack(0, 0, 0, 0, 0, 0, 0))
+RECORD = len(pages.pack(0, 0, 0, 0, 0, 0, 0))
+HEAD = KEY + RECORD
 KEEP = 10.0
 SOME = 256  # entries in memory are nothing to tidy up
 NOTHING: tuple[list[int], list[bytes]] = ([], [])

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from fastmail.durable import beneath, segments
 from fastmail.durable.env import Read
 from fastmail.durable.segments import Record
-from fastmail.store.local.arrivals import HEAD
-from fastmail.store.local.layout import U64, row_key, unpack_row
+from fastmail.store.local.arrivals import HEAD, RECORD
+from fastmail.store.local.layout import OF_A_MESSAGE, U64, row_key, unpack_row
 
 if TYPE_CHECKING:
     from fastmail.store.local.layout import Tables
@@ -135,7 +135,7 @@ def dead_in(txn: Any, t: "Tables", number: int) -> dict[int, int]:
 
 
 def referred(txn: Any, t: "Tables", key: bytes) -> set[int]:
-    """Ids of the records that a mailbox's rows name, arrivals included."""
+    """Ids of the records that a mailbox's rows name, with arrivals and what is kept for views."""
     out: set[int] = set()
     cursor = txn.cursor(db=t.msg)
     if cursor.set_range(key):
@@ -144,6 +144,13 @@ def referred(txn: Any, t: "Tables", key: bytes) -> set[int]:
                 break
             if value[2:3] == b"s":
                 out.add(MARK.unpack_from(value, 2)[1])
+    cursor = txn.cursor(db=t.kept)
+    if cursor.set_range(key):
+        for at, value in cursor.iternext():
+            if at[:12] != key:
+                break
+            if value[RECORD + 2 : RECORD + 3] == b"s":
+                out.add(MARK.unpack_from(value, RECORD + 2)[1])
     row = txn.get(row_key(key), db=t.page)
     settled = unpack_row(key, row).settled if row is not None else 0
     for at, value in txn.cursor(db=t.new).iternext():
@@ -157,6 +164,9 @@ def marks(txn: Any, t: "Tables") -> Iterator[tuple[bytes, bytes]]:
     for at, value in txn.cursor(db=t.msg).iternext():
         if value[2:3] == b"s":
             yield at, value[2:]
+    for at, value in txn.cursor(db=t.kept).iternext():
+        if len(at) == OF_A_MESSAGE and value[RECORD + 2 : RECORD + 3] == b"s":
+            yield at, value[RECORD + 2 :]
     settled: dict[bytes, int] = {}
     for at, value in txn.cursor(db=t.new).iternext():
         if value[HEAD + 2 : HEAD + 3] != b"s":

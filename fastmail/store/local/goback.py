@@ -75,7 +75,7 @@ async def _finish_names(store: LocalStore, account: Account, box: Mailbox) -> No
     directory = store.path(account, box.key)
     for _ in range(ROUNDS):
         done = await store.help(housekeeping.tidy, shard.env.read, shard.tables, box.key, directory)
-        if not done.named and not done.unlinked and not done.more:
+        if not done.named and not done.unlinked and not done.aside and not done.more:
             return
         await housekeeping.clear_all(partial(store.submit, account), done)
 

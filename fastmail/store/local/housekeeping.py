@@ -1,4 +1,5 @@
-"""What follows a commit at leisure: file names catch up with flags, new/ empties into cur/, expunged files go.
+"""What follows a commit at leisure: file names catch up with flags, new/ empties into cur/, expunged files go, or are
+put aside where a session may still ask for them (kept.py).
 
 Both queues are tables of the index (``todo`` and ``trash``), written in the commit that caused them, so a crash
 loses none: a worker does what it caused within a second, and at start the first worker does what was left. Order:
@@ -9,6 +10,7 @@ are late. Other programs that changed a name meanwhile are found by base name; t
 import errno
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 from fastmail._core import pages
 from fastmail.durable import beneath, files
 from fastmail.durable.env import Read
-from fastmail.store.local import layout, ops
+from fastmail.store.local import kept, layout, ops
 from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, base_of, path_of
@@ -32,6 +34,7 @@ class Done:
     key: bytes
     named: list[tuple[int, bytes, int]] = field(default_factory=list)  # uid, mark and name, modseq it was made for
     unlinked: list[bytes] = field(default_factory=list)  # keys in the trash table
+    aside: list[bytes] = field(default_factory=list)  # the same, of files that were put aside
     more: bool = False
     touched: set[bytes] = field(default_factory=set)  # names that were given, taken or removed
 
@@ -90,7 +93,7 @@ def tidy(read: Read, t: Tables, key: bytes, directory: str) -> Done:
     if renames:
         _rename(directory, renames, done)
     if unlinks:
-        _unlink(directory, unlinks, done)
+        _unlink(directory, _put_aside(directory, unlinks, done), done)
     return done
 
 
@@ -126,11 +129,44 @@ def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], do
             done.named += named  # else a loss of power could bring back names, and with them flags, that are no more
 
 
+def _put_aside(directory: str, every: Sequence[tuple[bytes, bytes]], done: Done) -> list[tuple[bytes, bytes]]:
+    """Rename what is to be put aside; what is left to be removed. That is also what cannot be put aside: removing must
+    always work."""
+    left = [(at, name) for at, name in every if not kept.is_aside(name)]
+    wanted = [(at, kept.plain(name)) for at, name in every if kept.is_aside(name)]
+    if not wanted:
+        return left
+    done.touched.update(name[1:] for _, name in wanted)
+    pairs = [(path_of(directory, name), kept.aside_path(directory, name)) for _, name in wanted]
+    moved: list[bytes] = []
+    current: dict[bytes, bytes] | None = None
+    for (at, name), (_, place), code in zip(wanted, pairs, files.rename_batch(pairs), strict=True):
+        if code == errno.ENOENT and not beneath.exists(place):  # another program renamed it
+            current = by_base(directory) if current is None else current
+            found = current.get(base_of(name[1:]))
+            if found is not None:
+                done.touched.add(found[1:])
+                code = files.rename_batch([(path_of(directory, found), place)])[0]
+        elif code == errno.ENOENT:
+            code = 0  # a crash came before the entry was cleared
+        if code:
+            left.append((at, name))
+        else:
+            moved.append(at)
+    root = os.fsencode(directory)
+    if not any(files.sync_dirs([root + b"/tmp", root + b"/cur", root + b"/new"])):
+        done.aside += moved
+    return left
+
+
 def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) -> None:
+    if not unlinks:
+        return
     codes = files.unlink_batch([path_of(directory, name) for _, name in unlinks])
     done.touched.update(name[1:] for _, name in unlinks)
     gone = [at for (at, _), code in zip(unlinks, codes, strict=True) if not code]
     missed = [one for one, code in zip(unlinks, codes, strict=True) if code]
+    files.unlink_batch([kept.aside_path(directory, name) for _, name in missed])  # it may have been put aside just now
     seen: set[bytes] = set()  # renamed while we came to remove them
     for _ in range(LOOKS):
         if not missed:
@@ -174,6 +210,17 @@ def read_by_base(directory: str, marked: bytes) -> bytes | None:
     return None
 
 
+def read_kept(directory: str, marked: bytes) -> bytes | None:
+    """The content of a message that was expunged: its file may have its name still, or be put aside by now.
+    FileNotFoundError when there is none."""
+    places = (path_of(directory, marked), kept.aside_path(directory, marked))
+    for place in (*places, *places):  # it may be put aside between two looks, or be renamed by another program
+        with suppress(FileNotFoundError):
+            return files.read_file(place)
+    found = read_by_base(directory, marked)
+    return found if found is not None else files.read_file(places[1])
+
+
 async def clear_all(submit: Callable[[Callable[[Any, Tables], int]], Awaitable[int]], done: Done) -> None:
     """Clear what was done, in as many commits as long summaries ask for. ``submit``: runs a function in the writer's
     transaction and returns its result."""
@@ -204,4 +251,8 @@ def clear(txn: Any, t: Tables, done: Done, first: int = 0) -> int:
             txn.delete(at, db=t.todo)
     for at in done.unlinked:
         txn.delete(at, db=t.trash)
+    for at in done.aside:
+        name = txn.get(at, db=t.trash)
+        if name is not None and kept.is_aside(name):  # else its time came meanwhile, and it is to be removed
+            txn.delete(at, db=t.trash)
     return len(done.named)

@@ -16,7 +16,9 @@
     kw      mailbox key(12)                  keyword names, NUL between them; position = bit
     gone    mailbox key(12) modseq(8)        expunged UIDs as u32 pairs first, last
     todo    mailbox key(12) uid(4)           empty; the file's name must still follow the flags
-    trash   mailbox key(12) base name        path of a file to be unlinked, relative to the account's root
+    trash   mailbox key(12) base name        mark and name of a file to be removed, or with the mark in upper case to
+                                             be put aside (kept.py)
+    kept    mailbox key(12) uid(4), and more what was expunged and can still be read: see kept.py
     ref, dead, moved, seg                    records in segments: see content.py
     held    holder(8) ...                    content that a message in the queue holds, and where it was delivered
                                              (holds.py)
@@ -56,6 +58,7 @@ TABLES = [
     "moved",
     "seg",
     "held",
+    "kept",
 ]
 
 # version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
@@ -64,9 +67,12 @@ TABLES = [
 # were last put above what can have been seen); the last three are not there in version 1, the last one not in version 2
 ROW = struct.Struct("<BBHIIIIIIQQIIQQI")
 ROW_V1 = ROW.size - 20
+MODSEQ = struct.Struct("<28xQ")  # of a row
+PAIR = struct.Struct("<II")  # first and last UID
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
 U16 = struct.Struct("<H")
+OF_A_MESSAGE = 16  # octets of a key that names a message
 TOP = b"\xff\xff\xff\xff"
 MAX_UID = 0xFFFFFFFE
 MOST_OF_A_NAME = 480  # octets of a name in a key
@@ -92,6 +98,7 @@ class Tables(NamedTuple):
     moved: Any
     seg: Any
     held: Any
+    kept: Any
     meta: Any
     arrivals: Arrivals
     reader: SegmentReader
@@ -166,6 +173,12 @@ def pack_row(box: Mailbox) -> bytes:
         )
         + box.name.encode()
     )
+
+
+def modseq_of(row: bytes | memoryview) -> int:
+    """MODSEQ in a mailbox's row."""
+    found: int = MODSEQ.unpack_from(row)[0]
+    return found
 
 
 def unpack_row(key: bytes, row: bytes | memoryview) -> Mailbox:

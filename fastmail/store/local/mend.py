@@ -19,7 +19,7 @@ from fastmail.durable.salvage import MARK
 from fastmail.durable.segments import SegmentReader
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import agree, content, convert, layout, ops, repair, weight
+from fastmail.store.local import agree, content, convert, kept, layout, ops, repair, weight
 from fastmail.store.local.arrivals import Arrivals
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.shard import Shard
@@ -120,6 +120,8 @@ def _relink(shard: Shard) -> None:
             if record.id != here and txn.get(at, db=t.ref) is not None and txn.get(at, db=t.moved) is None:
                 txn.put(at, layout.U64.pack(here), db=t.moved)
         free = {here for here in sound if txn.get(layout.U64.pack(here), db=t.dead) is None}
+        for _, ident, *_ in (content.MARK.unpack_from(mark) for _, mark in kept.marks(txn, t)):
+            free.discard(content.locate(txn, t, ident))  # it was expunged
         lost: list[tuple[bytes, bytes]] = []
         for at, value in txn.cursor(db=t.msg).iternext():
             if value[2:3] == b"s":

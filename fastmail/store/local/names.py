@@ -124,3 +124,9 @@ def arrival_order(name: bytes) -> tuple[int, int, bytes]:
 def path_of(directory: str, marked: bytes) -> bytes:
     """Path of a file from its record (mark and name)."""
     return os.fsencode(directory) + (b"/new/" if marked[:1] == b"n" else b"/cur/") + marked[1:]
+
+
+def given_sizes(base: str) -> tuple[int, int]:
+    """(octets, octets as served) as a name gives them; (-1, -1) where it does not give both."""
+    size, served = sizes_in(os.fsencode(base))
+    return (size, served) if size >= 0 and served >= 0 else (-1, -1)

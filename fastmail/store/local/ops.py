@@ -17,14 +17,13 @@ from fastmail.message.identity import marked
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, StorageFailed, TooMuch
 from fastmail.model.flags import MAX_KEYWORDS
 from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Mailbox, NewMessage, Stored
-from fastmail.store.local import content, layout, weight
+from fastmail.store.local import content, kept, layout, weight
 from fastmail.store.local.arrivals import HEAD, NUMBER
-from fastmail.store.local.layout import Tables
+from fastmail.store.local.layout import PAIR, Tables
 from fastmail.store.local.names import FileName, base_of
 from fastmail.store.room import LONG
 from fastmail.telemetry import log
 
-PAIR = struct.Struct("<II")
 TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
 New = tuple[int, int, int, int, int]  # a record to be: flags, keywords, date, size, saved
 # by how much numbers go on above what can have been seen: more than changes can be under way at one moment
@@ -334,11 +333,14 @@ def expunge(
     required: int,
     unlink: bool = True,
     moved: Collection[bytes] = (),
+    due: int = 0,
 ) -> Expunged:
     """Remove records; files go to the trash table and are unlinked after the commit, unless ``unlink`` is False: then
-    they are another program's, or gone. ``moved``: content in segments that another mailbox refers to instead."""
+    they are another program's, or gone. ``moved``: content in segments that another mailbox refers to instead.
+    ``due``: until when the messages stay readable for views that have them (kept.py); 0: they do not."""
     box = load(txn, t, key)
     before = box.modseq
+    had: dict[int, bytes] | None = {} if due and not t.arrivals.closed else None  # pages with what is kept
     everything = UidSet.of_ranges((1, layout.MAX_UID))
     gone: list[int] = []
     for at, page in pages_of(txn, t, key, uids):
@@ -350,6 +352,8 @@ def expunge(
         else:
             txn.delete(at, db=t.page)
         gone += g
+        if had is not None:
+            had[int.from_bytes(at[12:], "big")] = page
         box.unseen -= unseen
         box.deleted -= deleted
         box.octets -= octets
@@ -360,7 +364,9 @@ def expunge(
         save(txn, t, box)
         txn.put(key + layout.U64.pack(box.modseq), b"".join(PAIR.pack(lo, hi) for lo, hi in out.ranges()), db=t.gone)
         for start in range(0, len(gone), BATCH):
-            _forget_rows(txn, t, key, gone[start : start + BATCH], unlink, moved)
+            values = _forget_rows(txn, t, key, gone[start : start + BATCH], unlink, moved, had is not None)
+            if had is not None:
+                kept.put(txn, t, key, values, had, due)
     return Expunged(key, out, box.modseq, before)
 
 
@@ -382,14 +388,20 @@ def rows_of(txn: Any, t: Tables, keys: Sequence[bytes]) -> Iterator[list[tuple[b
         yield some
 
 
-def _forget_rows(txn: Any, t: Tables, key: bytes, uids: Sequence[int], unlink: bool, moved: Collection[bytes]) -> None:
-    """What ``msg`` has of these messages, and their content."""
+def _forget_rows(
+    txn: Any, t: Tables, key: bytes, uids: Sequence[int], unlink: bool, moved: Collection[bytes], keeps: bool
+) -> dict[bytes, bytes]:
+    """What ``msg`` has of these messages, and their content, unless that is kept: then what msg had is returned,
+    without long summaries, which are made again where somebody asks."""
     keys = [layout.uid_key(key, uid) for uid in uids]
     names, light = {}, 0
+    values: dict[bytes, bytes] = {}
     for some in rows_of(txn, t, keys):
         for at, value in some:
             names[at] = layout.marked_of(value)
             light -= weight.of_value(value)
+            if keeps:
+                values[at] = value if len(value) <= LONG else layout.pack_message(names[at], b"")
     weight.add(txn, t, key[:8], light)
     for at in keys:
         name = names.get(at, b"")
@@ -399,16 +411,26 @@ def _forget_rows(txn: Any, t: Tables, key: bytes, uids: Sequence[int], unlink: b
             continue
         txn.delete(at, db=t.todo)
         if name and unlink:
-            txn.put(key + base_of(name[1:])[:480], name, db=t.trash)
-    content.release(txn, t, [name for name in names.values() if content.in_segment(name) and name not in moved])
+            txn.put(key + base_of(name[1:])[:480], kept.aside(name) if keeps else name, db=t.trash)
+    if not keeps:
+        content.release(txn, t, [name for name in names.values() if content.in_segment(name) and name not in moved])
+    return values
 
 
 def copy(
-    txn: Any, t: Tables, key: bytes, target: bytes, names: Sequence[tuple[int, bytes]], saved: int, move: bool
+    txn: Any,
+    t: Tables,
+    key: bytes,
+    target: bytes,
+    names: Sequence[tuple[int, bytes]],
+    saved: int,
+    move: bool,
+    due: int = 0,
 ) -> Copied:
     """COPY or MOVE of UIDs whose files are already linked in the target as ``names``; those gone meanwhile are
     left out, and their links left to the sweeper. SourceMoved when a record in a segment is not the message's any
-    more."""
+    more. ``due``: see ``expunge``."""
+    due = due if move and not t.arrivals.closed else 0
     load(txn, t, key)
     records: dict[int, tuple[int, int, int, int, int, int, int]] = {}
     wanted = UidSet.of(uid for uid, _ in names)
@@ -434,12 +456,13 @@ def copy(
         if not content.in_segment(name) and (words or FileName.parse(name[1:]).flags != flags):
             txn.put(layout.uid_key(target, uid), b"", db=t.todo)
     shared = [name for _, name in there if content.in_segment(name)]
-    if move:
+    if move and not due:
         content.keep(txn, t, [content.place_of(name)[0] for name in shared])
     else:
         content.share(txn, t, shared)
     save(txn, t, box)
-    removed = expunge(txn, t, key, UidSet.of(source), 0, moved=set(shared)) if move and source else None
+    gone = UidSet.of(source)
+    removed = expunge(txn, t, key, gone, 0, moved=set(shared), due=due) if move and source else None
     return Copied(Appended(target, box.uidvalidity, uids, box.modseq), source, removed)
 
 
@@ -558,6 +581,7 @@ def drop(txn: Any, t: Tables, box: Mailbox) -> None:
     content.release(txn, t, [layout.marked_of(value) for _, value in rows(txn, t.msg, box.key) if value[2:3] == b"s"])
     lighter = sum(weight.of_note(name, value) for name, value in notes(txn, t, box.key).items())
     weight.add(txn, t, box.key[:8], -_heavy(txn, t, box.key), -lighter)
+    kept.drop(txn, t, box.key)
     txn.delete(layout.name_key(box.key[:8], box.name), db=t.name)
     txn.delete(box.key, db=t.kw)
     _clear(txn, box.key, (t.page, t.msg, t.gone, t.todo, t.trash, t.note, t.pop))
@@ -566,6 +590,7 @@ def drop(txn: Any, t: Tables, box: Mailbox) -> None:
 def forget_messages(txn: Any, t: Tables, box: Mailbox) -> None:
     """Forget the messages of a mailbox, whose files stay, as if it had never been looked at; the caller saves it."""
     weight.add(txn, t, box.key[:8], -_heavy(txn, t, box.key))
+    kept.drop(txn, t, box.key)
     _clear(txn, box.key, (t.page, t.msg, t.gone, t.todo, t.pop))
     box.exists = box.unseen = box.deleted = box.octets = 0
 

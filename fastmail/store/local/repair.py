@@ -12,11 +12,12 @@ from typing import Any
 
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
+from fastmail.durable import files
 from fastmail.message import summary
 from fastmail.message.identity import marked
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import agree, content, foreign, layout, ops, sync, weight
+from fastmail.store.local import agree, content, foreign, kept, layout, ops, sync, weight
 from fastmail.store.local.folders import control_directory, folder, index_directory
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import arrival_order, base_of
@@ -96,6 +97,9 @@ def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
             found.append(f"{len(plan.new)} files without a record")
         if plan.gone:
             found.append(f"{len(plan.gone)} records without a file")
+        left = kept.unnamed(shard.env.read, shard.tables, box.key, directory)
+        if left:
+            found.append(f"{len(left)} files of expunged messages in tmp that nothing names")
         return Report(account.address, box.name, len(records), len(found), "; ".join(found) or "ok")
     except (MailError, ValueError) as error:
         return Report(account.address, box.name, 0, 1, str(error))
@@ -131,6 +135,7 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
             for one in again:
                 made = one.summary + rest if rest else marked(one.summary)
                 await store.submit(account, partial(_fill, at=layout.uid_key(box.key, uid), made=made))
+        await store.help(_remove_unnamed, store, account, box.key, directory)
     await store.submit(account, partial(weight.recount, account=layout.account_key(account.id)))
     return await check(store, account)
 
@@ -154,6 +159,11 @@ def _fill(txn: Any, t: Tables, at: bytes, made: bytes) -> None:
     value = txn.get(at, db=t.msg)
     if value is not None and not layout.summary_of(value):
         txn.put(at, layout.pack_message(layout.marked_of(value), made), db=t.msg)
+
+
+def _remove_unnamed(store: LocalStore, account: Account, key: bytes, directory: str) -> None:
+    shard = store.shard(account.id)
+    files.unlink_batch(kept.unnamed(shard.env.read, shard.tables, key, directory))
 
 
 def _known_uids(store: LocalStore, account: Account, box: Mailbox, directory: str) -> foreign.Control:
@@ -247,7 +257,9 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
             txn.delete(at, db=t.todo)
     gone = UidSet.of(sorted(set(records) - {i.uid for i in found} - {r[0] for r in late}))
     if gone:
-        txn.put(key + layout.U64.pack(box.modseq), b"".join(ops.PAIR.pack(a, b) for a, b in gone.ranges()), db=t.gone)
+        txn.put(
+            key + layout.U64.pack(box.modseq), b"".join(layout.PAIR.pack(a, b) for a, b in gone.ranges()), db=t.gone
+        )
     box.uidnext = max(box.uidnext, uidnext)
     box.generation = max(1, box.generation) + 1
     ops.save(txn, t, box)

@@ -10,7 +10,7 @@ from fastmail.durable import files
 from fastmail.durable.env import ERRORS, translate
 from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Account, Mailbox, Octets, Summaries, Unsure
-from fastmail.store.local import arrivals, layout, ops, weight
+from fastmail.store.local import arrivals, kept, layout, ops, weight
 from fastmail.store.local.content import MARK, in_segment, locate
 from fastmail.store.local.folders import folder
 from fastmail.store.local.layout import Tables
@@ -39,12 +39,13 @@ class Singly:
 class LocalSnapshot:
     """See interface.Snapshot. Used with ``with``, it ends its transaction."""
 
-    __slots__ = ("_account", "_folder", "_last", "_new", "_t", "_txn")
+    __slots__ = ("_account", "_folder", "_last", "_new", "_recalled", "_t", "_txn")
 
     def __init__(self, txn: Any, tables: Tables, account: Account | None = None) -> None:
         self._account = account
         self._folder: tuple[bytes, str] | None = None  # of the mailbox whose contents were read last
         self._new: tuple[bytes, tuple[list[int], list[bytes]]] | None = None  # arrivals of the mailbox read last
+        self._recalled: tuple[bytes, UidSet] | None = None  # mailbox and messages that are shown though removed
         self._txn = txn
         self._t = tables
         self._last = tables.arrivals.catch_up(txn)
@@ -60,6 +61,19 @@ class LocalSnapshot:
     def mailbox(self, key: bytes) -> Mailbox | None:
         row = self._txn.get(layout.row_key(key), db=self._t.page)
         return self._whole(layout.unpack_row(key, row)) if row is not None else None
+
+    def modseq(self, key: bytes) -> int:
+        row = self._txn.get(layout.row_key(key), db=self._t.page)
+        return layout.modseq_of(row) if row is not None else 0
+
+    def recall(self, key: bytes, uids: UidSet) -> None:
+        self._recalled = key, uids
+
+    def _again(self, key: bytes, uids: UidSet | None) -> UidSet:
+        """Those of ``uids`` that were removed and are to be shown."""
+        if self._recalled is None or self._recalled[0] != key:
+            return UidSet()
+        return self._recalled[1] if uids is None else self._recalled[1].both(uids)
 
     def boxes(self, account: int) -> list[Mailbox]:
         """All mailboxes of an account, by id."""
@@ -98,6 +112,11 @@ class LocalSnapshot:
         return ops.by_page(self._unsettled(key)[1])
 
     def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
+        again = self._again(key, uids)
+        there = self._pages(key, uids)
+        return kept.merged(there, kept.records(self._txn, self._t, key, again)) if again else there
+
+    def _pages(self, key: bytes, uids: UidSet | None) -> Iterator[Octets]:
         arrived = self._arrived(key)
         last, source, most = -1, None, FEW
         for lo, hi in [(1, layout.MAX_UID)] if uids is None else uids.ranges():
@@ -137,6 +156,10 @@ class LocalSnapshot:
         if found is None and uid in waiting:
             arrival = self._txn.get(arrivals.NUMBER.pack(waiting[uid]), db=self._t.new)
             found = arrival[arrivals.HEAD :] if arrival is not None else None
+        if found is None and self._recalled is not None and uid in self._again(key, None):
+            # UIDs are never given twice, so this is the message that was removed
+            row = kept.row(self._txn, self._t, key, uid)
+            found = row[arrivals.RECORD :] if row is not None else None
         return found
 
     def _waiting(self, key: bytes) -> dict[int, int]:
@@ -145,9 +168,12 @@ class LocalSnapshot:
         return {int.from_bytes(r[:4], "little"): n for n, r in zip(numbers, records, strict=True)}
 
     def _late(self, key: bytes, uids: UidSet) -> dict[int, memoryview]:
-        """Rows of arrivals that are not settled, by UID."""
+        """Rows that msg does not have, by UID: of arrivals that are not settled, and what is shown though removed."""
         waiting = self._waiting(key)
         late = {uid: self._value(key, uid, waiting) for uid in sorted(waiting) if uid in uids}
+        again = self._again(key, uids)
+        if again:
+            late = {uid: self._value(key, uid, waiting) for uid in UidSet.of(late).plus(again)}
         return {uid: value for uid, value in late.items() if value is not None}
 
     def summaries(self, key: bytes, uids: UidSet) -> Summaries:
@@ -155,7 +181,7 @@ class LocalSnapshot:
         source = self._rows(key, uids)
         if not isinstance(source, leaves.Table):
             return Singly(self, key, uids, waiting)
-        late = UidSet.of(sorted(uid for uid in waiting if uid in uids))
+        late = UidSet.of(sorted(uid for uid in waiting if uid in uids)).plus(self._again(key, uids))
         return leaves.Summaries(source, key, uids, Singly(self, key, late, waiting) if late else None)
 
     def long(self, key: bytes, uids: UidSet) -> dict[int, int]:
@@ -166,7 +192,8 @@ class LocalSnapshot:
 
     def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
         hits, unsure = rows.search_field(self._rows(key, uids), key, uids, name, needle)
-        return hits, unsure + [(uid, None) for uid in self._waiting(key) if uid in uids]
+        late = [uid for uid in self._waiting(key) if uid in uids]
+        return hits, unsure + [(uid, None) for uid in [*late, *self._again(key, uids)]]
 
     def search_addresses(self, key: bytes, uids: UidSet, which: int, needle: bytes) -> tuple[list[int], Unsure]:
         hits, unsure = rows.search_addresses(self._rows(key, uids), key, uids, which, needle)
@@ -194,10 +221,12 @@ class LocalSnapshot:
 
     def content(self, key: bytes, uid: int) -> Octets | None:
         marked = self.file(key, uid)
-        return self.read(key, marked) if marked is not None else None
+        again = self._recalled is not None and uid in self._recalled[1]
+        return self.read(key, marked, again) if marked is not None else None
 
-    def read(self, key: bytes, marked: bytes) -> bytes | None:
-        """The content that a mark and name lead to, when it can be had without waiting."""
+    def read(self, key: bytes, marked: bytes, again: bool = False) -> bytes | None:
+        """The content that a mark and name lead to, when it can be had without waiting; ``again``: of a message that
+        was removed, so its file may be put aside."""
         try:
             if in_segment(marked):
                 return self.record(marked, nowait=True)
@@ -206,7 +235,10 @@ class LocalSnapshot:
                 if row is None or self._account is None:
                     return None
                 self._folder = key, folder(self._account, layout.unpack_row(key, row).name)
-            return files.read_file(path_of(self._folder[1], marked), True)
+            try:
+                return files.read_file(path_of(self._folder[1], marked), True)
+            except FileNotFoundError:
+                return files.read_file(kept.aside_path(self._folder[1], marked), True) if again else None
         except (OSError, CorruptData):
             return None  # renamed, gone or damaged: the store's own ``content`` finds out
 
@@ -217,7 +249,7 @@ class LocalSnapshot:
             for at, pairs in cursor.iternext():
                 if at[:12] != key:
                     break
-                for pair in ops.PAIR.iter_unpack(pairs):
+                for pair in layout.PAIR.iter_unpack(pairs):
                     flat += pair
         return UidSet.of_ranges(flat)
 
@@ -241,6 +273,11 @@ class LocalSnapshot:
         if value is None:
             value = self._value(key, uid, self._waiting(key))
         return layout.marked_of(value) if value is not None else None
+
+    def kept_file(self, key: bytes, uid: int) -> bytes | None:
+        """Mark and name of a message that was removed and is kept for views."""
+        row = kept.row(self._txn, self._t, key, uid)
+        return layout.marked_of(row[arrivals.RECORD :]) if row is not None else None
 
     def marks(self, key: bytes, uids: UidSet) -> dict[int, bytes]:
         """{UID: mark and name} of those that are there, in UID order."""

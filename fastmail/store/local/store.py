@@ -27,6 +27,7 @@ from fastmail.store.hub import Hub
 from fastmail.store.interface import (
     ALL_MODSEQ,
     DEFAULT_MAILBOXES,
+    GRACE,
     Account,
     Appended,
     Copied,
@@ -38,14 +39,15 @@ from fastmail.store.interface import (
     Notes,
     Stored,
 )
-from fastmail.store.local import content, folders, foreign, holds, housekeeping, layout, ops, parts
+from fastmail.store.local import content, folders, foreign, holds, housekeeping, layout, ops, parts, removing
 from fastmail.store.local.folders import folder
 from fastmail.store.local.follow import Follower
 from fastmail.store.local.holds import Holds
 from fastmail.store.local.layout import Tables
-from fastmail.store.local.names import FileName, NameMaker, path_of, sizes_in
+from fastmail.store.local.names import FileName, NameMaker, given_sizes, path_of
 from fastmail.store.local.shard import SEGMENTS, Shard
 from fastmail.store.local.snapshot import LocalSnapshot
+from fastmail.store.local.sweeper import Sweeper
 from fastmail.store.local.tidier import Tidier
 from fastmail.store.local.together import Line, Together
 from fastmail.store.room import Room
@@ -54,7 +56,6 @@ COPY_TRIES = 40
 ELSEWHERE = ("Other Users/", "Shared/")  # subscriptions in other accounts
 REMEMBERED = 50_000
 AHEAD = 64  # messages that are read ahead at once
-FEW = 16  # messages that are removed at once where there is hardly any room
 TIDY_PATIENCE = 2.0  # s that other mailboxes wait for the lock of one
 Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
 
@@ -76,10 +77,13 @@ class LocalStore:
         kind: str = "maildir",
         shared: bool = False,
         gone: Callable[[Account], bool] | None = None,
+        grace: float = GRACE,
     ) -> None:
-        """``gone``: was this account removed? Then nothing is made for it any more, whoever still holds it."""
+        """``gone``: was this account removed? Then nothing is made for it any more, whoever still holds it. ``grace``:
+        seconds that a removed message is kept for the views of other sessions."""
         self.directory = directory
         self.hub = hub or Hub()
+        self.views = self.hub.views
         self.maker = NameMaker(instance)
         self._count = shards
         self._map_size = map_size
@@ -98,6 +102,7 @@ class LocalStore:
         self.follower = Follower(self)
         self.holds = Holds(self)
         self._room = Room()  # in the transactions
+        self.sweeper = Sweeper(self, resolve, grace)
 
     # ---------------------------------------------------------------- life
 
@@ -105,7 +110,8 @@ class LocalStore:
         """Open the shards, and finish what a crash left undone."""
         self.loop = asyncio.get_running_loop()
         for n in range(self._count):
-            self._shards.append(self._shard(n))
+            made = Shard(self.directory, n, self._map_size, self.loop, self._publish, self._kind, self._resolve)
+            self._shards.append(made)
         self.follower.start()
         if self._recover:
             for shard in self._shards:
@@ -114,6 +120,8 @@ class LocalStore:
                 await shard.survey()
                 self._maintaining.append(self.loop.create_task(shard.maintain()))
             await self.holds.tidy()
+        if not self.read_only and (self._recover or self.hub.is_shared):
+            self.sweeper.start(first=self._recover)
         if self._recover and self._resolve is not None:
             for shard in self._shards:
                 for key in housekeeping.pending(shard.env.read, shard.tables):
@@ -127,15 +135,13 @@ class LocalStore:
             task.cancel()
         await asyncio.gather(*self._maintaining, return_exceptions=True)
         self.follower.close()
+        await self.sweeper.close()
         await self._tidier.close()
         await asyncio.gather(self.follower.save(), return_exceptions=True)
         for shard in self._shards:
             await shard.close()
         self._helpers.shutdown(wait=True)
         self._shards.clear()
-
-    def _shard(self, n: int) -> Shard:
-        return Shard(self.directory, n, self._map_size, self.loop, self._publish, self._kind, self._resolve)
 
     def shard(self, account: int) -> Shard:
         return self._shards[account % self._count]
@@ -154,7 +160,11 @@ class LocalStore:
         """Files, then ``apply(txn, tables)`` in the index, all durable when it returns. ``adds``: see Operation."""
         shard = self.shard(account.id)
         tables = shard.tables
-        return await shard.queue.submit(Operation(lambda txn: apply(txn, tables), jobs, adds))
+        try:
+            return await shard.queue.submit(Operation(lambda txn: apply(txn, tables), jobs, adds))
+        except StorageFull:
+            self.sweeper.hurry()
+            raise
 
     async def _submit_new(self, account: Account, apply: Callable[[Any, Tables], Any], adds: bool = False) -> Any:
         """The same for what makes rows of an account that it had not, or may have no more. It is asked within the
@@ -366,7 +376,7 @@ class LocalStore:
         try:
             await self.submit(account, apply)
         except StorageFull:
-            await self._expunge_few(account, key, None, 0, False)
+            await removing.expunge_few(self, account, key, None, 0, False)
             await self.submit(account, apply)
         self._renamed(account)
         await self.help(beneath.remove_tree, hidden)
@@ -381,7 +391,7 @@ class LocalStore:
             await self.create(account, new)
             target = self.find(account, new)
             assert target is not None
-            await self.copy(account, key, UidSet.of_ranges((1, 0xFFFFFFFF)), target, move=True)
+            await self.copy(account, key, UidSet.of_ranges((1, 0xFFFFFFFF)), target, move=True, mine=0)
             return
         folders.refuse(account, new)
         if new.startswith(old + "/"):
@@ -461,13 +471,15 @@ class LocalStore:
                 box = snapshot.mailbox(key)
                 marked = snapshot.file(key, uid)
                 ready = snapshot.read(key, marked) if marked is not None else None
-            if box is None or marked is None:
+            if box is None:
                 return None
+            if marked is None:
+                return await removing.content_of(self, account, key, uid)
             if ready is not None:
                 return ready
             if content.in_segment(marked):
                 try:
-                    found: bytes | None = await self.help(self._record, account, marked)
+                    found: bytes | None = await self.help(self.record, account, marked)
                     return found
                 except FileNotFoundError:
                     continue  # moved by compaction
@@ -499,7 +511,8 @@ class LocalStore:
     def shards(self) -> list[Shard]:
         return list(self._shards)
 
-    def _record(self, account: Account, marked: bytes) -> bytes | None:
+    def record(self, account: Account, marked: bytes) -> bytes | None:
+        """The content of a record in a segment; it waits for the disk."""
         with self.snapshot(account) as snapshot:
             return snapshot.record(marked)
 
@@ -642,23 +655,35 @@ class LocalStore:
             self.touch(account, key)
         return result
 
-    async def copy(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False) -> Copied:
+    async def copy(
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False, mine: int = 1
+    ) -> Copied:
         with self.snapshot(account) as snapshot:
             some = parts.split(uids, snapshot.long(key, uids))
         if len(some) > 1:
             return await parts.copy(self, account, key, some, target, move)
+        if move:
+            return await removing.move(self, account, key, uids, target, mine)
+        return await self.transfer(account, key, uids, target, False)
+
+    async def transfer(
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int = 0
+    ) -> Copied:
+        """COPY or MOVE; ``due``: until when what is moved stays readable for views."""
         for attempt in range(COPY_TRIES):
             try:
-                return await self._copy_once(account, key, uids, target, move)
+                return await self._copy_once(account, key, uids, target, move, due)
             except ops.SourceMoved:  # by housekeeping or a conversion, whose commit is to come, or another program
                 await asyncio.sleep(0.025)
                 if attempt % 8 == 0:
                     await self.follower.sync(account, key, force=True)
-        return await self._copy_once(account, key, uids, target, move)
+        return await self._copy_once(account, key, uids, target, move, due)
 
-    async def _copy_once(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool) -> Copied:
+    async def _copy_once(
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int
+    ) -> Copied:
         if self.together is None:
-            return (await self._copy(account, key, uids, target, move))[0]
+            return (await self._copy(account, key, uids, target, move, due))[0]
         with self.snapshot(account) as snapshot:
             names, used = snapshot.keywords(key), 0
             for page in snapshot.pages(key, uids):
@@ -666,7 +691,7 @@ class LocalStore:
                     used |= record[3] if record[0] in uids else 0
         words = [name for bit, name in enumerate(names) if used >> bit & 1]
         async with self.together.giving([(account, target)], words) as lines:
-            result, linked = await self._copy(account, key, uids, target, move)
+            result, linked = await self._copy(account, key, uids, target, move, due)
             names_of = dict(linked)
             lines += [
                 (target, uid, names_of[source][1:])
@@ -675,7 +700,7 @@ class LocalStore:
         return result
 
     async def _copy(
-        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int
     ) -> tuple[Copied, list[tuple[int, bytes]]]:
         with self.snapshot(account) as snapshot:
             source_box, target_box = snapshot.mailbox(key), snapshot.mailbox(target)
@@ -691,7 +716,7 @@ class LocalStore:
                 names.append((uid, old))
                 continue
             parsed = FileName.parse(old[1:])
-            size, served = _sizes(parsed.base)
+            size, served = given_sizes(parsed.base)
             parsed.base = (
                 os.fsdecode(self.maker.make(size, served, True))
                 if size >= 0
@@ -703,7 +728,7 @@ class LocalStore:
         now = int(time.time())
         try:
             result: Copied = await self.submit(
-                account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move), jobs, adds=not move
+                account, lambda txn, t: ops.copy(txn, t, key, target, names, now, move, due), jobs, adds=not move
             )
         except StorageFailed as error:
             if not isinstance(error, ops.SourceMoved) and any(not beneath.exists(job.source) for job in jobs):
@@ -715,32 +740,10 @@ class LocalStore:
             self.touch(account, key)
         return result, names
 
-    async def expunge(self, account: Account, key: bytes, uids: UidSet | None, required: int) -> Expunged:
-        try:
-            result: Expunged = await self.submit(account, lambda txn, t: ops.expunge(txn, t, key, uids, required))
-        except StorageFull:
-            result = await self._expunge_few(account, key, uids, required, True)
-        if result.uids:
-            self.touch(account, key)
-        return result
-
-    async def _expunge_few(
-        self, account: Account, key: bytes, uids: UidSet | None, required: int, unlink: bool
+    async def expunge(
+        self, account: Account, key: bytes, uids: UidSet | None, required: int, mine: int = 1
     ) -> Expunged:
-        """The same in small commits. LMDB lists the pages that one commit sets free side by side, for which a map that
-        is nearly full may have no room."""
-        with self.snapshot(account) as snapshot:
-            records = (one for page in snapshot.pages(key, uids) for one in page_format.records(page))
-            wanted = [one[0] for one in records if uids is None or one[0] in uids]
-        gone, result = UidSet(), None
-        for start in range(0, len(wanted), FEW):
-            some = UidSet.of(wanted[start : start + FEW])
-            remove = partial(ops.expunge, key=key, uids=some, required=required, unlink=unlink)
-            result = await self.submit(account, remove)
-            gone = gone.plus(result.uids)
-        if result is None:
-            raise StorageFull("index map is full")
-        return Expunged(key, gone, result.modseq, result.before)
+        return await removing.expunge(self, account, key, uids, required, mine)
 
     async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         with self.snapshot(account) as snapshot:
@@ -782,7 +785,7 @@ class LocalStore:
             touched = done.touched
         finally:
             self.follower.end_own(key, directory, touched)
-        if done.named or done.unlinked:
+        if done.named or done.unlinked or done.aside:
             await housekeeping.clear_all(partial(self.submit, account), done)
         return bool(done.more)
 
@@ -794,8 +797,3 @@ def _put_in(now: int, group: list[Placed], txn: Any, t: Tables) -> list[Appended
 
 def _never(account: Account, name: str) -> bool:
     return False
-
-
-def _sizes(base: str) -> tuple[int, int]:
-    size, served = sizes_in(os.fsencode(base))
-    return (size, served) if size >= 0 and served >= 0 else (-1, -1)

@@ -115,7 +115,7 @@ def test_a_connection_that_is_lost_removes_nothing(tmp_path: Path) -> None:
 
 def test_quit_that_can_not_remove_says_so(tmp_path: Path) -> None:
     class Broken(MemoryStore):
-        async def expunge(self, account: Account, key: bytes, uids: object, since: int) -> object:  # type: ignore[override]
+        async def expunge(self, *args: object, **more: object) -> object:  # type: ignore[override]
             raise OSError("the disk is gone")
 
     async def main() -> None:
@@ -174,5 +174,25 @@ def test_wrong_names_and_wrong_passwords_sound_the_same(tmp_path: Path) -> None:
             client = bench.open("pop3")
             said.add(await client.send(f"USER {name}\r\nPASS {password}\r\n".encode()))
         assert len(said) == 1
+
+    asyncio.run(main())
+
+
+def test_what_another_session_expunged_can_be_read(tmp_path: Path) -> None:
+    """The list of messages stays as it was at login, and so do they, for a while."""
+
+    async def main() -> None:
+        bench = await filled(tmp_path)
+        client = await logged_in(bench)
+        imap = bench.open("imap")
+        await imap.send(b"a LOGIN user@example.test secret\r\nb SELECT INBOX\r\n")
+        before = await client.send(b"RETR 2\r\nTOP 2 0\r\n")
+        await imap.send(b"c STORE 1:* +FLAGS (\\Deleted)\r\nd EXPUNGE\r\n")
+        assert await client.send(b"RETR 2\r\nTOP 2 0\r\n") == before and before.startswith(b"+OK")
+        client.connection.connection_lost(None)
+        key = bench.store.find(Account(1, ""), "INBOX")
+        assert key is not None and not bench.store.views.elsewhere(key, 1)
+        imap.connection.connection_lost(None)
+        assert not bench.store.views.elsewhere(key, 0)
 
     asyncio.run(main())
