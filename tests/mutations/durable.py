@@ -251,7 +251,7 @@ MUTATIONS = [
         ENV,
         "            self._pin = self.env.begin() if journaled is not None else None\n",
         "            self._pin = self.env.begin()\n            self._pin.abort()\n",
-        (f"{UNIT}/test_recovery.py -k middle_of_a_recovery",),
+        (f"{UNIT}/test_recovery.py -k began_from",),
     ),
     Mutation(
         "the meta page is not put back",
