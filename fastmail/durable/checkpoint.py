@@ -135,16 +135,6 @@ def _sync_file_systems(directories: Iterable[str]) -> None:
             raise NotSynced(error.errno, error.strerror, place) from error
 
 
-def _keep(txn: Any) -> None:
-    """Only ``_let_go`` ends its place among the readers, and not the end of the process, whatever that clears up."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(txn))
-
-
-def _let_go(txn: Any) -> None:
-    txn.abort()
-    ctypes.pythonapi.Py_DecRef(ctypes.py_object(txn))
-
-
 class Lock:
     """A file that one process holds, or several together."""
 
@@ -240,10 +230,9 @@ class Checkpoints:
         except BaseException:
             txn.abort()
             raise
-        _keep(txn)
         with self._pins:
             old, self._pin, self._pinned = self._pin, txn, number
-            if not clean and self._listener is None:
+            if not clean and self._listener is None:  # which also keeps the place when the process just ends
                 self._listener = threading.Thread(target=self._listen, name="checkpoint", daemon=True)
                 self._listener.start()
         self._last, self._since = position, time.monotonic()
@@ -253,12 +242,12 @@ class Checkpoints:
             except lmdb.MapFullError:  # of what only the last one keeps, perhaps
                 if old is None:
                     raise
-                _let_go(old)
+                old.abort()
                 old = None
                 self._tell(number, position.serial)
             self._env.reader_check()
         if old is not None:
-            _let_go(old)  # not before everybody can know of the new one
+            old.abort()  # not before everybody can know of the new one
         return True
 
     def _before(self) -> State | None:
@@ -322,7 +311,7 @@ class Checkpoints:
             return
         with self._pins:
             if self._pin is not None and number > self._pinned:
-                _let_go(self._pin)
+                self._pin.abort()
                 self._pin = None
 
     def _listen(self) -> None:
@@ -356,6 +345,10 @@ class Checkpoints:
         self._theirs, self._line = (number, pid), f"{lines[0]}\n"
         return True
 
+    def leave(self) -> None:
+        """Keep the place among the readers until the process has ended, though the environment is closed."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))  # not even the interpreter's end clears it up
+
     def deaf(self) -> None:
         """It is about to be closed: listen no more."""
         self._closed.set()
@@ -373,6 +366,6 @@ class Checkpoints:
 
     def close(self) -> None:
         if self._pin is not None:
-            _let_go(self._pin)
+            self._pin.abort()
             self._pin = None
         self._lock.close()

@@ -13,7 +13,6 @@ CorruptData, and ``panic`` too: whoever starts workers looks at it before the ne
 layout version in its ``meta`` table; a higher one is refused with ConfigError rather than guessed at.
 """
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -515,7 +514,7 @@ class Environment:
             if self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
                 self._last_checkpoint(self._checkpoints)
             elif self._checkpoints.pinned():
-                _leave(self.env)  # as one that died: its reader's place keeps the pages of the last checkpoint
+                self._checkpoints.leave()  # as one that died: its place keeps the pages of the last checkpoint
                 return
             self._checkpoints.close()
             self.env.close()
@@ -547,15 +546,6 @@ def _last_state(path: str, tables: list[str]) -> State | None:
             raise
         log.event("index.checkpoint", "error", path=path, error=error, then="the index is taken as it is")
         return None
-
-
-_left: list[Any] = []
-
-
-def _leave(env: Any) -> None:
-    """Keep it open until the process has ended, so that its place among the readers stays."""
-    _left.append(env)
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(env))  # not even the interpreter's end closes it
 
 
 def _is_fresh(path: str) -> bool:

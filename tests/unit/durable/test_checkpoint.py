@@ -231,8 +231,10 @@ def test_a_process_that_took_the_last_one_leaves_its_pages_kept(tmp_path: Path) 
     put(env, {b"%05d" % n: b"old" * 50 for n in range(500)})
     script = "env = environment(Path(sys.argv[1])); take(env); env.close()"
     in_process(script, tmp_path)
+    theirs = state(tmp_path).txn
     for n in range(300):
         put(env, {b"%05d" % (n % 50): b"%d" % n * 300})
+    assert state(tmp_path).txn == theirs  # which is as good as ever
     expected = rows(env)
     other = environment(crashed(tmp_path, beside(tmp_path, "copy")))
     assert rows(other) == expected

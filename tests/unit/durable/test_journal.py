@@ -193,8 +193,13 @@ def test_one_that_fails_in_the_middle_looks_anew(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(journal, "write_at", write)
     large, last = of(9 * LEAST), of(77)
     at = theirs.append(at, large, 0)
+    synced: set[str] = set()
+    real = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (synced.add(os.readlink(f"/proc/self/fd/{fd}")), real(fd))[1])
     at = mine.append(at, last, 0)
+    mine.sync()
     assert read(tmp_path, start)[1:] == [body(large), body(last)] and mine._serial == at.serial
+    assert {slot.path for slot in journal.slots(str(tmp_path)) if 1 < slot.serial <= at.serial} <= synced
 
 
 def test_two_that_write_in_turn(tmp_path: Path) -> None:

@@ -263,8 +263,8 @@ def test_a_crash_in_the_middle_of_a_recovery(
 ) -> None:
     """The next one begins anew, from any mixture of what was there before it and what the first had written."""
     random = Random(4)
-    for _ in range(300):
-        put(box.env, {b"%05d" % random.randrange(400): b"a" * random.randrange(3000)}, sync=False)
+    # in one transaction: so no pages are free, and what a recovery uses too early are those of the checkpoint
+    put(box.env, {b"%05d" % n: b"a" * random.randrange(3000) for n in range(400)})
     take(box.env)
     box.make("first", CONTENT)
     for n in range(300):
@@ -288,6 +288,7 @@ def test_a_crash_in_the_middle_of_a_recovery(
 
     for attempt in range(2):
         calls[0] = 0
+        monkeypatch.setattr(recovery, "BATCH", 20)  # many transactions
         monkeypatch.setattr(where, name, cut)
         with pytest.raises(Cut):
             environment(copy)
@@ -303,6 +304,32 @@ def test_a_crash_in_the_middle_of_a_recovery(
             env.close()
     env = environment(copy)
     assert rows(env) == expected and files(copy) == there
+    env.close()
+
+
+def test_the_pages_that_a_recovery_began_from_are_kept_until_its_checkpoint(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(200):
+        put(box.env, {b"%d" % n: b"x" * 3000}, sync=False)
+    copy = box.crash(tmp_path / "copy")
+    before = state(copy).txn
+    kept: list[bool] = []
+    real_take, real_write = checkpoint.Checkpoints._take, checkpoint.write
+
+    def take_it(self: checkpoint.Checkpoints, *args: Any) -> bool:
+        def write(path: str, what: checkpoint.State) -> None:
+            real_write(path, what)
+            lines = self._env.readers().split("\n")[1:-1]
+            kept.append(any(line.split()[::2] == [f"{os.getpid()}", f"{before}"] for line in lines))
+
+        monkeypatch.setattr(checkpoint, "write", write)
+        return real_take(self, *args)
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "_take", take_it)
+    env = environment(copy)
+    assert kept == [True] and len(rows(env)["rows"]) == 200
+    monkeypatch.undo()
     env.close()
 
 

@@ -30,7 +30,7 @@ def message(n: int, flags: int = 0) -> NewMessage:
 
 
 def account_in(place: Path) -> Account:
-    return Account(1, "a@example.test", str(place / "mail"))
+    return Account(1, "a@example.test", str(place / "data" / "mail"))
 
 
 def store_in(place: Path, kind: str, instance: str = "00000000") -> LocalStore:
@@ -51,7 +51,7 @@ async def seen(store: LocalStore, account: Account) -> Seen:
 
 def spoil(place: Path, what: str) -> None:
     """What a disk may have kept of files that were not synced; of a link it has the name."""
-    for path in sorted((place / "mail").rglob("*")) + sorted((place / "data").glob("held-*/*")):
+    for path in sorted((place / "data" / "mail").rglob("*")) + sorted((place / "data").glob("held-*/*")):
         name = os.fsencode(path.name)
         linked = NameMaker.is_copy(name) or (NameMaker.number_in(name) and path.parent.name != "held-0")
         if path.is_file() and path.parent.name in ("new", "cur", "held-0"):
@@ -136,11 +136,22 @@ def test_what_was_removed_stays_removed(tmp_path: Path, what: str) -> None:
         await store.append(account, key, [message(3), message(4)])
         await store.expunge(account, key, UidSet.of([1]), 0)
         await store.delete(account, "Gone")
+        shard = store.shards()[0]
+
+        def waiting() -> int:  # files to be unlinked
+            with shard.env.read() as txn:
+                return int(txn.stat(shard.tables.trash)["entries"])
+
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if not waiting():
+                break
+        assert not waiting()
 
     expected, found, place = run(tmp_path, "maildir", work, what)
     assert found == expected == {"INBOX": {2: text(4)}}
-    assert not (place / "mail" / ".Gone").exists()
-    left = [path for path in (place / "mail").rglob("*") if path.is_file() and text(4) != path.read_bytes()]
+    assert not (place / "data" / "mail" / ".Gone").exists()
+    left = [path for path in (place / "data" / "mail").rglob("*") if path.is_file() and text(4) != path.read_bytes()]
     assert not [path for path in left if path.parent.name in ("new", "cur")]
 
 
@@ -216,4 +227,4 @@ def test_a_file_that_was_cut_short_and_never_answered_is_no_message(tmp_path: Pa
 
     _, found, place = run(tmp_path, "maildir", work, "as it was")
     assert sorted(map(len, found["INBOX"].values())) == [0, len(text(1))]
-    assert len(list((place / "mail").glob("[nc]*/*"))) == 2
+    assert len(list((place / "data" / "mail").glob("[nc]*/*"))) == 2
