@@ -100,7 +100,7 @@ class Ledger:
 
     def was_sent(self, name: str) -> None:
         with self.lock:
-            self.known[name].least = 1
+            self.known[name].least += 1  # somebody may have removed it before its sender goes on
             self.told += 1
 
     def add(self, names: Iterable[str], least: int = 0, most: int = 0) -> None:
