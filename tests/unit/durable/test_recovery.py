@@ -41,12 +41,6 @@ class Owner:
     def known_by(self, path: bytes) -> bytes:
         return os.path.basename(path)
 
-    def made(self, path: str) -> None:
-        assert not self.asked
-
-    def record(self) -> None:
-        assert not self.asked
-
     def place(self, txn: Any, path: str) -> str | None:
         name = os.path.basename(path)
         self.asked.append(name)
