@@ -124,7 +124,6 @@ class Inode:
     data: bytearray = field(default_factory=bytearray)
     writes: list[Write] = field(default_factory=list)
     names: "dict[str, Inode]" = field(default_factory=dict)
-    at: int = 0  # where the next write() goes
     end: int = 0  # size as the program sees it
 
 
@@ -149,6 +148,7 @@ class Disk:
         self.pending: list[Naming] = []
         self.now = 0
         self.durable: set[tuple[int, int]] = set()  # (process, descriptor): opened with O_DSYNC
+        self.at: dict[tuple[int, int], int] = {}  # (process, descriptor): where the next write() goes
         self._list(self.root, self.top)
 
     def _read(self, path: Path) -> Inode:
@@ -172,9 +172,7 @@ class Disk:
         if name in ("openat", "openat2"):
             self._open(paths[0], call)
         elif name == "lseek":
-            inode = self._by_descriptor(call)
-            if inode is not None:
-                inode.at = call.result
+            self.at[_descriptor(call)] = call.result
         elif name in ("write", "pwrite64", "writev", "pwritev", "pwritev2"):
             self._write(call)
         elif name in ("ftruncate", "fallocate"):
@@ -257,7 +255,7 @@ class Disk:
             self._give(path, inode)
         if inode.directory:
             return
-        inode.at = inode.end if b"O_APPEND" in call.text else 0
+        self.at[opened] = inode.end if b"O_APPEND" in call.text else 0
         if b"O_DSYNC" in call.text or b"O_SYNC" in call.text:
             self.durable.add(opened)
         if b"O_TRUNC" in call.text:
@@ -269,15 +267,15 @@ class Disk:
         if inode is None or inode.directory:
             return
         data = b"".join(_text(one) for one in STRING.findall(call.text))[: call.result]
-        at = inode.at
+        opened = _descriptor(call)
+        at = self.at.get(opened, 0)
         if call.name.startswith("p"):
             at = int(call.text.rsplit(b",", 2)[1 if call.name == "pwritev2" else 2])  # that one has flags last
         else:
-            inode.at += len(data)
+            self.at[opened] = at + len(data)
         inode.writes.append(Write(self.now, at, data))
         inode.end = max(inode.end, at + len(data))
-        descriptor = re.match(rb"\d+", call.text)
-        if descriptor is not None and (call.process, int(descriptor.group())) in self.durable:  # LMDB's meta page
+        if opened in self.durable:  # LMDB's meta page
             self._sync(inode, call.begun, only=inode.writes[-1])
 
     def _resize(self, call: Call) -> None:
@@ -356,6 +354,12 @@ class Disk:
                     _put(data, part)
         where.write_bytes(data)
         where.chmod(0o600)
+
+
+def _descriptor(call: Call) -> tuple[int, int]:
+    """(process, descriptor) that a call is about."""
+    found = re.match(rb"\d+", call.text)
+    return call.process, int(found.group()) if found is not None else -1
 
 
 def _parts(write: Write, size: int) -> Iterator[Write]:
