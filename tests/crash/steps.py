@@ -30,9 +30,9 @@ RECOVER = (
 )
 
 
-def kill(server: Server, kind: str, rng: random.Random, stop: threading.Event) -> tuple[str, float]:
+def kill(server: Server, kind: str, rng: random.Random, stop: threading.Event) -> tuple[str, float, bool]:
     """Kill what ``kind`` says, under load; the server is up again, and the load was told to stop, when it returns.
-    (what was done, s until the server was up again)."""
+    (what was done, s until the server was up again, was it started anew?)."""
     what = kind
     others: list[int] = []
     if kind == "group":
@@ -72,7 +72,7 @@ def kill(server: Server, kind: str, rng: random.Random, stop: threading.Event) -
         time.sleep(0.05)
     if others:  # which answered for the new ones
         _all_up(server)
-    return what, took
+    return what, took, kind not in OTHERS_GO_ON
 
 
 def _kill(pid: int) -> None:
