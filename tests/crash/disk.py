@@ -23,12 +23,12 @@ OLD = 1_000_000_000  # when directories changed: nobody waits whether somebody i
 SHARES = (0.0, 0.0, 0.03, 0.5, 0.97, 1.0, 1.0)  # of what was not synced, that is kept of a file
 TORN = 0.1  # of the pages that are partly kept, those torn inside
 CALLS = (
-    "openat,openat2,lseek,write,pwrite64,writev,pwritev,pwritev2,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,"
+    "openat,openat2,lseek,utimensat,write,pwrite64,writev,pwritev,pwritev2,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,"
     "unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync,syncfs,sendto,sendmsg,clone,clone3,fork,vfork"
 )
 NAMING = (
     "openat", "openat2", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "rmdir", "mkdir",
-    "mkdirat",
+    "mkdirat", "utimensat",
 )  # fmt: skip
 FORKS = ("clone", "clone3", "fork", "vfork")
 LINE = re.compile(rb"^(\d+) +(.*)$", re.S)
@@ -125,6 +125,7 @@ class Inode:
     writes: list[Write] = field(default_factory=list)
     names: "dict[str, Inode]" = field(default_factory=dict)
     end: int = 0  # size as the program sees it
+    mtime: int = -1  # as somebody set it
 
 
 @dataclass(slots=True, eq=False)
@@ -143,6 +144,7 @@ class Disk:
 
     def __init__(self, root: Path) -> None:
         self.root = os.fsencode(os.path.realpath(root))
+        self._known: dict[int, Inode] = {}  # by number
         self.top = self._read(root)
         self.names: dict[bytes, Inode] = {}  # as the program sees them, by path
         self.pending: list[Naming] = []
@@ -154,8 +156,11 @@ class Disk:
     def _read(self, path: Path) -> Inode:
         if path.is_dir():
             return Inode(True, names={one.name: self._read(one) for one in path.iterdir() if not one.is_socket()})
-        data = path.read_bytes()
-        return Inode(data=bytearray(data), end=len(data))
+        status = path.stat()
+        if status.st_ino not in self._known:
+            data = path.read_bytes()
+            self._known[status.st_ino] = Inode(data=bytearray(data), end=len(data), mtime=int(status.st_mtime))
+        return self._known[status.st_ino]
 
     def _list(self, path: bytes, inode: Inode) -> None:
         self.names[path] = inode
@@ -173,6 +178,11 @@ class Disk:
             self._open(paths[0], call)
         elif name == "lseek":
             self.at[_descriptor(call)] = call.result
+        elif name == "utimensat":
+            inode = self.names.get(paths[0]) if paths else self._by_descriptor(call)
+            times = re.findall(rb"tv_sec=(\d+)", call.text)
+            if inode is not None and len(times) == 2:
+                inode.mtime = int(times[1])
         elif name in ("write", "pwrite64", "writev", "pwritev", "pwritev2"):
             self._write(call)
         elif name in ("ftruncate", "fallocate"):
@@ -354,6 +364,8 @@ class Disk:
                     _put(data, part)
         where.write_bytes(data)
         where.chmod(0o600)
+        if inode.mtime >= 0:
+            os.utime(where, (inode.mtime, inode.mtime))
 
 
 def _descriptor(call: Call) -> tuple[int, int]:
