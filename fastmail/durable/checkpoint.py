@@ -198,10 +198,10 @@ class Checkpoints:
         between = [slot for slot in journal.slots(folder(self._path)) if start.serial <= slot.serial < end.serial]
         return end.offset + sum(slot.size - (start.offset if slot.serial == start.serial else 0) for slot in between)
 
-    def take(self, clean: bool = False, recovered: State | None = None, wait: bool = False) -> bool:
+    def take(self, clean: bool = False, recovered: set[str] | None = None, wait: bool = False) -> bool:
         """Take one; False when another process is at it (without ``wait``), or nothing is written any more. ``clean``:
-        nobody else has the environment open, and nothing will follow. ``recovered``: the one that was recovered from:
-        the journal after it tells which files were made. OSError when the disk fails: then the last one stays."""
+        nobody else has the environment open, and nothing will follow. ``recovered``: after a recovery the
+        directories in which the journal's files were made. OSError when the disk fails: then the last one stays."""
         if not self._mine.acquire(wait):
             return False
         try:
@@ -214,7 +214,7 @@ class Checkpoints:
         finally:
             self._mine.release()
 
-    def _take(self, clean: bool, recovered: State | None) -> bool:
+    def _take(self, clean: bool, recovered: set[str] | None) -> bool:
         last = self._before() if recovered is None else None
         txn, number, meta = self._snapshot()
         try:
@@ -224,7 +224,7 @@ class Checkpoints:
             position = Position.unpack(txn.get(journal.POSITION_ROW, db=self._meta))
             places = self._places(txn, last.before if last is not None else 0)
             if recovered is not None:
-                places |= set(self._replayed(recovered.position))
+                places |= recovered
             _sync_file_systems(places)
             write(self._path, State(clean, last.txn if last is not None else 0, number, position, meta))
         except BaseException:
@@ -280,18 +280,6 @@ class Checkpoints:
                 if journal.U64.unpack_from(row)[0] >= before:
                     out.add(os.fsdecode(bytes(row[journal.U64.size :])))
         return out
-
-    def _replayed(self, start: Position) -> Iterable[str]:
-        """Directories that files were made in, by the journal from ``start`` on."""
-        known: set[bytes] = set()
-        for found in journal.records(folder(self._path), start):
-            for entry in journal.entries(found):
-                if entry.kind not in (journal.MADE, journal.PIECE):
-                    continue
-                directory = os.path.dirname(entry.key)
-                if directory not in known:
-                    known.add(directory)
-                    yield os.path.join(self._base, os.fsdecode(directory))
 
     def _tell(self, number: int, serial: int) -> None:
         """What lies in slots below this one is needed no more; slots beyond those that are soon needed go."""

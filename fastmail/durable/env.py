@@ -176,9 +176,10 @@ class Environment:
         names = [*tables, "meta"]
         checkpoints = Checkpoints(self.path, self.env, meta, self._page, journaled.base)
         if first:
+            places = None
             if state is not None and not state.clean:
-                self._recover(directory, journaled, state)
-            checkpoints.take(recovered=state if state is not None and not state.clean else None, wait=True)
+                places = self._recover(directory, journaled, state)
+            checkpoints.take(recovered=places, wait=True)
         self._pin.abort()  # not before: until then the last checkpoint is what a loss of power leads back to
         self._pin = None
         with self.env.begin() as txn:
@@ -189,8 +190,9 @@ class Environment:
         self._checkpoints = checkpoints
         self._journal = Journal(directory, names, journaled.least)
 
-    def _recover(self, directory: str, journaled: Journaled, state: State) -> None:
-        """Replay the journal; what was there and did not check is never read again."""
+    def _recover(self, directory: str, journaled: Journaled, state: State) -> set[str]:
+        """Replay the journal; what was there and did not check is never read again. Directories in which files were
+        made."""
         meta = self.db["meta"]
         owner = journaled.owner(self.db) if journaled.owner is not None else None
         start = time.monotonic()
@@ -207,6 +209,7 @@ class Environment:
             files=done.mended,
             seconds=round(time.monotonic() - start, 3),
         )
+        return {os.path.join(journaled.base, os.fsdecode(one)) for one in done.directories}
 
     def _open(
         self,

@@ -9,7 +9,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fastmail.durable import beneath, checkpoint, journal
@@ -17,6 +17,7 @@ from fastmail.durable.journal import Entry, Found, Position
 
 BATCH = 4096  # records in a transaction
 NUMBER = struct.Struct("<I")
+FILES = (journal.MADE, journal.LINKED, journal.PIECE)
 EPOCH_ROW = b"recovered"  # in ``meta``: how often rows may have been seen that were lost
 
 
@@ -41,10 +42,13 @@ class Files(Protocol):
 
 @dataclass(slots=True)
 class Replayed:
-    """What was done: records that were applied, and files that were not as they should be."""
+    """What was done: records that were applied, and files that were not as they should be. ``directories``, in which
+    files were made, and ``sources``, which files were linked from, as the journal has them."""
 
     records: int = 0
     mended: int = 0
+    directories: set[bytes] = field(default_factory=set)
+    sources: set[bytes] = field(default_factory=set)
 
 
 def replay(
@@ -59,7 +63,7 @@ def replay(
         while more:
             with env.begin(write=True) as txn:
                 more, end = _apply(txn, tables, every, end, done, base, owner)
-        mender = Mender(base, owner, journal.records(checkpoint.folder(path), start))
+        mender = Mender(base, owner, done.sources)
         for found in journal.records(checkpoint.folder(path), start):
             with env.begin() as txn:
                 done.mended += sum(mender.mend(txn, entry) for entry in journal.entries(found))
@@ -81,9 +85,14 @@ def _apply(
         if found is None:
             return False, end
         for entry in journal.entries(found):
+            if entry.kind in FILES:
+                done.directories.add(os.path.dirname(entry.key))
+                if entry.kind == journal.LINKED:
+                    done.sources.add(bytes(entry.value))
+                if entry.kind != journal.PIECE and owner is not None:
+                    owner.made(os.path.join(base, os.fsdecode(entry.key)))
+                continue
             table = tables.get(entry.table)
-            if entry.kind in (journal.MADE, journal.LINKED) and owner is not None:
-                owner.made(os.path.join(base, os.fsdecode(entry.key)))
             if table is None:
                 continue
             if entry.kind == journal.PUT:
@@ -104,18 +113,13 @@ def _apply(
 class Mender:
     """Makes files what they were. A link has the content of the file that it was made from, which may have been new."""
 
-    def __init__(self, base: str, owner: Files | None, every: Iterator[Found]) -> None:
+    def __init__(self, base: str, owner: Files | None, sources: set[bytes]) -> None:
+        """``sources``: what files were linked from."""
         self._base = base
         self._owner = owner
-        self._sources = {
-            self._key(bytes(entry.value))
-            for found in every
-            for entry in journal.entries(found)
-            if entry.kind == journal.LINKED
-        }
-        self._contents: dict[
-            bytes, dict[bytes, memoryview]
-        ] = {}  # how files were made, by path, that others are linked from
+        self._sources = {self._key(source) for source in sources}
+        # how files were made that others were linked from: by what stays of their names, and path
+        self._contents: dict[bytes, dict[bytes, memoryview]] = {}
 
     def _key(self, path: bytes) -> bytes:
         return self._owner.known_by(path) if self._owner is not None else path
@@ -154,8 +158,9 @@ class Mender:
 
 def _make(place: str, content: memoryview, mtime: int) -> bool:
     try:
-        if beneath.lstat(place).st_size == len(content) and beneath.read(place, len(content) + 1) == content:
-            return False
+        with os.fdopen(beneath.open_file(place), "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size == len(content) and file.read(len(content)) == content:
+                return False
     except OSError:
         pass  # it is not there, or is something else
     if not beneath.is_directory(os.path.dirname(place)):

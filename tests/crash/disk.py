@@ -23,12 +23,12 @@ OLD = 1_000_000_000  # when directories changed: nobody waits whether somebody i
 SHARES = (0.0, 0.0, 0.03, 0.5, 0.97, 1.0, 1.0)  # of what was not synced, that is kept of a file
 TORN = 0.1  # of the pages that are partly kept, those torn inside
 CALLS = (
-    "openat,openat2,lseek,write,pwrite64,writev,pwritev,pwritev2,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,"
+    "openat,openat2,lseek,utimensat,write,pwrite64,writev,pwritev,pwritev2,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,unlink,"
     "unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync,syncfs,sendto,sendmsg,clone,clone3,fork,vfork"
 )
 NAMING = (
     "openat", "openat2", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "rmdir", "mkdir",
-    "mkdirat",
+    "mkdirat", "utimensat",
 )  # fmt: skip
 FORKS = ("clone", "clone3", "fork", "vfork")
 LINE = re.compile(rb"^(\d+) +(.*)$", re.S)
@@ -124,8 +124,8 @@ class Inode:
     data: bytearray = field(default_factory=bytearray)
     writes: list[Write] = field(default_factory=list)
     names: "dict[str, Inode]" = field(default_factory=dict)
-    at: int = 0  # where the next write() goes
     end: int = 0  # size as the program sees it
+    mtime: int = -1  # as somebody set it
 
 
 @dataclass(slots=True, eq=False)
@@ -144,18 +144,23 @@ class Disk:
 
     def __init__(self, root: Path) -> None:
         self.root = os.fsencode(os.path.realpath(root))
+        self._known: dict[int, Inode] = {}  # by number
         self.top = self._read(root)
         self.names: dict[bytes, Inode] = {}  # as the program sees them, by path
         self.pending: list[Naming] = []
         self.now = 0
         self.durable: set[tuple[int, int]] = set()  # (process, descriptor): opened with O_DSYNC
+        self.at: dict[tuple[int, int], int] = {}  # (process, descriptor): where the next write() goes
         self._list(self.root, self.top)
 
     def _read(self, path: Path) -> Inode:
         if path.is_dir():
             return Inode(True, names={one.name: self._read(one) for one in path.iterdir() if not one.is_socket()})
-        data = path.read_bytes()
-        return Inode(data=bytearray(data), end=len(data))
+        status = path.stat()
+        if status.st_ino not in self._known:
+            data = path.read_bytes()
+            self._known[status.st_ino] = Inode(data=bytearray(data), end=len(data), mtime=int(status.st_mtime))
+        return self._known[status.st_ino]
 
     def _list(self, path: bytes, inode: Inode) -> None:
         self.names[path] = inode
@@ -172,9 +177,12 @@ class Disk:
         if name in ("openat", "openat2"):
             self._open(paths[0], call)
         elif name == "lseek":
-            inode = self._by_descriptor(call)
-            if inode is not None:
-                inode.at = call.result
+            self.at[_descriptor(call)] = call.result
+        elif name == "utimensat":
+            inode = self.names.get(paths[0]) if paths else self._by_descriptor(call)
+            times = re.findall(rb"tv_sec=(\d+)", call.text)
+            if inode is not None and len(times) == 2:
+                inode.mtime = int(times[1])
         elif name in ("write", "pwrite64", "writev", "pwritev", "pwritev2"):
             self._write(call)
         elif name in ("ftruncate", "fallocate"):
@@ -257,7 +265,7 @@ class Disk:
             self._give(path, inode)
         if inode.directory:
             return
-        inode.at = inode.end if b"O_APPEND" in call.text else 0
+        self.at[opened] = inode.end if b"O_APPEND" in call.text else 0
         if b"O_DSYNC" in call.text or b"O_SYNC" in call.text:
             self.durable.add(opened)
         if b"O_TRUNC" in call.text:
@@ -269,15 +277,15 @@ class Disk:
         if inode is None or inode.directory:
             return
         data = b"".join(_text(one) for one in STRING.findall(call.text))[: call.result]
-        at = inode.at
+        opened = _descriptor(call)
+        at = self.at.get(opened, 0)
         if call.name.startswith("p"):
             at = int(call.text.rsplit(b",", 2)[1 if call.name == "pwritev2" else 2])  # that one has flags last
         else:
-            inode.at += len(data)
+            self.at[opened] = at + len(data)
         inode.writes.append(Write(self.now, at, data))
         inode.end = max(inode.end, at + len(data))
-        descriptor = re.match(rb"\d+", call.text)
-        if descriptor is not None and (call.process, int(descriptor.group())) in self.durable:  # LMDB's meta page
+        if opened in self.durable:  # LMDB's meta page
             self._sync(inode, call.begun, only=inode.writes[-1])
 
     def _resize(self, call: Call) -> None:
@@ -356,6 +364,14 @@ class Disk:
                     _put(data, part)
         where.write_bytes(data)
         where.chmod(0o600)
+        if inode.mtime >= 0:
+            os.utime(where, (inode.mtime, inode.mtime))
+
+
+def _descriptor(call: Call) -> tuple[int, int]:
+    """(process, descriptor) that a call is about."""
+    found = re.match(rb"\d+", call.text)
+    return call.process, int(found.group()) if found is not None else -1
 
 
 def _parts(write: Write, size: int) -> Iterator[Write]:

@@ -37,8 +37,6 @@ KINDS = [
     ("sync_file_range", "EIO"),
     ("pwrite64", "ENOSPC"),
     ("pwritev", "ENOSPC"),
-    ("pwritev2", "ENOSPC"),
-    ("pwritev2", "EIO"),
     ("write", "ENOSPC"),
     ("pwrite64", "EIO"),
     ("pwritev", "EIO"),

@@ -30,9 +30,9 @@ RECOVER = (
 )
 
 
-def kill(server: Server, kind: str, rng: random.Random, stop: threading.Event) -> tuple[str, float]:
+def kill(server: Server, kind: str, rng: random.Random, stop: threading.Event) -> tuple[str, float, bool]:
     """Kill what ``kind`` says, under load; the server is up again, and the load was told to stop, when it returns.
-    (what was done, s until the server was up again)."""
+    (what was done, s until the server was up again, was it started anew?)."""
     what = kind
     others: list[int] = []
     if kind == "group":
@@ -70,7 +70,9 @@ def kill(server: Server, kind: str, rng: random.Random, stop: threading.Event) -
     while any(os.path.exists(f"/proc/{pid}") for pid in others):  # those that the supervisor left end by themselves
         assert time.monotonic() < begun + 20, "a worker outlives its supervisor"
         time.sleep(0.05)
-    return what, took
+    if others:  # which answered for the new ones
+        _all_up(server)
+    return what, took, kind not in OTHERS_GO_ON
 
 
 def _kill(pid: int) -> None:
@@ -80,13 +82,18 @@ def _kill(pid: int) -> None:
 
 
 def _all_up(server: Server) -> None:
-    """Every port is served, and there is a keeper."""
-    deadline = time.monotonic() + 10
-    while not server.keeper():
-        assert time.monotonic() < deadline, server.log.read_text()[-1000:]
-        time.sleep(0.05)
-    for name in server.ports:
-        server.connect(name).close()
+    """Wait until every port is served, and there is a keeper."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            assert server.keeper(), "no keeper"
+            for name in server.ports:
+                server.connect(name).close()
+            return
+        except (OSError, AssertionError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _traced(call: str, when: int) -> list[str]:

@@ -33,6 +33,7 @@ class Whereabouts:
         self._held: dict[bytes, bytes] = {}  # name: key in the table held
         self._waiting: dict[bytes, bytes] | None = None
         self._listed: dict[str, dict[bytes, bytes]] = {}  # directory: what is there, by base name
+        self._roots: dict[bytes, tuple[str, bool]] = {}  # mailbox: its directory, as the rows say, and is it there?
 
     def made(self, path: str) -> None:
         self._made.setdefault(base_of(os.fsencode(os.path.basename(path))), []).append(path)
@@ -77,13 +78,16 @@ class Whereabouts:
             return path
         made = os.path.dirname(directory)
         if len(keys) > 1:
-            keys = [key for key in keys if self._root(txn, key[:12], "") == made] or keys
+            keys = [key for key in keys if self._root(txn, key[:12], "")[0] == made] or keys
         marked = self._row(txn, keys[0])
         if marked is None:
             return None
-        root = self._root(txn, keys[0][:12], made)
-        if not beneath.is_directory(root):
+        root, there = self._root(txn, keys[0][:12], made)
+        if not there:
             return self._elsewhere(keys[0], root, raw)
+        place = os.fsdecode(path_of(root, marked))
+        if root not in self._listed and beneath.exists(place):
+            return place
         found = self._there(root).get(base_of(raw), marked)
         return os.fsdecode(path_of(root, found))
 
@@ -103,6 +107,7 @@ class Whereabouts:
             if found is not None:
                 return os.fsdecode(path_of(other, found))
         make(account, root)
+        self._roots[key[:12]] = root, True
         return os.path.join(root, "new", os.fsdecode(base_of(raw)))
 
     def _row(self, txn: Any, at: bytes) -> bytes | None:
@@ -130,10 +135,15 @@ class Whereabouts:
     def _account(self, key: bytes) -> Account | None:
         return self._resolve(int.from_bytes(key[:8], "big")) if self._resolve is not None else None
 
-    def _root(self, txn: Any, key: bytes, made: str) -> str:
-        """The directory of the mailbox, which was ``made`` when the file was."""
+    def _root(self, txn: Any, key: bytes, made: str) -> tuple[str, bool]:
+        """The directory of the mailbox, which was ``made`` when the file was; is it there?"""
+        known = self._roots.get(key)
+        if known is not None:
+            return known
         row = txn.get(layout.row_key(key), db=self._db["page"])
         account = self._account(key)
         if row is None or account is None:
-            return made
-        return folder(account, layout.unpack_row(key, row).name)
+            return made, beneath.is_directory(made)
+        root = folder(account, layout.unpack_row(key, row).name)
+        known = self._roots[key] = root, beneath.is_directory(root)
+        return known
