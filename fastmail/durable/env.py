@@ -18,7 +18,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ RESERVE = 16  # one part in so many of the map
 REMEMBERED = 100_000  # directories
 BEHIND = 8  # slots that may be filled before a writer takes a checkpoint itself
 TOLD = 60.0  # s between two log events about the same map
+DISTRUST = "distrust"  # a file beside the journal: a sync has failed since the machine started, perhaps
 STOPPED = "nothing is written any more, because of an earlier failure: "
 REPAIR = "stop the server and run `fastmail check --repair`"
 Read = Callable[[], AbstractContextManager[Any]]  # Environment.read
@@ -180,6 +181,8 @@ class Environment:
             if state is not None and not state.clean:
                 places = self._recover(directory, journaled, state)
             checkpoints.take(recovered=places, wait=True)
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, DISTRUST))
         self._pin.abort()  # not before: until then the last checkpoint is what a loss of power leads back to
         self._pin = None
         with self.env.begin() as txn:
@@ -196,7 +199,8 @@ class Environment:
         meta = self.db["meta"]
         owner = journaled.owner(self.db) if journaled.owner is not None else None
         start = time.monotonic()
-        done, end = recovery.replay(self.path, self.env, self.db, state.position, journaled.base, owner)
+        distrust = os.path.exists(os.path.join(directory, DISTRUST))
+        done, end = recovery.replay(self.path, self.env, self.db, state.position, journaled.base, owner, distrust)
         with self.env.begin(write=True) as txn:
             txn.put(journal.POSITION_ROW, journal.beginning(directory, end.sequence).pack(), db=meta)
             txn.delete(journal.BROKEN_ROW, db=meta)
@@ -422,6 +426,8 @@ class Environment:
         """Something was not synced: the kernel may take for written what never will be, so neither this process nor
         another writes anything more until all have ended, and the journal is replayed."""
         self.broken = f"{self.path}: {error.strerror}"
+        with suppress(OSError), open(os.path.join(checkpoint.folder(self.path), DISTRUST), "w", encoding="ascii"):
+            pass  # for the next start
         log.event("index.readonly", "error", path=self.path, error=error, then="look at the disk, then start anew")
         checkpoints, meta = self._checkpoints, self.db["meta"]
         try:

@@ -52,10 +52,17 @@ class Replayed:
 
 
 def replay(
-    path: str, env: Any, tables: dict[str, Any], start: Position, base: str, owner: Files | None
+    path: str,
+    env: Any,
+    tables: dict[str, Any],
+    start: Position,
+    base: str,
+    owner: Files | None,
+    distrust: bool = False,
 ) -> tuple[Replayed, Position]:
     """Apply what was written since ``start`` to the environment, which is opened and at the state of its checkpoint.
-    The place behind the last record comes with it."""
+    The place behind the last record comes with it. ``distrust``: a sync failed, so what can be read of a file may be in
+    memory only, and called written by the kernel: all are written anew."""
     done, end = Replayed(), start
     with env.begin():  # keeps the pages of the checkpoint until there is another one
         every = journal.records(checkpoint.folder(path), start)
@@ -63,7 +70,7 @@ def replay(
         while more:
             with env.begin(write=True) as txn:
                 more, end = _apply(txn, tables, every, end, done, base, owner)
-        mender = Mender(base, owner, done.sources)
+        mender = Mender(base, owner, done.sources, distrust)
         for found in journal.records(checkpoint.folder(path), start):
             with env.begin() as txn:
                 done.mended += sum(mender.mend(txn, entry) for entry in journal.entries(found))
@@ -113,9 +120,10 @@ def _apply(
 class Mender:
     """Makes files what they were. A link has the content of the file that it was made from, which may have been new."""
 
-    def __init__(self, base: str, owner: Files | None, sources: set[bytes]) -> None:
-        """``sources``: what files were linked from."""
+    def __init__(self, base: str, owner: Files | None, sources: set[bytes], distrust: bool) -> None:
+        """``sources``: what files were linked from; ``distrust``: see ``replay``."""
         self._base = base
+        self._distrust = distrust
         self._owner = owner
         self._sources = {self._key(source) for source in sources}
         # how files were made that others were linked from: by what stays of their names, and path
@@ -137,7 +145,8 @@ class Mender:
         """Make one file what it was; True when it was not."""
         if entry.kind == journal.PIECE:
             offset: int = journal.U64.unpack_from(entry.value)[0]
-            return _patch(os.path.join(self._base, os.fsdecode(entry.key)), offset, entry.value[journal.U64.size :])
+            path = os.path.join(self._base, os.fsdecode(entry.key))
+            return _patch(path, offset, entry.value[journal.U64.size :], self._distrust)
         if entry.kind == journal.MADE:
             made: memoryview | None = entry.value
         elif entry.kind == journal.LINKED:
@@ -153,13 +162,14 @@ class Mender:
         if self._owner is not None and place is not None:
             place = self._owner.place(txn, place)
         mtime: int = journal.I64.unpack_from(made)[0]
-        return place is not None and _make(place, made[journal.I64.size :], mtime)
+        return place is not None and _make(place, made[journal.I64.size :], mtime, self._distrust)
 
 
-def _make(place: str, content: memoryview, mtime: int) -> bool:
+def _make(place: str, content: memoryview, mtime: int, distrust: bool) -> bool:
     try:
         with os.fdopen(beneath.open_file(place), "rb", buffering=0) as file:
-            if os.fstat(file.fileno()).st_size == len(content) and file.read(len(content)) == content:
+            there = os.fstat(file.fileno()).st_size == len(content) and file.read(len(content)) == content
+            if there and not distrust:
                 return False
     except OSError:
         pass  # it is not there, or is something else
@@ -178,13 +188,13 @@ def _make(place: str, content: memoryview, mtime: int) -> bool:
     return True
 
 
-def _patch(place: str, offset: int, content: memoryview) -> bool:
+def _patch(place: str, offset: int, content: memoryview, distrust: bool) -> bool:
     try:
         fd = beneath.open_file(place, os.O_RDWR)
     except FileNotFoundError:
         return False  # the file was removed, with all that was in it
     try:
-        if os.pread(fd, len(content), offset) == content:
+        if os.pread(fd, len(content), offset) == content and not distrust:
             return False
         while content:
             done = os.pwrite(fd, content, offset)

@@ -126,6 +126,36 @@ def test_files_are_made_whole(box: Box, tmp_path: Path) -> None:
     env.close()
 
 
+def test_behind_a_failed_sync_nothing_that_is_only_in_memory_is_believed(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel says once that it could not write, and calls it written then: what can be read is written anew."""
+    box.make("message", CONTENT)
+    segment = tmp_path / "one" / "segment"
+    segment.write_bytes(bytes(100))
+    box.piece(segment, 10, b"piece")
+
+    def fails(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fails)
+        with pytest.raises(StorageFailed):
+            box.env.sync()
+    copy = box.crash(tmp_path / "copy")
+    before = (copy / "mail" / "new" / "message").stat().st_ino
+    written: list[int] = []
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: (written.append(at), real(fd, data, at))[1])
+    env = recovered(copy)
+    assert (copy / "mail" / "new" / "message").stat().st_ino != before and 10 in written
+    assert files(copy) == {"new/message": CONTENT}
+    env.close()
+    written.clear()
+    environment(copy).close()
+    assert not written and not (copy / "env" / "journal" / "distrust").exists()
+
+
 def test_a_file_belongs_where_its_owner_says(box: Box, tmp_path: Path) -> None:
     """Under another name, in another directory, or nowhere; what is gone stays gone, whatever the disk has of it."""
     for name in ("renamed", "moved", "expunged", "removed"):
