@@ -38,7 +38,7 @@ EXPECTED = (MailError, OSError, lmdb.Error)  # what disks and callers do; anythi
 class FileJob:
     """One file to be made: written to ``temporary`` and renamed to ``directory``/``name``; with ``source`` nothing is
     written, ``source`` is linked to that place. Small content is made durable by the journal, unless the file is to be
-    ``synced``, for another program that comes to it without us."""
+    ``synced``: for another program that comes to it without us, or because a ``source`` was another program's."""
 
     directory: bytes
     name: bytes
@@ -58,7 +58,7 @@ class FileJob:
 
     def job(self) -> "stage.Job":
         if self.source:
-            return self.source, self.path, self.directory, None, -1, -1, True
+            return self.source, self.path, self.directory, None, 0 if self.synced else -1, -1, True
         return self.temporary, self.path, self.directory, self.chunks, self.mtime, -1, self._synced
 
     def note(self, txn: Any) -> None:

@@ -7,7 +7,7 @@ def place(jobs: list[Job]) -> list[int]:
     """Put files in place; an errno for each, 0 for success. At most 8 chunks each. A job is one of
 
     (temporary path, final path, directory of it, chunks, mtime in s or -1, -1, synced): written and renamed;
-    (old path, final path, directory of it, None, -1, -1, synced): a link;
+    (old path, final path, directory of it, None, -1 or 0, -1, synced): a link; -1: its content needs no sync;
     (b"", b"", b"", chunks, offset, descriptor, synced): written at the offset of an open file.
 
     ``synced``: content and name are on the disk when it returns."""

@@ -37,7 +37,7 @@ cdef extern from "beneath.h" nogil:
     void fm_begin(Places* p)
     void fm_forget(Places* p)
     int fm_sync_dir(const char* path)
-    enum: O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW
+    enum: O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW
 
 cdef enum:
     CHUNKS = 8           # buffers a file may have
@@ -52,7 +52,7 @@ cdef struct File:
     const char* directory    # of final
     Py_ssize_t chunks
     Py_buffer chunk[CHUNKS]
-    int64_t mtime            # of a piece: its offset
+    int64_t mtime            # of a piece: its offset; of a link: -1 where its content needs no sync
     bint piece               # fd was given, and stays open
     bint synced              # not by the journal
     int64_t size             # octets to be written
@@ -129,6 +129,13 @@ cdef void write_pieces(File* file, Py_ssize_t n) noexcept nogil:
 
 
 cdef void sync_content(File* f) noexcept nogil:
+    if f.chunks < 0 and not f.piece:
+        if f.mtime < 0:
+            return  # the journal has it
+        f.fd = fm_open(f.source, O_RDONLY | O_NOFOLLOW, 0, 0)
+        if f.fd < 0:
+            f.error = errno
+            return
     if (c_fsync(f.fd) if not f.piece and f.mtime >= 0 else c_fdatasync(f.fd)):
         f.error = errno
 
@@ -174,7 +181,7 @@ cdef void place_all(File* file, Py_ssize_t n) noexcept nogil:
             write_file(&file[i])
     write_pieces(file, n)
     for i in range(n):
-        if file[i].synced and not file[i].error and file[i].chunks >= 0:
+        if file[i].synced and not file[i].error:
             sync_content(&file[i])
     fm_begin(&places)
     for i in range(n):

@@ -64,6 +64,11 @@ class NameMaker:
         return int(match.group(1)) if match is not None else 0
 
     @staticmethod
+    def is_ours(name: bytes) -> bool:
+        """Did a server of ours give this name, so that the journal has the content of the file while it is new?"""
+        return _OWN.match(name) is not None or _NUMBERED.match(name) is not None
+
+    @staticmethod
     def is_copy(name: bytes) -> bool:
         """Was this link made by COPY or MOVE?"""
         match = _OWN.match(name)

@@ -700,7 +700,8 @@ class LocalStore:
                 else os.fsdecode(self.maker.make(0, 0, True).partition(b",")[0])
             )
             name = parsed.with_flags(parsed.flags, 0)
-            jobs.append(FileJob(root + b"/cur", name, source=path_of(source_dir, old)))
+            theirs = not self.maker.is_ours(old[1:])  # nobody knows whether it is on the disk
+            jobs.append(FileJob(root + b"/cur", name, source=path_of(source_dir, old), synced=theirs))
             names.append((uid, b"c" + name))
         now = int(time.time())
 
