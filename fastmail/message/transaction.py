@@ -12,13 +12,13 @@ import time
 SIZE = 16
 _U64 = struct.Struct(">Q")
 _last = 0
-_salt = os.urandom(8)
+_salt, _process = os.urandom(8), os.getpid() & 0xFFF
 
 
 def _renew() -> None:
     """A process that was forked has a salt of its own."""
-    global _salt
-    _salt = os.urandom(8)
+    global _salt, _process
+    _salt, _process = os.urandom(8), os.getpid() & 0xFFF
 
 
 os.register_at_fork(after_in_child=_renew)
@@ -27,7 +27,7 @@ os.register_at_fork(after_in_child=_renew)
 def new_number() -> int:
     """A number that this process has not given before."""
     global _last
-    _last = max(_last + 4096, int(time.time() * 1e6) << 12 | os.getpid() & 0xFFF)
+    _last = max(_last + 4096, int(time.time() * 1e6) << 12 | _process)
     return _last
 
 

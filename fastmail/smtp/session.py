@@ -741,12 +741,14 @@ class SmtpSession:
 
     async def _decide(self, envelope: Envelope, content: Octets) -> Sequence[Outcome]:
         """What becomes of the message, unless that was decided before and the client did not hear it."""
-        unheard, known_by = self.service.unheard, transaction_of(envelope)
-        outcomes = await unheard.find(known_by, content)
+        unheard, known_by, outcomes = self.service.unheard, b"", None
+        if unheard.any or self.filters is not None:  # filters may change the envelope
+            known_by = transaction_of(envelope)
+            outcomes = await unheard.find(known_by, content)
         if outcomes is None:
             outcomes = await accept.take(self, envelope, content)
         if self.conn.transport is None or self.conn.closing:
-            await unheard.remember(known_by, content, outcomes)
+            await unheard.remember(known_by or transaction_of(envelope), content, outcomes)
         return outcomes
 
     def blame(self, points: float, why: str) -> None:

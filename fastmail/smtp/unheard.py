@@ -34,10 +34,13 @@ class Unheard:
     def __init__(self) -> None:
         self._answers: dict[bytes, tuple[float, Sequence[Outcome]]] = {}
 
+    @property
+    def any(self) -> bool:
+        """Are there any? Otherwise nothing needs to be looked for."""
+        return bool(self._answers)
+
     async def find(self, transaction: bytes, content: Octets) -> Sequence[Outcome] | None:
         """The answer to the same message before, if nobody heard it."""
-        if not self._answers:
-            return None
         when, outcomes = self._answers.pop(await _digest(transaction, content), (0.0, ()))
         if time.monotonic() - when > KEEP or not outcomes:
             return None

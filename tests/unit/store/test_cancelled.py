@@ -6,8 +6,9 @@ id is there once.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -292,5 +293,26 @@ def test_content_that_was_placed_and_not_written_is_nobodys(tmp_path: Path, kind
         store.place = place  # type: ignore[method-assign]
         await store.append(account, key, [message()])
         assert bench.uids(account) == [1]
+
+    run(bench, scenario)
+
+
+@pytest.mark.parametrize("kind", ["maildir", "segments"])
+def test_what_follows_a_commit_is_done_for_whoever_was_cancelled(tmp_path: Path, kind: str) -> None:
+    """Nobody delivers to that mailbox again: its messages are settled all the same."""
+    bench = Bench(tmp_path, kind, 1, False)
+
+    async def scenario() -> None:
+        def deliver(account: Account) -> Coroutine[Any, Any, Any]:
+            return bench.store.deliver([Delivery(account, bench.key(account), message(), transaction.new_id())])
+
+        one, other, _ = bench.accounts
+        await deliver(other)  # a segment is open from here on
+        last = 1
+        while await is_cancelled(deliver(other), last):
+            last += 1
+        assert await is_cancelled(deliver(one), last - 1), "at its last wait, which is for the commit"
+        await bench.calm()
+        assert bench.uids(one) == [1]
 
     run(bench, scenario)
