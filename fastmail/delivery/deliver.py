@@ -19,6 +19,7 @@ from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.durable import beneath
 from fastmail.message import submitted, trace
 from fastmail.message.header import Octets
+from fastmail.message.preview import scanned
 from fastmail.message.summary import message_id
 from fastmail.model.errors import ClientError, DamagedAccount, MailError, OverQuota, StorageFull, TemporaryError
 from fastmail.model.quota import NO_QUOTA, Quota
@@ -303,13 +304,13 @@ class Deliverer:
         traced = traced and bool(number)
         number = number or trace.new_id()
         if len(content) > SCAN_ON_LOOP:
-            summary = await asyncio.get_running_loop().run_in_executor(None, mime.scan, content)
+            summary = await asyncio.get_running_loop().run_in_executor(None, scanned, content)
         else:
-            summary = mime.scan(content)
+            summary = scanned(content)
         copies = sum(len(records) for _, records in envelope.recipients)
         if len(summary) * copies > SUMMARIES:  # a shorter one for each
             loop = asyncio.get_running_loop()
-            summary = await loop.run_in_executor(None, mime.scan, content, True, SUMMARIES // copies)
+            summary = await loop.run_in_executor(None, scanned, content, SUMMARIES // copies)
         size, _, hops = struct.unpack_from("<IiI", summary, 20)
         outcomes = [Outcome(250, "2.0.0", f"{number} delivered") for _ in envelope.recipients]
         plan = _Plan(number, traced, content, summary, size, outcomes)

@@ -1,27 +1,27 @@
 """What happens to the index inside the writer's transaction. Plain functions over a transaction and its tables.
 
 Each raises before its first write where it can; the commit queue runs an operation again, alone, when another one of
-its batch failed, so every function derives all from the transaction and its arguments. MODSEQ grows by one with
-every operation that changes something.
+its batch failed, so every function derives all from the transaction and its arguments. The account's MODSEQ grows by
+one with every operation that changes something (accounts.py), and what is changed in a mailbox has that one.
 """
 
 import struct
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from fastmail._core import pages
+from fastmail._core import idents, mime, pages
 from fastmail._core.uidset import UidSet
-from fastmail.message.identity import marked
-from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, StorageFailed, TooMuch
+from fastmail.message.identity import UNNAMED, ident, kept
+from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFailed, TooMuch
 from fastmail.model.flags import MAX_KEYWORDS
-from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Mailbox, NewMessage, Stored
-from fastmail.store.local import content, layout, weight
+from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Kind, Mailbox, NewMessage, Stored
+from fastmail.store.local import accounts, content, emails, layout, weight
+from fastmail.store.local.accounts import Change
 from fastmail.store.local.arrivals import HEAD, NUMBER
-from fastmail.store.local.layout import Tables
+from fastmail.store.local.layout import Tables, rows
 from fastmail.store.local.names import FileName, base_of
-from fastmail.telemetry import log
 
 PAIR = struct.Struct("<II")
 TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
@@ -55,16 +55,6 @@ def row(txn: Any, t: Tables, key: bytes) -> Mailbox:
 
 def save(txn: Any, t: Tables, box: Mailbox) -> None:
     txn.put(layout.row_key(box.key), layout.pack_row(box), db=t.page)
-
-
-def rows(txn: Any, table: Any, prefix: bytes) -> Iterator[tuple[Any, Any]]:
-    """(key, value) of a table whose keys begin with prefix."""
-    cursor = txn.cursor(db=table)
-    if cursor.set_range(prefix):
-        for at, value in cursor.iternext():
-            if at[: len(prefix)] != prefix:
-                return
-            yield at, value
 
 
 # ---------------------------------------------------------------- arrivals
@@ -101,12 +91,19 @@ def _put_records(txn: Any, t: Tables, box: Mailbox, records: Sequence[bytes]) ->
 
 
 def _settle(txn: Any, t: Tables, box: Mailbox, numbers: Sequence[int], records: Sequence[bytes]) -> None:
+    change = Change(txn, t, box.key[:8], TAIL.unpack_from(records[-1])[2])
+    came = []
     for number, record in zip(numbers, records, strict=True):
-        value = txn.get(NUMBER.pack(number), db=t.new)
-        txn.put(layout.uid_key(box.key, TAIL.unpack_from(record)[0]), value[HEAD:], db=t.msg)
+        uid, _, modseq = TAIL.unpack_from(record)
+        value = txn.get(NUMBER.pack(number), db=t.new)[HEAD:]
+        txn.put(layout.uid_key(box.key, uid), value, db=t.msg)
+        came.append((uid, ident(layout.summary_of(value)), modseq))
+    before = box.octets
     _put_records(txn, t, box, records)
     box.settled = numbers[-1]
     save(txn, t, box)
+    change.created(box.key, came, box.octets - before)
+    change.end()
 
 
 def settle(txn: Any, t: Tables, keys: Iterable[bytes]) -> None:
@@ -197,46 +194,61 @@ def append(
     few = len(messages) <= FEW and not t.arrivals.closed
     if few and not claim and not any(message.keywords for message in messages):
         return _arrive(txn, t, key, messages, names, saved)
+    said = [idents.named(message.summary) for message in messages]
+    for one in said:
+        _make_sure(txn, t, key[:8], one)
     box = load(txn, t, key)
-    box.modseq += 1
+    change = Change(txn, t, key[:8])
+    box.modseq = change.modseq
     bits = [keyword_bits(txn, t, key, message.keywords) for message in messages]
     new = [(m.flags, words, m.date, m.size, saved) for m, words in zip(messages, bits, strict=True)]
     uids = append_records(txn, t, box, new)
-    heavy = 0
-    for uid, message, words, name in zip(uids, messages, bits, names, strict=True):
+    for uid, message, words, name, names_of in zip(uids, messages, bits, names, said, strict=True):
         at = layout.uid_key(key, uid)
-        value = layout.pack_message(name, marked(message.summary))
-        heavy += weight.of_value(value)
+        made, called = emails.finished(txn, t, key[:8], message.summary, change.modseq, names_of)
+        value = layout.pack_message(name, made)
+        change.row.summaries += weight.of_value(value)
         txn.put(at, value, db=t.msg)
+        change.created(key, [(uid, called, box.modseq)], message.size)
         if words and not content.in_segment(name):
             txn.put(at, b"", db=t.todo)
-    weight.add(txn, t, key[:8], heavy)
     save(txn, t, box)
+    change.end()
     recent = claim_recent(txn, t, key) if claim else (0, 0)
     return Appended(key, box.uidvalidity, uids, box.modseq, recent)
+
+
+def _make_sure(txn: Any, t: Tables, account: bytes, said: emails.Said) -> None:
+    """Before a new message gets its thread: one that it names may be an arrival, which the tables do not know yet. Then
+    that is settled."""
+    if len(said[2]) > 1 and emails.unsure(txn, t, account, said):
+        for key in t.arrivals.pending(account):
+            if txn.get(layout.row_key(key), db=t.page) is not None:
+                load(txn, t, key)
 
 
 def _arrive(
     txn: Any, t: Tables, key: bytes, messages: Sequence[NewMessage], names: Sequence[bytes], saved: int
 ) -> Appended:
-    """The same as arrivals: pages follow later."""
+    """The same as arrivals: pages follow later, and with them the account's row and log."""
     box = row(txn, t, key)
     newest = t.arrivals.newest(key, box.settled)
-    uid, modseq = box.uidnext, box.modseq
-    if newest is not None:
-        last, _, modseq = TAIL.unpack_from(newest)
-        uid = last + 1
-    modseq += 1
+    uid = TAIL.unpack_from(newest)[0] + 1 if newest is not None else box.uidnext
+    modseq = accounts.next_modseq(txn, t, key[:8])
     uids = list(range(uid, uid + len(messages)))
     if uids[-1] >= layout.MAX_UID:
         raise CannotDo("the mailbox has used up its UIDs")
     heavy = 0
-    for one, message, name in zip(uids, messages, names, strict=True):
-        record = pages.pack(one, message.flags, modseq, 0, message.date, message.size, saved)
-        value = layout.pack_message(name, marked(message.summary))
+    for uid, message, name in zip(uids, messages, names, strict=True):
+        said = idents.named(message.summary)
+        _make_sure(txn, t, key[:8], said)
+        record = pages.pack(uid, message.flags, modseq, 0, message.date, message.size, saved)
+        made, called = emails.finished(txn, t, key[:8], message.summary, modseq, said)
+        emails.announce(txn, t, key[:8], called)
+        value = layout.pack_message(name, made)
         heavy += weight.of_value(value)
         t.arrivals.add(txn, key, record, value)
-    weight.add(txn, t, key[:8], heavy)
+    accounts.weigh(txn, t, key[:8], heavy)
     return Appended(key, box.uidvalidity, uids, modseq)
 
 
@@ -275,13 +287,14 @@ def store(
     """STORE: flags of several messages, one MODSEQ for all that changed."""
     box = load(txn, t, key)
     before = box.modseq
+    change = Change(txn, t, key[:8])
     bits = keyword_bits(txn, t, key, words, create=mode >= 0)
     changed: list[int] = []
     same: list[int] = []
     refused: list[int] = []
     left: list[bytes] = []
     for at, page in pages_of(txn, t, key, uids):
-        new, c, s, r, unseen, deleted = pages.update(page, uids, mode, flags, bits, before + 1, unchanged_since)
+        new, c, s, r, unseen, deleted = pages.update(page, uids, mode, flags, bits, change.modseq, unchanged_since)
         if len(left) <= TOLD:
             left.append(page if new is None else new)
         if new is not None:
@@ -292,8 +305,10 @@ def store(
         same += s
         refused += r
     if changed:
-        box.modseq = box.changed = before + 1
+        box.modseq = box.changed = change.modseq
         save(txn, t, box)
+        change.changed(key, UidSet.of(changed))
+        change.end()
         for uid in changed:
             at = layout.uid_key(key, uid)
             if not t.segments or not content.in_segment((txn.get(at, db=t.msg) or b"")[2:3]):
@@ -310,11 +325,13 @@ def expunge(
     required: int,
     unlink: bool = True,
     moved: Collection[bytes] = (),
+    change: Change | None = None,
 ) -> Expunged:
     """Remove records; files go to the trash table and are unlinked after the commit, unless ``unlink`` is False: then
-    they are another program's, or gone. ``moved``: content in segments that another mailbox refers to instead."""
+    they are another program's, or gone. ``moved``: content in segments that another mailbox refers to instead.
+    ``change``: what the operation that this is a part of changes in the account."""
     box = load(txn, t, key)
-    before = box.modseq
+    before, was = box.modseq, box.octets
     everything = UidSet.of_ranges((1, layout.MAX_UID))
     gone: list[int] = []
     for at, page in pages_of(txn, t, key, uids):
@@ -332,22 +349,30 @@ def expunge(
         box.exists -= len(g)
     out = UidSet.of(gone)
     if gone:
-        box.modseq = before + 1
+        whole = change or Change(txn, t, key[:8])
+        box.modseq = whole.modseq
         save(txn, t, box)
         txn.put(key + layout.U64.pack(box.modseq), b"".join(PAIR.pack(lo, hi) for lo, hi in out.ranges()), db=t.gone)
+        whole.row.octets -= was - box.octets
         for start in range(0, len(gone), BATCH):
-            _forget_rows(txn, t, key, gone[start : start + BATCH], unlink, moved)
+            _forget_rows(txn, t, key, gone[start : start + BATCH], unlink, moved, whole)
+        if change is None:
+            whole.end()
     return Expunged(key, out, box.modseq, before)
 
 
-def _forget_rows(txn: Any, t: Tables, key: bytes, uids: Sequence[int], unlink: bool, moved: Collection[bytes]) -> None:
+def _forget_rows(
+    txn: Any, t: Tables, key: bytes, uids: Sequence[int], unlink: bool, moved: Collection[bytes], change: Change
+) -> None:
     """What ``msg`` has of these messages, and their content."""
     keys = [layout.uid_key(key, uid) for uid in uids]
-    names, light = {}, 0
+    names: dict[bytes, bytes] = {}
+    lost = dict.fromkeys(uids, UNNAMED)
     for at, value in txn.cursor(db=t.msg).getmulti(keys):
         names[at] = layout.marked_of(value)
-        light -= weight.of_value(value)
-    weight.add(txn, t, key[:8], light)
+        lost[int.from_bytes(at[12:], "big")] = ident(layout.summary_of(value))
+        change.row.summaries -= weight.of_value(value)
+    change.removed(key, list(lost.items()), 0)
     for at in keys:
         name = names.get(at, b"")
         if at in names:
@@ -373,7 +398,8 @@ def copy(
         records.update({record[0]: record for record in pages.records(page)})
     old_words = keyword_names(txn, t, key)
     box = load(txn, t, target)
-    box.modseq += 1
+    change = Change(txn, t, target[:8])
+    box.modseq, before = change.modseq, box.octets
     there = [(uid, name) for uid, name in names if uid in records]
     for uid, name in names:
         if uid not in records and not content.in_segment(name):
@@ -387,7 +413,8 @@ def copy(
     new = [(flags, bits[words], date, size, saved) for _, flags, _, words, date, size, _ in map(records.pop, source)]
     uids = append_records(txn, t, box, new)
     for start in range(0, len(there), BATCH):
-        _copy_rows(txn, t, key, target, there[start : start + BATCH], uids[start : start + BATCH])
+        _copy_rows(txn, t, key, target, there[start : start + BATCH], uids[start : start + BATCH], change)
+    change.row.octets += box.octets - before
     for uid, (_, name), (flags, words, *_) in zip(uids, there, new, strict=True):
         if not content.in_segment(name) and (words or FileName.parse(name[1:]).flags != flags):
             txn.put(layout.uid_key(target, uid), b"", db=t.todo)
@@ -397,26 +424,53 @@ def copy(
     else:
         content.share(txn, t, shared)
     save(txn, t, box)
-    removed = expunge(txn, t, key, UidSet.of(source), 0, moved=set(shared)) if move and source else None
+    removed = None
+    if move and source:
+        removed = expunge(txn, t, key, UidSet.of(source), 0, moved=set(shared), change=change)
+    change.end()
     return Copied(Appended(target, box.uidvalidity, uids, box.modseq), source, removed)
 
 
 def _copy_rows(
-    txn: Any, t: Tables, key: bytes, target: bytes, there: Sequence[tuple[int, bytes]], uids: Sequence[int]
+    txn: Any,
+    t: Tables,
+    key: bytes,
+    target: bytes,
+    there: Sequence[tuple[int, bytes]],
+    uids: Sequence[int],
+    change: Change,
 ) -> None:
     """What ``msg`` has of messages, under their new names and UIDs."""
     cursor = txn.cursor(db=t.msg)
     keys = [layout.uid_key(key, uid) for uid, _ in there]
     old = dict(cursor.getmulti(keys))
-    rows = []
+    copies, came = [], []
     for new, at, (_, name) in zip(uids, keys, there, strict=True):
         value = old.get(at)
         if content.in_segment(name) and (value is None or layout.marked_of(value) != name):
             raise SourceMoved("the content was moved")
-        summary = layout.summary_of(value) if value is not None else b""
-        rows.append((layout.uid_key(target, new), layout.pack_message(name, bytes(summary))))
-    cursor.putmulti(rows)
-    weight.add(txn, t, target[:8], sum(weight.of_value(value) for _, value in rows))
+        summary = bytes(layout.summary_of(value)) if value is not None else b""
+        copies.append((layout.uid_key(target, new), layout.pack_message(name, summary)))
+        came.append((new, ident(summary), change.modseq))
+    cursor.putmulti(copies)
+    change.row.summaries += sum(weight.of_value(value) for _, value in copies)
+    change.created(target, came, 0)
+
+
+def learn_previews(txn: Any, t: Tables, key: bytes, found: Mapping[int, bytes]) -> None:
+    """Keep the first words of messages whose summaries lack them, by UID: an earlier version stored these."""
+    load(txn, t, key)
+    heavier = 0
+    for uid, words in found.items():
+        at = layout.uid_key(key, uid)
+        value = txn.get(at, db=t.msg)
+        made = bytes(layout.summary_of(value)) if value is not None else b""
+        if not made or idents.preview(made) is not None or mime.lost(made):
+            continue
+        new = layout.pack_message(layout.marked_of(value), kept(idents.with_preview(made, words), made))
+        heavier += weight.of_value(new) - weight.of_value(value)
+        txn.put(at, new, db=t.msg)
+    accounts.weigh(txn, t, key[:8], heavier)
 
 
 def claim_recent(txn: Any, t: Tables, key: bytes) -> tuple[int, int]:
@@ -450,20 +504,7 @@ def find(txn: Any, t: Tables, account: int, name: str) -> bytes | None:
 
 def boxes(txn: Any, t: Tables, account: int) -> list[Mailbox]:
     """All mailboxes of an account, by id."""
-    prefix = layout.account_key(account)
-    out = []
-    cursor = txn.cursor(db=t.page)
-    at = prefix
-    while cursor.set_range(at) and cursor.key()[:8] == prefix:
-        key = bytes(cursor.key()[:12])
-        if not cursor.set_key(layout.row_key(key)):
-            break
-        try:
-            out.append(layout.unpack_row(key, cursor.value()))
-        except CorruptData as error:  # the others are not harmed
-            log.event("mailbox.damaged", "error", why=error, then="fastmail check --repair")
-        at = layout.row_key(key) + b"\0"
-    return out
+    return layout.boxes(txn, t, layout.account_key(account))
 
 
 def _counter(txn: Any, t: Tables, account: int) -> tuple[bytes, int, int]:
@@ -486,54 +527,61 @@ def note_uidvalidity(txn: Any, t: Tables, account: int, given: int) -> None:
         txn.put(at, layout.NEXT.pack(number, given), db=t.meta)
 
 
-def create(
-    txn: Any, t: Tables, account: int, name: str, special: int, uidvalidity: int = 0, uidnext: int = 1
-) -> Mailbox:
-    """A new mailbox; its UIDVALIDITY is above every one that the account has used."""
+def create(txn: Any, t: Tables, account: int, name: str, special: int, change: Change | None = None) -> Mailbox:
+    """A new mailbox; its UIDVALIDITY is above every one that the account has used. ``change``: what the operation that
+    this is a part of changes in the account."""
     if find(txn, t, account, name) is not None:
         raise MailboxExists("mailbox already exists")
+    whole = change or Change(txn, t, layout.account_key(account))
     counter, number, last = _counter(txn, t, account)
     now = int(time.time())
-    validity = uidvalidity or max(now, last + 1)
+    validity = max(now, last + 1)
     txn.put(counter, layout.NEXT.pack(number + 1, max(last, validity)), db=t.meta)
     key = layout.mailbox_key(account, number)
-    box = Mailbox(key, name, validity, uidnext=uidnext, special=special, created=now)
-    box.recent_from = uidnext
+    box = Mailbox(key, name, validity, special=special, modseq=whole.modseq, created=now)
     save(txn, t, box)
     txn.put(layout.name_key(layout.account_key(account), name), key[8:], db=t.name)
+    whole.mailbox(Kind.MAILBOX_CREATED, key)
+    if change is None:
+        whole.end()
     return box
 
 
 def drop(txn: Any, t: Tables, box: Mailbox) -> None:
     """Forget a mailbox and everything in it; its directory is the caller's."""
     with suppress(ValueError):  # damaged arrivals go with it all the same
-        load(txn, t, box.key)
+        box = load(txn, t, box.key)
+    change = Change(txn, t, box.key[:8])
     content.release(txn, t, [layout.marked_of(value) for _, value in rows(txn, t.msg, box.key) if value[2:3] == b"s"])
-    lighter = sum(weight.of_note(name, value) for name, value in notes(txn, t, box.key).items())
-    weight.add(txn, t, box.key[:8], -_heavy(txn, t, box.key), -lighter)
+    change.row.notes -= sum(weight.of_note(name, value) for name, value in notes(txn, t, box.key).items())
+    _remove_all(txn, t, box, change)
+    change.mailbox(Kind.MAILBOX_REMOVED, box.key)
+    change.end()
     txn.delete(layout.name_key(box.key[:8], box.name), db=t.name)
     txn.delete(box.key, db=t.kw)
-    _clear(txn, box.key, (t.page, t.msg, t.gone, t.todo, t.trash, t.note, t.pop))
+    for table in (t.page, t.msg, t.gone, t.todo, t.trash, t.note, t.pop):
+        layout.clear(txn, table, box.key)
 
 
 def forget_messages(txn: Any, t: Tables, box: Mailbox) -> None:
     """Forget the messages of a mailbox, whose files stay, as if it had never been looked at; the caller saves it."""
-    weight.add(txn, t, box.key[:8], -_heavy(txn, t, box.key))
-    _clear(txn, box.key, (t.page, t.msg, t.gone, t.todo, t.pop))
+    change = Change(txn, t, box.key[:8])
+    _remove_all(txn, t, box, change)
+    change.end()
+    box.modseq = change.modseq
+    for table in (t.page, t.msg, t.gone, t.todo, t.pop):
+        layout.clear(txn, table, box.key)
     box.exists = box.unseen = box.deleted = box.octets = 0
 
 
-def _heavy(txn: Any, t: Tables, key: bytes) -> int:
-    """What the summaries of a mailbox count in quotas."""
-    return sum(weight.of_value(value) for _, value in rows(txn, t.msg, key))
-
-
-def _clear(txn: Any, key: bytes, tables: Iterable[Any]) -> None:
-    for table in tables:
-        cursor = txn.cursor(db=table)
-        if cursor.set_range(key):
-            while cursor.key()[:12] == key and cursor.delete():
-                pass
+def _remove_all(txn: Any, t: Tables, box: Mailbox, change: Change) -> None:
+    """A mailbox is to have no messages any more: what that is to its account."""
+    lost = []
+    for at, value in rows(txn, t.msg, box.key):
+        lost.append((int.from_bytes(at[12:], "big"), ident(layout.summary_of(value))))
+        change.row.summaries -= weight.of_value(value)
+    change.removed(box.key, lost, box.octets)
+    change.row.messages -= box.exists - len(lost)  # where rows are damaged
 
 
 def forget_account(txn: Any, t: Tables, account: int) -> None:
@@ -545,21 +593,24 @@ def forget_account(txn: Any, t: Tables, account: int) -> None:
     own = layout.mailbox_key(account, 0)
     annotate(txn, t, own, dict.fromkeys(notes(txn, t, own)))
     txn.delete(b"next" + layout.account_key(account), db=t.meta)
-    txn.delete(weight.NAME + layout.account_key(account), db=t.meta)
+    accounts.forget(txn, t, layout.account_key(account))
 
 
 def rename(txn: Any, t: Tables, account: int, pairs: Sequence[tuple[bytes, str]]) -> None:
     """Give mailboxes new names; subscriptions stay with the old ones (RFC 3501 6.3.9 leaves them alone)."""
     prefix = layout.account_key(account)
-    rows = [load(txn, t, key) for key, _ in pairs]
-    for box in rows:
+    named = [load(txn, t, key) for key, _ in pairs]
+    change = Change(txn, t, prefix)
+    for box in named:
         txn.delete(layout.name_key(prefix, box.name), db=t.name)
-    for box, (_, name) in zip(rows, pairs, strict=True):
+    for box, (_, name) in zip(named, pairs, strict=True):
         if find(txn, t, account, name) is not None:
             raise MailboxExists("mailbox already exists")
         box.name = name
         save(txn, t, box)
         txn.put(layout.name_key(prefix, name), box.key[8:], db=t.name)
+        change.mailbox(Kind.MAILBOX_CHANGED, box.key)
+    change.end()
 
 
 def subscriptions(txn: Any, t: Tables, account: int) -> set[str]:
@@ -592,7 +643,7 @@ def annotate(
         weight.of_note(name, value) - weight.of_note(name, txn.get(key + name, db=t.note))
         for name, value in changes.items()
     )
-    weight.add(txn, t, key[:8], 0, counted)
+    accounts.weigh(txn, t, key[:8], 0, counted)
     for name, value in changes.items():
         if value is None:
             txn.delete(key + name, db=t.note)

@@ -11,11 +11,11 @@ from typing import Any
 
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
-from fastmail.message import summary
-from fastmail.message.identity import marked
+from fastmail.message import identity
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import agree, content, foreign, layout, ops, sync, weight
+from fastmail.store.local import accounts, agree, content, emails, foreign, layout, ops, sync, weight
+from fastmail.store.local.accounts import Change
 from fastmail.store.local.folders import control_directory, folder, index_directory
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import arrival_order, base_of
@@ -38,7 +38,19 @@ async def check(store: LocalStore, account: Account) -> list[Report]:
     listing = await store.listing(account)
     every = [await store.help(_check_one, store, account, box) for box in listing.mailboxes]
     every += await store.help(_lost, store, account, {box.key: box.name for box in listing.mailboxes})
+    every += await store.help(_wrong, store, account)
     return every
+
+
+def _wrong(store: LocalStore, account: Account) -> list[Report]:
+    """What is counted of the account as a whole."""
+    shard = store.shard(account.id)
+    try:
+        with shard.env.read() as txn:
+            found = accounts.problems(txn, shard.tables, layout.account_key(account.id))
+    except (MailError, ValueError) as error:
+        found = [str(error)]
+    return [Report(account.address, "", 0, len(found), "; ".join(found))] if found else []
 
 
 def _lost(store: LocalStore, account: Account, boxes: dict[bytes, str]) -> list[Report]:
@@ -46,7 +58,7 @@ def _lost(store: LocalStore, account: Account, boxes: dict[bytes, str]) -> list[
     prefix = layout.account_key(account.id)
     shard = store.shard(account.id)
     with shard.env.read() as txn:
-        names = {bytes(at): boxes.get(prefix + bytes(key)) for at, key in ops.rows(txn, shard.tables.name, prefix)}
+        names = {bytes(at): boxes.get(prefix + bytes(key)) for at, key in layout.rows(txn, shard.tables.name, prefix)}
         bad = sum("\ufffd" in name for name in ops.subscriptions(txn, shard.tables, account.id))
     out = [
         Report(account.address, str(at[8:], "utf-8", "replace"), 0, 1, "there is a name, and no mailbox that has it")
@@ -68,7 +80,7 @@ def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
         with shard.env.read() as txn:
             if ops.find(txn, shard.tables, account.id, box.name) != box.key:
                 found.append("its name does not lead to it")
-            bad = sum(agree.bad_page(bytes(at), bytes(v)) for at, v in ops.rows(txn, shard.tables.page, box.key))
+            bad = sum(agree.bad_page(bytes(at), bytes(v)) for at, v in layout.rows(txn, shard.tables.page, box.key))
         if bad:
             found.append(f"{bad} index pages are damaged")
         with store.snapshot(account) as snapshot:
@@ -119,7 +131,7 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
             return key
 
         await store.submit(account, apply)
-    await store.submit(account, partial(weight.recount, account=layout.account_key(account.id)))
+    await store.submit(account, partial(accounts.again, account=layout.account_key(account.id)))
     return await check(store, account)
 
 
@@ -144,7 +156,7 @@ def _names_on_disk(
     server may be delivering right now."""
     shard = store.shard(account.id)
     with shard.env.read() as txn:
-        trash = {bytes(at[12:]) for at, _ in ops.rows(txn, shard.tables.trash, box.key)}
+        trash = {bytes(at[12:]) for at, _ in layout.rows(txn, shard.tables.trash, box.key)}
     return [
         (mark, name)
         for mark, sub in ((b"n", "new"), (b"c", "cur"))
@@ -162,8 +174,8 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
     late: list[tuple[Any, bytes, bytes]] = []
     have = {base_of(item.marked[1:]) for item in found}
     records = {r[0]: r for _, page in ops.pages_of(txn, t, key, None) for r in pages.records(page)}
-    todo = {at for at, _ in ops.rows(txn, t.todo, key)}
-    values = {int.from_bytes(at[12:], "big"): bytes(v) for at, v in ops.rows(txn, t.msg, key)}
+    todo = {at for at, _ in layout.rows(txn, t.todo, key)}
+    values = {int.from_bytes(at[12:], "big"): bytes(v) for at, v in layout.rows(txn, t.msg, key)}
     names = {uid: layout.marked_of(value) for uid, value in values.items()}
     by_base = {base_of(name[1:]): uid for uid, name in names.items()}
     for uid, name in names.items():
@@ -176,10 +188,13 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
             while cursor.key()[:12] == key and cursor.delete():
                 pass
     uidnext = max(box.uidnext, known.uidnext)
+    change = Change(txn, t, key[:8])
+    change.row.messages += len(values) - box.exists
+    octets = box.octets
     box.exists = box.unseen = box.deleted = box.octets = 0
     box.uidnext = 1
     box.uidvalidity = known.uidvalidity or box.uidvalidity
-    box.modseq += 1
+    box.modseq = change.modseq
     entries: list[tuple[int, Any, bytes]] = [(r[0], r[1:], layout.pack_message(name, text)) for r, name, text in late]
     for item in found:
         old = records.get(by_base.get(base_of(item.marked[1:]), 0))
@@ -189,16 +204,21 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
             saved = old[6]
             if layout.uid_key(key, old[0]) in todo:
                 flags, keywords = old[1], old[3]
-            made = item.summary + summary.rest(layout.summary_of(values[old[0]]))
+            made = identity.kept(item.summary, layout.summary_of(values[old[0]]))
         else:
-            made = marked(item.summary)
+            made = emails.finished(txn, t, key[:8], item.summary, box.modseq)[0]
         record = (flags, 0, keywords, item.date, item.size, saved)
         entries.append((item.uid or layout.MAX_UID, record, layout.pack_message(item.marked, made)))
+    before = [(uid, identity.ident(layout.summary_of(value))) for uid, value in values.items()]
+    change.removed(key, before, octets)
+    change.row.summaries += sum(weight.of_value(one[2]) for one in entries) - sum(map(weight.of_value, values.values()))
     entries.sort(key=lambda entry: entry[0])  # new ones stay in their order, behind all
     for uid, (flags, _, keywords, date, size, saved), value in entries:
         box.uidnext = uid if uid < layout.MAX_UID else max(box.uidnext, uidnext)
         (uid,) = ops.append_records(txn, t, box, [(flags, keywords, date, size, saved)])
         txn.put(layout.uid_key(key, uid), value, db=t.msg)
+        change.created(key, [(uid, identity.ident(layout.summary_of(value)), box.modseq)], size)
+    change.end()
     for at in todo:
         if txn.get(at, db=t.msg) is None:
             txn.delete(at, db=t.todo)

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from fastmail.store.hub import Hub
 from fastmail.store.interface import (
     ALL_MODSEQ,
     DEFAULT_MAILBOXES,
+    EVERYTHING,
     Account,
     Appended,
     Copied,
@@ -38,7 +39,8 @@ from fastmail.store.interface import (
     Notes,
     Stored,
 )
-from fastmail.store.local import content, folders, foreign, holds, housekeeping, layout, ops
+from fastmail.store.local import content, folders, foreign, holds, housekeeping, layout, ops, upkeep
+from fastmail.store.local.accounts import Change
 from fastmail.store.local.folders import folder
 from fastmail.store.local.follow import Follower
 from fastmail.store.local.holds import Holds
@@ -53,7 +55,7 @@ COPY_TRIES = 40
 ELSEWHERE = ("Other Users/", "Shared/")  # subscriptions in other accounts
 REMEMBERED = 50_000
 AHEAD = 64  # messages that are read ahead at once
-FEW = 16  # messages that are removed at once where there is hardly any room
+FEW = 8  # messages that are removed at once where there is hardly any room
 TIDY_PATIENCE = 2.0  # s that other mailboxes wait for the lock of one
 Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
 
@@ -111,6 +113,7 @@ class LocalStore:
                 await shard.settle()
                 await shard.survey()
                 self._maintaining.append(self.loop.create_task(shard.maintain()))
+                self._maintaining.append(self.loop.create_task(upkeep.run(shard)))
             await self.holds.tidy()
         if self._recover and self._resolve is not None:
             for shard in self._shards:
@@ -218,13 +221,15 @@ class LocalStore:
 
             def apply(txn: Any, t: Tables) -> None:
                 ops.note_uidvalidity(txn, t, account.id, given)
+                change = Change(txn, t, layout.account_key(account.id))
                 for name, special in names.items():
                     if ops.find(txn, t, account.id, name) is None:
-                        box = ops.create(txn, t, account.id, name, special)
+                        box = ops.create(txn, t, account.id, name, special, change)
                         box.generation = 1 if fresh else 0
                         ops.save(txn, t, box)
                         if subscribed is None:
                             ops.subscribe(txn, t, account.id, name, True)
+                change.end()
                 for name in subscribed or ():
                     ops.subscribe(txn, t, account.id, name, True)
 
@@ -317,11 +322,13 @@ class LocalStore:
 
         def apply(txn: Any, t: Tables) -> None:
             ops.note_uidvalidity(txn, t, account.id, given)
+            change = Change(txn, t, layout.account_key(account.id))
             for one in missing:
                 if one == name or ops.find(txn, t, account.id, one) is None:
-                    box = ops.create(txn, t, account.id, one, special if one == name else 0)
+                    box = ops.create(txn, t, account.id, one, special if one == name else 0, change)
                     box.generation = 1
                     ops.save(txn, t, box)
+            change.end()
 
         try:
             await self._submit_new(account, apply)
@@ -697,6 +704,9 @@ class LocalStore:
             self.touch(account, key)
         return result, names
 
+    async def learn_previews(self, account: Account, key: bytes, found: Mapping[int, bytes]) -> None:
+        await self.submit(account, lambda txn, t: ops.learn_previews(txn, t, key, found), adds=True)
+
     async def expunge(self, account: Account, key: bytes, uids: UidSet | None, required: int) -> Expunged:
         try:
             result: Expunged = await self.submit(account, lambda txn, t: ops.expunge(txn, t, key, uids, required))
@@ -734,11 +744,11 @@ class LocalStore:
         return claimed
 
     def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
-        if self.hub.watch(key, callback) and any(key[8:]):
+        if self.hub.watch(key, callback) and _is_mailbox(key):
             self.follower.watch(account, key)
 
     def unwatch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
-        if self.hub.unwatch(key, callback) and any(key[8:]):
+        if self.hub.unwatch(key, callback) and _is_mailbox(key):
             self.follower.unwatch(key)
 
     # ---------------------------------------------------------------- housekeeping
@@ -772,6 +782,10 @@ class LocalStore:
 def _put_in(now: int, group: list[Placed], txn: Any, t: Tables) -> list[Appended]:
     """Deliveries whose files are in place."""
     return [holds.deliver(txn, t, item, name, now) for item, _, name in group]
+
+
+def _is_mailbox(key: bytes) -> bool:
+    return any(key[8:]) and key[8:] != EVERYTHING
 
 
 def _never(account: Account, name: str) -> bool:

@@ -14,15 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastmail._core import mime, pages
+from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.durable import beneath, files
 from fastmail.durable.env import Read, translate
-from fastmail.message.identity import marked
+from fastmail.message.preview import scanned
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import LETTERED_KEYWORDS, SEEN
 from fastmail.store.interface import Account, Appended, Mailbox
-from fastmail.store.local import folders, foreign, holds, layout, ops, weight
+from fastmail.store.local import emails, folders, foreign, holds, layout, ops, weight
+from fastmail.store.local.accounts import Change
 from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of
@@ -214,8 +215,8 @@ def read_index(
             if in_segment(marked):
                 continue
             known[base_of(marked[1:])] = (uid, marked)
-        todo = {int.from_bytes(at[12:], "big") for at, _ in ops.rows(txn, t.todo, key)}
-        trash = {bytes(at[12:]) for at, _ in ops.rows(txn, t.trash, key)}
+        todo = {int.from_bytes(at[12:], "big") for at, _ in layout.rows(txn, t.todo, key)}
+        trash = {bytes(at[12:]) for at, _ in layout.rows(txn, t.trash, key)}
     return known, todo, trash, box
 
 
@@ -246,7 +247,7 @@ def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: foreign
             data = files.read_file(path) or b""
         except OSError:
             continue
-        summary = mime.scan(data)
+        summary = scanned(data)
         parsed = FileName.parse(name)
         base = base_of(name)
         out.append(
@@ -292,9 +293,9 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
     box = ops.load(txn, t, key)
     if box.generation != generation:
         return None
+    change = Change(txn, t, key[:8])
     box.generation += 1
-    box.modseq += 1
-    heavy = 0
+    box.modseq = change.modseq
     for item in found:
         number = NameMaker.number_in(item.marked[1:])
         if number and holds.done(txn, t, number, key) is not None:
@@ -308,15 +309,17 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
         if number:
             holds.note_done(txn, t, number, Appended(key, box.uidvalidity, [uid]))
         at = layout.uid_key(key, uid)
-        value = layout.pack_message(item.marked, marked(item.summary))
-        heavy += weight.of_value(value)
+        made, one = emails.finished(txn, t, key[:8], item.summary, box.modseq)
+        value = layout.pack_message(item.marked, made)
+        change.row.summaries += weight.of_value(value)
         txn.put(at, value, db=t.msg)
+        change.created(key, [(uid, one, box.modseq)], item.size)
         if item.pop3 is not None:
             txn.put(at, item.pop3[0].to_bytes(4, "little") + item.pop3[1], db=t.pop)
         if none_recent:
             box.recent_from = uid + 1 if item.marked[:1] == b"c" else uid
-    weight.add(txn, t, key[:8], heavy)
     ops.save(txn, t, box)
+    change.end()
     return box.generation
 
 
@@ -341,8 +344,8 @@ def keep_seen(txn: Any, t: Tables, rows: Sequence[tuple[bytes, bytes]], least: i
 def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes, bytes]]) -> None:
     """Flags that other programs put into file names become ordinary changes."""
     box = ops.load(txn, t, key)
-    top = box.modseq + 1
-    changed = False
+    change = Change(txn, t, key[:8])
+    changed: list[int] = []
     for uid, mark, name in items:
         at = layout.uid_key(key, uid)
         value = txn.get(at, db=t.msg)
@@ -360,15 +363,17 @@ def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes
             continue
         keywords = (old[3] & ~LETTER_MASK) | parsed.keywords
         flags = parsed.flags if parsed.has_info else old[1] & ~SEEN | (old[1] & SEEN)
-        new, _, _, _, unseen, deleted = pages.update(page, one, 0, flags, keywords, top, (1 << 64) - 1)
+        new, _, _, _, unseen, deleted = pages.update(page, one, 0, flags, keywords, change.modseq, (1 << 64) - 1)
         if new is not None:
             txn.put(page_at, new, db=t.page)
             box.unseen += unseen
             box.deleted += deleted
-            changed = True
+            changed.append(uid)
     if changed:
-        box.modseq = box.changed = top
+        box.modseq = box.changed = change.modseq
         ops.save(txn, t, box)
+        change.changed(key, UidSet.of(sorted(changed)))
+        change.end()
 
 
 def forget(txn: Any, t: Tables, key: bytes, uids: Sequence[int]) -> None:
