@@ -6,18 +6,23 @@ Promise: one pass over the cached header; nothing is read past the summary's end
 the first one and the nearest ones are given.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
 
 from fastmail._core.envelope cimport Summary, open_summary
 from fastmail._core.fields cimport same
 from fastmail._core.header cimport END, FIELD, Kind, Line, next_line
 from fastmail._core.mime cimport FIXED, lost_parts
-from fastmail._core.octets cimport get16, get32
+from fastmail._core.octets cimport get16, get32, set32, set64
 
 cdef enum:
     NEAREST = 12
     PARTS = 16    # octets of a part in a summary
+    TRAIL = 32           # what the store keeps behind a summary: see message/identity.py
+    PLACE = 24           # octets of a key in the tables of store/local/emails.py
+    NAMED = 20           # octets of an entry of the account log for a message that came: UID, mark, MODSEQ
+    GONE = 12            # and for one that went: UID, mark
     PREVIEWED = 3        # the version of a summary that has a preview
     MOST_WORDS = 1024    # octets of one: 256 characters (RFC 8970 3.1)
 
@@ -110,16 +115,72 @@ cdef Py_ssize_t parts_end(const uint8_t* p) noexcept nogil:
     return FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12) + get32(p + 16) + get16(p + 2) * PARTS
 
 
-def rest_at(const unsigned char[::1] summary):
-    cdef Py_ssize_t n = summary.shape[0], at
-    cdef const uint8_t* p
+cdef Py_ssize_t rest(const uint8_t* p, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t at
     if n < FIXED:
         return n
-    p = &summary[0]
     at = parts_end(p)
     if p[0] >= PREVIEWED and at + 2 <= n:
         at += 2 + get16(p + at)
     return min(at, n)
+
+
+def rest_at(const unsigned char[::1] summary):
+    return rest(&summary[0], summary.shape[0]) if summary.shape[0] else 0
+
+
+cdef bytes octets(const uint8_t* p, Py_ssize_t n):
+    return PyBytes_FromStringAndSize(<const char*>p, n)
+
+
+def entered(bytes key not None, list items not None, bint created, slow):
+    cdef Py_ssize_t i, n, at, step = NAMED if created else GONE, count = len(items)
+    cdef bytes stored, log = PyBytes_FromStringAndSize(NULL, count * step)
+    cdef uint8_t* q = <uint8_t*>PyBytes_AS_STRING(log)
+    cdef const uint8_t* p
+    cdef const uint8_t* where = <const uint8_t*>PyBytes_AS_STRING(key)
+    cdef uint8_t mark[8]
+    cdef uint8_t thread[8]
+    cdef uint8_t own[8]
+    cdef uint8_t at_place[PLACE]
+    cdef uint8_t none[8]
+    cdef uint32_t uid
+    cdef uint64_t modseq
+    cdef list places = [], members = [], others = []
+    cdef tuple item
+    if len(key) != 12:
+        raise ValueError("a mailbox key has 12 octets")
+    memset(none, 0, 8)
+    memcpy(at_place, where, 8)
+    memcpy(at_place + 16, where + 8, 4)
+    for i in range(count):
+        item = <tuple?>items[i]
+        uid, modseq = item[0], item[2]
+        stored = bytes(item[1])
+        p, n = <const uint8_t*>PyBytes_AS_STRING(stored), len(stored)
+        at = rest(p, n)
+        if n - at == TRAIL:
+            memcpy(mark, p + at, 8)
+            memcpy(thread, p + at + 16, 8)
+            memcpy(own, p + at + 24, 8)
+        else:
+            one = slow(stored)
+            memcpy(mark, PyBytes_AS_STRING(<bytes?>one[0]), 8)
+            memcpy(thread, PyBytes_AS_STRING(<bytes?>one[2]), 8)
+            memcpy(own, PyBytes_AS_STRING(<bytes?>one[3]), 8)
+        set32(q, uid)
+        memcpy(q + 4, mark, 8)
+        if created:
+            set64(q + 12, modseq)
+        q += step
+        at_place[20], at_place[21], at_place[22], at_place[23] = uid >> 24, uid >> 16 & 255, uid >> 8 & 255, uid & 255
+        memcpy(at_place + 8, mark, 8)
+        places.append((octets(at_place, PLACE), b""))
+        memcpy(at_place + 8, thread, 8)
+        members.append((octets(at_place, PLACE), b""))
+        if memcmp(own, thread, 8) and memcmp(own, none, 8):
+            others.append((i, octets(where, 8) + octets(own, 8), octets(thread, 8)))
+    return log, places, members, others
 
 
 def preview(const unsigned char[::1] summary):

@@ -523,7 +523,7 @@ cdef class Scanner:
         return next
 
     cdef bint attached(self) except -1 nogil:
-        """Is there a part that a reader is to be offered as a file (RFC 8621 4.1.4, hasAttachment)? One that says so, or
+        """Is there a part that a reader is to be offered as a file (hasAttachment of JMAP)? One that says so, or
         that is neither text nor to be shown within another one, and does not say ``inline``."""
         cdef Node* nodes = <Node*>self.nodes.buf
         cdef Span word, outer

@@ -8,13 +8,16 @@ has no words: the caller decodes it first.
 from libc.stdint cimport uint8_t, uint32_t
 
 from fastmail._core import decode
+from fastmail._core.fields cimport same
 from fastmail._core.mime import leaf
 from fastmail._core.mime cimport FIXED, lost_parts
 from fastmail._core.octets cimport Out, get16, get32
 
 cdef enum:
     PART = 16          # octets of a part in a summary
-    CUT = 2            # mark of a summary that lacks parts
+    CUT = 2            # marks of a summary: it lacks parts; it has attachments; that is known
+    ATTACHED = 32
+    LOOKED = 64
     ENOUGH = 8192      # octets of a body that nearly always have its first words
     BAD = 0xFFFFFFFF
 
@@ -108,6 +111,23 @@ cdef bint ascii(const unsigned char[::1] data) noexcept nogil:
     return True
 
 
+cdef bint token(const uint8_t** p, const uint8_t* end, const char* text, Py_ssize_t n) noexcept nogil:
+    """Is that text at p, in any case? Then p is put behind it."""
+    if end - p[0] < n or not same(<const char*>p[0], n, text, n):
+        return False
+    p[0] += n
+    return True
+
+
+cdef bint simple(const uint8_t* p, Py_ssize_t n) noexcept nogil:
+    """Is the message one text in US-ASCII or UTF-8 as it lies there, by its BODYSTRUCTURE? Most short ones are."""
+    cdef const uint8_t* end = p + n
+    return (token(&p, end, '("text" "plain" ("charset" "', 28)
+            and (token(&p, end, 'us-ascii"', 9) or token(&p, end, 'utf-8"', 6))
+            and token(&p, end, ') nil nil "', 11)
+            and (token(&p, end, '7bit" ', 6) or token(&p, end, '8bit" ', 6)))
+
+
 def first(const unsigned char[::1] content, const unsigned char[::1] summary, int most):
     cdef Py_ssize_t n = summary.shape[0], at, start, body, end, i, count
     cdef const uint8_t* p
@@ -120,6 +140,13 @@ def first(const unsigned char[::1] content, const unsigned char[::1] summary, in
     count = get16(p + 2)
     if at + count * PART > n:
         return None
+    if count == 1 and p[1] & (LOOKED | ATTACHED) == LOOKED and simple(p + FIXED + get32(p + 8), get32(p + 12)):
+        body, end = get32(p + at + 8), get32(p + at + 12)
+        if body <= end <= content.shape[0]:
+            whole = end - body <= ENOUGH
+            text, told = shortened(content[body : min(end, body + ENOUGH)], most, False, whole)
+            if text is not None and (told >= most or whole):
+                return text
     for i in range(count):
         p = &summary[at + i * PART]
         start, body, end = get32(p + 4), get32(p + 8), get32(p + 12)

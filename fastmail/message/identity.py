@@ -34,9 +34,6 @@ class Ident(NamedTuple):
     own: bytes
 
 
-UNNAMED = Ident(NOBODY, 0, NOBODY, NOBODY)  # of which nothing is known any more
-
-
 def named(identification: bytes) -> bytes:
     """What a Message-ID, in its brackets, is called in THREADIDs and tables."""
     return blake2b(identification, digest_size=MARK).digest()

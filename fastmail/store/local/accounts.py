@@ -18,12 +18,11 @@ it, from the rows of its mailboxes. A damaged row is as good as none.
 
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from fastmail._core.uidset import UidSet
-from fastmail.message.identity import Ident
 from fastmail.store.interface import AccountChange, Kind
 from fastmail.store.local import emails, layout, weight
 from fastmail.store.local.layout import Tables
@@ -63,8 +62,22 @@ class Row:
 
 
 def pack(row: Row) -> bytes:
-    counts = (row.mailboxes, row.modseq, row.octets, row.messages, row.summaries, row.notes, row.low, row.logged)
-    return ROW.pack(VERSION, row.whole, *(max(0, count) for count in counts))  # below 0 only where rows are damaged
+    try:
+        return ROW.pack(
+            VERSION,
+            row.whole,
+            row.mailboxes,
+            row.modseq,
+            row.octets,
+            row.messages,
+            row.summaries,
+            row.notes,
+            row.low,
+            row.logged,
+        )
+    except struct.error:  # below 0: rows of mailboxes are damaged
+        counts = (row.mailboxes, row.modseq, row.octets, row.messages, row.summaries, row.notes, row.low, row.logged)
+        return ROW.pack(VERSION, row.whole, *(max(0, count) for count in counts))
 
 
 def unpack(found: bytes | memoryview | None) -> Row | None:
@@ -186,46 +199,55 @@ class Change:
         self._account = account
         self._entries = bytearray()
         self._part = 0
-        self._last = (0, 0, 0)  # kind, mailbox and place of the last entry
+        self._last: tuple[int, int, int] = (0, 0, 0)  # kind, mailbox and place of the last entry
         self.row = load(txn, t, account)
         self.modseq = modseq or max(self.row.modseq, t.arrivals.modseq(account)) + 1
 
-    def created(self, key: bytes, items: Sequence[tuple[int, Ident, int]], octets: int) -> None:
-        """Messages came into a mailbox: (UID, what names it, MODSEQ); ``octets`` in all."""
-        self._enter(Kind.CREATED, key, [CREATED.pack(uid, one.mark, modseq) for uid, one, modseq in items])
-        emails.add(self._txn, self._t, key, [(uid, one) for uid, one, _ in items])
+    def created(self, key: bytes, items: list[emails.Item], octets: int) -> None:
+        """Messages came into a mailbox; ``octets`` in all."""
+        if items:
+            entered = emails.add(self._txn, self._t, key, items)
+            self._enter(Kind.CREATED, key, entered, CREATED.size)
         self.row.messages += len(items)
         self.row.octets += octets
 
     def changed(self, key: bytes, uids: UidSet) -> None:
         """Flags or keywords of messages changed."""
-        self._enter(Kind.CHANGED, key, [CHANGED.pack(first, last) for first, last in uids.ranges()])
+        ranges = b"".join([CHANGED.pack(first, last) for first, last in uids.ranges()])
+        self._enter(Kind.CHANGED, key, ranges, CHANGED.size)
 
-    def removed(self, key: bytes, items: Sequence[tuple[int, Ident]], octets: int) -> None:
-        """Messages were removed from a mailbox: (UID, what names it); ``octets`` in all."""
-        self._enter(Kind.REMOVED, key, [REMOVED.pack(uid, one.mark) for uid, one in items])
-        emails.drop(self._txn, self._t, key, items)
+    def removed(self, key: bytes, items: list[emails.Item], octets: int) -> None:
+        """Messages were removed from a mailbox; ``octets`` in all."""
+        if items:
+            entered = emails.drop(self._txn, self._t, key, items)
+            self._enter(Kind.REMOVED, key, entered, REMOVED.size)
         self.row.messages -= len(items)
         self.row.octets -= octets
 
     def mailbox(self, kind: Kind, key: bytes) -> None:
         """A mailbox was created, changed or removed."""
-        self._enter(kind, key, [b""])
+        self._enter(kind, key, b"", 1)
         self.row.mailboxes += {Kind.MAILBOX_CREATED: 1, Kind.MAILBOX_REMOVED: -1}.get(kind, 0)
 
-    def _enter(self, kind: Kind, key: bytes, items: Sequence[bytes]) -> None:
-        what = kind, int.from_bytes(key[8:], "big")
-        for start in range(0, len(items), PART_ITEMS):
-            some = items[start : start + PART_ITEMS]
+    def _enter(self, kind: Kind, key: bytes, items: bytes, size: int) -> None:
+        """Items of ``size`` octets; of a mailbox there are none."""
+        mailbox = int.from_bytes(key[8:], "big")
+        start, step = 0, PART_ITEMS * size
+        while True:
+            some = items[start : start + step] if len(items) > step else items
             if len(self._entries) >= PART_OCTETS:
                 self._put()
-            if self._last[:2] == what and self._entries:  # more of the same: one entry
+            before = 0
+            if self._last[0] == kind and self._last[1] == mailbox and self._entries:  # more of the same: one entry
                 before = ENTRY.unpack_from(self._entries, self._last[2])[2]
-                ENTRY.pack_into(self._entries, self._last[2], *what, before + len(some))
+                ENTRY.pack_into(self._entries, self._last[2], kind, mailbox, before + len(some) // size)
             else:
-                self._last = (*what, len(self._entries))
-                self._entries += ENTRY.pack(*what, len(some))
-            self._entries += b"".join(some)
+                self._last = kind, mailbox, len(self._entries)
+                self._entries += ENTRY.pack(kind, mailbox, len(some) // size)
+            self._entries += some
+            start += step
+            if start >= len(items):
+                return
 
     def _put(self) -> None:
         at = self._account + layout.U64.pack(self.modseq) + PART.pack(self._part)

@@ -11,54 +11,57 @@ the thread is called otherwise, with the number of places of such messages; else
 """
 
 import struct
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastmail._core import idents
-from fastmail.message.identity import NOBODY, TRAIL, Ident, fresh, ident, named
+from fastmail.message.identity import MARK, NOBODY, TRAIL, fresh, ident, named
+from fastmail.store.interface import Octets
 from fastmail.store.local import layout
-from fastmail.store.local.layout import U32, Tables
+from fastmail.store.local.layout import Tables
 
 THREAD = struct.Struct("<8sI")  # thread, places of messages with this Message-ID
 KEY = 24
-Item = tuple[int, Ident]  # UID, what names the message
+FIXED = 32  # octets of a summary without texts and parts
+Item = tuple[int, Octets, int]  # UID, summary as stored, MODSEQ
 Said = tuple[bytes, bytes, list[bytes]]  # what idents.named finds in a summary
 
 
-def _wheres(key: bytes, items: Iterable[Item], thread: bool) -> list[tuple[bytes, bytes]]:
-    account, box = key[:8], key[8:]
-    return [(account + (one.thread if thread else one.mark) + box + U32.pack(uid), b"") for uid, one in items]
+def add(txn: Any, t: Tables, key: bytes, items: list[Item]) -> bytes:
+    """Messages are in a mailbox now: what the account log says of it."""
+    log, places, members, others = idents.entered(key, items, True, ident)
+    if len(places) == 1:
+        txn.put(places[0][0], b"", db=t.place)
+        txn.put(members[0][0], b"", db=t.member)
+    else:
+        txn.cursor(db=t.place).putmulti(places)
+        txn.cursor(db=t.member).putmulti(members)
+    for _, at, called in others:
+        found = txn.get(at, db=t.thread)
+        thread, count = THREAD.unpack(found) if found is not None else (called, 0)
+        txn.put(at, THREAD.pack(thread, count + 1), db=t.thread)
+    return log
 
 
-def add(txn: Any, t: Tables, key: bytes, items: Sequence[Item]) -> None:
-    """Messages are in a mailbox now."""
-    txn.cursor(db=t.place).putmulti(_wheres(key, items, False))
-    txn.cursor(db=t.member).putmulti(_wheres(key, items, True))
-    for _, one in items:
-        if one.own not in (one.thread, NOBODY):
-            at = key[:8] + one.own
-            found = txn.get(at, db=t.thread)
-            thread, count = THREAD.unpack(found) if found is not None else (one.thread, 0)
-            txn.put(at, THREAD.pack(thread, count + 1), db=t.thread)
-
-
-def drop(txn: Any, t: Tables, key: bytes, items: Sequence[Item]) -> None:
-    """Messages are in a mailbox no more. Those that were not entered yet are passed over."""
-    account, box = key[:8], key[8:]
-    for uid, one in items:
-        where = box + U32.pack(uid)
-        if not txn.delete(account + one.mark + where, db=t.place):
-            continue
-        txn.delete(account + one.thread + where, db=t.member)
-        if one.own not in (one.thread, NOBODY):
-            at = account + one.own
-            found = txn.get(at, db=t.thread)
-            if found is not None:
-                thread, count = THREAD.unpack(found)
-                if count > 1:
-                    txn.put(at, THREAD.pack(thread, count - 1), db=t.thread)
-                else:
-                    txn.delete(at, db=t.thread)
+def drop(txn: Any, t: Tables, key: bytes, items: list[Item]) -> bytes:
+    """Messages are in a mailbox no more: what the account log says of it. Those that were not entered yet are passed
+    over."""
+    log, places, members, others = idents.entered(key, items, False, ident)
+    missing = set()
+    place, member, delete = t.place, t.member, txn.delete
+    for number, (at, _) in enumerate(places):
+        if delete(at, db=place):
+            delete(members[number][0], db=member)
+        else:
+            missing.add(number)
+    for number, at, _ in others:
+        found = txn.get(at, db=t.thread) if number not in missing else None
+        if found is not None:
+            thread, count = THREAD.unpack(found)
+            if count > 1:
+                txn.put(at, THREAD.pack(thread, count - 1), db=t.thread)
+            else:
+                txn.delete(at, db=t.thread)
+    return log
 
 
 def _thread_of(txn: Any, t: Tables, account: bytes, own: bytes) -> bytes | None:
@@ -77,25 +80,23 @@ def unsure(txn: Any, t: Tables, account: bytes, said: Said) -> bool:
     return len(said[2]) > 1 and _thread_of(txn, t, account, named(said[2][0])) is None
 
 
-def announce(txn: Any, t: Tables, account: bytes, one: Ident) -> None:
-    """A message with these names will be added soon, and those that name it may come before that."""
-    if one.own not in (one.thread, NOBODY) and txn.get(account + one.own, db=t.thread) is None:
-        txn.put(account + one.own, THREAD.pack(one.thread, 0), db=t.thread)
+def announce(txn: Any, t: Tables, account: bytes, stored: bytes) -> None:
+    """A message with this summary will be added soon, and those that name it may come before that."""
+    thread, own = stored[-2 * MARK : -MARK], stored[-MARK:]
+    if own not in (thread, NOBODY) and txn.get(account + own, db=t.thread) is None:
+        txn.put(account + own, THREAD.pack(thread, 0), db=t.thread)
 
 
-def finished(
-    txn: Any, t: Tables, account: bytes, made: bytes, modseq: int, said: Said | None = None
-) -> tuple[bytes, Ident]:
-    """The summary of a new message as the index keeps it, and what names it; one that comes from another account keeps
-    its EMAILID and THREADID. ``modseq``: of its creation; ``said``: what its header says, if that is known."""
+def finished(txn: Any, t: Tables, account: bytes, made: bytes, modseq: int, said: Said | None = None) -> bytes:
+    """The summary of a new message as the index keeps it; one that comes from another account keeps its EMAILID and
+    THREADID. ``modseq``: of its creation; ``said``: what its header says, if that is known."""
     end = idents.rest_at(made)
     if end < len(made):
-        one = ident(made)._replace(created=modseq)
-    else:
-        mark = fresh()
-        thread, own = _decide(txn, t, account, said or idents.named(made))
-        one = Ident(mark, modseq, thread or mark, own)
-    return made[:end] + TRAIL.pack(*one), one
+        before = ident(made)
+        return made[:end] + TRAIL.pack(before.mark, modseq, before.thread, before.own)
+    mark = fresh()
+    thread, own = _decide(txn, t, account, said or idents.named(made))
+    return made + TRAIL.pack(mark, modseq, thread or mark, own)
 
 
 def _decide(txn: Any, t: Tables, account: bytes, said: Said) -> tuple[bytes, bytes]:
@@ -118,7 +119,10 @@ def again(txn: Any, t: Tables, account: bytes) -> None:
         layout.clear(txn, table, account)
     entered: dict[bytes, list[Item]] = {}
     for at, value in layout.rows(txn, t.msg, account):
-        entered.setdefault(bytes(at[:12]), []).append((int.from_bytes(at[12:], "big"), ident(layout.summary_of(value))))
+        stored = layout.summary_of(value)
+        names = bytes(FIXED) + bytes(stored[idents.rest_at(stored) :])  # all that is looked at, where it has its names
+        item = int.from_bytes(at[12:], "big"), names if len(names) == FIXED + TRAIL.size else bytes(stored), 0
+        entered.setdefault(bytes(at[:12]), []).append(item)
     for key, items in entered.items():
         add(txn, t, key, items)
 
@@ -145,7 +149,7 @@ def fill(txn: Any, t: Tables, account: bytes, after: bytes, most: int) -> bytes:
     """Enter at most so many messages of an account that are not entered yet, from behind a key of ``msg`` on: the key
     to go on behind, empty at the end."""
     cursor = txn.cursor(db=t.msg)
-    found: list[tuple[bytes, Ident]] = []
+    found: list[tuple[bytes, Item]] = []
     last = b""
     if cursor.set_range(after + b"\0" if after else account):
         for at, value in cursor.iternext():
@@ -154,10 +158,10 @@ def fill(txn: Any, t: Tables, account: bytes, after: bytes, most: int) -> bytes:
             if len(found) >= most:
                 last = found[-1][0]
                 break
-            found.append((bytes(at), ident(layout.summary_of(value))))
-    for at, one in found:
-        if txn.get(at[:8] + one.mark + at[8:], db=t.place) is None:
-            add(txn, t, at[:12], [(int.from_bytes(at[12:], "big"), one)])
+            found.append((bytes(at), (int.from_bytes(at[12:], "big"), layout.summary_of(value), 0)))
+    for at, item in found:
+        if txn.get(at[:8] + ident(item[1]).mark + at[8:], db=t.place) is None:
+            add(txn, t, at[:12], [item])
     return last
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastmail._core import idents, mime, pages
 from fastmail._core.uidset import UidSet
-from fastmail.message.identity import UNNAMED, ident, kept
+from fastmail.message.identity import kept
 from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFailed, TooMuch
 from fastmail.model.flags import MAX_KEYWORDS
 from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Kind, Mailbox, NewMessage, Stored
@@ -92,12 +92,12 @@ def _put_records(txn: Any, t: Tables, box: Mailbox, records: Sequence[bytes]) ->
 
 def _settle(txn: Any, t: Tables, box: Mailbox, numbers: Sequence[int], records: Sequence[bytes]) -> None:
     change = Change(txn, t, box.key[:8], TAIL.unpack_from(records[-1])[2])
-    came = []
+    came: list[emails.Item] = []
     for number, record in zip(numbers, records, strict=True):
         uid, _, modseq = TAIL.unpack_from(record)
         value = txn.get(NUMBER.pack(number), db=t.new)[HEAD:]
         txn.put(layout.uid_key(box.key, uid), value, db=t.msg)
-        came.append((uid, ident(layout.summary_of(value)), modseq))
+        came.append((uid, layout.summary_of(value), modseq))
     before = box.octets
     _put_records(txn, t, box, records)
     box.settled = numbers[-1]
@@ -203,15 +203,22 @@ def append(
     bits = [keyword_bits(txn, t, key, message.keywords) for message in messages]
     new = [(m.flags, words, m.date, m.size, saved) for m, words in zip(messages, bits, strict=True)]
     uids = append_records(txn, t, box, new)
+    came: list[emails.Item] = []
+    some_name = any(names_of[2] for names_of in said)
     for uid, message, words, name, names_of in zip(uids, messages, bits, names, said, strict=True):
         at = layout.uid_key(key, uid)
-        made, called = emails.finished(txn, t, key[:8], message.summary, change.modseq, names_of)
+        made = emails.finished(txn, t, key[:8], message.summary, change.modseq, names_of)
         value = layout.pack_message(name, made)
         change.row.summaries += weight.of_value(value)
         txn.put(at, value, db=t.msg)
-        change.created(key, [(uid, called, box.modseq)], message.size)
+        came.append((uid, made, box.modseq))
+        if some_name:  # those behind it may name it
+            change.created(key, came, message.size)
+            came = []
         if words and not content.in_segment(name):
             txn.put(at, b"", db=t.todo)
+    if came:
+        change.created(key, came, sum(message.size for message in messages))
     save(txn, t, box)
     change.end()
     recent = claim_recent(txn, t, key) if claim else (0, 0)
@@ -243,8 +250,8 @@ def _arrive(
         said = idents.named(message.summary)
         _make_sure(txn, t, key[:8], said)
         record = pages.pack(uid, message.flags, modseq, 0, message.date, message.size, saved)
-        made, called = emails.finished(txn, t, key[:8], message.summary, modseq, said)
-        emails.announce(txn, t, key[:8], called)
+        made = emails.finished(txn, t, key[:8], message.summary, modseq, said)
+        emails.announce(txn, t, key[:8], made)
         value = layout.pack_message(name, made)
         heavy += weight.of_value(value)
         t.arrivals.add(txn, key, record, value)
@@ -367,12 +374,12 @@ def _forget_rows(
     """What ``msg`` has of these messages, and their content."""
     keys = [layout.uid_key(key, uid) for uid in uids]
     names: dict[bytes, bytes] = {}
-    lost = dict.fromkeys(uids, UNNAMED)
+    lost = dict.fromkeys(uids, b"")
     for at, value in txn.cursor(db=t.msg).getmulti(keys):
         names[at] = layout.marked_of(value)
-        lost[int.from_bytes(at[12:], "big")] = ident(layout.summary_of(value))
+        lost[int.from_bytes(at[12:], "big")] = bytes(layout.summary_of(value))
         change.row.summaries -= weight.of_value(value)
-    change.removed(key, list(lost.items()), 0)
+    change.removed(key, [(uid, stored, 0) for uid, stored in lost.items()], 0)
     for at in keys:
         name = names.get(at, b"")
         if at in names:
@@ -444,14 +451,15 @@ def _copy_rows(
     cursor = txn.cursor(db=t.msg)
     keys = [layout.uid_key(key, uid) for uid, _ in there]
     old = dict(cursor.getmulti(keys))
-    copies, came = [], []
+    copies: list[tuple[bytes, bytes]] = []
+    came: list[emails.Item] = []
     for new, at, (_, name) in zip(uids, keys, there, strict=True):
         value = old.get(at)
         if content.in_segment(name) and (value is None or layout.marked_of(value) != name):
             raise SourceMoved("the content was moved")
         summary = bytes(layout.summary_of(value)) if value is not None else b""
         copies.append((layout.uid_key(target, new), layout.pack_message(name, summary)))
-        came.append((new, ident(summary), change.modseq))
+        came.append((new, summary, change.modseq))
     cursor.putmulti(copies)
     change.row.summaries += sum(weight.of_value(value) for _, value in copies)
     change.created(target, came, 0)
@@ -576,12 +584,17 @@ def forget_messages(txn: Any, t: Tables, box: Mailbox) -> None:
 
 def _remove_all(txn: Any, t: Tables, box: Mailbox, change: Change) -> None:
     """A mailbox is to have no messages any more: what that is to its account."""
-    lost = []
+    count = 0
+    lost: list[emails.Item] = []
     for at, value in rows(txn, t.msg, box.key):
-        lost.append((int.from_bytes(at[12:], "big"), ident(layout.summary_of(value))))
+        lost.append((int.from_bytes(at[12:], "big"), layout.summary_of(value), 0))
         change.row.summaries -= weight.of_value(value)
+        count += 1
+        if len(lost) >= BATCH:
+            change.removed(box.key, lost, 0)
+            lost = []
     change.removed(box.key, lost, box.octets)
-    change.row.messages -= box.exists - len(lost)  # where rows are damaged
+    change.row.messages -= box.exists - count  # where rows are damaged
 
 
 def forget_account(txn: Any, t: Tables, account: int) -> None:

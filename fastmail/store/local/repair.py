@@ -206,10 +206,10 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
                 flags, keywords = old[1], old[3]
             made = identity.kept(item.summary, layout.summary_of(values[old[0]]))
         else:
-            made = emails.finished(txn, t, key[:8], item.summary, box.modseq)[0]
+            made = emails.finished(txn, t, key[:8], item.summary, box.modseq)
         record = (flags, 0, keywords, item.date, item.size, saved)
         entries.append((item.uid or layout.MAX_UID, record, layout.pack_message(item.marked, made)))
-    before = [(uid, identity.ident(layout.summary_of(value))) for uid, value in values.items()]
+    before: list[emails.Item] = [(uid, layout.summary_of(value), 0) for uid, value in values.items()]
     change.removed(key, before, octets)
     change.row.summaries += sum(weight.of_value(one[2]) for one in entries) - sum(map(weight.of_value, values.values()))
     entries.sort(key=lambda entry: entry[0])  # new ones stay in their order, behind all
@@ -217,7 +217,7 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
         box.uidnext = uid if uid < layout.MAX_UID else max(box.uidnext, uidnext)
         (uid,) = ops.append_records(txn, t, box, [(flags, keywords, date, size, saved)])
         txn.put(layout.uid_key(key, uid), value, db=t.msg)
-        change.created(key, [(uid, identity.ident(layout.summary_of(value)), box.modseq)], size)
+        change.created(key, [(uid, layout.summary_of(value), box.modseq)], size)
     change.end()
     for at in todo:
         if txn.get(at, db=t.msg) is None:

@@ -309,11 +309,11 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
         if number:
             holds.note_done(txn, t, number, Appended(key, box.uidvalidity, [uid]))
         at = layout.uid_key(key, uid)
-        made, one = emails.finished(txn, t, key[:8], item.summary, box.modseq)
+        made = emails.finished(txn, t, key[:8], item.summary, box.modseq)
         value = layout.pack_message(item.marked, made)
         change.row.summaries += weight.of_value(value)
         txn.put(at, value, db=t.msg)
-        change.created(key, [(uid, one, box.modseq)], item.size)
+        change.created(key, [(uid, made, box.modseq)], item.size)
         if item.pop3 is not None:
             txn.put(at, item.pop3[0].to_bytes(4, "little") + item.pop3[1], db=t.pop)
         if none_recent:
