@@ -8,4 +8,4 @@ def shortened(text: Octets, most: int, quotes: bool = False, whole: bool = True)
 def first(content: Octets, summary: Octets, most: int) -> bytes | None:
     """The first words of a stored message whose summary (``mime.scan``) this is, in UTF-8: of its first text/plain part
     that is no attachment, empty where it has no text at all. None where it takes more than a short look at such a
-    part: HTML, other charsets, many quoted lines."""
+    part: HTML, other charsets, many quoted lines, none among the first 64 parts."""

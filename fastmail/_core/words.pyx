@@ -18,6 +18,7 @@ cdef enum:
     CUT = 2            # marks of a summary: it lacks parts; it has attachments; that is known
     ATTACHED = 32
     LOOKED = 64
+    MANY = 64          # parts that are looked at
     ENOUGH = 8192      # octets of a body that nearly always have its first words
     BAD = 0xFFFFFFFF
 
@@ -148,6 +149,8 @@ def first(const unsigned char[::1] content, const unsigned char[::1] summary, in
             if text is not None and (told >= most or whole):
                 return text
     for i in range(count):
+        if i >= MANY:
+            return None
         p = &summary[at + i * PART]
         start, body, end = get32(p + 4), get32(p + 8), get32(p + 12)
         if i == 0:

@@ -12,6 +12,7 @@ LONGEST = 200
 LOOK_AT = 16384  # characters of a text
 LOOK_AT_HTML = 4 * LOOK_AT
 LOOK_AT_OCTETS = 4 * LOOK_AT_HTML  # of a body, however it is encoded
+MANY = 64  # parts of a message whose first words are not found at a glance
 SHORT = 4096  # characters of a text without tags that nearly always have its first words
 
 
@@ -21,11 +22,14 @@ def scanned(content: Octets, most: int = 0) -> bytes:
 
 
 def with_preview(made: bytes, content: Octets) -> bytes:
-    """The same summary with the message's first words. It must be sound, and not ``mime.lost``."""
+    """The same summary with the message's first words; without where it would take long to find them: whoever asks for
+    them waits then. The summary must be sound, and not ``mime.lost``."""
     found = words.first(content, made, LONGEST)
     if found is None:
         parsed = summaries.read(made)
-        found = preview(content, parsed).encode() if parsed is not None else b""
+        if parsed is None or len(parsed.parts) > MANY:
+            return made
+        found = preview(content, parsed).encode()
     return idents.with_preview(made, found)
 
 

@@ -100,3 +100,11 @@ def test_replies_share_a_thread_and_no_identity() -> None:
 def test_a_message_without_a_mark_has_a_steady_name() -> None:
     made = mime.scan(b"Subject: old\n\nx\n")
     assert identity.email_id(made) == identity.email_id(bytes(made))
+
+
+def test_first_words_that_take_long_to_find_are_left_for_later() -> None:
+    part = "--b\nContent-Type: text/html\n\n<b>rich</b>\n"
+    for count, words in ((64, b"rich"), (200, None)):
+        content = ("Content-Type: multipart/mixed; boundary=b\n\n" + part * (count - 1) + "--b--\n").encode()
+        made = scanned(content)
+        assert summary.preview(made) == words and preview(content, summary.of(content)) == "rich"
