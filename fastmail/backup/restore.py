@@ -102,7 +102,7 @@ async def account(
         await store.help(beneath.remove_tree, beside.root)
         raise
     if known:
-        await store.forget(owner)
+        await store.forget(owner, returns=True)
     if os.path.lexists(owner.root):
         os.rename(owner.root, next(aside for aside in _asides(owner.root) if not os.path.lexists(aside)))
     os.rename(beside.root, owner.root)

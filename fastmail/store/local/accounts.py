@@ -160,10 +160,13 @@ def problems(txn: Any, t: Tables, account: bytes) -> list[str]:
     return out
 
 
-def forget(txn: Any, t: Tables, account: bytes) -> None:
-    """The account is removed, with all of its mailboxes."""
+def forget(txn: Any, t: Tables, account: bytes, returns: bool) -> None:
+    """The account is removed, with all of its mailboxes. ``returns``: other mail comes in its place."""
+    modseq = next_modseq(txn, t, account)
     for table in (t.acct, t.alog, t.place, t.member, t.thread):
         layout.clear(txn, table, account)
+    if returns:
+        write(txn, t, account, Row(modseq, low=modseq, whole=True))
 
 
 def weigh(txn: Any, t: Tables, account: bytes, summaries: int = 0, notes: int = 0) -> None:

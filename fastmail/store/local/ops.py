@@ -597,16 +597,18 @@ def _remove_all(txn: Any, t: Tables, box: Mailbox, change: Change) -> None:
     change.row.messages -= box.exists - count  # where rows are damaged
 
 
-def forget_account(txn: Any, t: Tables, account: int) -> None:
-    """Forget all that the index holds of an account; its files stay."""
+def forget_account(txn: Any, t: Tables, account: int, returns: bool = False) -> None:
+    """Forget all that the index holds of an account; its files stay. ``returns``: other mail comes in its place, and
+    no number that it gave is given again."""
     for box in boxes(txn, t, account):
         drop(txn, t, box)
     for name in subscriptions(txn, t, account):
         subscribe(txn, t, account, name, False)
     own = layout.mailbox_key(account, 0)
     annotate(txn, t, own, dict.fromkeys(notes(txn, t, own)))
-    txn.delete(b"next" + layout.account_key(account), db=t.meta)
-    accounts.forget(txn, t, layout.account_key(account))
+    if not returns:
+        txn.delete(b"next" + layout.account_key(account), db=t.meta)
+    accounts.forget(txn, t, layout.account_key(account), returns)
 
 
 def rename(txn: Any, t: Tables, account: int, pairs: Sequence[tuple[bytes, str]]) -> None:

@@ -191,9 +191,10 @@ class LocalStore:
 
     # ---------------------------------------------------------------- mailboxes
 
-    async def forget(self, account: Account) -> None:
-        """The account was removed: drop its records. Its Maildir is not touched."""
-        await self.submit(account, lambda txn, t: ops.forget_account(txn, t, account.id))
+    async def forget(self, account: Account, returns: bool = False) -> None:
+        """The account was removed: drop its records. Its Maildir is not touched. ``returns``: it is there again at
+        once, with other mail; no MODSEQ, and no number of a mailbox, is given a second time."""
+        await self.submit(account, lambda txn, t: ops.forget_account(txn, t, account.id, returns))
         self._opened.pop(account.id, None)
 
     async def open(self, account: Account) -> None:

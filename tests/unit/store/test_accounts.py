@@ -304,6 +304,27 @@ def test_a_repair_counts_again(tmp_path: Path, damage: str) -> None:
     run(tmp_path, scenario)
 
 
+def test_an_account_that_returns_gives_no_modseq_again(tmp_path: Path) -> None:
+    """As after a restore from a backup."""
+
+    async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
+        await store.append(account, key, [message("Message-ID: <a@x>")])
+        before = held(store, account)
+        await store.forget(account, returns=True)
+        assert held(store, account).messages == held(store, account).mailboxes == 0
+        await store.open(account)
+        inbox = store.find(account, "INBOX")
+        assert inbox is not None
+        await store.append(account, inbox, [message("Message-ID: <a@x>")])
+        now = held(store, account)
+        with store.snapshot(account) as snapshot:
+            assert min(box.modseq for box in snapshot.boxes(1)) > before.modseq
+            assert snapshot.changes(1, before.modseq) is None and now.messages == 1
+            assert len(snapshot.members(1, identity.named(b"<a@x>")) or ()) == 1
+
+    run(tmp_path, scenario)
+
+
 def test_a_removed_account_leaves_nothing(tmp_path: Path) -> None:
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
         await store.append(account, key, [message("Message-ID: <b@x>", "In-Reply-To: <a@x>")])
