@@ -11,6 +11,7 @@ import pytest
 
 from fastmail.durable.env import Environment
 from fastmail.store.local import layout
+from fastmail.store.local.layout import LAYOUT
 from tests.support.server import Server
 
 
@@ -123,13 +124,13 @@ def test_layouts_of_other_versions(tmp_path: Path, change: int) -> None:
     assert {row["then"] for row in rows(server, "upgrade", "--dry-run")} == {"nothing to do"}
     env = Environment(str(server.directory / "data" / "index-0"), ["page"], 99, 1 << 30)
     with env.write() as txn:
-        txn.put(b"layout", b"%d" % (2 + change), db=env.db["meta"])
+        txn.put(b"layout", b"%d" % (LAYOUT + change), db=env.db["meta"])
     env.close()
     code = 1 if change > 0 else 0
     row = next(row for row in rows(server, "upgrade", "--dry-run", code=code) if row["what"] == "index-0")
-    assert row["layout"] == 2 + change
+    assert row["layout"] == LAYOUT + change
     if change < 0:
-        assert row["then"] == "layout 2 at the next start"
+        assert row["then"] == f"layout {LAYOUT} at the next start"
         assert "done" in {row["then"] for row in rows(server, "upgrade")}
         assert rows(server, "check") == []
     else:
