@@ -12,7 +12,7 @@ MUTATIONS = [
         "fastmail/store/local/snapshot.py",
         "                messages += len(records)\n",
         "                pass\n",
-        (CONTRACT,),
+        (WORK,),
     ),
     Mutation(
         "what is expunged is still in the account's octets",
