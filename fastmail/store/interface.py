@@ -213,7 +213,8 @@ class Snapshot(Protocol):
         ...
 
     def changes(self, account: int, since: int) -> list[AccountChange] | None:
-        """What happened after MODSEQ ``since``, in that order; None where that is remembered no more."""
+        """What happened after MODSEQ ``since``, in that order; None where that is remembered no more. Flags of a
+        message that changed several times are told once, with the last change."""
         ...
 
     def places(self, account: int, mark: bytes) -> list[tuple[bytes, int]] | None:

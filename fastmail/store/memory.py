@@ -113,7 +113,14 @@ class MemorySnapshot:
         return Holding(modseq, sum(m.size for m in messages), len(messages), len(boxes), kept, 0)
 
     def changes(self, account: int, since: int) -> list[AccountChange] | None:
-        return [one for one in self._store.log(account).changes if one.modseq > since]
+        found: list[AccountChange] = []
+        told = set()
+        for one in reversed([one for one in self._store.log(account).changes if one.modseq > since]):
+            if one.kind is not Kind.CHANGED or (one.key, one.uid) not in told:
+                found.append(one)
+            if one.kind is Kind.CHANGED:
+                told.add((one.key, one.uid))
+        return found[::-1]
 
     def places(self, account: int, mark: bytes) -> list[tuple[bytes, int]] | None:
         return [(key, m.uid) for key, m in self._store.messages(account) if m.ident.mark == mark]

@@ -589,6 +589,11 @@ def test_an_account_tells_what_it_holds_and_what_changed(run: Callable[[Scenario
         assert told() == [(Kind.CHANGED, key, 1, a.mark), (Kind.CHANGED, key, 2, b.mark)]
         await store.store(account, key, UidSet.of([1, 2]), 1, SEEN, [])
         assert told() == [], "they were so before"
+        await store.store(account, key, UidSet.of([1]), 1, FLAGGED, [])
+        assert told() == [(Kind.CHANGED, key, 1, a.mark)]
+        with store.snapshot(account) as snapshot:
+            changes = snapshot.changes(account.id, states[-4]) or []
+            assert [(c.modseq, c.uid) for c in changes] == [(states[-3], 2), (states[-1], 1)], "each message once"
         await store.copy(account, key, UidSet.of([1]), trash)
         assert told() == [(Kind.CREATED, trash, 1, a.mark)]
         with store.snapshot(account) as snapshot:

@@ -20,7 +20,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastmail._core.uidset import UidSet
 from fastmail.store.interface import AccountChange, Kind
@@ -308,33 +308,66 @@ def trim(txn: Any, t: Tables, keys: Iterable[bytes], before: int) -> int:
     return removed
 
 
-def entries(txn: Any, t: Tables, account: bytes, since: int) -> Iterator[AccountChange]:
-    """What the log tells of MODSEQs above ``since``, in the order of its rows. Of messages that changed it has no
-    EMAILID."""
+class Entry(NamedTuple):
+    """One entry of the log. ``items``: (UID, mark, MODSEQ) of messages that came, (UID, mark) of those that went;
+    ``uids``: of those whose flags changed."""
+
+    modseq: int
+    kind: Kind
+    key: bytes
+    items: list[tuple[Any, ...]]
+    uids: UidSet
+
+
+def entries(txn: Any, t: Tables, account: bytes, since: int) -> Iterator[Entry]:
+    """What the log has in rows above ``since``, in their order."""
     cursor = txn.cursor(db=t.alog)
     if not cursor.set_range(account + layout.U64.pack(since + 1)):
         return
     for at, value in cursor.iternext():
         if at[:8] != account:
             return
-        modseq = int.from_bytes(at[8:16], "big")
-        yield from (one for one in _parsed(account, modseq, bytes(value)) if one.modseq > since)
+        yield from _parsed(account, int.from_bytes(at[8:16], "big"), bytes(value))
 
 
-def _parsed(account: bytes, modseq: int, value: bytes) -> Iterator[AccountChange]:
+def _parsed(account: bytes, modseq: int, value: bytes) -> Iterator[Entry]:
     at = HEAD.size
     while at + ENTRY.size <= len(value):
-        number, mailbox, items = ENTRY.unpack_from(value, at)
+        number, mailbox, count = ENTRY.unpack_from(value, at)
         at += ENTRY.size
         key, kind = account + layout.U32.pack(mailbox), Kind(number)
         shape = ITEMS.get(kind)
-        if shape is None:
-            yield AccountChange(modseq, kind, key)
-            continue
-        part = value[at : at + items * shape.size]
-        at += len(part)
-        for item in shape.iter_unpack(part):
-            if kind is Kind.CHANGED:
-                yield from (AccountChange(modseq, kind, key, uid) for uid in range(item[0], item[1] + 1))
-            else:
-                yield AccountChange(item[2] if kind is Kind.CREATED else modseq, kind, key, item[0], item[1])
+        items = list(shape.iter_unpack(value[at : at + count * shape.size])) if shape is not None else []
+        at += count * shape.size if shape is not None else 0
+        if kind is Kind.CHANGED:
+            yield Entry(modseq, kind, key, [], UidSet.of_ranges([uid for pair in items for uid in pair]))
+        else:
+            yield Entry(modseq, kind, key, items, UidSet())
+
+
+def told(account_entries: Iterable[Entry], since: int) -> list[AccountChange]:
+    """The same as single changes above ``since``. A message whose flags changed again and again is told once, at its
+    last change, and without its EMAILID: so there are never more of these than messages."""
+    out: list[AccountChange] = []
+    flags: list[Entry] = []
+    for entry in account_entries:
+        modseq, kind, key, items, _ = entry
+        if kind is Kind.CREATED:
+            out += [AccountChange(own, kind, key, uid, mark) for uid, mark, own in items if own > since]
+        elif kind is Kind.REMOVED:
+            out += [AccountChange(modseq, kind, key, uid, mark) for uid, mark in items]
+        elif kind is Kind.CHANGED:
+            flags.append(entry)
+        else:
+            out.append(AccountChange(modseq, kind, key))
+    seen: dict[bytes, UidSet] = {}
+    last: list[list[AccountChange]] = []
+    for modseq, kind, key, _, uids in reversed(flags):
+        before = seen.get(key)
+        fresh = uids.minus(before) if before is not None else uids
+        seen[key] = before.plus(fresh) if before is not None else uids
+        last.append([AccountChange(modseq, kind, key, uid) for uid in fresh])
+    for some in reversed(last):
+        out += some
+    out.sort(key=lambda one: one.modseq)
+    return out

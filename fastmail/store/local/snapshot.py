@@ -83,7 +83,7 @@ class LocalSnapshot:
         row = accounts.read(self._txn, self._t, key)
         if since < row.low:
             return None
-        found = list(accounts.entries(self._txn, self._t, key, since))
+        found = accounts.told(accounts.entries(self._txn, self._t, key, since), since)
         for box in self._t.arrivals.of_account(key):
             found += [one for one in self._came(box) if one.modseq > since]
         found.sort(key=lambda one: one.modseq)

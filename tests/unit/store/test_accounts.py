@@ -216,7 +216,10 @@ def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             low, now = snapshot.holding(1).low, snapshot.holding(1).modseq
             assert low > 50 and snapshot.changes(1, low - 1) is None
             found = snapshot.changes(1, low)
-            assert found is not None and [c.modseq for c in found] == list(range(low + 1, now + 1))
+            assert found is not None and [(c.modseq, c.kind, c.uid) for c in found] == [(now, Kind.CHANGED, 1)], "once"
+        with shard.env.read() as txn:
+            every = accounts.entries(txn, shard.tables, PLACE, low)
+            assert [entry.modseq for entry in every] == list(range(low + 1, now + 1))
 
     run(tmp_path, scenario)
 
