@@ -147,7 +147,7 @@ def test_copy_and_move_go_in_parts(tmp_path: Path, kind: str, move: bool) -> Non
         for uid in (1, COUNT):
             assert await store.content(account, target, uid) == BOMB
         with store.snapshot(account) as snapshot:
-            assert snapshot.kept(1) == (1 if move else 2) * COUNT * (len(MADE) + 8 - 4096)
+            assert snapshot.holding(1).kept == (1 if move else 2) * COUNT * (len(MADE) + identity.TRAIL.size - 4096)
 
     run(tmp_path, scenario, kind=kind)
 
@@ -189,7 +189,7 @@ def test_rows_are_read_few_at_a_time(tmp_path: Path) -> None:
         await store.delete(account, "There")
         await store.expunge(account, key, ALL, 0)
         with store.snapshot(account) as snapshot:
-            assert snapshot.kept(1) == 0
+            assert snapshot.holding(1).kept == 0
 
     tracemalloc.start()
     try:
@@ -259,7 +259,7 @@ def test_a_mailbox_is_rebuilt_without_all_of_them_in_memory(tmp_path: Path) -> N
         with store.snapshot(account) as snapshot:
             after = {uid: identity.email_id(one) for uid, one in snapshot.summaries(key, ALL).items()}
             assert all(summaries.read(one) is not None for _, one in snapshot.summaries(key, ALL).items())
-            assert snapshot.kept(1) == COUNT * (len(MADE) + 8 - 4096)
+            assert snapshot.holding(1).kept == COUNT * (len(MADE) + identity.TRAIL.size - 4096)
         assert after == before
 
     run(tmp_path, scenario)
