@@ -391,9 +391,10 @@ class MemoryStore:
         ours = identity.named(own) if own else identity.NOBODY
         mark = identity.fresh()
         thread = identity.named(seed) if seed else mark
-        for name in [*map(identity.named, names), *([ours] if own else [])]:
+        others = [*map(identity.named, names), *([ours] if own else [])]  # the last one: the same message once more
+        for number, name in enumerate(others):
             known = [one.thread for one in every if one.own == name != one.thread]
-            known += [one.thread for one in every if one.thread == name != ours]
+            known += [one.thread for one in every if one.thread == name and number < len(names)]
             if known:
                 thread = known[0]
                 break
