@@ -179,11 +179,9 @@ def weigh(txn: Any, t: Tables, account: bytes, summaries: int = 0, notes: int = 
 
 
 def next_modseq(txn: Any, t: Tables, account: bytes) -> int:
-    """The MODSEQ that the next change of the account gets."""
+    """The MODSEQ that the next change of the account gets. Every delivery asks, so the row is not unpacked for it."""
     found = txn.get(account, db=t.acct)
-    if (
-        found is not None and len(found) >= ROW.size and found[0] == VERSION
-    ):  # nearly always, and on the way of all mail
+    if found is not None and len(found) >= ROW.size and found[0] == VERSION:
         modseq: int = MODSEQ.unpack_from(found, MODSEQ_AT)[0]
     else:
         modseq = load(txn, t, account).modseq
