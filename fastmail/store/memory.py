@@ -198,6 +198,7 @@ class MemoryStore:
         self._next: dict[int, int] = {}
         self._validity: dict[int, int] = {}
         self._logs: dict[int, Log] = {}
+        self._owns: set[tuple[int, bytes]] = set()  # hashes of all Message-IDs that there were, by account
         self._holds: dict[bytes, tuple[bytes, int]] = {}
         self._done: dict[tuple[int, bytes], Appended] = {}
 
@@ -386,12 +387,16 @@ class MemoryStore:
         end = idents.rest_at(made)
         if end < len(made):
             return made[:end] + identity.TRAIL.pack(*ident(made)._replace(created=box.row.modseq))
-        every = [m.ident for _, m in self.messages(account.id)]
         own, seed, names = idents.named(made)
         ours = identity.named(own) if own else identity.NOBODY
         mark = identity.fresh()
         thread = identity.named(seed) if seed else mark
-        others = [*map(identity.named, names), *([ours] if own else [])]  # the last one: the same message once more
+        others = [*map(identity.named, names)]
+        if (account.id, ours) in self._owns:
+            others.append(ours)  # the same message once more
+        if own:
+            self._owns.add((account.id, ours))
+        every = [m.ident for _, m in self.messages(account.id)] if others else []
         for number, name in enumerate(others):
             known = [one.thread for one in every if one.own == name != one.thread]
             known += [one.thread for one in every if one.thread == name and number < len(names)]
@@ -464,8 +469,9 @@ class MemoryStore:
         if changed:
             log = self._change(box)
             box.row.changed = log.modseq
+            these = set(changed)
             for m in box.messages:
-                if m.uid in changed:
+                if m.uid in these:
                     m.modseq = log.modseq
                     log.enter(Kind.CHANGED, key, m.uid, m.ident.mark)
         self.hub.publish([key])
