@@ -222,6 +222,7 @@ class MemoryStore:
         self._next: dict[int, int] = {}
         self._validity: dict[int, int] = {}
         self._logs: dict[int, Log] = {}
+        self._owns: set[tuple[int, bytes]] = set()  # hashes of all Message-IDs that there were, by account
         self._holds: dict[bytes, tuple[bytes, int]] = {}
         self._given: dict[tuple[bytes, int, int], Appended] = {}
 
@@ -415,14 +416,20 @@ class MemoryStore:
         end = idents.rest_at(made)
         if end < len(made):
             return made[:end] + identity.TRAIL.pack(*ident(made)._replace(created=box.row.modseq))
-        every = [m.ident for _, m in self.messages(int.from_bytes(box.row.key[:8], "big"))]
+        account = int.from_bytes(box.row.key[:8], "big")
         own, seed, names = idents.named(made)
         ours = identity.named(own) if own else identity.NOBODY
         mark = identity.fresh()
         thread = identity.named(seed) if seed else mark
-        for name in [*map(identity.named, names), *([ours] if own else [])]:
+        others = [*map(identity.named, names)]
+        if (account, ours) in self._owns:
+            others.append(ours)  # the same message once more
+        if own:
+            self._owns.add((account, ours))
+        every = [m.ident for _, m in self.messages(account)] if others else []
+        for number, name in enumerate(others):
             known = [one.thread for one in every if one.own == name != one.thread]
-            known += [one.thread for one in every if one.thread == name != ours]
+            known += [one.thread for one in every if one.thread == name and number < len(names)]
             if known:
                 thread = known[0]
                 break
@@ -500,8 +507,9 @@ class MemoryStore:
         if changed:
             log = self._change(box)
             box.row.changed = log.modseq
+            these = set(changed)
             for m in box.messages:
-                if m.uid in changed:
+                if m.uid in these:
                     m.modseq = log.modseq
                     log.enter(Kind.CHANGED, key, m.uid, m.ident.mark)
         self.hub.publish([key])

@@ -99,6 +99,20 @@ MUTATIONS = [
         (UNIT,),
     ),
     Mutation(
+        "after a recovery the account gives MODSEQs that were seen",
+        "fastmail/store/local/accounts.py",
+        "    row.low = row.modseq = max(row.modseq, seen) + MODSEQS_ABOVE\n",
+        "    row.low = row.modseq\n",
+        (UNIT,),
+    ),
+    Mutation(
+        "after a recovery the log tells as if nothing had been lost",
+        "fastmail/store/local/accounts.py",
+        "    row.low = row.modseq = max(row.modseq, seen) + MODSEQS_ABOVE\n",
+        "    row.modseq = max(row.modseq, seen) + MODSEQS_ABOVE\n",
+        (UNIT,),
+    ),
+    Mutation(
         "watchers of an account hear nothing of its mailboxes",
         "fastmail/store/hub.py",
         "        for key in told | {whole(key) for key in told}:\n",

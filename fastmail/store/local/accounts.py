@@ -200,10 +200,10 @@ def weigh(txn: Any, t: Tables, account: bytes, summaries: int = 0, notes: int = 
 
 
 def next_modseq(txn: Any, t: Tables, account: bytes) -> int:
-    """The MODSEQ that the next change of the account gets."""
+    """The MODSEQ that the next change of the account gets. Every delivery asks, so the row is not unpacked for it."""
     found = txn.get(account, db=t.acct)
     is_sound = found is not None and len(found) >= ROW.size and found[0] == VERSION
-    if is_sound and RECOVERED.unpack_from(found, RECOVERED_AT)[0] == t.recovered:  # nearly always: all mail comes here
+    if is_sound and RECOVERED.unpack_from(found, RECOVERED_AT)[0] == t.recovered:  # nearly always
         modseq: int = MODSEQ.unpack_from(found, MODSEQ_AT)[0]
     else:
         modseq = load(txn, t, account).modseq

@@ -14,7 +14,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.message import identity
 from fastmail.message.identity import ident
 from fastmail.store.interface import Account, Delivery, Holding, Kind, NewMessage
-from fastmail.store.local import accounts, layout, repair, upkeep, weight
+from fastmail.store.local import accounts, layout, ops, repair, upkeep, weight
 from fastmail.store.local.store import LocalStore
 
 PLACE = layout.account_key(1)
@@ -337,5 +337,40 @@ def test_a_removed_account_leaves_nothing(tmp_path: Path) -> None:
             t = shard.tables
             for table in (t.acct, t.alog, t.place, t.member, t.thread):
                 assert not list(txn.cursor(db=table).iternext())
+
+    run(tmp_path, scenario)
+
+
+def test_a_recovery_puts_the_account_above_what_was_seen(tmp_path: Path) -> None:
+    async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
+        shard = store.shards()[0]
+        await store.append(account, key, [message("Message-ID: <a@x>")] * 20)
+        await store.deliver([Delivery(account, key, message("Message-ID: <b@x>"))])  # it is not settled yet
+        seen = held(store, account).modseq
+        object.__setattr__(shard, "tables", shard.tables._replace(recovered=1))
+        before = held(store, account)
+        assert before.modseq >= before.low > accounts.MODSEQS_ABOVE > seen
+        with store.snapshot(account) as snapshot:
+            assert snapshot.changes(1, seen) is None, "of what was lost the log tells nothing"
+        for n in range(3):
+            (placed,) = await store.deliver([Delivery(account, key, message("Message-ID: <c@x>"))])
+            assert seen + accounts.MODSEQS_ABOVE < placed.modseq < seen + accounts.MODSEQS_ABOVE + 10, n
+            assert placed.uids[0] >= 22 + ops.UIDS_ABOVE
+        after = held(store, account)
+        assert after.modseq == placed.modseq and after.messages == 24
+        assert after.low >= before.low
+        with store.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+            assert box is not None and box.modseq == placed.modseq
+            assert snapshot.changes(1, after.low - 1) is None
+            told = snapshot.changes(1, after.low)
+            assert told is not None and [one.uid for one in told] == list(range(placed.uids[0] - 2, placed.uids[0] + 1))
+        other = store.find(account, "Sent")
+        assert other is not None
+        done = await store.copy(account, key, UidSet.of([1]), other)
+        assert done.target.modseq > placed.modseq
+        await store.expunge(account, key, UidSet.of([1]), 0)
+        with shard.env.read() as txn:
+            assert not accounts.problems(txn, shard.tables, PLACE)
 
     run(tmp_path, scenario)
