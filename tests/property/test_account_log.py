@@ -18,6 +18,7 @@ import pytest
 
 from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
+from fastmail.message import transaction
 from fastmail.message.identity import ident
 from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Store, counts
 from fastmail.store.local import accounts, convert, layout, repair
@@ -160,7 +161,7 @@ class Work:
             head.append("References: " + "\n ".join(named))
         if named and rng.random() < 0.5:
             head.append(f"In-Reply-To: {named[-1]}")
-        long = "X-Long: " + "y" * rng.choice([5000, 9000]) if rng.random() < 0.1 else "X-Short: 1"
+        long = "X-Long: " + "y" * rng.choice([5000, 9000, 40_000]) if rng.random() < 0.1 else "X-Short: 1"
         return "\n".join([*head, long, "", "body" * rng.randrange(20), ""]).encode()
 
     def message(self) -> NewMessage:
@@ -200,6 +201,10 @@ class Work:
                 "take",
                 "convert",
                 "rebuild",
+                "again",
+                "look",
+                "look",
+                "sweep",
             ]
         )
         uids = self.some(first, name)
@@ -220,6 +225,27 @@ class Work:
     async def _deliver(self, world: World, name: str, target: str, uids: UidSet) -> None:
         items = [Delivery(world.account, world.key(at), self.message()) for at in (name, target, name)]
         await world.store.deliver(items)
+
+    async def _again(self, world: World, name: str, target: str, uids: UidSet) -> None:
+        """The same delivery twice: the second one changes nothing."""
+        item = Delivery(world.account, world.key(name), self.message(), id=self.count.to_bytes(transaction.SIZE, "big"))
+        (first,) = await world.store.deliver([item])
+        with world.store.snapshot(world.account) as snapshot:
+            held = snapshot.holding(world.account.id)
+        (second,) = await world.store.deliver([item])
+        assert (second.key, second.uids, second.repeated) == (first.key, first.uids, True)
+        with world.store.snapshot(world.account) as snapshot:
+            assert snapshot.holding(world.account.id) == held
+
+    async def _look(self, world: World, name: str, target: str, uids: UidSet) -> None:
+        """Two sessions have a view of the mailbox from now on: what is removed stays readable."""
+        for _ in range(2):
+            await world.store.views.begin(world.key(name))
+
+    async def _sweep(self, world: World, name: str, target: str, uids: UidSet) -> None:
+        """What was kept for views is forgotten."""
+        if isinstance(world.store, LocalStore):
+            await world.store.sweeper.sweep(True)
 
     async def _store(self, world: World, name: str, target: str, uids: UidSet) -> None:
         mode, flags = self.rng.choice([-1, 0, 1]), self.rng.choice([0, 1, 8, 9])

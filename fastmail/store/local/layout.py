@@ -31,8 +31,9 @@
     member  account(8) thread(8) mailbox(4) uid(4)   empty; which messages are of this THREADID        } see emails.py
     thread  account(8) hash of a Message-ID(8)       thread(8) count(4), where the thread is of another name  }
 
-Version 3 added acct, alog, place, member and thread. An index of version 2 is brought over account by account: what has
-no row in acct is counted by its first write, and its messages get into the last three tables in the background.
+Version 3 added acct, alog, place, member, thread, kept, given, and recovered in rows. An index of version 2 is brought
+over account by account: what has no row in acct is counted by its first write, and its messages get into place, member
+and thread in the background.
 
 Numbers in keys are big-endian, so that they sort; in rows little-endian. A reader of this version ignores octets
 it does not know behind a row's fixed part up to the name's offset, which the row itself states.
