@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from fastmail._core import mime
+from fastmail._core import idents, mime
 from fastmail._core.uidset import UidSet
 from fastmail.durable.env import Environment
 from fastmail.message import identity
 from fastmail.message import summary as summaries
+from fastmail.message.preview import scanned
 from fastmail.model.errors import StorageFailed
 from fastmail.store.interface import Account, Copied, Delivery, NewMessage
 from fastmail.store.local import convert, ops, parts, repair, sync
@@ -22,7 +23,7 @@ from fastmail.store.room import Room
 from fastmail.store.transfer import transfer
 
 BOMB = b"Subject: s\nFrom: " + b":;" * 4000 + b"\n\nbody\n"
-MADE = mime.scan(BOMB)
+MADE = scanned(BOMB)
 ONE = len(MADE) + 200  # with its row's key and name
 COUNT = 20
 ALL = UidSet.of_ranges((1, 0xFFFFFFFF))
@@ -108,7 +109,7 @@ def marks(store: LocalStore, account: Account, key: bytes) -> list[bytes]:
     with store.snapshot(account) as snapshot:
         found = snapshot.summaries(key, ALL)
         rows = sorted((uid, bytes(one)) for uid, one in found.items())
-    assert all(one[: len(MADE)] == MADE and len(one) == len(MADE) + 8 for _, one in rows)
+    assert all(one[: len(MADE)] == MADE and len(one) == len(MADE) + identity.TRAIL.size for _, one in rows)
     return [identity.email_id(one) for _, one in rows]
 
 
@@ -302,6 +303,47 @@ def test_between_accounts_they_are_read_one_by_one(tmp_path: Path, monkeypatch: 
         done = await transfer(store, account, key, ALL, other, to, 31, True)
         assert tracemalloc.get_traced_memory()[1] - at_rest < 14 * ONE
         assert len(done.source) == COUNT and marks(store, other, to) == before
+
+    tracemalloc.start()
+    try:
+        run(tmp_path, scenario)
+    finally:
+        tracemalloc.stop()
+
+
+def test_previews_are_kept_in_parts(tmp_path: Path) -> None:
+    async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
+        for _ in range(COUNT):
+            message = NewMessage((BOMB,), mime.scan(BOMB), mime.served_size(BOMB), 1000)
+            await store.deliver([Delivery(account, key, message)])
+        with store.snapshot(account) as snapshot:
+            before = snapshot.holding(account.id)
+        names = [email for email, _ in previews(store, account, key)]
+        await store.learn_previews(account, key, dict.fromkeys(range(1, COUNT + 1), b"body"))
+        assert previews(store, account, key) == [(name, b"body") for name in names]
+        with store.snapshot(account) as snapshot:
+            after = snapshot.holding(account.id)
+            assert after.modseq == before.modseq, "nobody is told of it"
+            found = snapshot.summaries(key, ALL)
+            assert after.kept == sum(mime.counted(one) for _, one in found.items())
+
+    run(tmp_path, scenario, 0)
+
+
+def previews(store: LocalStore, account: Account, key: bytes) -> list[tuple[bytes, bytes | None]]:
+    with store.snapshot(account) as snapshot:
+        return [(identity.email_id(one), idents.preview(one)) for _, one in snapshot.summaries(key, ALL).items()]
+
+
+def test_a_mailbox_is_removed_without_all_of_them_in_memory(tmp_path: Path) -> None:
+    async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
+        await store.copy(account, key, ALL, target_of(store, account))
+        tracemalloc.reset_peak()
+        at_rest = tracemalloc.get_traced_memory()[0]
+        await store.delete(account, "There")
+        assert tracemalloc.get_traced_memory()[1] - at_rest < 8 * ONE
+        with store.snapshot(account) as snapshot:
+            assert snapshot.holding(account.id).messages == COUNT
 
     tracemalloc.start()
     try:
