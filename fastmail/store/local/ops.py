@@ -429,8 +429,8 @@ def _forget_rows(
     keeps: bool,
     change: Change,
 ) -> dict[bytes, bytes]:
-    """What ``msg`` has of these messages, and their content, unless that is kept: then what msg had is returned,
-    without long summaries, which are made again where somebody asks."""
+    """What ``msg`` has of these messages, and their content, unless that is kept: then what msg had is returned, with
+    nothing but the names of long summaries, which are made again where somebody asks."""
     keys = [layout.uid_key(key, uid) for uid in uids]
     names: dict[bytes, bytes] = {}
     values: dict[bytes, bytes] = {}
@@ -441,7 +441,8 @@ def _forget_rows(
             lost.append((int.from_bytes(at[12:], "big"), layout.summary_of(value), 0))
             change.row.summaries -= weight.of_value(value)
             if keeps:
-                values[at] = value if len(value) <= LONG else layout.pack_message(names[at], b"")
+                short = layout.pack_message(names[at], emails.only_names(lost[-1][1])) if len(value) > LONG else value
+                values[at] = short
         change.removed(key, lost, 0)
     damaged = [int.from_bytes(at[12:], "big") for at in keys if at not in names]  # records in a page, and no rows
     change.removed(key, [(uid, b"", 0) for uid in damaged], 0)

@@ -350,3 +350,18 @@ def test_a_mailbox_is_removed_without_all_of_them_in_memory(tmp_path: Path) -> N
         run(tmp_path, scenario)
     finally:
         tracemalloc.stop()
+
+
+def test_what_is_kept_of_a_removed_message_has_its_name(tmp_path: Path) -> None:
+    async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
+        names = [email for email, _ in previews(store, account, key)]
+        for _ in range(2):
+            await store.views.begin(key)
+        await store.expunge(account, key, None, 0)
+        with store.snapshot(account) as snapshot:
+            snapshot.recall(key, ALL.both(UidSet.of_ranges((1, COUNT))))
+            found = dict(snapshot.summaries(key, ALL).items())
+            assert [identity.email_id(found[uid]) for uid in sorted(found)] == names
+            assert all(len(one) < 100 and summaries.read(one) is None for one in found.values())
+
+    run(tmp_path, scenario)
