@@ -39,11 +39,6 @@ def named(identification: bytes) -> bytes:
     return blake2b(identification, digest_size=MARK).digest()
 
 
-def marked(made: Octets) -> bytes:
-    """A summary with a mark behind it; one that has a mark keeps it."""
-    return bytes(made) if mark(made) else bytes(made) + fresh()
-
-
 def fresh() -> bytes:
     """A new mark."""
     return random.getrandbits(64).to_bytes(MARK, "little")

@@ -239,10 +239,7 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
         here = content.in_segment(name) or (base_of(name[1:]) not in have and uid >= known.uidnext)
         if here and uid in records:
             late.append(records[uid])
-    cursor = txn.cursor(db=t.page)
-    if cursor.set_range(key):
-        while cursor.key()[:12] == key and cursor.delete():
-            pass
+    layout.clear(txn, t.page, key)
     for uid in set(names) - {r[0] for r in late}:
         txn.delete(layout.uid_key(key, uid), db=t.msg)
     uidnext = max(box.uidnext, known.uidnext)

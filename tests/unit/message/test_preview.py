@@ -81,7 +81,7 @@ def test_a_message_may_be_an_attachment_as_a_whole() -> None:
 
 
 def ids(header: str) -> tuple[bytes, bytes]:
-    stored = identity.marked(mime.scan((header + "\n\nbody\n").encode()))
+    stored = mime.scan((header + "\n\nbody\n").encode()) + identity.fresh()
     return identity.email_id(stored), identity.thread_id(stored)
 
 
