@@ -13,7 +13,7 @@ from libc.string cimport memchr, memmove
 
 from fastmail._core.leaves cimport Summaries
 from fastmail._core.lines cimport put_crlf
-from fastmail._core.mime cimport lost_parts
+from fastmail._core.mime cimport VERSION, lost_parts
 from fastmail._core.octets cimport Out, get16, get32, get64, lower
 from fastmail._core.pages cimport HEAD, open_page
 from fastmail._core.uidset cimport UidSet
@@ -233,7 +233,7 @@ cdef int from_summary(Out out, const uint8_t* p, Py_ssize_t n, int items, list a
     cdef Py_ssize_t env, bs, cache
     cdef Out tmp
     cdef tuple ask
-    if n < 32 or p[0] not in (1, 2) or (items & STRUCTURE and lost_parts(p, n)):
+    if n < 32 or not 0 < p[0] <= VERSION or (items & STRUCTURE and lost_parts(p, n)):
         return 0
     env = get32(p + 8)
     bs = get32(p + 12)
@@ -366,7 +366,7 @@ cdef list responses(Out out, const unsigned char[::1] data, UidSet view, UidSet 
 cdef Py_ssize_t body_at(const uint8_t* s, Py_ssize_t n) noexcept:
     """Where the body of a message begins, as its summary says; -1 when that cannot be read."""
     cdef Py_ssize_t parts
-    if n < 32 or s[0] not in (1, 2) or not get16(s + 2):
+    if n < 32 or not 0 < s[0] <= VERSION or not get16(s + 2):
         return -1
     parts = 32 + <Py_ssize_t>get32(s + 8) + get32(s + 12) + get32(s + 16)
     return <Py_ssize_t>get32(s + parts + 8) + get32(s + 4) if parts + 16 <= n else -1

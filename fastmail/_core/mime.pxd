@@ -5,5 +5,6 @@ from libc.stdint cimport uint8_t
 cdef bint lost_parts(const uint8_t* p, Py_ssize_t n) noexcept nogil
 
 cdef enum:
-    VERSION = 2   # the highest that is understood
+    WRITTEN = 2   # the version that the scanner writes
+    VERSION = 3   # the highest that is understood: the same with a preview behind the parts
     FIXED = 32    # octets before its texts

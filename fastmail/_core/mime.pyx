@@ -29,7 +29,9 @@ from fastmail._core.values cimport (
 cdef extern from "string.h" nogil:
     int memcmp(const void* one, const void* two, size_t n)
 
-# SUMMARY, version 2, little-endian. A reader refuses a higher version; the message is then scanned again.
+# SUMMARY, versions 2 and 3, little-endian. A reader refuses a higher version; the message is then scanned again.
+# Version 3 has also the message's first words (message/preview.py), behind the parts: u16 octets, and as many in UTF-8.
+# The scanner writes version 2, and what keeps messages makes version 3 of it (summary.with_preview).
 # Version 1 has the same layout. Its writer lost the parts of a multipart whose boundary lines it did not know: a
 # reader refuses one with a multipart that has no part (``summary.lost``), and takes the others as they are.
 #   0 u8 version   1 u8 marks   2 u16 parts
@@ -38,8 +40,9 @@ cdef extern from "string.h" nogil:
 #  20 u32 octets, with CRLF, of the scanned content      24 i32 day of the Date field, days since 1970; MIN none
 #  28 u32 Received fields     32 ENVELOPE, BODYSTRUCTURE, header cache (fields with CRLF, no empty line), parts
 # Marks: 1 the header cache is cut; 2 parts are; 4 values of the ENVELOPE are left out, or 8 of the BODYSTRUCTURE; 16 it
-# was made within these bounds, so it is at most MOST octets and counts in quotas. Earlier writers set 1 and 2 only, and
-# earlier readers pass over the others.
+# was made within these bounds, so it is at most MOST octets and counts in quotas; 64 it is known whether there are
+# attachments, and 32 there are. Earlier writers set 1 and 2 only, or those up to 16, and earlier readers pass over the
+# others.
 # A part, in preorder, 16 octets: u8 kind (0 leaf, 1 multipart, 2 message/rfc822)  u8 depth  u16 0
 #   u32 start of its header   u32 start of its body   u32 end of its body    (offsets into the scanned content)
 cdef enum:
@@ -61,6 +64,8 @@ cdef enum:  # marks
     NO_ENVELOPE = 4
     NO_VALUES = 8
     BOUNDED = 16
+    ATTACHED = 32
+    LOOKED = 64
 
 cdef const char** NAMES = ["date", "subject", "from", "sender", "reply-to", "to", "cc", "bcc", "in-reply-to",
     "message-id", "content-type", "content-transfer-encoding", "content-id", "content-description",
@@ -517,6 +522,32 @@ cdef class Scanner:
         bs.putc(b')'[0])
         return next
 
+    cdef bint attached(self) except -1 nogil:
+        """Is there a part that a reader is to be offered as a file (hasAttachment of JMAP)? One that says so, or
+        that is neither text nor to be shown within another one, and does not say ``inline``."""
+        cdef Node* nodes = <Node*>self.nodes.buf
+        cdef Span word, outer
+        cdef int at, inside = -1
+        cdef int above[DEPTH + 3]
+        for at in range(self.count):
+            if 0 <= inside < nodes[at].depth:
+                continue  # a message's that is a part itself
+            inside = nodes[at].depth if nodes[at].kind == MESSAGE else -1
+            above[min(nodes[at].depth, DEPTH + 2)] = at
+            word = nodes[at].head.field[CDISP]
+            if word.a != NULL:
+                read_token(skip_cfws(word.a, word.b, self.values.note), word.b, &word)
+            if nodes[at].kind == MULTIPART or same(word.a, word.b - word.a, "inline", 6):
+                continue
+            if nodes[at].kind == MESSAGE or same(word.a, word.b - word.a, "attachment", 10):
+                return True
+            word = nodes[at].type
+            outer = nodes[above[nodes[at].depth - 1]].sub if 0 < nodes[at].depth < DEPTH + 3 else word
+            if not (nodes[at].text or word.a == NULL or same(word.a, word.b - word.a, "text", 4)
+                    or same(outer.a, outer.b - outer.a, "related", 7) or same(outer.a, outer.b - outer.a, "signed", 6)):
+                return True
+        return False
+
     cdef size_t whole_message(self, const char* p, const char* end) except 0 nogil:
         """Scan it; returns its octets as served, and one."""
         self.split(p, end)
@@ -530,6 +561,7 @@ cdef class Scanner:
             self.marks |= NO_VALUES
         if self.values.bounded:
             self.marks |= BOUNDED
+        self.marks |= LOOKED | (ATTACHED if self.attached() else 0)
         return (end - p) + self.bare + 1
 
 
@@ -633,7 +665,7 @@ cdef void measure(const char* p, const char* end, size_t* octets, size_t* lines)
 cdef bytes build(Scanner s, uint32_t served):
     cdef uint8_t head[FIXED]
     memset(head, 0, FIXED)
-    head[0] = VERSION
+    head[0] = WRITTEN
     head[1] = s.marks
     set16(head + 2, <unsigned short>s.count)
     set32(head + 8, <uint32_t>s.env.len)

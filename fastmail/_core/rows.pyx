@@ -12,6 +12,7 @@ from libc.string cimport memchr, memcmp
 from fastmail._core cimport envelope
 from fastmail._core.envelope cimport Piece, Summary, address_line, elements, open_summary
 from fastmail._core.leaves cimport Pairs, Source, Walk, summary_at
+from fastmail._core.mime cimport VERSION
 from fastmail._core.octets cimport Out, get32, lower
 from fastmail._core.uidset cimport UidSet
 
@@ -139,7 +140,7 @@ cdef const uint8_t* cached(Walk walk, Py_ssize_t* n) noexcept:
         return NULL
     start = FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12)
     cache = get32(p + 16)
-    if p[0] not in (1, 2) or p[1] & 1 or start + cache > size:
+    if p[0] == 0 or p[0] > VERSION or p[1] & 1 or start + cache > size:
         return NULL
     n[0] = cache
     return p + start

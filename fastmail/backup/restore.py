@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fastmail._core import mime
 from fastmail._core.lines import to_lf
 from fastmail._core.uidset import UidSet
 from fastmail.backup import sound
@@ -20,6 +19,7 @@ from fastmail.backup.vault import Vault
 from fastmail.directory.local import LocalDirectory
 from fastmail.durable import beneath
 from fastmail.durable.replace import make_directories, sync_directory
+from fastmail.message.preview import scanned
 from fastmail.model.errors import CannotDo, CorruptData
 from fastmail.model.flags import LETTERED_KEYWORDS, to_info
 from fastmail.model.mailbox_name import INBOX
@@ -102,7 +102,7 @@ async def account(
         await store.help(beneath.remove_tree, beside.root)
         raise
     if known:
-        await store.forget(owner)
+        await store.forget(owner, returns=True)
     if os.path.lexists(owner.root):
         os.rename(owner.root, next(aside for aside in _asides(owner.root) if not os.path.lexists(aside)))
     os.rename(beside.root, owner.root)
@@ -246,7 +246,7 @@ async def mailbox(
             except CorruptData as error:
                 result.problems.append(f"UID {row['uid']}: {error}")
                 continue
-            summary = mime.scan(content)
+            summary = scanned(content)
             kept = [word for bit, word in enumerate(words) if row["keywords"] >> bit & 1]
             size = int.from_bytes(summary[20:24], "little")
             batch.append(NewMessage((content,), summary, size, row["date"], row["flags"], kept, False))

@@ -22,6 +22,7 @@ from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.durable import beneath
 from fastmail.message import submitted, trace, transaction
 from fastmail.message.header import Octets
+from fastmail.message.preview import scanned
 from fastmail.message.summary import message_id
 from fastmail.model.errors import ClientError, DamagedAccount, MailError, OverQuota, StorageFull, TemporaryError
 from fastmail.model.quota import NO_QUOTA, Quota
@@ -314,12 +315,12 @@ class Deliverer:
         loop = asyncio.get_running_loop()
         if len(content) > SCAN_ON_LOOP:
             entry.holds(mime.MOST)  # until it is known
-            summary = await loop.run_in_executor(None, mime.scan, content)
+            summary = await loop.run_in_executor(None, scanned, content)
         else:
-            summary = mime.scan(content)
+            summary = scanned(content)
         copies = sum(len(records) for _, records in envelope.recipients)
         if len(summary) * copies > SUMMARIES:  # a shorter one for each
-            summary = await loop.run_in_executor(None, mime.scan, content, True, SUMMARIES // copies)
+            summary = await loop.run_in_executor(None, scanned, content, SUMMARIES // copies)
         entry.holds(len(summary) * copies)
         return summary
 

@@ -19,6 +19,7 @@ from fastmail.imap.authenticate import Work
 from fastmail.imap.mailboxes import read_name
 from fastmail.imap.messages import read_set, writable
 from fastmail.imap.urlauth import quote_always
+from fastmail.message.preview import scanned
 from fastmail.message.recode import without_binary
 from fastmail.message.sections import UnknownEncoding
 from fastmail.model import rights
@@ -277,9 +278,9 @@ def _replaced(session: "ImapSession", reader: Reader, by_uid: bool) -> UidSet:
 
 async def _message(content: bytes | memoryview, asked: Asked) -> NewMessage:
     if len(content) > SCAN_ON_LOOP:
-        summary = await asyncio.get_running_loop().run_in_executor(None, mime.scan, content)
+        summary = await asyncio.get_running_loop().run_in_executor(None, scanned, content)
     else:
-        summary = mime.scan(content)
+        summary = scanned(content)
     size = int.from_bytes(summary[20:24], "little")
     when = int(time.time()) if asked.date is None else asked.date
     return NewMessage((content,), summary, size, when, asked.flags, asked.words)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastmail._core import fetch as render
-from fastmail._core import mime, pages
+from fastmail._core import idents, mime, pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 BLOCK = 65536
 KEPT = 131072  # octets of a section from which it is kept while its pieces are fetched
 AT_ONCE = 8 << 20  # octets of one message's response that are in memory at once, when it asks for them again and again
+LEARNT = 2000  # previews of messages of an earlier version that one FETCH keeps
 MOST = 200  # messages that are read in one go
 END = b")\r\n"
 INDEX_ITEMS = {
@@ -70,6 +71,10 @@ class Plan:
     @property
     def needs_content(self) -> bool:
         return bool(self.bodies) or b"PREVIEW" in self.extras
+
+    def needs(self, stored: Octets) -> bool:
+        """The same for the message whose summary this is: most have their preview in it."""
+        return bool(self.bodies) or (b"PREVIEW" in self.extras and idents.preview(stored) is None)
 
     @property
     def one_by_one(self) -> bool:
@@ -202,7 +207,19 @@ def _changed(
 class Job:
     """One FETCH under way."""
 
-    __slots__ = ("ahead", "code", "gone", "missing", "plan", "selected", "session", "uids", "unknown", "unreadable")
+    __slots__ = (
+        "ahead",
+        "code",
+        "gone",
+        "missing",
+        "plan",
+        "previews",
+        "selected",
+        "session",
+        "uids",
+        "unknown",
+        "unreadable",
+    )
 
     def __init__(self, session: "ImapSession", selected: Selected, plan: Plan, uids: UidSet) -> None:
         self.session = session
@@ -214,6 +231,7 @@ class Job:
         self.gone = 0
         self.unreadable = 0
         self.unknown = 0
+        self.previews: dict[int, bytes] = {}  # that were not in summaries, by UID
         self.ahead = 0  # the first message for which contents were fetched ahead
 
     def block(self, uids: UidSet) -> UidSet:
@@ -259,7 +277,8 @@ class Job:
             for page in snapshot.pages(selected.key, uids):
                 for uid in pages.changed_since(page, uids, 0):
                     stored = summaries.get(uid)
-                    content = snapshot.content(selected.key, uid) if plan.needs_content else b""
+                    needed = stored is not None and plan.needs_content and plan.needs(stored)
+                    content = snapshot.content(selected.key, uid) if needed else b""
                     if stored is None or content is None or self._is_long(stored, content):
                         stuck = True
                         break
@@ -396,7 +415,11 @@ class Job:
         session, selected, plan = self.session, self.selected, self.plan
         account, store = selected.account, session.service.store
         content: bytes | None = None
-        if plan.needs_content:
+        with store.snapshot(account) as snapshot:
+            selected.recall(snapshot)
+            stored = snapshot.summaries(selected.key, UidSet.of([uid])).get(uid)
+            made = bytes(stored) if stored is not None else b""
+        if plan.needs_content and plan.needs(made):
             try:
                 content = await store.content(account, selected.key, uid)
             except MailError as error:
@@ -406,10 +429,6 @@ class Job:
             if content is None:
                 self.gone += 1
                 return
-        with store.snapshot(account) as snapshot:
-            selected.recall(snapshot)
-            stored = snapshot.summaries(selected.key, UidSet.of([uid])).get(uid)
-            made = bytes(stored) if stored is not None else b""
         parsed = summary.read(made)
         if parsed is None or parsed.lost or (plan.items & FIELDS and not parsed.complete):
             if content is None:
@@ -462,7 +481,10 @@ class Job:
         yield head
         gap = b" " if items & ~UIDONLY_ITEM else b""
         for name in plan.extras:
-            yield from (gap, *_extra(name, made, parsed, content))
+            yield from (
+                gap,
+                *(self._preview(uid, made, parsed, content) if name == b"PREVIEW" else _object(name, made)),
+            )
             gap = b" "
         if plan.structure:
             yield from (gap, b"BODY ", sections.body_of_structure(parsed.structure))
@@ -483,6 +505,25 @@ class Job:
                 yield from (gap, *_literal(label, found, text == b"BINARY"))
             gap = b" "
         yield END
+
+    def _preview(self, uid: int, made: Octets, parsed: summary.Summary, content: Octets) -> tuple[bytes, ...]:
+        """RFC 8970. What had to be found out is kept, for the next time."""
+        words = idents.preview(made)
+        if words is None:
+            words = preview(content, parsed).encode()
+            if len(self.previews) < LEARNT:
+                self.previews[uid] = words
+        if words.isascii():
+            return b"PREVIEW", b' "', words.replace(b"\\", b"\\\\").replace(b'"', b'\\"'), b'"'
+        return _literal(b"PREVIEW", words)
+
+    async def _learn_previews(self) -> None:
+        """Keep what was found out. The client has its answer already."""
+        found, self.previews = self.previews, {}
+        try:
+            await self.session.service.store.learn_previews(self.selected.account, self.selected.key, found)
+        except MailError as error:  # it is found out again the next time
+            log.event("imap.previews", "warning", account=self.selected.account.address, error=error)
 
     def _section(
         self, content: Octets, parsed: summary.Summary, uid: int, what: tuple[Any, ...], partial: tuple[int, int] | None
@@ -513,6 +554,8 @@ class Job:
         work: Coroutine[Any, Any, None] | None = self.session.finish(tag, text, own=own)
         if work is not None:
             await work
+        if self.previews:
+            await self._learn_previews()
 
 
 def _next(response: Iterator[bytes]) -> list[bytes]:
@@ -526,15 +569,9 @@ def _next(response: Iterator[bytes]) -> list[bytes]:
     return out
 
 
-def _extra(name: bytes, made: Any, parsed: summary.Summary, content: Octets) -> tuple[bytes, ...]:
-    if name == b"EMAILID":
-        return name, b" (", identity.email_id(made), b")"
-    if name == b"THREADID":
-        return name, b" (", identity.thread_id(made, parsed), b")"
-    words = preview(content, parsed)
-    if words.isascii():
-        return name, b' "', words.replace("\\", "\\\\").replace('"', '\\"').encode(), b'"'
-    return _literal(name, words.encode())
+def _object(name: bytes, made: Octets) -> tuple[bytes, ...]:
+    """EMAILID or THREADID (RFC 8474 5)."""
+    return name, b" (", identity.email_id(made) if name == b"EMAILID" else identity.thread_id(made), b")"
 
 
 def _literal(label: bytes, text: bytes | None, binary: bool = False) -> tuple[bytes, ...]:

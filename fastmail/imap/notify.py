@@ -140,6 +140,8 @@ class Watcher:
     known: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
     names: dict[bytes, str] = field(default_factory=dict)
     foreign: set[str] = field(default_factory=set)
+    listing: Listing = field(default_factory=Listing)  # as it was at the last look at everything
+    own: dict[bytes, places.Place] = field(default_factory=dict)  # the account's own mailboxes then
     subscribed: set[str] = field(default_factory=set)
     watched: dict[bytes, tuple[Account, Callable[[], None]]] = field(default_factory=dict)
     stirred: set[bytes] = field(default_factory=set)
@@ -188,7 +190,20 @@ class Watcher:
     async def _look(self) -> tuple[Listing, list[tuple[places.Place, Mailbox]]]:
         listing, found = await places.everything(self.session)
         self.foreign = {place.shown for place, _ in found if place.account != self.session.account}
+        self.own = {box.key: place for place, box in found if place.account == self.session.account}
+        self.listing = listing
         return listing, found
+
+    def _near(self, stirred: set[bytes]) -> Found | None:
+        """The mailboxes that were stirred, where they are the account's own and no name changed: what is asked for of
+        them is known, and nothing else has to be looked at. None otherwise: rights on those of others may be new."""
+        if not stirred <= self.own.keys():
+            return None
+        assert self.session.account is not None
+        with self.session.service.store.snapshot(self.session.account) as snapshot:
+            boxes = [(self.own[key], snapshot.mailbox(key)) for key in sorted(stirred)]
+        found = [(place, box) for place, box in boxes if box is not None]
+        return found if len(found) == len(boxes) else None
 
     def _items(self, flags: bool = False) -> list[bytes]:
         """What STATUS says: HIGHESTMODSEQ to a client that knows it, and at the start wherever ``flags`` are asked for
@@ -280,7 +295,8 @@ class Watcher:
         if session.account is None:
             return
         stirred, self.stirred = self.stirred, set()
-        listing, found = await self._look()
+        near = self._near(stirred)
+        listing, found = (self.listing, near) if near is not None else await self._look()
         if self._account_key in stirred:
             await self._tell_names(listing, found)
         await self._tell_annotations(stirred, listing, found)

@@ -485,19 +485,24 @@ class Job:
         return UidSet.of(sorted(found))
 
     async def _by_object(self, message: bool, wanted: bytes, within: UidSet) -> UidSet:
-        """EMAILID and THREADID (RFC 8474 6)."""
+        """EMAILID and THREADID (RFC 8474 6): from the store's tables, where they have all messages."""
         found: list[int] = []
-        session = self._session
+        session, selected = self._session, self._selected
+        name = identity.mark_of(wanted, b"M" if message else b"T")
+        if name is None:
+            return UidSet()
+        with session.service.store.snapshot(selected.account) as snapshot:
+            look = snapshot.places if message else snapshot.members
+            there = look(selected.account.id, name)
+            selected.recall(snapshot)
+        if there is not None:
+            found += [uid for key, uid in there if key == selected.key and uid in within]
+            within = within.both(selected.removed[1])  # what can still be read is in no table
         for block in _blocks(within, BLOCK):
-            with session.service.store.snapshot(self._selected.account) as snapshot:
-                self._selected.recall(snapshot)
-                for uid, data in snapshot.summaries(self._selected.key, block).items():
-                    if message:
-                        good = identity.email_id(data) == wanted
-                    else:
-                        parsed = summary.read(data)
-                        good = parsed is not None and identity.thread_id(data, parsed) == wanted
-                    if good:
+            with session.service.store.snapshot(selected.account) as snapshot:
+                selected.recall(snapshot)
+                for uid, data in snapshot.summaries(selected.key, block).items():
+                    if (identity.email_id(data) if message else identity.thread_id(data)) == wanted:
                         found.append(uid)
             await self.pace.breathe()
         return UidSet.of(sorted(found))

@@ -4,7 +4,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from fastmail._core import mime
+from fastmail._core import idents, mime
 
 Octets = bytes | bytearray | memoryview
 _FIXED = struct.Struct("<BBHIIIIIiI")
@@ -12,7 +12,7 @@ _PART = struct.Struct("<BBHIII")
 _PLAIN_ID = re.compile(rb'<[^<>\s"\\]+>')
 LEAF, MULTIPART, MESSAGE = 0, 1, 2
 NO_DAY = -(1 << 31)
-VERSIONS = (1, 2)  # of the layout, that can be read
+VERSIONS = (1, 2, 3)  # of the layout, that can be read
 
 
 @dataclass(slots=True)
@@ -80,10 +80,17 @@ def read(data: Octets) -> Summary | None:
 
 def rest(data: Octets) -> bytes:
     """What the store keeps behind a summary."""
-    if len(data) < _FIXED.size:
-        return b""
-    _, _, count, _, envelope, structure, header, _, _, _ = _FIXED.unpack_from(data)
-    return bytes(data[_FIXED.size + envelope + structure + header + count * _PART.size :])
+    return bytes(data[idents.rest_at(data) :])
+
+
+def preview(data: Octets) -> bytes | None:
+    """The message's first words, in UTF-8; None where an earlier version did not look for them."""
+    return idents.preview(data)
+
+
+def has_attachment(data: Octets) -> bool | None:
+    """Is there a part that a reader is to be offered as a file? None where an earlier version did not look."""
+    return bool(data[1] & 32) if len(data) >= _FIXED.size and data[1] & 64 else None
 
 
 def message_id(data: Octets) -> bytes | None:

@@ -165,10 +165,11 @@ def body_text(content: Octets, summary: Summary, with_headers: bool) -> list[str
     return out
 
 
-def html_text(text: str, shown: bool) -> str:
+def html_text(text: str, shown: bool, most: int = 0) -> str:
     """HTML without its tags, and its character references as characters. ``shown``: also without comments and what is
-    not shown (see ``decode.html``)."""
+    not shown (see ``decode.html``). ``most``: characters, or 0 for all; a reference may be cut at the end."""
     bare = decode.html(text.encode("utf-8", "surrogatepass"), shown).decode("utf-8", "surrogatepass")
+    bare = bare[:most] if most else bare
     return _REFERENCE.sub(_character, bare) if "&" in bare else bare
 
 

@@ -1,9 +1,10 @@
 """The change hub: who looks at which mailbox, and who must be told that it changed.
 
-Inside a worker a change calls back the sessions that watch the mailbox. Other workers hear of it by a doorbell: one
-datagram with the keys of a whole commit, on a Unix socket of each worker that may have a watcher: workers share maps
-of what they watch, a bit for each mailbox by the hash of its key. A lost datagram (a full socket buffer) is made good
-by the next one or by the client's next command, because sessions always read the index itself.
+Inside a worker a change calls back the sessions that watch the mailbox, and those that watch its whole account. Other
+workers hear of it by a doorbell: one datagram with the keys of a whole commit, on a Unix socket of each worker that may
+have a watcher: workers share maps of what they watch, a bit for each mailbox by the hash of its key. A lost datagram (a
+full socket buffer) is made good by the next one or by the client's next command, because sessions always read the index
+itself.
 
 What others put into it is not heard: the kernel says who sent a datagram.
 
@@ -17,11 +18,13 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
+from fastmail.store.interface import EVERYTHING
 from fastmail.store.views import Views
 from fastmail.store.watchmap import WatchMap
 from fastmail.telemetry import log
 
 KEY = 12
+ACCOUNT = 8
 PEER = struct.Struct("=iII")  # process, user, group (unix(7))
 MAX_KEYS = 4000
 
@@ -31,6 +34,11 @@ def _is_ours(level: int, kind: int, data: bytes) -> bool:
     if (level, kind) != (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) or len(data) < PEER.size:
         return False
     return PEER.unpack_from(data)[1] in (0, os.geteuid())
+
+
+def whole(key: bytes) -> bytes:
+    """What watchers of everything in the account of this mailbox watch."""
+    return key[:ACCOUNT] + EVERYTHING
 
 
 class Hub:
@@ -123,7 +131,7 @@ class Hub:
         if self._socket is None or not changed:
             return
         for peer, watched in self._peers:
-            flat = [key for key in changed if watched is None or watched.has(key)]
+            flat = [key for key in changed if watched is None or watched.has(key) or watched.has(whole(key))]
             for start in range(0, len(flat), MAX_KEYS):
                 datagram = b"".join(flat[start : start + MAX_KEYS])
                 try:
@@ -132,8 +140,9 @@ class Hub:
                     continue  # that worker is starting, gone or busy; its sessions read the index anyway
 
     def tell(self, keys: Iterable[bytes]) -> None:
-        """Call back the watchers in this worker."""
-        for key in keys:
+        """Call back the watchers in this worker, those of a whole account once."""
+        told = set(keys)
+        for key in told | {whole(key) for key in told}:
             for callback in tuple(self._watchers.get(key, ())):
                 try:
                     callback()

@@ -8,9 +8,10 @@ snapshot, which must be closed before the caller awaits.
 A mailbox key is 12 octets: account id (8, big-endian), mailbox id (4). Flags and keywords: see model.flags.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Protocol
 
 from fastmail._core.uidset import UidSet
@@ -20,6 +21,7 @@ from fastmail.store.views import Views
 Octets = bytes | bytearray | memoryview
 ALL_MODSEQ = (1 << 64) - 1
 GRACE = 300.0  # s that a removed message stays readable; any session that does anything is told of removals sooner
+EVERYTHING = b"\xff\xff\xff\xff"  # instead of a mailbox's id: all that there is in the account
 Notes = dict[bytes, bytes | None]  # annotations by name; None where there is to be, or is, none
 Unsure = list[tuple[int, list[bytes] | None]]
 
@@ -163,6 +165,43 @@ class Listing:
     subscribed: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What an account holds in all. ``modseq``: the highest of its mailboxes, those that were removed too; every change
+    of a message or mailbox of the account has one of its own. ``kept``: octets that count in its quota beside those of
+    its messages: long summaries, annotations. ``low``: changes up to this MODSEQ are remembered no more."""
+
+    modseq: int
+    octets: int
+    messages: int
+    mailboxes: int
+    kept: int
+    low: int
+
+
+class Kind(IntEnum):
+    """What happened to a message, or to a mailbox."""
+
+    CREATED = 1
+    CHANGED = 2
+    REMOVED = 3
+    MAILBOX_CREATED = 4
+    MAILBOX_CHANGED = 5
+    MAILBOX_REMOVED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChange:
+    """One thing that happened in an account. A message comes and goes in a mailbox (``key``, ``uid``); with the same
+    EMAILID (``mark``: see message.identity) it may be in others."""
+
+    modseq: int
+    kind: Kind
+    key: bytes
+    uid: int = 0
+    mark: bytes = b""
+
+
 class Summaries(Protocol):
     """Summaries of messages, by UID; a dict is one."""
 
@@ -187,8 +226,22 @@ class Snapshot(Protocol):
         """All mailboxes of an account."""
         ...
 
-    def kept(self, account: int) -> int:
-        """Octets that count in the account's quota beside those of its messages: long summaries, annotations."""
+    def holding(self, account: int) -> Holding:
+        """What an account holds in all: exact, and one row."""
+        ...
+
+    def changes(self, account: int, since: int) -> list[AccountChange] | None:
+        """What happened after MODSEQ ``since``, in that order; None where that is remembered no more. Flags of a
+        message that changed several times are told once, with the last change."""
+        ...
+
+    def places(self, account: int, mark: bytes) -> list[tuple[bytes, int]] | None:
+        """(mailbox key, UID) of every place of the message with this EMAILID; None where only a look at the messages
+        can tell."""
+        ...
+
+    def members(self, account: int, thread: bytes) -> list[tuple[bytes, int]] | None:
+        """The same of the messages of a conversation, by its THREADID."""
         ...
 
     def notes(self, key: bytes) -> dict[bytes, bytes]:
@@ -340,13 +393,18 @@ class Store(Protocol):
         ``content``), unless there is no room."""
         ...
 
+    async def learn_previews(self, account: Account, key: bytes, found: Mapping[int, bytes]) -> None:
+        """Keep previews (UTF-8) of messages whose summaries have none, by UID; nobody is told."""
+        ...
+
     async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         """First and past-last UID that are \\Recent for the caller, and for nobody after it."""
         ...
 
     def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
         """Call back, on the loop, after each commit to the mailbox or to its annotations by anybody, and when files
-        change. Mailbox id 0: when names, subscriptions or annotations of the account change."""
+        change. Mailbox id 0: when names, subscriptions or annotations of the account change. EVERYTHING: after each
+        commit to anything of the account; what other programs do to its files is taken in where somebody looks."""
         ...
 
     def unwatch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None: ...

@@ -6,13 +6,14 @@ survives the process, so nothing is synced.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from fastmail._core import mime, pages, rows
+from fastmail._core import idents, mime, pages, rows
 from fastmail._core.uidset import UidSet
-from fastmail.message.identity import marked
+from fastmail.message import identity
+from fastmail.message.identity import Ident, ident
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
 from fastmail.model.mailbox_name import refuse_new
@@ -22,10 +23,13 @@ from fastmail.store.interface import (
     DEFAULT_MAILBOXES,
     GRACE,
     Account,
+    AccountChange,
     Appended,
     Copied,
     Delivery,
     Expunged,
+    Holding,
+    Kind,
     Listing,
     Mailbox,
     NewMessage,
@@ -52,6 +56,18 @@ class Message:
     saved: int
     content: bytes
     summary: bytes
+    ident: Ident
+
+
+@dataclass(slots=True)
+class Log:
+    """What happened in one account."""
+
+    modseq: int = 0
+    changes: list[AccountChange] = field(default_factory=list)
+
+    def enter(self, kind: Kind, key: bytes, uid: int = 0, mark: bytes = b"") -> None:
+        self.changes.append(AccountChange(self.modseq, kind, key, uid, mark))
 
 
 @dataclass(slots=True)
@@ -108,12 +124,31 @@ class MemorySnapshot:
         found = [self.mailbox(key) for key in sorted(self._store.boxes) if key.startswith(prefix)]
         return [box for box in found if box is not None]
 
-    def kept(self, account: int) -> int:
+    def holding(self, account: int) -> Holding:
         prefix = account.to_bytes(8, "big")
-        boxes = (box for key, box in self._store.boxes.items() if key.startswith(prefix))
+        boxes = [box for key, box in self._store.boxes.items() if key.startswith(prefix)]
+        messages = [m for box in boxes for m in box.messages]
         notes = (one for key, found in self._store.notes.items() if key.startswith(prefix) for one in found.items())
-        summaries = sum(mime.counted(m.summary) for box in boxes for m in box.messages)
-        return summaries + sum(len(name) + len(value) for name, value in notes if counts(name))
+        kept = sum(mime.counted(m.summary) for m in messages)
+        kept += sum(len(name) + len(value) for name, value in notes if counts(name))
+        modseq = self._store.log(account).modseq
+        return Holding(modseq, sum(m.size for m in messages), len(messages), len(boxes), kept, 0)
+
+    def changes(self, account: int, since: int) -> list[AccountChange] | None:
+        found: list[AccountChange] = []
+        told = set()
+        for one in reversed([one for one in self._store.log(account).changes if one.modseq > since]):
+            if one.kind is not Kind.CHANGED or (one.key, one.uid) not in told:
+                found.append(one)
+            if one.kind is Kind.CHANGED:
+                told.add((one.key, one.uid))
+        return found[::-1]
+
+    def places(self, account: int, mark: bytes) -> list[tuple[bytes, int]] | None:
+        return [(key, m.uid) for key, m in self._store.messages(account) if m.ident.mark == mark]
+
+    def members(self, account: int, thread: bytes) -> list[tuple[bytes, int]] | None:
+        return [(key, m.uid) for key, m in self._store.messages(account) if m.ident.thread == thread]
 
     def notes(self, key: bytes) -> dict[bytes, bytes]:
         return dict(self._store.notes.get(key, {}))
@@ -186,6 +221,8 @@ class MemoryStore:
         self._subscribed: dict[int, set[str]] = {}
         self._next: dict[int, int] = {}
         self._validity: dict[int, int] = {}
+        self._logs: dict[int, Log] = {}
+        self._owns: set[tuple[int, bytes]] = set()  # hashes of all Message-IDs that there were, by account
         self._holds: dict[bytes, tuple[bytes, int]] = {}
         self._given: dict[tuple[bytes, int, int], Appended] = {}
 
@@ -199,6 +236,7 @@ class MemoryStore:
         if (account.id, "INBOX") in self._names:
             return
         self._subscribed[account.id] = set()
+        self.log(account.id).modseq += 1
         for name, special in {"INBOX": 0, **DEFAULT_MAILBOXES}.items():
             self._create(account, name, special)
             self._subscribed[account.id].add(name)
@@ -209,8 +247,27 @@ class MemoryStore:
         validity = max(int(time.time()), self._validity.get(account.id, 0) + 1)
         self._validity[account.id] = validity
         key = account.id.to_bytes(8, "big") + number.to_bytes(4, "big")
-        self.boxes[key] = Box(Mailbox(key, name, validity, special=special, created=int(time.time())))
+        log = self.log(account.id)
+        log.enter(Kind.MAILBOX_CREATED, key)
+        self.boxes[key] = Box(
+            Mailbox(key, name, validity, modseq=log.modseq, special=special, created=int(time.time()))
+        )
         self._names[(account.id, name)] = key
+
+    def log(self, account: int) -> Log:
+        return self._logs.setdefault(account, Log())
+
+    def messages(self, account: int) -> list[tuple[bytes, Message]]:
+        """(mailbox key, message) of all of an account."""
+        prefix = account.to_bytes(8, "big")
+        return [(key, m) for key, box in self.boxes.items() if key.startswith(prefix) for m in box.messages]
+
+    def _change(self, box: Box) -> Log:
+        """Something in a mailbox is about to change: it gets the account's next MODSEQ."""
+        log = self.log(int.from_bytes(box.row.key[:8], "big"))
+        log.modseq += 1
+        box.row.modseq = log.modseq
+        return log
 
     def find(self, account: Account, name: str) -> bytes | None:
         return self._names.get((account.id, name))
@@ -234,6 +291,7 @@ class MemoryStore:
             raise MailboxExists("mailbox already exists")
         refuse_new(name)
         levels = name.split("/")
+        self.log(account.id).modseq += 1
         for i in range(1, len(levels)):
             if self.find(account, "/".join(levels[:i])) is None:
                 self._create(account, "/".join(levels[:i]), 0)
@@ -247,7 +305,10 @@ class MemoryStore:
             raise CannotDo("INBOX can not be deleted")
         key = self._names.pop((account.id, name))
         self.notes.pop(key, None)
-        del self.boxes[key]
+        log = self._change(self.boxes[key])
+        for m in self.boxes.pop(key).messages:
+            log.enter(Kind.REMOVED, key, m.uid, m.ident.mark)
+        log.enter(Kind.MAILBOX_REMOVED, key)
         self.hub.publish([key])
         self._renamed(account)
 
@@ -270,11 +331,13 @@ class MemoryStore:
         parent = new.rpartition("/")[0]
         if parent and self.find(account, parent) is None:
             await self.create(account, parent)
+        self.log(account.id).modseq += 1
         for owner, name in list(self._names):
             if owner == account.id and (name == old or name.startswith(old + "/")):
                 moved = self._names.pop((owner, name))
                 self.boxes[moved].row.name = new + name[len(old) :]
                 self._names[(owner, new + name[len(old) :])] = moved
+                self.log(account.id).enter(Kind.MAILBOX_CHANGED, moved)
         self._renamed(account)
 
     async def annotate(self, account: Account, key: bytes, changes: Notes, expected: Notes | None = None) -> bool:
@@ -332,20 +395,45 @@ class MemoryStore:
 
     def _append(self, key: bytes, messages: Sequence[NewMessage]) -> Appended:
         box = self._box(key)
-        box.row.modseq += 1
+        self._change(box)
         uids = []
         for m in messages:
             bits = self._bits(box, m.keywords, True)
             content = b"".join(bytes(chunk) for chunk in m.content)
-            self._add(box, m.flags, bits, m.date, m.size, content, marked(m.summary))
+            self._add(box, m.flags, bits, m.date, m.size, content, self._finished(box, m.summary))
             uids.append(box.row.uidnext - 1)
         return Appended(key, box.row.uidvalidity, uids, box.row.modseq)
 
     def _add(self, box: Box, flags: int, bits: int, date: int, size: int, content: bytes, summary: bytes) -> None:
-        row = box.row
-        message = Message(row.uidnext, flags, row.modseq, bits, date, size, int(time.time()), content, summary)
+        row, now = box.row, int(time.time())
+        message = Message(row.uidnext, flags, row.modseq, bits, date, size, now, content, summary, ident(summary))
+        self.log(int.from_bytes(row.key[:8], "big")).enter(Kind.CREATED, row.key, row.uidnext, message.ident.mark)
         box.messages.append(message)
         row.uidnext += 1
+
+    def _finished(self, box: Box, made: bytes) -> bytes:
+        """A summary with what names the message and its thread: the nearest known one that it names decides."""
+        end = idents.rest_at(made)
+        if end < len(made):
+            return made[:end] + identity.TRAIL.pack(*ident(made)._replace(created=box.row.modseq))
+        account = int.from_bytes(box.row.key[:8], "big")
+        own, seed, names = idents.named(made)
+        ours = identity.named(own) if own else identity.NOBODY
+        mark = identity.fresh()
+        thread = identity.named(seed) if seed else mark
+        others = [*map(identity.named, names)]
+        if (account, ours) in self._owns:
+            others.append(ours)  # the same message once more
+        if own:
+            self._owns.add((account, ours))
+        every = [m.ident for _, m in self.messages(account)] if others else []
+        for number, name in enumerate(others):
+            known = [one.thread for one in every if one.own == name != one.thread]
+            known += [one.thread for one in every if one.thread == name and number < len(names)]
+            if known:
+                thread = known[0]
+                break
+        return made[:end] + identity.TRAIL.pack(mark, box.row.modseq, thread, ours)
 
     async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
         name = b"%d" % len(self._holds)
@@ -414,11 +502,16 @@ class MemoryStore:
             if (new, words) == (m.flags, m.keywords):
                 same.append(m.uid)
                 continue
-            m.flags, m.keywords, m.modseq = new, words, before + 1
-            box.row.changed = before + 1
+            m.flags, m.keywords = new, words
             changed.append(m.uid)
         if changed:
-            box.row.modseq = before + 1
+            log = self._change(box)
+            box.row.changed = log.modseq
+            these = set(changed)
+            for m in box.messages:
+                if m.uid in these:
+                    m.modseq = log.modseq
+                    log.enter(Kind.CHANGED, key, m.uid, m.ident.mark)
         self.hub.publish([key])
         return Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.row.modseq, before)
 
@@ -428,33 +521,49 @@ class MemoryStore:
         await asyncio.sleep(0)
         source, box = self._box(key), self._box(target)
         taken = [m for m in source.messages if m.uid in uids]
-        box.row.modseq += 1
+        self._change(box)
         new = []
         for m in taken:
             bits = self._bits(box, [w for i, w in enumerate(source.words) if m.keywords >> i & 1], True)
             new.append(box.row.uidnext)
             self._add(box, m.flags, bits, m.date, m.size, m.content, m.summary)
         done = [m.uid for m in taken]
-        gone = await self.expunge(account, key, UidSet.of(done), 0, mine) if move and done else None
-        self.hub.publish([target])
+        gone = self._expunge(source, UidSet.of(done), 0, False, mine) if move and done else None
+        self.hub.publish([target, key] if gone is not None else [target])
         return Copied(Appended(target, box.row.uidvalidity, new, box.row.modseq), done, gone)
 
     async def expunge(
         self, account: Account, key: bytes, uids: UidSet | None, required: int, mine: int = 1
     ) -> Expunged:
-        box = self._box(key)
+        done = self._expunge(self._box(key), uids, required, True, mine)
+        self.hub.publish([key])
+        return done
+
+    def _expunge(self, box: Box, uids: UidSet | None, required: int, alone: bool, mine: int) -> Expunged:
+        """``alone``: it is an operation by itself, with a MODSEQ of its own."""
         before = box.row.modseq
-        gone = [m.uid for m in box.messages if (uids is None or m.uid in uids) and m.flags & required == required]
+        gone = {
+            m.uid: m.ident.mark
+            for m in box.messages
+            if (uids is None or m.uid in uids) and m.flags & required == required
+        }
         if gone:
-            box.row.modseq = before + 1
+            log = self._change(box) if alone else self.log(int.from_bytes(box.row.key[:8], "big"))
+            box.row.modseq = log.modseq
             now = time.monotonic()
             box.kept = {uid: one for uid, one in box.kept.items() if now < one[0]}
-            if self.views.elsewhere(key, mine):
-                box.kept |= {m.uid: (now + self.grace, m) for m in box.messages if m.uid in set(gone)}
-            box.messages = [m for m in box.messages if m.uid not in set(gone)]
-            box.gone += [(box.row.modseq, uid) for uid in gone]
-        self.hub.publish([key])
-        return Expunged(key, UidSet.of(gone), box.row.modseq, before)
+            if self.views.elsewhere(box.row.key, mine):
+                box.kept |= {m.uid: (now + self.grace, m) for m in box.messages if m.uid in gone}
+            box.messages = [m for m in box.messages if m.uid not in gone]
+            box.gone += [(log.modseq, uid) for uid in gone]
+            for uid, mark in gone.items():
+                log.enter(Kind.REMOVED, box.row.key, uid, mark)
+        return Expunged(box.row.key, UidSet.of(sorted(gone)), box.row.modseq, before)
+
+    async def learn_previews(self, account: Account, key: bytes, found: Mapping[int, bytes]) -> None:
+        for m in self._box(key).messages:
+            if m.uid in found and idents.preview(m.summary) is None and not mime.lost(m.summary):
+                m.summary = identity.kept(idents.with_preview(m.summary, found[m.uid]), m.summary)
 
     async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         row = self._box(key).row

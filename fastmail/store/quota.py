@@ -1,8 +1,8 @@
 """How much an account holds, and whether more fits (RFC 9208 in numbers).
 
-Usage is the sum of the counters that each mailbox keeps, so it is always exact and costs a row for each mailbox; an
-account without limits costs nothing. What the index keeps of a message beyond a few KiB counts with it, and so do
-annotations; STATUS SIZE is of the messages alone. Two messages that arrive in the same instant may both fit: a limit
+Usage is what the account's row says, which every change of the account brings up to date: exact, and one row to read.
+What the index keeps of a message beyond a few KiB counts with it, and so do annotations; STATUS SIZE is of the messages
+alone. Two messages that arrive in the same instant may both fit: a limit
 can be passed by what one moment brings, never by more.
 """
 
@@ -24,9 +24,8 @@ class Usage:
 def usage(store: Store, account: Account) -> Usage:
     """What the account holds now."""
     with store.snapshot(account) as snapshot:
-        boxes = snapshot.boxes(account.id)
-        kept = snapshot.kept(account.id)
-    return Usage(sum(box.octets for box in boxes) + kept, sum(box.exists for box in boxes), len(boxes))
+        held = snapshot.holding(account.id)
+    return Usage(held.octets + held.kept, held.messages, held.mailboxes)
 
 
 def check(store: Store, account: Account, octets: int, messages: int = 1, mailboxes: int = 0) -> None:

@@ -11,11 +11,12 @@ import pytest
 
 from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
-from fastmail.message import transaction
-from fastmail.message.identity import email_id
+from fastmail.message import identity, summary, transaction
+from fastmail.message.identity import email_id, ident
+from fastmail.message.preview import scanned
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, FLAGGED, SEEN
-from fastmail.store.interface import Account, Delivery, NewMessage, Store
+from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Store
 from fastmail.store.local import sync
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
@@ -561,7 +562,7 @@ LONG = b"Subject: s\nX-Long: " + b"x" * 9000 + b"\n\nbody\n"
 
 def kept(store: Store, account: Account) -> int:
     with store.snapshot(account) as snapshot:
-        return snapshot.kept(account.id)
+        return snapshot.holding(account.id).kept
 
 
 def test_what_is_kept_beside_messages_is_counted(run: Callable[[Scenario], None]) -> None:
@@ -575,7 +576,7 @@ def test_what_is_kept_beside_messages_is_counted(run: Callable[[Scenario], None]
         long = message(LONG)
         await store.deliver([Delivery(account, key, long)])
         one = kept(store, account)
-        assert one == len(long.summary) + 8 - 4096  # with the mark that names the message
+        assert one == len(long.summary) + identity.TRAIL.size - 4096  # with what names the message
         await store.append(account, key, [message(LONG, keywords=(b"word",)) for _ in range(9)])
         assert kept(store, account) == 10 * one
         every = UidSet.of_ranges((1, 99))
@@ -604,5 +605,154 @@ def test_what_is_kept_beside_messages_is_counted(run: Callable[[Scenario], None]
         await store.expunge(account, key, None, 0)
         await store.expunge(account, other, None, 0)
         assert kept(store, account) == 16 + 12
+
+    run(scenario)
+
+
+def test_an_account_tells_what_it_holds_and_what_changed(run: Callable[[Scenario], None]) -> None:
+    """Each operation has one MODSEQ of the account's, which the mailboxes take over."""
+
+    async def scenario(store: Store, account: Account) -> None:
+        key, trash = inbox(store, account), store.find(account, "Trash")
+        assert trash is not None
+        states = []
+
+        def told() -> list[tuple[Kind, bytes, int, bytes]]:
+            """What happened since the last time, all of it with one MODSEQ."""
+            with store.snapshot(account) as snapshot:
+                now, since = snapshot.holding(account.id), states[-1] if states else 0
+                found = snapshot.changes(account.id, since)
+                assert found is not None and {one.modseq for one in found} <= {since + 1}
+                assert now.modseq == since + bool(found)
+                assert all(snapshot.changes(account.id, state) is not None for state in states)
+            states.append(now.modseq)
+            return [(one.kind, one.key, one.uid, one.mark) for one in found]
+
+        opened = told()
+        assert [kind for kind, *_ in opened] == [Kind.MAILBOX_CREATED] * 6 and (
+            Kind.MAILBOX_CREATED,
+            key,
+            0,
+            b"",
+        ) in opened
+        await store.deliver([Delivery(account, key, message())])
+        with store.snapshot(account) as snapshot:
+            a = ident(snapshot.summaries(key, UidSet.of([1])).get(1) or b"")
+        assert told() == [(Kind.CREATED, key, 1, a.mark)] and a.created == states[-1]
+        done = await store.append(account, key, [message(LONG, keywords=(b"word",))])
+        with store.snapshot(account) as snapshot:
+            b = ident(snapshot.summaries(key, UidSet.of([2])).get(2) or b"")
+        assert told() == [(Kind.CREATED, key, 2, b.mark)] and done.modseq == b.created == states[-1]
+        await store.store(account, key, UidSet.of([1, 2]), 1, SEEN, [])
+        assert told() == [(Kind.CHANGED, key, 1, a.mark), (Kind.CHANGED, key, 2, b.mark)]
+        await store.store(account, key, UidSet.of([1, 2]), 1, SEEN, [])
+        assert told() == [], "they were so before"
+        await store.store(account, key, UidSet.of([1]), 1, FLAGGED, [])
+        assert told() == [(Kind.CHANGED, key, 1, a.mark)]
+        with store.snapshot(account) as snapshot:
+            changes = snapshot.changes(account.id, states[-4]) or []
+            assert [(c.modseq, c.uid) for c in changes] == [(states[-3], 2), (states[-1], 1)], "each message once"
+        await store.copy(account, key, UidSet.of([1]), trash)
+        assert told() == [(Kind.CREATED, trash, 1, a.mark)]
+        with store.snapshot(account) as snapshot:
+            assert sorted(snapshot.places(account.id, a.mark) or ()) == sorted([(key, 1), (trash, 1)])
+            assert snapshot.members(account.id, b.thread) == [(key, 2)]
+        moved = await store.copy(account, key, UidSet.of([2]), trash, move=True)
+        assert told() == [(Kind.CREATED, trash, 2, b.mark), (Kind.REMOVED, key, 2, b.mark)]
+        assert moved.expunged is not None and moved.target.modseq == moved.expunged.modseq == states[-1]
+        await store.expunge(account, key, None, 0)
+        assert told() == [(Kind.REMOVED, key, 1, a.mark)]
+        await store.create(account, "One/Two")
+        one, two = store.find(account, "One"), store.find(account, "One/Two")
+        assert one is not None and two is not None
+        assert told() == [(Kind.MAILBOX_CREATED, one, 0, b""), (Kind.MAILBOX_CREATED, two, 0, b"")]
+        await store.rename(account, "One", "Other")
+        assert sorted(told()) == [(Kind.MAILBOX_CHANGED, one, 0, b""), (Kind.MAILBOX_CHANGED, two, 0, b"")]
+        await store.append(account, two, [message()])
+        created = told()
+        await store.delete(account, "Other/Two")
+        assert told() == [(Kind.REMOVED, two, 1, created[0][3]), (Kind.MAILBOX_REMOVED, two, 0, b"")]
+        with store.snapshot(account) as snapshot:
+            held = snapshot.holding(account.id)
+            assert (held.messages, held.mailboxes) == (2, 7)
+            assert held.octets == mime.served_size(TEXT) + mime.served_size(LONG)
+            assert [box.modseq for box in snapshot.boxes(account.id) if box.key == trash] == [moved.target.modseq]
+
+    run(scenario)
+
+
+def test_a_message_takes_the_thread_of_what_it_names(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+
+        async def come(head: bytes, at: bytes = key) -> bytes:
+            done = await store.append(account, at, [message(head + b"\n\nbody\n")])
+            with store.snapshot(account) as snapshot:
+                return ident(snapshot.summaries(at, UidSet.of(done.uids)).get(done.uids[0]) or b"").thread
+
+        first = await come(b"Message-ID: <a@x>")
+        assert await come(b"Message-ID: <b@x>\nIn-Reply-To: <a@x>") == first
+        sent = store.find(account, "Sent")
+        assert sent is not None
+        assert await come(b"Message-ID: <c@x>\nIn-Reply-To: <b@x>", sent) == first
+        assert await come(b"Message-ID: <d@x>\nReferences: <z@x> <c@x>") == first
+        assert await come(b"Message-ID: <e@x>\nReferences: <z@x> <y@x>") == identity.named(b"<z@x>")
+        assert await come(b"Message-ID: <f@x>\nReferences: <e@x> <c@x>") == first
+        with store.snapshot(account) as snapshot:
+            there = snapshot.members(account.id, first)
+            assert there is not None and sorted(there) == [(key, 1), (key, 2), (key, 3), (key, 5), (sent, 1)]
+
+    run(scenario)
+
+
+def test_watchers_of_an_account_hear_of_everything(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        rung: list[int] = []
+        everything = account.id.to_bytes(8, "big") + EVERYTHING
+
+        def ring() -> None:
+            rung.append(1)
+
+        store.watch(account, everything, ring)
+        key, trash = inbox(store, account), store.find(account, "Trash")
+        assert trash is not None
+        await store.append(account, key, [message()])
+        assert len(rung) == 1
+        await store.copy(account, key, UidSet.of([1]), trash, move=True)
+        assert len(rung) == 2, "once for a commit, however many mailboxes it changes"
+        await store.annotate(account, trash, {b"/private/comment": b"x"})
+        await store.create(account, "New")
+        await store.subscribe(account, "New", True)
+        await store.delete(account, "New")
+        assert len(rung) >= 6
+        before = len(rung)
+        store.unwatch(account, everything, ring)
+        await store.append(account, key, [message()])
+        assert len(rung) == before
+
+    run(scenario)
+
+
+def test_previews_come_with_messages_and_may_be_learnt(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        key = inbox(store, account)
+        new = message(TEXT)
+        new.summary = scanned(TEXT)
+        await store.append(account, key, [message(TEXT), new])
+        await store.deliver([Delivery(account, key, message(TEXT))])
+
+        def now() -> tuple[list[bytes | None], list[bytes]]:
+            with store.snapshot(account) as snapshot:
+                found = snapshot.summaries(key, UidSet.of_ranges((1, 9)))
+                every = [bytes(found.get(uid) or b"") for uid in (1, 2, 3)]
+            assert all(summary.read(one) is not None for one in every)
+            return [summary.preview(one) for one in every], [ident(one) for one in every]  # type: ignore[misc]
+
+        previews, names = now()
+        assert previews == [None, b"body", None]
+        modseq = row(store, account, key).modseq
+        await store.learn_previews(account, key, {1: b"first", 2: b"no", 3: b"x" * 1024, 99: b"gone"})
+        assert now() == ([b"first", b"body", b"x" * 1024], names)
+        assert row(store, account, key).modseq == modseq, "nothing changed that anybody is told of"
 
     run(scenario)

@@ -10,7 +10,7 @@ import pytest
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.model.flags import DELETED, FLAGGED, SEEN
-from fastmail.store.interface import Account, Snapshot, Store
+from fastmail.store.interface import Account, Kind, Snapshot, Store
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
 from tests.contract.test_store import inbox, message, row, uids
@@ -77,7 +77,7 @@ def test_what_another_view_has_can_be_read(run) -> None:
         before = row(store, account, key)
         with store.snapshot(account) as snapshot:
             told = snapshot.modseq(key)
-            kept = snapshot.kept(account.id)
+            kept = snapshot.holding(account.id).kept
         done = await store.expunge(account, key, None, DELETED)
         gone = UidSet.of([2, 3])
         assert list(done.uids) == [2, 3]
@@ -87,7 +87,11 @@ def test_what_another_view_has_can_be_read(run) -> None:
             box = row(store, account, key)
             assert (box.exists, box.deleted, box.octets) == (2, 0, before.octets // 2), "and no quota has it"
             with store.snapshot(account) as snapshot:
-                assert snapshot.kept(account.id) == kept
+                holding, changes = snapshot.holding(account.id), snapshot.changes(account.id, told)
+                assert (holding.kept, holding.messages, holding.octets) == (kept, 2, before.octets // 2)
+                assert changes is not None
+                told_of = [(one.kind, one.key, one.uid) for one in changes]
+                assert told_of == [(Kind.REMOVED, key, 2), (Kind.REMOVED, key, 3)], "once, whatever is kept of it"
                 assert snapshot.modseq(key) > told
                 assert snapshot.expunged(key, told).both(ALL).octets() == b"2:3"
                 snapshot.recall(key, gone)

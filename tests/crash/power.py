@@ -235,12 +235,13 @@ async def _go_on(assembly: Assembly, account: Account, key: bytes, box: str, see
     top = max((uid for one in shown for uid in one.rows), default=0)
     changed = max((row[1] for one in shown for row in one.rows.values()), default=0)
     changed = max([changed, *(one.modseq for one in shown)])
+    everywhere = max(one.modseq for one in seen)  # MODSEQs are the account's
     with store.snapshot(account) as snapshot:
         at = next(r[2] for page in snapshot.pages(key) for r in pages.records(page) if r[0] == placed.uids[0])
     if placed.uids[0] <= top:
         found.given.append(f"{box}: UID {placed.uids[0]} after {top} was shown")
-    if at <= changed:
-        found.given.append(f"{box}: MODSEQ {at} after {changed} was shown")
+    if at <= max(changed, everywhere):
+        found.given.append(f"{box}: MODSEQ {at} after {changed} was shown, and {everywhere} elsewhere")
 
 
 def message(name: str) -> NewMessage:

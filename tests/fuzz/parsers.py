@@ -21,7 +21,22 @@ from pathlib import Path
 
 import lmdb
 
-from fastmail._core import envelope, fetch, header, imap, leaves, lines, mime, order, pages, rows, smtp, texts
+from fastmail._core import (
+    envelope,
+    fetch,
+    header,
+    idents,
+    imap,
+    leaves,
+    lines,
+    mime,
+    order,
+    pages,
+    rows,
+    smtp,
+    texts,
+    words,
+)
 from fastmail._core.octets import Out
 from fastmail._core.threads import Threads
 from fastmail._core.uidset import UidSet
@@ -145,6 +160,14 @@ def fuzz_mime(rng: random.Random) -> None:
         mime.with_prefix(spoil(rng, made), b"A: b\n")
     mime.served_size(some(rng, data))
     mime.is_bulk(data[:20])
+    for stored in (made, spoil(rng, made + bytes(32)), spoil(rng, idents.with_preview(made, b"words") + made[-32:])):
+        idents.named(some(rng, stored)), idents.preview(some(rng, stored))
+        assert 0 <= idents.rest_at(some(rng, stored)) <= len(stored)
+        idents.entered(KEY, [(7, some(rng, stored), 9)], rng.random() < 0.5, lambda one: (KEY[:8], 0, KEY[:8], KEY[4:]))
+        words.first(some(rng, data), some(rng, stored), rng.choice([1, 200]))
+        with contextlib.suppress(ValueError):
+            assert idents.preview(idents.with_preview(some(rng, stored), data[:1024])) == data[:1024]
+    words.shortened(some(rng, data), rng.choice([1, 200]), rng.random() < 0.5, rng.random() < 0.5)
 
 
 def fuzz_fetch(rng: random.Random) -> None:

@@ -59,8 +59,8 @@ MUTATIONS = [
     Mutation(
         "a change of flags has no new MODSEQ",
         OPS,
-        "        box.modseq = box.changed = before + 1\n",
-        "        box.changed = before + 1\n",
+        "        box.modseq = box.changed = change.modseq\n        save(txn, t, box)\n        change",
+        "        box.changed = change.modseq\n        save(txn, t, box)\n        change",
         SIDE,
     ),
     Mutation(
@@ -73,8 +73,8 @@ MUTATIONS = [
     Mutation(
         "UNCHANGEDSINCE is not looked at",
         OPS,
-        "pages.update(page, uids, mode, flags, bits, before + 1, unchanged_since)",
-        "pages.update(page, uids, mode, flags, bits, before + 1, ALL_MODSEQ)",
+        "pages.update(page, uids, mode, flags, bits, change.modseq, unchanged_since)",
+        "pages.update(page, uids, mode, flags, bits, change.modseq, ALL_MODSEQ)",
         SIDE,
     ),
     Mutation(
@@ -108,8 +108,8 @@ MUTATIONS = [
     Mutation(
         "MOVE leaves the message where it was",
         OPS,
-        "    removed = expunge(txn, t, key, gone, 0, moved=set(shared), due=due) if move and source else None\n",
-        "    removed = None\n",
+        "        removed = expunge(txn, t, key, gone, 0, moved=set(shared), due=due, change=change)\n",
+        "        pass\n",
         SIDE,
     ),
     Mutation(

@@ -13,31 +13,34 @@ from typing import Any
 from fastmail._core import pages
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Mailbox
-from fastmail.store.local import content, kept, layout, ops, weight
+from fastmail.store.local import accounts, content, emails, kept, layout, ops, weight
 from fastmail.store.local.arrivals import HEAD, RECORD
 from fastmail.store.local.layout import Tables
 
 KEYS = {
     "page": (16, 16), "msg": (16, 16), "new": (8, 8), "name": (9, 511), "subs": (9, 511), "pop": (16, 16),
     "note": (13, 511), "kw": (12, 12), "gone": (20, 20), "todo": (16, 16), "trash": (13, 511), "ref": (8, 8),
-    "dead": (8, 8), "moved": (8, 8), "seg": (8, 8), "held": (9, 511),
-    "kept": (16, 32),
-    "given": (25, 25),
+    "dead": (8, 8), "moved": (8, 8), "seg": (8, 8), "held": (9, 511), "kept": (16, 32), "given": (25, 25),
+    "acct": (8, 8), "alog": (18, 18), "place": (24, 24), "member": (24, 24), "thread": (16, 16),
 }  # fmt: skip
-VALUES = {"name": 4, "todo": 0, "ref": 8, "dead": 8, "moved": 8, "seg": 1}
+VALUES = {
+    "name": 4, "todo": 0, "ref": 8, "dead": 8, "moved": 8, "seg": 1, "place": 0, "member": 0,
+    "thread": emails.THREAD.size,
+}  # fmt: skip
 OF_THE_ACCOUNT = bytes(4)  # instead of a mailbox's id, in note
 OF_A_MAILBOX = ("page", "msg", "pop", "note", "kw", "gone", "todo", "trash", "kept")
-OF_AN_ACCOUNT = (*OF_A_MAILBOX, "name", "subs")
+OF_AN_ACCOUNT = (*OF_A_MAILBOX, "name", "subs", "acct", "alog", "place", "member", "thread")
 
 
 def drop_where(txn: Any, table: Any, bad: Callable[[bytes, bytes], bool], prefix: bytes = b"") -> None:
     """Delete the rows for which ``bad(key, value)`` is true."""
-    for key in [key for key, value in ops.rows(txn, table, prefix) if bad(key, value)]:
+    for key in [key for key, value in layout.rows(txn, table, prefix) if bad(key, value)]:
         txn.delete(key, db=table)
 
 
 def agree(txn: Any, t: Tables, prefix: bytes = b"") -> dict[bytes, Mailbox]:
-    """Do all that; the mailboxes that there are. Their counts are not looked at."""
+    """Do all that; the mailboxes that there are. Their counts are not looked at, nor is what is counted of accounts:
+    ``accounts.again`` comes after it."""
     last = _last_number(txn, t)
     for name in OF_AN_ACCOUNT if prefix else KEYS:
         bad = partial(_bad_row, name)
@@ -84,6 +87,7 @@ def _bad_row(table: str, key: bytes, value: bytes) -> bool:
         return len(value) < HEAD or (value[:12] != bytes(12) and _bad_message(value[HEAD:]))
     return (
         (table == "msg" and _bad_message(value))
+        or (table == "acct" and accounts.unpack(value) is None)
         or (table == "gone" and bool(len(value) % layout.PAIR.size))
         or (table == "pop" and len(value) < 4)
         or (table == "given" and len(value) < layout.GIVEN.size)
@@ -122,13 +126,13 @@ def _in_use(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, int]:
     """{mailbox key: highest UID} of all mailboxes of which there is something."""
     out: dict[bytes, int] = {}
     for table in (t.page, t.msg):
-        for key, _ in ops.rows(txn, table, prefix):
+        for key, _ in layout.rows(txn, table, prefix):
             uid = int.from_bytes(key[12:], "big")
             out[key[:12]] = max(out.get(key[:12], 0), uid if key[12:] != layout.TOP and table is t.msg else 0)
-    for key, _ in ops.rows(txn, t.kept, prefix):
+    for key, _ in layout.rows(txn, t.kept, prefix):
         if len(key) == layout.OF_A_MESSAGE:  # it was expunged: its UID is not given again
             out[key[:12]] = max(out.get(key[:12], 0), int.from_bytes(key[12:], "big"))
-    for key, page in ops.rows(txn, t.page, prefix):
+    for key, page in layout.rows(txn, t.page, prefix):
         if key[12:] != layout.TOP:
             out[key[:12]] = max(out[key[:12]], pages.span(page)[1])
     for _, value in txn.cursor(db=t.new).iternext():
@@ -139,8 +143,8 @@ def _in_use(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, int]:
 
 def _boxes(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, Mailbox]:
     """Every mailbox has a row and its name leads to it; what has neither is no mailbox."""
-    boxes = {k[:12]: layout.unpack_row(k[:12], v) for k, v in ops.rows(txn, t.page, prefix) if k[12:] == layout.TOP}
-    names = {bytes(key): key[:8] + bytes(value) for key, value in ops.rows(txn, t.name, prefix)}
+    boxes = {k[:12]: layout.unpack_row(k[:12], v) for k, v in layout.rows(txn, t.page, prefix) if k[12:] == layout.TOP}
+    names = {bytes(key): key[:8] + bytes(value) for key, value in layout.rows(txn, t.name, prefix)}
     used = _in_use(txn, t, prefix)
     now = int(time.time())
     for at, key in names.items():

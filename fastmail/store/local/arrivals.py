@@ -21,6 +21,8 @@ from typing import Any
 from fastmail._core import pages
 
 NUMBER = struct.Struct(">Q")
+MODSEQ = struct.Struct("<Q")  # in a record, at 8
+ACCOUNT = 8
 KEY = 12
 RECORD = len(pages.pack(0, 0, 0, 0, 0, 0, 0))
 HEAD = KEY + RECORD
@@ -37,7 +39,9 @@ class Arrivals:
         self._lock = threading.Lock()
         self._known = 0  # highest number in memory
         self._boxes: dict[bytes, tuple[list[int], list[bytes]]] = {}
+        self._accounts: dict[bytes, dict[bytes, None]] = {}  # the mailboxes of these, by account
         self._written: dict[bytes, tuple[list[int], list[bytes]]] = {}  # by the writer's open transaction
+        self._modseqs: dict[bytes, int] = {}  # the highest of what it wrote, by account
         self._last = 0  # highest number in the writer's open transaction
         self.closed = False  # are new messages to be put into their pages at once?
         self._order: deque[tuple[int, bytes]] = deque()
@@ -62,9 +66,12 @@ class Arrivals:
         return last
 
     def _learn(self, number: int, key: bytes, record: bytes) -> None:
-        numbers, records = self._boxes.setdefault(key, ([], []))
-        numbers.append(number)
-        records.append(record)
+        entry = self._boxes.get(key)
+        if entry is None:
+            entry = self._boxes[key] = ([], [])
+            self._accounts.setdefault(key[:ACCOUNT], {})[key] = None
+        entry[0].append(number)
+        entry[1].append(record)
         self._order.append((number, key))
         self._known = number
 
@@ -82,6 +89,13 @@ class Arrivals:
             a, b = bisect_right(numbers, settled), bisect_right(numbers, last)
             return numbers[a:b], records[a:b]
 
+    def of_account(self, account: bytes) -> list[bytes]:
+        """Mailboxes of the account with this key that may have something unsettled."""
+        if account not in self._accounts:
+            return []
+        with self._lock:
+            return list(self._accounts.get(account, ()))
+
     def keys(self) -> list[bytes]:
         """Mailboxes that may have something unsettled."""
         with self._lock:
@@ -94,6 +108,7 @@ class Arrivals:
         self.closed = closed
         self._last = self.catch_up(txn)
         self._written.clear()
+        self._modseqs.clear()
 
     def add(self, txn: Any, key: bytes, record: bytes, value: bytes) -> None:
         """Write one more; seen by this process once the transaction is committed."""
@@ -102,6 +117,22 @@ class Arrivals:
         numbers, records = self._written.setdefault(key, ([], []))
         numbers.append(self._last)
         records.append(record)
+        self._modseqs[key[:ACCOUNT]] = MODSEQ.unpack_from(record, 8)[0]
+
+    def pending(self, account: bytes) -> list[bytes]:
+        """The same as ``of_account`` for the writer's transaction."""
+        written = [key for key in self._written if key[:ACCOUNT] == account] if account in self._modseqs else []
+        return list(dict.fromkeys(self.of_account(account) + written))
+
+    def modseq(self, account: bytes) -> int:
+        """The highest MODSEQ that arrivals of an account were given, as the writer's transaction sees it; settled ones
+        count or not."""
+        top = self._modseqs.get(account, 0)
+        for key in self.of_account(account):
+            entry = self._boxes.get(key)  # settled long ago, if a reader dropped it meanwhile
+            if entry is not None:
+                top = max(top, MODSEQ.unpack_from(entry[1][-1], 8)[0])
+        return top
 
     def newest(self, key: bytes, settled: int) -> bytes | None:
         """The last unsettled record of a mailbox, as the writer's transaction sees it."""
@@ -152,5 +183,9 @@ class Arrivals:
             at = bisect_right(entry[0], upto)
             if at == len(entry[0]):
                 del self._boxes[key]
+                boxes = self._accounts[key[:ACCOUNT]]
+                del boxes[key]
+                if not boxes:
+                    del self._accounts[key[:ACCOUNT]]
             elif at:
                 self._boxes[key] = (entry[0][at:], entry[1][at:])

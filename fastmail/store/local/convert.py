@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fastmail._core import mime, pages
+from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files, segments
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.segments import Record
+from fastmail.message.preview import scanned
 from fastmail.model.errors import CannotDo
 from fastmail.store.interface import Account, Mailbox, NewMessage
 from fastmail.store.local import content, folders, layout, ops
@@ -247,7 +248,7 @@ async def _recover_one(store: LocalStore, shard: Shard, number: int, accounts: d
         key = store.find(account, record.name)
         assert key is not None
         data = shard.tables.reader.read(segments.make_id(number, record.offset), record.skip, record.length) or b""
-        message = NewMessage([data], mime.scan(data), record.size, record.date)
+        message = NewMessage([data], scanned(data), record.size, record.date)
         await store.submit(account, partial(_give, key=key, message=message, record=record))
         given += 1
     if whole:

@@ -23,7 +23,17 @@
     held    holder(8) ...                    content that a message in the queue holds (holds.py)
     given   id(16) account(8) copy(1)        where a delivery with this id went (given.py); earlier readers ignore it
     meta    b"layout", b"next" account(8)    layout version; next mailbox id and last UIDVALIDITY of the account
-    meta    b"kept" account(8)               what quotas count beside messages (weight.py); earlier readers ignore it
+    meta    b"kept" account(8)               of version 2: octets(8) of summaries and octets(8) of annotations that
+                                             quotas count; moved into acct by the account's first write
+    acct    account(8)                       what an account holds in all, and its MODSEQ      } see accounts.py
+    alog    account(8) modseq(8) part(2)     what one operation changed in the account         }
+    place   account(8) mark(8) mailbox(4) uid(4)     empty; where the message with this EMAILID is     }
+    member  account(8) thread(8) mailbox(4) uid(4)   empty; which messages are of this THREADID        } see emails.py
+    thread  account(8) hash of a Message-ID(8)       thread(8) count(4), where the thread is of another name  }
+
+Version 3 added acct, alog, place, member, thread, kept, given, and recovered in rows. An index of version 2 is brought
+over account by account: what has no row in acct is counted by its first write, and its messages get into place, member
+and thread in the background.
 
 Numbers in keys are big-endian, so that they sort; in rows little-endian. A reader of this version ignores octets
 it does not know behind a row's fixed part up to the name's offset, which the row itself states.
@@ -31,7 +41,7 @@ it does not know behind a row's fixed part up to the name's offset, which the ro
 
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from fastmail._core.leaves import Table
@@ -39,6 +49,7 @@ from fastmail.durable.segments import SegmentReader
 from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Mailbox
 from fastmail.store.local.arrivals import Arrivals
+from fastmail.telemetry import log
 
 LAYOUT = 3
 TABLES = [
@@ -60,6 +71,11 @@ TABLES = [
     "held",
     "kept",
     "given",
+    "acct",
+    "alog",
+    "place",
+    "member",
+    "thread",
 ]
 
 # version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
@@ -102,6 +118,11 @@ class Tables(NamedTuple):
     held: Any
     kept: Any
     given: Any
+    acct: Any
+    alog: Any
+    place: Any
+    member: Any
+    thread: Any
     meta: Any
     arrivals: Arrivals
     reader: SegmentReader
@@ -229,3 +250,41 @@ def unpack_row(key: bytes, row: bytes | memoryview) -> Mailbox:
         changed,
         recovered,
     )
+
+
+# ---------------------------------------------------------------- walks over tables
+
+
+def rows(txn: Any, table: Any, prefix: bytes) -> Iterator[tuple[Any, Any]]:
+    """(key, value) of a table whose keys begin with prefix."""
+    cursor = txn.cursor(db=table)
+    if cursor.set_range(prefix):
+        for at, value in cursor.iternext():
+            if at[: len(prefix)] != prefix:
+                return
+            yield at, value
+
+
+def clear(txn: Any, table: Any, prefix: bytes) -> None:
+    """Delete the rows of a table whose keys begin with prefix."""
+    cursor = txn.cursor(db=table)
+    if cursor.set_range(prefix):
+        while cursor.key()[: len(prefix)] == prefix and cursor.delete():
+            pass
+
+
+def boxes(txn: Any, t: Tables, account: bytes) -> list[Mailbox]:
+    """All mailboxes of the account with this key, by id, as their rows lie there."""
+    out = []
+    cursor = txn.cursor(db=t.page)
+    at = account
+    while cursor.set_range(at) and cursor.key()[:8] == account:
+        key = bytes(cursor.key()[:12])
+        if not cursor.set_key(row_key(key)):
+            break
+        try:
+            out.append(unpack_row(key, cursor.value()))
+        except CorruptData as error:  # the others are not harmed
+            log.event("mailbox.damaged", "error", why=error, then="fastmail check --repair")
+        at = row_key(key) + b"\0"
+    return out

@@ -19,7 +19,7 @@ from fastmail.durable.salvage import MARK
 from fastmail.durable.segments import SegmentReader
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import agree, content, convert, kept, layout, ops, repair, weight
+from fastmail.store.local import accounts, agree, content, convert, kept, layout, ops, repair
 from fastmail.store.local.arrivals import Arrivals
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.shard import Shard
@@ -36,7 +36,7 @@ def shape(path: str, map_size: int) -> None:
             boxes = agree.agree(txn, tables)
             _count(txn, tables, boxes)
             for account in {key[:8] for key in boxes}:
-                weight.recount(txn, tables, account)
+                accounts.again(txn, tables, account)
             _references(txn, tables)
     finally:
         env.close()

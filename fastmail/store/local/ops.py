@@ -1,8 +1,8 @@
 """What happens to the index inside the writer's transaction. Plain functions over a transaction and its tables.
 
 Each raises before its first write where it can; the commit queue runs an operation again, alone, when another one of
-its batch failed, so every function derives all from the transaction and its arguments. MODSEQ grows by one with
-every operation that changes something.
+its batch failed, so every function derives all from the transaction and its arguments. The account's MODSEQ grows by
+one with every operation that changes something (accounts.py), and what is changed in a mailbox has that one.
 """
 
 import struct
@@ -11,23 +11,23 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from fastmail._core import pages
+from fastmail._core import idents, mime, pages
 from fastmail._core.uidset import UidSet
-from fastmail.message.identity import marked
-from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, StorageFailed, TooMuch
+from fastmail.message import identity
+from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFailed, TooMuch
 from fastmail.model.flags import MAX_KEYWORDS
-from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Mailbox, NewMessage, Stored
-from fastmail.store.local import content, kept, layout, weight
+from fastmail.store.interface import ALL_MODSEQ, Appended, Copied, Expunged, Kind, Mailbox, NewMessage, Stored
+from fastmail.store.local import accounts, content, emails, kept, layout, weight
+from fastmail.store.local.accounts import Change
 from fastmail.store.local.arrivals import HEAD, NUMBER
-from fastmail.store.local.layout import PAIR, Tables
+from fastmail.store.local.layout import PAIR, Tables, rows
 from fastmail.store.local.names import FileName, base_of
 from fastmail.store.room import LONG
-from fastmail.telemetry import log
 
 TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
 New = tuple[int, int, int, int, int]  # a record to be: flags, keywords, date, size, saved
 # by how much numbers go on above what can have been seen: more than changes can be under way at one moment
-UIDS_ABOVE, MODSEQS_ABOVE = 1 << 18, 1 << 20
+UIDS_ABOVE = 1 << 18
 FEW = 8  # messages that one operation may leave as arrivals
 BATCH = 256  # rows that are read before they are written
 OCTETS = 1 << 20  # of these rows
@@ -54,11 +54,14 @@ def load(txn: Any, t: Tables, key: bytes) -> Mailbox:
 
 def _go_above(txn: Any, t: Tables, box: Mailbox) -> None:
     """The server came up from its journal, and sessions may have been told of messages and changes that were not
-    durable yet and are gone: their UIDs and MODSEQs are not given again, and clients that ask hear of it."""
+    durable yet and are gone: their UIDs and MODSEQs are not given again, and clients that ask hear of it. The account's
+    MODSEQ went above them first (accounts.py)."""
+    change = Change(txn, t, box.key[:8])
     first = box.uidnext
     box.uidnext = min(first + UIDS_ABOVE, layout.MAX_UID)
-    box.modseq += MODSEQS_ABOVE
+    box.modseq = change.modseq
     box.recovered = t.recovered
+    change.end()
     if box.uidnext > first:
         gone = PAIR.pack(first, box.uidnext - 1)
         txn.put(box.key + layout.U64.pack(box.modseq), gone, db=t.gone)
@@ -75,16 +78,6 @@ def row(txn: Any, t: Tables, key: bytes) -> Mailbox:
 
 def save(txn: Any, t: Tables, box: Mailbox) -> None:
     txn.put(layout.row_key(box.key), layout.pack_row(box), db=t.page)
-
-
-def rows(txn: Any, table: Any, prefix: bytes) -> Iterator[tuple[Any, Any]]:
-    """(key, value) of a table whose keys begin with prefix."""
-    cursor = txn.cursor(db=table)
-    if cursor.set_range(prefix):
-        for at, value in cursor.iternext():
-            if at[: len(prefix)] != prefix:
-                return
-            yield at, value
 
 
 # ---------------------------------------------------------------- arrivals
@@ -121,12 +114,19 @@ def _put_records(txn: Any, t: Tables, box: Mailbox, records: Sequence[bytes]) ->
 
 
 def _settle(txn: Any, t: Tables, box: Mailbox, numbers: Sequence[int], records: Sequence[bytes]) -> None:
+    change = Change(txn, t, box.key[:8], TAIL.unpack_from(records[-1])[2])
+    came: list[emails.Item] = []
     for number, record in zip(numbers, records, strict=True):
-        value = txn.get(NUMBER.pack(number), db=t.new)
-        txn.put(layout.uid_key(box.key, TAIL.unpack_from(record)[0]), value[HEAD:], db=t.msg)
+        uid, _, modseq = TAIL.unpack_from(record)
+        value = txn.get(NUMBER.pack(number), db=t.new)[HEAD:]
+        txn.put(layout.uid_key(box.key, uid), value, db=t.msg)
+        came.append((uid, layout.summary_of(value), modseq))
+    before = box.octets
     _put_records(txn, t, box, records)
     box.settled = numbers[-1]
     save(txn, t, box)
+    change.created(box.key, came, box.octets - before)
+    change.end()
 
 
 def settle(txn: Any, t: Tables, keys: Iterable[bytes]) -> None:
@@ -218,48 +218,70 @@ def append(
     if few and not claim and not any(message.keywords or len(message.summary) > LONG for message in messages):
         # settling copies an arrival once more, hundreds of them in one commit: none is long
         return _arrive(txn, t, key, messages, names, saved)
+    said = [idents.named(message.summary) for message in messages]
+    for one in said:
+        _make_sure(txn, t, key[:8], one)
     box = load(txn, t, key)
-    box.modseq += 1
+    change = Change(txn, t, key[:8])
+    box.modseq = change.modseq
     bits = [keyword_bits(txn, t, key, message.keywords) for message in messages]
     new = [(m.flags, words, m.date, m.size, saved) for m, words in zip(messages, bits, strict=True)]
     uids = append_records(txn, t, box, new)
-    heavy = 0
-    for uid, message, words, name in zip(uids, messages, bits, names, strict=True):
+    came: list[emails.Item] = []
+    some_name = any(names_of[2] for names_of in said)
+    for uid, message, words, name, names_of in zip(uids, messages, bits, names, said, strict=True):
         at = layout.uid_key(key, uid)
-        value = layout.pack_message(name, marked(message.summary))
-        heavy += weight.of_value(value)
+        made = emails.finished(txn, t, key[:8], message.summary, change.modseq, names_of)
+        value = layout.pack_message(name, made)
+        change.row.summaries += weight.of_value(value)
         txn.put(at, value, db=t.msg)
+        came.append((uid, made, box.modseq))
+        if some_name:  # those behind it may name it
+            change.created(key, came, message.size)
+            came = []
         if words and not content.in_segment(name):
             txn.put(at, b"", db=t.todo)
-    weight.add(txn, t, key[:8], heavy)
+    if came:
+        change.created(key, came, sum(message.size for message in messages))
     save(txn, t, box)
+    change.end()
     recent = claim_recent(txn, t, key) if claim else (0, 0)
     return Appended(key, box.uidvalidity, uids, box.modseq, recent)
+
+
+def _make_sure(txn: Any, t: Tables, account: bytes, said: emails.Said) -> None:
+    """Before a new message gets its thread: one that it names may be an arrival, which the tables do not know yet. Then
+    that is settled."""
+    if len(said[2]) > 1 and emails.unsure(txn, t, account, said):
+        for key in t.arrivals.pending(account):
+            if txn.get(layout.row_key(key), db=t.page) is not None:
+                load(txn, t, key)
 
 
 def _arrive(
     txn: Any, t: Tables, key: bytes, messages: Sequence[NewMessage], names: Sequence[bytes], saved: int
 ) -> Appended:
-    """The same as arrivals: pages follow later."""
+    """The same as arrivals: pages follow later, and with them the account's row and log."""
     box = row(txn, t, key)
     if box.recovered != t.recovered:
         box = load(txn, t, key)
     newest = t.arrivals.newest(key, box.settled)
-    uid, modseq = box.uidnext, box.modseq
-    if newest is not None:
-        last, _, modseq = TAIL.unpack_from(newest)
-        uid = last + 1
-    modseq += 1
+    uid = TAIL.unpack_from(newest)[0] + 1 if newest is not None else box.uidnext
+    modseq = accounts.next_modseq(txn, t, key[:8])
     uids = list(range(uid, uid + len(messages)))
     if uids[-1] >= layout.MAX_UID:
         raise CannotDo("the mailbox has used up its UIDs")
     heavy = 0
-    for one, message, name in zip(uids, messages, names, strict=True):
-        record = pages.pack(one, message.flags, modseq, 0, message.date, message.size, saved)
-        value = layout.pack_message(name, marked(message.summary))
+    for uid, message, name in zip(uids, messages, names, strict=True):
+        said = idents.named(message.summary)
+        _make_sure(txn, t, key[:8], said)
+        record = pages.pack(uid, message.flags, modseq, 0, message.date, message.size, saved)
+        made = emails.finished(txn, t, key[:8], message.summary, modseq, said)
+        emails.announce(txn, t, key[:8], made)
+        value = layout.pack_message(name, made)
         heavy += weight.of_value(value)
         t.arrivals.add(txn, key, record, value)
-    weight.add(txn, t, key[:8], heavy)
+    accounts.weigh(txn, t, key[:8], heavy)
     return Appended(key, box.uidvalidity, uids, modseq)
 
 
@@ -298,13 +320,14 @@ def store(
     """STORE: flags of several messages, one MODSEQ for all that changed."""
     box = load(txn, t, key)
     before = box.modseq
+    change = Change(txn, t, key[:8])
     bits = keyword_bits(txn, t, key, words, create=mode >= 0)
     changed: list[int] = []
     same: list[int] = []
     refused: list[int] = []
     left: list[bytes] = []
     for at, page in pages_of(txn, t, key, uids):
-        new, c, s, r, unseen, deleted = pages.update(page, uids, mode, flags, bits, before + 1, unchanged_since)
+        new, c, s, r, unseen, deleted = pages.update(page, uids, mode, flags, bits, change.modseq, unchanged_since)
         if len(left) <= TOLD:
             left.append(page if new is None else new)
         if new is not None:
@@ -315,8 +338,10 @@ def store(
         same += s
         refused += r
     if changed:
-        box.modseq = box.changed = before + 1
+        box.modseq = box.changed = change.modseq
         save(txn, t, box)
+        change.changed(key, UidSet.of(changed))
+        change.end()
         for uid in changed:
             at = layout.uid_key(key, uid)
             if not t.segments or not content.in_segment((txn.get(at, db=t.msg) or b"")[2:3]):
@@ -334,12 +359,14 @@ def expunge(
     unlink: bool = True,
     moved: Collection[bytes] = (),
     due: int = 0,
+    change: Change | None = None,
 ) -> Expunged:
     """Remove records; files go to the trash table and are unlinked after the commit, unless ``unlink`` is False: then
     they are another program's, or gone. ``moved``: content in segments that another mailbox refers to instead.
-    ``due``: until when the messages stay readable for views that have them (kept.py); 0: they do not."""
+    ``due``: until when the messages stay readable for views that have them (kept.py); 0: they do not. ``change``: what
+    the operation that this is a part of changes in the account."""
     box = load(txn, t, key)
-    before = box.modseq
+    before, was = box.modseq, box.octets
     had: dict[int, bytes] | None = {} if due and not t.arrivals.closed else None  # pages with what is kept
     everything = UidSet.of_ranges((1, layout.MAX_UID))
     gone: list[int] = []
@@ -360,13 +387,17 @@ def expunge(
         box.exists -= len(g)
     out = UidSet.of(gone)
     if gone:
-        box.modseq = before + 1
+        whole = change or Change(txn, t, key[:8])
+        box.modseq = whole.modseq
         save(txn, t, box)
         txn.put(key + layout.U64.pack(box.modseq), b"".join(PAIR.pack(lo, hi) for lo, hi in out.ranges()), db=t.gone)
+        whole.row.octets -= was - box.octets
         for start in range(0, len(gone), BATCH):
-            values = _forget_rows(txn, t, key, gone[start : start + BATCH], unlink, moved, had is not None)
+            values = _forget_rows(txn, t, key, gone[start : start + BATCH], unlink, moved, had is not None, whole)
             if had is not None:
                 kept.put(txn, t, key, values, had, due)
+        if change is None:
+            whole.end()
     return Expunged(key, out, box.modseq, before)
 
 
@@ -389,20 +420,32 @@ def rows_of(txn: Any, t: Tables, keys: Sequence[bytes]) -> Iterator[list[tuple[b
 
 
 def _forget_rows(
-    txn: Any, t: Tables, key: bytes, uids: Sequence[int], unlink: bool, moved: Collection[bytes], keeps: bool
+    txn: Any,
+    t: Tables,
+    key: bytes,
+    uids: Sequence[int],
+    unlink: bool,
+    moved: Collection[bytes],
+    keeps: bool,
+    change: Change,
 ) -> dict[bytes, bytes]:
-    """What ``msg`` has of these messages, and their content, unless that is kept: then what msg had is returned,
-    without long summaries, which are made again where somebody asks."""
+    """What ``msg`` has of these messages, and their content, unless that is kept: then what msg had is returned, with
+    nothing but the names of long summaries, which are made again where somebody asks."""
     keys = [layout.uid_key(key, uid) for uid in uids]
-    names, light = {}, 0
+    names: dict[bytes, bytes] = {}
     values: dict[bytes, bytes] = {}
     for some in rows_of(txn, t, keys):
+        lost: list[emails.Item] = []
         for at, value in some:
             names[at] = layout.marked_of(value)
-            light -= weight.of_value(value)
+            lost.append((int.from_bytes(at[12:], "big"), layout.summary_of(value), 0))
+            change.row.summaries -= weight.of_value(value)
             if keeps:
-                values[at] = value if len(value) <= LONG else layout.pack_message(names[at], b"")
-    weight.add(txn, t, key[:8], light)
+                short = layout.pack_message(names[at], emails.only_names(lost[-1][1])) if len(value) > LONG else value
+                values[at] = short
+        change.removed(key, lost, 0)
+    damaged = [int.from_bytes(at[12:], "big") for at in keys if at not in names]  # records in a page, and no rows
+    change.removed(key, [(uid, b"", 0) for uid in damaged], 0)
     for at in keys:
         name = names.get(at, b"")
         if at in names:
@@ -438,7 +481,8 @@ def copy(
         records.update({record[0]: record for record in pages.records(page)})
     old_words = keyword_names(txn, t, key)
     box = load(txn, t, target)
-    box.modseq += 1
+    change = Change(txn, t, target[:8])
+    box.modseq, before = change.modseq, box.octets
     there = [(uid, name) for uid, name in names if uid in records]
     for uid, name in names:
         if uid not in records and not content.in_segment(name):
@@ -451,7 +495,8 @@ def copy(
     source = [uid for uid, _ in there]
     new = [(flags, bits[words], date, size, saved) for _, flags, _, words, date, size, _ in map(records.pop, source)]
     uids = append_records(txn, t, box, new)
-    _copy_rows(txn, t, key, target, there, uids)
+    _copy_rows(txn, t, key, target, there, uids, change)
+    change.row.octets += box.octets - before
     for uid, (_, name), (flags, words, *_) in zip(uids, there, new, strict=True):
         if not content.in_segment(name) and (words or FileName.parse(name[1:]).flags != flags):
             txn.put(layout.uid_key(target, uid), b"", db=t.todo)
@@ -461,32 +506,67 @@ def copy(
     else:
         content.share(txn, t, shared)
     save(txn, t, box)
-    gone = UidSet.of(source)
-    removed = expunge(txn, t, key, gone, 0, moved=set(shared), due=due) if move and source else None
+    removed = None
+    if move and source:
+        gone = UidSet.of(source)
+        removed = expunge(txn, t, key, gone, 0, moved=set(shared), due=due, change=change)
+    change.end()
     return Copied(Appended(target, box.uidvalidity, uids, box.modseq), source, removed)
 
 
 def _copy_rows(
-    txn: Any, t: Tables, key: bytes, target: bytes, there: Sequence[tuple[int, bytes]], uids: Sequence[int]
+    txn: Any,
+    t: Tables,
+    key: bytes,
+    target: bytes,
+    there: Sequence[tuple[int, bytes]],
+    uids: Sequence[int],
+    change: Change,
 ) -> None:
     """What ``msg`` has of messages, under their new names and UIDs."""
     become = {layout.uid_key(key, uid): (new, name) for new, (uid, name) in zip(uids, there, strict=True)}
     cursor = txn.cursor(db=t.msg)
-    heavy = 0
     for some in rows_of(txn, t, list(become)):
-        rows = []
+        copies: list[tuple[bytes, bytes]] = []
+        came: list[emails.Item] = []
         for at, value in some:
             new, name = become.pop(at)
             if content.in_segment(name) and layout.marked_of(value) != name:
                 raise SourceMoved("the content was moved")
-            rows.append((layout.uid_key(target, new), layout.pack_message(name, bytes(layout.summary_of(value)))))
-        cursor.putmulti(rows)
-        heavy += sum(weight.of_value(value) for _, value in rows)
-    weight.add(txn, t, target[:8], heavy)
+            summary = bytes(layout.summary_of(value))
+            copies.append((layout.uid_key(target, new), layout.pack_message(name, summary)))
+            came.append((new, summary, change.modseq))
+        cursor.putmulti(copies)
+        change.row.summaries += sum(weight.of_value(value) for _, value in copies)
+        change.created(target, came, 0)
     for new, name in become.values():  # a record in a page, and no row
         if content.in_segment(name):
             raise SourceMoved("the content was moved")
         txn.put(layout.uid_key(target, new), layout.pack_message(name, b""), db=t.msg)
+        change.created(target, [(new, b"", change.modseq)], 0)
+
+
+def learn_previews(txn: Any, t: Tables, key: bytes, found: Mapping[int, bytes]) -> dict[int, bytes]:
+    """Keep the first words of messages whose summaries lack them, by UID: an earlier version stored these, or it took
+    long to find them. Returns what is left after WRITTEN octets of rows."""
+    load(txn, t, key)
+    left = dict(found)
+    heavier = written = 0
+    for uid, words in found.items():
+        if written > WRITTEN:
+            break
+        del left[uid]
+        at = layout.uid_key(key, uid)
+        value = txn.get(at, db=t.msg)
+        made = bytes(layout.summary_of(value)) if value is not None else b""
+        if not made or idents.preview(made) is not None or mime.lost(made):
+            continue
+        new = layout.pack_message(layout.marked_of(value), identity.kept(idents.with_preview(made, words), made))
+        heavier += weight.of_value(new) - weight.of_value(value)
+        written += len(new)
+        txn.put(at, new, db=t.msg)
+    accounts.weigh(txn, t, key[:8], heavier)
+    return left
 
 
 def claim_recent(txn: Any, t: Tables, key: bytes) -> tuple[int, int]:
@@ -520,20 +600,7 @@ def find(txn: Any, t: Tables, account: int, name: str) -> bytes | None:
 
 def boxes(txn: Any, t: Tables, account: int) -> list[Mailbox]:
     """All mailboxes of an account, by id."""
-    prefix = layout.account_key(account)
-    out = []
-    cursor = txn.cursor(db=t.page)
-    at = prefix
-    while cursor.set_range(at) and cursor.key()[:8] == prefix:
-        key = bytes(cursor.key()[:12])
-        if not cursor.set_key(layout.row_key(key)):
-            break
-        try:
-            out.append(layout.unpack_row(key, cursor.value()))
-        except CorruptData as error:  # the others are not harmed
-            log.event("mailbox.damaged", "error", why=error, then="fastmail check --repair")
-        at = layout.row_key(key) + b"\0"
-    return out
+    return layout.boxes(txn, t, layout.account_key(account))
 
 
 def _counter(txn: Any, t: Tables, account: int) -> tuple[bytes, int, int]:
@@ -556,82 +623,99 @@ def note_uidvalidity(txn: Any, t: Tables, account: int, given: int) -> None:
         txn.put(at, layout.NEXT.pack(number, given), db=t.meta)
 
 
-def create(
-    txn: Any, t: Tables, account: int, name: str, special: int, uidvalidity: int = 0, uidnext: int = 1
-) -> Mailbox:
-    """A new mailbox; its UIDVALIDITY is above every one that the account has used."""
+def create(txn: Any, t: Tables, account: int, name: str, special: int, change: Change | None = None) -> Mailbox:
+    """A new mailbox; its UIDVALIDITY is above every one that the account has used. ``change``: what the operation that
+    this is a part of changes in the account."""
     if find(txn, t, account, name) is not None:
         raise MailboxExists("mailbox already exists")
+    whole = change or Change(txn, t, layout.account_key(account))
     counter, number, last = _counter(txn, t, account)
     now = int(time.time())
-    validity = uidvalidity or max(now, last + 1)
+    validity = max(now, last + 1)
     txn.put(counter, layout.NEXT.pack(number + 1, max(last, validity)), db=t.meta)
     key = layout.mailbox_key(account, number)
-    box = Mailbox(key, name, validity, uidnext=uidnext, special=special, created=now, recovered=t.recovered)
-    box.recent_from = uidnext
+    box = Mailbox(key, name, validity, special=special, modseq=whole.modseq, created=now, recovered=t.recovered)
     save(txn, t, box)
     txn.put(layout.name_key(layout.account_key(account), name), key[8:], db=t.name)
+    whole.mailbox(Kind.MAILBOX_CREATED, key)
+    if change is None:
+        whole.end()
     return box
 
 
 def drop(txn: Any, t: Tables, box: Mailbox) -> None:
     """Forget a mailbox and everything in it; its directory is the caller's."""
     with suppress(ValueError):  # damaged arrivals go with it all the same
-        load(txn, t, box.key)
+        box = load(txn, t, box.key)
+    change = Change(txn, t, box.key[:8])
     content.release(txn, t, [layout.marked_of(value) for _, value in rows(txn, t.msg, box.key) if value[2:3] == b"s"])
-    lighter = sum(weight.of_note(name, value) for name, value in notes(txn, t, box.key).items())
-    weight.add(txn, t, box.key[:8], -_heavy(txn, t, box.key), -lighter)
+    change.row.notes -= sum(weight.of_note(name, value) for name, value in notes(txn, t, box.key).items())
+    _remove_all(txn, t, box, change)
+    change.mailbox(Kind.MAILBOX_REMOVED, box.key)
+    change.end()
     kept.drop(txn, t, box.key)
     txn.delete(layout.name_key(box.key[:8], box.name), db=t.name)
     txn.delete(box.key, db=t.kw)
-    _clear(txn, box.key, (t.page, t.msg, t.gone, t.todo, t.trash, t.note, t.pop))
+    for table in (t.page, t.msg, t.gone, t.todo, t.trash, t.note, t.pop):
+        layout.clear(txn, table, box.key)
 
 
 def forget_messages(txn: Any, t: Tables, box: Mailbox) -> None:
     """Forget the messages of a mailbox, whose files stay, as if it had never been looked at; the caller saves it."""
-    weight.add(txn, t, box.key[:8], -_heavy(txn, t, box.key))
+    change = Change(txn, t, box.key[:8])
+    _remove_all(txn, t, box, change)
+    change.end()
     kept.drop(txn, t, box.key)
-    _clear(txn, box.key, (t.page, t.msg, t.gone, t.todo, t.pop))
+    box.modseq = change.modseq
+    for table in (t.page, t.msg, t.gone, t.todo, t.pop):
+        layout.clear(txn, table, box.key)
     box.exists = box.unseen = box.deleted = box.octets = 0
 
 
-def _heavy(txn: Any, t: Tables, key: bytes) -> int:
-    """What the summaries of a mailbox count in quotas."""
-    return sum(weight.of_value(value) for _, value in rows(txn, t.msg, key))
+def _remove_all(txn: Any, t: Tables, box: Mailbox, change: Change) -> None:
+    """A mailbox is to have no messages any more: what that is to its account."""
+    count = 0
+    lost: list[emails.Item] = []
+    for at, value in rows(txn, t.msg, box.key):
+        lost.append((int.from_bytes(at[12:], "big"), emails.only_names(layout.summary_of(value)), 0))
+        change.row.summaries -= weight.of_value(value)
+        count += 1
+        if len(lost) >= BATCH:
+            change.removed(box.key, lost, 0)
+            lost = []
+    change.removed(box.key, lost, box.octets)
+    change.row.messages -= box.exists - count  # where rows are damaged
 
 
-def _clear(txn: Any, key: bytes, tables: Iterable[Any]) -> None:
-    for table in tables:
-        cursor = txn.cursor(db=table)
-        if cursor.set_range(key):
-            while cursor.key()[:12] == key and cursor.delete():
-                pass
-
-
-def forget_account(txn: Any, t: Tables, account: int) -> None:
-    """Forget all that the index holds of an account; its files stay."""
+def forget_account(txn: Any, t: Tables, account: int, returns: bool = False) -> None:
+    """Forget all that the index holds of an account; its files stay. ``returns``: other mail comes in its place, and
+    no number that it gave is given again."""
     for box in boxes(txn, t, account):
         drop(txn, t, box)
     for name in subscriptions(txn, t, account):
         subscribe(txn, t, account, name, False)
     own = layout.mailbox_key(account, 0)
     annotate(txn, t, own, dict.fromkeys(notes(txn, t, own)))
-    txn.delete(b"next" + layout.account_key(account), db=t.meta)
-    txn.delete(weight.NAME + layout.account_key(account), db=t.meta)
+    if not returns:
+        txn.delete(b"next" + layout.account_key(account), db=t.meta)
+    accounts.forget(txn, t, layout.account_key(account), returns)
 
 
 def rename(txn: Any, t: Tables, account: int, pairs: Sequence[tuple[bytes, str]]) -> None:
     """Give mailboxes new names; subscriptions stay with the old ones (RFC 3501 6.3.9 leaves them alone)."""
     prefix = layout.account_key(account)
-    rows = [load(txn, t, key) for key, _ in pairs]
-    for box in rows:
+    named = [load(txn, t, key) for key, _ in pairs]
+    change = Change(txn, t, prefix)
+    for box in named:
         txn.delete(layout.name_key(prefix, box.name), db=t.name)
-    for box, (_, name) in zip(rows, pairs, strict=True):
+    for box, (_, name) in zip(named, pairs, strict=True):
         if find(txn, t, account, name) is not None:
             raise MailboxExists("mailbox already exists")
         box.name = name
         save(txn, t, box)
         txn.put(layout.name_key(prefix, name), box.key[8:], db=t.name)
+        change.mailbox(Kind.MAILBOX_CHANGED, box.key)
+    change.end()
 
 
 def subscriptions(txn: Any, t: Tables, account: int) -> set[str]:
@@ -664,7 +748,7 @@ def annotate(
         weight.of_note(name, value) - weight.of_note(name, txn.get(key + name, db=t.note))
         for name, value in changes.items()
     )
-    weight.add(txn, t, key[:8], 0, counted)
+    accounts.weigh(txn, t, key[:8], 0, counted)
     for name, value in changes.items():
         if value is None:
             txn.delete(key + name, db=t.note)

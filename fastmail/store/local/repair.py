@@ -13,18 +13,18 @@ from typing import Any
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
-from fastmail.message import summary
-from fastmail.message.identity import marked
+from fastmail.message import identity
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import agree, content, foreign, kept, layout, ops, sync, weight
+from fastmail.store.local import accounts, agree, content, emails, foreign, kept, layout, ops, sync, weight
+from fastmail.store.local.accounts import Change
 from fastmail.store.local.folders import control_directory, folder, index_directory
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import arrival_order, base_of
 from fastmail.store.local.store import LocalStore
 from fastmail.store.room import LONG
 
-Late = tuple[int, bytes, bytes]  # UID, mark and name, what was kept behind the summary
+Late = tuple[int, bytes, bytes]  # UID, mark and name, names that the message had (emails.only_names)
 
 
 @dataclass(slots=True)
@@ -43,7 +43,19 @@ async def check(store: LocalStore, account: Account) -> list[Report]:
     listing = await store.listing(account)
     every = [await store.help(_check_one, store, account, box) for box in listing.mailboxes]
     every += await store.help(_lost, store, account, {box.key: box.name for box in listing.mailboxes})
+    every += await store.help(_wrong, store, account)
     return every
+
+
+def _wrong(store: LocalStore, account: Account) -> list[Report]:
+    """What is counted of the account as a whole."""
+    shard = store.shard(account.id)
+    try:
+        with shard.env.read() as txn:
+            found = accounts.problems(txn, shard.tables, layout.account_key(account.id))
+    except (MailError, ValueError) as error:
+        found = [str(error)]
+    return [Report(account.address, "", 0, len(found), "; ".join(found))] if found else []
 
 
 def _lost(store: LocalStore, account: Account, boxes: dict[bytes, str]) -> list[Report]:
@@ -51,7 +63,7 @@ def _lost(store: LocalStore, account: Account, boxes: dict[bytes, str]) -> list[
     prefix = layout.account_key(account.id)
     shard = store.shard(account.id)
     with shard.env.read() as txn:
-        names = {bytes(at): boxes.get(prefix + bytes(key)) for at, key in ops.rows(txn, shard.tables.name, prefix)}
+        names = {bytes(at): boxes.get(prefix + bytes(key)) for at, key in layout.rows(txn, shard.tables.name, prefix)}
         bad = sum("\ufffd" in name for name in ops.subscriptions(txn, shard.tables, account.id))
     out = [
         Report(account.address, str(at[8:], "utf-8", "replace"), 0, 1, "there is a name, and no mailbox that has it")
@@ -73,7 +85,7 @@ def _check_one(store: LocalStore, account: Account, box: Mailbox) -> Report:
         with shard.env.read() as txn:
             if ops.find(txn, shard.tables, account.id, box.name) != box.key:
                 found.append("its name does not lead to it")
-            bad = sum(agree.bad_page(bytes(at), bytes(v)) for at, v in ops.rows(txn, shard.tables.page, box.key))
+            bad = sum(agree.bad_page(bytes(at), bytes(v)) for at, v in layout.rows(txn, shard.tables.page, box.key))
         if bad:
             found.append(f"{bad} index pages are damaged")
         with store.snapshot(account) as snapshot:
@@ -130,13 +142,13 @@ async def rebuild(store: LocalStore, account: Account) -> list[Report]:
             return key
 
         await store.submit(account, apply)
-        for uid, name, rest in late:
+        for uid, name, names_of in late:
             again, _ = await store.help(sync.examine, directory, [(name[:1], name[1:])], known)
             for one in again:
-                made = one.summary + rest if rest else marked(one.summary)
-                await store.submit(account, partial(_fill, at=layout.uid_key(box.key, uid), made=made))
+                fill = partial(_fill, key=box.key, uid=uid, made=one.summary, names_of=names_of)
+                await store.submit(account, fill)
         await store.help(_remove_unnamed, store, account, box.key, directory)
-    await store.submit(account, partial(weight.recount, account=layout.account_key(account.id)))
+    await store.submit(account, partial(accounts.again, account=layout.account_key(account.id)))
     return await check(store, account)
 
 
@@ -154,11 +166,19 @@ def _examine(directory: str, names: Sequence[tuple[bytes, bytes]], known: foreig
     return found
 
 
-def _fill(txn: Any, t: Tables, at: bytes, made: bytes) -> None:
-    """A summary that was too long to be written with all the others."""
+def _fill(txn: Any, t: Tables, key: bytes, uid: int, made: bytes, names_of: bytes) -> None:
+    """A summary that was too long to be written with all the others, with the names that the message had."""
+    at = layout.uid_key(key, uid)
     value = txn.get(at, db=t.msg)
-    if value is not None and not layout.summary_of(value):
-        txn.put(at, layout.pack_message(layout.marked_of(value), made), db=t.msg)
+    if value is None or layout.summary_of(value):
+        return
+    modseq = accounts.load(txn, t, key[:8]).modseq
+    emails.drop(txn, t, key, [(uid, b"", 0)])
+    whole = identity.kept(made, names_of) if names_of else emails.finished(txn, t, key[:8], made, modseq)
+    emails.add(txn, t, key, [(uid, whole, modseq)])
+    new = layout.pack_message(layout.marked_of(value), whole)
+    accounts.weigh(txn, t, key[:8], weight.of_value(new))
+    txn.put(at, new, db=t.msg)
 
 
 def _remove_unnamed(store: LocalStore, account: Account, key: bytes, directory: str) -> None:
@@ -187,7 +207,7 @@ def _names_on_disk(
     server may be delivering right now."""
     shard = store.shard(account.id)
     with shard.env.read() as txn:
-        trash = {bytes(at[12:]) for at, _ in ops.rows(txn, shard.tables.trash, box.key)}
+        trash = {bytes(at[12:]) for at, _ in layout.rows(txn, shard.tables.trash, box.key)}
     return [
         (mark, name)
         for mark, sub in ((b"n", "new"), (b"c", "cur"))
@@ -206,52 +226,61 @@ def _replace(txn: Any, t: Tables, key: bytes, found: list[sync.Found], known: fo
     late: list[Any] = []
     have = {base_of(item.marked[1:]) for item in found}
     records = {r[0]: r for _, page in ops.pages_of(txn, t, key, None) for r in pages.records(page)}
-    todo = {at for at, _ in ops.rows(txn, t.todo, key)}
+    todo = {at for at, _ in layout.rows(txn, t.todo, key)}
     names: dict[int, bytes] = {}
-    rests: dict[int, bytes] = {}
-    for at, value in ops.rows(txn, t.msg, key):
+    before: dict[int, bytes] = {}  # summaries with nothing but names, as they may be long
+    heavy: dict[int, int] = {}
+    for at, value in layout.rows(txn, t.msg, key):
         uid = int.from_bytes(at[12:], "big")
-        names[uid], rests[uid] = layout.marked_of(value), summary.rest(layout.summary_of(value))
+        names[uid], before[uid] = layout.marked_of(value), emails.only_names(layout.summary_of(value))
+        heavy[uid] = weight.of_value(value)
     by_base = {base_of(name[1:]): uid for uid, name in names.items()}
     for uid, name in names.items():
         here = content.in_segment(name) or (base_of(name[1:]) not in have and uid >= known.uidnext)
         if here and uid in records:
             late.append(records[uid])
-    cursor = txn.cursor(db=t.page)
-    if cursor.set_range(key):
-        while cursor.key()[:12] == key and cursor.delete():
-            pass
+    layout.clear(txn, t.page, key)
     for uid in set(names) - {r[0] for r in late}:
         txn.delete(layout.uid_key(key, uid), db=t.msg)
     uidnext = max(box.uidnext, known.uidnext)
+    change = Change(txn, t, key[:8])
+    change.row.messages += len(names) - box.exists
+    octets = box.octets
     box.exists = box.unseen = box.deleted = box.octets = 0
     box.uidnext = 1
     box.uidvalidity = known.uidvalidity or box.uidvalidity
-    box.modseq += 1
-    entries: list[tuple[int, Any, bytes, bytes]] = [(r[0], r[1:], b"", b"") for r in late]
+    box.modseq = change.modseq
+    entries: list[tuple[int, Any, bytes, bytes]] = [(r[0], r[1:], b"", before[r[0]]) for r in late]
     for item in found:
         old = records.get(by_base.get(base_of(item.marked[1:]), 0))
-        flags, keywords, saved, rest = item.flags, item.keywords, item.saved, b""
+        flags, keywords, saved = item.flags, item.keywords, item.saved
         if old is not None:
             keywords |= old[3] & ~sync.LETTER_MASK
             saved = old[6]
             if layout.uid_key(key, old[0]) in todo:
                 flags, keywords = old[1], old[3]
-            rest = rests[old[0]]
-        made = b""
-        if item.summary:
-            made = item.summary + rest if old is not None else marked(item.summary)
+        made = names_of = b""
+        if old is not None:
+            names_of = before[old[0]]
+            made = identity.kept(item.summary, names_of) if item.summary else b""
+        elif item.summary:
+            made = emails.finished(txn, t, key[:8], item.summary, box.modseq)
         record = (flags, 0, keywords, item.date, item.size, saved)
-        entries.append((item.uid or layout.MAX_UID, record, layout.pack_message(item.marked, made), rest))
+        entries.append((item.uid or layout.MAX_UID, record, layout.pack_message(item.marked, made), names_of))
+    change.removed(key, [(uid, one, 0) for uid, one in before.items()], octets)
+    change.row.summaries += sum(weight.of_value(one[2]) for one in entries if one[2])
+    change.row.summaries -= sum(heavy.values()) - sum(heavy[r[0]] for r in late)
     entries.sort(key=lambda entry: entry[0])  # new ones stay in their order, behind all
     left: list[Late] = []
-    for uid, (flags, _, keywords, date, size, saved), value, rest in entries:
+    for uid, (flags, _, keywords, date, size, saved), value, names_of in entries:
         box.uidnext = uid if uid < layout.MAX_UID else max(box.uidnext, uidnext)
         (uid,) = ops.append_records(txn, t, box, [(flags, keywords, date, size, saved)])
         if value:
             txn.put(layout.uid_key(key, uid), value, db=t.msg)
             if not layout.summary_of(value):
-                left.append((uid, layout.marked_of(value), rest))
+                left.append((uid, layout.marked_of(value), names_of))
+        change.created(key, [(uid, layout.summary_of(value) if value else names_of, box.modseq)], size)
+    change.end()
     for at in todo:
         if txn.get(at, db=t.msg) is None:
             txn.delete(at, db=t.todo)

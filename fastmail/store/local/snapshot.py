@@ -8,9 +8,10 @@ from fastmail._core import pages as page_format
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
 from fastmail.durable.env import ERRORS, translate
+from fastmail.message.identity import ident
 from fastmail.model.errors import CorruptData
-from fastmail.store.interface import Account, Mailbox, Octets, Summaries, Unsure
-from fastmail.store.local import arrivals, kept, layout, ops, weight
+from fastmail.store.interface import Account, AccountChange, Holding, Kind, Mailbox, Octets, Summaries, Unsure
+from fastmail.store.local import accounts, arrivals, emails, kept, layout, ops
 from fastmail.store.local.content import MARK, in_segment, locate
 from fastmail.store.local.folders import folder
 from fastmail.store.local.layout import Tables
@@ -79,8 +80,76 @@ class LocalSnapshot:
         """All mailboxes of an account, by id."""
         return [self._whole(box) for box in ops.boxes(self._txn, self._t, account)]
 
-    def kept(self, account: int) -> int:
-        return sum(weight.read(self._txn, self._t, layout.account_key(account)))
+    def holding(self, account: int) -> Holding:
+        key = layout.account_key(account)
+        row = accounts.read(self._txn, self._t, key)
+        modseq, octets, messages = row.modseq, row.octets, row.messages
+        for box in self._t.arrivals.of_account(key):
+            records = self._unsettled(box)[1]
+            if records:
+                octets += page_format.tally(b"".join(records))[2]
+                messages += len(records)
+                modseq = max(modseq, ops.TAIL.unpack_from(records[-1])[2])
+        return Holding(modseq, octets, messages, row.mailboxes, row.summaries + row.notes, row.low)
+
+    def changes(self, account: int, since: int) -> list[AccountChange] | None:
+        key = layout.account_key(account)
+        row = accounts.read(self._txn, self._t, key)
+        if since < row.low:
+            return None
+        found = accounts.told(accounts.entries(self._txn, self._t, key, since), since)
+        for box in self._t.arrivals.of_account(key):
+            found += [one for one in self._came(box) if one.modseq > since]
+        found.sort(key=lambda one: one.modseq)
+        return self._named(found)
+
+    def _came(self, key: bytes) -> list[AccountChange]:
+        """What the log will say of a mailbox's arrivals."""
+        out = []
+        for number, record in zip(*self._unsettled(key), strict=True):
+            uid, _, modseq = ops.TAIL.unpack_from(record)
+            value = self._txn.get(arrivals.NUMBER.pack(number), db=self._t.new)
+            if value is not None:
+                mark = ident(layout.summary_of(value[arrivals.HEAD :])).mark
+                out.append(AccountChange(modseq, Kind.CREATED, key, uid, mark))
+        return out
+
+    def _named(self, found: list[AccountChange]) -> list[AccountChange]:
+        """The same with the EMAILIDs of messages that changed: they were told when a message went; one that is still
+        there has its own."""
+        out = []
+        gone: dict[tuple[bytes, int], bytes] = {}
+        for one in reversed(found):
+            if one.kind is Kind.REMOVED:
+                gone[one.key, one.uid] = one.mark
+            elif one.kind is Kind.CHANGED:
+                mark = gone.get((one.key, one.uid))
+                if mark is None:
+                    value = self._value(one.key, one.uid, {})
+                    mark = ident(layout.summary_of(value)).mark if value is not None else b""
+                    gone[one.key, one.uid] = mark
+                one = AccountChange(one.modseq, one.kind, one.key, one.uid, mark)
+            out.append(one)
+        return out[::-1]
+
+    def places(self, account: int, mark: bytes) -> list[tuple[bytes, int]] | None:
+        return self._where(self._t.place, account, mark, False)
+
+    def members(self, account: int, thread: bytes) -> list[tuple[bytes, int]] | None:
+        return self._where(self._t.member, account, thread, True)
+
+    def _where(self, table: Any, account: int, name: bytes, thread: bool) -> list[tuple[bytes, int]] | None:
+        key = layout.account_key(account)
+        if not accounts.read(self._txn, self._t, key).whole:
+            return None
+        found = emails.places(self._txn, table, key, name)
+        for box in self._t.arrivals.of_account(key):
+            for uid, number in self._waiting(box).items():
+                value = self._value(box, uid, {uid: number})
+                one = ident(layout.summary_of(value)) if value is not None else None
+                if one is not None and name == (one.thread if thread else one.mark):
+                    found.append((box, uid))
+        return found
 
     def notes(self, key: bytes) -> dict[bytes, bytes]:
         return ops.notes(self._txn, self._t, key)
@@ -101,7 +170,7 @@ class LocalSnapshot:
             return arrivals.NOTHING
         if self._new is None or self._new[0] != key:
             row = self._txn.get(layout.row_key(key), db=self._t.page)
-            if row is None:
+            if row is None:  # the mailbox is gone, and what had come to it
                 return arrivals.NOTHING
             settled = layout.unpack_row(key, row).settled
             self._new = key, self._t.arrivals.between(key, settled, self._last)
@@ -186,7 +255,7 @@ class LocalSnapshot:
 
     def long(self, key: bytes, uids: UidSet) -> dict[int, int]:
         """{UID: octets} of those summaries that count in quotas. Of an account that has none, one look tells."""
-        if not weight.read(self._txn, self._t, key[:8])[0]:
+        if not accounts.read(self._txn, self._t, key[:8]).summaries:
             return {}
         return {uid: len(one) for uid, one in self.summaries(key, uids).items() if len(one) > mime.LIGHT}
 
@@ -259,7 +328,7 @@ class LocalSnapshot:
     def pop3(self, key: bytes) -> dict[int, tuple[int, bytes]]:
         return {
             int.from_bytes(at[12:], "big"): (int.from_bytes(value[:4], "little"), bytes(value[4:]))
-            for at, value in ops.rows(self._txn, self._t.pop, key)
+            for at, value in layout.rows(self._txn, self._t.pop, key)
         }
 
     def record(self, marked: bytes, nowait: bool = False) -> bytes | None:

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from fastmail.store.hub import Hub
 from fastmail.store.interface import (
     ALL_MODSEQ,
     DEFAULT_MAILBOXES,
+    EVERYTHING,
     GRACE,
     Account,
     Appended,
@@ -50,7 +51,9 @@ from fastmail.store.local import (
     ops,
     parts,
     removing,
+    upkeep,
 )
+from fastmail.store.local.accounts import Change
 from fastmail.store.local.deliveries import Deliveries, GoingOn
 from fastmail.store.local.folders import folder
 from fastmail.store.local.follow import Follower
@@ -133,6 +136,7 @@ class LocalStore:
                 await shard.settle()
                 await shard.survey()
                 self._maintaining.append(self.loop.create_task(shard.maintain()))
+                self._maintaining.append(self.loop.create_task(upkeep.run(shard)))
             await self.holds.tidy()
             self._maintaining.append(self.loop.create_task(given.keep_trimming(self._shards, lambda: self.queued)))
         if not self.read_only and (self._recover or self.hub.is_shared):
@@ -225,9 +229,10 @@ class LocalStore:
 
     # ---------------------------------------------------------------- mailboxes
 
-    async def forget(self, account: Account) -> None:
-        """The account was removed: drop its records. Its Maildir is not touched."""
-        await self.submit(account, lambda txn, t: ops.forget_account(txn, t, account.id))
+    async def forget(self, account: Account, returns: bool = False) -> None:
+        """The account was removed: drop its records. Its Maildir is not touched. ``returns``: it is there again at
+        once, with other mail; no MODSEQ, and no number of a mailbox, is given a second time."""
+        await self.submit(account, lambda txn, t: ops.forget_account(txn, t, account.id, returns))
         self._opened.pop(account.id, None)
 
     async def open(self, account: Account) -> None:
@@ -255,13 +260,15 @@ class LocalStore:
 
             def apply(txn: Any, t: Tables) -> None:
                 ops.note_uidvalidity(txn, t, account.id, given)
+                change = Change(txn, t, layout.account_key(account.id))
                 for name, special in names.items():
                     if ops.find(txn, t, account.id, name) is None:
-                        box = ops.create(txn, t, account.id, name, special)
+                        box = ops.create(txn, t, account.id, name, special, change)
                         box.generation = 1 if fresh else 0
                         ops.save(txn, t, box)
                         if subscribed is None:
                             ops.subscribe(txn, t, account.id, name, True)
+                change.end()
                 for name in subscribed or ():
                     ops.subscribe(txn, t, account.id, name, True)
 
@@ -317,11 +324,13 @@ class LocalStore:
 
         def apply(txn: Any, t: Tables) -> None:
             ops.note_uidvalidity(txn, t, account.id, given)
+            change = Change(txn, t, layout.account_key(account.id))
             for one in missing:
                 if one == name or ops.find(txn, t, account.id, one) is None:
-                    box = ops.create(txn, t, account.id, one, special if one == name else 0)
+                    box = ops.create(txn, t, account.id, one, special if one == name else 0, change)
                     box.generation = 1
                     ops.save(txn, t, box)
+            change.end()
 
         try:
             await self.submit_new(account, apply)
@@ -724,6 +733,10 @@ class LocalStore:
             raise
         return result, names
 
+    async def learn_previews(self, account: Account, key: bytes, found: Mapping[int, bytes]) -> None:
+        while found:  # long summaries: so many as fit into one commit
+            found = await self.submit(account, partial(ops.learn_previews, key=key, found=found), adds=True)
+
     async def expunge(
         self, account: Account, key: bytes, uids: UidSet | None, required: int, mine: int = 1
     ) -> Expunged:
@@ -740,11 +753,11 @@ class LocalStore:
         return claimed
 
     def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
-        if self.hub.watch(key, callback) and any(key[8:]):
+        if self.hub.watch(key, callback) and _is_mailbox(key):
             self.follower.watch(account, key)
 
     def unwatch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
-        if self.hub.unwatch(key, callback) and any(key[8:]):
+        if self.hub.unwatch(key, callback) and _is_mailbox(key):
             self.follower.unwatch(key)
 
     # ---------------------------------------------------------------- housekeeping
@@ -778,3 +791,7 @@ class LocalStore:
 def _go_on(then: Callable[[Any], None], operation: Operation) -> None:
     if operation.error is None:
         then(operation.result)
+
+
+def _is_mailbox(key: bytes) -> bool:
+    return any(key[8:]) and key[8:] != EVERYTHING

@@ -14,15 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastmail._core import mime, pages
+from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.durable import beneath, files
 from fastmail.durable.env import Read, translate
-from fastmail.message.identity import marked
+from fastmail.message.preview import scanned
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import LETTERED_KEYWORDS, SEEN
 from fastmail.store.interface import Account, Appended, Mailbox
-from fastmail.store.local import folders, foreign, given, holds, layout, ops, weight
+from fastmail.store.local import emails, folders, foreign, given, holds, layout, ops, weight
+from fastmail.store.local.accounts import Change
 from fastmail.store.local.content import in_segment
 from fastmail.store.local.layout import Tables
 from fastmail.store.local.names import FileName, NameMaker, arrival_order, base_of, path_of, sizes_in
@@ -240,8 +241,8 @@ def read_index(
             if in_segment(marked):
                 continue
             known[base_of(marked[1:])] = (uid, marked)
-        todo = {int.from_bytes(at[12:], "big") for at, _ in ops.rows(txn, t.todo, key)}
-        trash = {bytes(at[12:]) for at, _ in ops.rows(txn, t.trash, key)}
+        todo = {int.from_bytes(at[12:], "big") for at, _ in layout.rows(txn, t.todo, key)}
+        trash = {bytes(at[12:]) for at, _ in layout.rows(txn, t.trash, key)}
     return known, todo, trash, box
 
 
@@ -276,7 +277,7 @@ def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: foreign
             data = files.read_file(path) or b""
         except OSError:
             continue
-        summary = mime.scan(data)
+        summary = scanned(data)
         octets += len(summary)
         parsed = FileName.parse(name)
         base = base_of(name)
@@ -323,9 +324,9 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
     box = ops.load(txn, t, key)
     if box.generation != generation:
         return None
+    change = Change(txn, t, key[:8])
     box.generation += 1
-    box.modseq += 1
-    heavy = 0
+    box.modseq = change.modseq
     for item in found:
         number = NameMaker.number_in(item.marked[1:])
         if number and given.find_number(txn, t, number, key) is not None:
@@ -339,15 +340,17 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
         if number:
             holds.note_done(txn, t, number, Appended(key, box.uidvalidity, [uid]))
         at = layout.uid_key(key, uid)
-        value = layout.pack_message(item.marked, marked(item.summary))
-        heavy += weight.of_value(value)
+        made = emails.finished(txn, t, key[:8], item.summary, box.modseq)
+        value = layout.pack_message(item.marked, made)
+        change.row.summaries += weight.of_value(value)
         txn.put(at, value, db=t.msg)
+        change.created(key, [(uid, made, box.modseq)], item.size)
         if item.pop3 is not None:
             txn.put(at, item.pop3[0].to_bytes(4, "little") + item.pop3[1], db=t.pop)
         if none_recent:
             box.recent_from = uid + 1 if item.marked[:1] == b"c" else uid
-    weight.add(txn, t, key[:8], heavy)
     ops.save(txn, t, box)
+    change.end()
     return box.generation
 
 
@@ -373,8 +376,8 @@ def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes
     """Flags that other programs put into file names become ordinary changes. Begins at a place in ``items``, and
     returns the place of what is left, after ops.WRITTEN octets of rows."""
     box = ops.load(txn, t, key)
-    top = box.modseq + 1
-    changed = False
+    change = Change(txn, t, key[:8])
+    changed: list[int] = []
     written = 0
     for place in range(first, len(items)):
         if written > ops.WRITTEN:
@@ -398,15 +401,17 @@ def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes
             continue
         keywords = (old[3] & ~LETTER_MASK) | parsed.keywords
         flags = parsed.flags if parsed.has_info else old[1] & ~SEEN | (old[1] & SEEN)
-        new, _, _, _, unseen, deleted = pages.update(page, one, 0, flags, keywords, top, (1 << 64) - 1)
+        new, _, _, _, unseen, deleted = pages.update(page, one, 0, flags, keywords, change.modseq, (1 << 64) - 1)
         if new is not None:
             txn.put(page_at, new, db=t.page)
             box.unseen += unseen
             box.deleted += deleted
-            changed = True
+            changed.append(uid)
     if changed:
-        box.modseq = box.changed = top
+        box.modseq = box.changed = change.modseq
         ops.save(txn, t, box)
+        change.changed(key, UidSet.of(sorted(changed)))
+        change.end()
     return first
 
 

@@ -458,6 +458,5 @@ def _renumber(txn: Any, t: Tables, key: bytes, uidvalidity: int) -> bytes:
     ops.forget_messages(txn, t, box)
     txn.delete(key, db=t.kw)
     box.uidvalidity, box.uidnext, box.recent_from, box.generation = uidvalidity, 1, 1, 0
-    box.modseq += 1
     ops.save(txn, t, box)
     return key

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from fastmail._core import decode, mime
+from fastmail._core import decode, idents, mime, words
 from fastmail.message import charsets, sections, summary, text
 from fastmail.message.collate import fold
-from fastmail.message.preview import preview
+from fastmail.message.preview import preview, scanned
 from tests.support.growth import Case
 
 
@@ -41,6 +41,12 @@ CASES = [
     *(Case(f"html as it is shown: {piece.decode()!r}", 4_000, lambda n, p=piece: p * n, lambda d: decode.html(d, True))
       for piece in (b"<", b"<!--", b"<style>", b"<style></", b"</style", b"<a", b"<script>x</script>")),
     Case("html: preview", 4_000, _body(HTML, b"<!-- <"), _shown),
+    *(Case(f"preview: {piece!r}", 4_000, lambda n, p=piece: p * n, lambda d: words.shortened(d, 200))
+      for piece in (b" ", b">\n", b"> ", b"\n", b"\xc2\xad", b">x\n ")),
+    *(Case(f"preview of a message: {piece!r}", 20_000, _body(head, piece), scanned)
+      for head, piece in ((b"A: b", b">\n"), (HTML, b"&"), (HTML, b"<"), (BASE64, b"A="), (QUOTED, b"=\n"))),
+    *(Case(f"threads: {piece!r}", 500, lambda n, p=piece: mime.scan(b"References: " + p * n + b"\n\n"), idents.named)
+      for piece in (b"<", b"<a@b>", b"<a ", b"<<a>>", b"\n <a@b>")),
     *(Case(f"words: {piece.decode()!r}", 500, *_value(piece))
       for piece in (b"=?", b"?=", b"=?a?", b"=?a?q?", b"=?a?q?x", b"=?u?b?YQ==?= ", b"=?u?q??", b"=?utf-8?q?=C3?= ",
                     b"=?iso-2022-jp?q?x?= ", b"\r\n ", b"=?a?q?x?=\r\n ")),

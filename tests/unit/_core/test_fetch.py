@@ -73,7 +73,7 @@ def test_what_it_leaves_to_others() -> None:
     for uid, view, made in (
         (8, UidSet.of([8]), mime.scan(content)),  # not in the page
         (7, UidSet.of([8]), mime.scan(content)),  # not in the view
-        (7, UidSet.of([7]), b"\3" + mime.scan(content)[1:]),  # a summary of another version
+        (7, UidSet.of([7]), b"\4" + mime.scan(content)[1:]),  # a summary of another version
         (7, UidSet.of([7]), mime.scan(content)[:40]),
         (7, UidSet.of([7]), mime.scan(content * 9)),  # of a longer message
     ):

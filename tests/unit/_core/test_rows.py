@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastmail._core import envelope, mime, rows
+from fastmail._core import envelope, idents, mime, rows
 from fastmail._core.uidset import UidSet
 from fastmail.message import text
 from fastmail.message.collate import fold
@@ -20,10 +20,10 @@ SUBJECTS = [
 
 
 def kept(key: bytes = KEY) -> list[tuple[bytes, bytes]]:
-    return [
-        (key + uid.to_bytes(4, "big"), b"\3\0nab" + mime.scan(b"From: a@b.example\n" + head + b"\nbody\n"))
-        for uid, head in enumerate(SUBJECTS, 1)
-    ]
+    """Rows of messages; every second summary has a preview."""
+    made = [mime.scan(b"From: a@b.example\n" + head + b"\nbody\n") for head in SUBJECTS]
+    made[::2] = [idents.with_preview(one, b"body") for one in made[::2]]
+    return [(key + uid.to_bytes(4, "big"), b"\3\0nab" + one) for uid, one in enumerate(made, 1)]
 
 
 def test_fields_are_those_asked_of_this_mailbox() -> None:

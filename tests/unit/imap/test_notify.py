@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from fastmail.imap import places
+from fastmail.imap.session import ImapSession
 from tests.support.sessions import Bench, Client
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
@@ -257,5 +259,36 @@ def test_the_first_status_has_what_flags_are_asked_for_with(tmp_path: Path) -> N
         assert b"HIGHESTMODSEQ" not in await told(one, two, b"APPEND INBOX {%d+}\r\n" % len(MESSAGE) + MESSAGE)
         await one.send(b"d ENABLE CONDSTORE\r\n")
         assert b"HIGHESTMODSEQ 3)" in await told(one, two, b"APPEND INBOX {%d+}\r\n" % len(MESSAGE) + MESSAGE)
+
+    asyncio.run(main())
+
+
+def test_a_change_of_one_mailbox_looks_at_that_one_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    everything = places.everything
+
+    async def counted(session: ImapSession) -> object:
+        looked.append("everything")
+        return await everything(session)
+
+    monkeypatch.setattr(places, "everything", counted)
+
+    async def main() -> None:
+        one, two = await pair(tmp_path)
+        await one.send(b"b NOTIFY SET (personal (MessageNew MessageExpunge MailboxName MailboxMetadataChange))\r\n")
+        looked.clear()
+        start = len(one.transport.data)
+        await append(two, b"Trash")
+        assert (await heard(one, start)).startswith(b"* STATUS Trash (MESSAGES 1 ") and not looked
+        start = len(one.transport.data)
+        await two.send(b'c SETMETADATA Trash (/private/comment "x")\r\n')
+        assert b"* METADATA Trash /private/comment" in await heard(one, start) and not looked
+        start = len(one.transport.data)
+        await two.send(b"d RENAME Trash Other\r\n")
+        assert b"OLDNAME" in await heard(one, start) and looked
+        looked.clear()
+        start = len(one.transport.data)
+        await append(two, b"Other")
+        assert b"* STATUS Other (MESSAGES 2 " in await heard(one, start) and not looked
 
     asyncio.run(main())

@@ -41,9 +41,10 @@ def test_a_message_whose_parts_were_lost_is_read_again() -> None:
     async def work(client: Client, store: MemoryStore) -> None:
         (box,) = (box for box in store.boxes.values() if box.messages)
         kept = box.messages[0].summary
-        mark = kept[-identity.MARK :]
+        end = len(kept) - identity.TRAIL.size
+        mark = kept[end : end + identity.MARK]  # as an earlier version stored it
         before = await client.send(b"c FETCH 1 (EMAILID BODYSTRUCTURE)\r\n")
-        made = bytearray(kept[: -identity.MARK])
+        made = bytearray(kept[:end])
         made[0] = 1
         made[-2 * 16 :] = b""
         made[2:4] = (1).to_bytes(2, "little")
@@ -57,6 +58,25 @@ def test_a_message_whose_parts_were_lost_is_read_again() -> None:
         assert b'"s"' in await client.send(b"g FETCH 1 ENVELOPE\r\n")
 
     play([NESTED], work)
+
+
+def test_a_preview_that_was_found_out_is_kept() -> None:
+    """A message of an earlier version is read for it once; one that comes now has its preview from the beginning."""
+
+    async def work(client: Client, store: MemoryStore) -> None:
+        (box,) = (box for box in store.boxes.values() if box.messages)
+        before = await client.send(b"c FETCH 1:2 (PREVIEW THREADID EMAILID)\r\n")
+        assert before.count(b'PREVIEW "say \\"hi\\""') == 2
+        for message in box.messages:
+            message.content = b"Subject: x\n\nothers\n"
+        assert await client.send(b"c FETCH 1:2 (PREVIEW THREADID EMAILID)\r\n") == before
+        assert b'PREVIEW "say \\"hi\\""' in await client.send(b"d FETCH 2 (PREVIEW BODY.PEEK[TEXT])\r\n")
+        text = b"Subject: y\n\nmore\n"
+        await client.send(b"e APPEND INBOX {%d+}\r\n" % len(text) + text + b"\r\n")
+        box.messages[-1].content = b"Subject: x\n\nothers\n"
+        assert b'* 3 FETCH (PREVIEW "more")' in await client.send(b"f FETCH 3 PREVIEW\r\n")
+
+    play([b'Subject: x\n\nsay "hi"\n', b'Subject: x\n\nsay "hi"\n'], work)
 
 
 def test_sections_that_are_not_there_are_nil() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from fastmail._core import mime
 from fastmail.message import identity, summary
-from fastmail.message.preview import preview
+from fastmail.message.preview import preview, scanned
 
 
 def shown(raw: str) -> str:
@@ -44,13 +44,45 @@ def shown(raw: str) -> str:
 )
 def test_preview(raw: str, words: str) -> None:
     assert shown(raw) == words
+    content = raw.encode()
+    stored = scanned(content)
+    assert summary.preview(stored) == words.encode() and summary.read(stored) == summary.of(content)
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"),
+    [
+        ([""], False),
+        (["", "Content-Type: application/pdf\n"], True),
+        (["", "Content-Type: application/pdf\nContent-Disposition: inline\n"], False),
+        (["", "Content-Type: text/plain\n"], False),
+        (["", "Content-Disposition: ATTACHMENT; filename=x\n"], True),
+        (["", "Content-Type: message/rfc822\n\nSubject: x\n"], True),
+        (["", "Content-Type: message/rfc822\nContent-Disposition: inline\n\nContent-Disposition: attachment\n"], False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["mixed", "related", "signed"])
+def test_attachments_are_known(kind: str, parts: list[str], wanted: bool) -> None:
+    raw = (
+        f"Content-Type: multipart/{kind}; boundary=b\n\n" + "".join(f"--b\n{one}\ntext\n" for one in parts) + "--b--\n"
+    )
+    if kind != "mixed" and parts[-1] == "Content-Type: application/pdf\n":
+        wanted = False  # shown within the text, or its signature
+    assert summary.has_attachment(mime.scan(raw.encode())) is wanted
+    assert summary.has_attachment(scanned(raw.encode())) is wanted
+
+
+def test_a_message_may_be_an_attachment_as_a_whole() -> None:
+    assert summary.has_attachment(mime.scan(b"Content-Type: application/pdf\n\nx")) is True
+    assert summary.has_attachment(mime.scan(b"Content-Type: text/html\n\nx")) is False
+    made = bytearray(mime.scan(b"Content-Type: application/pdf\n\nx"))
+    made[1] &= 31
+    assert summary.has_attachment(made) is None, "of an earlier version"
 
 
 def ids(header: str) -> tuple[bytes, bytes]:
-    stored = identity.marked(mime.scan((header + "\n\nbody\n").encode()))
-    parsed = summary.read(stored)
-    assert parsed is not None
-    return identity.email_id(stored), identity.thread_id(stored, parsed)
+    stored = mime.scan((header + "\n\nbody\n").encode()) + identity.fresh()
+    return identity.email_id(stored), identity.thread_id(stored)
 
 
 def test_replies_share_a_thread_and_no_identity() -> None:
@@ -68,3 +100,11 @@ def test_replies_share_a_thread_and_no_identity() -> None:
 def test_a_message_without_a_mark_has_a_steady_name() -> None:
     made = mime.scan(b"Subject: old\n\nx\n")
     assert identity.email_id(made) == identity.email_id(bytes(made))
+
+
+def test_first_words_that_take_long_to_find_are_left_for_later() -> None:
+    part = "--b\nContent-Type: text/html\n\n<b>rich</b>\n"
+    for count, words in ((64, b"rich"), (200, None)):
+        content = ("Content-Type: multipart/mixed; boundary=b\n\n" + part * (count - 1) + "--b--\n").encode()
+        made = scanned(content)
+        assert summary.preview(made) == words and preview(content, summary.of(content)) == "rich"

@@ -60,5 +60,5 @@ def test_one_of_version_1_that_lost_parts_says_so() -> None:
 
 
 def test_higher_versions_are_refused() -> None:
-    made = b"\3" + mime.scan(NESTED)[1:]
+    made = b"\4" + mime.scan(NESTED)[1:]
     assert summary.read(made) is None and summary.sent_day(made) == summary.NO_DAY

@@ -15,7 +15,7 @@ from fastmail.durable import files, stage
 from fastmail.model.errors import CorruptData
 from fastmail.model.flags import ANSWERED, FLAGGED, SEEN
 from fastmail.store.hub import Hub
-from fastmail.store.interface import Account, Mailbox, NewMessage
+from fastmail.store.interface import EVERYTHING, Account, Mailbox, NewMessage
 from fastmail.store.local import foreign, layout, sync
 from fastmail.store.local.folders import control_directory, folder
 from fastmail.store.local.follow import Follower
@@ -89,6 +89,35 @@ def test_hub_tells_other_workers(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as rude:
             rude.sendto(b"short", str(tmp_path / "doorbell.0"))
         await asyncio.sleep(0.05)
+        for hub in hubs:
+            hub.close()
+
+    asyncio.run(main())
+
+
+def test_watchers_of_an_account_hear_from_other_workers(tmp_path: Path) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        hubs = [Hub(str(tmp_path), n) for n in range(2)]
+        heard: list[int] = []
+        for hub in hubs:
+            hub.start(loop, 2)
+        account, other = (1).to_bytes(8, "big"), (2).to_bytes(8, "big")
+
+        def ring() -> None:
+            heard.append(1)
+
+        hubs[1].watch(account + EVERYTHING, ring)
+        hubs[0].publish([other + b"\0\0\0\1"])
+        await asyncio.sleep(0.05)
+        assert not heard
+        hubs[0].publish([account + b"\0\0\0\1", account + bytes(4), other + bytes(4)])
+        await asyncio.sleep(0.05)
+        assert len(heard) == 1, "once for a commit"
+        hubs[1].unwatch(account + EVERYTHING, ring)
+        hubs[0].publish([account + b"\0\0\0\1"])
+        await asyncio.sleep(0.05)
+        assert len(heard) == 1
         for hub in hubs:
             hub.close()
 

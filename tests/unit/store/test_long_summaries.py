@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from fastmail._core import mime
+from fastmail._core import idents, mime
 from fastmail._core.uidset import UidSet
 from fastmail.durable.env import Environment
 from fastmail.message import identity
 from fastmail.message import summary as summaries
+from fastmail.message.preview import scanned
 from fastmail.model.errors import StorageFailed
 from fastmail.store.interface import Account, Copied, Delivery, NewMessage
 from fastmail.store.local import convert, ops, parts, repair, sync
@@ -22,7 +23,7 @@ from fastmail.store.room import Room
 from fastmail.store.transfer import transfer
 
 BOMB = b"Subject: s\nFrom: " + b":;" * 4000 + b"\n\nbody\n"
-MADE = mime.scan(BOMB)
+MADE = scanned(BOMB)
 ONE = len(MADE) + 200  # with its row's key and name
 COUNT = 20
 ALL = UidSet.of_ranges((1, 0xFFFFFFFF))
@@ -108,7 +109,7 @@ def marks(store: LocalStore, account: Account, key: bytes) -> list[bytes]:
     with store.snapshot(account) as snapshot:
         found = snapshot.summaries(key, ALL)
         rows = sorted((uid, bytes(one)) for uid, one in found.items())
-    assert all(one[: len(MADE)] == MADE and len(one) == len(MADE) + 8 for _, one in rows)
+    assert all(one[: len(MADE)] == MADE and len(one) == len(MADE) + identity.TRAIL.size for _, one in rows)
     return [identity.email_id(one) for _, one in rows]
 
 
@@ -147,7 +148,7 @@ def test_copy_and_move_go_in_parts(tmp_path: Path, kind: str, move: bool) -> Non
         for uid in (1, COUNT):
             assert await store.content(account, target, uid) == BOMB
         with store.snapshot(account) as snapshot:
-            assert snapshot.kept(1) == (1 if move else 2) * COUNT * (len(MADE) + 8 - 4096)
+            assert snapshot.holding(1).kept == (1 if move else 2) * COUNT * (len(MADE) + identity.TRAIL.size - 4096)
 
     run(tmp_path, scenario, kind=kind)
 
@@ -189,7 +190,7 @@ def test_rows_are_read_few_at_a_time(tmp_path: Path) -> None:
         await store.delete(account, "There")
         await store.expunge(account, key, ALL, 0)
         with store.snapshot(account) as snapshot:
-            assert snapshot.kept(1) == 0
+            assert snapshot.holding(1).kept == 0
 
     tracemalloc.start()
     try:
@@ -259,7 +260,7 @@ def test_a_mailbox_is_rebuilt_without_all_of_them_in_memory(tmp_path: Path) -> N
         with store.snapshot(account) as snapshot:
             after = {uid: identity.email_id(one) for uid, one in snapshot.summaries(key, ALL).items()}
             assert all(summaries.read(one) is not None for _, one in snapshot.summaries(key, ALL).items())
-            assert snapshot.kept(1) == COUNT * (len(MADE) + 8 - 4096)
+            assert snapshot.holding(1).kept == COUNT * (len(MADE) + identity.TRAIL.size - 4096)
         assert after == before
 
     run(tmp_path, scenario)
@@ -308,3 +309,59 @@ def test_between_accounts_they_are_read_one_by_one(tmp_path: Path, monkeypatch: 
         run(tmp_path, scenario)
     finally:
         tracemalloc.stop()
+
+
+def test_previews_are_kept_in_parts(tmp_path: Path) -> None:
+    async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
+        for _ in range(COUNT):
+            message = NewMessage((BOMB,), mime.scan(BOMB), mime.served_size(BOMB), 1000)
+            await store.deliver([Delivery(account, key, message)])
+        with store.snapshot(account) as snapshot:
+            before = snapshot.holding(account.id)
+        names = [email for email, _ in previews(store, account, key)]
+        await store.learn_previews(account, key, dict.fromkeys(range(1, COUNT + 1), b"body"))
+        assert previews(store, account, key) == [(name, b"body") for name in names]
+        with store.snapshot(account) as snapshot:
+            after = snapshot.holding(account.id)
+            assert after.modseq == before.modseq, "nobody is told of it"
+            found = snapshot.summaries(key, ALL)
+            assert after.kept == sum(mime.counted(one) for _, one in found.items())
+
+    run(tmp_path, scenario, 0)
+
+
+def previews(store: LocalStore, account: Account, key: bytes) -> list[tuple[bytes, bytes | None]]:
+    with store.snapshot(account) as snapshot:
+        return [(identity.email_id(one), idents.preview(one)) for _, one in snapshot.summaries(key, ALL).items()]
+
+
+def test_a_mailbox_is_removed_without_all_of_them_in_memory(tmp_path: Path) -> None:
+    async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
+        await store.copy(account, key, ALL, target_of(store, account))
+        tracemalloc.reset_peak()
+        at_rest = tracemalloc.get_traced_memory()[0]
+        await store.delete(account, "There")
+        assert tracemalloc.get_traced_memory()[1] - at_rest < 8 * ONE
+        with store.snapshot(account) as snapshot:
+            assert snapshot.holding(account.id).messages == COUNT
+
+    tracemalloc.start()
+    try:
+        run(tmp_path, scenario)
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_kept_of_a_removed_message_has_its_name(tmp_path: Path) -> None:
+    async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
+        names = [email for email, _ in previews(store, account, key)]
+        for _ in range(2):
+            await store.views.begin(key)
+        await store.expunge(account, key, None, 0)
+        with store.snapshot(account) as snapshot:
+            snapshot.recall(key, ALL.both(UidSet.of_ranges((1, COUNT))))
+            found = dict(snapshot.summaries(key, ALL).items())
+            assert [identity.email_id(found[uid]) for uid in sorted(found)] == names
+            assert all(len(one) < 100 and summaries.read(one) is None for one in found.values())
+
+    run(tmp_path, scenario)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fastmail._core import mime
+from fastmail.message.preview import scanned
 from fastmail.store.interface import Account, Delivery, NewMessage
-from fastmail.store.local import layout, repair, weight
+from fastmail.store.local import accounts, layout, repair
 from fastmail.store.local.store import LocalStore
 
 LONG = b"Subject: s\nX-Long: " + b"x" * 9000 + b"\n\nbody\n"
@@ -24,7 +25,7 @@ def run(place: Path, scenario: Scenario) -> None:
             await store.open(account)
             key = store.find(account, "INBOX")
             assert key is not None
-            message = NewMessage((LONG,), mime.scan(LONG), mime.served_size(LONG), 1000)
+            message = NewMessage((LONG,), scanned(LONG), mime.served_size(LONG), 1000)
             await store.deliver([Delivery(account, key, message) for _ in range(3)])
             await store.annotate(account, key, {b"/private/comment": b"x" * 100})
             await scenario(store, account, key)
@@ -36,13 +37,13 @@ def run(place: Path, scenario: Scenario) -> None:
 
 def kept(store: LocalStore, account: Account) -> int:
     with store.snapshot(account) as snapshot:
-        return snapshot.kept(account.id)
+        return snapshot.holding(account.id).kept
 
 
 def test_an_index_of_an_earlier_version_counts_from_now_on(tmp_path: Path) -> None:
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
         def older(txn: Any, t: Any) -> None:
-            txn.delete(weight.NAME + PLACE, db=t.meta)
+            txn.delete(PLACE, db=t.acct)
             for at, value in list(txn.cursor(db=t.msg).iternext()):
                 head = len(value) - len(layout.summary_of(value))
                 marks = bytes([value[head + 1] & ~16])
@@ -66,11 +67,11 @@ def test_a_repair_counts_again(tmp_path: Path) -> None:
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
         right = kept(store, account)
         assert right > 116 + 3 * 4096
-        for wrong in (b"short", weight.ROW.pack(1 << 50, 7)):
-            await store.submit(account, lambda txn, t, wrong=wrong: txn.put(weight.NAME + PLACE, wrong, db=t.meta))  # type: ignore[misc]
-            await store.submit(account, lambda txn, t: weight.recount(txn, t, PLACE))
+        for wrong in (b"short", accounts.pack(accounts.Row(1 << 50, summaries=1 << 50, notes=7))):
+            await store.submit(account, lambda txn, t, wrong=wrong: txn.put(PLACE, wrong, db=t.acct))  # type: ignore[misc]
+            await store.submit(account, lambda txn, t: accounts.again(txn, t, PLACE))
             assert kept(store, account) == right, "with arrivals that are not settled"
-        await store.submit(account, lambda txn, t: txn.delete(weight.NAME + PLACE, db=t.meta))
+        await store.submit(account, lambda txn, t: txn.delete(PLACE, db=t.acct))
         await repair.rebuild(store, account)
         assert kept(store, account) == right
 

@@ -1,0 +1,129 @@
+"""Faults in the account log: in what is counted, what is told, what leads to messages, and what is kept of old logs."""
+
+from tests.mutations import Mutation
+
+WORK = "tests/property/test_account_log.py"
+UNIT = "tests/unit/store/test_accounts.py"
+CONTRACT = "tests/contract/test_store.py"
+
+MUTATIONS = [
+    Mutation(
+        "an arrival is counted when it is settled, and not before",
+        "fastmail/store/local/snapshot.py",
+        "                messages += len(records)\n",
+        "                pass\n",
+        (WORK,),
+    ),
+    Mutation(
+        "what is expunged is still in the account's octets",
+        "fastmail/store/local/ops.py",
+        "        whole.row.octets -= was - box.octets\n",
+        "",
+        (CONTRACT,),
+    ),
+    Mutation(
+        "a mailbox counts its own MODSEQs",
+        "fastmail/store/local/ops.py",
+        "    modseq = accounts.next_modseq(txn, t, key[:8])\n",
+        "    modseq = box.modseq + 1\n",
+        (WORK,),
+    ),
+    Mutation(
+        "changes of flags are not logged",
+        "fastmail/store/local/ops.py",
+        "        change.changed(key, UidSet.of(changed))\n",
+        "",
+        (CONTRACT,),
+    ),
+    Mutation(
+        "flags that another program changes are not logged",
+        "fastmail/store/local/sync.py",
+        "        change.changed(key, UidSet.of(sorted(changed)))\n",
+        "",
+        (WORK,),
+    ),
+    Mutation(
+        "a mailbox goes, and its messages stay in the log",
+        "fastmail/store/local/ops.py",
+        "    _remove_all(txn, t, box, change)\n    change.mailbox(Kind.MAILBOX_REMOVED, box.key)\n",
+        "    change.mailbox(Kind.MAILBOX_REMOVED, box.key)\n",
+        (CONTRACT,),
+    ),
+    Mutation(
+        "a removed message is still found by its THREADID",
+        "fastmail/store/local/emails.py",
+        "            delete(members[number][0], db=member)\n",
+        "            pass\n",
+        (WORK,),
+    ),
+    Mutation(
+        "a reply begins a thread of its own",
+        "fastmail/store/local/emails.py",
+        "        if thread is not None:\n            return thread, ours\n",
+        "        pass\n",
+        (CONTRACT,),
+    ),
+    Mutation(
+        "a reply does not see what came a moment before it",
+        "fastmail/store/local/ops.py",
+        "        emails.announce(txn, t, key[:8], made)\n",
+        "",
+        (UNIT,),
+    ),
+    Mutation(
+        "a log that was trimmed says nothing of it",
+        "fastmail/store/local/accounts.py",
+        '        row.low = max(row.low, int.from_bytes(cursor.key()[8:16], "big"))\n',
+        "",
+        (UNIT,),
+    ),
+    Mutation(
+        "a log grows for ever",
+        "fastmail/store/local/accounts.py",
+        "        if self.row.logged > MOST:\n",
+        "        if self.row.logged > MOST << 40:\n",
+        (UNIT,),
+    ),
+    Mutation(
+        "an older index is taken for one whose messages are all entered",
+        "fastmail/store/local/accounts.py",
+        "    row.whole = not row.messages\n",
+        "    row.whole = True\n",
+        (UNIT,),
+    ),
+    Mutation(
+        "after a repair the log goes on as if nothing had been lost",
+        "fastmail/store/local/accounts.py",
+        "    row.low = row.modseq = max(row.modseq, before.modseq if before is not None else 0) + 1\n",
+        "    row.modseq = max(row.modseq, before.modseq if before is not None else 0) + 1\n",
+        (UNIT,),
+    ),
+    Mutation(
+        "after a recovery the account gives MODSEQs that were seen",
+        "fastmail/store/local/accounts.py",
+        "    row.low = row.modseq = max(row.modseq, seen) + MODSEQS_ABOVE\n",
+        "    row.low = row.modseq\n",
+        (UNIT,),
+    ),
+    Mutation(
+        "after a recovery the log tells as if nothing had been lost",
+        "fastmail/store/local/accounts.py",
+        "    row.low = row.modseq = max(row.modseq, seen) + MODSEQS_ABOVE\n",
+        "    row.modseq = max(row.modseq, seen) + MODSEQS_ABOVE\n",
+        (UNIT,),
+    ),
+    Mutation(
+        "watchers of an account hear nothing of its mailboxes",
+        "fastmail/store/hub.py",
+        "        for key in told | {whole(key) for key in told}:\n",
+        "        for key in told:\n",
+        (CONTRACT,),
+    ),
+    Mutation(
+        "a preview is found out again each time",
+        "fastmail/imap/fetch.py",
+        "                self.previews[uid] = words\n",
+        "                pass\n",
+        ("tests/unit/imap/test_reading.py",),
+    ),
+]
