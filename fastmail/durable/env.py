@@ -31,7 +31,7 @@ from fastmail.durable.files import Mapped
 from fastmail.durable.journal import Journal, Position
 from fastmail.durable.recovery import Files
 from fastmail.durable.replace import make_directories, sync_directory
-from fastmail.durable.salvage import examine, misnamed
+from fastmail.durable.salvage import Walk, examine, misnamed
 from fastmail.durable.writing import Writing
 from fastmail.model.errors import ConfigError, CorruptData, MailError, StorageFailed, StorageFull
 from fastmail.telemetry import log
@@ -576,20 +576,24 @@ def table_names(env: Any) -> set[str]:
 
 
 def layout_of(path: str) -> tuple[int, set[str]]:
-    """The layout version of an environment, and its tables, without changing it. CorruptData and the like when it
-    cannot be read."""
+    """The layout version of an environment, and its tables, without opening it: whatever its file is like, and while it
+    waits for its journal to be replayed. CorruptData when that cannot be read."""
     try:
-        env = lmdb.open(path, readonly=True, max_dbs=1, lock=False)
-        try:
-            names = table_names(env)
-            meta = env.open_db(b"meta", create=False)
-            with env.begin() as txn:
-                found = txn.get(LAYOUT, db=meta)
-                return int(found) if found is not None else 0, names
-        finally:
-            env.close()
-    except lmdb.Error as error:
-        raise translate(error) from error
+        state = checkpoint.read(path)
+    except CorruptData:  # the file by itself, then
+        state = None
+    walk = Walk(path, top=state.meta if state is not None and not state.clean else b"")
+    try:
+        roots = dict(walk.tables())
+        rows = walk.tree(roots["meta"], "meta") if "meta" in roots else ()
+        found = next((value for key, value, _ in rows if key == LAYOUT), b"0")
+        if walk.main is None or walk.found.damage:
+            raise CorruptData(f"{path}: {'; '.join(walk.found.damage[:3]) or 'it is damaged'}")
+        return int(found), set(roots)
+    except ValueError:
+        raise CorruptData(f"{path}: its layout cannot be read") from None
+    finally:
+        walk.close()
 
 
 def _give_up(event: str, why: str) -> None:

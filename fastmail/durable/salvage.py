@@ -55,9 +55,10 @@ class Soundness:
 
 
 class Walk:
-    """One pass over a file as its newest readable commit shows it. ``txn``: only this transaction's."""
+    """One pass over a file as its newest readable commit shows it. ``txn``: only this transaction's; ``top``: a meta
+    page to begin from, instead of those in the file."""
 
-    def __init__(self, path: str, txn: int | None = None) -> None:
+    def __init__(self, path: str, txn: int | None = None, top: bytes = b"") -> None:
         self.found = Soundness()
         self._seen: set[int] = set()
         self._kinds = [0, 0, 0]  # pages of the table that is walked: branches, leaves, overflow
@@ -72,19 +73,19 @@ class Walk:
         self.last = 1
         self.free: bytes | None = None
         self.main: bytes | None = None
-        self._tops(txn)
+        self._tops(txn, top)
 
     def close(self) -> None:
         if isinstance(self._data, mmap.mmap):
             self._data.close()
 
-    def _tops(self, txn: int | None) -> None:
-        """The newest of the two meta pages."""
+    def _tops(self, txn: int | None, given: bytes) -> None:
+        """The newest of the two meta pages, or the one that was given."""
         best = -1
         sizes = [TREE.unpack(self._data[at + 40 : at + 88])[0] for at in (0, 4096) if len(self._data) >= at + 160]
         size = next((s for s in sizes if s in (4096, 8192, 16384, 32768, 65536)), 4096)
         for number in (0, 1):
-            raw = self._data[number * size : number * size + 16 + TOP.size]
+            raw = given[: 16 + TOP.size] or self._data[number * size : number * size + 16 + TOP.size]
             if len(raw) < 16 + TOP.size:
                 self.found.note(f"meta page {number} is missing")
                 continue

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fastmail.durable.env import Environment, layout_of
-from fastmail.model.errors import ConfigError
+from fastmail.model.errors import ConfigError, CorruptData
+from tests.support.journals import crashed, environment, put
 
 
 def test_a_newer_layout_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -25,3 +26,39 @@ def test_an_older_layout_is_raised(tmp_path: Path) -> None:
     assert layout_of(place)[0] == 1
     Environment(place, ["rows"], 2, 1 << 22).close()
     assert layout_of(place)[0] == 2
+
+
+def test_a_file_that_is_cut_off_harms_nobody_who_asks_for_its_layout(tmp_path: Path) -> None:
+    """LMDB would read behind the end of it, which ends the process."""
+    place = tmp_path / "env"
+    env = Environment(str(place), ["rows"], 3, 1 << 22)
+    for n in range(40):
+        with env.write() as txn:
+            txn.put(b"%d" % n, bytes(1000), db=env.db["rows"])
+    env.close()
+    assert layout_of(str(place)) == (3, {"rows", "meta"})
+    data = place / "data.mdb"
+    whole = data.read_bytes()
+    for size in range(0, len(whole), 4096):
+        data.write_bytes(whole[:size])
+        try:
+            assert layout_of(str(place))[0] == 3
+        except CorruptData:
+            pass
+        else:
+            assert size > 2 * 4096
+
+
+def test_the_layout_of_one_whose_journal_is_not_replayed_yet(tmp_path: Path) -> None:
+    """After a loss of power both meta pages may lead to pages that were never written."""
+    (tmp_path / "one").mkdir()
+    env = environment(tmp_path / "one")
+    put(env, {b"a": b"x"})
+    copy = crashed(tmp_path / "one", tmp_path / "copy")
+    env.close()
+    with open(copy / "env" / "data.mdb", "r+b") as file:
+        for number in (0, 1):
+            file.seek(number * 4096 + 16 + 24 + 48 + 40)  # the root of the tables
+            file.write(b"\x77" * 8)
+    assert layout_of(str(copy / "env"))[0] == 1
+    environment(copy).close()
