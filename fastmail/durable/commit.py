@@ -15,6 +15,7 @@ import asyncio
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -29,6 +30,7 @@ from fastmail.model.errors import MailError, StorageFailed, StorageFull
 from fastmail.telemetry import log
 
 Octets = bytes | bytearray | memoryview
+PATIENCE, PAUSE = 2.5, 0.1  # s: longer than a process needs to hear of a checkpoint
 MOST = 256  # operations of a batch
 IO_ERROR = os.strerror(errno.EIO)
 EXPECTED = (MailError, OSError, lmdb.Error)  # what disks and callers do; anything else is a bug, for the log
@@ -251,9 +253,8 @@ def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Any]
         for operation in ready:
             if operation.error is None:
                 _apply(env, [operation], begun)
-            if isinstance(operation.error, lmdb.MapFullError) and env.checkpoint():  # which sets pages free
-                operation.error, operation.unsure = None, False
-                _apply(env, [operation], begun)
+            if isinstance(operation.error, lmdb.MapFullError):
+                _with_room(env, operation, begun)
     for operation in ready:
         if operation.unsure and operation.repeatable:  # doing it again tells whether it was committed
             operation.error, operation.unsure = None, False
@@ -274,6 +275,21 @@ def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Any]
             if not isinstance(operation.error, EXPECTED):
                 log.event("store.bug", "error", error=repr(operation.error), where=_where(operation.error))
             operation.error = translate(operation.error)
+
+
+def _with_room(env: Environment, operation: Operation, begun: Callable[[Any], None] | None) -> None:
+    """Try once more where the map was full: of pages, perhaps, that only checkpoints keep. Another checkpoint sets them
+    free, for good when all processes have heard of it; what removes waits for that."""
+    end = time.monotonic() + (0.0 if operation.adds else PATIENCE)
+    env.make_room()
+    while True:
+        operation.error, operation.unsure = None, False
+        if _apply(env, [operation], begun) or not isinstance(operation.error, lmdb.MapFullError):
+            return
+        if time.monotonic() >= end:
+            env.tell_full(env.env.info()["map_size"])
+            return
+        time.sleep(PAUSE)
 
 
 def _refuse(operations: list[Operation]) -> list[Operation]:

@@ -412,6 +412,11 @@ class Environment:
         checkpoints = self._checkpoints
         return checkpoints is not None and checkpoints.due(seconds, octets) and self._take()
 
+    def make_room(self) -> None:
+        """Take a checkpoint now, which sets pages free that only the last one keeps. On a thread that may wait."""
+        if self._checkpoints is not None:
+            self._take(wait=True)
+
     def _take(self, wait: bool = False) -> bool:
         assert self._checkpoints is not None
         try:
@@ -490,11 +495,15 @@ class Environment:
         used = sum(self._octets(txn, name) for name in self.db) + moving
         if used <= (size - reserve if behind > reserve // 2 else size // 2):
             return False
+        self.tell_full(used)
+        return True
+
+    def tell_full(self, used: int) -> None:
+        """Tell the administrator, now and then. ``used``: octets of the map."""
         if time.monotonic() - self._told > TOLD or not self._told:
             self._told = time.monotonic()
             then = "raise index_map_size ([store]) or map_size ([relay]) and restart, or remove mail"
-            log.event("index.full", "error", path=self.path, used=used, size=info["map_size"], then=then)
-        return True
+            log.event("index.full", "error", path=self.path, used=used, size=self.env.info()["map_size"], then=then)
 
     def _octets(self, txn: Any, name: str) -> int:
         """Of the pages of a table."""
