@@ -46,7 +46,9 @@ def agree(txn: Any, t: Tables, prefix: bytes = b"") -> dict[bytes, Mailbox]:
         bad = partial(_bad_row, name)
         drop_where(txn, getattr(t, name), bad, prefix)
     if not prefix:
-        drop_where(txn, t.meta, lambda key, value: key[:4] == b"next" and len(value) != layout.NEXT.size)
+        drop_where(
+            txn, t.meta, lambda key, value: key[:4] == b"next" and len(value) not in (layout.NEXT.size, layout.NEXT_V2)
+        )
         drop_where(txn, t.meta, lambda key, value: key[:4] == weight.NAME and len(value) != weight.ROW.size)
     boxes = _boxes(txn, t, prefix)
     for name in OF_A_MAILBOX:
@@ -172,8 +174,9 @@ def _boxes(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, Mailbox]:
         highest[key[:8]] = max(number, int.from_bytes(key[8:], "big")), max(validity, box.uidvalidity)
     for account, (number, validity) in highest.items():
         found = txn.get(b"next" + account, db=t.meta)
-        next_, last = layout.NEXT.unpack(found) if found and len(found) == layout.NEXT.size else (1, 0)
-        txn.put(b"next" + account, layout.NEXT.pack(max(next_, number + 1), max(last, validity)), db=t.meta)
+        next_, last, recovered = layout.unpack_next(found)
+        row = layout.NEXT.pack(max(next_, number + 1), max(last, validity), recovered)
+        txn.put(b"next" + account, row, db=t.meta)
     return boxes
 
 

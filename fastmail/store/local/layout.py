@@ -93,7 +93,9 @@ OF_A_MESSAGE = 16  # octets of a key that names a message
 TOP = b"\xff\xff\xff\xff"
 MAX_UID = 0xFFFFFFFE
 MOST_OF_A_NAME = 480  # octets of a name in a key
-NEXT = struct.Struct("<II")
+# id of an account's next mailbox, highest UIDVALIDITY that it gave, Tables.recovered of that moment (not there in version 2)
+NEXT = struct.Struct("<III")
+NEXT_V2 = NEXT.size - 4
 GIVEN = struct.Struct(">IIIQ")
 
 
@@ -129,6 +131,14 @@ class Tables(NamedTuple):
     segments: bool = False  # is new content kept in segments?
     recovered: int = 0  # how often rows may have been seen that were lost (durable.recovery)
     whole: Callable[[Any, bytes], Table | None] | None = None  # Environment.table, for reading many rows
+
+
+def unpack_next(row: bytes | memoryview | None) -> tuple[int, int, int]:
+    """(id of the next mailbox, highest UIDVALIDITY, Tables.recovered) of an account."""
+    if not row or len(row) not in (NEXT.size, NEXT_V2):
+        return 1, 0, 0
+    number, last, recovered = NEXT.unpack(bytes(row).ljust(NEXT.size, b"\0"))
+    return number, last, recovered
 
 
 def account_key(account: int) -> bytes:

@@ -28,6 +28,7 @@ TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
 New = tuple[int, int, int, int, int]  # a record to be: flags, keywords, date, size, saved
 # by how much numbers go on above what can have been seen: more than changes can be under way at one moment
 UIDS_ABOVE = 1 << 18
+MAILBOXES_ABOVE = 1 << 10  # the same for their ids and UIDVALIDITYs
 FEW = 8  # messages that one operation may leave as arrivals
 BATCH = 256  # rows that are read before they are written
 OCTETS = 1 << 20  # of these rows
@@ -607,7 +608,10 @@ def _counter(txn: Any, t: Tables, account: int) -> tuple[bytes, int, int]:
     """Its key, the number of the next mailbox, and the highest UIDVALIDITY that one ever had."""
     at = b"next" + layout.account_key(account)
     found = txn.get(at, db=t.meta)
-    number, last = layout.NEXT.unpack(found) if found else (1, 0)
+    number, last, recovered = layout.unpack_next(found)
+    if recovered != t.recovered:  # mailboxes may have been seen that are gone (see _go_above)
+        number += MAILBOXES_ABOVE if found else 0
+        last = max(last, int(time.time())) + MAILBOXES_ABOVE
     return at, number, last
 
 
@@ -620,7 +624,7 @@ def note_uidvalidity(txn: Any, t: Tables, account: int, given: int) -> None:
     """One that another server gave: later ones are above it."""
     at, number, last = _counter(txn, t, account)
     if given > last:
-        txn.put(at, layout.NEXT.pack(number, given), db=t.meta)
+        txn.put(at, layout.NEXT.pack(number, given, t.recovered), db=t.meta)
 
 
 def create(txn: Any, t: Tables, account: int, name: str, special: int, change: Change | None = None) -> Mailbox:
@@ -632,7 +636,7 @@ def create(txn: Any, t: Tables, account: int, name: str, special: int, change: C
     counter, number, last = _counter(txn, t, account)
     now = int(time.time())
     validity = max(now, last + 1)
-    txn.put(counter, layout.NEXT.pack(number + 1, max(last, validity)), db=t.meta)
+    txn.put(counter, layout.NEXT.pack(number + 1, max(last, validity), t.recovered), db=t.meta)
     key = layout.mailbox_key(account, number)
     box = Mailbox(key, name, validity, special=special, modseq=whole.modseq, created=now, recovered=t.recovered)
     save(txn, t, box)

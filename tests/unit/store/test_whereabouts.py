@@ -182,6 +182,28 @@ def test_what_the_queue_holds_is_whole(tmp_path: Path, kind: str, what: str) -> 
         assert len(os.listdir(place / "data" / "held-0")) == 2
 
 
+def test_a_mailbox_that_was_seen_and_lost_is_not_made_again(tmp_path: Path) -> None:
+    """Its id and its UIDVALIDITY are never those of another one."""
+
+    async def work(store: LocalStore, account: Account, key: bytes) -> None:
+        await store.create(account, "Known")
+
+    _, _, place = run(tmp_path, "maildir", work, "as it was")
+
+    async def more() -> list[tuple[int, int]]:
+        account = account_in(place)
+        store = store_in(place, "maildir")
+        await store.start()
+        await store.open(account)
+        await store.create(account, "Later")
+        boxes = (await store.listing(account)).mailboxes
+        await store.close()
+        return [(int.from_bytes(box.key[8:], "big"), box.uidvalidity) for box in boxes]
+
+    *before, (number, validity) = sorted(asyncio.run(more()))
+    assert number > before[-1][0] + 1000 and validity > max(one for _, one in before) + 1000
+
+
 @pytest.mark.parametrize("kind", ["maildir", "segments"])
 def test_numbers_go_on_above_what_can_have_been_seen(tmp_path: Path, kind: str) -> None:
     """Once for each recovery, and once in each mailbox."""
