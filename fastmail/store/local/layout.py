@@ -93,7 +93,7 @@ OF_A_MESSAGE = 16  # octets of a key that names a message
 TOP = b"\xff\xff\xff\xff"
 MAX_UID = 0xFFFFFFFE
 MOST_OF_A_NAME = 480  # octets of a name in a key
-# id of an account's next mailbox, highest UIDVALIDITY that it gave, Tables.recovered of that moment (not there in version 2)
+# id of an account's next mailbox, highest UIDVALIDITY that it gave, Tables.recovered of that moment (not in version 2)
 NEXT = struct.Struct("<III")
 NEXT_V2 = NEXT.size - 4
 GIVEN = struct.Struct(">IIIQ")
