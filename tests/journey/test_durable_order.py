@@ -126,10 +126,16 @@ def durable(calls: list[Call], reply: str, marker: str = "", index: str = INDEX)
         and (match := re.search(rf"({index}journal/\d+\.journal)>.*{marker}", call.text)) is not None
     ]
     assert found, f"no record with {marker!r} before the reply {reply}"
-    at, path = found[0] if marker else found[-1]
-    synced = at if "RWF_DSYNC" in calls[at].text else position(calls, SYNC, re.escape(path) + ">", at)
-    assert synced < position(calls, WRITES, reply, at), "the reply comes before the sync of its record"
-    return at, synced
+    # what is settled or named in the background has records, too, which may come just before the reply
+    for at, path in found[:1] if marker else found[::-1]:
+        synced = next((n for n in range(at, told) if _syncs(calls[n], re.escape(path) + ">")), told)
+        if synced < position(calls, WRITES, reply, at):
+            return at, synced
+    raise AssertionError("the reply comes before the sync of its record")
+
+
+def _syncs(call: Call, path: str) -> bool:
+    return re.fullmatch(SYNC, call.name) is not None and re.search(path, call.text) is not None
 
 
 def check(calls: list[Call], content: str, marker: str, reply: str) -> None:
