@@ -129,6 +129,7 @@ class Tables(NamedTuple):
     arrivals: Arrivals
     reader: SegmentReader
     segments: bool = False  # is new content kept in segments?
+    shared: bool = False  # are UIDs given under Dovecot's locks, as its lists say?
     recovered: int = 0  # how often rows may have been seen that were lost (durable.recovery)
     whole: Callable[[Any, bytes], Table | None] | None = None  # Environment.table, for reading many rows
 

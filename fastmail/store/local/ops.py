@@ -56,10 +56,10 @@ def load(txn: Any, t: Tables, key: bytes) -> Mailbox:
 def _go_above(txn: Any, t: Tables, box: Mailbox) -> None:
     """The server came up from its journal, and sessions may have been told of messages and changes that were not
     durable yet and are gone: their UIDs and MODSEQs are not given again, and clients that ask hear of it. The account's
-    MODSEQ went above them first (accounts.py)."""
+    MODSEQ went above them first (accounts.py). Where Dovecot's lists say which UID comes next, they go on to say so."""
     change = Change(txn, t, box.key[:8])
     first = box.uidnext
-    box.uidnext = min(first + UIDS_ABOVE, layout.MAX_UID)
+    box.uidnext = min(first + (0 if t.shared else UIDS_ABOVE), layout.MAX_UID)
     box.modseq = change.modseq
     box.recovered = t.recovered
     change.end()

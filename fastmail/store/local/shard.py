@@ -50,6 +50,7 @@ class Shard:
         publish: Callable[[list[Any]], None],
         content: str,
         resolve: Callable[[int], Account | None] | None = None,
+        shared: bool = False,
     ) -> None:
         self.env = open_index(directory, n, map_size, resolve)
         self.directory = os.path.join(beneath.mark(directory), f"segments-{n}")
@@ -63,6 +64,7 @@ class Shard:
             reader=reader,
             segments=self.writer is not None,
             whole=self.env.table,
+            shared=shared,
             recovered=self.env.recovered,
         )
         self.queue = CommitQueue(self.env, loop, publish, str(n), self._begun)

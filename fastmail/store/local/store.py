@@ -127,8 +127,8 @@ class LocalStore:
         """Open the shards, and finish what a crash left undone."""
         self.loop = asyncio.get_running_loop()
         for n in range(self._count):
-            made = Shard(self.directory, n, self._map_size, self.loop, self._publish, self._kind, self._resolve)
-            self._shards.append(made)
+            settings = self._kind, self._resolve, self.together is not None
+            self._shards.append(Shard(self.directory, n, self._map_size, self.loop, self._publish, *settings))
         self.follower.start()
         if self._recover:
             for shard in self._shards:
