@@ -284,8 +284,8 @@ MUTATIONS = [
     Mutation(
         "a recovery puts files where they were made, not where they belong",
         "fastmail/store/local/whereabouts.py",
-        "        root = self._root(txn, keys[0][:12], made)\n",
-        "        return path\n        root = self._root(txn, keys[0][:12], made)\n",
+        "        root, there = self._root(txn, keys[0][:12], made)\n",
+        "        return path\n        root, there = self._root(txn, keys[0][:12], made)\n",
         ("tests/unit/store/test_whereabouts.py -k 'whole_wherever and maildir'",),
     ),
     Mutation(
@@ -306,8 +306,8 @@ MUTATIONS = [
     Mutation(
         "large content in segments is never synced",
         STAGE,
-        "        if file[i].synced and not file[i].error and file[i].chunks >= 0:\n            sync_content",
-        "        if file[i].synced and not file[i].error and file[i].chunks >= 0 and not file[i].piece:\n            sync_content",
+        "        if file[i].synced and not file[i].error:\n            sync_content",
+        "        if file[i].synced and not file[i].error and not file[i].piece:\n            sync_content",
         (f"{REPLIES}[segments]",),
         slow=True,
     ),
