@@ -172,8 +172,12 @@ def test_connections_come_from_the_pool_in_turn(tmp_path: Path) -> None:
         for n in range(4):
             await w.send(f"u{n}@far.test")
             await w.drained()
-            await asyncio.sleep(0)
-            for destination in w.runner._destinations.values():  # type: ignore[union-attr]
+            every = w.runner._destinations.values()  # type: ignore[union-attr]
+            for _ in range(1000):
+                if any(destination.idle for destination in every):
+                    break
+                await asyncio.sleep(0.01)  # it is put aside a moment later
+            for destination in every:
                 for _, client in destination.idle:
                     await client.close()
         assert "far.test#out" in w.runner._destinations  # type: ignore[union-attr]
