@@ -21,6 +21,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 from fastmail.app import heal, keeper, owner, ports, preload, refuse, worker
 from fastmail.app.derived import make_tls, users_of
@@ -201,23 +202,31 @@ class Supervisor:
             self._children[pid] = (number, time.monotonic())
             self._started[pid] = hears
             return
-        code, why = 1, ""
-        try:
+
+        def serve() -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
             for other in range(self._count):
                 if other != number:
                     for _, sock in self._sockets[other]:
                         if sock.family != socket.AF_UNIX:
                             sock.close()
+            if self._holder is not None and tls is not None:
+                tls.source = self._holder.content
+            serving = worker.Serving(number, self._count, mine, says)
+            worker.run(self._config, serving, self._instance, self._sockets[number], tls)
+
+        self._be_child(hears, says, serve)
+
+    def _be_child(self, hears: int, says: int, work: Callable[[], None]) -> NoReturn:
+        """In a new process: let go of what is the supervisor's, do the work, end; why it failed goes to the pipe."""
+        code, why = 1, ""
+        try:
             os.close(self._lock)
             for pipe in (hears, *self._started.values()):
                 os.close(pipe)
             if self._holder is not None:
                 self._holder.left_to_child()
-                if tls is not None:
-                    tls.source = self._holder.content
-            serving = worker.Serving(number, self._count, mine, says)
-            worker.run(self._config, serving, self._instance, self._sockets[number], tls)
+            work()
             code = 0
         except ConfigError as error:
             why = str(error)
@@ -249,29 +258,18 @@ class Supervisor:
             self._keeper_says = hears
             self._keeper_due = time.monotonic() + AGAIN_AND_AGAIN
             return
-        code, why = 1, ""
-        try:
+
+        def keep() -> None:
             self._close_sockets()
-            os.close(self._lock)
-            for pipe in (hears, *self._started.values()):
-                os.close(pipe)
-            if self._holder is not None:
-                self._holder.left_to_child()
-            keeper.run(self._config, mine, says)
-            code = 0
-        except CorruptData as error:
-            log.event("keeper.corrupt", "error", error=error)
-            code = worker.PANIC
-        except (ConfigError, OSError) as error:
-            why = str(error)
-        except BaseException:
-            why = traceback.format_exc()
-        finally:
-            with contextlib.suppress(OSError):
-                if why:
-                    os.write(says, why.encode("utf-8", "replace")[-REASON:])
-            sys.stderr.flush()
-            os._exit(code)
+            try:
+                keeper.run(self._config, mine, says)
+            except CorruptData as error:
+                log.event("keeper.corrupt", "error", error=error)
+                os._exit(worker.PANIC)
+            except OSError as error:
+                raise ConfigError(str(error)) from error  # for people, as it is
+
+        self._be_child(hears, says, keep)
 
     def _hear_keeper(self) -> None:
         """What it said: that all is open, or why not."""
