@@ -17,6 +17,7 @@ from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, error
 from fastmail.config.settings import Config
 from fastmail.directory.local import LAYOUT as DIRECTORY
 from fastmail.directory.local import TABLES as DIRECTORY_TABLES
+from fastmail.durable import checkpoint
 from fastmail.durable.env import layout_of
 from fastmail.model.errors import ConfigError, DamagedAccount, MailError
 from fastmail.net.bans import LAYOUT as BANS
@@ -80,7 +81,8 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
             )
             for row in old
         ]
-    out: list[Problem] = _files(settings, mend, json)
+    out = _journals(settings)
+    out += _files(settings, mend, json)
     if mend:
         await heal.finish(settings, lambda text: out.append(Problem("index", text, "rebuilt from what is there")))
     anew: list[Account] = []
@@ -204,6 +206,13 @@ def _aliases(assembly: Assembly, mend: bool) -> list[Problem]:
         if lost:
             out.append(Problem(f"alias {address}", f"nobody gets mail for {', '.join(lost)}", "fastmail alias remove"))
     return out
+
+
+def _journals(settings: Config) -> list[Problem]:
+    """Journals that the next start could not replay. To open such an index takes it as it is, with a new checkpoint."""
+    say = "rebuilt: what is in the index counts, with a new checkpoint"
+    places = [place.path for place in heal.places(settings) if place.index or place.queue]
+    return [Problem(path, fault, say) for path in places for fault in checkpoint.faults(path)]
 
 
 def layouts(settings: Config) -> list[dict[str, object]]:

@@ -36,6 +36,7 @@ NAME = "checkpoint"
 MAGIC = b"fastmail checkpoint 1\n"
 # magic, clean, transaction of the checkpoint before, transaction, position, octets of the meta page that follows
 HEAD = struct.Struct("<22sBQQ28sI")
+DISTRUST = "distrust"  # a file beside the journal: a sync has failed since the machine started, perhaps
 SPARE = 3  # slots that are kept for later
 LISTEN = 1.0  # s between looks whether another process has taken one
 
@@ -77,6 +78,27 @@ def read(path: str) -> State | None:
         raise CorruptData(f"{folder(path)}/{NAME} is damaged; run `fastmail check --repair`")
     _, clean, before, txn, position, length = HEAD.unpack_from(body)
     return State(bool(clean), before, txn, Position.unpack(position), body[HEAD.size : HEAD.size + length])
+
+
+def faults(path: str) -> list[str]:
+    """What is wrong with the journal of the environment at ``path``, looked at beside whoever uses it."""
+    if not os.path.isdir(folder(path)):
+        return []  # it had none yet
+    found: list[str] = []
+    for _ in range(2):  # another checkpoint may have been taken meanwhile
+        try:
+            state = read(path)
+        except CorruptData as error:
+            return [str(error)]
+        found = [] if state is not None else [f"{folder(path)}/{NAME} is gone"]
+        known = {slot.serial for slot in journal.slots(folder(path))}
+        if state is not None and state.position.offset != journal.FULL and state.position.serial not in known:
+            found.append(f"{folder(path)}: the part of the journal that the last checkpoint names is gone")
+        if not found:
+            break
+    if os.path.exists(os.path.join(folder(path), DISTRUST)):
+        found.append("a sync failed: look at the disk, then stop the server and start it anew")
+    return found
 
 
 def write(path: str, state: State) -> None:

@@ -42,7 +42,6 @@ RESERVE = 16  # one part in so many of the map
 REMEMBERED = 100_000  # directories
 BEHIND = 8  # slots that may be filled before a writer takes a checkpoint itself
 TOLD = 60.0  # s between two log events about the same map
-DISTRUST = "distrust"  # a file beside the journal: a sync has failed since the machine started, perhaps
 STOPPED = "nothing is written any more, because of an earlier failure: "
 REPAIR = "stop the server and run `fastmail check --repair`"
 Read = Callable[[], AbstractContextManager[Any]]  # Environment.read
@@ -182,7 +181,7 @@ class Environment:
                 places = self._recover(directory, journaled, state)
             checkpoints.take(recovered=places, wait=True)
             with suppress(FileNotFoundError):
-                os.unlink(os.path.join(directory, DISTRUST))
+                os.unlink(os.path.join(directory, checkpoint.DISTRUST))
         self._pin.abort()  # not before: until then the last checkpoint is what a loss of power leads back to
         self._pin = None
         with self.env.begin() as txn:
@@ -199,7 +198,7 @@ class Environment:
         meta = self.db["meta"]
         owner = journaled.owner(self.db) if journaled.owner is not None else None
         start = time.monotonic()
-        distrust = os.path.exists(os.path.join(directory, DISTRUST))
+        distrust = os.path.exists(os.path.join(directory, checkpoint.DISTRUST))
         done, end = recovery.replay(self.path, self.env, self.db, state.position, journaled.base, owner, distrust)
         with self.env.begin(write=True) as txn:
             txn.put(journal.POSITION_ROW, journal.beginning(directory, end.sequence).pack(), db=meta)
@@ -431,7 +430,10 @@ class Environment:
         """Something was not synced: the kernel may take for written what never will be, so neither this process nor
         another writes anything more until all have ended, and the journal is replayed."""
         self.broken = f"{self.path}: {error.strerror}"
-        with suppress(OSError), open(os.path.join(checkpoint.folder(self.path), DISTRUST), "w", encoding="ascii"):
+        with (
+            suppress(OSError),
+            open(os.path.join(checkpoint.folder(self.path), checkpoint.DISTRUST), "w", encoding="ascii"),
+        ):
             pass  # for the next start
         log.event("index.readonly", "error", path=self.path, error=error, then="look at the disk, then start anew")
         checkpoints, meta = self._checkpoints, self.db["meta"]

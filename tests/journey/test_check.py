@@ -137,3 +137,24 @@ def test_layouts_of_other_versions(tmp_path: Path, change: int) -> None:
         assert "newer" in row["then"]
         done = server.cli("check", check=False)
         assert done.returncode == 78 and "newer fastmail" in done.stderr
+
+
+def test_a_damaged_checkpoint_is_told_and_the_index_goes_on(tmp_path: Path) -> None:
+    server = Server(tmp_path / "own")
+    server.start()
+    fill(server, 3)
+    server.stop()
+    assert rows(server, "check") == []
+    file = server.directory / "data" / "index-0" / "journal" / "checkpoint"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    (found,) = rows(server, "check")
+    assert found["where"].endswith("/index-0") and "checkpoint is damaged" in found["problem"]
+    assert found["mended"].startswith("rebuilt")
+    assert rows(server, "check") == []
+    server.start()
+    try:
+        with imaplib.IMAP4("127.0.0.1", server.ports["imap"]) as imap:
+            imap.login(server.user, server.password)
+            assert imap.select()[1] == [b"3"]
+    finally:
+        server.stop()

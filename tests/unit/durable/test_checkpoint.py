@@ -652,3 +652,32 @@ for k in range(100_000):
             there = rows(again)["rows"]
             assert all(key.encode() in there for key in told) and b"never" not in there
             again.close()
+
+
+def test_what_is_wrong_with_a_journal_is_told(tmp_path: Path) -> None:
+    """By `fastmail check`, beside whoever uses it."""
+    place = tmp_path / "one"
+    place.mkdir()
+    path = str(place / "env")
+    assert checkpoint.faults(path) == []
+    env = environment(place)
+    put(env, {b"a": b"x"})
+    take(env)
+    assert checkpoint.faults(path) == []
+    env.close()
+    assert checkpoint.faults(path) == []
+    file = place / "env" / "journal" / "checkpoint"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + b"?")
+    (told,) = checkpoint.faults(path)
+    assert "damaged" in told
+    file.unlink()
+    (told,) = checkpoint.faults(path)
+    assert "is gone" in told
+    file.write_bytes(whole)
+    for slot in (place / "env" / "journal").glob("*.journal"):
+        slot.unlink()
+    (told,) = checkpoint.faults(path)
+    assert "the last checkpoint names is gone" in told
+    (place / "env" / "journal" / checkpoint.DISTRUST).touch()
+    assert len(checkpoint.faults(path)) == 2
