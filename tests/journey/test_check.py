@@ -146,7 +146,8 @@ def test_a_damaged_checkpoint_is_told_and_the_index_goes_on(tmp_path: Path) -> N
     server.stop()
     assert rows(server, "check") == []
     file = server.directory / "data" / "index-0" / "journal" / "checkpoint"
-    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    raw = file.read_bytes()
+    file.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
     (found,) = rows(server, "check")
     assert found["where"].endswith("/index-0") and "checkpoint is damaged" in found["problem"]
     assert found["mended"].startswith("rebuilt")

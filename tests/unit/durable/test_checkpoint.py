@@ -668,7 +668,7 @@ def test_what_is_wrong_with_a_journal_is_told(tmp_path: Path) -> None:
     assert checkpoint.faults(path) == []
     file = place / "env" / "journal" / "checkpoint"
     whole = file.read_bytes()
-    file.write_bytes(whole[:-1] + b"?")
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     (told,) = checkpoint.faults(path)
     assert "damaged" in told
     file.unlink()
