@@ -263,8 +263,8 @@ MUTATIONS = [
     Mutation(
         "a recovery makes no files",
         RECOVERY,
-        "                done.mended += sum(mender.mend(txn, entry) for entry in journal.entries(found))\n",
-        "                pass\n",
+        "            done.mended += mender.mend(env, some)\n    return done, end\n",
+        "    return done, end\n",
         (f"{UNIT}/test_recovery.py -k made_whole",),
     ),
     Mutation(
@@ -273,6 +273,13 @@ MUTATIONS = [
         "            made = self._content(bytes(entry.value))\n",
         "            made = None\n",
         (f"{UNIT}/test_recovery.py -k link_has",),
+    ),
+    Mutation(
+        "a recovery takes a file for whole that only has the right length",
+        "fastmail/durable/files.pyx",
+        "        if got <= 0 or memcmp(room, content, got):\n",
+        "        if got <= 0:\n",
+        (f"{UNIT}/test_recovery.py -k made_whole",),
     ),
     Mutation(
         "a recovery brings expunged messages back",
@@ -284,8 +291,8 @@ MUTATIONS = [
     Mutation(
         "a recovery puts files where they were made, not where they belong",
         "fastmail/store/local/whereabouts.py",
-        "        root, there = self._root(txn, keys[0][:12], made)\n",
-        "        return path\n        root, there = self._root(txn, keys[0][:12], made)\n",
+        "        root, _ = self._root(txn, key[:12], os.path.dirname(os.path.dirname(path)))\n",
+        "        return path\n",
         ("tests/unit/store/test_whereabouts.py -k 'whole_wherever and maildir'",),
     ),
     Mutation(
