@@ -52,7 +52,7 @@ from fastmail.store.filler import Filler
 from fastmail.store.fulltext import FullText
 from fastmail.store.hub import Hub
 from fastmail.store.interface import Account
-from fastmail.store.local.names import NO_INSTANCE
+from fastmail.store.local.maildir.names import NO_INSTANCE
 from fastmail.store.local.readonly import ReadOnlyStore
 from fastmail.store.local.store import LocalStore
 from fastmail.telemetry import log

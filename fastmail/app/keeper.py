@@ -14,7 +14,7 @@ from fastmail.app.assembly import Assembly
 from fastmail.config.settings import Config
 from fastmail.durable.env import Environment
 from fastmail.queue.spool import open_queue
-from fastmail.store.local.shard import open_index
+from fastmail.store.local.index.shard import open_index
 from fastmail.telemetry import log
 
 READY = b"\1"

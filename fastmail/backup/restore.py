@@ -25,8 +25,9 @@ from fastmail.model.flags import LETTERED_KEYWORDS, to_info
 from fastmail.model.mailbox_name import INBOX
 from fastmail.model.quota import Quota
 from fastmail.store.interface import Account, NewMessage
-from fastmail.store.local import foreign, ops
-from fastmail.store.local.folders import PARTS, folder
+from fastmail.store.local.dovecot import control_files
+from fastmail.store.local.index import box_rows
+from fastmail.store.local.maildir.folders import PARTS, folder
 from fastmail.store.local.store import LocalStore
 
 BATCH, OCTETS = 100, 8 << 20  # messages, their octets and those of their summaries, that are kept in one commit
@@ -118,10 +119,10 @@ async def account(
             await store.annotate(owner, key, dict(notes))
 
         def apply(txn: Any, t: Any, key: bytes = key, head: dict[str, Any] = head) -> bytes:
-            box = ops.load(txn, t, key)
+            box = box_rows.load(txn, t, key)
             box.special = head["special"]
             box.uidnext = max(box.uidnext, head["uidnext"])
-            ops.save(txn, t, box)
+            box_rows.save(txn, t, box)
             return key
 
         await store.submit(owner, apply)
@@ -153,17 +154,17 @@ def _write(
     told: Callable[[Restored], None],
 ) -> None:
     """The Maildir with its control files."""
-    kept: list[foreign.Kept] = []
+    kept: list[control_files.Kept] = []
     head: dict[str, Any] = {}
     place = ""
 
     def finish() -> None:
         if head:
-            data = foreign.uidlist(head["uidvalidity"], head["uidnext"], b"", kept)
-            foreign.write(place, "dovecot-uidlist", data)
+            data = control_files.uidlist(head["uidvalidity"], head["uidnext"], b"", kept)
+            control_files.write(place, "dovecot-uidlist", data)
             words = [word.encode("latin-1") for word in head["words"]]
             if words:
-                foreign.write(place, "dovecot-keywords", foreign.keyword_file(words))
+                control_files.write(place, "dovecot-keywords", control_files.keyword_file(words))
             told(results[-1])
 
     for row in vault.rows(owner.address, run):
@@ -171,7 +172,7 @@ def _write(
             top = folder(owner, INBOX)
             for sub in PARTS:
                 beneath.make_directories(os.path.join(top, sub))
-            foreign.write(top, "subscriptions", foreign.subscription_file(owner, row["subscribed"]))
+            control_files.write(top, "subscriptions", control_files.subscription_file(owner, row["subscribed"]))
         elif "mailbox" in row:
             finish()
             kept, head = [], row
@@ -194,7 +195,7 @@ def _write(
                 file.flush()
                 os.utime(file.fileno(), (row["date"], row["date"]))
             order, uidl = row.get("pop3", (0, ""))
-            kept.append(foreign.Kept(row["uid"], base.encode(), order, uidl.encode("latin-1")))
+            kept.append(control_files.Kept(row["uid"], base.encode(), order, uidl.encode("latin-1")))
             if row["keywords"] > LETTERS:
                 later[-1][2][row["uid"]] = row["keywords"]
             results[-1].messages += 1

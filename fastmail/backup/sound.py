@@ -16,7 +16,8 @@ from fastmail.model.errors import BadAddress, CannotDo, CorruptData
 from fastmail.model.flags import ALL_FLAGS, MAX_KEYWORDS
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store.interface import Account
-from fastmail.store.local import folders, foreign
+from fastmail.store.local.dovecot import control_files
+from fastmail.store.local.maildir import folders
 
 MOST = 0xFFFFFFFF  # UIDs, UIDVALIDITYs and dates have four octets
 SPECIAL = 31
@@ -177,7 +178,7 @@ class _Account:
                 or not _UIDL.fullmatch(pop3[1])
             ):
                 raise _Bad(f"UID {uid}: pop3 is no place and UIDL")
-            _number({"pop3": pop3[0]}, "pop3", 0, foreign.LAST_PLACE)
+            _number({"pop3": pop3[0]}, "pop3", 0, control_files.LAST_PLACE)
 
 
 def check_account(vault: Vault, owner: Account, run: str, told: Callable[[], None] = lambda: None) -> None:

@@ -28,11 +28,12 @@ from fastmail.queue.mend import mend as mend_queue
 from fastmail.queue.spool import LAYOUT as QUEUE
 from fastmail.queue.spool import TABLES as QUEUE_TABLES
 from fastmail.store.interface import Account
-from fastmail.store.local import convert, repair
-from fastmail.store.local.former import TABLES as FIRST_TABLES
-from fastmail.store.local.layout import LAYOUT as INDEX
-from fastmail.store.local.layout import TABLES as INDEX_TABLES
-from fastmail.store.local.mend import find_again
+from fastmail.store.local.index.first_layout import TABLES as FIRST_TABLES
+from fastmail.store.local.index.layout import LAYOUT as INDEX
+from fastmail.store.local.index.layout import TABLES as INDEX_TABLES
+from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery.mend import find_again
+from fastmail.store.local.segments import verify
 
 CURRENT = "nothing to do"
 CANNOT = "cannot be"
@@ -120,7 +121,7 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
                 def told(done: int, total: int, task: object = task) -> None:
                     progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
-                hits = await assembly.store.help(convert.check, assembly.store, shard, told)
+                hits = await assembly.store.help(verify.check, assembly.store, shard, told)
                 if mend and (hits or any(assembly.store.shard(account.id) is shard for account in anew)):
                     given = await find_again(
                         assembly.store, shard, [one for one in every if assembly.store.shard(one.id) is shard]
@@ -129,7 +130,7 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
                         say = "rebuilt: given to their mailboxes"
                         out.append(Problem("segments", f"{given} messages that nothing named", say))
                     before = hits
-                    hits = await assembly.store.help(convert.check, assembly.store, shard, told)
+                    hits = await assembly.store.help(verify.check, assembly.store, shard, told)
                     found = [hit for hit in before if hit not in hits]
                     out += [Problem(hit.where, hit.problem, "rebuilt: its record is named again") for hit in found]
                 for hit in hits:

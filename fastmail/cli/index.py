@@ -12,8 +12,8 @@ from fastmail.app.assembly import Assembly, beside
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, account_of, command, errors, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.interface import AccountRecord
-from fastmail.store.local import repair
-from fastmail.store.local.convert import recover
+from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery.unnamed_records import recover
 
 app = typer.Typer(no_args_is_help=True, help="The message index: check it, rebuild it.")
 AccountArgument = Annotated[str, typer.Argument(metavar="[ACCOUNT]", help="One account; all when left out.")]

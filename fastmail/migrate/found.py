@@ -18,7 +18,7 @@ from fastmail.migrate.plan import BLOCKS, MISSING, NOTICED, SAME, Finding, Plan
 from fastmail.model.address import account_address
 from fastmail.model.errors import CannotDo, ClientError
 from fastmail.store.interface import Account
-from fastmail.store.local import folders
+from fastmail.store.local.maildir import folders
 
 USUAL = ("/var/vmail", "/srv/vmail", "/var/mail/vhosts", "/var/spool/mail", "/home/vmail", "/home")
 CONFIGURED = ("/etc/courier", "/etc/authlib", "/etc")

@@ -17,7 +17,7 @@ from fastmail.message.preview import scanned
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, FLAGGED, SEEN
 from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Store
-from fastmail.store.local import sync
+from fastmail.store.local.maildir import looking
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
 
@@ -482,8 +482,8 @@ def test_a_numbered_delivery_that_was_taken_in_is_not_repeated(tmp_path: Path, m
             key = inbox(store, account)
             name = os.fsdecode(store.maker.numbered(number, len(TEXT), mime.served_size(TEXT)))
             (tmp_path / "mail" / "a" / "new" / name).write_bytes(TEXT)
-            monkeypatch.setattr(sync, "UNDER_WAY", 0.0)
-            monkeypatch.setattr(sync, "FIRST_LOOK", 0.0)
+            monkeypatch.setattr(looking, "UNDER_WAY", 0.0)
+            monkeypatch.setattr(looking, "FIRST_LOOK", 0.0)
             await store.sync(account, key)
             assert uids(store, account, key) == [1]
             (placed,) = await store.deliver([queued(account, key, number)])

@@ -3,7 +3,7 @@
 from tests.mutations import Mutation
 
 WORK = "tests/property/test_account_log.py"
-UNIT = "tests/unit/store/test_accounts.py"
+UNIT = "tests/unit/store/local/index/test_account_log.py"
 CONTRACT = "tests/contract/test_store.py"
 
 MUTATIONS = [

@@ -400,7 +400,7 @@ MUTATIONS = [
         "fastmail/store/local/store.py",
         "            self._refuse_gone(account)\n            return apply(txn, t)\n",
         "            return apply(txn, t)\n",
-        ("tests/unit/store/test_gone.py",),
+        ("tests/unit/store/local/test_gone.py",),
     ),
     Mutation(
         "S47: an account that was switched off logs in by its password",

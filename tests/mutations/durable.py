@@ -82,7 +82,7 @@ MUTATIONS = [
         WRITING,
         "        self.record.add_content(PIECE, self.relative(path), journal.U64.pack(offset), content)\n",
         "",
-        ("tests/unit/store/test_whereabouts.py -k 'whole_wherever and segments and torn'",),
+        ("tests/unit/store/local/recovery/test_whereabouts.py -k 'whole_wherever and segments and torn'",),
     ),
     Mutation(
         "what a cursor deletes is left out of the record",
@@ -279,21 +279,21 @@ MUTATIONS = [
         "fastmail/store/local/whereabouts.py",
         "        if marked is None:\n            return None\n",
         "        if marked is None:\n            return path\n",
-        ("tests/unit/store/test_whereabouts.py -k stays_removed",),
+        ("tests/unit/store/local/recovery/test_whereabouts.py -k stays_removed",),
     ),
     Mutation(
         "a recovery puts files where they were made, not where they belong",
         "fastmail/store/local/whereabouts.py",
         "        root, there = self._root(txn, keys[0][:12], made)\n",
         "        return path\n        root, there = self._root(txn, keys[0][:12], made)\n",
-        ("tests/unit/store/test_whereabouts.py -k 'whole_wherever and maildir'",),
+        ("tests/unit/store/local/recovery/test_whereabouts.py -k 'whole_wherever and maildir'",),
     ),
     Mutation(
         "UIDs and MODSEQs go on where they were",
         "fastmail/store/local/ops.py",
         "    if box.recovered != t.recovered:\n        _go_above(txn, t, box)\n",
         "",
-        ("tests/unit/store/test_whereabouts.py -k numbers_go_on",),
+        ("tests/unit/store/local/recovery/test_whereabouts.py -k numbers_go_on",),
     ),
     Mutation(
         "large content is never synced",
@@ -443,7 +443,7 @@ MUTATIONS = [
         "fastmail/store/local/given.py",
         "            note(txn, t, item, placed)\n",
         "            pass\n",
-        ("tests/unit/store/test_given.py",),
+        ("tests/unit/store/local/index/test_given.py",),
     ),
     Mutation(
         "nobody asks what a call that failed has kept",
@@ -464,7 +464,7 @@ MUTATIONS = [
         "fastmail/durable/commit.py",
         "            if operation.after is not None:\n                try:\n",
         "            if operation.after is not None and operation.future and not operation.future.done():\n                try:\n",
-        ("tests/unit/store/test_cancelled.py",),
+        ("tests/unit/store/local/test_cancelled.py",),
     ),
     Mutation(
         "a queue that may have a message says that it has not",

@@ -11,7 +11,7 @@ SIDE = tuple(
 )
 UNSTOPPED = "tests/unit/imap/test_memory.py"
 LOGGED = "tests/unit/imap/test_logged.py"
-REFERENCES = "tests/unit/store/test_references.py"
+REFERENCES = "tests/unit/store/local/index/test_references.py"
 
 MUTATIONS = [
     Mutation(

@@ -2,10 +2,10 @@
 
 from tests.mutations import Mutation
 
-LISTS = "tests/unit/store/test_uidlists.py"
-LEFT = "tests/unit/store/test_leftovers.py"
+LISTS = "tests/unit/store/local/dovecot/test_damaged_uidlists.py"
+LEFT = "tests/unit/store/local/test_leftovers.py"
 VAULT = "tests/unit/backup/test_vault.py"
-HEAVY = "tests/unit/store/test_long_summaries.py"
+HEAVY = "tests/unit/store/local/test_long_summaries.py"
 
 MUTATIONS = [
     Mutation(
@@ -37,14 +37,14 @@ MUTATIONS = [
         "fastmail/store/local/folders.py",
         "    return top if name == INBOX else os.path.join(top, _inner(account, name))\n",
         "    return account.root if name == INBOX else os.path.join(account.root, _inner(account, name))\n",
-        ("tests/unit/store/test_links.py",),
+        ("tests/unit/store/local/maildir/test_links.py",),
     ),
     Mutation(
         "a pipe or a directory in cur/ is read as a message",
         "fastmail/durable/files.pyx",
         "return S_ISREG(st.st_mode) ? (long long)st.st_size : -2;",
         "return (long long)st.st_size;",
-        ("tests/unit/durable/test_files.py", "tests/unit/store/test_strange_files.py"),
+        ("tests/unit/durable/test_files.py", "tests/unit/store/local/maildir/test_strange_files.py"),
         slow=True,
     ),
     Mutation(
@@ -60,14 +60,14 @@ MUTATIONS = [
         "fastmail/store/local/given.py",
         "            content.share(txn, t, [name])\n",
         "            pass\n",
-        ("tests/unit/store/test_holds.py",),
+        ("tests/unit/store/local/test_holds.py",),
     ),
     Mutation(
         "the queue keeps its reference when it lets go",
         "fastmail/store/local/holds.py",
         "                            content.release(txn, tables, [marked])\n",
         "                            pass\n",
-        ("tests/unit/store/test_holds.py",),
+        ("tests/unit/store/local/test_holds.py",),
     ),
     Mutation(
         "two messages that claim one UID: the first has it",
@@ -88,7 +88,7 @@ MUTATIONS = [
         "fastmail/store/local/folders.py",
         "if name == INBOX or not openable(name):",
         "if not openable(name):",
-        ("tests/unit/store/test_folders.py",),
+        ("tests/unit/store/local/maildir/test_folders.py",),
     ),
     Mutation(
         "a folder is listed that no command can name",
@@ -158,7 +158,7 @@ MUTATIONS = [
         "fastmail/durable/commit.py",
         "        if any(operation.adds for operation in operations) and env.crowded(txn):\n            operations = _refuse(operations)\n",
         "",
-        ("tests/unit/store/test_reserve.py",),
+        ("tests/unit/store/local/index/test_reserve.py",),
     ),
     Mutation(
         "S29: a message with a long summary is an arrival, and copied once more",
@@ -214,20 +214,20 @@ MUTATIONS = [
         "fastmail/store/local/content.py",
         "                out.add(MARK.unpack_from(value, RECORD + 2)[1])\n",
         "                pass\n",
-        ("tests/unit/store/test_kept.py",),
+        ("tests/unit/store/local/index/test_kept.py",),
     ),
     Mutation(
         "records that were kept for views are never free",
         "fastmail/store/local/kept.py",
         "        content.release(txn, t, [one for one in marks if content.in_segment(one)])\n",
         "",
-        ("tests/unit/store/test_kept.py",),
+        ("tests/unit/store/local/index/test_kept.py",),
     ),
     Mutation(
         "files that were kept for views are never removed",
         "fastmail/store/local/kept.py",
         "[aside_path(directory, name) for name in names] + left_over(directory, grace)",
         "left_over(directory, grace)",
-        ("tests/unit/store/test_kept.py",),
+        ("tests/unit/store/local/index/test_kept.py",),
     ),
 ]

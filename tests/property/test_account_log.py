@@ -21,8 +21,10 @@ from fastmail._core.uidset import UidSet
 from fastmail.message import transaction
 from fastmail.message.identity import ident
 from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Store, counts
-from fastmail.store.local import accounts, convert, layout, repair
-from fastmail.store.local.folders import folder
+from fastmail.store.local.index import account_log, layout
+from fastmail.store.local.maildir.folders import folder
+from fastmail.store.local.recovery import repair
+from fastmail.store.local.segments import convert
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
 from fastmail.store.transfer import transfer
@@ -380,7 +382,7 @@ def raw(store: LocalStore) -> None:
     account = layout.account_key(1)
     with shard.env.read() as txn:
         t = shard.tables
-        row, counted = accounts.read(txn, t, account), accounts.count(txn, t, account, everything=True)
+        row, counted = account_log.read(txn, t, account), account_log.count(txn, t, account, everything=True)
         for name in ("octets", "messages", "mailboxes", "summaries", "notes"):
             assert getattr(row, name) == getattr(counted, name), name
         logged = [(len(at) + len(value)) for at, value in layout.rows(txn, t.alog, account)]

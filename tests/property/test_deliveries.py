@@ -12,7 +12,7 @@ from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
 from fastmail.message import transaction
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Store
-from fastmail.store.local import given
+from fastmail.store.local.index import given
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
 

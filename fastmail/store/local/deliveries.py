@@ -16,9 +16,9 @@ from fastmail.durable import files
 from fastmail.durable.commit import FileJob, PieceJob
 from fastmail.model.errors import NoSuchMailbox, StorageFailed
 from fastmail.store.interface import Appended, Delivery
-from fastmail.store.local import given
-from fastmail.store.local.given import Placed
-from fastmail.store.local.together import Line, Together
+from fastmail.store.local.dovecot.shared_mode import Line, Together
+from fastmail.store.local.index import given
+from fastmail.store.local.index.given import Placed
 
 if TYPE_CHECKING:
     from fastmail.store.local.store import LocalStore

@@ -29,13 +29,13 @@ from fastmail.durable.replace import make_directories
 from fastmail.message import transaction
 from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage
-from fastmail.store.local import content
-from fastmail.store.local.layout import U64, Tables
-from fastmail.store.local.names import NO_INSTANCE, NameMaker
+from fastmail.store.local.index import references
+from fastmail.store.local.index.layout import U64, Tables
+from fastmail.store.local.maildir.names import NO_INSTANCE, NameMaker
 from fastmail.telemetry import log
 
 if TYPE_CHECKING:
-    from fastmail.store.local.shard import Shard
+    from fastmail.store.local.index.shard import Shard
     from fastmail.store.local.store import LocalStore
 
 TRIES = 3
@@ -86,7 +86,7 @@ class Holds:
         if shard.writer is not None:
             inbox = store.find(account, "INBOX") or bytes(12)
             job, record = await shard.place(inbox, "INBOX", message.date, message.size, message.content)
-            marked = content.mark(record)
+            marked = references.mark(record)
         else:
             record = None
             directory = self._directory(number)
@@ -99,7 +99,7 @@ class Holds:
 
         def apply(txn: Any) -> None:
             if record is not None:
-                content.keep(txn, shard.tables, [record.id])
+                references.keep(txn, shard.tables, [record.id])
             txn.put(at, b"", db=shard.tables.held)
 
         await shard.queue.submit(Operation(apply, [job], adds=True))
@@ -110,10 +110,10 @@ class Holds:
         number, shard, marked = self._split(hold)
         for _ in range(TRIES):
             try:
-                if content.in_segment(marked):
-                    _, ident, skip, length = content.MARK.unpack(marked)
+                if references.in_segment(marked):
+                    _, ident, skip, length = references.MARK.unpack(marked)
                     with shard.env.read() as txn:
-                        at = content.locate(txn, shard.tables, ident)
+                        at = references.locate(txn, shard.tables, ident)
                     data = await self._store.help(shard.tables.reader.read, at, skip, length)
                 else:
                     data = await self._store.help(files.read_file, self._directory(number) + b"/" + marked[1:])
@@ -187,8 +187,8 @@ class Holds:
                     while cursor.set_range(prefix) and cursor.key()[:HOLDER] == prefix:
                         marked = bytes(cursor.key()[HOLDER:])
                         cursor.delete()
-                        if content.in_segment(marked):
-                            content.release(txn, tables, [marked])
+                        if references.in_segment(marked):
+                            references.release(txn, tables, [marked])
                         elif marked[:1] == b"h":
                             gone.append(marked[1:])
                 return tuple(gone)
@@ -205,7 +205,7 @@ class Holds:
         number, lent, marked = self._split(item.hold) if item.hold else (0, None, b"")
         if lent is not shard:
             item.hold = b""
-        if item.hold and content.in_segment(marked):
+        if item.hold and references.in_segment(marked):
             return None, marked
         if shard.writer is not None:
             item.hold = b""

@@ -11,8 +11,9 @@ from fastmail._core.uidset import UidSet
 from fastmail.durable.env import translate
 from fastmail.model.errors import StorageFull
 from fastmail.store.interface import Account, Copied, Expunged
-from fastmail.store.local import content, housekeeping, ops
-from fastmail.store.local.folders import folder
+from fastmail.store.local.index import references, removal
+from fastmail.store.local.maildir import housekeeping
+from fastmail.store.local.maildir.folders import folder
 
 if TYPE_CHECKING:
     from fastmail.store.local.store import LocalStore
@@ -32,7 +33,7 @@ async def expunge(
 
     try:
         result: Expunged = await store.submit(
-            account, lambda txn, t: ops.expunge(txn, t, key, uids, required, due=due), then=then
+            account, lambda txn, t: removal.expunge(txn, t, key, uids, required, due=due), then=then
         )
     except StorageFull:
         result = await expunge_few(store, account, key, uids, required, True)
@@ -52,7 +53,7 @@ async def expunge_few(
     gone, result = UidSet(), None
     for start in range(0, len(wanted), FEW):
         some = UidSet.of(wanted[start : start + FEW])
-        remove = partial(ops.expunge, key=key, uids=some, required=required, unlink=unlink)
+        remove = partial(removal.expunge, key=key, uids=some, required=required, unlink=unlink)
         result = await store.submit(account, remove, then=lambda _: store.touch(account, key))
         gone = gone.plus(result.uids)
     if result is None:
@@ -81,7 +82,7 @@ async def content_of(store: "LocalStore", account: Account, key: bytes, uid: int
         return None
     try:
         found: bytes | None
-        if content.in_segment(marked):
+        if references.in_segment(marked):
             found = await store.help(store.record, account, marked)
         else:
             found = await store.help(housekeeping.read_kept, folder(account, box.name), marked)

@@ -40,32 +40,23 @@ from fastmail.store.interface import (
     Notes,
     Stored,
 )
-from fastmail.store.local import (
-    content,
-    deliveries,
-    folders,
-    foreign,
-    given,
-    housekeeping,
-    layout,
-    ops,
-    parts,
-    removing,
-    upkeep,
-)
-from fastmail.store.local.accounts import Change
+from fastmail.store.local import deliveries, long_copies, removing
 from fastmail.store.local.deliveries import Deliveries, GoingOn
-from fastmail.store.local.folders import folder
-from fastmail.store.local.follow import Follower
-from fastmail.store.local.found_folders import FoundFolders
+from fastmail.store.local.dovecot import control_files
+from fastmail.store.local.dovecot.shared_mode import Together
 from fastmail.store.local.holds import Holds
-from fastmail.store.local.layout import Tables
-from fastmail.store.local.names import FileName, NameMaker, given_sizes, path_of
-from fastmail.store.local.shard import SEGMENTS, Shard
-from fastmail.store.local.snapshot import LocalSnapshot
-from fastmail.store.local.sweeper import Sweeper
-from fastmail.store.local.tidier import Tidier
-from fastmail.store.local.together import Together
+from fastmail.store.local.index import box_rows, copying, given, layout, mailboxes, messages, references, upkeep
+from fastmail.store.local.index.account_log import Change
+from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index.shard import SEGMENTS, Shard
+from fastmail.store.local.index.snapshot import LocalSnapshot
+from fastmail.store.local.maildir import folders, housekeeping
+from fastmail.store.local.maildir.folders import folder
+from fastmail.store.local.maildir.follow import Follower
+from fastmail.store.local.maildir.found_folders import FoundFolders
+from fastmail.store.local.maildir.names import FileName, NameMaker, given_sizes, path_of
+from fastmail.store.local.maildir.sweeper import Sweeper
+from fastmail.store.local.maildir.tidier import Tidier
 from fastmail.store.room import Room
 
 COPY_TRIES = 40
@@ -232,7 +223,7 @@ class LocalStore:
     async def forget(self, account: Account, returns: bool = False) -> None:
         """The account was removed: drop its records. Its Maildir is not touched. ``returns``: it is there again at
         once, with other mail; no MODSEQ, and no number of a mailbox, is given a second time."""
-        await self.submit(account, lambda txn, t: ops.forget_account(txn, t, account.id, returns))
+        await self.submit(account, lambda txn, t: mailboxes.forget_account(txn, t, account.id, returns))
         self._opened.pop(account.id, None)
 
     async def open(self, account: Account) -> None:
@@ -249,28 +240,28 @@ class LocalStore:
             self._refuse_gone(account)
             fresh = not await self.help(beneath.is_directory, os.path.join(folder(account, INBOX), "cur"))
             subscribed = None
-            given = await self.help(foreign.last_uidvalidity, account) if not fresh else 0
+            given = await self.help(control_files.last_uidvalidity, account) if not fresh else 0
             names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh and not self.read_only else {})}
             if not fresh:  # somebody's Maildir
-                subscribed = await self.help(foreign.read_subscriptions, account)
+                subscribed = await self.help(control_files.read_subscriptions, account)
                 found = await self.help(folders.look, account)
                 names |= {name: DEFAULT_MAILBOXES.get(name, 0) for name in (found.ages if found is not None else ())}
             if self._files(account) and not self.read_only:
                 await self.help(folders.make_all, account, list(names) if fresh else [INBOX])
 
             def apply(txn: Any, t: Tables) -> None:
-                ops.note_uidvalidity(txn, t, account.id, given)
+                mailboxes.note_uidvalidity(txn, t, account.id, given)
                 change = Change(txn, t, layout.account_key(account.id))
                 for name, special in names.items():
-                    if ops.find(txn, t, account.id, name) is None:
-                        box = ops.create(txn, t, account.id, name, special, change)
+                    if mailboxes.find(txn, t, account.id, name) is None:
+                        box = mailboxes.create(txn, t, account.id, name, special, change)
                         box.generation = 1 if fresh else 0
-                        ops.save(txn, t, box)
+                        box_rows.save(txn, t, box)
                         if subscribed is None:
-                            ops.subscribe(txn, t, account.id, name, True)
+                            mailboxes.subscribe(txn, t, account.id, name, True)
                 change.end()
                 for name in subscribed or ():
-                    ops.subscribe(txn, t, account.id, name, True)
+                    mailboxes.subscribe(txn, t, account.id, name, True)
 
             try:
                 await self.submit_new(account, apply)
@@ -295,7 +286,7 @@ class LocalStore:
             return self._opened[account.id]
         shard = self.shard(account.id)
         with shard.env.read() as txn:
-            return ops.find(txn, shard.tables, account.id, name)
+            return mailboxes.find(txn, shard.tables, account.id, name)
 
     async def listing(self, account: Account) -> Listing:
         await self.open(account)
@@ -303,7 +294,7 @@ class LocalStore:
         shard = self.shard(account.id)
         with shard.env.read() as txn:
             boxes = LocalSnapshot(txn, shard.tables).boxes(account.id)
-            subscribed = ops.subscriptions(txn, shard.tables, account.id)
+            subscribed = mailboxes.subscriptions(txn, shard.tables, account.id)
         if self.together is not None:
             theirs = await self.together.subscribed(account)
             if theirs is not None:
@@ -320,16 +311,16 @@ class LocalStore:
         self._refuse_gone(account)
         if self._files(account):
             await self.help(folders.make_all, account, missing)
-        given = await self.help(foreign.last_uidvalidity, account) if self.together is not None else 0
+        given = await self.help(control_files.last_uidvalidity, account) if self.together is not None else 0
 
         def apply(txn: Any, t: Tables) -> None:
-            ops.note_uidvalidity(txn, t, account.id, given)
+            mailboxes.note_uidvalidity(txn, t, account.id, given)
             change = Change(txn, t, layout.account_key(account.id))
             for one in missing:
-                if one == name or ops.find(txn, t, account.id, one) is None:
-                    box = ops.create(txn, t, account.id, one, special if one == name else 0, change)
+                if one == name or mailboxes.find(txn, t, account.id, one) is None:
+                    box = mailboxes.create(txn, t, account.id, one, special if one == name else 0, change)
                     box.generation = 1
-                    ops.save(txn, t, box)
+                    box_rows.save(txn, t, box)
             change.end()
 
         try:
@@ -345,8 +336,8 @@ class LocalStore:
         if self.together is None:
             return
         with self.shard(account.id).env.read() as txn:
-            last = ops.last_uidvalidity(txn, self.shard(account.id).tables, account.id)
-        await self.help(foreign.write_last_uidvalidity, account, last)
+            last = mailboxes.last_uidvalidity(txn, self.shard(account.id).tables, account.id)
+        await self.help(control_files.write_last_uidvalidity, account, last)
         for name in names:
             key = self.find(account, name)
             if key is not None:
@@ -364,7 +355,7 @@ class LocalStore:
             await self.help(folders.move_away, account, name, hidden)
 
         def apply(txn: Any, t: Tables) -> bytes:
-            ops.drop(txn, t, ops.load(txn, t, key))
+            mailboxes.drop(txn, t, box_rows.load(txn, t, key))
             return key
 
         try:
@@ -395,7 +386,7 @@ class LocalStore:
             await self.create(account, parent)
         shard = self.shard(account.id)
         with shard.env.read() as txn:
-            boxes = ops.boxes(txn, shard.tables, account.id)
+            boxes = mailboxes.boxes(txn, shard.tables, account.id)
         moved = [(b, new + b.name[len(old) :]) for b in boxes if b.name == old or b.name.startswith(old + "/")]
         for _, name in moved:
             folders.refuse_length(account, name)
@@ -403,23 +394,23 @@ class LocalStore:
         if self._files(account):
             await self.help(folders.rename, account, [(box.name, name) for box, name in moved])
         pairs = [(box.key, name) for box, name in moved]
-        await self.submit(account, lambda txn, t: ops.rename(txn, t, account.id, pairs))
+        await self.submit(account, lambda txn, t: mailboxes.rename(txn, t, account.id, pairs))
         self._renamed(account)
 
     async def annotate(self, account: Account, key: bytes, changes: Notes, expected: Notes | None = None) -> bool:
         adds = any(value is not None for value in changes.values())
         done: bool = await self.submit_new(
-            account, lambda txn, t: ops.annotate(txn, t, key, changes, expected), adds=adds
+            account, lambda txn, t: mailboxes.annotate(txn, t, key, changes, expected), adds=adds
         )
         if done:
             self.hub.publish([key])  # sessions that asked to be told of annotations (RFC 5465 5.6)
         return done
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
-        await self.submit_new(account, lambda txn, t: ops.subscribe(txn, t, account.id, name, on))
+        await self.submit_new(account, lambda txn, t: mailboxes.subscribe(txn, t, account.id, name, on))
         if self.together is not None and not name.startswith(ELSEWHERE):
             with self.shard(account.id).env.read() as txn:
-                names = ops.subscriptions(txn, self.shard(account.id).tables, account.id)
+                names = mailboxes.subscriptions(txn, self.shard(account.id).tables, account.id)
             await self.together.subscribe(account, {one for one in names if not one.startswith(ELSEWHERE)}, name, on)
         self._renamed(account)
 
@@ -455,7 +446,7 @@ class LocalStore:
                 return
             directory = folder(account, box.name)
             marks = snapshot.marks(key, UidSet.of(itertools.islice(uids, AHEAD)))
-        paths = [path_of(directory, one) for one in marks.values() if not content.in_segment(one)]
+        paths = [path_of(directory, one) for one in marks.values() if not references.in_segment(one)]
         if len(paths) > 1:
             await self.help(files.touch_batch, paths)
 
@@ -471,7 +462,7 @@ class LocalStore:
                 return await removing.content_of(self, account, key, uid)
             if ready is not None:
                 return ready
-            if content.in_segment(marked):
+            if references.in_segment(marked):
                 try:
                     found: bytes | None = await self.help(self.record, account, marked)
                     return found
@@ -553,7 +544,7 @@ class LocalStore:
                 self.touch(account, key)
 
         result: Appended = await self.submit_files(
-            account, lambda txn, t: ops.append(txn, t, key, messages, names, now, claim), jobs, then
+            account, lambda txn, t: messages.append(txn, t, key, messages, names, now, claim), jobs, then
         )
         return result, names
 
@@ -585,7 +576,7 @@ class LocalStore:
         if shard.writer is not None:
             box = INBOX if self._opened.get(account.id) == key else self._name(account, key)
             job, record = await shard.place(key, box, message.date, message.size, message.content)
-            return job, content.mark(record)
+            return job, references.mark(record)
         root = os.fsencode(self.path(account, key))
         base = self.maker.make(sum(len(chunk) for chunk in message.content), message.size)
         mtime = message.date  # what any other program takes for its date
@@ -629,7 +620,7 @@ class LocalStore:
             await self.together.keywords(account, key, keywords)
         result: Stored = await self.submit(
             account,
-            lambda txn, t: ops.store(txn, t, key, uids, mode, flags, keywords, unchanged_since),
+            lambda txn, t: messages.store(txn, t, key, uids, mode, flags, keywords, unchanged_since),
             then=lambda result: self.touch(account, key) if result.changed else None,
         )
         return result
@@ -638,9 +629,9 @@ class LocalStore:
         self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False, mine: int = 1
     ) -> Copied:
         with self.snapshot(account) as snapshot:
-            some = parts.split(uids, snapshot.long(key, uids))
+            some = long_copies.split(uids, snapshot.long(key, uids))
         if len(some) > 1:
-            return await parts.copy(self, account, key, some, target, move)
+            return await long_copies.copy(self, account, key, some, target, move)
         if move:
             return await removing.move(self, account, key, uids, target, mine)
         return await self.transfer(account, key, uids, target, False)
@@ -652,7 +643,7 @@ class LocalStore:
         for attempt in range(COPY_TRIES):
             try:
                 return await self._copy_once(account, key, uids, target, move, due)
-            except ops.SourceMoved:  # by housekeeping or a conversion, whose commit is to come, or another program
+            except copying.SourceMoved:  # by housekeeping or a conversion, whose commit is to come, or another program
                 await asyncio.sleep(0.025)
                 if attempt % 8 == 0:
                     await self.follower.sync(account, key, force=True)
@@ -698,7 +689,7 @@ class LocalStore:
         jobs: list[FileJob] = []
         names: list[tuple[int, bytes]] = []
         for uid, old in marked.items():
-            if content.in_segment(old):
+            if references.in_segment(old):
                 names.append((uid, old))
                 continue
             parsed = FileName.parse(old[1:])
@@ -722,20 +713,20 @@ class LocalStore:
         try:
             result: Copied = await self.submit(
                 account,
-                lambda txn, t: ops.copy(txn, t, key, target, names, now, move, due),
+                lambda txn, t: copying.copy(txn, t, key, target, names, now, move, due),
                 jobs,
                 adds=not move,
                 then=then,
             )
         except StorageFailed as error:
-            if not isinstance(error, ops.SourceMoved) and any(not beneath.exists(job.source) for job in jobs):
-                raise ops.SourceMoved(str(error)) from error
+            if not isinstance(error, copying.SourceMoved) and any(not beneath.exists(job.source) for job in jobs):
+                raise copying.SourceMoved(str(error)) from error
             raise
         return result, names
 
     async def learn_previews(self, account: Account, key: bytes, found: Mapping[int, bytes]) -> None:
         while found:  # long summaries: so many as fit into one commit
-            found = await self.submit(account, partial(ops.learn_previews, key=key, found=found), adds=True)
+            found = await self.submit(account, partial(messages.learn_previews, key=key, found=found), adds=True)
 
     async def expunge(
         self, account: Account, key: bytes, uids: UidSet | None, required: int, mine: int = 1
@@ -748,7 +739,7 @@ class LocalStore:
         if box is None or box.recent_from >= box.uidnext:
             return 0, 0
         claimed: tuple[int, int] = await self.submit(
-            account, lambda txn, t: ops.claim_recent(txn, t, key), then=lambda _: self.touch(account, key)
+            account, lambda txn, t: messages.claim_recent(txn, t, key), then=lambda _: self.touch(account, key)
         )
         return claimed
 

@@ -1,0 +1,149 @@
+"""Where the files belong that the journal tells of: asked when it is replayed (durable.recovery).
+
+A file was made under one name in one directory. Since then its message may have been given flags, and with them another
+name, or a mailbox another directory; or it was expunged. The rows say which, and of a name only the part before the
+flags is sure (another program may have changed the rest).
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from fastmail.durable import beneath, journal
+from fastmail.durable.journal import Entry
+from fastmail.store.interface import Account
+from fastmail.store.local.index import layout
+from fastmail.store.local.index.arrivals import HEAD, KEY, NUMBER
+from fastmail.store.local.maildir.folders import directories, folder, make
+from fastmail.store.local.maildir.housekeeping import by_base
+from fastmail.store.local.maildir.names import base_of, path_of
+
+HOLDER = 8
+
+
+class Whereabouts:
+    """See durable.recovery.Files. ``resolve``: an account by its number, where that is known."""
+
+    def __init__(self, resolve: Callable[[int], Account | None] | None, db: dict[str, Any]) -> None:
+        self._resolve = resolve
+        self._db = db
+        self._made: dict[bytes, list[str]] = {}  # of one record: paths of files, by base name
+        self._rows: dict[bytes, list[bytes]] = {}  # of one record: keys in the table msg, by base name
+        self._messages: dict[str, list[bytes]] = {}  # the same by path, of all records
+        self._held: dict[bytes, bytes] = {}  # name: key in the table held
+        self._waiting: dict[bytes, bytes] | None = None
+        self._listed: dict[str, dict[bytes, bytes]] = {}  # directory: what is there, by base name
+        self._roots: dict[bytes, tuple[str, bool]] = {}  # mailbox: its directory, as the rows say, and is it there?
+
+    def made(self, path: str) -> None:
+        self._made.setdefault(base_of(os.fsencode(os.path.basename(path))), []).append(path)
+
+    def changed(self, entry: Entry) -> None:
+        if entry.kind != journal.PUT:
+            return
+        value = entry.value
+        if entry.table == "msg":
+            self._saw(entry.key, layout.marked_of(value))
+        elif entry.table == "new":
+            uid = int.from_bytes(value[KEY : KEY + 4], "little")
+            self._saw(layout.uid_key(bytes(value[:KEY]), uid), layout.marked_of(value[HEAD:]))
+        elif entry.table == "held" and entry.key[HOLDER : HOLDER + 1] == b"h":
+            self._held[entry.key[HOLDER + 1 :]] = entry.key
+
+    def _saw(self, at: bytes, marked: bytes) -> None:
+        if marked[:1] in (b"n", b"c"):
+            self._rows.setdefault(base_of(marked[1:]), []).append(at)
+
+    def record(self) -> None:
+        """A file's row is of the record that tells of the file. Deliveries with a number have the same name in every
+        mailbox, so one name may have several files and rows."""
+        for base, paths in self._made.items():
+            for path in paths:
+                if base in self._rows:
+                    self._messages[path] = self._rows[base]
+        self._made.clear()
+        self._rows.clear()
+
+    def known_by(self, path: bytes) -> bytes:
+        return base_of(os.path.basename(path))
+
+    def place(self, txn: Any, path: str) -> str | None:
+        directory, name = os.path.split(path)
+        raw = os.fsencode(name)
+        held = self._held.get(raw)
+        if held is not None:
+            return path if txn.get(held, db=self._db["held"]) is not None else None
+        keys = self._messages.get(path)
+        if keys is None:
+            return path
+        made = os.path.dirname(directory)
+        if len(keys) > 1:
+            keys = [key for key in keys if self._root(txn, key[:12], "")[0] == made] or keys
+        marked = self._row(txn, keys[0])
+        if marked is None:
+            return None
+        root, there = self._root(txn, keys[0][:12], made)
+        if not there:
+            return self._elsewhere(keys[0], root, raw)
+        place = os.fsdecode(path_of(root, marked))
+        if root not in self._listed and beneath.exists(place):
+            return place
+        found = self._there(root).get(base_of(raw), marked)
+        return os.fsdecode(path_of(root, found))
+
+    def _there(self, root: str) -> dict[bytes, bytes]:
+        if root not in self._listed:
+            self._listed[root] = by_base(root) if beneath.is_directory(root) else {}
+        return self._listed[root]
+
+    def _elsewhere(self, key: bytes, root: str, raw: bytes) -> str | None:
+        """The mailbox has a row and no directory: it was being renamed, which comes first on the disk, or removed. Its
+        message is kept: where the file is, or in a directory that is made again."""
+        account = self._account(key)
+        if account is None:
+            return None
+        for other in directories(account):
+            found = self._there(other).get(base_of(raw))
+            if found is not None:
+                return os.fsdecode(path_of(other, found))
+        make(account, root)
+        self._roots[key[:12]] = root, True
+        return os.path.join(root, "new", os.fsdecode(base_of(raw)))
+
+    def _row(self, txn: Any, at: bytes) -> bytes | None:
+        """How the message's row names its file; None when it has no row any more."""
+        value = txn.get(at, db=self._db["msg"])
+        if value is not None:
+            return layout.marked_of(value)
+        return self._arrivals(txn).get(at)
+
+    def _arrivals(self, txn: Any) -> dict[bytes, bytes]:
+        """What waits to be settled: key in the table msg, how the row names the file."""
+        if self._waiting is None:
+            self._waiting = {}
+            settled: dict[bytes, int] = {}
+            for number, value in txn.cursor(db=self._db["new"]).iternext():
+                key = bytes(value[:KEY])
+                if key not in settled:
+                    row = txn.get(layout.row_key(key), db=self._db["page"])
+                    settled[key] = layout.unpack_row(key, row).settled if row is not None else 1 << 64
+                if NUMBER.unpack(number)[0] > settled[key]:
+                    uid = int.from_bytes(value[KEY : KEY + 4], "little")
+                    self._waiting[layout.uid_key(key, uid)] = layout.marked_of(value[HEAD:])
+        return self._waiting
+
+    def _account(self, key: bytes) -> Account | None:
+        return self._resolve(int.from_bytes(key[:8], "big")) if self._resolve is not None else None
+
+    def _root(self, txn: Any, key: bytes, made: str) -> tuple[str, bool]:
+        """The directory of the mailbox, which was ``made`` when the file was; is it there?"""
+        known = self._roots.get(key)
+        if known is not None:
+            return known
+        row = txn.get(layout.row_key(key), db=self._db["page"])
+        account = self._account(key)
+        if row is None or account is None:
+            return made, beneath.is_directory(made)
+        root = folder(account, layout.unpack_row(key, row).name)
+        known = self._roots[key] = root, beneath.is_directory(root)
+        return known
