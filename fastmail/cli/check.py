@@ -29,8 +29,8 @@ from fastmail.queue.spool import LAYOUT as QUEUE
 from fastmail.queue.spool import TABLES as QUEUE_TABLES
 from fastmail.store.interface import Account
 from fastmail.store.local.index.first_layout import TABLES as FIRST_TABLES
-from fastmail.store.local.index.layout import LAYOUT as INDEX
-from fastmail.store.local.index.layout import TABLES as INDEX_TABLES
+from fastmail.store.local.index.layout import (LAYOUT as INDEX)
+from fastmail.store.local.index.layout import (TABLES as INDEX_TABLES)
 from fastmail.store.local.recovery import repair
 from fastmail.store.local.recovery.mend import find_again
 from fastmail.store.local.segments import verify

@@ -106,14 +106,15 @@ class Operation:
     """What to make durable: files first, then ``apply`` in the transaction. ``apply`` may run twice. ``adds``: it fills
     the index with something new, and is refused where only the reserve for removing is left. ``after`` is called with
     the operation once its outcome is known, also when nobody waits for that any more, on the loop. ``repeatable``:
-    ``apply`` finds what it has committed before, and then changes nothing. ``unsure``: its commit failed, and may have
-    been made all the same."""
+    ``apply`` finds what it has committed before, and then changes nothing. ``tells``: what in the result those who watch
+    are to be told of, for the queue's ``publish``. ``unsure``: its commit failed, and may have been made all the same."""
 
     apply: Callable[[Any], Any]
     files: Sequence[FileJob | PieceJob] = ()
     adds: bool = False
     after: "Callable[[Operation], None] | None" = None
     repeatable: bool = False
+    tells: Callable[[Any], Sequence[bytes]] | None = None
     unsure: bool = False
     future: "asyncio.Future[Any] | None" = None
     error: BaseException | None = None
@@ -121,13 +122,14 @@ class Operation:
 
 
 class CommitQueue:
-    """Submit from the event loop; everything else happens on the queue's thread."""
+    """Submit from the event loop; everything else happens on the queue's thread. ``publish`` is called after each batch
+    with what its operations tell, in the order in which they were committed."""
 
     def __init__(
         self,
         env: Environment,
         loop: asyncio.AbstractEventLoop,
-        publish: Callable[[list[Any]], None],
+        publish: Callable[[list[bytes]], None],
         name: str = "w",
         begun: Callable[[Any], None] | None = None,
     ) -> None:
@@ -205,7 +207,8 @@ class CommitQueue:
 
     def _settle(self, batch: list[Operation]) -> None:
         try:
-            self._publish([operation.result for operation in batch if operation.error is None])
+            kept = (one for one in batch if one.error is None)
+            self._publish([key for one in kept if one.tells is not None for key in one.tells(one.result)])
         except Exception as error:  # whoever listens, what is durable is acknowledged
             log.event("store.bug", "error", error=repr(error))
         for operation in batch:

@@ -21,7 +21,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.message import transaction
 from fastmail.message.identity import ident
 from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Store, counts
-from fastmail.store.local.index import account_log, layout
+from fastmail.store.local.index import account_log, layout, walk
 from fastmail.store.local.maildir.folders import folder
 from fastmail.store.local.recovery import repair
 from fastmail.store.local.segments import convert
@@ -385,10 +385,10 @@ def raw(store: LocalStore) -> None:
         row, counted = account_log.read(txn, t, account), account_log.count(txn, t, account, everything=True)
         for name in ("octets", "messages", "mailboxes", "summaries", "notes"):
             assert getattr(row, name) == getattr(counted, name), name
-        logged = [(len(at) + len(value)) for at, value in layout.rows(txn, t.alog, account)]
+        logged = [(len(at) + len(value)) for at, value in walk.rows(txn, t.alog, account)]
         assert row.logged == sum(logged)
         for table in (t.place, t.member):
-            assert sum(1 for _ in layout.rows(txn, table, account)) == row.messages
+            assert sum(1 for _ in walk.rows(txn, table, account)) == row.messages
 
 
 @pytest.mark.parametrize("kind", ["maildir", "segments"])

@@ -7,20 +7,16 @@ Promise: when a part cannot be copied, the parts before it are removed again, an
 nothing before all of it is copied. Others see the parts as they come; a crash may leave some of them.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
 
 from fastmail._core.uidset import UidSet
-from fastmail.store.interface import Account, Appended, Copied
+from fastmail.store.interface import Appended, Copied, Expunged
 from fastmail.store.local.index import box_rows
-
-if TYPE_CHECKING:
-    from fastmail.store.local.store import LocalStore
 
 
 def split(uids: UidSet, long: Mapping[int, int]) -> list[UidSet]:
-    """``uids`` in parts that have at most ops.WRITTEN octets of long summaries and one message more. ``long``: octets
-    of these summaries by UID."""
+    """``uids`` in parts that have at most box_rows.WRITTEN octets of long summaries and one message more. ``long``:
+    octets of these summaries by UID."""
     out: list[UidSet] = []
     first, octets = 1, 0
     for uid in sorted(long):
@@ -33,20 +29,25 @@ def split(uids: UidSet, long: Mapping[int, int]) -> list[UidSet]:
 
 
 async def copy(
-    store: "LocalStore", account: Account, key: bytes, parts: list[UidSet], target: bytes, move: bool
+    parts: list[UidSet],
+    key: bytes,
+    target: bytes,
+    move: bool,
+    one: Callable[[UidSet], Awaitable[Copied]],
+    remove: Callable[[bytes, UidSet], Awaitable[Expunged]],
 ) -> Copied:
-    """Copy or move these parts, as LocalStore.copy does one."""
+    """Copy or move these parts of a mailbox. ``one`` copies a part, ``remove`` removes messages of a mailbox."""
     done = Copied(Appended(target, 0, []), [])
     try:
         for part in parts:
-            one = await store.copy(account, key, part, target)
-            done.source += one.source
-            done.target.uids += one.target.uids
-            done.target.uidvalidity, done.target.modseq = one.target.uidvalidity, one.target.modseq
+            some = await one(part)
+            done.source += some.source
+            done.target.uids += some.target.uids
+            done.target.uidvalidity, done.target.modseq = some.target.uidvalidity, some.target.modseq
         if move and done.source:
-            done.expunged = await store.expunge(account, key, UidSet.of(done.source), 0)
+            done.expunged = await remove(key, UidSet.of(done.source))
     except BaseException:
         if done.target.uids:
-            await store.expunge(account, target, UidSet.of(done.target.uids), 0)
+            await remove(target, UidSet.of(done.target.uids))
         raise
     return done

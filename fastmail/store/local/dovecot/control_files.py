@@ -20,10 +20,10 @@ from fastmail.model import rights
 from fastmail.model.errors import CannotDo
 from fastmail.model.flags import LETTERED_KEYWORDS, MAX_KEYWORDS
 from fastmail.model.mailbox_name import INBOX, canonical
-from fastmail.store.interface import Account
 from fastmail.store.local.dovecot import damaged_uidlists, index_files
 from fastmail.store.local.maildir.control import Control
 from fastmail.store.local.maildir.folders import control_directory, control_root, decoded, encoded
+from fastmail.store.local.maildir.home import Home
 from fastmail.telemetry import log
 
 LARGEST = 256 << 20
@@ -251,43 +251,43 @@ def courier_uidl(base: bytes) -> bytes:
     return b"".join(b"+%02X" % c if c < 0x21 or c > 0x7E or c in b"'\"+" else bytes([c]) for c in base)
 
 
-def read_subscriptions(account: Account) -> list[str] | None:
+def read_subscriptions(home: Home) -> list[str] | None:
     """Subscribed names with "/" between levels, from Dovecot's ``subscriptions`` or Courier's
     ``courierimapsubscribed``; None when neither is there, nor anything else of theirs: who never subscribed to
     anything there has no such file."""
-    directory = control_root(account)
+    directory = control_root(home)
     data = _read(directory, "subscriptions", 16 << 20)
     if data is not None:
-        return parse_subscriptions(account, data)
+        return parse_subscriptions(home, data)
     data = _read(directory, "courierimapsubscribed", 16 << 20)
     if data is None:
-        place = control_directory(account, INBOX)
+        place = control_directory(home, INBOX)
         theirs = any(beneath.exists(os.path.join(place, name)) for name in ("dovecot-uidlist", "courierimapuiddb"))
         return [] if theirs else None
     names = [line if line == b"INBOX" else line.removeprefix(b"INBOX.") for line in data.split(b"\n")]
-    return _usable(account, (name.replace(b".", b"/") for name in names))
+    return _usable(home, (name.replace(b".", b"/") for name in names))
 
 
-def parse_subscriptions(account: Account, data: bytes) -> list[str]:
+def parse_subscriptions(home: Home, data: bytes) -> list[str]:
     """Version 2 (with a header, levels between tabs) or 1 (levels between what the layout has between them)."""
     if not data.startswith(b"V\t2\n"):
-        between = b"/" if account.layout == "fs" else b"."
-        return _usable(account, (line.replace(between, b"/") for line in data.split(b"\n")))
+        between = b"/" if home.layout == "fs" else b"."
+        return _usable(home, (line.replace(between, b"/") for line in data.split(b"\n")))
     lines = data.split(b"\n")[1:]
     parts = [[_ESCAPE.sub(lambda m: _ESCAPES[m.group(0)], part) for part in line.split(b"\t")] for line in lines]
-    return _usable(account, (b"/".join(levels) for levels in parts))
+    return _usable(home, (b"/".join(levels) for levels in parts))
 
 
 _ESCAPE = re.compile(rb"\x01[01trn]")
 
 
-def _usable(account: Account, names: Iterable[bytes]) -> list[str]:
+def _usable(home: Home, names: Iterable[bytes]) -> list[str]:
     out = []
     for name in names:
         if not name:
             continue
         try:
-            out.append(canonical(decoded(account, name), "/", account.layout == "fs"))
+            out.append(canonical(decoded(home, name), "/", home.layout == "fs"))
         except CannotDo:
             continue
     return out
@@ -329,9 +329,9 @@ def keyword_file(words: Sequence[bytes]) -> bytes:
     return b"".join(b"%d %b\n" % (i, word) for i, word in enumerate(words[:26]))
 
 
-def subscription_file(account: Account, names: Iterable[str]) -> bytes:
+def subscription_file(home: Home, names: Iterable[str]) -> bytes:
     """``subscriptions`` version 2."""
-    coded = (os.fsencode(encoded(account, name)) for name in sorted(names))
+    coded = (os.fsencode(encoded(home, name)) for name in sorted(names))
     lines = [b"\t".join(_escape(part) for part in name.split(b"/")) for name in coded]
     return b"V\t2\n\n" + b"".join(line + b"\n" for line in lines)
 
@@ -345,11 +345,11 @@ def write(directory: str, name: str, data: bytes) -> None:
     replace_file(os.path.join(directory, name), data, like=directory)
 
 
-def last_uidvalidity(account: Account) -> int:
+def last_uidvalidity(home: Home) -> int:
     """The highest UIDVALIDITY that a Dovecot says it gave in an account: eight hexadecimal digits in
     ``dovecot-uidvalidity``, and in the name of an empty file beside it; 0 where it does not, or says what no clock
     explains."""
-    place = control_root(account)
+    place = control_root(home)
     said = [_read(place, UIDVALIDITY, 9) or b""]
     with contextlib.suppress(OSError):
         said += [os.fsencode(name[len(UIDVALIDITY) + 1 :]) for name in _markers(place)]
@@ -357,10 +357,10 @@ def last_uidvalidity(account: Account) -> int:
     return given if given < time.time() + TEN_YEARS else 0
 
 
-def write_last_uidvalidity(account: Account, last: int) -> None:
+def write_last_uidvalidity(home: Home, last: int) -> None:
     """So that Dovecot goes on above it."""
-    place = control_root(account)
-    if last <= last_uidvalidity(account):
+    place = control_root(home)
+    if last <= last_uidvalidity(home):
         return
     make_directories(place)
     before = _markers(place)

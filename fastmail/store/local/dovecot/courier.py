@@ -16,9 +16,9 @@ from fastmail.durable import beneath
 from fastmail.durable.replace import make_directories
 from fastmail.model import rights
 from fastmail.model.mailbox_name import INBOX
-from fastmail.store.interface import Account
 from fastmail.store.local.dovecot import control_files
 from fastmail.store.local.maildir.folders import encoded
+from fastmail.store.local.maildir.home import Home
 
 KEYWORDS = "courierimapkeywords"
 _UIDL = re.compile(rb"UID(\d{1,10})(?:-(\d{1,10}))?")
@@ -79,11 +79,11 @@ def size_list(uidvalidity: int, messages: Sequence[Message]) -> tuple[bytes, int
     return b"/3 %d %d\n" % (last + 1, uidvalidity) + b"".join(lines), lost
 
 
-def subscribed_file(account: Account, names: Iterable[str]) -> bytes:
+def subscribed_file(home: Home, names: Iterable[str]) -> bytes:
     """``courierimapsubscribed``."""
     lines = []
     for name in sorted(names):
-        inner = os.fsencode(encoded(account, name)).replace(b"/", b".")
+        inner = os.fsencode(encoded(home, name)).replace(b"/", b".")
         lines.append(b"INBOX\n" if name == INBOX else b"INBOX." + inner + b"\n")
     return b"".join(lines)
 

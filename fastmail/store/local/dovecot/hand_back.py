@@ -2,7 +2,7 @@
 into the control files that it reads, so that no client notices the change of server.
 
 Promise: nothing is renamed or removed that the running server would not have; a folder whose messages are not all files
-is refused as a whole and said so. Each file is replaced atomically (store.local.foreign). May be run again at any time.
+is refused as a whole and said so. Each file is replaced atomically (control_files.py). May be run again at any time.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from fastmail.store import sharing
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local.dovecot import control_files, courier, index_files
 from fastmail.store.local.index import mailboxes, references
+from fastmail.store.local.index.layout import base_of
 from fastmail.store.local.maildir import housekeeping
-from fastmail.store.local.maildir.folders import control_directory, control_root, index_directory
-from fastmail.store.local.maildir.names import base_of
-from fastmail.store.local.store import LocalStore
+from fastmail.store.local.maildir.folders import control_root
+from fastmail.store.local.maildir.opened import OpenedStore
 
 ROUNDS = 100
 DOVECOT, COURIER = "dovecot", "courier"
@@ -45,10 +45,11 @@ class Handed:
     lost_uidls: int = 0  # POP3 UIDLs that Courier has no form for: clients see these messages as new
 
 
-async def hand_back(store: LocalStore, account: Account, to: str = DOVECOT) -> list[Handed]:
+async def hand_back(store: OpenedStore, account: Account, to: str = DOVECOT) -> list[Handed]:
     """Write the control files of every mailbox, and the subscriptions, for the server ``to``. CannotDo when a message
     is not a file, and where Courier has no such layout."""
-    if to == COURIER and (account.layout == "fs" or account.control):
+    home = store.places.home(account)
+    if to == COURIER and (home.layout == "fs" or home.control):
         raise CannotDo(
             "Courier has Maildir++ only, with its files in the Maildirs: layout fs and control are Dovecot's"
         )
@@ -57,34 +58,36 @@ async def hand_back(store: LocalStore, account: Account, to: str = DOVECOT) -> l
     for box in listing.mailboxes:
         await store.sync(account, box.key)
         await _finish_names(store, account, box)
-        out.append(await store.help(_write_courier if to == COURIER else _write_one, store, account, box))
+        out.append(await store.commits.help(_write_courier if to == COURIER else _write_one, store, account, box))
     names = [name for name in listing.subscribed if not name.startswith(("Other Users/", "Shared/"))]
-    place = control_root(account)
+    place = control_root(home)
     if to == COURIER:
-        await store.help(control_files.write, place, "courierimapsubscribed", courier.subscribed_file(account, names))
+        await store.commits.help(
+            control_files.write, place, "courierimapsubscribed", courier.subscribed_file(home, names)
+        )
         return out
-    await store.help(control_files.write, place, "subscriptions", control_files.subscription_file(account, names))
-    shard = store.shard(account.id)
+    await store.commits.help(control_files.write, place, "subscriptions", control_files.subscription_file(home, names))
+    shard = store.commits.shard(account.id)
     with shard.env.read() as txn:
         last = mailboxes.last_uidvalidity(txn, shard.tables, account.id)
-    await store.help(control_files.write_last_uidvalidity, account, last)
+    await store.commits.help(control_files.write_last_uidvalidity, home, last)
     return out
 
 
-async def _finish_names(store: LocalStore, account: Account, box: Mailbox) -> None:
+async def _finish_names(store: OpenedStore, account: Account, box: Mailbox) -> None:
     """Until the file names say what the index says."""
-    shard = store.shard(account.id)
-    directory = store.path(account, box.key)
+    shard = store.commits.shard(account.id)
+    directory = store.paths.directory(account, box.key)
     for _ in range(ROUNDS):
-        done = await store.help(housekeeping.tidy, shard.env.read, shard.tables, box.key, directory)
+        done = await store.commits.help(housekeeping.tidy, shard.env.read, shard.tables, box.key, directory)
         if not done.named and not done.unlinked and not done.aside and not done.more:
             return
-        await housekeeping.clear_all(partial(store.submit, account), done)
+        await housekeeping.clear_all(partial(store.commits.submit, account), done)
 
 
-def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:
-    place = control_directory(account, box.name)
-    with store.snapshot(account) as snapshot:
+def _write_one(store: OpenedStore, account: Account, box: Mailbox) -> Handed:
+    place = store.places.control(account, box.name)
+    with store.commits.snapshot(account) as snapshot:
         row: Any = snapshot.mailbox(box.key)
         words = snapshot.keywords(box.key)
         pop3 = snapshot.pop3(box.key)
@@ -101,7 +104,7 @@ def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:
         control_files.write(place, "dovecot-keywords", control_files.keyword_file(words))
     if len(words) > LETTERED_KEYWORDS:
         _write_index(store, account, row, words)
-    directory = store.path(account, box.key)
+    directory = store.paths.directory(account, box.key)
     if acl is not None:
         control_files.write(directory, "dovecot-acl", control_files.acl_file(rights.load(acl), account.address))
     elif beneath.exists(os.path.join(directory, "dovecot-acl")):
@@ -113,9 +116,9 @@ def _write_one(store: LocalStore, account: Account, box: Mailbox) -> Handed:
     )
 
 
-def _write_courier(store: LocalStore, account: Account, box: Mailbox) -> Handed:
-    directory = store.path(account, box.key)
-    with store.snapshot(account) as snapshot:
+def _write_courier(store: OpenedStore, account: Account, box: Mailbox) -> Handed:
+    directory = store.paths.directory(account, box.key)
+    with store.commits.snapshot(account) as snapshot:
         row: Any = snapshot.mailbox(box.key)
         words = snapshot.keywords(box.key)
         pop3 = snapshot.pop3(box.key)
@@ -142,18 +145,18 @@ def _refuse_segment(account: Account, box: Mailbox, marked: bytes) -> None:
         )
 
 
-def _write_index(store: LocalStore, account: Account, box: Mailbox, words: Sequence[bytes]) -> None:
+def _write_index(store: OpenedStore, account: Account, box: Mailbox, words: Sequence[bytes]) -> None:
     """Dovecot's index of a mailbox is made anew, from a log that has the keywords without letters."""
     messages: list[tuple[int, int]] = []
     having: dict[bytes, list[int]] = {word: [] for word in words[LETTERED_KEYWORDS:]}
-    with store.snapshot(account) as snapshot:
+    with store.commits.snapshot(account) as snapshot:
         for page in snapshot.pages(box.key):
             for uid, flags, _, keywords, *_ in pages.records(page):
                 messages.append((uid, index_files.flag_bits(flags)))
                 for bit in range(LETTERED_KEYWORDS, min(keywords.bit_length(), len(words))):
                     if keywords >> bit & 1:
                         having[words[bit]].append(uid)
-    place = index_directory(account, box.name)
+    place = store.places.indexes(account, box.name)
     beneath.make_directories(place)
     for name in OLD_INDEX:
         with contextlib.suppress(FileNotFoundError):

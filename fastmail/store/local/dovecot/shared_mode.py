@@ -17,11 +17,11 @@ import asyncio
 import errno
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastmail.durable import beneath, dotlock
 from fastmail.durable.env import translate
@@ -31,21 +31,23 @@ from fastmail.model.flags import LETTERED_KEYWORDS
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local.dovecot import control_files
 from fastmail.store.local.index import box_rows, mailboxes
-from fastmail.store.local.index.layout import Tables
-from fastmail.store.local.maildir import control, looking
-from fastmail.store.local.maildir.folders import control_directory, control_root, folder, index_directory
-from fastmail.store.local.maildir.names import base_of
+from fastmail.store.local.index.changed import Changed
+from fastmail.store.local.index.layout import MailboxRow, base_of
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.index.writer import Commits
+from fastmail.store.local.maildir import looking
+from fastmail.store.local.maildir.control import Control
+from fastmail.store.local.maildir.folders import control_root
+from fastmail.store.local.maildir.lists import Line
+from fastmail.store.local.maildir.places import Places
 from fastmail.telemetry import log
 
-if TYPE_CHECKING:
-    from fastmail.store.local.store import LocalStore
-
+TIDY_PATIENCE = 2.0  # s that other mailboxes wait for the lock of one
 PATIENCE = 90.0  # s to wait for a lock; Dovecot gives up after 120
 PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 UIDLIST, KEYWORDS, SUBSCRIPTIONS = "dovecot-uidlist", "dovecot-keywords", "subscriptions"
 Stamp = tuple[int, int, int]  # inode, size, mtime in ns
 NONE: Stamp = (0, 0, 0)
-Line = tuple[bytes, int, bytes]  # mailbox, UID, file name
 MARK = 200  # bytes at both ends of what was read, by which a list is known again
 
 
@@ -73,11 +75,17 @@ def stamp(path: str) -> Stamp:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-class Together:
-    """One in each LocalStore that shares its Maildirs."""
+TakeIn = Callable[[Account, bytes], Awaitable[None]]
 
-    def __init__(self, store: "LocalStore") -> None:
-        self._store = store
+
+class SharedMode:
+    """One for each store that shares its Maildirs. ``take_in``: take in all that is new in a mailbox, whose list is
+    locked."""
+
+    def __init__(self, commits: Commits, places: Places, take_in: TakeIn) -> None:
+        self._commits = commits
+        self._places = places
+        self._take_in = take_in
         self._known: dict[bytes, Known] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._subscribed: dict[int, tuple[Stamp, set[str]]] = {}
@@ -87,7 +95,7 @@ class Together:
     @asynccontextmanager
     async def _locked(self, path: str, patience: float = PATIENCE) -> AsyncIterator[None]:
         """Hold ``path``.lock: in this process, and on the disk."""
-        store, path = self._store, path + ".lock"
+        path += ".lock"
         own = self._locks.setdefault(path, asyncio.Lock())
         try:
             async with own:
@@ -98,23 +106,29 @@ class Together:
                         raise StorageFailed(f"{path}: another program does not let go of it")
                     await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
                     tries += 1
-                toucher = store.loop.create_task(_keep(path))
+                toucher = self._commits.loop.create_task(_keep(path))
                 try:
                     yield
                 finally:
                     toucher.cancel()
-                    await store.help(dotlock.drop, path)
+                    await self._commits.help(dotlock.drop, path)
         finally:
             if not own.locked():
                 self._locks.pop(path, None)
 
+    @asynccontextmanager
+    async def tidying(self, account: Account, key: bytes) -> AsyncIterator[None]:
+        """Hold the list of a mailbox while its files are renamed: nobody lists them meanwhile."""
+        async with self.lock(account, self.box(account, key), TIDY_PATIENCE):
+            yield
+
     async def _taken(self, path: str) -> bool:
         """Take the lock if it is free. Whoever is cancelled meanwhile leaves none behind."""
-        taking = asyncio.ensure_future(self._store.help(_take, path))
+        taking = asyncio.ensure_future(self._commits.help(_take, path))
 
         def give_back(done: "asyncio.Future[bool]") -> None:
             if not done.cancelled() and done.exception() is None and done.result():
-                self._store.help(dotlock.drop, path)
+                self._commits.help(dotlock.drop, path)
 
         try:
             return bool(await asyncio.shield(taking))
@@ -125,7 +139,7 @@ class Together:
     @asynccontextmanager
     async def lock(self, account: Account, box: Mailbox, patience: float = PATIENCE) -> AsyncIterator[None]:
         """Hold the list of a mailbox, so that UIDs can be given there; waits for it for ``patience`` seconds."""
-        async with self._locked(os.path.join(control_directory(account, box.name), UIDLIST), patience):
+        async with self._locked(os.path.join(self._places.control(account, box.name), UIDLIST), patience):
             yield
 
     @asynccontextmanager
@@ -135,7 +149,7 @@ class Together:
         lines: list[Line] = []
         wanted = {key: account for account, key in boxes}
         floors: dict[bytes, int] = {}
-        rows: dict[bytes, Mailbox] = {}
+        rows: dict[bytes, MailboxRow] = {}
         async with AsyncExitStack() as stack:
             for key, account in sorted(wanted.items()):  # everybody in the same order
                 rows[key] = box = self.box(account, key)
@@ -144,7 +158,7 @@ class Together:
                 box = rows[key]
                 known = self._known.get(key)
                 if known is None or known.uidlist == NONE or not self.same(account, box):
-                    await self._store.follower.sync(account, key, force=True, held=True)
+                    await self._take_in(account, key)
                 if words:
                     await self._keywords(account, key, words)
                 floors[key] = self._known[key].uidnext
@@ -159,9 +173,9 @@ class Together:
                     self.forget(key)
                 raise
 
-    def box(self, account: Account, key: bytes) -> Mailbox:
+    def box(self, account: Account, key: bytes) -> MailboxRow:
         """Its row now."""
-        with self._store.snapshot(account) as snapshot:
+        with self._commits.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is None:
             raise NoSuchMailbox("mailbox is gone")
@@ -172,42 +186,42 @@ class Together:
     def same(self, account: Account, box: Mailbox) -> bool:
         """Are the files as they were when all of them was taken in?"""
         known = self._known.get(box.key)
-        place = control_directory(account, box.name)
+        place = self._places.control(account, box.name)
         return (
             known is not None
             and stamp(os.path.join(place, UIDLIST)) == known.uidlist
             and stamp(os.path.join(place, KEYWORDS)) == known.keywords
         )
 
-    async def read(self, account: Account, key: bytes) -> tuple[control.Control, bool]:
+    async def read(self, account: Account, key: bytes) -> tuple[Control, bool]:
         """What the list names that was not taken in yet, and whether that is the whole list. Under the lock. When it
         has another UIDVALIDITY than the index, the index forgets its messages first."""
-        store, box = self._store, self.box(account, key)
+        box = self.box(account, key)
         known = self._known.setdefault(key, Known())
-        place = control_directory(account, box.name)
-        found, whole = await store.help(_read, os.path.join(place, UIDLIST), known)
+        place = self._places.control(account, box.name)
+        found, whole = await self._commits.help(_read, os.path.join(place, UIDLIST), known)
         if found is None:  # none, or damaged: ours is right
-            found = await store.help(self._write_all, account, box, known)
+            found = await self._commits.help(self._write_all, account, box, known)
             whole = True
         if box.generation and found.uidvalidity != box.uidvalidity:
             log.event("store.renumbered", "warning", mailbox=place, uidvalidity=found.uidvalidity)
             validity = found.uidvalidity
-            await store.submit(account, lambda txn, t: _renumber(txn, t, key, validity))
+            await self._commits.change(account, lambda txn, t: _renumber(txn, t, key, validity))
             known.uidlist, known.keywords, known.offset = NONE, NONE, 0
-            again, whole = await store.help(_read, os.path.join(place, UIDLIST), known)
+            again, whole = await self._commits.help(_read, os.path.join(place, UIDLIST), known)
             found = again or found
         await self._keywords(account, key, ())
         return found, whole
 
-    def _write_all(self, account: Account, box: Mailbox, known: Known) -> control.Control:
+    def _write_all(self, account: Account, box: MailboxRow, known: Known) -> Control:
         """A list of what the index knows, or, of a mailbox that is new to it, another server's files."""
-        place = control_directory(account, box.name)
+        place = self._places.control(account, box.name)
         make_directories(place)
-        indexes = index_directory(account, box.name)
-        found = control_files.read_control(place, indexes) if not box.generation else control.Control()
+        indexes = self._places.indexes(account, box.name)
+        found = control_files.read_control(place, indexes) if not box.generation else Control()
         if found.uidvalidity or found.uids:
             found.uidvalidity = found.uidvalidity or box.uidvalidity
-            found.uidnext, found.torn = found.following(_unlisted(found, folder(account, box.name))), False
+            found.uidnext, found.torn = found.following(_unlisted(found, self._places.folder(account, box.name))), False
             found.keywords.clear()
             kept = [control_files.Kept(uid, base, *found.pop3.get(base, (0, b""))) for base, uid in found.uids.items()]
         else:
@@ -224,8 +238,8 @@ class Together:
         known.inode = known.uidlist[0]
         return found
 
-    def _kept(self, account: Account, box: Mailbox) -> list[control_files.Kept]:
-        with self._store.snapshot(account) as snapshot:
+    def _kept(self, account: Account, box: MailboxRow) -> list[control_files.Kept]:
+        with self._commits.snapshot(account) as snapshot:
             pop3 = snapshot.pop3(box.key)
             return [
                 control_files.Kept(uid, base_of(marked[1:]), *pop3.get(uid, (0, b"")))
@@ -234,10 +248,10 @@ class Together:
 
     async def write(self, account: Account, box: Mailbox, lines: Sequence[tuple[int, bytes]]) -> None:
         """Add (UID, base name) to the list, in order; they are on the disk when it returns. Under the lock."""
-        path = os.path.join(control_directory(account, box.name), UIDLIST)
+        path = os.path.join(self._places.control(account, box.name), UIDLIST)
         known = self._known[box.key]
         data = b"".join(b"%d :%b\n" % line for line in lines)
-        now = await self._store.help(_append, path, data, known)
+        now = await self._commits.help(_append, path, data, known)
         if now == NONE:  # the lock was taken from us: the next look finds which messages have no line
             log.event("store.lock_lost", "warning", path=path)
             self.forget(box.key)
@@ -247,7 +261,7 @@ class Together:
 
     def listed(self, account: Account, name: str) -> bool:
         """Has a mailbox a list? Then it was made as a whole, by whomever."""
-        return stamp(os.path.join(control_directory(account, name), UIDLIST)) != NONE
+        return stamp(os.path.join(self._places.control(account, name), UIDLIST)) != NONE
 
     def forget(self, key: bytes) -> None:
         """Something went wrong on the way: all of the list is read the next time."""
@@ -258,7 +272,7 @@ class Together:
         known = self._known.get(box.key)
         if known is None:
             return  # something went wrong on the way
-        known.uidlist = stamp(os.path.join(control_directory(account, box.name), UIDLIST))
+        known.uidlist = stamp(os.path.join(self._places.control(account, box.name), UIDLIST))
         if len(self._known) > 100_000:
             self._known.pop(next(iter(self._known)))
 
@@ -266,7 +280,7 @@ class Together:
 
     async def keywords(self, account: Account, key: bytes, words: Sequence[bytes]) -> None:
         """See to it that the keywords have letters."""
-        with self._store.snapshot(account) as snapshot:
+        with self._commits.snapshot(account) as snapshot:
             there = {word.lower() for word in snapshot.keywords(key)}
         if any(word.lower() not in there for word in words):
             async with self.lock(account, self.box(account, key)):
@@ -274,40 +288,40 @@ class Together:
 
     async def _keywords(self, account: Account, key: bytes, words: Sequence[bytes]) -> None:
         """The same under the lock; what Dovecot named since comes into the index."""
-        store, box = self._store, self.box(account, key)
-        place = control_directory(account, box.name)
+        box = self.box(account, key)
+        place = self._places.control(account, box.name)
         path = os.path.join(place, KEYWORDS)
         known = self._known.setdefault(key, Known())
-        now = await store.help(stamp, path)
-        with store.snapshot(account) as snapshot:
+        now = await self._commits.help(stamp, path)
+        with self._commits.snapshot(account) as snapshot:
             ours = snapshot.keywords(key)
         if now == known.keywords and now != NONE and not words:
             return
-        theirs = await store.help(control_files.read_keywords, place)
+        theirs = await self._commits.help(control_files.read_keywords, place)
         merged = _merge(ours, theirs, words)
         if merged != ours:
             value = b"\0".join(merged)
-            await store.submit(account, lambda txn, t: txn.put(key, value, db=t.kw))
+            await self._commits.submit(account, lambda txn, t: txn.put(key, value, db=t.kw))
         if merged[:LETTERED_KEYWORDS] != theirs:
-            await store.help(_write_keywords, path, merged[:LETTERED_KEYWORDS])
-        known.keywords = await store.help(stamp, path)
+            await self._commits.help(_write_keywords, path, merged[:LETTERED_KEYWORDS])
+        known.keywords = await self._commits.help(stamp, path)
 
-    async def take_overflow(self, account: Account, box: Mailbox, listed: control.Control) -> None:
+    async def take_overflow(self, account: Account, box: Mailbox, listed: Control) -> None:
         """Keywords without letters that Dovecot's index has for messages that are new here; its later ones stay its
         own. Under the lock."""
-        key, indexes = box.key, index_directory(account, box.name)
-        with self._store.snapshot(account) as snapshot:
+        key, indexes = box.key, self._places.indexes(account, box.name)
+        with self._commits.snapshot(account) as snapshot:
             listed.words = snapshot.keywords(key)
         if len(listed.words) >= LETTERED_KEYWORDS:
-            await self._store.help(control_files.take_overflow, listed, indexes)
+            await self._commits.help(control_files.take_overflow, listed, indexes)
             value = b"\0".join(listed.words)
-            await self._store.submit(account, lambda txn, t: txn.put(key, value, db=t.kw))
+            await self._commits.submit(account, lambda txn, t: txn.put(key, value, db=t.kw))
 
     # ---------------------------------------------------------------- subscriptions
 
     async def subscribed(self, account: Account) -> set[str] | None:
         """What Dovecot's file says; None when there is none."""
-        path = os.path.join(control_root(account), SUBSCRIPTIONS)
+        path = os.path.join(control_root(self._places.home(account)), SUBSCRIPTIONS)
         now = stamp(path)
         if now == NONE:
             return None
@@ -317,22 +331,22 @@ class Together:
                 self._subscribed.clear()
             known = self._subscribed[account.id] = (
                 now,
-                set(await self._store.help(control_files.read_subscriptions, account) or ()),
+                set(await self._commits.help(control_files.read_subscriptions, self._places.home(account)) or ()),
             )
         return known[1]
 
     async def subscribe(self, account: Account, names: set[str], name: str, on: bool, keep: bool = False) -> None:
         """Write a change into the file; ``names``: what to begin with where there is none. ``keep``: not where there
         is one."""
-        place = control_root(account)
+        place = control_root(self._places.home(account))
         async with self._locked(os.path.join(place, SUBSCRIPTIONS)):
             there = await self.subscribed(account)
             if there is not None and keep:
                 return
             now = set(names if there is None else there)
             now = now | {name} if on else now - {name}
-            data = control_files.subscription_file(account, now)
-            await self._store.help(partial(replace_file, os.path.join(place, SUBSCRIPTIONS), data, like=place))
+            data = control_files.subscription_file(self._places.home(account), now)
+            await self._commits.help(partial(replace_file, os.path.join(place, SUBSCRIPTIONS), data, like=place))
 
 
 def _take(path: str) -> bool:
@@ -349,7 +363,7 @@ async def _keep(path: str) -> None:
         dotlock.touch(path)
 
 
-def _read(path: str, known: Known) -> tuple[control.Control | None, bool]:
+def _read(path: str, known: Known) -> tuple[Control | None, bool]:
     """What a list has behind what is known of it, and whether that is all of it. None when it is missing or damaged."""
     try:
         with os.fdopen(beneath.open_file(path), "rb", buffering=0) as file:
@@ -382,13 +396,13 @@ def _behind(descriptor: int, offset: int) -> bytes:
     return os.pread(descriptor, min(max(os.fstat(descriptor).st_size - offset, 0), control_files.LARGEST), offset)
 
 
-def _unlisted(found: control.Control, directory: str) -> int:
+def _unlisted(found: Control, directory: str) -> int:
     """How many files of a mailbox have no UID."""
     names = (name for sub in ("new", "cur") for name in looking.listing(directory, sub))
     return sum(base_of(name) not in found.uids for name in names)
 
 
-def _parse(data: bytes) -> control.Control | None:
+def _parse(data: bytes) -> Control | None:
     return control_files.parse_uidlist(data) if data.endswith(b"\n") else None
 
 
@@ -454,11 +468,11 @@ def _write_keywords(path: str, words: Sequence[bytes]) -> None:
         sync_directory(os.path.dirname(path))
 
 
-def _renumber(txn: Any, t: Tables, key: bytes, uidvalidity: int) -> bytes:
+def _renumber(txn: Any, t: Tables, key: bytes, uidvalidity: int) -> Changed[None]:
     """Forget the messages of a mailbox, whose files stay: they get new UIDs."""
     box = box_rows.load(txn, t, key)
     mailboxes.forget_messages(txn, t, box)
     txn.delete(key, db=t.kw)
     box.uidvalidity, box.uidnext, box.recent_from, box.generation = uidvalidity, 1, 1, 0
     box_rows.save(txn, t, box)
-    return key
+    return Changed(None, (key,))

@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 
 from fastmail._core.uidset import UidSet
 from fastmail.store.interface import AccountChange, Kind
-from fastmail.store.local.index import layout, object_ids, weight
-from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index import layout, object_ids, walk, weight
+from fastmail.store.local.index.layout import ACCOUNT, mailbox_of
+from fastmail.store.local.index.tables import Tables
 
 # version, are all messages in the tables of emails.py, mailboxes, MODSEQ, octets of messages, messages, octets of long
 # summaries and of annotations (weight.py), low-water mark of the log, octets of the log, recovered (Tables.recovered
@@ -112,7 +113,7 @@ def _go_above(row: Row, recovered: int, seen: int = 0) -> None:
 def count(txn: Any, t: Tables, account: bytes, everything: bool = False) -> Row:
     """What the row should be, counted from the rows of the account's mailboxes. What quotas count beside messages is
     taken from where version 2 kept it, unless ``everything`` is to be counted."""
-    boxes = layout.boxes(txn, t, account)
+    boxes = walk.boxes(txn, t, account)
     row = Row(max((box.modseq for box in boxes), default=0), mailboxes=len(boxes))
     row.octets = sum(box.octets for box in boxes)
     row.messages = sum(box.exists for box in boxes)
@@ -127,7 +128,7 @@ def _last_logged(txn: Any, t: Tables, account: bytes) -> int:
     cursor = txn.cursor(db=t.alog)
     after = (int.from_bytes(account, "big") + 1).to_bytes(9, "big")[1:]
     found = cursor.set_range(after) if any(after) else False
-    if (cursor.prev() if found else cursor.last()) and cursor.key()[:8] == account and len(cursor.key()) == KEY:
+    if (cursor.prev() if found else cursor.last()) and cursor.key()[:ACCOUNT] == account and len(cursor.key()) == KEY:
         return int.from_bytes(cursor.key()[8:16], "big")
     return 0
 
@@ -158,7 +159,7 @@ def again(txn: Any, t: Tables, account: bytes) -> None:
     row = count(txn, t, account, everything=True)
     row.low = row.modseq = max(row.modseq, before.modseq if before is not None else 0) + 1
     row.recovered = before.recovered if before is not None else 0  # the next change goes above
-    layout.clear(txn, t.alog, account)
+    walk.clear(txn, t.alog, account)
     object_ids.again(txn, t, account)
     row.whole = True
     write(txn, t, account, row)
@@ -174,7 +175,7 @@ def problems(txn: Any, t: Tables, account: bytes) -> list[str]:
     for name in ("octets", "messages", "mailboxes", "summaries", "notes"):
         if getattr(row, name) != getattr(right, name):
             out.append(f"{getattr(row, name)} {name} counted in all, and there are {getattr(right, name)}")
-    if row.modseq < max((box.modseq for box in layout.boxes(txn, t, account)), default=0):
+    if row.modseq < max((box.modseq for box in walk.boxes(txn, t, account)), default=0):
         out.append("the MODSEQ of a mailbox is above the account's")
     if row.whole:
         out += object_ids.problems(txn, t, account)
@@ -185,7 +186,7 @@ def forget(txn: Any, t: Tables, account: bytes, returns: bool) -> None:
     """The account is removed, with all of its mailboxes. ``returns``: other mail comes in its place."""
     modseq = next_modseq(txn, t, account)
     for table in (t.acct, t.alog, t.place, t.member, t.thread):
-        layout.clear(txn, table, account)
+        walk.clear(txn, table, account)
     if returns:
         write(txn, t, account, Row(modseq, low=modseq, whole=True, recovered=t.recovered))
 
@@ -254,7 +255,7 @@ class Change:
 
     def _enter(self, kind: Kind, key: bytes, items: bytes, size: int) -> None:
         """Items of ``size`` octets; of a mailbox there are none."""
-        mailbox = int.from_bytes(key[8:], "big")
+        mailbox = mailbox_of(key)
         start, step = 0, PART_ITEMS * size
         while True:
             some = items[start : start + step] if len(items) > step else items
@@ -298,7 +299,7 @@ def _cut(txn: Any, t: Tables, account: bytes, row: Row, more: Callable[[bytes], 
     cursor = txn.cursor(db=t.alog)
     found = cursor.set_range(account)
     removed = 0
-    while found and cursor.key()[:8] == account and more(cursor.value()):
+    while found and cursor.key()[:ACCOUNT] == account and more(cursor.value()):
         row.low = max(row.low, int.from_bytes(cursor.key()[8:16], "big"))
         row.logged = max(0, row.logged - len(cursor.key()) - len(cursor.value()))
         cursor.delete()
@@ -310,7 +311,7 @@ def _cut(txn: Any, t: Tables, account: bytes, row: Row, more: Callable[[bytes], 
 def oldest(txn: Any, t: Tables, account: bytes) -> int:
     """When the first row of an account's log was written (s since 1970); far in the future where there is none."""
     cursor = txn.cursor(db=t.alog)
-    if not cursor.set_range(account) or cursor.key()[:8] != account:
+    if not cursor.set_range(account) or cursor.key()[:ACCOUNT] != account:
         return 1 << 40
     value = cursor.value()
     return int(HEAD.unpack_from(value)[1]) if len(value) >= HEAD.size else 0
@@ -345,7 +346,7 @@ def entries(txn: Any, t: Tables, account: bytes, since: int) -> Iterator[Entry]:
     if not cursor.set_range(account + layout.U64.pack(since + 1)):
         return
     for at, value in cursor.iternext():
-        if at[:8] != account:
+        if at[:ACCOUNT] != account:
             return
         yield from _parsed(account, int.from_bytes(at[8:16], "big"), bytes(value))
 

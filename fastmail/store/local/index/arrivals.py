@@ -18,14 +18,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from fastmail._core import pages
+from fastmail.store.local.index.layout import ACCOUNT, ARRIVAL, MAILBOX, U64
 
-NUMBER = struct.Struct(">Q")
 MODSEQ = struct.Struct("<Q")  # in a record, at 8
-ACCOUNT = 8
-KEY = 12
-RECORD = len(pages.pack(0, 0, 0, 0, 0, 0, 0))
-HEAD = KEY + RECORD
 KEEP = 10.0
 SOME = 256  # entries in memory are nothing to tidy up
 NOTHING: tuple[list[int], list[bytes]] = ([], [])
@@ -54,15 +49,15 @@ class Arrivals:
         cursor = txn.cursor(db=self._table)
         if not cursor.last():
             return 0
-        last: int = NUMBER.unpack(cursor.key())[0]
+        last: int = U64.unpack(cursor.key())[0]
         if last > self._known:
             with self._lock:
-                if cursor.set_range(NUMBER.pack(self._known + 1)):
+                if cursor.set_range(U64.pack(self._known + 1)):
                     for number, value in cursor.iternext():
-                        self._learn(NUMBER.unpack(number)[0], bytes(value[:KEY]), bytes(value[KEY:HEAD]))
+                        self._learn(U64.unpack(number)[0], bytes(value[:MAILBOX]), bytes(value[MAILBOX:ARRIVAL]))
                 if self._order and self._order[0][0] < last - SOME:
                     cursor.first()  # what other processes settled
-                    self._expire(NUMBER.unpack(cursor.key())[0] - 1)
+                    self._expire(U64.unpack(cursor.key())[0] - 1)
         return last
 
     def _learn(self, number: int, key: bytes, record: bytes) -> None:
@@ -113,7 +108,7 @@ class Arrivals:
     def add(self, txn: Any, key: bytes, record: bytes, value: bytes) -> None:
         """Write one more; seen by this process once the transaction is committed."""
         self._last += 1
-        txn.put(NUMBER.pack(self._last), key + record + value, db=self._table, append=True)
+        txn.put(U64.pack(self._last), key + record + value, db=self._table, append=True)
         numbers, records = self._written.setdefault(key, ([], []))
         numbers.append(self._last)
         records.append(record)
@@ -153,16 +148,16 @@ class Arrivals:
         cursor = txn.cursor(db=self._table)
         found = cursor.first()
         while found:
-            number = NUMBER.unpack(cursor.key())[0]
+            number = U64.unpack(cursor.key())[0]
             if number >= self._last:
                 return
-            yield number, bytes(cursor.value()[:KEY])
-            found = cursor.set_range(NUMBER.pack(number + 1))
+            yield number, bytes(cursor.value()[:MAILBOX])
+            found = cursor.set_range(U64.pack(number + 1))
 
     def trim(self, txn: Any, numbers: list[int]) -> None:
         """Remove settled entries from the table, and from memory what was removed a while ago."""
         for number in numbers:
-            txn.delete(NUMBER.pack(number), db=self._table)
+            txn.delete(U64.pack(number), db=self._table)
         with self._lock:
             self._expire(numbers[-1] if numbers else 0)
 

@@ -4,7 +4,6 @@ Every function derives all from the transaction and its arguments, so that an op
 a row gives out (UIDs, MODSEQs) is above all that can have been seen, and arrivals are in the pages before they change.
 """
 
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,13 +11,11 @@ from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.model.errors import CannotDo, NoSuchMailbox, TooMuch
 from fastmail.model.flags import MAX_KEYWORDS
-from fastmail.store.interface import Mailbox
 from fastmail.store.local.index import layout, object_ids
 from fastmail.store.local.index.account_log import Change
-from fastmail.store.local.index.arrivals import HEAD, NUMBER
-from fastmail.store.local.index.layout import PAIR, Tables
+from fastmail.store.local.index.layout import ACCOUNT, ARRIVAL, MAILBOX, PAIR, TAIL, U64, MailboxRow, record_uid
+from fastmail.store.local.index.tables import Tables
 
-TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
 New = tuple[int, int, int, int, int]  # a record to be: flags, keywords, date, size, saved
 # by how much numbers go on above what can have been seen: more than changes can be under way at one moment
 UIDS_ABOVE = 1 << 18
@@ -27,7 +24,7 @@ OCTETS = 1 << 20  # of these rows
 WRITTEN = 4 << 20  # octets of rows that one commit writes anew: LMDB has them in memory until then
 
 
-def load(txn: Any, t: Tables, key: bytes) -> Mailbox:
+def load(txn: Any, t: Tables, key: bytes) -> MailboxRow:
     """The mailbox row, for changing it: arrivals are settled, and what it gives out is above all that can have been
     seen. NoSuchMailbox when it was deleted meanwhile."""
     box = row(txn, t, key)
@@ -39,11 +36,11 @@ def load(txn: Any, t: Tables, key: bytes) -> Mailbox:
     return box
 
 
-def _go_above(txn: Any, t: Tables, box: Mailbox) -> None:
+def _go_above(txn: Any, t: Tables, box: MailboxRow) -> None:
     """The server came up from its journal, and sessions may have been told of messages and changes that were not
     durable yet and are gone: their UIDs and MODSEQs are not given again, and clients that ask hear of it. The account's
     MODSEQ went above them first (accounts.py). Where Dovecot's lists say which UID comes next, they go on to say so."""
-    change = Change(txn, t, box.key[:8])
+    change = Change(txn, t, box.key[:ACCOUNT])
     first = box.uidnext
     box.uidnext = min(first + (0 if t.shared else UIDS_ABOVE), layout.MAX_UID)
     box.modseq = change.modseq
@@ -55,7 +52,7 @@ def _go_above(txn: Any, t: Tables, box: Mailbox) -> None:
     save(txn, t, box)
 
 
-def row(txn: Any, t: Tables, key: bytes) -> Mailbox:
+def row(txn: Any, t: Tables, key: bytes) -> MailboxRow:
     """The mailbox row as it lies there, without arrivals."""
     found = txn.get(layout.row_key(key), db=t.page)
     if found is None:
@@ -63,7 +60,7 @@ def row(txn: Any, t: Tables, key: bytes) -> Mailbox:
     return layout.unpack_row(key, found)
 
 
-def save(txn: Any, t: Tables, box: Mailbox) -> None:
+def save(txn: Any, t: Tables, box: MailboxRow) -> None:
     txn.put(layout.row_key(box.key), layout.pack_row(box), db=t.page)
 
 
@@ -71,12 +68,12 @@ def by_page(records: Sequence[bytes]) -> dict[int, bytes]:
     """{first UID of a page: packed records that belong to it}, in UID order."""
     out: dict[int, bytes] = {}
     for record in records:
-        first = int.from_bytes(record[:4], "little") & ~31
+        first = record_uid(record) & ~31
         out[first] = out.get(first, b"") + record
     return out
 
 
-def count_in(box: Mailbox, records: Sequence[bytes]) -> None:
+def count_in(box: MailboxRow, records: Sequence[bytes]) -> None:
     """Bring a mailbox's row up to date with arrivals."""
     packed = b"".join(records)
     unseen, deleted, octets = pages.tally(packed)
@@ -89,7 +86,7 @@ def count_in(box: Mailbox, records: Sequence[bytes]) -> None:
     box.modseq = modseq
 
 
-def _put_records(txn: Any, t: Tables, box: Mailbox, records: Sequence[bytes]) -> None:
+def _put_records(txn: Any, t: Tables, box: MailboxRow, records: Sequence[bytes]) -> None:
     """Records to the end of the mailbox's pages; the caller saves the box."""
     for first, packed in by_page(records).items():
         at = layout.page_key(box.key, first)
@@ -97,12 +94,12 @@ def _put_records(txn: Any, t: Tables, box: Mailbox, records: Sequence[bytes]) ->
     count_in(box, records)
 
 
-def _settle(txn: Any, t: Tables, box: Mailbox, numbers: Sequence[int], records: Sequence[bytes]) -> None:
-    change = Change(txn, t, box.key[:8], TAIL.unpack_from(records[-1])[2])
+def _settle(txn: Any, t: Tables, box: MailboxRow, numbers: Sequence[int], records: Sequence[bytes]) -> None:
+    change = Change(txn, t, box.key[:ACCOUNT], TAIL.unpack_from(records[-1])[2])
     came: list[object_ids.Item] = []
     for number, record in zip(numbers, records, strict=True):
         uid, _, modseq = TAIL.unpack_from(record)
-        value = txn.get(NUMBER.pack(number), db=t.new)[HEAD:]
+        value = txn.get(U64.pack(number), db=t.new)[ARRIVAL:]
         txn.put(layout.uid_key(box.key, uid), value, db=t.msg)
         came.append((uid, layout.summary_of(value), modseq))
     before = box.octets
@@ -166,7 +163,7 @@ def _position(names: list[bytes], word: bytes) -> int:
     return next((i for i, name in enumerate(names) if name.lower() == lower), -1)
 
 
-def append_records(txn: Any, t: Tables, box: Mailbox, every: Sequence[New]) -> list[int]:
+def append_records(txn: Any, t: Tables, box: MailboxRow, every: Sequence[New]) -> list[int]:
     """More records in the pages with the next UIDs and the box's MODSEQ; the caller saves the box."""
     if not every:
         return []
@@ -196,7 +193,7 @@ def pages_of(txn: Any, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[t
             continue
         for at, page in cursor.iternext():
             at = bytes(at)
-            if at > stop or at[:12] != key or at[12:] == layout.TOP:
+            if at > stop or at[:MAILBOX] != key or at[MAILBOX:] == layout.TOP:
                 break
             out.append((at, bytes(page)))
             last = at

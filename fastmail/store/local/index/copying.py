@@ -9,8 +9,12 @@ from fastmail.model.errors import StorageFailed
 from fastmail.store.interface import Appended, Copied
 from fastmail.store.local.index import box_rows, layout, object_ids, references, removal, weight
 from fastmail.store.local.index.account_log import Change
-from fastmail.store.local.index.layout import Tables
-from fastmail.store.local.maildir.names import FileName, base_of
+from fastmail.store.local.index.changed import Changed
+from fastmail.store.local.index.layout import ACCOUNT, trash_key
+from fastmail.store.local.index.tables import Tables
+
+# a message to be copied: its UID, mark and name of its content in the target, flags that the name says
+Source = tuple[int, bytes, int]
 
 
 class SourceMoved(StorageFailed):
@@ -23,28 +27,29 @@ def copy(
     t: Tables,
     key: bytes,
     target: bytes,
-    names: Sequence[tuple[int, bytes]],
+    names: Sequence[Source],
     saved: int,
     move: bool,
     due: int = 0,
-) -> Copied:
-    """COPY or MOVE of UIDs whose files are already linked in the target as ``names``; those gone meanwhile are
+) -> Changed[Copied]:
+    """COPY or MOVE of messages whose files are already linked in the target as ``names``; those gone meanwhile are
     left out, and their links left to the sweeper. SourceMoved when a record in a segment is not the message's any
     more. ``due``: see ``expunge``."""
     due = due if move and not t.arrivals.closed else 0
     box_rows.load(txn, t, key)
     records: dict[int, tuple[int, int, int, int, int, int, int]] = {}
-    wanted = UidSet.of(uid for uid, _ in names)
+    wanted = UidSet.of(uid for uid, _, _ in names)
     for _, page in box_rows.pages_of(txn, t, key, wanted):
         records.update({record[0]: record for record in pages.records(page)})
     old_words = box_rows.keyword_names(txn, t, key)
     box = box_rows.load(txn, t, target)
-    change = Change(txn, t, target[:8])
+    change = Change(txn, t, target[:ACCOUNT])
     box.modseq, before = change.modseq, box.octets
-    there = [(uid, name) for uid, name in names if uid in records]
-    for uid, name in names:
+    there = [(uid, name) for uid, name, _ in names if uid in records]
+    named = {uid: flags for uid, _, flags in names}
+    for uid, name, _ in names:
         if uid not in records and not references.in_segment(name):
-            txn.put(target + base_of(name[1:])[:480], name, db=t.trash)
+            txn.put(trash_key(target, name), name, db=t.trash)
     used = {records[uid][3] for uid, _ in there}
     bits = {
         mask: box_rows.keyword_bits(txn, t, target, [word for i, word in enumerate(old_words) if mask >> i & 1])
@@ -55,8 +60,8 @@ def copy(
     uids = box_rows.append_records(txn, t, box, new)
     _copy_rows(txn, t, key, target, there, uids, change)
     change.row.octets += box.octets - before
-    for uid, (_, name), (flags, words, *_) in zip(uids, there, new, strict=True):
-        if not references.in_segment(name) and (words or FileName.parse(name[1:]).flags != flags):
+    for uid, (old, name), (flags, words, *_) in zip(uids, there, new, strict=True):
+        if not references.in_segment(name) and (words or named[old] != flags):
             txn.put(layout.uid_key(target, uid), b"", db=t.todo)
     shared = [name for _, name in there if references.in_segment(name)]
     if move and not due:
@@ -67,9 +72,10 @@ def copy(
     removed = None
     if move and source:
         gone = UidSet.of(source)
-        removed = removal.expunge(txn, t, key, gone, 0, moved=set(shared), due=due, change=change)
+        removed = removal.expunge(txn, t, key, gone, 0, moved=set(shared), due=due, change=change).result
     change.end()
-    return Copied(Appended(target, box.uidvalidity, uids, box.modseq), source, removed)
+    done = Copied(Appended(target, box.uidvalidity, uids, box.modseq), source, removed)
+    return Changed(done, (target, key) if removed is not None else (target,))
 
 
 def _copy_rows(

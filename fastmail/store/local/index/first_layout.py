@@ -15,7 +15,7 @@ import struct
 from typing import Any
 
 from fastmail.model.errors import CorruptData
-from fastmail.store.local.index.layout import pack_message, row_key
+from fastmail.store.local.index.layout import MAILBOX, pack_message, row_key
 
 TABLES = ("box", "summ", "file")
 HEAD = struct.Struct("<BBHIQQQ")  # of a page (_core/pages.pxd)
@@ -23,7 +23,6 @@ U32 = struct.Struct(">I")
 SPAN = 64  # UIDs of a page then
 HALF = SPAN // 2  # now
 LOW = (1 << HALF) - 1
-MAILBOX = 12  # octets of a mailbox key
 
 
 def convert(txn: Any, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -14,32 +14,30 @@ more than MOST deliveries in that time keeps the newest MOST.
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.message import transaction
 from fastmail.model.errors import MailError, NoSuchMailbox, StorageFailed
 from fastmail.store.interface import Appended, Delivery
-from fastmail.store.local import holds
-from fastmail.store.local.index import box_rows, layout, messages, references
-from fastmail.store.local.index.layout import U64, Tables
-from fastmail.store.local.maildir.names import base_of
+from fastmail.store.local.index import box_rows, held, layout, messages, references
+from fastmail.store.local.index.changed import Changed
+from fastmail.store.local.index.layout import ACCOUNT, U64, base_of, mailbox_of, trash_key
+from fastmail.store.local.index.shard import Shard
+from fastmail.store.local.index.tables import Tables
 from fastmail.telemetry import log
-
-if TYPE_CHECKING:
-    from fastmail.store.local.index.shard import Shard
 
 KEEP = 86400.0  # s; clients that had no answer come again within hours
 MOST = 2_000_000  # rows of a shard, some 150 MB
 EVERY = 60.0  # s between two trims
 BATCH = 1000  # rows that one commit removes
-ACCOUNT = transaction.SIZE  # where the account begins in a key
+ID = transaction.SIZE  # octets of a key in front of the account
 Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
 
 
 def key_of(item: Delivery) -> bytes:
     """The key of a delivery's row: the mailbox is not in it, as a repeat may find another one in its place."""
-    return item.id + item.key[:8] + bytes((item.copy,))
+    return item.id + item.key[:ACCOUNT] + bytes((item.copy,))
 
 
 def _unpack(account: bytes, row: bytes | memoryview) -> Appended:
@@ -51,8 +49,8 @@ def find(txn: Any, t: Tables, item: Delivery) -> Appended | None:
     """What the first delivery with this id gave; None when there was none."""
     row = txn.get(key_of(item), db=t.given)
     if row is not None:
-        return _unpack(item.key[:8], row)
-    return holds.done(txn, t, transaction.number_of(item.id), item.key) if item.again else None
+        return _unpack(item.key[:ACCOUNT], row)
+    return held.done(txn, t, transaction.number_of(item.id), item.key) if item.again else None
 
 
 def find_number(txn: Any, t: Tables, number: int, key: bytes) -> Appended | None:
@@ -61,22 +59,22 @@ def find_number(txn: Any, t: Tables, number: int, key: bytes) -> Appended | None
     cursor = txn.cursor(db=t.given)
     if cursor.set_range(prefix):
         for at, row in cursor.iternext():
-            if at[:8] != prefix:
+            if at[: len(prefix)] != prefix:
                 break
-            if at[ACCOUNT : ACCOUNT + 8] == key[:8]:
-                placed = _unpack(key[:8], row)
+            if at[ID : ID + ACCOUNT] == key[:ACCOUNT]:
+                placed = _unpack(key[:ACCOUNT], row)
                 if placed.key == key:
                     return placed
-    return holds.done(txn, t, number, key)
+    return held.done(txn, t, number, key)
 
 
 def note(txn: Any, t: Tables, item: Delivery, placed: Appended) -> None:
     """The message is in the mailbox."""
-    row = layout.GIVEN.pack(int.from_bytes(placed.key[8:], "big"), placed.uidvalidity, placed.uids[0], placed.modseq)
+    row = layout.GIVEN.pack(mailbox_of(placed.key), placed.uidvalidity, placed.uids[0], placed.modseq)
     txn.put(key_of(item), row, db=t.given)
 
 
-def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Any, t: Tables) -> list[Appended]:
+def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Any, t: Tables) -> Changed[list[Appended]]:
     """Records for deliveries whose content is in place; one whose id the account had is not kept again. An empty name
     stands for content that was not placed, as the id was known before. ``twins`` gets paths of files to be unlinked
     after the commit, that only their directory tells from a message's own."""
@@ -92,11 +90,11 @@ def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Any, t: T
             raise StorageFailed("what a delivery gave was forgotten while it was repeated")  # it is tried again
         if item.hold and references.in_segment(name):
             references.share(txn, t, [name])
-        placed = messages.append(txn, t, item.key, [item.message], [name], now)
+        placed = messages.append(txn, t, item.key, [item.message], [name], now).result
         if item.id:
             note(txn, t, item, placed)
         out.append(placed)
-    return out
+    return Changed(out, [one.key for one in out])
 
 
 def _drop_content(
@@ -117,16 +115,16 @@ def _drop_content(
     elif isinstance(job, FileJob) and base_of(have[1:]) == base_of(name[1:]) and before.key == item.key:
         return [job.path]
     else:
-        txn.put(item.key + base_of(name[1:])[:480], name, db=t.trash)
+        txn.put(trash_key(item.key, name), name, db=t.trash)
     return []
 
 
-def answers(items: Sequence[Delivery], txn: Any, t: Tables) -> tuple[Appended | None, ...]:
+def answers(items: Sequence[Delivery], txn: Any, t: Tables) -> list[Appended | None]:
     """What earlier deliveries with these ids gave."""
-    return tuple(find(txn, t, item) if item.id else None for item in items)
+    return [find(txn, t, item) if item.id else None for item in items]
 
 
-def _old(shard: "Shard", start: bytes, queued: Callable[[int], bool] | None) -> tuple[list[bytes], bytes]:
+def _old(shard: Shard, start: bytes, queued: Callable[[int], bool] | None) -> tuple[list[bytes], bytes]:
     """(keys of rows from ``start`` on that may go, where to look on; empty at the end). It reads the disk."""
     keys: list[bytes] = []
     with shard.env.read() as txn:
@@ -144,7 +142,7 @@ def _old(shard: "Shard", start: bytes, queued: Callable[[int], bool] | None) -> 
     return over, keys[-1] + b"\0" if len(keys) == BATCH else b""
 
 
-async def trim(shard: "Shard", queued: Callable[[int], bool] | None = None) -> int:
+async def trim(shard: Shard, queued: Callable[[int], bool] | None = None) -> int:
     """Remove the rows that nobody will ask for; how many. ``queued``: is the message with this number in the queue?"""
     tables, start, removed = shard.tables, bytes(8), 0
     loop = asyncio.get_running_loop()
@@ -161,7 +159,7 @@ async def trim(shard: "Shard", queued: Callable[[int], bool] | None = None) -> i
     return removed
 
 
-async def keep_trimming(shards: Sequence["Shard"], queued: Callable[[], Callable[[int], bool] | None]) -> None:
+async def keep_trimming(shards: Sequence[Shard], queued: Callable[[], Callable[[int], bool] | None]) -> None:
     """Trim now and then, in one process. ``queued``: what to ask, see ``trim``, once that is known."""
     while True:
         await asyncio.sleep(EVERY)

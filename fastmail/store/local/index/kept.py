@@ -22,11 +22,10 @@ from typing import Any
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.store.local.index import layout, references
-from fastmail.store.local.index.arrivals import RECORD
-from fastmail.store.local.index.layout import PAIR, U32, U64, Tables
-from fastmail.store.local.maildir.aside import SLACK
-from fastmail.store.local.maildir.names import base_of
+from fastmail.store.local.index.layout import PAIR, RECORD, U32, U64, trash_key, uid_of
+from fastmail.store.local.index.tables import Tables
 
+SLACK = 60.0  # s after its time that something is taken for left over
 BATCH = 256  # messages of a row that says when they are due
 DUE = b"\xff" * 8  # no account has this number
 
@@ -46,7 +45,7 @@ def put(txn: Any, t: Tables, key: bytes, values: Mapping[bytes, bytes], before: 
     uids = []
     first, records = -1, {}
     for at, value in values.items():
-        uid = int.from_bytes(at[12:], "big")
+        uid = uid_of(at)
         if uid & ~31 != first:
             first = uid & ~31
             records = {record[0]: record for record in pages.records(before[first])}
@@ -78,7 +77,7 @@ def forget(txn: Any, t: Tables, dues: Sequence[bytes], most: int = BATCH) -> set
             txn.delete(at, db=t.kept)
         marks = [layout.marked_of(value[RECORD:]) for _, value in rows[:most]]
         references.release(txn, t, [one for one in marks if references.in_segment(one)])
-        for at in (key + base_of(one[1:])[:480] for one in marks if not references.in_segment(one)):
+        for at in (trash_key(key, one) for one in marks if not references.in_segment(one)):
             name = txn.get(at, db=t.trash)
             if name is not None and is_aside(name):
                 txn.put(at, plain(name), db=t.trash)
@@ -96,10 +95,15 @@ def drop(txn: Any, t: Tables, key: bytes) -> None:
     references.release(txn, t, [marked for _, marked in rows if references.in_segment(marked)])
 
 
+def marks_of(txn: Any, t: Tables, key: bytes) -> Iterator[bytes]:
+    """Mark and name of everything that is kept of a mailbox."""
+    return (layout.marked_of(value[RECORD:]) for _, value in _rows(txn, t, key, 0, layout.MAX_UID))
+
+
 def announce_again(txn: Any, t: Tables, keys: Iterable[bytes]) -> None:
     """What these mailboxes keep is due now: when it was due is not known any more, or not to be relied on."""
     for key in keys:
-        announce(txn, t, key, [int.from_bytes(at[12:], "big") for at, _ in _rows(txn, t, key, 0, layout.MAX_UID)], 0)
+        announce(txn, t, key, [uid_of(at) for at, _ in _rows(txn, t, key, 0, layout.MAX_UID)], 0)
 
 
 def _rows(txn: Any, t: Tables, key: bytes, low: int, high: int) -> Iterator[tuple[bytes, Any]]:
@@ -128,7 +132,7 @@ def row(txn: Any, t: Tables, key: bytes, uid: int) -> Any:
 def marks(txn: Any, t: Tables) -> Iterator[tuple[bytes, bytes]]:
     """(mailbox key and UID, mark) of all that is kept in segments."""
     for at, value in txn.cursor(db=t.kept).iternext():
-        if len(at) == layout.OF_A_MESSAGE and references.in_segment(value[RECORD + 2 :]):
+        if len(at) == layout.MESSAGE and references.in_segment(value[RECORD + 2 :]):
             yield bytes(at), layout.marked_of(value[RECORD:])
 
 
@@ -137,7 +141,7 @@ def records(txn: Any, t: Tables, key: bytes, uids: UidSet) -> Iterator[tuple[int
     first, packed = -1, b""
     for low, high in uids.ranges():
         for at, value in _rows(txn, t, key, low, high):
-            page = int.from_bytes(at[12:], "big") & ~31
+            page = uid_of(at) & ~31
             if page != first:
                 if packed:
                     yield first, packed

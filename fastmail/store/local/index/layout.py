@@ -1,10 +1,12 @@
 """What the index of one shard holds: tables, keys and rows, version 3. Only the writer's transactions write them.
 
+Every part of a key or row that is read anywhere has its name here, or in the file that the table below names.
+
     page    mailbox key(12) first uid(4)     index page (_core/pages.pxd)
     page    mailbox key(12) 0xFFFFFFFF       Mailbox row (below), then the name in UTF-8: beside the last page, because
                                              a delivery writes both
     msg     mailbox key(12) uid(4)           u16 length, then b"n" or b"c" (new/ or cur/) and the file's name, or
-                                             b"s" and a record (content.py), then the summary (_core/mime.pyx)
+                                             b"s" and a record (references.py), then the summary (_core/mime.pyx)
     new     number(8)                        arrivals (arrivals.py) in the order of their commits: mailbox key(12),
                                              record(40, as in a page), value for msg; settled into page and msg soon
     name    account(8) name                  mailbox id(4)
@@ -19,16 +21,16 @@
     trash   mailbox key(12) base name        mark and name of a file to be removed, or with the mark in upper case to
                                              be put aside (kept.py)
     kept    mailbox key(12) uid(4), and more what was expunged and can still be read: see kept.py
-    ref, dead, moved, seg                    records in segments: see content.py
-    held    holder(8) ...                    content that a message in the queue holds (holds.py)
+    ref, dead, moved, seg                    records in segments: see references.py
+    held    holder(8) ...                    content that a message in the queue holds (held.py)
     given   id(16) account(8) copy(1)        where a delivery with this id went (given.py); earlier readers ignore it
     meta    b"layout", b"next" account(8)    layout version; next mailbox id and last UIDVALIDITY of the account
     meta    b"kept" account(8)               of version 2: octets(8) of summaries and octets(8) of annotations that
                                              quotas count; moved into acct by the account's first write
-    acct    account(8)                       what an account holds in all, and its MODSEQ      } see accounts.py
+    acct    account(8)                       what an account holds in all, and its MODSEQ      } see account_log.py
     alog    account(8) modseq(8) part(2)     what one operation changed in the account         }
     place   account(8) mark(8) mailbox(4) uid(4)     empty; where the message with this EMAILID is     }
-    member  account(8) thread(8) mailbox(4) uid(4)   empty; which messages are of this THREADID        } see emails.py
+    member  account(8) thread(8) mailbox(4) uid(4)   empty; which messages are of this THREADID        } see object_ids.py
     thread  account(8) hash of a Message-ID(8)       thread(8) count(4), where the thread is of another name  }
 
 Version 3 added acct, alog, place, member, thread, kept, given, and recovered in rows. An index of version 2 is brought
@@ -41,15 +43,11 @@ it does not know behind a row's fixed part up to the name's offset, which the ro
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
-from fastmail._core.leaves import Table
-from fastmail.durable.segments import SegmentReader
+from fastmail._core import pages
 from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Mailbox
-from fastmail.store.local.index.arrivals import Arrivals
-from fastmail.telemetry import log
 
 LAYOUT = 3
 TABLES = [
@@ -89,49 +87,34 @@ PAIR = struct.Struct("<II")  # first and last UID
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
 U16 = struct.Struct("<H")
-OF_A_MESSAGE = 16  # octets of a key that names a message
-TOP = b"\xff\xff\xff\xff"
+# how many octets of a key name the account, the mailbox (its key), the message
+ACCOUNT, MAILBOX, MESSAGE = 8, 12, 16
+TOP = b"\xff\xff\xff\xff"  # behind a mailbox's key: its row
+NEW, CUR, SEGMENT, HELD = b"n", b"c", b"s", b"h"  # marks: where the content is (names.path_of, references.py, held.py)
+RECORD = len(pages.pack(0, 0, 0, 0, 0, 0, 0))  # octets of a message's record in a page
+TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
+ARRIVAL = MAILBOX + RECORD  # octets of a row of new in front of the value for msg
+HOLDER = 8  # octets of a key of held that say who holds something
+DELIVERED = b"d"  # behind them, in a row of held that says where a message went
+MARK_AT = 2  # where the mark is in a value of msg, behind the length of mark and name
 MAX_UID = 0xFFFFFFFE
 MOST_OF_A_NAME = 480  # octets of a name in a key
+COUNTER = b"next"  # in meta, before an account's key: NEXT
 # id of an account's next mailbox, highest UIDVALIDITY that it gave, Tables.recovered of that moment (not in version 2)
 NEXT = struct.Struct("<III")
 NEXT_V2 = NEXT.size - 4
 GIVEN = struct.Struct(">IIIQ")
 
 
-class Tables(NamedTuple):
-    """Handles of the tables of one environment."""
+@dataclass(slots=True)
+class MailboxRow(Mailbox):
+    """A mailbox as its row has it. ``generation``: grows when files of other programs are taken in, 0 when nobody looked
+    for any yet; ``settled``: arrivals up to this number are in the pages; ``recovered``: Tables.recovered when UIDs and
+    MODSEQs were last put above what can have been seen."""
 
-    page: Any
-    msg: Any
-    new: Any
-    name: Any
-    subs: Any
-    pop: Any
-    note: Any
-    kw: Any
-    gone: Any
-    todo: Any
-    trash: Any
-    ref: Any
-    dead: Any
-    moved: Any
-    seg: Any
-    held: Any
-    kept: Any
-    given: Any
-    acct: Any
-    alog: Any
-    place: Any
-    member: Any
-    thread: Any
-    meta: Any
-    arrivals: Arrivals
-    reader: SegmentReader
-    segments: bool = False  # is new content kept in segments?
-    shared: bool = False  # are UIDs given under Dovecot's locks, as its lists say?
-    recovered: int = 0  # how often rows may have been seen that were lost (durable.recovery)
-    whole: Callable[[Any, bytes], Table | None] | None = None  # Environment.table, for reading many rows
+    generation: int = 0
+    settled: int = 0
+    recovered: int = 0
 
 
 def unpack_next(row: bytes | memoryview | None) -> tuple[int, int, int]:
@@ -160,8 +143,38 @@ def name_key(account: bytes, name: str) -> bytes:
     return account + raw
 
 
+def counter_key(account: bytes) -> bytes:
+    """Where meta has what the account's next mailbox gets."""
+    return COUNTER + account
+
+
 def uid_key(key: bytes, uid: int) -> bytes:
     return key + U32.pack(uid)
+
+
+def uid_of(at: bytes | memoryview) -> int:
+    """The UID in the key of a message, or the first one in the key of a page."""
+    return int.from_bytes(at[MAILBOX:MESSAGE], "big")
+
+
+def account_of(key: bytes | memoryview) -> int:
+    """The account's number in a key that begins with it."""
+    return int.from_bytes(key[:ACCOUNT], "big")
+
+
+def mailbox_of(key: bytes | memoryview) -> int:
+    """The mailbox's number in a key that begins with a mailbox's."""
+    return int.from_bytes(key[ACCOUNT:MAILBOX], "big")
+
+
+def base_of(name: bytes | memoryview) -> bytes:
+    """A file's name without its flags: what no program changes."""
+    return bytes(name).partition(b":")[0]
+
+
+def trash_key(key: bytes, marked: bytes) -> bytes:
+    """Where trash has a file of the mailbox."""
+    return key + base_of(marked[1:])[:MOST_OF_A_NAME]
 
 
 def page_key(key: bytes, uid: int) -> bytes:
@@ -179,14 +192,29 @@ def pack_message(marked: bytes, summary: bytes) -> bytes:
 
 def marked_of(value: bytes | memoryview) -> bytes:
     """Mark and file name."""
-    return bytes(value[2 : 2 + (value[0] | value[1] << 8)])
+    return bytes(value[MARK_AT : MARK_AT + (value[0] | value[1] << 8)])
+
+
+def mark_of(value: bytes | memoryview) -> bytes:
+    """The mark alone."""
+    return bytes(value[MARK_AT : MARK_AT + 1])
 
 
 def summary_of(value: bytes | memoryview) -> bytes | memoryview:
-    return value[2 + (value[0] | value[1] << 8) :]
+    return value[MARK_AT + (value[0] | value[1] << 8) :]
 
 
-def pack_row(box: Mailbox) -> bytes:
+def record_uid(record: bytes | memoryview) -> int:
+    """The UID with which a record of a page begins; a row of kept begins with a record."""
+    return int.from_bytes(record[:4], "little")
+
+
+def arrival_uid(value: bytes | memoryview) -> int:
+    """The UID in a row of new."""
+    return record_uid(value[MAILBOX : MAILBOX + 4])
+
+
+def pack_row(box: MailboxRow) -> bytes:
     return (
         ROW.pack(
             1,
@@ -216,7 +244,7 @@ def modseq_of(row: bytes | memoryview) -> int:
     return found
 
 
-def unpack_row(key: bytes, row: bytes | memoryview) -> Mailbox:
+def unpack_row(key: bytes, row: bytes | memoryview) -> MailboxRow:
     if len(row) < ROW_V1 or row[0] != 1 or len(row) < row[1]:
         raise CorruptData(f"mailbox row {key.hex()} has an unknown layout")
     at = row[1]
@@ -243,7 +271,7 @@ def unpack_row(key: bytes, row: bytes | memoryview) -> Mailbox:
         name = str(row[at:], "utf-8")
     except UnicodeDecodeError:
         raise CorruptData(f"the name in mailbox row {key.hex()} is damaged") from None
-    return Mailbox(
+    return MailboxRow(
         bytes(key),
         name,
         validity,
@@ -256,46 +284,8 @@ def unpack_row(key: bytes, row: bytes | memoryview) -> Mailbox:
         octets,
         special,
         created,
+        changed,
         generation,
         settled,
-        changed,
         recovered,
     )
-
-
-# ---------------------------------------------------------------- walks over tables
-
-
-def rows(txn: Any, table: Any, prefix: bytes) -> Iterator[tuple[Any, Any]]:
-    """(key, value) of a table whose keys begin with prefix."""
-    cursor = txn.cursor(db=table)
-    if cursor.set_range(prefix):
-        for at, value in cursor.iternext():
-            if at[: len(prefix)] != prefix:
-                return
-            yield at, value
-
-
-def clear(txn: Any, table: Any, prefix: bytes) -> None:
-    """Delete the rows of a table whose keys begin with prefix."""
-    cursor = txn.cursor(db=table)
-    if cursor.set_range(prefix):
-        while cursor.key()[: len(prefix)] == prefix and cursor.delete():
-            pass
-
-
-def boxes(txn: Any, t: Tables, account: bytes) -> list[Mailbox]:
-    """All mailboxes of the account with this key, by id, as their rows lie there."""
-    out = []
-    cursor = txn.cursor(db=t.page)
-    at = account
-    while cursor.set_range(at) and cursor.key()[:8] == account:
-        key = bytes(cursor.key()[:12])
-        if not cursor.set_key(row_key(key)):
-            break
-        try:
-            out.append(unpack_row(key, cursor.value()))
-        except CorruptData as error:  # the others are not harmed
-            log.event("mailbox.damaged", "error", why=error, then="fastmail check --repair")
-        at = row_key(key) + b"\0"
-    return out

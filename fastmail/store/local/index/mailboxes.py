@@ -9,10 +9,12 @@ from contextlib import suppress
 from typing import Any
 
 from fastmail.model.errors import MailboxExists
-from fastmail.store.interface import Kind, Mailbox
-from fastmail.store.local.index import account_log, box_rows, kept, layout, object_ids, references, weight
+from fastmail.store.interface import Kind
+from fastmail.store.local.index import account_log, box_rows, kept, layout, object_ids, references, walk, weight
 from fastmail.store.local.index.account_log import Change
-from fastmail.store.local.index.layout import Tables, rows
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, SEGMENT, MailboxRow, mark_of, uid_of
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.index.walk import rows
 
 MAILBOXES_ABOVE = 1 << 10  # the same for their ids and UIDVALIDITYs
 
@@ -23,9 +25,9 @@ def find(txn: Any, t: Tables, account: int, name: str) -> bytes | None:
     return layout.account_key(account) + bytes(row) if row is not None else None
 
 
-def boxes(txn: Any, t: Tables, account: int) -> list[Mailbox]:
+def boxes(txn: Any, t: Tables, account: int) -> list[MailboxRow]:
     """All mailboxes of an account, by id."""
-    return layout.boxes(txn, t, layout.account_key(account))
+    return walk.boxes(txn, t, layout.account_key(account))
 
 
 def _counter(txn: Any, t: Tables, account: int) -> tuple[bytes, int, int]:
@@ -51,7 +53,7 @@ def note_uidvalidity(txn: Any, t: Tables, account: int, given: int) -> None:
         txn.put(at, layout.NEXT.pack(number, given, t.recovered), db=t.meta)
 
 
-def create(txn: Any, t: Tables, account: int, name: str, special: int, change: Change | None = None) -> Mailbox:
+def create(txn: Any, t: Tables, account: int, name: str, special: int, change: Change | None = None) -> MailboxRow:
     """A new mailbox; its UIDVALIDITY is above every one that the account has used. ``change``: what the operation that
     this is a part of changes in the account."""
     if find(txn, t, account, name) is not None:
@@ -62,52 +64,52 @@ def create(txn: Any, t: Tables, account: int, name: str, special: int, change: C
     validity = max(now, last + 1)
     txn.put(counter, layout.NEXT.pack(number + 1, max(last, validity), t.recovered), db=t.meta)
     key = layout.mailbox_key(account, number)
-    box = Mailbox(key, name, validity, special=special, modseq=whole.modseq, created=now, recovered=t.recovered)
+    box = MailboxRow(key, name, validity, special=special, modseq=whole.modseq, created=now, recovered=t.recovered)
     box_rows.save(txn, t, box)
-    txn.put(layout.name_key(layout.account_key(account), name), key[8:], db=t.name)
+    txn.put(layout.name_key(layout.account_key(account), name), key[ACCOUNT:], db=t.name)
     whole.mailbox(Kind.MAILBOX_CREATED, key)
     if change is None:
         whole.end()
     return box
 
 
-def drop(txn: Any, t: Tables, box: Mailbox) -> None:
+def drop(txn: Any, t: Tables, box: MailboxRow) -> None:
     """Forget a mailbox and everything in it; its directory is the caller's."""
     with suppress(ValueError):  # damaged arrivals go with it all the same
         box = box_rows.load(txn, t, box.key)
-    change = Change(txn, t, box.key[:8])
+    change = Change(txn, t, box.key[:ACCOUNT])
     references.release(
-        txn, t, [layout.marked_of(value) for _, value in rows(txn, t.msg, box.key) if value[2:3] == b"s"]
+        txn, t, [layout.marked_of(value) for _, value in rows(txn, t.msg, box.key) if mark_of(value) == SEGMENT]
     )
     change.row.notes -= sum(weight.of_note(name, value) for name, value in notes(txn, t, box.key).items())
     _remove_all(txn, t, box, change)
     change.mailbox(Kind.MAILBOX_REMOVED, box.key)
     change.end()
     kept.drop(txn, t, box.key)
-    txn.delete(layout.name_key(box.key[:8], box.name), db=t.name)
+    txn.delete(layout.name_key(box.key[:ACCOUNT], box.name), db=t.name)
     txn.delete(box.key, db=t.kw)
     for table in (t.page, t.msg, t.gone, t.todo, t.trash, t.note, t.pop):
-        layout.clear(txn, table, box.key)
+        walk.clear(txn, table, box.key)
 
 
-def forget_messages(txn: Any, t: Tables, box: Mailbox) -> None:
+def forget_messages(txn: Any, t: Tables, box: MailboxRow) -> None:
     """Forget the messages of a mailbox, whose files stay, as if it had never been looked at; the caller saves it."""
-    change = Change(txn, t, box.key[:8])
+    change = Change(txn, t, box.key[:ACCOUNT])
     _remove_all(txn, t, box, change)
     change.end()
     kept.drop(txn, t, box.key)
     box.modseq = change.modseq
     for table in (t.page, t.msg, t.gone, t.todo, t.pop):
-        layout.clear(txn, table, box.key)
+        walk.clear(txn, table, box.key)
     box.exists = box.unseen = box.deleted = box.octets = 0
 
 
-def _remove_all(txn: Any, t: Tables, box: Mailbox, change: Change) -> None:
+def _remove_all(txn: Any, t: Tables, box: MailboxRow, change: Change) -> None:
     """A mailbox is to have no messages any more: what that is to its account."""
     count = 0
     lost: list[object_ids.Item] = []
     for at, value in rows(txn, t.msg, box.key):
-        lost.append((int.from_bytes(at[12:], "big"), object_ids.only_names(layout.summary_of(value)), 0))
+        lost.append((uid_of(at), object_ids.only_names(layout.summary_of(value)), 0))
         change.row.summaries -= weight.of_value(value)
         count += 1
         if len(lost) >= box_rows.BATCH:
@@ -143,7 +145,7 @@ def rename(txn: Any, t: Tables, account: int, pairs: Sequence[tuple[bytes, str]]
             raise MailboxExists("mailbox already exists")
         box.name = name
         box_rows.save(txn, t, box)
-        txn.put(layout.name_key(prefix, name), box.key[8:], db=t.name)
+        txn.put(layout.name_key(prefix, name), box.key[ACCOUNT:], db=t.name)
         change.mailbox(Kind.MAILBOX_CHANGED, box.key)
     change.end()
 
@@ -154,14 +156,14 @@ def subscriptions(txn: Any, t: Tables, account: int) -> set[str]:
     cursor = txn.cursor(db=t.subs)
     if cursor.set_range(prefix):
         for key, value in cursor.iternext():
-            if key[:8] != prefix:
+            if key[:ACCOUNT] != prefix:
                 break
-            out.add(str(value or key[8:], "utf-8", "replace"))
+            out.add(str(value or key[ACCOUNT:], "utf-8", "replace"))
     return out
 
 
 def notes(txn: Any, t: Tables, key: bytes) -> dict[bytes, bytes]:
-    return {bytes(at[12:]): bytes(value) for at, value in rows(txn, t.note, key)}
+    return {bytes(at[MAILBOX:]): bytes(value) for at, value in rows(txn, t.note, key)}
 
 
 def annotate(
@@ -178,7 +180,7 @@ def annotate(
         weight.of_note(name, value) - weight.of_note(name, txn.get(key + name, db=t.note))
         for name, value in changes.items()
     )
-    account_log.weigh(txn, t, key[:8], 0, counted)
+    account_log.weigh(txn, t, key[:ACCOUNT], 0, counted)
     for name, value in changes.items():
         if value is None:
             txn.delete(key + name, db=t.note)

@@ -15,7 +15,9 @@ from fastmail.model.errors import CannotDo
 from fastmail.store.interface import ALL_MODSEQ, Appended, NewMessage, Stored
 from fastmail.store.local.index import account_log, box_rows, layout, object_ids, references, weight
 from fastmail.store.local.index.account_log import Change
-from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index.changed import Changed
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, NEW, mark_of
+from fastmail.store.local.index.tables import Tables
 from fastmail.store.room import LONG
 
 FEW = 8  # messages that one operation may leave as arrivals
@@ -39,7 +41,7 @@ def append(
     names: Sequence[bytes],
     saved: int,
     claim: bool = False,
-) -> Appended:
+) -> Changed[Appended]:
     """Records for messages whose files (``n`` or ``c``, then the name) are in place; ``claim``: \\Recent is taken with
     them."""
     few = len(messages) <= FEW and not t.arrivals.closed
@@ -48,9 +50,9 @@ def append(
         return _arrive(txn, t, key, messages, names, saved)
     said = [idents.named(message.summary) for message in messages]
     for one in said:
-        _make_sure(txn, t, key[:8], one)
+        _make_sure(txn, t, key[:ACCOUNT], one)
     box = box_rows.load(txn, t, key)
-    change = Change(txn, t, key[:8])
+    change = Change(txn, t, key[:ACCOUNT])
     box.modseq = change.modseq
     bits = [box_rows.keyword_bits(txn, t, key, message.keywords) for message in messages]
     new = [(m.flags, words, m.date, m.size, saved) for m, words in zip(messages, bits, strict=True)]
@@ -59,7 +61,7 @@ def append(
     some_name = any(names_of[2] for names_of in said)
     for uid, message, words, name, names_of in zip(uids, messages, bits, names, said, strict=True):
         at = layout.uid_key(key, uid)
-        made = object_ids.finished(txn, t, key[:8], message.summary, change.modseq, names_of)
+        made = object_ids.finished(txn, t, key[:ACCOUNT], message.summary, change.modseq, names_of)
         value = layout.pack_message(name, made)
         change.row.summaries += weight.of_value(value)
         txn.put(at, value, db=t.msg)
@@ -74,7 +76,7 @@ def append(
     box_rows.save(txn, t, box)
     change.end()
     recent = claim_recent(txn, t, key) if claim else (0, 0)
-    return Appended(key, box.uidvalidity, uids, box.modseq, recent)
+    return Changed(Appended(key, box.uidvalidity, uids, box.modseq, recent), (key,))
 
 
 def _make_sure(txn: Any, t: Tables, account: bytes, said: object_ids.Said) -> None:
@@ -88,29 +90,29 @@ def _make_sure(txn: Any, t: Tables, account: bytes, said: object_ids.Said) -> No
 
 def _arrive(
     txn: Any, t: Tables, key: bytes, messages: Sequence[NewMessage], names: Sequence[bytes], saved: int
-) -> Appended:
+) -> Changed[Appended]:
     """The same as arrivals: pages follow later, and with them the account's row and log."""
     box = box_rows.row(txn, t, key)
     if box.recovered != t.recovered:
         box = box_rows.load(txn, t, key)
     newest = t.arrivals.newest(key, box.settled)
-    uid = box_rows.TAIL.unpack_from(newest)[0] + 1 if newest is not None else box.uidnext
-    modseq = account_log.next_modseq(txn, t, key[:8])
+    uid = layout.TAIL.unpack_from(newest)[0] + 1 if newest is not None else box.uidnext
+    modseq = account_log.next_modseq(txn, t, key[:ACCOUNT])
     uids = list(range(uid, uid + len(messages)))
     if uids[-1] >= layout.MAX_UID:
         raise CannotDo("the mailbox has used up its UIDs")
     heavy = 0
     for uid, message, name in zip(uids, messages, names, strict=True):
         said = idents.named(message.summary)
-        _make_sure(txn, t, key[:8], said)
+        _make_sure(txn, t, key[:ACCOUNT], said)
         record = pages.pack(uid, message.flags, modseq, 0, message.date, message.size, saved)
-        made = object_ids.finished(txn, t, key[:8], message.summary, modseq, said)
-        object_ids.announce(txn, t, key[:8], made)
+        made = object_ids.finished(txn, t, key[:ACCOUNT], message.summary, modseq, said)
+        object_ids.announce(txn, t, key[:ACCOUNT], made)
         value = layout.pack_message(name, made)
         heavy += weight.of_value(value)
         t.arrivals.add(txn, key, record, value)
-    account_log.weigh(txn, t, key[:8], heavy)
-    return Appended(key, box.uidvalidity, uids, modseq)
+    account_log.weigh(txn, t, key[:ACCOUNT], heavy)
+    return Changed(Appended(key, box.uidvalidity, uids, modseq), (key,))
 
 
 def store(
@@ -122,11 +124,11 @@ def store(
     flags: int,
     words: Sequence[bytes],
     unchanged_since: int = ALL_MODSEQ,
-) -> Stored:
+) -> Changed[Stored]:
     """STORE: flags of several messages, one MODSEQ for all that changed."""
     box = box_rows.load(txn, t, key)
     before = box.modseq
-    change = Change(txn, t, key[:8])
+    change = Change(txn, t, key[:ACCOUNT])
     bits = box_rows.keyword_bits(txn, t, key, words, create=mode >= 0)
     changed: list[int] = []
     same: list[int] = []
@@ -150,10 +152,11 @@ def store(
         change.end()
         for uid in changed:
             at = layout.uid_key(key, uid)
-            if not t.segments or not references.in_segment((txn.get(at, db=t.msg) or b"")[2:3]):
+            if not t.segments or not references.in_segment(mark_of(txn.get(at, db=t.msg) or b"")):
                 txn.put(at, b"", db=t.todo)
     told = left if len(left) <= TOLD else ()
-    return Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.modseq, before, box, told)
+    done = Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.modseq, before, box, told)
+    return Changed(done, (key,))
 
 
 def learn_previews(txn: Any, t: Tables, key: bytes, found: Mapping[int, bytes]) -> dict[int, bytes]:
@@ -175,7 +178,7 @@ def learn_previews(txn: Any, t: Tables, key: bytes, found: Mapping[int, bytes]) 
         heavier += weight.of_value(new) - weight.of_value(value)
         written += len(new)
         txn.put(at, new, db=t.msg)
-    account_log.weigh(txn, t, key[:8], heavier)
+    account_log.weigh(txn, t, key[:ACCOUNT], heavier)
     return left
 
 
@@ -190,9 +193,9 @@ def claim_recent(txn: Any, t: Tables, key: bytes) -> tuple[int, int]:
         todo = []
         if cursor.set_range(layout.uid_key(key, first)):
             for at, value in cursor.iternext():
-                if at[:12] != key:
+                if at[:MAILBOX] != key:
                     break
-                if value[2:3] == b"n":
+                if mark_of(value) == NEW:
                     todo.append(bytes(at))
         for at in todo:
             txn.put(at, b"", db=t.todo)

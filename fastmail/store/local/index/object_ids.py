@@ -16,8 +16,9 @@ from typing import Any
 from fastmail._core import idents
 from fastmail.message.identity import MARK, NOBODY, TRAIL, fresh, ident, named
 from fastmail.store.interface import Octets
-from fastmail.store.local.index import layout
-from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index import layout, walk
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, uid_of
+from fastmail.store.local.index.tables import Tables
 
 THREAD = struct.Struct("<8sI")  # thread, places of messages with this Message-ID
 KEY = 24
@@ -122,11 +123,11 @@ def only_names(stored: Octets) -> bytes:
 def again(txn: Any, t: Tables, account: bytes) -> None:
     """Enter all messages of an account, and nothing else."""
     for table in (t.place, t.member, t.thread):
-        layout.clear(txn, table, account)
+        walk.clear(txn, table, account)
     entered: dict[bytes, list[Item]] = {}
-    for at, value in layout.rows(txn, t.msg, account):
-        item = int.from_bytes(at[12:], "big"), only_names(layout.summary_of(value)), 0
-        entered.setdefault(bytes(at[:12]), []).append(item)
+    for at, value in walk.rows(txn, t.msg, account):
+        item = uid_of(at), only_names(layout.summary_of(value)), 0
+        entered.setdefault(bytes(at[:MAILBOX]), []).append(item)
     for key, items in entered.items():
         add(txn, t, key, items)
 
@@ -134,17 +135,17 @@ def again(txn: Any, t: Tables, account: bytes) -> None:
 def problems(txn: Any, t: Tables, account: bytes) -> list[str]:
     """What is wrong with the tables of an account all of whose messages were entered."""
     places, members, threads = set(), set(), 0
-    for at, value in layout.rows(txn, t.msg, account):
+    for at, value in walk.rows(txn, t.msg, account):
         one = ident(layout.summary_of(value))
-        places.add(account + one.mark + bytes(at[8:]))
-        members.add(account + one.thread + bytes(at[8:]))
+        places.add(account + one.mark + bytes(at[ACCOUNT:]))
+        members.add(account + one.thread + bytes(at[ACCOUNT:]))
         threads += one.own not in (one.thread, NOBODY)
     out = []
-    if places != {bytes(at) for at, _ in layout.rows(txn, t.place, account)}:
+    if places != {bytes(at) for at, _ in walk.rows(txn, t.place, account)}:
         out.append("EMAILIDs and the places of messages differ")
-    if members != {bytes(at) for at, _ in layout.rows(txn, t.member, account)}:
+    if members != {bytes(at) for at, _ in walk.rows(txn, t.member, account)}:
         out.append("THREADIDs and the places of messages differ")
-    if threads != sum(THREAD.unpack(bytes(value))[1] for _, value in layout.rows(txn, t.thread, account)):
+    if threads != sum(THREAD.unpack(bytes(value))[1] for _, value in walk.rows(txn, t.thread, account)):
         out.append("threads of Message-IDs are counted wrongly")
     return out
 
@@ -157,15 +158,15 @@ def fill(txn: Any, t: Tables, account: bytes, after: bytes, most: int) -> bytes:
     last = b""
     if cursor.set_range(after + b"\0" if after else account):
         for at, value in cursor.iternext():
-            if at[:8] != account:
+            if at[:ACCOUNT] != account:
                 break
             if len(found) >= most:
                 last = found[-1][0]
                 break
-            found.append((bytes(at), (int.from_bytes(at[12:], "big"), only_names(layout.summary_of(value)), 0)))
+            found.append((bytes(at), (uid_of(at), only_names(layout.summary_of(value)), 0)))
     for at, item in found:
-        if txn.get(at[:8] + ident(item[1]).mark + at[8:], db=t.place) is None:
-            add(txn, t, at[:12], [item])
+        if txn.get(at[:ACCOUNT] + ident(item[1]).mark + at[ACCOUNT:], db=t.place) is None:
+            add(txn, t, at[:MAILBOX], [item])
     return last
 
 

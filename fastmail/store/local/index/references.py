@@ -1,4 +1,4 @@
-"""The index's side of segments: which records are referred to, where they lie, and compaction.
+"""Records in segments: which are referred to, where they lie, and what of them is dead.
 
 A message's row in ``msg`` names its content by the mark ``s`` and (id, octets before the content, octets of it).
 COPY and MOVE refer to the same record: ``ref`` counts references beyond the first and stays, at 0, until the last one
@@ -11,15 +11,27 @@ names the new place of everything in it, and never while a part of it is damaged
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastmail.durable import segments
 from fastmail.durable.segments import Record
-from fastmail.store.local.index.arrivals import HEAD, RECORD
-from fastmail.store.local.index.layout import OF_A_MESSAGE, U64, row_key, unpack_row
-
-if TYPE_CHECKING:
-    from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index import walk
+from fastmail.store.local.index.layout import (
+    ARRIVAL,
+    HOLDER,
+    MAILBOX,
+    MARK_AT,
+    MESSAGE,
+    RECORD,
+    SEGMENT,
+    U64,
+    arrival_uid,
+    mark_of,
+    row_key,
+    uid_key,
+    unpack_row,
+)
+from fastmail.store.local.index.tables import Tables
 
 MARK = struct.Struct("<cQHQ")
 COUNT = struct.Struct("<Q")
@@ -28,14 +40,20 @@ OPEN, SEALED, GONE = b"o", b"s", b"x"
 
 def mark(record: Record) -> bytes:
     """How a message's row names its record."""
-    return MARK.pack(b"s", record.id, record.skip, record.length)
+    return MARK.pack(SEGMENT, record.id, record.skip, record.length)
+
+
+def ident_in(value: bytes | memoryview) -> int:
+    """The id of the record that a value of msg names."""
+    ident: int = MARK.unpack_from(value, MARK_AT)[1]
+    return ident
 
 
 def in_segment(marked: bytes | memoryview) -> bool:
-    return marked[:1] == b"s"
+    return marked[:1] == SEGMENT
 
 
-def locate(txn: Any, t: "Tables", ident: int) -> int:
+def locate(txn: Any, t: Tables, ident: int) -> int:
     """Where the record lies now."""
     moved = txn.get(U64.pack(ident), db=t.moved)
     return U64.unpack(moved)[0] if moved is not None else ident
@@ -52,7 +70,7 @@ def place_of(marked: bytes) -> tuple[int, int]:
     return MARK.unpack(marked)[1], span(marked)
 
 
-def _counts(txn: Any, t: "Tables", idents: Iterable[int]) -> dict[bytes, int]:
+def _counts(txn: Any, t: Tables, idents: Iterable[int]) -> dict[bytes, int]:
     """References beyond the first, by key, of the records that have a row."""
     keys = sorted({U64.pack(ident) for ident in idents})
     return {at: COUNT.unpack(count)[0] for at, count in txn.cursor(db=t.ref).getmulti(keys)}
@@ -62,7 +80,7 @@ def _put_counts(txn: Any, table: Any, counts: Mapping[bytes, int]) -> None:
     txn.cursor(db=table).putmulti([(at, COUNT.pack(count)) for at, count in sorted(counts.items())])
 
 
-def share(txn: Any, t: "Tables", marks: Sequence[bytes]) -> None:
+def share(txn: Any, t: Tables, marks: Sequence[bytes]) -> None:
     """One more reference to each."""
     idents = [MARK.unpack(marked)[1] for marked in marks]
     counts = _counts(txn, t, idents)
@@ -72,7 +90,7 @@ def share(txn: Any, t: "Tables", marks: Sequence[bytes]) -> None:
     _put_counts(txn, t.ref, counts)
 
 
-def release(txn: Any, t: "Tables", marks: Sequence[bytes]) -> None:
+def release(txn: Any, t: Tables, marks: Sequence[bytes]) -> None:
     """One reference less to each; without any a record is dead."""
     counts = _counts(txn, t, [MARK.unpack(marked)[1] for marked in marks])
     changed: dict[bytes, int] = {}
@@ -94,29 +112,29 @@ def release(txn: Any, t: "Tables", marks: Sequence[bytes]) -> None:
     _put_counts(txn, t.dead, dead)
 
 
-def keep(txn: Any, t: "Tables", idents: Sequence[int]) -> None:
+def keep(txn: Any, t: Tables, idents: Sequence[int]) -> None:
     """The records are referred to, though not from the mailboxes that their heads name."""
     counts = _counts(txn, t, idents)
     _put_counts(txn, t.ref, {U64.pack(ident): 0 for ident in idents if U64.pack(ident) not in counts})
 
 
-def bury(txn: Any, t: "Tables", orphans: Sequence[tuple[int, int]]) -> None:
+def bury(txn: Any, t: Tables, orphans: Sequence[tuple[int, int]]) -> None:
     """Records that were written but never referred to."""
     for where, octets in orphans:
         txn.put(U64.pack(where), COUNT.pack(octets), db=t.dead)
 
 
-def announce(txn: Any, t: "Tables", number: int) -> None:
+def announce(txn: Any, t: Tables, number: int) -> None:
     """A process begins to append to it. What has no row is of another index and is never taken for waste."""
     txn.put(U64.pack(number), OPEN, db=t.seg)
 
 
-def seal(txn: Any, t: "Tables", number: int) -> None:
+def seal(txn: Any, t: Tables, number: int) -> None:
     """The segment is complete, and all that is not referred to in it is in ``dead``."""
     txn.put(U64.pack(number), SEALED, db=t.seg)
 
 
-def dead_in(txn: Any, t: "Tables", number: int) -> dict[int, int]:
+def dead_in(txn: Any, t: Tables, number: int) -> dict[int, int]:
     """{offset: octets} of what is dead in a segment."""
     out: dict[int, int] = {}
     cursor = txn.cursor(db=t.dead)
@@ -129,71 +147,40 @@ def dead_in(txn: Any, t: "Tables", number: int) -> dict[int, int]:
     return out
 
 
-def referred(txn: Any, t: "Tables", key: bytes) -> set[int]:
+def referred(txn: Any, t: Tables, key: bytes) -> set[int]:
     """Ids of the records that a mailbox's rows name, with arrivals and what is kept for views."""
-    out: set[int] = set()
-    cursor = txn.cursor(db=t.msg)
-    if cursor.set_range(key):
-        for at, value in cursor.iternext():
-            if at[:12] != key:
-                break
-            if value[2:3] == b"s":
-                out.add(MARK.unpack_from(value, 2)[1])
-    cursor = txn.cursor(db=t.kept)
-    if cursor.set_range(key):
-        for at, value in cursor.iternext():
-            if at[:12] != key:
-                break
-            if value[RECORD + 2 : RECORD + 3] == b"s":
-                out.add(MARK.unpack_from(value, RECORD + 2)[1])
+    out = {ident_in(value) for _, value in walk.rows(txn, t.msg, key) if mark_of(value) == SEGMENT}
+    kept = (value[RECORD:] for _, value in walk.rows(txn, t.kept, key))
+    out |= {ident_in(value) for value in kept if mark_of(value) == SEGMENT}
     row = txn.get(row_key(key), db=t.page)
     settled = unpack_row(key, row).settled if row is not None else 0
-    for at, value in txn.cursor(db=t.new).iternext():
-        if value[:12] == key and value[54:55] == b"s" and U64.unpack(at)[0] > settled:
-            out.add(MARK.unpack_from(value, 54)[1])
+    for number, arrival in txn.cursor(db=t.new).iternext():
+        value = arrival[ARRIVAL:]
+        if arrival[:MAILBOX] == key and mark_of(value) == SEGMENT and U64.unpack(number)[0] > settled:
+            out.add(ident_in(value))
     return out
 
 
-def marks(txn: Any, t: "Tables") -> Iterator[tuple[bytes, bytes]]:
+def marks(txn: Any, t: Tables) -> Iterator[tuple[bytes, bytes]]:
     """(mailbox key and UID, or holder; mark) of every row that names a record."""
     for at, value in txn.cursor(db=t.msg).iternext():
-        if value[2:3] == b"s":
-            yield at, value[2:]
-    for at, value in txn.cursor(db=t.kept).iternext():
-        if len(at) == OF_A_MESSAGE and value[RECORD + 2 : RECORD + 3] == b"s":
-            yield at, value[RECORD + 2 :]
+        if mark_of(value) == SEGMENT:
+            yield at, value[MARK_AT:]
+    for at, row in txn.cursor(db=t.kept).iternext():
+        value = row[RECORD:]
+        if len(at) == MESSAGE and mark_of(value) == SEGMENT:
+            yield at, value[MARK_AT:]
     settled: dict[bytes, int] = {}
-    for at, value in txn.cursor(db=t.new).iternext():
-        if value[HEAD + 2 : HEAD + 3] != b"s":
+    for number, arrival in txn.cursor(db=t.new).iternext():
+        value = arrival[ARRIVAL:]
+        if mark_of(value) != SEGMENT:
             continue
-        key = bytes(value[:12])
+        key = bytes(arrival[:MAILBOX])
         if key not in settled:
             row = txn.get(row_key(key), db=t.page)
             settled[key] = unpack_row(key, row).settled if row is not None else 0
-        if U64.unpack(at)[0] > settled[key]:
-            yield key + bytes(value[12:16])[::-1], value[HEAD + 2 :]
+        if U64.unpack(number)[0] > settled[key]:
+            yield uid_key(key, arrival_uid(arrival)), value[MARK_AT:]
     for at, _ in txn.cursor(db=t.held).iternext():
-        if at[8:9] == b"s":
-            yield at[:8], at[8:]
-
-
-def settle_move(txn: Any, t: "Tables", moves: Sequence[tuple[Record, Record]]) -> None:
-    """Name the new places of (old, new) records; what died meanwhile is dead in its new place too."""
-    for old, new in moves:
-        was, now = segments.make_id(old.number, old.offset), segments.make_id(new.number, new.offset)
-        if txn.get(U64.pack(was), db=t.dead) is None:
-            txn.put(U64.pack(old.id), U64.pack(now), db=t.moved)
-            txn.put(U64.pack(was), COUNT.pack(old.end - old.offset), db=t.dead)
-        else:
-            txn.put(U64.pack(now), COUNT.pack(new.end - new.offset), db=t.dead)
-
-
-def forget_segment(txn: Any, t: "Tables", number: int) -> None:
-    """All of it was moved or is dead: drop its rows. The file is the caller's, and then ``forget_file``."""
-    for offset in dead_in(txn, t, number):
-        txn.delete(U64.pack(segments.make_id(number, offset)), db=t.dead)
-    txn.put(U64.pack(number), GONE, db=t.seg)
-
-
-def forget_file(txn: Any, t: "Tables", number: int) -> None:
-    txn.delete(U64.pack(number), db=t.seg)
+        if at[HOLDER : HOLDER + 1] == SEGMENT:
+            yield at[:HOLDER], at[HOLDER:]

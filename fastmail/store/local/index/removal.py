@@ -8,8 +8,9 @@ from fastmail._core.uidset import UidSet
 from fastmail.store.interface import Expunged
 from fastmail.store.local.index import box_rows, kept, layout, object_ids, references, weight
 from fastmail.store.local.index.account_log import Change
-from fastmail.store.local.index.layout import PAIR, Tables
-from fastmail.store.local.maildir.names import base_of
+from fastmail.store.local.index.changed import Changed
+from fastmail.store.local.index.layout import ACCOUNT, PAIR, trash_key, uid_of
+from fastmail.store.local.index.tables import Tables
 from fastmail.store.room import LONG
 
 
@@ -23,7 +24,7 @@ def expunge(
     moved: Collection[bytes] = (),
     due: int = 0,
     change: Change | None = None,
-) -> Expunged:
+) -> Changed[Expunged]:
     """Remove records; files go to the trash table and are unlinked after the commit, unless ``unlink`` is False: then
     they are another program's, or gone. ``moved``: content in segments that another mailbox refers to instead.
     ``due``: until when the messages stay readable for views that have them (kept.py); 0: they do not. ``change``: what
@@ -43,14 +44,14 @@ def expunge(
             txn.delete(at, db=t.page)
         gone += g
         if had is not None:
-            had[int.from_bytes(at[12:], "big")] = page
+            had[uid_of(at)] = page
         box.unseen -= unseen
         box.deleted -= deleted
         box.octets -= octets
         box.exists -= len(g)
     out = UidSet.of(gone)
     if gone:
-        whole = change or Change(txn, t, key[:8])
+        whole = change or Change(txn, t, key[:ACCOUNT])
         box.modseq = whole.modseq
         box_rows.save(txn, t, box)
         txn.put(key + layout.U64.pack(box.modseq), b"".join(PAIR.pack(lo, hi) for lo, hi in out.ranges()), db=t.gone)
@@ -63,7 +64,7 @@ def expunge(
                 kept.put(txn, t, key, values, had, due)
         if change is None:
             whole.end()
-    return Expunged(key, out, box.modseq, before)
+    return Changed(Expunged(key, out, box.modseq, before), (key,))
 
 
 def _forget_rows(
@@ -85,7 +86,7 @@ def _forget_rows(
         lost: list[object_ids.Item] = []
         for at, value in some:
             names[at] = layout.marked_of(value)
-            lost.append((int.from_bytes(at[12:], "big"), layout.summary_of(value), 0))
+            lost.append((uid_of(at), layout.summary_of(value), 0))
             change.row.summaries -= weight.of_value(value)
             if keeps:
                 short = (
@@ -93,7 +94,7 @@ def _forget_rows(
                 )
                 values[at] = short
         change.removed(key, lost, 0)
-    damaged = [int.from_bytes(at[12:], "big") for at in keys if at not in names]  # records in a page, and no rows
+    damaged = [uid_of(at) for at in keys if at not in names]  # records in a page, and no rows
     change.removed(key, [(uid, b"", 0) for uid in damaged], 0)
     for at in keys:
         name = names.get(at, b"")
@@ -103,7 +104,7 @@ def _forget_rows(
             continue
         txn.delete(at, db=t.todo)
         if name and unlink:
-            txn.put(key + base_of(name[1:])[:480], kept.aside(name) if keeps else name, db=t.trash)
+            txn.put(trash_key(key, name), kept.aside(name) if keeps else name, db=t.trash)
     if not keeps:
         references.release(
             txn, t, [name for name in names.values() if references.in_segment(name) and name not in moved]

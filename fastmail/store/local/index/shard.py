@@ -1,7 +1,7 @@
 """One index environment with its tables, its writer, and the segments that its messages lie in.
 
 Promise: what is handed to ``queue`` is durable when its future is done. Arrivals are settled about a second after they
-came; segments of a process that died are looked through before compaction touches them.
+came.
 """
 
 import asyncio
@@ -11,31 +11,29 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from fastmail.durable import beneath, segments
+from fastmail.durable import beneath
 from fastmail.durable.commit import CommitQueue, Operation, PieceJob
 from fastmail.durable.env import Environment, Former, Journaled, translate
+from fastmail.durable.recovery import Files
 from fastmail.durable.salvage import MARK
 from fastmail.durable.segments import Record, SegmentReader, SegmentWriter
 from fastmail.model.errors import MailError, StorageFull
-from fastmail.store.interface import Account, Octets
+from fastmail.store.interface import Octets
 from fastmail.store.local.index import box_rows, first_layout, layout, references
 from fastmail.store.local.index.arrivals import Arrivals
-from fastmail.store.local.index.layout import TABLES, Tables
-from fastmail.store.local.recovery.whereabouts import Whereabouts
-from fastmail.store.local.segments import usage
+from fastmail.store.local.index.layout import TABLES
+from fastmail.store.local.index.tables import Tables
 from fastmail.telemetry import log
 
 SETTLE_DELAY = 1.0
 SETTLE_BATCH = 256  # messages
-SEGMENTS = "segments"
-MAINTENANCE = 300.0  # s between looks for waste
-WASTE = 50  # percent of a segment that makes it worth moving the rest
+Owner = Callable[[dict[str, Any]], Files]
 FIRST = Former(frozenset(first_layout.TABLES), first_layout.convert)  # the layout before version 1 of today's tables
 
 
-def open_index(directory: str, n: int, map_size: int, resolve: Callable[[int], Account | None] | None) -> Environment:
-    """The index of a shard. ``resolve``: an account by its number, for finding its files after a loss of power."""
-    journaled = Journaled(directory, partial(Whereabouts, resolve))
+def open_index(directory: str, n: int, map_size: int, owner: Owner | None) -> Environment:
+    """The index of a shard. ``owner``: made with the tables, it says where files belong after a loss of power."""
+    journaled = Journaled(directory, owner)
     return Environment(os.path.join(directory, f"index-{n}"), TABLES, layout.LAYOUT, map_size, FIRST, "new", journaled)
 
 
@@ -48,14 +46,15 @@ class Shard:
         n: int,
         map_size: int,
         loop: asyncio.AbstractEventLoop,
-        publish: Callable[[list[Any]], None],
-        content: str,
-        resolve: Callable[[int], Account | None] | None = None,
+        publish: Callable[[list[bytes]], None],
+        keeps_segments: bool,
+        owner: Owner | None = None,
         shared: bool = False,
     ) -> None:
-        self.env = open_index(directory, n, map_size, resolve)
+        """``publish``: tell who watches these mailboxes; ``keeps_segments``: is new content kept in segments?"""
+        self.env = open_index(directory, n, map_size, owner)
         self.directory = os.path.join(beneath.mark(directory), f"segments-{n}")
-        self.writer = SegmentWriter(self.directory) if content == SEGMENTS else None
+        self.writer = SegmentWriter(self.directory) if keeps_segments else None
         self._preparing: asyncio.Task[None] | None = None
         arrivals = Arrivals(self.env.db["new"])
         reader = SegmentReader(self.directory)
@@ -160,7 +159,7 @@ class Shard:
     @property
     def salvaged(self) -> bool:
         """Was the index saved from a damaged file, and what it lacks not found again yet? Then what nothing refers to
-        is not dead (store.local.mend)."""
+        is not dead (recovery.mend)."""
         with self.env.read() as txn:
             return txn.get(MARK, db=self.tables.meta) is not None
 
@@ -185,96 +184,3 @@ class Shard:
     async def _prepare(self, writer: SegmentWriter) -> None:
         await self._loop.run_in_executor(None, writer.prepare)
         await self.queue.submit(Operation(partial(references.announce, t=self.tables, number=writer.numbers[-1])))
-
-    async def survey(self) -> None:
-        """Look at segments whose process died: what nothing refers to in them is dead."""
-        if self.salvaged:
-            return
-        read, tables = self.env.read, self.tables
-
-        def usage() -> list[usage.Usage]:
-            with read() as txn:
-                return usage.usage(txn, tables, self.directory)
-
-        every = await self._loop.run_in_executor(None, usage)
-        strange = [one.segment for one in every if one.state == "unknown"]
-        if strange:
-            log.event("segments.unknown", "warning", segments=strange, then="run `fastmail index rebuild`")
-        for one in every:
-            if one.state == "compacted":
-                await self._remove(int(one.segment, 16))
-
-        def look(number: int) -> usage.Survey:
-            with read() as txn:
-                return usage.survey(txn, tables, self.directory, number)
-
-        for number in [int(one.segment, 16) for one in every if one.state == "unchecked"]:
-            found = await self._loop.run_in_executor(None, look, number)
-
-            def apply(txn: Any, found: usage.Survey = found) -> None:
-                references.bury(txn, tables, found.orphans)
-                references.seal(txn, tables, found.number)
-
-            await self.queue.submit(Operation(apply))
-            level = "warning" if found.damaged else "info"
-            log.event(
-                "segments.checked", level, segment=f"{number:06x}", records=found.records, damaged_octets=found.damaged
-            )
-
-    async def maintain(self) -> None:
-        """Now and then, in one process: note orphans, and compact what is mostly waste."""
-        while True:
-            await asyncio.sleep(MAINTENANCE)
-            try:
-                if self.salvaged:
-                    continue
-                with self.env.read() as txn:
-                    every = usage.usage(txn, self.tables, self.directory)
-                for one in every:
-                    if one.state == "sealed" and one.dead * 100 >= one.octets * WASTE and self.writer is not None:
-                        won = await self.compact(int(one.segment, 16))
-                        log.event("segments.compacted", "warning" if won < 0 else "info", segment=one.segment, won=won)
-            except (MailError, OSError) as error:
-                log.event("segments.maintain", "warning", error=error)
-
-    async def compact(self, number: int) -> int:
-        """Move what is alive in a sealed segment and remove its file: octets won, -1 when it is damaged and stays, 0
-        when somebody else has it."""
-        held = segments.hold(self.directory, number)
-        if held is None:
-            return 0
-        try:
-            return await self._compact(number)
-        finally:
-            os.close(held)
-
-    def _texts(self, records: Sequence[Record]) -> list[bytes | None]:
-        read = self.tables.reader.read
-        return [read(segments.make_id(r.number, r.offset), r.skip, r.length) for r in records]
-
-    async def _compact(self, number: int) -> int:
-        tables, loop = self.tables, self._loop
-        records, sound = await loop.run_in_executor(None, usage.live, self.env.read, tables, self.directory, number)
-        if not sound:
-            return -1
-        size = beneath.lstat(segments.path_of(self.directory, number)).st_size
-        kept = 0
-        for part in usage.batches(records):
-            texts = await loop.run_in_executor(None, self._texts, part)
-            jobs, moves = [], []
-            for record, text in zip(part, texts, strict=True):
-                job, new = await self.place(
-                    record.key, record.name, record.date, record.size, [text or b""], ident=record.id
-                )
-                jobs.append(job)
-                moves.append((record, new))
-                kept += new.end - new.offset
-            await self.queue.submit(Operation(partial(references.settle_move, t=tables, moves=moves), jobs))
-        await self.queue.submit(Operation(partial(references.forget_segment, t=tables, number=number)))
-        await self._remove(number)
-        return size - kept
-
-    async def _remove(self, number: int) -> None:
-        await self._loop.run_in_executor(None, beneath.unlink, segments.path_of(self.directory, number))
-        self.tables.reader.forget(number)
-        await self.queue.submit(Operation(partial(references.forget_file, t=self.tables, number=number)))

@@ -1,24 +1,34 @@
 """One read transaction as the store interface's Snapshot: index pages, and arrivals that are not in them yet."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from fastmail._core import leaves, mime, rows
 from fastmail._core import pages as page_format
 from fastmail._core.uidset import UidSet
-from fastmail.durable import files
 from fastmail.durable.env import ERRORS, translate
 from fastmail.message.identity import ident
-from fastmail.model.errors import CorruptData
-from fastmail.store.interface import Account, AccountChange, Holding, Kind, Mailbox, Octets, Summaries, Unsure
-from fastmail.store.local.index import account_log, arrivals, box_rows, kept, layout, mailboxes, object_ids
-from fastmail.store.local.index.layout import Tables
+from fastmail.model.errors import CorruptData, NoSuchMailbox
+from fastmail.store.interface import Account, AccountChange, Holding, Kind, Octets, Summaries, Unsure
+from fastmail.store.local.index import account_log, arrivals, box_rows, kept, layout, mailboxes, object_ids, walk
+from fastmail.store.local.index.layout import ACCOUNT, ARRIVAL, MAILBOX, RECORD, U64, MailboxRow, record_uid, uid_of
 from fastmail.store.local.index.references import MARK, in_segment, locate
-from fastmail.store.local.maildir import aside
-from fastmail.store.local.maildir.folders import folder
-from fastmail.store.local.maildir.names import path_of
+from fastmail.store.local.index.tables import Tables
 
 FEW, PAGES = 4, 64  # that are looked up at once, the first time and at most
+
+
+class Files(Protocol):
+    """Where contents in files are; a Maildir's side of a snapshot (maildir.places)."""
+
+    def folder(self, account: Account, name: str) -> str:
+        """The directory of the mailbox of that name."""
+        ...
+
+    def read_now(self, directory: str, marked: bytes, removed: bool) -> bytes | None:
+        """The content that a mark and name lead to, when it can be had without waiting; an OSError where it cannot be
+        read. ``removed``: its message was, so its file may be put aside."""
+        ...
 
 
 class Singly:
@@ -41,10 +51,12 @@ class Singly:
 class LocalSnapshot:
     """See interface.Snapshot. Used with ``with``, it ends its transaction."""
 
-    __slots__ = ("_account", "_folder", "_last", "_new", "_recalled", "_t", "_txn")
+    __slots__ = ("_account", "_files", "_folder", "_last", "_new", "_recalled", "_t", "_txn")
 
-    def __init__(self, txn: Any, tables: Tables, account: Account | None = None) -> None:
+    def __init__(self, txn: Any, tables: Tables, account: Account | None = None, files: Files | None = None) -> None:
+        """``account``, ``files``: for content in files; without them there is none at hand."""
         self._account = account
+        self._files = files
         self._folder: tuple[bytes, str] | None = None  # of the mailbox whose contents were read last
         self._new: tuple[bytes, tuple[list[int], list[bytes]]] | None = None  # arrivals of the mailbox read last
         self._recalled: tuple[bytes, UidSet] | None = None  # mailbox and messages that are shown though removed
@@ -60,7 +72,7 @@ class LocalSnapshot:
         if isinstance(error, ERRORS):
             raise translate(error) from error
 
-    def mailbox(self, key: bytes) -> Mailbox | None:
+    def mailbox(self, key: bytes) -> MailboxRow | None:
         row = self._txn.get(layout.row_key(key), db=self._t.page)
         return self._whole(layout.unpack_row(key, row)) if row is not None else None
 
@@ -77,7 +89,7 @@ class LocalSnapshot:
             return UidSet()
         return self._recalled[1] if uids is None else self._recalled[1].both(uids)
 
-    def boxes(self, account: int) -> list[Mailbox]:
+    def boxes(self, account: int) -> list[MailboxRow]:
         """All mailboxes of an account, by id."""
         return [self._whole(box) for box in mailboxes.boxes(self._txn, self._t, account)]
 
@@ -90,7 +102,7 @@ class LocalSnapshot:
             if records:
                 octets += page_format.tally(b"".join(records))[2]
                 messages += len(records)
-                modseq = max(modseq, box_rows.TAIL.unpack_from(records[-1])[2])
+                modseq = max(modseq, layout.TAIL.unpack_from(records[-1])[2])
         return Holding(modseq, octets, messages, row.mailboxes, row.summaries + row.notes, row.low)
 
     def changes(self, account: int, since: int) -> list[AccountChange] | None:
@@ -108,10 +120,10 @@ class LocalSnapshot:
         """What the log will say of a mailbox's arrivals."""
         out = []
         for number, record in zip(*self._unsettled(key), strict=True):
-            uid, _, modseq = box_rows.TAIL.unpack_from(record)
-            value = self._txn.get(arrivals.NUMBER.pack(number), db=self._t.new)
+            uid, _, modseq = layout.TAIL.unpack_from(record)
+            value = self._txn.get(U64.pack(number), db=self._t.new)
             if value is not None:
-                mark = ident(layout.summary_of(value[arrivals.HEAD :])).mark
+                mark = ident(layout.summary_of(value[ARRIVAL:])).mark
                 out.append(AccountChange(modseq, Kind.CREATED, key, uid, mark))
         return out
 
@@ -159,7 +171,7 @@ class LocalSnapshot:
         found = self._txn.get(key + name, db=self._t.note)
         return bytes(found) if found is not None else None
 
-    def _whole(self, box: Mailbox) -> Mailbox:
+    def _whole(self, box: MailboxRow) -> MailboxRow:
         _, records = self._t.arrivals.between(box.key, box.settled, self._last)
         if records:
             box_rows.count_in(box, records)
@@ -212,9 +224,9 @@ class LocalSnapshot:
         presence = page_format.presence
         if cursor.set_range(layout.page_key(key, above)):
             for at, page in cursor.iternext():
-                if at[:12] != key or at[12:] == layout.TOP:
+                if at[:MAILBOX] != key or at[MAILBOX:] == layout.TOP:
                     break
-                first = int.from_bytes(at[12:], "big")
+                first = uid_of(at)
                 more = arrived.pop(first, None) if arrived else None
                 yield first, presence(page) | (presence(page_format.extend(None, more)) if more is not None else 0)
         for first, packed in arrived.items():
@@ -224,18 +236,18 @@ class LocalSnapshot:
     def _value(self, key: bytes, uid: int, waiting: dict[int, int]) -> memoryview | None:
         found: memoryview | None = self._txn.get(layout.uid_key(key, uid), db=self._t.msg)
         if found is None and uid in waiting:
-            arrival = self._txn.get(arrivals.NUMBER.pack(waiting[uid]), db=self._t.new)
-            found = arrival[arrivals.HEAD :] if arrival is not None else None
+            arrival = self._txn.get(U64.pack(waiting[uid]), db=self._t.new)
+            found = arrival[ARRIVAL:] if arrival is not None else None
         if found is None and self._recalled is not None and uid in self._again(key, None):
             # UIDs are never given twice, so this is the message that was removed
             row = kept.row(self._txn, self._t, key, uid)
-            found = row[arrivals.RECORD :] if row is not None else None
+            found = row[RECORD:] if row is not None else None
         return found
 
     def _waiting(self, key: bytes) -> dict[int, int]:
         """{UID: number} of arrivals that are not settled."""
         numbers, records = self._unsettled(key)
-        return {int.from_bytes(r[:4], "little"): n for n, r in zip(numbers, records, strict=True)}
+        return {record_uid(r): n for n, r in zip(numbers, records, strict=True)}
 
     def _late(self, key: bytes, uids: UidSet) -> dict[int, memoryview]:
         """Rows that msg does not have, by UID: of arrivals that are not settled, and what is shown though removed."""
@@ -256,7 +268,7 @@ class LocalSnapshot:
 
     def long(self, key: bytes, uids: UidSet) -> dict[int, int]:
         """{UID: octets} of those summaries that count in quotas. Of an account that has none, one look tells."""
-        if not account_log.read(self._txn, self._t, key[:8]).summaries:
+        if not account_log.read(self._txn, self._t, key[:ACCOUNT]).summaries:
             return {}
         return {uid: len(one) for uid, one in self.summaries(key, uids).items() if len(one) > mime.LIGHT}
 
@@ -302,14 +314,11 @@ class LocalSnapshot:
                 return self.record(marked, nowait=True)
             if self._folder is None or self._folder[0] != key:
                 row = self._txn.get(layout.row_key(key), db=self._t.page)
-                if row is None or self._account is None:
+                if row is None or self._account is None or self._files is None:
                     return None
-                self._folder = key, folder(self._account, layout.unpack_row(key, row).name)
-            try:
-                return files.read_file(path_of(self._folder[1], marked), True)
-            except FileNotFoundError:
-                return files.read_file(aside.aside_path(self._folder[1], marked), True) if again else None
-        except (OSError, CorruptData):
+                self._folder = key, self._files.folder(self._account, layout.unpack_row(key, row).name)
+            return self._files.read_now(self._folder[1], marked, again) if self._files is not None else None
+        except (OSError, CorruptData, NoSuchMailbox):
             return None  # renamed, gone or damaged: the store's own ``content`` finds out
 
     def expunged(self, key: bytes, since: int) -> UidSet:
@@ -317,7 +326,7 @@ class LocalSnapshot:
         flat: list[int] = []
         if cursor.set_range(key + layout.U64.pack(since + 1)):
             for at, pairs in cursor.iternext():
-                if at[:12] != key:
+                if at[:MAILBOX] != key:
                     break
                 for pair in layout.PAIR.iter_unpack(pairs):
                     flat += pair
@@ -328,8 +337,8 @@ class LocalSnapshot:
 
     def pop3(self, key: bytes) -> dict[int, tuple[int, bytes]]:
         return {
-            int.from_bytes(at[12:], "big"): (int.from_bytes(value[:4], "little"), bytes(value[4:]))
-            for at, value in layout.rows(self._txn, self._t.pop, key)
+            uid_of(at): (int.from_bytes(value[:4], "little"), bytes(value[4:]))
+            for at, value in walk.rows(self._txn, self._t.pop, key)
         }
 
     def record(self, marked: bytes, nowait: bool = False) -> bytes | None:
@@ -347,7 +356,7 @@ class LocalSnapshot:
     def kept_file(self, key: bytes, uid: int) -> bytes | None:
         """Mark and name of a message that was removed and is kept for views."""
         row = kept.row(self._txn, self._t, key, uid)
-        return layout.marked_of(row[arrivals.RECORD :]) if row is not None else None
+        return layout.marked_of(row[RECORD:]) if row is not None else None
 
     def marks(self, key: bytes, uids: UidSet) -> dict[int, bytes]:
         """{UID: mark and name} of those that are there, in UID order."""
@@ -361,9 +370,9 @@ class LocalSnapshot:
         cursor = self._txn.cursor(db=self._t.msg)
         if cursor.set_range(key):
             for at, value in cursor.iternext():
-                if at[:12] != key:
+                if at[:MAILBOX] != key:
                     break
-                yield int.from_bytes(at[12:], "big"), layout.marked_of(value)
+                yield uid_of(at), layout.marked_of(value)
         waiting = self._waiting(key)
         for uid in waiting:
             value = self._value(key, uid, waiting)

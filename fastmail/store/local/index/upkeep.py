@@ -9,16 +9,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastmail.durable.commit import Operation
 from fastmail.model.errors import MailError, StorageFull
 from fastmail.store.local.index import account_log, object_ids
-from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index.shard import Shard
+from fastmail.store.local.index.tables import Tables
 from fastmail.telemetry import log
-
-if TYPE_CHECKING:
-    from fastmail.store.local.index.shard import Shard
 
 FIRST = 5.0  # s from the start to the first round
 EVERY = 300.0  # s between rounds
@@ -30,7 +28,7 @@ LOOK = 2000  # accounts that are looked at in one read transaction
 TRIM = 200  # accounts whose logs one commit trims
 
 
-async def run(shard: "Shard") -> None:
+async def run(shard: Shard) -> None:
     """Rounds until it is cancelled."""
     looked = -TRIMMED
     await asyncio.sleep(FIRST)
@@ -47,7 +45,7 @@ async def run(shard: "Shard") -> None:
         await asyncio.sleep(EVERY)
 
 
-async def fill(shard: "Shard") -> None:
+async def fill(shard: Shard) -> None:
     """Enter the messages of all accounts that lack some."""
     for account in await _those(shard, lambda txn, t, key, row: not row.whole):
         after = b""
@@ -68,7 +66,7 @@ def _fill(txn: Any, t: Tables, account: bytes, after: bytes) -> tuple[bytes]:
     return (last,)
 
 
-async def trim(shard: "Shard", before: int) -> None:
+async def trim(shard: Shard, before: int) -> None:
     """Remove what was logged before this time (s since 1970)."""
     old = await _those(shard, lambda txn, t, key, row: account_log.oldest(txn, t, key) < before)
     for start in range(0, len(old), TRIM):
@@ -77,7 +75,7 @@ async def trim(shard: "Shard", before: int) -> None:
         await asyncio.sleep(PAUSE)
 
 
-async def _those(shard: "Shard", wanted: Callable[[Any, Tables, bytes, account_log.Row], bool]) -> list[bytes]:
+async def _those(shard: Shard, wanted: Callable[[Any, Tables, bytes, account_log.Row], bool]) -> list[bytes]:
     """Keys of the accounts of which that is true, found in short read transactions on another thread."""
 
     def look(after: bytes) -> tuple[list[bytes], bytes]:

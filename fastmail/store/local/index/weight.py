@@ -7,15 +7,13 @@ and its annotations are counted when they are first asked for. What repairs an i
 """
 
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastmail._core import mime
 from fastmail.store.interface import counts
-from fastmail.store.local.index import layout
-from fastmail.store.local.index.arrivals import HEAD
-
-if TYPE_CHECKING:
-    from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index import layout, walk
+from fastmail.store.local.index.layout import ACCOUNT, ARRIVAL, MAILBOX
+from fastmail.store.local.index.tables import Tables
 
 ROW = struct.Struct("<QQ")  # octets of summaries, of annotations
 NAME = b"kept"
@@ -31,7 +29,7 @@ def of_note(name: bytes, value: bytes | None) -> int:
     return len(name) + len(value) if value is not None and counts(name) else 0
 
 
-def read(txn: Any, t: "Tables", account: bytes) -> tuple[int, int]:
+def read(txn: Any, t: Tables, account: bytes) -> tuple[int, int]:
     """(octets of summaries, of annotations) of the account with this key, as version 2 of the index has them."""
     found = txn.get(NAME + account, db=t.meta)
     if found is not None and len(found) == ROW.size:
@@ -40,16 +38,16 @@ def read(txn: Any, t: "Tables", account: bytes) -> tuple[int, int]:
     return 0, _notes(txn, t, account)
 
 
-def recount(txn: Any, t: "Tables", account: bytes) -> tuple[int, int]:
+def recount(txn: Any, t: Tables, account: bytes) -> tuple[int, int]:
     """The same, counted."""
-    summaries = sum(of_value(value) for _, value in layout.rows(txn, t.msg, account))
+    summaries = sum(of_value(value) for _, value in walk.rows(txn, t.msg, account))
     for number, value in txn.cursor(db=t.new).iternext():
-        key = bytes(value[:12])
-        row = txn.get(layout.row_key(key), db=t.page) if key[:8] == account else None
+        key = bytes(value[:MAILBOX])
+        row = txn.get(layout.row_key(key), db=t.page) if key[:ACCOUNT] == account else None
         if row is not None and layout.unpack_row(key, row).settled < int.from_bytes(number, "big"):
-            summaries += of_value(value[HEAD:])
+            summaries += of_value(value[ARRIVAL:])
     return summaries, _notes(txn, t, account)
 
 
-def _notes(txn: Any, t: "Tables", account: bytes) -> int:
-    return sum(of_note(bytes(at[12:]), value) for at, value in layout.rows(txn, t.note, account))
+def _notes(txn: Any, t: Tables, account: bytes) -> int:
+    return sum(of_note(bytes(at[MAILBOX:]), value) for at, value in walk.rows(txn, t.note, account))

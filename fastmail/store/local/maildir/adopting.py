@@ -11,18 +11,19 @@ from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.model.flags import SEEN
 from fastmail.store.interface import Appended
-from fastmail.store.local import holds
-from fastmail.store.local.index import box_rows, given, layout, mailboxes, object_ids, removal, weight
+from fastmail.store.local.index import box_rows, given, held, layout, mailboxes, object_ids, removal, weight
 from fastmail.store.local.index.account_log import Change
-from fastmail.store.local.index.layout import Tables
-from fastmail.store.local.maildir import control, looking
+from fastmail.store.local.index.layout import ACCOUNT, CUR, account_of
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.maildir import looking
+from fastmail.store.local.maildir.control import Control
 from fastmail.store.local.maildir.looking import Found
 from fastmail.store.local.maildir.names import FileName, NameMaker
 
 SEEN_NOTE = b"/seen"
 
 
-def begin_adoption(txn: Any, t: Tables, key: bytes, generation: int, known: control.Control) -> bool:
+def begin_adoption(txn: Any, t: Tables, key: bytes, generation: int, known: Control) -> bool:
     """First look at a mailbox: take UIDVALIDITY and keyword names over. False when another worker was first."""
     box = box_rows.load(txn, t, key)
     if box.generation != generation:
@@ -31,7 +32,7 @@ def begin_adoption(txn: Any, t: Tables, key: bytes, generation: int, known: cont
         box.generation = 1
         if known.uidvalidity and box.uidnext == 1:
             box.uidvalidity = known.uidvalidity
-            mailboxes.note_uidvalidity(txn, t, int.from_bytes(key[:8], "big"), known.uidvalidity)
+            mailboxes.note_uidvalidity(txn, t, account_of(key), known.uidvalidity)
         if known.words and not box_rows.keyword_names(txn, t, key):
             txn.put(key, b"\0".join(known.words), db=t.kw)
         box_rows.save(txn, t, box)
@@ -46,7 +47,7 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
     box = box_rows.load(txn, t, key)
     if box.generation != generation:
         return None
-    change = Change(txn, t, key[:8])
+    change = Change(txn, t, key[:ACCOUNT])
     box.generation += 1
     box.modseq = change.modseq
     for item in found:
@@ -60,9 +61,9 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
             box.uidnext = max(box.uidnext, floor)
         (uid,) = box_rows.append_records(txn, t, box, [(item.flags, item.keywords, item.date, item.size, item.saved)])
         if number:
-            holds.note_done(txn, t, number, Appended(key, box.uidvalidity, [uid]))
+            held.note_done(txn, t, number, Appended(key, box.uidvalidity, [uid]))
         at = layout.uid_key(key, uid)
-        made = object_ids.finished(txn, t, key[:8], item.summary, box.modseq)
+        made = object_ids.finished(txn, t, key[:ACCOUNT], item.summary, box.modseq)
         value = layout.pack_message(item.marked, made)
         change.row.summaries += weight.of_value(value)
         txn.put(at, value, db=t.msg)
@@ -70,7 +71,7 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
         if item.pop3 is not None:
             txn.put(at, item.pop3[0].to_bytes(4, "little") + item.pop3[1], db=t.pop)
         if none_recent:
-            box.recent_from = uid + 1 if item.marked[:1] == b"c" else uid
+            box.recent_from = uid + 1 if item.marked[:1] == CUR else uid
     box_rows.save(txn, t, box)
     change.end()
     return box.generation
@@ -98,7 +99,7 @@ def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes
     """Flags that other programs put into file names become ordinary changes. Begins at a place in ``items``, and
     returns the place of what is left, after ops.WRITTEN octets of rows."""
     box = box_rows.load(txn, t, key)
-    change = Change(txn, t, key[:8])
+    change = Change(txn, t, key[:ACCOUNT])
     changed: list[int] = []
     written = 0
     for place in range(first, len(items)):

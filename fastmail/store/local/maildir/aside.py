@@ -11,11 +11,9 @@ from collections.abc import Sequence
 
 from fastmail.durable import beneath, files
 from fastmail.durable.env import Read
-from fastmail.store.local.index import layout
-from fastmail.store.local.index.arrivals import RECORD
 from fastmail.store.local.index import kept
-from fastmail.store.local.index.layout import Tables
-from fastmail.store.local.maildir.names import base_of
+from fastmail.store.local.index.layout import base_of
+from fastmail.store.local.index.tables import Tables
 
 ASIDE = "kept."  # how a file in tmp/ that is kept is called, before a digest of its name
 
@@ -31,8 +29,8 @@ def unnamed(read: Read, t: Tables, key: bytes, directory: str) -> list[bytes]:
     found = left_over(directory, 0.0)
     if found:
         with read() as txn:
-            for _, value in kept.marks_of(txn, t, key):
-                path = aside_path(directory, layout.marked_of(value[RECORD:]))
+            for marked in kept.marks_of(txn, t, key):
+                path = aside_path(directory, marked)
                 if path in found:
                     found.remove(path)
     return found
@@ -48,7 +46,7 @@ def left_over(directory: str, grace: float) -> list[bytes]:
     for name in names:
         path = os.fsencode(f"{directory}/tmp/{name}")
         try:
-            if time.time() - beneath.lstat(path).st_ctime > grace + SLACK:
+            if time.time() - beneath.lstat(path).st_ctime > grace + kept.SLACK:
                 out.append(path)
         except OSError:
             continue  # it was removed meanwhile

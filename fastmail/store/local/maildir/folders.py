@@ -24,7 +24,7 @@ from fastmail.durable import beneath, files
 from fastmail.durable.replace import make_directories, make_unsynced, sync_directories
 from fastmail.model.errors import CannotDo
 from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7, encode_utf7, is_inbox, refuse_new
-from fastmail.store.interface import Account
+from fastmail.store.local.maildir.home import Home
 
 PARTS = ("tmp", "new", "cur")
 DEEPEST = 32
@@ -33,14 +33,14 @@ LONGEST_PATH = 4096 - 300  # octets of a mailbox's path: its files need some as 
 INBOX_CASES = sorted({"".join(letters) for letters in itertools.product("Ii", "Nn", "Bb", "Oo", "Xx")})  # INBOX first
 
 
-def encoded(account: Account, name: str) -> str:
+def encoded(home: Home, name: str) -> str:
     """A mailbox name as directories are called."""
-    return name if account.utf8 else encode_utf7(name).decode()
+    return name if home.utf8 else encode_utf7(name).decode()
 
 
-def decoded(account: Account, name: bytes) -> str:
+def decoded(home: Home, name: bytes) -> str:
     """The reverse, for one or several levels; CannotDo when it is none."""
-    if not account.utf8:
+    if not home.utf8:
         return decode_utf7(name)
     try:
         return name.decode("utf-8")
@@ -48,59 +48,59 @@ def decoded(account: Account, name: bytes) -> str:
         raise CannotDo("mailbox name is not UTF-8") from None
 
 
-def _inner(account: Account, name: str) -> str:
-    text = encoded(account, name)
-    inner = text if account.layout == "fs" else "." + text.replace("/", ".")
+def _inner(home: Home, name: str) -> str:
+    text = encoded(home, name)
+    inner = text if home.layout == "fs" else "." + text.replace("/", ".")
     if not name.startswith(INBOX + "/"):
         return inner
     start = len(inner) - len(text)
     ways = (inner[:start] + case + inner[start + len(INBOX) :] for case in INBOX_CASES)
-    top = beneath.mark(account.root)
+    top = beneath.mark(home.root)
     return next((way for way in ways if beneath.is_directory(os.path.join(top, way))), inner)
 
 
-def folder(account: Account, name: str) -> str:
+def folder(home: Home, name: str) -> str:
     """The directory of a mailbox."""
-    top = beneath.mark(account.root)
-    return top if name == INBOX else os.path.join(top, _inner(account, name))
+    top = beneath.mark(home.root)
+    return top if name == INBOX else os.path.join(top, _inner(home, name))
 
 
-def control_root(account: Account) -> str:
+def control_root(home: Home) -> str:
     """Where the control files of an account are: subscriptions and the like."""
-    return beneath.mark(account.control or account.root)
+    return beneath.mark(home.control or home.root)
 
 
-def control_directory(account: Account, name: str) -> str:
+def control_directory(home: Home, name: str) -> str:
     """Where the control files of a mailbox are: in its Maildir, or in a tree of their own (``CONTROL=``), where INBOX
     has a directory like the others."""
-    if not account.control:
-        return folder(account, name)
-    return os.path.join(beneath.mark(account.control), _inner(account, name))
+    if not home.control:
+        return folder(home, name)
+    return os.path.join(beneath.mark(home.control), _inner(home, name))
 
 
-def index_directory(account: Account, name: str) -> str:
+def index_directory(home: Home, name: str) -> str:
     """The same for the index files of a Dovecot (``INDEX=``)."""
-    if not account.indexes:
-        return folder(account, name)
-    return os.path.join(beneath.mark(account.indexes), _inner(account, name))
+    if not home.indexes:
+        return folder(home, name)
+    return os.path.join(beneath.mark(home.indexes), _inner(home, name))
 
 
-def refuse(account: Account, name: str) -> None:
+def refuse(home: Home, name: str) -> None:
     """CannotDo for a name that is not given to a new mailbox, or that the layout has no directory for."""
     refuse_new(name)
-    refuse_length(account, name)
+    refuse_length(home, name)
     for level in name.split("/"):
-        if account.layout != "fs":
+        if home.layout != "fs":
             if "." in level:
                 raise CannotDo("character not allowed in mailbox name: .")
         elif level in PARTS or level == "." or level.startswith(".."):
             raise CannotDo(f"{level} is no name for a mailbox here")
 
 
-def refuse_length(account: Account, name: str) -> None:
+def refuse_length(home: Home, name: str) -> None:
     """CannotDo for a name whose directory would have a longer path than the file system takes."""
-    inner = os.fsencode(_inner(account, name))
-    if len(os.fsencode(account.root)) + len(inner) > LONGEST_PATH or any(
+    inner = os.fsencode(_inner(home, name))
+    if len(os.fsencode(home.root)) + len(inner) > LONGEST_PATH or any(
         len(level) > LONGEST_ENTRY for level in inner.split(b"/")
     ):
         raise CannotDo("mailbox name is too long")
@@ -128,16 +128,16 @@ def directory_times(paths: Sequence[str]) -> list[int]:
     return files.directory_times([os.fsencode(path) for path in paths])
 
 
-def look(account: Account) -> Folders | None:
+def look(home: Home) -> Folders | None:
     """The folders on disk; None when this does not look like a Maildir."""
-    root = folder(account, INBOX)
+    root = folder(home, INBOX)
     if not beneath.is_directory(os.path.join(root, "cur")):
         return None
     out = Folders()
     try:
         out.times[root] = directory_times([root])[0]
-        for raw, mtime in _fs(root, b"", out, 0) if account.layout == "fs" else _flat(root):
-            name = _listed(account, raw)
+        for raw, mtime in _fs(root, b"", out, 0) if home.layout == "fs" else _flat(root):
+            name = _listed(home, raw)
             if name is not None:
                 out.ages[name] = time.time() - mtime
     except OSError:
@@ -153,11 +153,11 @@ def openable(name: str) -> bool:
         return False
 
 
-def _listed(account: Account, raw: bytes) -> str | None:
+def _listed(home: Home, raw: bytes) -> str | None:
     """The mailbox of a directory, ``raw`` as it is called with "/" between levels; None for one that is left alone: its
     name is none or is INBOX's, or another directory goes before it."""
     try:
-        name = decoded(account, raw)
+        name = decoded(home, raw)
     except CannotDo:
         return None
     top, slash, below = name.partition("/")
@@ -165,10 +165,10 @@ def _listed(account: Account, raw: bytes) -> str | None:
         name = INBOX + slash + below
     if name == INBOX or not openable(name):
         return None
-    place = os.fsencode(_inner(account, name))  # one in the other coding would be looked for elsewhere
-    if account.layout != "fs":
+    place = os.fsencode(_inner(home, name))  # one in the other coding would be looked for elsewhere
+    if home.layout != "fs":
         place = place[1:].replace(b".", b"/")
-    if place != raw or len(os.fsencode(account.root)) + len(raw) > LONGEST_PATH:
+    if place != raw or len(os.fsencode(home.root)) + len(raw) > LONGEST_PATH:
         return None
     return name
 
@@ -221,90 +221,90 @@ def _fs(place: str, above: bytes, out: Folders, depth: int) -> Iterator[tuple[by
                 continue
 
 
-def directories(account: Account) -> list[str]:
+def directories(home: Home) -> list[str]:
     """Every mailbox's directory."""
-    found = look(account)
-    return [folder(account, name) for name in (INBOX, *found.ages)] if found is not None else []
+    found = look(home)
+    return [folder(home, name) for name in (INBOX, *found.ages)] if found is not None else []
 
 
 # ---------------------------------------------------------------- making and removing
 
 
-def make(account: Account, *paths: str) -> None:
+def make(home: Home, *paths: str) -> None:
     """Make mailboxes' directories, and in Maildir++ their ``maildirfolder`` marks: all in one commit of the journal."""
-    top = folder(account, INBOX)
+    top = folder(home, INBOX)
     changed = [top]
     for path in paths:
         for sub in PARTS:
             changed += make_unsynced(os.path.join(path, sub))
-        if account.layout != "fs" and path != top:
+        if home.layout != "fs" and path != top:
             os.close(beneath.open_file(os.path.join(path, "maildirfolder"), os.O_WRONLY | os.O_CREAT | os.O_APPEND))
         changed.append(path)
     sync_directories(changed)
 
 
-def make_all(account: Account, names: Iterable[str]) -> None:
+def make_all(home: Home, names: Iterable[str]) -> None:
     """The same by name; INBOX last, because an account that has it is not new any more."""
-    make(account, *(folder(account, name) for name in sorted(names, key=lambda name: name == INBOX)))
+    make(home, *(folder(home, name) for name in sorted(names, key=lambda name: name == INBOX)))
 
 
-def unmake(account: Account, names: Iterable[str]) -> None:
+def unmake(home: Home, names: Iterable[str]) -> None:
     """Take back what ``make_all`` made, as far as it is empty."""
     for name in sorted(names, key=lambda name: name == INBOX):
-        path = folder(account, name)
+        path = folder(home, name)
         with suppress(OSError):
             for sub in PARTS:
                 beneath.remove_directory(os.path.join(path, sub))
-            if name != INBOX and account.layout != "fs":
+            if name != INBOX and home.layout != "fs":
                 beneath.unlink(os.path.join(path, "maildirfolder"))
             beneath.remove_directory(path)
 
 
-def move_away(account: Account, name: str, hidden: str) -> None:
+def move_away(home: Home, name: str, hidden: str) -> None:
     """Take a mailbox out of the account; folders below it stay. It does not come back when the power fails."""
-    path = folder(account, name)
+    path = folder(home, name)
     changed = [os.path.dirname(path), os.path.dirname(hidden)]
     try:
         with suppress(FileExistsError):
             beneath.make_directory(os.path.dirname(hidden))  # only where the account has its Maildir
-        if account.layout == "fs" and _has_folders(path):
+        if home.layout == "fs" and _has_folders(path):
             _move_own(path, hidden)
         else:
             beneath.rename(path, hidden)
     except FileNotFoundError:
         pass
-    if account.layout == "fs":
-        _clear(path, folder(account, INBOX))
-    if account.control:
-        place = control_directory(account, name)
+    if home.layout == "fs":
+        _clear(path, folder(home, INBOX))
+    if home.control:
+        place = control_directory(home, name)
         with suppress(FileNotFoundError):
             for one in _own_files(place):
                 beneath.unlink(os.path.join(place, one))
-        _clear(place, control_root(account))
+        _clear(place, control_root(home))
         changed.append(place)
     sync_directories(one for one in changed if beneath.is_directory(one))
 
 
-def rename(account: Account, pairs: Sequence[tuple[str, str]]) -> None:
+def rename(home: Home, pairs: Sequence[tuple[str, str]]) -> None:
     """Move mailboxes, (old name, new name) each, those above before those below; one that has no directory gets
     one."""
-    changed = {folder(account, INBOX)}
-    places = [(folder(account, old), folder(account, new)) for old, new in sorted(pairs)]
+    changed = {folder(home, INBOX)}
+    places = [(folder(home, old), folder(home, new)) for old, new in sorted(pairs)]
     for old, new in places:
         if not beneath.is_directory(old):
-            make(account, new)
+            make(home, new)
             continue
         changed |= _move(old, new)
-    if account.layout == "fs":
+    if home.layout == "fs":
         for old, _ in reversed(places):
-            _clear(old, folder(account, INBOX))
-    if account.control:
-        places = [(control_directory(account, old), control_directory(account, new)) for old, new in sorted(pairs)]
+            _clear(old, folder(home, INBOX))
+    if home.control:
+        places = [(control_directory(home, old), control_directory(home, new)) for old, new in sorted(pairs)]
         for old, new in places:
             if beneath.is_directory(old):
                 changed |= _move(old, new)
         for old, _ in reversed(places):
-            _clear(old, control_root(account))
+            _clear(old, control_root(home))
     sync_directories(path for path in sorted(changed) if beneath.is_directory(path))
 
 

@@ -11,27 +11,27 @@ the checks at commands remain.
 import asyncio
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 from fastmail.durable import beneath, files
 from fastmail.durable.commit import Operation
 from fastmail.model.errors import MailError, NoSuchMailbox, StorageFull
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local.dovecot import control_files
-from fastmail.store.local.dovecot.shared_mode import Together
-from fastmail.store.local.maildir import adopting, control, looking
-from fastmail.store.local.maildir.folders import control_directory, folder, index_directory
+from fastmail.store.local.index.layout import NEW, account_of, base_of
+from fastmail.store.local.index.shard import Shard
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.index.writer import Commits
+from fastmail.store.local.maildir import adopting, looking
+from fastmail.store.local.maildir.control import Control
+from fastmail.store.local.maildir.lists import Shared
 from fastmail.store.local.maildir.looking import Plan, State
-from fastmail.store.local.maildir.names import arrival_order, base_of
+from fastmail.store.local.maildir.names import NameMaker, arrival_order
+from fastmail.store.local.maildir.places import Paths, Places
 from fastmail.telemetry import log
-
-if TYPE_CHECKING:
-    from fastmail.store.local.index.shard import Shard
-    from fastmail.store.local.store import LocalStore
 
 SETTLE = 0.2
 LARGE = 2000  # messages from which on a state is written down at the end
@@ -53,10 +53,29 @@ class Seen:
 
 
 class Follower:
-    """One in each LocalStore."""
+    """One for each store. ``publish``: tell who watches mailboxes; ``read_control``: what another server's files say of
+    a mailbox, given their directory and the one of its index; ``shared``: its lists, where it goes on serving the same
+    mail; ``read_only``: nothing may be removed."""
 
-    def __init__(self, store: "LocalStore") -> None:
-        self._store = store
+    def __init__(
+        self,
+        commits: Commits,
+        places: Places,
+        paths: Paths,
+        maker: NameMaker,
+        publish: Callable[[list[bytes]], None],
+        read_control: Callable[[str, str], Control],
+        shared: Shared | None = None,
+        read_only: bool = False,
+    ) -> None:
+        self._commits = commits
+        self._places = places
+        self._paths = paths
+        self._maker = maker
+        self._publish = publish
+        self._read_control = read_control
+        self._shared = shared
+        self._read_only = read_only
         self._seen: dict[bytes, Seen] = {}
         self._asked: set[bytes] = set()  # large mailboxes whose remembered state was read
         self._held: dict[bytes, list[bytes]] = {}  # events of mailboxes that this process works on
@@ -74,11 +93,11 @@ class Follower:
         except OSError as error:
             log.event("store.inotify", "warning", error=error, then="changes by other programs show at commands")
             return
-        self._store.loop.add_reader(self._inotify.fd, self._events)
+        self._commits.loop.add_reader(self._inotify.fd, self._events)
 
     def close(self) -> None:
         if self._inotify is not None:
-            self._store.loop.remove_reader(self._inotify.fd)
+            self._commits.loop.remove_reader(self._inotify.fd)
             self._inotify.close()
             self._inotify = None
         for timer in self._passing.values():
@@ -97,13 +116,13 @@ class Follower:
         for key, seen in self._seen.items():
             if seen.state[0] and len(seen.news) <= MOST_NEWS:
                 value = SEEN.pack(*seen.state, seen.generation) + b"/".join(seen.news)
-                known.setdefault(self._store.shard(int.from_bytes(key[:8], "big")), []).append((key, value))
+                known.setdefault(self._commits.shard(account_of(key)), []).append((key, value))
         for shard, rows in known.items():
             await shard.queue.submit(Operation(partial(adopting.keep_seen, t=shard.tables, rows=rows, least=LARGE)))
 
     def _remembered(self, account: Account, key: bytes) -> Seen | None:
         """What ``save`` wrote, if it is still true of the index."""
-        with self._store.snapshot(account) as snapshot:
+        with self._commits.snapshot(account) as snapshot:
             value = snapshot.note(key, adopting.SEEN_NOTE)
             box = snapshot.mailbox(key)
         if value is None or box is None or len(value) < SEEN.size:
@@ -116,29 +135,28 @@ class Follower:
 
     def settled(self, account: Account, box: Mailbox) -> bool:
         """Are the directories of a mailbox as they were when all of it was taken in? False when that cannot be said."""
-        directory = folder(account, box.name)
+        directory = self._places.folder(account, box.name)
         state = looking.directory_state(directory)
         if state is None:
             # without cur/: in segments only, or no volume there, so nothing of it is gone
             return not beneath.is_directory(directory + "/cur")
-        seen, together = self._seen.get(box.key), self._store.together
-        return seen is not None and state == seen.state and (together is None or together.same(account, box))
+        seen, shared = self._seen.get(box.key), self._shared
+        return seen is not None and state == seen.state and (shared is None or shared.same(account, box))
 
     async def sync(self, account: Account, key: bytes, force: bool = False, held: bool = False) -> None:
         """Take in what changed; returns at once when the directories did not. ``held``: the caller holds the list of
         UIDs that is shared with another server."""
-        store = self._store
-        with store.snapshot(account) as snapshot:
+        with self._commits.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is None:
             raise NoSuchMailbox("mailbox is gone")
         if self.settled(account, box) and not force:
             return
-        directory = folder(account, box.name)
+        directory = self._places.folder(account, box.name)
         if not beneath.is_directory(directory + "/cur"):
             return
-        if store.together is not None:
-            await self._sync_shared(store.together, account, box, directory, held)
+        if self._shared is not None:
+            await self._sync_shared(self._shared, account, box, directory, held)
             return
         if key not in self._seen and box.exists >= LARGE and key not in self._asked:
             self._asked.add(key)
@@ -155,7 +173,7 @@ class Follower:
                 state = looking.directory_state(directory)
                 seen = self._seen.get(key)
                 taken: Taken | None = None
-                quiet = looking.quiet_cur(directory) if seen is not None and not force and not store.read_only else 0
+                quiet = looking.quiet_cur(directory) if seen is not None and not force and not self._read_only else 0
                 if seen is not None and quiet == seen.state[1] != 0:
                     taken = await self._only_news(account, key, directory, seen)
                     if taken is not None and taken != AGAIN and state is None:
@@ -170,55 +188,54 @@ class Follower:
             if not lock.locked():
                 self._locks.pop(key, None)
 
-    async def _sync_shared(
-        self, together: Together, account: Account, box: Mailbox, directory: str, held: bool
-    ) -> None:
+    async def _sync_shared(self, shared: Shared, account: Account, box: Mailbox, directory: str, held: bool) -> None:
         """The same for a mailbox that another server may change, and give UIDs in, at any time."""
         key = box.key
-        async with nullcontext() if held else together.lock(account, box):
+        async with nullcontext() if held else shared.lock(account, box):
             state = looking.directory_state(directory)
             taken: Taken | None = None
             try:
                 while taken is None:
-                    taken = await self._take_in_shared(together, account, key, directory)
+                    taken = await self._take_in_shared(shared, account, key, directory)
             except BaseException:
-                together.forget(key)
+                shared.forget(key)
                 raise
             if taken != AGAIN and state is not None:
                 self._note(key, state, taken)
 
-    async def _take_in_shared(self, together: Together, account: Account, key: bytes, directory: str) -> Taken | None:
+    async def _take_in_shared(self, shared: Shared, account: Account, key: bytes, directory: str) -> Taken | None:
         """One look at everything, under the lock; the answer as ``_take_in`` gives it."""
-        store = self._store
-        tables = store.shard(account.id).tables
-        listed, whole = await together.read(account, key)
-        box = together.box(account, key)
-        plan = await store.help(
-            looking.look, store.shard(account.id).env.read, tables, box, directory, store.maker, listed, whole
+        tables = self._commits.shard(account.id).tables
+        listed, whole = await shared.read(account, key)
+        box = shared.box(account, key)
+        plan = await self._commits.help(
+            looking.look, self._commits.shard(account.id).env.read, tables, box, directory, self._maker, listed, whole
         )
         if plan.pending and not whole:
-            together.forget(key)  # what is passed over may stand in the part of the list that was not read: once more
+            shared.forget(key)  # what is passed over may stand in the part of the list that was not read: once more
             return None
         if plan.fresh:
             generation = plan.generation
-            await together.take_overflow(account, box, listed)
-            if not await store.submit(account, lambda txn, t: adopting.begin_adoption(txn, t, key, generation, listed)):
+            await shared.take_overflow(account, box, listed)
+            if not await self._commits.submit(
+                account, lambda txn, t: adopting.begin_adoption(txn, t, key, generation, listed)
+            ):
                 return None
             plan.generation = max(generation, 1)
         elif plan.new:
             doubtful = [item for item in plan.new if base_of(item[1]) not in listed.uids]
-            kept = await store.help(looking.drop_cut_short, account, directory, doubtful)
+            kept = await self._commits.help(looking.drop_cut_short, self._places.home(account), directory, doubtful)
             plan.new = [item for item in plan.new if base_of(item[1]) in listed.uids or item in kept]
         lines = looking.assign(plan, listed, box.uidnext)
         if lines:
-            await together.write(account, box, lines)
+            await shared.write(account, box, lines)
         taken: Taken | None = AGAIN if plan.pending else (plan.generation, plan.news)
         if plan:
             taken = await self._apply(account, key, directory, plan, listed)
-        if together.box(account, key).uidnext < listed.uidnext:
-            await store.submit(account, lambda txn, t: adopting.end_adoption(txn, t, key, listed.uidnext))
+        if shared.box(account, key).uidnext < listed.uidnext:
+            await self._commits.submit(account, lambda txn, t: adopting.end_adoption(txn, t, key, listed.uidnext))
         if taken is not None:
-            together.taken_in(account, box)
+            shared.taken_in(account, box)
         return taken
 
     def _note(self, key: bytes, state: State, taken: Taken) -> None:
@@ -229,74 +246,73 @@ class Follower:
 
     async def _only_news(self, account: Account, key: bytes, directory: str, seen: Seen) -> Taken | None:
         """Take in what came into new/ since; None when it was more than that, and all must be looked at."""
-        store = self._store
-        with store.snapshot(account) as snapshot:
+        with self._commits.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is None or not box.generation or box.generation != seen.generation:
             return None  # another worker took something in
-        news: frozenset[bytes] = await store.help(looking.foreign_news, directory, store.maker)
+        news: frozenset[bytes] = await self._commits.help(looking.foreign_news, directory, self._maker)
         if not seen.news <= news:
             return None  # something went elsewhere
-        fresh = [(b"n", name) for name in news - seen.news]
+        fresh = [(NEW, name) for name in news - seen.news]
         if len({base_of(name) for name in news}) != len(news):
             return None
         fresh.sort(key=lambda item: arrival_order(item[1]))
         plan = Plan(box.generation, new=fresh, news=news)
         if not fresh:
             return seen.generation, news
-        return await self._apply(account, key, directory, plan, control.Control())
+        return await self._apply(account, key, directory, plan, Control())
 
     async def _take_in(self, account: Account, key: bytes, directory: str) -> Taken | None:
         """One look at everything: generation and what of others is in new/ when all was taken in, AGAIN when something
         must be looked at later, None when another worker took something in meanwhile and it must be repeated now."""
-        store = self._store
-        shard = store.shard(account.id)
-        with store.snapshot(account) as snapshot:
+        shard = self._commits.shard(account.id)
+        with self._commits.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is None:
             raise NoSuchMailbox("mailbox is gone")
-        plan = await store.help(looking.look, shard.env.read, shard.tables, box, directory, store.maker)
+        plan = await self._commits.help(looking.look, shard.env.read, shard.tables, box, directory, self._maker)
         if not plan:
             return AGAIN if plan.pending else (plan.generation, plan.news)
         generation = plan.generation
-        known = control.Control()
-        if plan.fresh or store.read_only:  # beside another server, which goes on giving UIDs
-            places = control_directory(account, box.name), index_directory(account, box.name)
-            known = await store.help(control_files.read_control, *places)
+        known = Control()
+        if plan.fresh or self._read_only:  # beside another server, which goes on giving UIDs
+            places = self._places.control(account, box.name), self._places.indexes(account, box.name)
+            known = await self._commits.help(self._read_control, *places)
         if plan.fresh:
-            if not await store.submit(account, lambda txn, t: adopting.begin_adoption(txn, t, key, generation, known)):
+            if not await self._commits.submit(
+                account, lambda txn, t: adopting.begin_adoption(txn, t, key, generation, known)
+            ):
                 return None
             plan.generation = max(generation, 1)
         return await self._apply(account, key, directory, plan, known)
 
-    async def _apply(
-        self, account: Account, key: bytes, directory: str, plan: Plan, known: control.Control
-    ) -> Taken | None:
+    async def _apply(self, account: Account, key: bytes, directory: str, plan: Plan, known: Control) -> Taken | None:
         """Take in what a look found; the answer as ``_take_in`` gives it."""
-        store = self._store
         generation = plan.generation
         uids = known.uids
         floor = known.following(sum(base_of(name) not in uids for _, name in plan.new) if known.torn else 0)
         if uids:
             plan.new.sort(key=lambda item: uids.get(base_of(item[1]), 1 << 40))
-        if plan.new and not plan.fresh and store.together is None and not store.read_only:
-            plan.new = await store.help(looking.drop_cut_short, account, directory, plan.new)
+        if plan.new and not plan.fresh and self._shared is None and not self._read_only:
+            plan.new = await self._commits.help(looking.drop_cut_short, self._places.home(account), directory, plan.new)
         total = len(plan.new)
         full: StorageFull | None = None
         done = 0
         while done < total:
             part = plan.new[done : done + looking.ADOPT_BATCH]
-            found, looked = await store.help(looking.examine, directory, part, known)
+            found, looked = await self._commits.help(looking.examine, directory, part, known)
             done += looked
             if not found:
                 continue
             expected = generation
 
-            def apply(txn: object, t: object, found: list[looking.Found] = found, expected: int = expected) -> object:
-                return adopting.adopt(txn, t, key, expected, found, floor)  # type: ignore[arg-type]
+            def apply(
+                txn: Any, t: Tables, found: Sequence[looking.Found] = found, expected: int = expected
+            ) -> int | None:
+                return adopting.adopt(txn, t, key, expected, found, floor)
 
             try:
-                after = await store.submit(account, apply, adds=True)
+                after = await self._commits.submit(account, apply, adds=True)
             except StorageFull as error:
                 full = error  # what is gone makes room
                 break
@@ -306,25 +322,25 @@ class Follower:
             if total > 5000:
                 log.event("store.adopting", mailbox=directory, done=done, of=total)
         if plan.fresh and floor > 1 and full is None:
-            await store.submit(account, lambda txn, t: adopting.end_adoption(txn, t, key, floor))
+            await self._commits.submit(account, lambda txn, t: adopting.end_adoption(txn, t, key, floor))
         if plan.renamed:
             await self._take_names(account, key, plan.renamed)
         if plan.gone:
             gone = plan.gone
-            await store.submit(account, lambda txn, t: adopting.forget(txn, t, key, gone))
+            await self._commits.submit(account, lambda txn, t: adopting.forget(txn, t, key, gone))
         if full is not None:
-            store.hub.publish([key])
+            self._publish([key])
             raise full
         log.event(
             "store.external", "debug", mailbox=directory, new=total, renamed=len(plan.renamed), gone=len(plan.gone)
         )
-        store.hub.publish([key])
+        self._publish([key])
         return AGAIN if plan.pending else (generation, plan.news)
 
     async def _take_names(self, account: Account, key: bytes, renamed: Sequence[tuple[int, bytes, bytes]]) -> None:
         done = 0
         while done < len(renamed):
-            done = await self._store.submit(account, partial(adopting.take_names, key=key, items=renamed, first=done))
+            done = await self._commits.submit(account, partial(adopting.take_names, key=key, items=renamed, first=done))
 
     # ---------------------------------------------------------------- what this process does itself
 
@@ -340,13 +356,13 @@ class Follower:
                 self._passing[key] = None
         if key in self._watched and seen.state == looking.directory_state(directory):
             if not self._held and self._inotify is not None:
-                self._store.loop.remove_reader(self._inotify.fd)
+                self._commits.loop.remove_reader(self._inotify.fd)
             self._held[key] = []
         elif key in self._passing:
             self._pass(key)
 
     def _is_large(self, account: Account, key: bytes) -> bool:
-        with self._store.snapshot(account) as snapshot:
+        with self._commits.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         return box is not None and box.exists >= LEAST
 
@@ -355,7 +371,7 @@ class Follower:
         timer = self._passing.get(key)
         if timer is not None:
             timer.cancel()
-        self._passing[key] = self._store.loop.call_later(2 * looking.TICK, self._passed, key)
+        self._passing[key] = self._commits.loop.call_later(2 * looking.TICK, self._passed, key)
 
     def _passed(self, key: bytes) -> None:
         if key in self._held:
@@ -372,7 +388,7 @@ class Follower:
         self._events()
         held = self._held.pop(key)
         if not self._held and self._inotify is not None:
-            self._store.loop.add_reader(self._inotify.fd, self._events)
+            self._commits.loop.add_reader(self._inotify.fd, self._events)
         seen, times = self._seen.get(key), looking.directory_times(directory)
         if key in self._passing:
             self._pass(key)
@@ -397,7 +413,7 @@ class Follower:
             if key in self._watched:
                 return
         try:
-            root = os.fsencode(self._store.path(account, key))
+            root = os.fsencode(self._paths.directory(account, key))
             if not beneath.is_directory(root + b"/cur"):
                 return
             numbers = []
@@ -434,7 +450,7 @@ class Follower:
                 continue
             key, is_new = entry
             arrived = mask & (files.IN_MOVED_TO | files.IN_CREATE)
-            if is_new and arrived and self._store.maker.under_way(name):
+            if is_new and arrived and self._maker.under_way(name):
                 continue  # our own delivery; its commit tells the sessions
             if key in self._held:
                 self._held[key].append(name)
@@ -452,14 +468,14 @@ class Follower:
         if key in self._stirred or key in self._passing:
             return
         self._stirred.add(key)
-        self._store.loop.call_later(SETTLE, self._settle, key)
+        self._commits.loop.call_later(SETTLE, self._settle, key)
 
     def _settle(self, key: bytes) -> None:
         self._stirred.discard(key)
         entry = self._watched.get(key)
         if entry is None:
             return
-        task = self._store.loop.create_task(self._look(entry[0], key))
+        task = self._commits.loop.create_task(self._look(entry[0], key))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -19,11 +19,12 @@ from fastmail._core import pages
 from fastmail.durable import beneath, files
 from fastmail.durable.env import Read
 from fastmail.store.local.index import box_rows, kept, layout
-from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index.layout import CUR, MAILBOX, NEW, base_of, uid_of
 from fastmail.store.local.index.references import in_segment
+from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.maildir import aside
 from fastmail.store.local.maildir.looking import LOOKS, listing
-from fastmail.store.local.maildir.names import FileName, base_of, path_of
+from fastmail.store.local.maildir.names import FileName, path_of
 
 BATCH = 2000
 
@@ -48,7 +49,7 @@ def pending(read: Read, t: Tables) -> set[bytes]:
             cursor = txn.cursor(db=table)
             found = cursor.first()
             while found:
-                key = bytes(cursor.key()[:12])
+                key = bytes(cursor.key()[:MAILBOX])
                 out.add(key)
                 found = cursor.set_range(key + b"\xff" * 500)
     return out
@@ -64,12 +65,12 @@ def tidy(read: Read, t: Tables, key: bytes, directory: str) -> Done:
         records: dict[int, Any] = {}
         if cursor.set_range(key):
             for at in cursor.iternext(values=False):
-                if at[:12] != key:
+                if at[:MAILBOX] != key:
                     break
                 if len(renames) >= BATCH:
                     done.more = True
                     break
-                uid = int.from_bytes(at[12:], "big")
+                uid = uid_of(at)
                 if uid not in records:
                     page = txn.get(layout.page_key(key, uid), db=t.page)
                     records.update({r[0]: r for r in pages.records(page)} if page is not None else {})
@@ -82,13 +83,13 @@ def tidy(read: Read, t: Tables, key: bytes, directory: str) -> Done:
                 if in_segment(old):
                     done.named.append((uid, old, record[2]))
                     continue
-                new = b"c" + FileName.parse(old[1:]).with_flags(record[1], record[3])
+                new = CUR + FileName.parse(old[1:]).with_flags(record[1], record[3])
                 renames.append((uid, old, new, record[2]))
         cursor = txn.cursor(db=t.trash)
         if cursor.set_range(key):
             for at, name in cursor.iternext():
-                if at[:12] != key or len(unlinks) >= BATCH:
-                    done.more = done.more or at[:12] == key
+                if at[:MAILBOX] != key or len(unlinks) >= BATCH:
+                    done.more = done.more or at[:MAILBOX] == key
                     break
                 unlinks.append((bytes(at), bytes(name)))
     if renames:
@@ -195,7 +196,7 @@ def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) 
 def by_base(directory: str) -> dict[bytes, bytes]:
     """What is there now; a file that another program renames while the directory is read may be missed, so nothing is
     called gone after one look."""
-    return {base_of(n): m + n for m, sub in ((b"n", "new"), (b"c", "cur")) for n in listing(directory, sub)}
+    return {base_of(n): m + n for m, sub in ((NEW, "new"), (CUR, "cur")) for n in listing(directory, sub)}
 
 
 def read_by_base(directory: str, marked: bytes) -> bytes | None:

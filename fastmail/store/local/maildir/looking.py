@@ -18,13 +18,15 @@ from fastmail.durable.env import Read, translate
 from fastmail.message.preview import scanned
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import LETTERED_KEYWORDS
-from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local.index import box_rows, layout
-from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index import box_rows, walk
+from fastmail.store.local.index.layout import CUR, MAILBOX, NEW, MailboxRow, base_of, uid_of
 from fastmail.store.local.index.references import in_segment
 from fastmail.store.local.index.snapshot import LocalSnapshot
-from fastmail.store.local.maildir import control, folders
-from fastmail.store.local.maildir.names import FileName, NameMaker, arrival_order, base_of, path_of, sizes_in
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.maildir import folders
+from fastmail.store.local.maildir.control import Control
+from fastmail.store.local.maildir.home import Home
+from fastmail.store.local.maildir.names import FileName, NameMaker, arrival_order, path_of, sizes_in
 
 ADOPT_BATCH = 500  # files that are taken in at once, or fewer whose summaries have ops.WRITTEN octets
 LETTER_MASK = (1 << LETTERED_KEYWORDS) - 1
@@ -86,21 +88,21 @@ def listing(directory: str, sub: str) -> list[bytes]:
 def look(
     read: Read,
     t: Tables,
-    box: Mailbox,
+    box: MailboxRow,
     directory: str,
     maker: NameMaker,
-    listed: control.Control | None = None,
+    listed: Control | None = None,
     whole: bool = False,
 ) -> Plan:
     """Compare the directories with the index. ``listed``: what a shared list of UIDs has (the ``whole`` of it, or what
     is new there): a message that it names otherwise than the index is gone, and new."""
     found: dict[bytes, tuple[bytes, bytes]] = {}
-    for mark, sub in ((b"n", "new"), (b"c", "cur")):
+    for mark, sub in ((NEW, "new"), (CUR, "cur")):
         for name in listing(directory, sub):
             found[base_of(name)] = (mark, name)
     known, todo, trash, box = read_index(read, t, box.key)
     plan = Plan(box.generation, fresh=box.generation == 0)
-    plan.news = frozenset(name for mark, name in found.values() if mark == b"n" and not maker.under_way(name))
+    plan.news = frozenset(name for mark, name in found.values() if mark == NEW and not maker.under_way(name))
     for base, (mark, name) in found.items():
         entry = known.get(base)
         if listed is not None and entry is not None:
@@ -136,7 +138,7 @@ def look(
     return plan
 
 
-def assign(plan: Plan, listed: control.Control, uidnext: int) -> list[tuple[int, bytes]]:
+def assign(plan: Plan, listed: Control, uidnext: int) -> list[tuple[int, bytes]]:
     """Give UIDs to new files that a shared list does not name, or names too late for an index that is at ``uidnext``;
     the lines that it has to get."""
     lines = sorted(plan.unlisted)
@@ -151,14 +153,14 @@ def assign(plan: Plan, listed: control.Control, uidnext: int) -> list[tuple[int,
     return lines
 
 
-def drop_cut_short(account: Account, directory: str, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def drop_cut_short(home: Home, directory: str, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The files to be taken in, without what was cut short and never answered: a link of a COPY or MOVE whose message
     is still where it was, which would be there twice; and a file of ours whose name a loss of power left, but nothing
     of its content."""
     out = []
     for mark, name in items:
         path = path_of(directory, mark + name)
-        if (NameMaker.is_copy(name) and _linked_elsewhere(account, path)) or _is_empty(path, name):
+        if (NameMaker.is_copy(name) and _linked_elsewhere(home, path)) or _is_empty(path, name):
             files.unlink_batch([path])
         else:
             out.append((mark, name))
@@ -177,7 +179,7 @@ def _is_empty(path: bytes, name: bytes) -> bool:
         return False
 
 
-def _linked_elsewhere(account: Account, path: bytes) -> bool:
+def _linked_elsewhere(home: Home, path: bytes) -> bool:
     """Does another message file of the account share the file's content? After a loss of power the two may be files of
     their own: what the journal has is written anew."""
     try:
@@ -185,7 +187,7 @@ def _linked_elsewhere(account: Account, path: bytes) -> bool:
     except OSError:
         return False
     octets = sizes_in(os.path.basename(path))[0]
-    for place in folders.directories(account):
+    for place in folders.directories(home):
         for sub in ("/cur", "/new"):
             try:
                 with beneath.scan(place + sub) as entries:
@@ -225,7 +227,7 @@ def foreign_news(directory: str, maker: NameMaker) -> frozenset[bytes]:
 
 def read_index(
     read: Read, t: Tables, key: bytes
-) -> tuple[dict[bytes, tuple[int, bytes]], set[int], set[bytes], Mailbox]:
+) -> tuple[dict[bytes, tuple[int, bytes]], set[int], set[bytes], MailboxRow]:
     """({base: (uid, mark and name)}, UIDs whose name is to follow, bases to be unlinked, row) of one commit."""
     known: dict[bytes, tuple[int, bytes]] = {}
     with read() as txn:
@@ -237,8 +239,8 @@ def read_index(
             if in_segment(marked):
                 continue
             known[base_of(marked[1:])] = (uid, marked)
-        todo = {int.from_bytes(at[12:], "big") for at, _ in layout.rows(txn, t.todo, key)}
-        trash = {bytes(at[12:]) for at, _ in layout.rows(txn, t.trash, key)}
+        todo = {uid_of(at) for at, _ in walk.rows(txn, t.todo, key)}
+        trash = {bytes(at[MAILBOX:]) for at, _ in walk.rows(txn, t.trash, key)}
     return known, todo, trash, box
 
 
@@ -257,7 +259,7 @@ class Found:
     pop3: tuple[int, bytes] | None = None
 
 
-def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: control.Control) -> tuple[list[Found], int]:
+def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: Control) -> tuple[list[Found], int]:
     """Read and scan new files; those that vanished or are no regular files are left out. Returns with them how many of
     ``items`` were looked at: all, or those whose summaries are enough for one commit."""
     out: list[Found] = []

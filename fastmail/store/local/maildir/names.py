@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 
 from fastmail.model.flags import from_info, to_info
+from fastmail.store.local.index.layout import NEW
 
 NO_INSTANCE = "00000000"  # of commands while no server runs
 _SIZE = re.compile(r",S=(\d+)(?=[:,]|$)")
@@ -107,10 +108,6 @@ class FileName:
         return os.fsencode(f"{self.base}:2,{to_info(flags, keywords, self.foreign)}")
 
 
-def base_of(name: bytes | memoryview) -> bytes:
-    return bytes(name).partition(b":")[0]
-
-
 def sizes_in(name: bytes) -> tuple[int, int]:
     """(S=, W=) of a name, -1 where it has none."""
     text = os.fsdecode(name)
@@ -129,7 +126,7 @@ def arrival_order(name: bytes) -> tuple[int, int, bytes]:
 
 def path_of(directory: str, marked: bytes) -> bytes:
     """Path of a file from its record (mark and name)."""
-    return os.fsencode(directory) + (b"/new/" if marked[:1] == b"n" else b"/cur/") + marked[1:]
+    return os.fsencode(directory) + (b"/new/" if marked[:1] == NEW else b"/cur/") + marked[1:]
 
 
 def given_sizes(base: str) -> tuple[int, int]:

@@ -10,19 +10,17 @@ new.
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from fastmail.durable.commit import Operation
 from fastmail.model.errors import MailError, StorageFull
 from fastmail.store.interface import Account
 from fastmail.store.local.index import kept
+from fastmail.store.local.index.layout import account_of
+from fastmail.store.local.index.shard import Shard
+from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir import aside
-from fastmail.store.local.maildir.folders import folder
+from fastmail.store.local.maildir.places import Places
 from fastmail.telemetry import log
-
-if TYPE_CHECKING:
-    from fastmail.store.local.index.shard import Shard
-    from fastmail.store.local.store import LocalStore
 
 EVERY = 10.0  # s
 ROWS = 8  # of what is due, in one commit
@@ -31,11 +29,21 @@ FEW = 16  # messages that are forgotten at once where there is hardly any room
 
 
 class Sweeper:
-    """One for each store. ``resolve`` finds accounts by number; without it only those are known that removed mail."""
+    """One for each store. ``touch``: files of a mailbox have to follow the index soon; ``resolve`` finds accounts by
+    number: without it only those are known that removed mail; ``grace``: s that something is kept."""
 
-    def __init__(self, store: "LocalStore", resolve: Callable[[int], Account | None] | None, grace: float) -> None:
+    def __init__(
+        self,
+        commits: Commits,
+        places: Places,
+        touch: Callable[[Account, bytes], None],
+        resolve: Callable[[int], Account | None] | None,
+        grace: float,
+    ) -> None:
         self.grace = grace
-        self._store = store
+        self._commits = commits
+        self._places = places
+        self._touch = touch
         self._resolve = resolve
         self._known: dict[int, Account] = {}
         self._task: asyncio.Task[None] | None = None
@@ -43,7 +51,7 @@ class Sweeper:
         self._late = 0.0  # s
 
     def due(self, account: Account) -> int:
-        """Until when something that is removed now is kept, as ``ops.expunge`` takes it; 0 for not at all."""
+        """Until when something that is removed now is kept, as ``removal.expunge`` takes it; 0 for not at all."""
         if not self.grace:
             return 0
         if self._resolve is None:
@@ -83,12 +91,12 @@ class Sweeper:
     async def sweep(self, all_of_it: bool = False) -> int:
         """Remove what is due, or ``all_of_it``: how many rows said so."""
         done = 0
-        for shard in self._store.shards():
+        for shard in self._commits.shards:
             while some := await self._some(shard, all_of_it):
                 done += some
         return done
 
-    async def _some(self, shard: "Shard", all_of_it: bool) -> int:
+    async def _some(self, shard: Shard, all_of_it: bool) -> int:
         tables = shard.tables
         with shard.env.read() as txn:
             found = kept.due(txn, tables, ROWS, all_of_it, self.grace, self._late)
@@ -104,10 +112,10 @@ class Sweeper:
                 await self._remove(key, names)  # what was put aside since
                 account = self._account(key)
                 if key in late and account is not None:
-                    self._store.touch(account, key)
+                    self._touch(account, key)
         return len(found)
 
-    async def _forget(self, shard: "Shard", dues: list[bytes]) -> set[bytes]:
+    async def _forget(self, shard: Shard, dues: list[bytes]) -> set[bytes]:
         forget = partial(kept.forget, t=shard.tables)
         try:
             late: set[bytes] = await shard.queue.submit(Operation(partial(forget, dues=dues)))
@@ -116,7 +124,7 @@ class Sweeper:
         return late
 
     def _account(self, key: bytes) -> Account | None:
-        number = int.from_bytes(key[:8], "big")
+        number = account_of(key)
         return self._resolve(number) if self._resolve is not None else self._known.get(number)
 
     async def _remove(self, key: bytes, names: list[bytes]) -> None:
@@ -124,7 +132,7 @@ class Sweeper:
         account = self._account(key)
         if account is None:
             return  # it was removed, with all that was in it
-        with self._store.snapshot(account) as snapshot:
+        with self._commits.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is not None:
-            await self._store.help(aside.remove, folder(account, box.name), names, self.grace)
+            await self._commits.help(aside.remove, self._places.folder(account, box.name), names, self.grace)

@@ -1,25 +1,48 @@
 """When housekeeping runs: soon after a change, one mailbox after the other, and later again where it failed.
 
 What is to be done stands in the index (see housekeeping); here is only which mailboxes this process has to look at.
+Whoever follows other programs is told before and after: what is renamed and removed here is no news.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
+from typing import Protocol
 
 from fastmail.model.errors import NoSuchMailbox, StorageFailed
 from fastmail.store.interface import Account
+from fastmail.store.local.index.writer import Commits
+from fastmail.store.local.maildir import housekeeping
+from fastmail.store.local.maildir.places import Paths
 from fastmail.telemetry import log
 
 DELAY = 0.3  # s after a change, so that several changes are one round
 LONGEST_DELAY = 5.0  # s until it is tried again where it failed
-One = Callable[[Account, bytes], Awaitable[bool]]  # tidies one mailbox; True where something is left to do
+
+
+class Own(Protocol):
+    """Who follows other programs (follow.Follower), as far as it hears of what we do ourselves."""
+
+    def begin_own(self, account: Account, key: bytes, directory: str) -> None: ...
+    def end_own(self, key: bytes, directory: str, touched: set[bytes]) -> None: ...
 
 
 class Tidier:
-    """One for each store. ``one`` does the work for one mailbox."""
+    """One for each store. ``own`` hears of what is done; ``lock``: to be held meanwhile, where another server serves the
+    same mail."""
 
-    def __init__(self, one: One) -> None:
-        self._one = one
+    def __init__(
+        self,
+        commits: Commits,
+        paths: Paths,
+        own: Own,
+        lock: Callable[[Account, bytes], AbstractAsyncContextManager[None]] | None = None,
+    ) -> None:
+        self._commits = commits
+        self._paths = paths
+        self._own = own
+        self._lock = lock
         self._untidy: dict[bytes, Account] = {}
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -39,6 +62,22 @@ class Tidier:
         if self._untidy:
             await asyncio.gather(self._run(0), return_exceptions=True)
 
+    async def _tidy(self, account: Account, key: bytes) -> bool:
+        """Work on one mailbox: True where something is left to do."""
+        shard = self._commits.shard(account.id)
+        async with self._lock(account, key) if self._lock is not None else nullcontext():
+            directory = self._paths.directory(account, key)
+            self._own.begin_own(account, key, directory)
+            touched: set[bytes] = set()
+            try:
+                done = await self._commits.help(housekeeping.tidy, shard.env.read, shard.tables, key, directory)
+                touched = done.touched
+            finally:
+                self._own.end_own(key, directory, touched)
+            if done.named or done.unlinked or done.aside:
+                await housekeeping.clear_all(partial(self._commits.submit, account), done)
+            return done.more
+
     async def _run(self, delay: float) -> None:
         work: dict[bytes, Account] = {}
         try:
@@ -48,7 +87,7 @@ class Tidier:
                 pause = DELAY
                 for key, account in work.items():
                     try:
-                        again = await self._one(account, key)
+                        again = await self._tidy(account, key)
                     except (OSError, NoSuchMailbox):
                         continue
                     except StorageFailed as error:

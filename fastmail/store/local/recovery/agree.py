@@ -12,10 +12,21 @@ from typing import Any
 
 from fastmail._core import pages
 from fastmail.model.errors import MailError
-from fastmail.store.interface import Mailbox
-from fastmail.store.local.index import account_log, box_rows, kept, layout, object_ids, references, weight
-from fastmail.store.local.index.arrivals import HEAD, RECORD
-from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index import account_log, box_rows, kept, layout, object_ids, references, walk, weight
+from fastmail.store.local.index.layout import (
+    ACCOUNT,
+    ARRIVAL,
+    CUR,
+    MAILBOX,
+    NEW,
+    RECORD,
+    SEGMENT,
+    MailboxRow,
+    arrival_uid,
+    mailbox_of,
+    uid_of,
+)
+from fastmail.store.local.index.tables import Tables
 
 KEYS = {
     "page": (16, 16), "msg": (16, 16), "new": (8, 8), "name": (9, 511), "subs": (9, 511), "pop": (16, 16),
@@ -34,11 +45,11 @@ OF_AN_ACCOUNT = (*OF_A_MAILBOX, "name", "subs", "acct", "alog", "place", "member
 
 def drop_where(txn: Any, table: Any, bad: Callable[[bytes, bytes], bool], prefix: bytes = b"") -> None:
     """Delete the rows for which ``bad(key, value)`` is true."""
-    for key in [key for key, value in layout.rows(txn, table, prefix) if bad(key, value)]:
+    for key in [key for key, value in walk.rows(txn, table, prefix) if bad(key, value)]:
         txn.delete(key, db=table)
 
 
-def agree(txn: Any, t: Tables, prefix: bytes = b"") -> dict[bytes, Mailbox]:
+def agree(txn: Any, t: Tables, prefix: bytes = b"") -> dict[bytes, MailboxRow]:
     """Do all that; the mailboxes that there are. Their counts are not looked at, nor is what is counted of accounts:
     ``accounts.again`` comes after it."""
     last = _last_number(txn, t)
@@ -53,9 +64,12 @@ def agree(txn: Any, t: Tables, prefix: bytes = b"") -> dict[bytes, Mailbox]:
     boxes = _boxes(txn, t, prefix)
     for name in OF_A_MAILBOX:
         drop_where(
-            txn, getattr(t, name), lambda key, value: key[:12] not in boxes and key[8:12] != OF_THE_ACCOUNT, prefix
+            txn,
+            getattr(t, name),
+            lambda key, value: key[:MAILBOX] not in boxes and key[ACCOUNT:MAILBOX] != OF_THE_ACCOUNT,
+            prefix,
         )
-    drop_where(txn, t.new, lambda key, value: value[:12] not in boxes and value.startswith(prefix))
+    drop_where(txn, t.new, lambda key, value: value[:MAILBOX] not in boxes and value.startswith(prefix))
     kept.announce_again(txn, t, boxes)
     _keep_number(txn, t, max([last, *(box.settled for box in boxes.values())]))
     return boxes
@@ -69,7 +83,7 @@ def _last_number(txn: Any, t: Tables) -> int:
 def _keep_number(txn: Any, t: Tables, last: int) -> None:
     """Numbers of arrivals are never given twice: the highest one has a row, if need be of no mailbox."""
     if last and _last_number(txn, t) < last:
-        txn.put(layout.U64.pack(last), bytes(HEAD + 2), db=t.new)
+        txn.put(layout.U64.pack(last), bytes(ARRIVAL + 2), db=t.new)
 
 
 def _bad_row(table: str, key: bytes, value: bytes) -> bool:
@@ -79,14 +93,14 @@ def _bad_row(table: str, key: bytes, value: bytes) -> bool:
     if table == "page":
         return bad_page(key, value)
     if table in ("name", "subs"):
-        return not _is_text(key[8:]) or (table == "subs" and value != b"" and not _is_text(value))
+        return not _is_text(key[ACCOUNT:]) or (table == "subs" and value != b"" and not _is_text(value))
     if table == "trash":
-        return kept.plain(value)[:1] not in (b"n", b"c") or b"/" in value
+        return kept.plain(value)[:1] not in (NEW, CUR) or b"/" in value
     if table == "kept":
-        whole = len(key) == layout.OF_A_MESSAGE and len(value) >= RECORD + 2 and value[:4] == key[12:][::-1]
+        whole = len(key) == layout.MESSAGE and len(value) >= RECORD + 2 and value[:4] == key[MAILBOX:][::-1]
         return not whole or _bad_message(value[RECORD:])
     if table == "new":
-        return len(value) < HEAD or (value[:12] != bytes(12) and _bad_message(value[HEAD:]))
+        return len(value) < ARRIVAL or (value[:MAILBOX] != bytes(12) and _bad_message(value[ARRIVAL:]))
     return (
         (table == "msg" and _bad_message(value))
         or (table == "acct" and account_log.unpack(value) is None)
@@ -106,10 +120,10 @@ def _is_text(raw: bytes) -> bool:
 def bad_page(key: bytes, value: bytes) -> bool:
     """Is a row of ``page`` not what its key says?"""
     try:
-        if key[12:] == layout.TOP:
-            name = layout.unpack_row(key[:12], value).name
+        if key[MAILBOX:] == layout.TOP:
+            name = layout.unpack_row(key[:MAILBOX], value).name
             return not name or any(c < " " or c == "\x7f" for c in name)
-        first = int.from_bytes(key[12:], "big")
+        first = uid_of(key)
         uids = [record[0] for record in pages.records(value)]
         return first % 32 != 0 or sorted(set(uids)) != uids or any(not first <= uid < first + 32 for uid in uids)
     except (MailError, ValueError):
@@ -119,49 +133,57 @@ def bad_page(key: bytes, value: bytes) -> bool:
 def _bad_message(value: bytes) -> bool:
     size = int.from_bytes(value[:2], "little")
     mark = value[2 : 2 + size]
-    if len(mark) != size or mark[:1] not in (b"n", b"c", b"s"):
+    if len(mark) != size or mark[:1] not in (NEW, CUR, SEGMENT):
         return True
-    return len(mark) != references.MARK.size if mark[:1] == b"s" else size < 2 or b"/" in mark or b"\0" in mark
+    return len(mark) != references.MARK.size if mark[:1] == SEGMENT else size < 2 or b"/" in mark or b"\0" in mark
 
 
 def _in_use(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, int]:
     """{mailbox key: highest UID} of all mailboxes of which there is something."""
     out: dict[bytes, int] = {}
     for table in (t.page, t.msg):
-        for key, _ in layout.rows(txn, table, prefix):
-            uid = int.from_bytes(key[12:], "big")
-            out[key[:12]] = max(out.get(key[:12], 0), uid if key[12:] != layout.TOP and table is t.msg else 0)
-    for key, _ in layout.rows(txn, t.kept, prefix):
-        if len(key) == layout.OF_A_MESSAGE:  # it was expunged: its UID is not given again
-            out[key[:12]] = max(out.get(key[:12], 0), int.from_bytes(key[12:], "big"))
-    for key, page in layout.rows(txn, t.page, prefix):
-        if key[12:] != layout.TOP:
-            out[key[:12]] = max(out[key[:12]], pages.span(page)[1])
+        for key, _ in walk.rows(txn, table, prefix):
+            uid = uid_of(key)
+            out[key[:MAILBOX]] = max(
+                out.get(key[:MAILBOX], 0), uid if key[MAILBOX:] != layout.TOP and table is t.msg else 0
+            )
+    for key, _ in walk.rows(txn, t.kept, prefix):
+        if len(key) == layout.MESSAGE:  # it was expunged: its UID is not given again
+            out[key[:MAILBOX]] = max(out.get(key[:MAILBOX], 0), uid_of(key))
+    for key, page in walk.rows(txn, t.page, prefix):
+        if key[MAILBOX:] != layout.TOP:
+            out[key[:MAILBOX]] = max(out[key[:MAILBOX]], pages.span(page)[1])
     for _, value in txn.cursor(db=t.new).iternext():
         if value.startswith(prefix):
-            out[value[:12]] = max(out.get(value[:12], 0), int.from_bytes(value[12:16], "little"))
+            out[value[:MAILBOX]] = max(out.get(value[:MAILBOX], 0), arrival_uid(value))
     return out
 
 
-def _boxes(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, Mailbox]:
+def _boxes(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, MailboxRow]:
     """Every mailbox has a row and its name leads to it; what has neither is no mailbox."""
-    boxes = {k[:12]: layout.unpack_row(k[:12], v) for k, v in layout.rows(txn, t.page, prefix) if k[12:] == layout.TOP}
-    names = {bytes(key): key[:8] + bytes(value) for key, value in layout.rows(txn, t.name, prefix)}
+    boxes = {
+        k[:MAILBOX]: layout.unpack_row(k[:MAILBOX], v)
+        for k, v in walk.rows(txn, t.page, prefix)
+        if k[MAILBOX:] == layout.TOP
+    }
+    names = {bytes(key): key[:ACCOUNT] + bytes(value) for key, value in walk.rows(txn, t.name, prefix)}
     used = _in_use(txn, t, prefix)
     now = int(time.time())
     for at, key in names.items():
         box = boxes.get(key)
         if box is None and key in used:
-            box = boxes[key] = Mailbox(key, at[8:].decode(), now, uidnext=used[key] + 1, created=now, generation=1)
+            box = boxes[key] = MailboxRow(
+                key, at[ACCOUNT:].decode(), now, uidnext=used[key] + 1, created=now, generation=1
+            )
             box.settled = settle_again(txn, t, key)
-        elif box is None or layout.name_key(at[:8], box.name) != at:
+        elif box is None or layout.name_key(at[:ACCOUNT], box.name) != at:
             txn.delete(at, db=t.name)
     for key, box in list(boxes.items()):
-        at = layout.name_key(key[:8], box.name)
+        at = layout.name_key(key[:ACCOUNT], box.name)
         other = txn.get(at, db=t.name)
         if other is None:
-            txn.put(at, key[8:], db=t.name)
-        elif key[8:] != other:
+            txn.put(at, key[ACCOUNT:], db=t.name)
+        elif key[ACCOUNT:] != other:
             del boxes[key]
             txn.delete(layout.row_key(key), db=t.page)
             continue
@@ -170,8 +192,8 @@ def _boxes(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, Mailbox]:
         box_rows.save(txn, t, box)
     highest: dict[bytes, tuple[int, int]] = {}
     for key, box in boxes.items():
-        number, validity = highest.get(key[:8], (0, 0))
-        highest[key[:8]] = max(number, int.from_bytes(key[8:], "big")), max(validity, box.uidvalidity)
+        number, validity = highest.get(key[:ACCOUNT], (0, 0))
+        highest[key[:ACCOUNT]] = max(number, mailbox_of(key)), max(validity, box.uidvalidity)
     for account, (number, validity) in highest.items():
         found = txn.get(b"next" + account, db=t.meta)
         next_, last, recovered = layout.unpack_next(found)
@@ -190,15 +212,15 @@ def settle_again(txn: Any, t: Tables, key: bytes) -> int:
         except ValueError:
             txn.delete(at, db=t.page)
     for at, value in [(bytes(at), bytes(value[:16])) for at, value in txn.cursor(db=t.new).iternext()]:
-        uid = int.from_bytes(value[12:16], "little")
-        if value[:12] == key and (uid <= last or txn.get(layout.uid_key(key, uid), db=t.msg) is not None):
+        uid = arrival_uid(value)
+        if value[:MAILBOX] == key and (uid <= last or txn.get(layout.uid_key(key, uid), db=t.msg) is not None):
             txn.delete(at, db=t.new)
             settled = max(settled, int.from_bytes(at, "big"))
     _keep_number(txn, t, settled)
     return settled
 
 
-def sound(txn: Any, t: Tables, key: bytes) -> Mailbox:
+def sound(txn: Any, t: Tables, key: bytes) -> MailboxRow:
     """The mailbox's row, with all arrivals settled; where that cannot be done, without what stands in the way."""
     try:
         return box_rows.load(txn, t, key)

@@ -18,13 +18,14 @@ from fastmail.durable.env import Environment
 from fastmail.durable.salvage import MARK
 from fastmail.durable.segments import SegmentReader
 from fastmail.model.errors import MailError
-from fastmail.store.interface import Account, Mailbox
+from fastmail.store.interface import Account
 from fastmail.store.local.index import account_log, box_rows, kept, layout, references
 from fastmail.store.local.index.arrivals import Arrivals
-from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, SEGMENT, MailboxRow, mark_of, uid_of
 from fastmail.store.local.index.shard import Shard
-from fastmail.store.local.recovery import agree, repair, unnamed_records
-from fastmail.store.local.store import LocalStore
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.maildir.opened import OpenedStore
+from fastmail.store.local.recovery import agree, check, repair, unnamed_records
 from fastmail.telemetry import log
 
 
@@ -36,14 +37,14 @@ def shape(path: str, map_size: int) -> None:
         with env.write() as txn:
             boxes = agree.agree(txn, tables)
             _count(txn, tables, boxes)
-            for account in {key[:8] for key in boxes}:
+            for account in {key[:ACCOUNT] for key in boxes}:
                 account_log.again(txn, tables, account)
             _references(txn, tables)
     finally:
         env.close()
 
 
-def _count(txn: Any, t: Tables, boxes: dict[bytes, Mailbox]) -> None:
+def _count(txn: Any, t: Tables, boxes: dict[bytes, MailboxRow]) -> None:
     """What the rows say of their mailboxes, counted again."""
     for key, box in boxes.items():
         box.exists = box.unseen = box.deleted = box.octets = 0
@@ -72,19 +73,19 @@ def _references(txn: Any, t: Tables) -> None:
 # ---------------------------------------------------------------- beside the server
 
 
-def salvaged(store: LocalStore) -> list[Shard]:
+def salvaged(store: OpenedStore) -> list[Shard]:
     """Shards that were saved and not mended yet."""
-    return [shard for shard in store.shards() if shard.salvaged]
+    return [shard for shard in store.commits.shards if shard.salvaged]
 
 
-async def mend(store: LocalStore, accounts: Sequence[Account], told: Callable[[str], None]) -> None:
+async def mend(store: OpenedStore, accounts: Sequence[Account], told: Callable[[str], None]) -> None:
     """Compare the accounts of salvaged shards with what they have on disk, and make anew what differs. ``told`` hears
     what was done."""
     for shard in salvaged(store):
-        mine = [account for account in accounts if store.shard(account.id) is shard]
+        mine = [account for account in accounts if store.commits.shard(account.id) is shard]
         for account in mine:
             try:
-                for one in [one for one in await repair.check(store, account) if one.problems]:
+                for one in [one for one in await check.check(store, account) if one.problems]:
                     told(f"{one.account} {one.mailbox}: {one.detail}")
                     await repair.rebuild(store, account)
             except (MailError, OSError, ValueError) as error:
@@ -96,10 +97,10 @@ async def mend(store: LocalStore, accounts: Sequence[Account], told: Callable[[s
         await shard.queue.submit(Operation(lambda txn, t=tables: txn.delete(MARK, db=t.meta)))  # type: ignore[misc]
 
 
-async def find_again(store: LocalStore, shard: Shard, accounts: Sequence[Account]) -> int:
+async def find_again(store: OpenedStore, shard: Shard, accounts: Sequence[Account]) -> int:
     """Give messages that nothing names any more to their mailboxes, from all segments: how many."""
     await shard.queue.submit(Operation(partial(_references, t=shard.tables)))  # what was made anew names less, or more
-    await store.help(_relink, shard)
+    await store.commits.help(_relink, shard)
     await shard.queue.submit(Operation(partial(_references, t=shard.tables)))
     return await unnamed_records.recover(store, accounts, every=True)
 
@@ -125,7 +126,7 @@ def _relink(shard: Shard) -> None:
             free.discard(references.locate(txn, t, ident))  # it was expunged
         lost: list[tuple[bytes, bytes]] = []
         for at, value in txn.cursor(db=t.msg).iternext():
-            if value[2:3] == b"s":
+            if mark_of(value) == SEGMENT:
                 _, ident, skip, length = references.MARK.unpack_from(value, 2)
                 where = references.locate(txn, t, ident)
                 named = sound.get(where)
@@ -138,13 +139,13 @@ def _relink(shard: Shard) -> None:
             alone.setdefault((sound[here].key, sound[here].size), []).append(here)
         wanted = []
         for at, marked in lost:
-            uid = int.from_bytes(at[12:], "big")
-            page = txn.get(layout.page_key(at[:12], uid), db=t.page)
+            uid = uid_of(at)
+            page = txn.get(layout.page_key(at[:MAILBOX], uid), db=t.page)
             size = next((r[5] for r in pages.records(page) if r[0] == uid), -1) if page else -1
             where = references.locate(txn, t, references.MARK.unpack_from(marked)[1])
-            wanted.append((where not in alone.get((at[:12], size), ()), where, size, at))
+            wanted.append((where not in alone.get((at[:MAILBOX], size), ()), where, size, at))
         for elsewhere, where, size, at in sorted(wanted):  # first those whose place is right
-            found = alone.get((at[:12], size), [])
+            found = alone.get((at[:MAILBOX], size), [])
             if elsewhere:
                 if not found and where in sound and sound[where].size == size:
                     found = [where]

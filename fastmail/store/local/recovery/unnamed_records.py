@@ -10,18 +10,19 @@ from fastmail.durable.segments import Record
 from fastmail.message.preview import scanned
 from fastmail.store.interface import Account, NewMessage
 from fastmail.store.local.index import layout, messages, references
-from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index.layout import account_of
 from fastmail.store.local.index.shard import Shard
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.maildir.opened import OpenedStore
 from fastmail.store.local.segments import usage
-from fastmail.store.local.store import LocalStore
 
 
-async def recover(store: LocalStore, accounts: Sequence[Account], every: bool = False) -> int:
+async def recover(store: OpenedStore, accounts: Sequence[Account], every: bool = False) -> int:
     """Give messages to mailboxes from segments that this index does not know, or from ``every`` one: how many. That is
     all there is in them, what was expunged and not compacted yet included."""
     by_id = {account.id: account for account in accounts}
     given = 0
-    for shard in {store.shard(account.id) for account in accounts}:
+    for shard in {store.commits.shard(account.id) for account in accounts}:
         with shard.env.read() as txn:
             found = usage.usage(txn, shard.tables, shard.directory)
         for one in found:
@@ -30,12 +31,12 @@ async def recover(store: LocalStore, accounts: Sequence[Account], every: bool = 
     return given
 
 
-async def _recover_one(store: LocalStore, shard: Shard, number: int, accounts: dict[int, Account]) -> int:
-    found = await store.help(_unnamed, shard, number)
+async def _recover_one(store: OpenedStore, shard: Shard, number: int, accounts: dict[int, Account]) -> int:
+    found = await store.commits.help(_unnamed, shard, number)
     given = 0
     whole = True
     for record in found:
-        account = accounts.get(int.from_bytes(record.key[:8], "big"))
+        account = accounts.get(account_of(record.key))
         if account is None:
             whole = False
             continue
@@ -46,7 +47,7 @@ async def _recover_one(store: LocalStore, shard: Shard, number: int, accounts: d
         assert key is not None
         data = shard.tables.reader.read(segments.make_id(number, record.offset), record.skip, record.length) or b""
         message = NewMessage([data], scanned(data), record.size, record.date)
-        await store.submit(account, partial(_give, key=key, message=message, record=record))
+        await store.commits.submit(account, partial(_give, key=key, message=message, record=record))
         given += 1
     if whole:
         await shard.queue.submit(Operation(partial(references.seal, t=shard.tables, number=number)))

@@ -11,21 +11,31 @@ from typing import Any
 
 from fastmail.durable import beneath, journal
 from fastmail.durable.journal import Entry
-from fastmail.store.interface import Account
 from fastmail.store.local.index import layout
-from fastmail.store.local.index.arrivals import HEAD, KEY, NUMBER
+from fastmail.store.local.index.layout import (
+    ARRIVAL,
+    CUR,
+    HELD,
+    HOLDER,
+    MAILBOX,
+    NEW,
+    U64,
+    account_of,
+    arrival_uid,
+    base_of,
+)
 from fastmail.store.local.maildir.folders import directories, folder, make
+from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.housekeeping import by_base
-from fastmail.store.local.maildir.names import base_of, path_of
-
-HOLDER = 8
+from fastmail.store.local.maildir.names import path_of
 
 
 class Whereabouts:
-    """See durable.recovery.Files. ``resolve``: an account by its number, where that is known."""
+    """See durable.recovery.Files. ``home_of``: where the Maildir of the account with a number is, as far as that is
+    known."""
 
-    def __init__(self, resolve: Callable[[int], Account | None] | None, db: dict[str, Any]) -> None:
-        self._resolve = resolve
+    def __init__(self, home_of: Callable[[int], Home | None], db: dict[str, Any]) -> None:
+        self._home_of = home_of
         self._db = db
         self._made: dict[bytes, list[str]] = {}  # of one record: paths of files, by base name
         self._rows: dict[bytes, list[bytes]] = {}  # of one record: keys in the table msg, by base name
@@ -45,13 +55,13 @@ class Whereabouts:
         if entry.table == "msg":
             self._saw(entry.key, layout.marked_of(value))
         elif entry.table == "new":
-            uid = int.from_bytes(value[KEY : KEY + 4], "little")
-            self._saw(layout.uid_key(bytes(value[:KEY]), uid), layout.marked_of(value[HEAD:]))
-        elif entry.table == "held" and entry.key[HOLDER : HOLDER + 1] == b"h":
+            uid = arrival_uid(value)
+            self._saw(layout.uid_key(bytes(value[:MAILBOX]), uid), layout.marked_of(value[ARRIVAL:]))
+        elif entry.table == "held" and entry.key[HOLDER : HOLDER + 1] == HELD:
             self._held[entry.key[HOLDER + 1 :]] = entry.key
 
     def _saw(self, at: bytes, marked: bytes) -> None:
-        if marked[:1] in (b"n", b"c"):
+        if marked[:1] in (NEW, CUR):
             self._rows.setdefault(base_of(marked[1:]), []).append(at)
 
     def record(self) -> None:
@@ -78,7 +88,7 @@ class Whereabouts:
             return path
         made = os.path.dirname(directory)
         if len(keys) > 1:
-            keys = [key for key in keys if self._root(txn, key[:12], "")[0] == made] or keys
+            keys = [key for key in keys if self._root(txn, key[:MAILBOX], "")[0] == made] or keys
         marked = self._row(txn, keys[0])
         if marked is None:
             return None
@@ -99,15 +109,15 @@ class Whereabouts:
     def _elsewhere(self, key: bytes, root: str, raw: bytes) -> str | None:
         """The mailbox has a row and no directory: it was being renamed, which comes first on the disk, or removed. Its
         message is kept: where the file is, or in a directory that is made again."""
-        account = self._account(key)
-        if account is None:
+        home = self._home_of(account_of(key))
+        if home is None:
             return None
-        for other in directories(account):
+        for other in directories(home):
             found = self._there(other).get(base_of(raw))
             if found is not None:
                 return os.fsdecode(path_of(other, found))
-        make(account, root)
-        self._roots[key[:12]] = root, True
+        make(home, root)
+        self._roots[key[:MAILBOX]] = root, True
         return os.path.join(root, "new", os.fsdecode(base_of(raw)))
 
     def _row(self, txn: Any, at: bytes) -> bytes | None:
@@ -123,17 +133,14 @@ class Whereabouts:
             self._waiting = {}
             settled: dict[bytes, int] = {}
             for number, value in txn.cursor(db=self._db["new"]).iternext():
-                key = bytes(value[:KEY])
+                key = bytes(value[:MAILBOX])
                 if key not in settled:
                     row = txn.get(layout.row_key(key), db=self._db["page"])
                     settled[key] = layout.unpack_row(key, row).settled if row is not None else 1 << 64
-                if NUMBER.unpack(number)[0] > settled[key]:
-                    uid = int.from_bytes(value[KEY : KEY + 4], "little")
-                    self._waiting[layout.uid_key(key, uid)] = layout.marked_of(value[HEAD:])
+                if U64.unpack(number)[0] > settled[key]:
+                    uid = arrival_uid(value)
+                    self._waiting[layout.uid_key(key, uid)] = layout.marked_of(value[ARRIVAL:])
         return self._waiting
-
-    def _account(self, key: bytes) -> Account | None:
-        return self._resolve(int.from_bytes(key[:8], "big")) if self._resolve is not None else None
 
     def _root(self, txn: Any, key: bytes, made: str) -> tuple[str, bool]:
         """The directory of the mailbox, which was ``made`` when the file was; is it there?"""
@@ -141,9 +148,9 @@ class Whereabouts:
         if known is not None:
             return known
         row = txn.get(layout.row_key(key), db=self._db["page"])
-        account = self._account(key)
-        if row is None or account is None:
+        home = self._home_of(account_of(key))
+        if row is None or home is None:
             return made, beneath.is_directory(made)
-        root = folder(account, layout.unpack_row(key, row).name)
+        root = folder(home, layout.unpack_row(key, row).name)
         known = self._roots[key] = root, beneath.is_directory(root)
         return known

@@ -17,12 +17,12 @@ from fastmail.durable.segments import Record
 from fastmail.model.errors import CannotDo
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local.index import box_rows, layout, references
-from fastmail.store.local.index.layout import Tables
-from fastmail.store.local.index.shard import SEGMENTS
+from fastmail.store.local.index.layout import CUR, trash_key
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.index.writer import SEGMENTS
 from fastmail.store.local.maildir import folders
-from fastmail.store.local.maildir.folders import folder
-from fastmail.store.local.maildir.names import FileName, base_of, path_of
-from fastmail.store.local.store import LocalStore
+from fastmail.store.local.maildir.names import FileName, path_of
+from fastmail.store.local.maildir.opened import OpenedStore
 
 MESSAGES = 200
 OCTETS = 8 << 20
@@ -42,14 +42,14 @@ class Converted:
 Step = tuple[int, bytes, bytes, Record | None]  # uid, the mark it had, the mark it gets, its record in a segment
 
 
-async def convert(store: LocalStore, account: Account, to: str, done: Callable[[int], None]) -> Converted:
+async def convert(store: OpenedStore, account: Account, to: str, done: Callable[[int], None]) -> Converted:
     """Move an account's messages; ``done`` is told how many were, now and then."""
-    if to == SEGMENTS and store.together is not None:
+    if to == SEGMENTS and store.commits.settings.shared:
         raise CannotDo("what Dovecot serves too ([store] shared) must stay in Maildirs")
     out = Converted(account.address, 0, 0)
     for box in (await store.listing(account)).mailboxes:
         if to != SEGMENTS:
-            await store.help(folders.make, account, folder(account, box.name))
+            await store.commits.help(folders.make, store.places.home(account), store.places.folder(account, box.name))
         await store.sync(account, box.key)
         for _ in range(PASSES):
             work = _work(store, account, box, to)
@@ -64,9 +64,9 @@ async def convert(store: LocalStore, account: Account, to: str, done: Callable[[
     return out
 
 
-def _work(store: LocalStore, account: Account, box: Mailbox, to: str) -> list[tuple[Row, bytes]]:
+def _work(store: OpenedStore, account: Account, box: Mailbox, to: str) -> list[tuple[Row, bytes]]:
     """(record, mark) of messages that are not there yet."""
-    with store.snapshot(account) as snapshot:
+    with store.commits.snapshot(account) as snapshot:
         records = {r[0]: r for page in snapshot.pages(box.key) for r in pages.records(page)}
         return [
             (records[uid], marked)
@@ -76,10 +76,10 @@ def _work(store: LocalStore, account: Account, box: Mailbox, to: str) -> list[tu
 
 
 def _blocks(
-    store: LocalStore, account: Account, box: Mailbox, work: Sequence[tuple[Row, bytes]]
+    store: OpenedStore, account: Account, box: Mailbox, work: Sequence[tuple[Row, bytes]]
 ) -> list[list[tuple[Row, bytes]]]:
     """Pieces that are moved in one commit: it has their content and their summaries in memory."""
-    with store.snapshot(account) as snapshot:
+    with store.commits.snapshot(account) as snapshot:
         long = snapshot.long(box.key, UidSet.of(sorted(item[0][0] for item in work)))
     out: list[list[tuple[Row, bytes]]] = []
     octets = OCTETS
@@ -92,9 +92,9 @@ def _blocks(
     return out
 
 
-async def _move(store: LocalStore, account: Account, box: Mailbox, block: Sequence[tuple[Row, bytes]], to: str) -> int:
-    shard = store.shard(account.id)
-    directory = folder(account, box.name)
+async def _move(store: OpenedStore, account: Account, box: Mailbox, block: Sequence[tuple[Row, bytes]], to: str) -> int:
+    shard = store.commits.shard(account.id)
+    directory = store.places.folder(account, box.name)
     jobs: list[FileJob | PieceJob] = []
     steps: list[Step] = []
     for record, old in block:
@@ -110,17 +110,17 @@ async def _move(store: LocalStore, account: Account, box: Mailbox, block: Sequen
             name = FileName.parse(base).with_flags(record[1], 0)
             root = directory.encode("utf-8", "surrogateescape")
             jobs.append(FileJob(root + b"/cur", name, root + b"/tmp/" + base, [data], record[4]))
-            steps.append((record[0], old, b"c" + name, None))
-    moved: int = await store.submit(account, lambda txn, t: _apply(txn, t, box.key, steps), jobs)
+            steps.append((record[0], old, CUR + name, None))
+    moved: int = await store.commits.submit(account, lambda txn, t: _apply(txn, t, box.key, steps), jobs)
     return moved
 
 
-async def _read(store: LocalStore, account: Account, directory: str, marked: bytes) -> bytes | None:
+async def _read(store: OpenedStore, account: Account, directory: str, marked: bytes) -> bytes | None:
     try:
         if references.in_segment(marked):
-            with store.snapshot(account) as snapshot:
+            with store.commits.snapshot(account) as snapshot:
                 return snapshot.record(marked)
-        found: bytes | None = await store.help(files.read_file, path_of(directory, marked))
+        found: bytes | None = await store.commits.help(files.read_file, path_of(directory, marked))
         return found
     except FileNotFoundError:
         return None  # renamed or moved meanwhile: the next pass finds it
@@ -136,11 +136,11 @@ def _apply(txn: Any, t: Tables, key: bytes, steps: Sequence[Step]) -> int:
             if record is not None:
                 references.bury(txn, t, [(record.id, record.end - record.offset)])
             else:
-                txn.put(key + base_of(new[1:])[:480], new, db=t.trash)
+                txn.put(trash_key(key, new), new, db=t.trash)
             continue
         txn.put(at, layout.pack_message(new, bytes(layout.summary_of(value))), db=t.msg)
         if record is not None:
-            txn.put(key + base_of(old[1:])[:480], old, db=t.trash)
+            txn.put(trash_key(key, old), old, db=t.trash)
             txn.delete(at, db=t.todo)
         else:
             references.release(txn, t, [old])

@@ -13,7 +13,8 @@ from fastmail.durable import beneath, segments
 from fastmail.durable.env import Read
 from fastmail.durable.segments import Record
 from fastmail.store.local.index import references
-from fastmail.store.local.index.layout import U64, Tables
+from fastmail.store.local.index.layout import U64
+from fastmail.store.local.index.tables import Tables
 
 STATES = {references.OPEN: "unchecked", references.SEALED: "sealed", references.GONE: "compacted"}
 BATCH = 4 << 20  # octets that compaction moves in one commit

@@ -6,10 +6,11 @@ from typing import Any
 
 from fastmail.durable import segments
 from fastmail.store.local.index import layout, references
-from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, account_of, uid_of
 from fastmail.store.local.index.shard import Shard
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.maildir.opened import OpenedStore
 from fastmail.store.local.segments import usage
-from fastmail.store.local.store import LocalStore
 
 
 @dataclass(slots=True)
@@ -20,7 +21,7 @@ class Finding:
     problem: str
 
 
-def check(store: LocalStore, shard: Shard, progress: Callable[[int, int], None]) -> list[Finding]:
+def check(store: OpenedStore, shard: Shard, progress: Callable[[int, int], None]) -> list[Finding]:
     """Read every segment, and look whether each message's record is sound; on a helper thread.
 
     A stretch without a whole record is damage where something names a record in it, or where the index does not know
@@ -61,13 +62,13 @@ def check(store: LocalStore, shard: Shard, progress: Callable[[int, int], None])
     return out + messages
 
 
-def _owner(store: LocalStore, txn: Any, t: Tables, at: bytes) -> str:
+def _owner(store: OpenedStore, txn: Any, t: Tables, at: bytes) -> str:
     """Whose content a row names: ``at`` is a mailbox's key and a UID, or a message in the queue."""
     if len(at) == layout.U64.size:
         return f"queue {layout.U64.unpack(at)[0]:x}"
-    row = txn.get(layout.row_key(at[:12]), db=t.page)
-    name = layout.unpack_row(at[:12], row).name if row is not None else at[8:12].hex()
-    return f"{store.address(int.from_bytes(at[:8], 'big'))} {name} UID {int.from_bytes(at[12:], 'big')}"
+    row = txn.get(layout.row_key(at[:MAILBOX]), db=t.page)
+    name = layout.unpack_row(at[:MAILBOX], row).name if row is not None else at[ACCOUNT:MAILBOX].hex()
+    return f"{store.address(account_of(at))} {name} UID {uid_of(at)}"
 
 
 def _shape(skip: int, length: int) -> int:

@@ -14,7 +14,7 @@ from fastmail._core import mime
 from fastmail.model.errors import MailError
 from fastmail.store import sharing
 from fastmail.store.interface import Account, Delivery, NewMessage
-from fastmail.store.local.index import layout
+from fastmail.store.local.index import walk
 from fastmail.store.local.store import LocalStore
 
 TEXT = b"Subject: x\n\nbody\n"
@@ -47,7 +47,7 @@ def rows(store: LocalStore, number: int) -> list[tuple[str, bytes]]:
             if name in ("new", "meta"):  # their keys are no accounts'
                 continue
             prefix = number.to_bytes(8, "big")
-            found += [(name, bytes(key)) for key, _ in layout.rows(txn, table, prefix)]
+            found += [(name, bytes(key)) for key, _ in walk.rows(txn, table, prefix)]
     return found
 
 

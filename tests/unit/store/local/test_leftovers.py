@@ -14,7 +14,7 @@ from fastmail.durable import beneath, segments
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox, NewMessage
 from fastmail.store.local.index import box_rows, layout, messages, references
-from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.segments import verify
 from fastmail.store.local.store import LocalStore
 

@@ -18,10 +18,11 @@ from fastmail.store.hub import Hub
 from fastmail.store.interface import EVERYTHING, Account, Mailbox, NewMessage
 from fastmail.store.local.dovecot import control_files
 from fastmail.store.local.index import layout
+from fastmail.store.local.index.layout import base_of
 from fastmail.store.local.maildir import looking
 from fastmail.store.local.maildir.folders import control_directory, folder
 from fastmail.store.local.maildir.follow import Follower
-from fastmail.store.local.maildir.names import FileName, NameMaker, arrival_order, base_of, path_of, sizes_in
+from fastmail.store.local.maildir.names import FileName, NameMaker, arrival_order, path_of, sizes_in
 from fastmail.store.local.store import LocalStore
 
 

@@ -14,7 +14,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.message import identity
 from fastmail.message.identity import ident
 from fastmail.store.interface import Account, Delivery, Holding, Kind, NewMessage
-from fastmail.store.local.index import account_log, box_rows, layout, upkeep, weight
+from fastmail.store.local.index import account_log, box_rows, layout, upkeep, walk, weight
 from fastmail.store.local.recovery import repair
 from fastmail.store.local.store import LocalStore
 
@@ -58,7 +58,7 @@ def earlier(txn: Any, t: Any) -> None:
     """Make the index what version 2 would have written: settled, and without the tables of version 3."""
     row = account_log.read(txn, t, PLACE)
     for table in (t.acct, t.alog, t.place, t.member, t.thread):
-        layout.clear(txn, table, b"")
+        walk.clear(txn, table, b"")
     txn.put(weight.NAME + PLACE, weight.ROW.pack(row.summaries, row.notes), db=t.meta)
     for at, value in list(txn.cursor(db=t.msg).iternext()):
         stored = layout.summary_of(value)
@@ -167,7 +167,7 @@ def test_a_thread_is_forgotten_with_its_last_message(tmp_path: Path) -> None:
         await shard.settle()
         with shard.env.read() as txn:
             t = shard.tables
-            assert [len(list(layout.rows(txn, table, PLACE))) for table in (t.place, t.member, t.thread)] == [1, 1, 1]
+            assert [len(list(walk.rows(txn, table, PLACE))) for table in (t.place, t.member, t.thread)] == [1, 1, 1]
         assert idents_of(store, account, key)[0].thread == identity.named(b"<b@x>")
 
     run(tmp_path, scenario)
@@ -181,7 +181,7 @@ def test_what_is_old_is_trimmed(tmp_path: Path) -> None:
         await store.store(account, key, UidSet.of([1]), 1, 1, [])
 
         def age(txn: Any, t: Any) -> None:
-            for at, value in list(layout.rows(txn, t.alog, PLACE)):
+            for at, value in list(walk.rows(txn, t.alog, PLACE)):
                 if int.from_bytes(at[8:16], "big") <= state:
                     txn.put(at, account_log.HEAD.pack(1, 1000) + bytes(value[account_log.HEAD.size :]), db=t.alog)
 
@@ -195,7 +195,7 @@ def test_what_is_old_is_trimmed(tmp_path: Path) -> None:
         assert held(store, account).low == held(store, account).modseq
         with shard.env.read() as txn:
             row = account_log.read(txn, shard.tables, PLACE)
-            assert row.logged == 0 and not list(layout.rows(txn, shard.tables.alog, PLACE))
+            assert row.logged == 0 and not list(walk.rows(txn, shard.tables.alog, PLACE))
 
     run(tmp_path, scenario)
 
@@ -211,7 +211,7 @@ def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             await store.store(account, key, UidSet.of([1]), 1, 2 if n % 2 else 4, [])
             with shard.env.read() as txn:
                 row = account_log.read(txn, shard.tables, PLACE)
-                sizes = [len(at) + len(value) for at, value in layout.rows(txn, shard.tables.alog, PLACE)]
+                sizes = [len(at) + len(value) for at, value in walk.rows(txn, shard.tables.alog, PLACE)]
                 assert row.logged == sum(sizes) <= 2000
         with store.snapshot(account) as snapshot:
             low, now = snapshot.holding(1).low, snapshot.holding(1).modseq
@@ -279,7 +279,7 @@ def test_a_repair_counts_again(tmp_path: Path, damage: str) -> None:
         def spoil(txn: Any, t: Any) -> None:
             row = account_log.read(txn, t, PLACE)
             for table in (t.place, t.member, t.thread):
-                layout.clear(txn, table, b"")
+                walk.clear(txn, table, b"")
             txn.put(PLACE + b"12345678" + bytes(8), b"", db=t.place)
             if damage == "gone":
                 txn.delete(PLACE, db=t.acct)

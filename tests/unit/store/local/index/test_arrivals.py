@@ -11,8 +11,9 @@ from fastmail.durable.segments import SegmentReader
 from fastmail.store.interface import NewMessage
 from fastmail.store.local.index import arrivals, box_rows, layout, mailboxes, messages, removal
 from fastmail.store.local.index.arrivals import Arrivals
-from fastmail.store.local.index.layout import TABLES, Tables
+from fastmail.store.local.index.layout import TABLES
 from fastmail.store.local.index.snapshot import LocalSnapshot
+from fastmail.store.local.index.tables import Tables
 
 
 class Shard:

@@ -13,7 +13,8 @@ from fastmail.durable.segments import SegmentReader
 from fastmail.store.interface import NewMessage
 from fastmail.store.local.index import copying, layout, mailboxes, messages, references, removal
 from fastmail.store.local.index.arrivals import Arrivals
-from fastmail.store.local.index.layout import TABLES, Tables
+from fastmail.store.local.index.layout import TABLES
+from fastmail.store.local.index.tables import Tables
 from tests.unit.store.local.index.test_arrivals import Shard
 
 IDENTS = st.lists(st.integers(0, 4), min_size=1, max_size=8)

@@ -12,7 +12,7 @@ from fastmail._core import mime, pages
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, NewMessage
 from fastmail.store.local.index import layout
-from fastmail.store.local.index.layout import Tables
+from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.recovery import mend, repair
 from fastmail.store.local.store import LocalStore
 
