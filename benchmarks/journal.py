@@ -179,7 +179,7 @@ async def _make_mailboxes(config: str, content: str) -> None:
     assembly = Assembly(load(config))
     await assembly.start()
     store = assembly.store
-    shard = store.shards()[0]
+    shard = store.commits.shards[0]
     rows = assembly.directory.accounts()
     if content == "maildir":
         for row in rows[:WITH_MAILDIR]:
@@ -207,7 +207,7 @@ async def _fill(config: str, megabytes: int) -> None:
     rng = random.Random(megabytes)
     accounts = [assembly.deliverer.account(row) for row in assembly.directory.accounts()]
     if assembly.config.store.content == "maildir":
-        accounts = [account for account in accounts if os.path.isdir(account.root)]
+        accounts = [account for account in accounts if os.path.isdir(account.home.root)]
     body = b"Subject: x\nFrom: a@b.example\n\n" + b"x" * 70 + b"\n"
     body += b"y" * (MESSAGE - len(body) - 1) + b"\n"
     summary = mime.scan(body)

@@ -30,7 +30,6 @@ from fastmail.model.quota import Quota
 from fastmail.store import sharing
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local.dovecot import control_files, hand_back
-from fastmail.store.local.maildir import folders
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -201,7 +200,7 @@ async def _take_rights(assembly: Assembly, account: Account, box: Mailbox) -> li
     with store.snapshot(account) as snapshot:
         if snapshot.note(box.key, sharing.ACL) is not None:
             return []
-    acl, left = control_files.read_acl(store.path(account, box.key), account.address)
+    acl, left = control_files.read_acl(store.paths.directory(account, box.key), account.address)
 
     def find(name: str) -> Account | None:
         record = assembly.directory.account(name)
@@ -228,7 +227,7 @@ async def _take_over(assembly: Assembly, account: Account, box: Mailbox, told: C
 
 def _take_quota(assembly: Assembly, account: Account, record: AccountRecord) -> None:
     """The limits of a Maildir, for an account that has none of its own."""
-    place = folders.control_directory(account, INBOX)
+    place = assembly.store.places.control(account, INBOX)
     octets, messages = control_files.read_limits(place)
     if record.quota == Quota() and (octets or messages):
         assembly.directory.set_quota(record.address, Quota(octets, messages))

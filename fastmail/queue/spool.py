@@ -49,7 +49,6 @@ YOUNG = 900.0  # s until what is held for a message that is not in the queue is 
 NUMBER = struct.Struct(">I")
 RATE = struct.Struct(">II")
 U64 = struct.Struct(">Q")
-BELL = b"fastmail/que"  # what the hub tells watchers of the queue; as long as a mailbox key
 _encode = msgspec.msgpack.Encoder().encode
 _decode_item = msgspec.msgpack.Decoder(Item).decode
 _decode_job = msgspec.msgpack.Decoder(Job).decode
@@ -62,9 +61,9 @@ def ready_key(job: Job) -> bytes:
 
 
 class Shared(Protocol):
-    """What the queue needs of the mail store for content that both have (store.interface.Store)."""
+    """What the queue needs of the mail store for content that both have (store.interface.Holds)."""
 
-    async def held(self, hold: bytes) -> bytes: ...
+    async def read(self, hold: bytes) -> bytes: ...
     async def let_go(self, holders: Sequence[int]) -> None: ...
     def holders(self) -> set[int]: ...
 
@@ -99,9 +98,9 @@ class Spool:
         data_dir: str,
         map_size: int,
         published: Callable[[], None] = lambda: None,
-        store: Shared | None = None,
+        holds: Shared | None = None,
     ) -> None:
-        self._store = store
+        self._holds = holds
         self._directory = os.path.join(data_dir, "queue")
         self._map_size = map_size
         self._published = published
@@ -531,9 +530,9 @@ class Spool:
     async def content(self, item: Item) -> bytes:
         """The message with LF, checked. CorruptData when it is damaged or gone."""
         if item.hold:
-            if self._store is None:
+            if self._holds is None:
                 raise CorruptData(f"message {item.number}: its content is in a mail store that is not open")
-            shared = await self._store.held(item.hold)
+            shared = await self._holds.read(item.hold)
             content = shared[item.skip :]
             if len(content) != item.length or zlib.crc32(content) != item.checksum:
                 raise CorruptData(f"message {item.number}: its content has changed")
@@ -557,11 +556,11 @@ class Spool:
     async def let_go(self) -> int:
         """Let the store forget messages that are not in the queue any more; how many. One that is just being queued has
         its hold first, so young ones stay."""
-        if self._store is None:
+        if self._holds is None:
             return 0
-        over = await asyncio.get_running_loop().run_in_executor(None, self._left_over, self._store)
+        over = await asyncio.get_running_loop().run_in_executor(None, self._left_over, self._holds)
         if over:
-            await self._store.let_go(over)
+            await self._holds.let_go(over)
         return len(over)
 
     def _left_over(self, store: Shared) -> list[int]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from fastmail.store.interface import Account
 from fastmail.store.local.dovecot import control_files
+from fastmail.store.local.maildir.home import Home
 from tests.support import courier, dovecot
 from tests.support.server import Server
 
@@ -541,11 +541,11 @@ def test_courier_is_taken_over(tmp_path: Path) -> None:
 
 def test_subscription_files() -> None:
     names = ["INBOX", "Work/2026", "Entwürfe", "a & b"]
-    account = Account(1, USER)
-    data = control_files.subscription_file(account, names)
+    home = Home("")
+    data = control_files.subscription_file(home, names)
     assert data.startswith(b"V\t2\n\n") and b"Work\t2026\n" in data
-    assert sorted(control_files.parse_subscriptions(account, data)) == sorted(names)
-    assert control_files.parse_subscriptions(account, b"INBOX\nWork.2026\n../x\n\n") == ["INBOX", "Work/2026"]
+    assert sorted(control_files.parse_subscriptions(home, data)) == sorted(names)
+    assert control_files.parse_subscriptions(home, b"INBOX\nWork.2026\n../x\n\n") == ["INBOX", "Work/2026"]
 
 
 def test_a_uidlist_that_was_written_is_read_again() -> None:

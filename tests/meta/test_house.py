@@ -102,4 +102,4 @@ def test_what_is_below_a_maildir_is_reached_one_way_only() -> None:
         for line in path.read_text().splitlines()
         if re.search(by_path, line) and "def open(" not in line
     ]
-    assert found == ["store.py: return self._kind != SEGMENTS or os.path.isdir(account.root)"]
+    assert found == ["store.py: return self._kind != SEGMENTS or os.path.isdir(account.home.root)"]

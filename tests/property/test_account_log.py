@@ -28,6 +28,7 @@ from fastmail.store.local.segments import convert
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
 from fastmail.store.transfer import transfer
+from tests.support.homes import housed, local_store
 
 STEPS = 45
 ALL = UidSet.of_ranges((1, 0xFFFFFFFE))
@@ -284,7 +285,7 @@ class Work:
 
     async def _settle(self, world: World, name: str, target: str, uids: UidSet) -> None:
         if isinstance(world.store, LocalStore):
-            await world.store.shards()[0].settle()
+            await world.store.commits.shards[0].settle()
 
     async def _claim(self, world: World, name: str, target: str, uids: UidSet) -> None:
         await world.store.claim_recent(world.account, world.key(name))
@@ -304,7 +305,7 @@ class Work:
 
     async def _convert(self, world: World, name: str, target: str, uids: UidSet) -> None:
         to = self.rng.choice(["maildir", "segments"])
-        if isinstance(world.store, LocalStore) and world.store.shards()[0].writer is not None:
+        if isinstance(world.store, LocalStore) and world.store.commits.shards[0].writer is not None:
             await convert.convert(world.store, world.account, to, lambda number: None)
 
     async def _rebuild(self, world: World, name: str, target: str, uids: UidSet) -> None:
@@ -316,7 +317,7 @@ class Work:
         """Another program puts a message into a Maildir, changes the name of one, or removes one."""
         what, message = self.rng.choice(["put", "flag", "remove"]), self.message()
         key = world.key(name)
-        if not isinstance(world.store, LocalStore) or world.store.shards()[0].writer is not None:
+        if not isinstance(world.store, LocalStore) or world.store.commits.shards[0].writer is not None:
             if what == "put":
                 await world.store.append(
                     world.account, key, [NewMessage(message.content, message.summary, message.size, 1)]
@@ -354,7 +355,7 @@ async def play(store: Store, place: Path, seed: int) -> None:
     worlds = []
     for one, where in ((store, place / "mail"), (memory, Path())):
         await one.start()
-        world = World(one, Account(1, "a@x.test", str(where / "a")), Account(2, "b@x.test", str(where / "b")))
+        world = World(one, housed(1, "a@x.test", str(where / "a")), housed(2, "b@x.test", str(where / "b")))
         await one.open(world.account)
         await one.open(world.other)
         one.watch(world.account, (1).to_bytes(8, "big") + EVERYTHING, lambda world=world: world.rung.append(1))  # type: ignore[misc]
@@ -370,7 +371,7 @@ async def play(store: Store, place: Path, seed: int) -> None:
             for world, (rung, modseq) in zip(worlds, before, strict=True):
                 assert world.seen[-1].modseq == modseq or len(world.rung) > rung, "its watcher was not told"
         if isinstance(store, LocalStore):
-            await store.shards()[0].settle()
+            await store.commits.shards[0].settle()
             raw(store)
     finally:
         await store.close()
@@ -378,7 +379,7 @@ async def play(store: Store, place: Path, seed: int) -> None:
 
 def raw(store: LocalStore) -> None:
     """The rows themselves, when nothing is on its way."""
-    shard = store.shards()[0]
+    shard = store.commits.shards[0]
     account = layout.account_key(1)
     with shard.env.read() as txn:
         t = shard.tables
@@ -394,4 +395,4 @@ def raw(store: LocalStore) -> None:
 @pytest.mark.parametrize("kind", ["maildir", "segments"])
 @pytest.mark.parametrize("seed", range(12))
 def test_the_log_says_what_happened(kind: str, seed: int, tmp_path: Path) -> None:
-    asyncio.run(play(LocalStore(str(tmp_path / "data"), kind=kind), tmp_path, seed))
+    asyncio.run(play(local_store(str(tmp_path / "data"), kind=kind), tmp_path, seed))

@@ -19,10 +19,10 @@ from fastmail.message import transaction
 from fastmail.model.errors import StorageFailed
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.index import references
-from fastmail.store.local.store import LocalStore
 from fastmail.store.quota import usage
 from fastmail.store.transfer import transfer
 from tests.support.cancelled import is_cancelled
+from tests.support.homes import housed, local_store
 
 STEPS = 40  # more than any of them has
 TEXT = b"Subject: once\n\n" + b"body\n" * 50
@@ -39,8 +39,8 @@ class Bench:
 
     def __init__(self, path: Path, kind: str, shards: int, shared: bool) -> None:
         self.path, self.kind = path, kind
-        self.store = LocalStore(str(path / "data"), shards, kind=kind, shared=shared)
-        self.accounts = [Account(n, f"a{n}@example.test", str(path / f"mail/a{n}")) for n in (1, 2, 3)]
+        self.store = local_store(str(path / "data"), shards, kind=kind, shared=shared)
+        self.accounts = [housed(n, f"a{n}@example.test", str(path / f"mail/a{n}")) for n in (1, 2, 3)]
 
     async def start(self) -> None:
         await self.store.start()
@@ -58,7 +58,7 @@ class Bench:
 
     async def calm(self) -> None:
         """Until all that was handed over is done: what comes behind it is."""
-        await self.store.going_on.ended()
+        await self.store._going_on.ended()
         for account in self.accounts:
             await self.store.append(account, self.key(account, "Archive"), [message(b"Subject: behind\n\n\n")])
 
@@ -90,13 +90,13 @@ class Bench:
     def _unsettled(self) -> list[int]:
         """Of each shard: arrivals that are not settled."""
         out = []
-        for shard in self.store.shards():
+        for shard in self.store.commits.shards:
             with shard.env.read() as txn:
                 out.append(max(0, txn.stat(shard.tables.new)["entries"] - 1))
         return out
 
     def _check_files(self) -> None:
-        known = LocalStore(str(self.path / "data"), self.store._count, kind=self.kind, recover=False)
+        known = local_store(str(self.path / "data"), self.store.commits.settings.shards, kind=self.kind, recover=False)
 
         async def names() -> None:
             await known.start()
@@ -105,17 +105,17 @@ class Bench:
                     rows = {name[1:] for box in snapshot.boxes(account.id) for _, name in snapshot.files(box.key)}
                 there = {
                     os.fsencode(path.name)
-                    for path in Path(account.root).rglob("*")
+                    for path in Path(account.home.root).rglob("*")
                     if path.parent.name in ("new", "cur") and path.is_file()
                 }
                 assert there == rows, "each file has its record, and each record its file"
-                assert not [path for path in Path(account.root).rglob("tmp/*") if path.is_file()]
+                assert not [path for path in Path(account.home.root).rglob("tmp/*") if path.is_file()]
             await known.close()
 
         self._later = names
 
     def _check_segments(self) -> None:
-        known = LocalStore(str(self.path / "data"), self.store._count, kind=self.kind, recover=False)
+        known = local_store(str(self.path / "data"), self.store.commits.settings.shards, kind=self.kind, recover=False)
 
         async def places() -> None:
             await known.start()

@@ -16,6 +16,7 @@ from fastmail.store import sharing
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.index import walk
 from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 TEXT = b"Subject: x\n\nbody\n"
 
@@ -40,7 +41,7 @@ ACTS: dict[str, Act] = {
 
 
 def rows(store: LocalStore, number: int) -> list[tuple[str, bytes]]:
-    shard = store.shards()[0]
+    shard = store.commits.shards[0]
     found = []
     with shard.env.read() as txn:
         for name, table in shard.env.db.items():
@@ -57,9 +58,9 @@ def rows(store: LocalStore, number: int) -> list[tuple[str, bytes]]:
 def test_s47_nothing_is_made_for_it(tmp_path: Path, what: str, mail: bool, known: bool) -> None:
     async def main() -> None:
         removed: set[int] = set()
-        store = LocalStore(str(tmp_path / "data"), gone=lambda account: account.id in removed)
+        store = local_store(str(tmp_path / "data"), gone=lambda account: account.id in removed)
         await store.start()
-        account = Account(1, "a@example.test", str(tmp_path / "mail" / "a"))
+        account = housed(1, "a@example.test", str(tmp_path / "mail" / "a"))
         key = bytes(7) + b"\1" + bytes(3) + b"\1"
         if known:
             await store.open(account)
@@ -69,10 +70,10 @@ def test_s47_nothing_is_made_for_it(tmp_path: Path, what: str, mail: bool, known
         elif mail:
             for part in ("cur", "new", "tmp", ".Work/cur"):
                 os.makedirs(tmp_path / "mail" / "a" / part)
-        opened = dict(store._opened)
+        opened = dict(store.paths.inboxes)
         removed.add(1)
         await store.forget(account)
-        store._opened = opened  # another worker, which heard nothing
+        store.paths.inboxes = opened  # another worker, which heard nothing
         if not mail:
             shutil.rmtree(tmp_path / "mail", ignore_errors=True)
         elif (tmp_path / "mail" / "a" / ".Work").exists():
@@ -98,9 +99,9 @@ def test_s47_removed_between_the_directory_and_the_index(tmp_path: Path, what: s
             asked.append(True)
             return account.id == 1 and len(asked) > 1
 
-        store = LocalStore(str(tmp_path / "data"), gone=gone)
+        store = local_store(str(tmp_path / "data"), gone=gone)
         await store.start()
-        account = Account(1, "a@example.test", str(tmp_path / "mail"))
+        account = housed(1, "a@example.test", str(tmp_path / "mail"))
         with pytest.raises(MailError):
             await (store.open(account) if what == "open" else store.create(account, "A/B"))
         assert rows(store, 1) == [] and not [path for path in tmp_path.rglob("*") if path.name in ("cur", ".A")]
@@ -113,14 +114,14 @@ def test_what_stands_for_everybody_is_never_gone(tmp_path: Path) -> None:
     """Lists with ``anyone`` leave their mark under a number that no directory knows."""
 
     async def main() -> None:
-        store = LocalStore(str(tmp_path / "data"), gone=lambda account: account.id != 1)
+        store = local_store(str(tmp_path / "data"), gone=lambda account: account.id != 1)
         await store.start()
-        owner = Account(1, "user@example.test", str(tmp_path / "mail"))
+        owner = housed(1, "user@example.test", str(tmp_path / "mail"))
         await store.open(owner)
         key = store.find(owner, "INBOX")
         assert key is not None
         assert await sharing.set_list(store, lambda name: None, owner, key, {"anyone": "lr"})
-        assert sharing.givers(store, Account(2, "other@example.test")) == {owner.address}
+        assert sharing.givers(store, housed(2, "other@example.test")) == {owner.address}
         await store.close()
 
     asyncio.run(main())

@@ -10,9 +10,10 @@ from fastmail._core import mime
 from fastmail._core.uidset import UidSet
 from fastmail.durable import segments
 from fastmail.message import transaction
-from fastmail.store.interface import Account, Delivery, NewMessage
+from fastmail.store.interface import Delivery, NewMessage
 from fastmail.store.local.index import references
 from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 TEXT = b"Subject: shared\n\n" + b"x" * 400 + b"\n"
 
@@ -29,7 +30,7 @@ def id_of(key: bytes) -> bytes:
 
 def dead(store: LocalStore) -> int:
     """How many records nothing refers to."""
-    shard = store.shards()[0]
+    shard = store.commits.shards[0]
     with shard.env.read() as txn:
         return sum(len(references.dead_in(txn, shard.tables, one)) for one in segments.numbers(shard.directory))
 
@@ -37,22 +38,22 @@ def dead(store: LocalStore) -> int:
 @pytest.mark.parametrize("first", ["queue", "mailbox"])
 def test_references_of_queue_and_mailboxes(tmp_path: Path, first: str) -> None:
     async def work() -> None:
-        store = LocalStore(str(tmp_path / "data"), kind="segments")
+        store = local_store(str(tmp_path / "data"), kind="segments")
         await store.start()
-        account = Account(1, "a@example.test", str(tmp_path / "mail"))
+        account = housed(1, "a@example.test", str(tmp_path / "mail"))
         await store.open(account)
         await store.create(account, "Other")
         boxes = [store.find(account, name) or b"" for name in ("INBOX", "Other")]
-        hold = await store.hold(account, message(), 5)
+        hold = await store.holds.keep(account, message(), 5)
         for key in boxes:
             await store.deliver([Delivery(account, key, message(), id_of(key), hold, again=True)])
         assert dead(store) == 0
         if first == "queue":
-            await store.let_go([5])
+            await store.holds.let_go([5])
         else:
             for key in boxes:
                 await store.expunge(account, key, UidSet.of([1]), 0)
-            assert await store.held(hold) == TEXT
+            assert await store.holds.read(hold) == TEXT
         assert dead(store) == 0
         if first == "queue":
             assert [await store.content(account, key, 1) for key in boxes] == [TEXT, TEXT]
@@ -60,7 +61,7 @@ def test_references_of_queue_and_mailboxes(tmp_path: Path, first: str) -> None:
             assert dead(store) == 0 and await store.content(account, boxes[1], 1) == TEXT
             await store.expunge(account, boxes[1], UidSet.of([1]), 0)
         else:
-            await store.let_go([5])
+            await store.holds.let_go([5])
         assert dead(store) == 1
         await store.close()
 
@@ -69,16 +70,16 @@ def test_references_of_queue_and_mailboxes(tmp_path: Path, first: str) -> None:
 
 def test_files_of_queue_and_mailboxes(tmp_path: Path) -> None:
     async def work() -> None:
-        store = LocalStore(str(tmp_path / "data"))
+        store = local_store(str(tmp_path / "data"))
         await store.start()
-        account = Account(1, "a@example.test", str(tmp_path / "mail"))
+        account = housed(1, "a@example.test", str(tmp_path / "mail"))
         await store.open(account)
         key = store.find(account, "INBOX") or b""
-        hold = await store.hold(account, message(), 5)
+        hold = await store.holds.keep(account, message(), 5)
         await store.deliver([Delivery(account, key, message(), id_of(key), hold, again=True)])
         (name,) = os.listdir(tmp_path / "mail" / "new")
         assert os.stat(tmp_path / "mail" / "new" / name).st_nlink == 2
-        await store.let_go([5])
+        await store.holds.let_go([5])
         assert os.stat(tmp_path / "mail" / "new" / name).st_nlink == 1
         assert await store.content(account, key, 1) == TEXT
         await store.close()

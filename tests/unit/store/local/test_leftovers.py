@@ -17,6 +17,7 @@ from fastmail.store.local.index import box_rows, layout, messages, references
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.segments import verify
 from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 TEXTS = [b"Subject: %d\n\n" % number + b"x" * 500 + b"\n" for number in range(6)]
 
@@ -28,7 +29,7 @@ def message(text: bytes) -> NewMessage:
 
 @asynccontextmanager
 async def opened(path: Path, kind: str, recover: bool = True, instance: str = "0123abcd") -> AsyncIterator[LocalStore]:
-    store = LocalStore(str(path / "data"), kind=kind, recover=recover, instance=instance)
+    store = local_store(str(path / "data"), kind=kind, recover=recover, instance=instance)
     await store.start()
     try:
         yield store
@@ -42,7 +43,7 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
 
 async def fill(path: Path) -> tuple[Account, bytes, Path]:
     """Six messages in a segment that its process did not seal; its file."""
-    account = Account(1, "a@example.test", str(path / "mail" / "a"))
+    account = housed(1, "a@example.test", str(path / "mail" / "a"))
     async with opened(path, "segments") as store:
         await store.open(account)
         key = store.find(account, "INBOX")
@@ -50,7 +51,7 @@ async def fill(path: Path) -> tuple[Account, bytes, Path]:
         for text in TEXTS:
             await store.append(account, key, [message(text)])
     async with opened(path, "segments", recover=False) as store:  # a process that ends well seals its segments
-        shard = store.shards()[0]
+        shard = store.commits.shards[0]
         with shard.env.write() as txn:
             for number in segments.numbers(shard.directory):
                 txn.put(layout.U64.pack(number), references.OPEN, db=shard.tables.seg)
@@ -86,9 +87,9 @@ def test_what_was_never_acknowledged_is_no_damage(tmp_path: Path, tail: str) -> 
         with open(path, "ab") as file:
             file.write(TAILS[tail](unwritten(path)))
         async with opened(tmp_path, "segments", recover=False) as store:  # as `check` does, before a server starts
-            assert verify.check(store, store.shards()[0], lambda *_: None) == []
+            assert verify.check(store, store.commits.shards[0], lambda *_: None) == []
         async with opened(tmp_path, "segments") as store:  # the server, which looks it through
-            shard = store.shards()[0]
+            shard = store.commits.shards[0]
             assert verify.check(store, shard, lambda *_: None) == []
             number = int(path.stem, 16)
             assert await shard.compact(number) > 0 and not path.exists()
@@ -115,7 +116,7 @@ def test_damage_of_what_was_acknowledged_is_told(tmp_path: Path, which: int, cut
         hit = range(which, 6) if cut else [which]
         for _ in range(2):
             async with opened(tmp_path, "segments") as store:
-                shard = store.shards()[0]
+                shard = store.commits.shards[0]
                 found = verify.check(store, shard, lambda *_: None)
                 assert [one.where.endswith(f"UID {n + 1}") for one, n in zip(found[1:], hit, strict=True)]
                 assert "hold no sound record" in found[0].problem
@@ -131,21 +132,21 @@ def test_a_segment_that_was_only_begun(tmp_path: Path) -> None:
         for size, name in ((0, "0000f0.seg"), (9, "0000f1.seg")):
             path.with_name(name).write_bytes(bytes(size))
         async with opened(tmp_path, "segments") as store:
-            assert verify.check(store, store.shards()[0], lambda *_: None) == []
+            assert verify.check(store, store.commits.shards[0], lambda *_: None) == []
         path.write_bytes(b"not " + path.read_bytes()[4:])
         async with opened(tmp_path, "segments") as store:
-            assert len(verify.check(store, store.shards()[0], lambda *_: None)) == 7
+            assert len(verify.check(store, store.commits.shards[0], lambda *_: None)) == 7
 
     run(work)
 
 
 def test_files_of_holds_that_no_row_names_go(tmp_path: Path) -> None:
     async def work() -> None:
-        account = Account(1, "a@example.test", str(tmp_path / "mail" / "a"))
+        account = housed(1, "a@example.test", str(tmp_path / "mail" / "a"))
         async with opened(tmp_path, "maildir") as store:
             await store.open(account)
-            hold = await store.hold(account, message(TEXTS[0]), 5)
-            lost = await store.hold(account, message(TEXTS[1]), 6)
+            hold = await store.holds.keep(account, message(TEXTS[0]), 5)
+            lost = await store.holds.keep(account, message(TEXTS[1]), 6)
             place = tmp_path / "data" / "held-0"
             own = store.maker.make(5, 5).decode()  # this process may be about to write its row
             names = ["1700000000.M1P1I99999999Q1.host", ".1700000000.M1P1I99999999Q2.host", "stray", own]
@@ -160,7 +161,7 @@ def test_files_of_holds_that_no_row_names_go(tmp_path: Path) -> None:
         async with opened(tmp_path, "maildir", recover=False, instance="fedcba98") as store:
             assert len(store.holds.leftovers(0)[0]) == 4 and len(list(place.iterdir())) == 5  # it only looks
         async with opened(tmp_path, "maildir", instance="fedcba98") as store:
-            assert await store.held(hold) == TEXTS[0] and len(list(place.iterdir())) == 1
+            assert await store.holds.read(hold) == TEXTS[0] and len(list(place.iterdir())) == 1
             assert store.holds.leftovers(0) == ([], missing)
 
     run(work)
@@ -191,7 +192,7 @@ def test_what_comes_while_a_check_reads_is_no_damage(tmp_path: Path) -> None:
             patch = pytest.MonkeyPatch()
             patch.setattr(segments, "scan", scan)
             try:
-                assert await loop.run_in_executor(None, verify.check, store, store.shards()[0], told) == []
+                assert await loop.run_in_executor(None, verify.check, store, store.commits.shards[0], told) == []
             finally:
                 patch.undo()
             assert not waits
@@ -204,11 +205,11 @@ def test_a_mailbox_that_cannot_be_settled_holds_up_no_other(tmp_path: Path, monk
     """Arrivals of many mailboxes are settled in one commit; a bug at one of them is not the others'."""
 
     async def main() -> None:
-        store = LocalStore(str(tmp_path / "data"))
+        store = local_store(str(tmp_path / "data"))
         await store.start()
         keys = []
         for number in range(1, 6):
-            account = Account(number, f"u{number}@example.test", str(tmp_path / f"u{number}"))
+            account = housed(number, f"u{number}@example.test", str(tmp_path / f"u{number}"))
             await store.open(account)
             key = store.find(account, "INBOX")
             assert key is not None
@@ -223,7 +224,7 @@ def test_a_mailbox_that_cannot_be_settled_holds_up_no_other(tmp_path: Path, monk
             return load(txn, t, key)
 
         monkeypatch.setattr(box_rows, "load", wrong)
-        shard = store.shards()[0]
+        shard = store.commits.shards[0]
         with pytest.raises(MailError):
             await shard.settle()
         with shard.env.read() as txn:
@@ -249,7 +250,7 @@ def test_a_delivery_that_fails_in_an_odd_way_leaves_nothing(
         async with opened(tmp_path, kind) as store:
             places = []
             for number in range(1, 11):
-                account = Account(number, f"u{number}@example.test", str(tmp_path / "mail" / f"u{number}"))
+                account = housed(number, f"u{number}@example.test", str(tmp_path / "mail" / f"u{number}"))
                 await store.open(account)
                 key = store.find(account, "INBOX")
                 assert key is not None

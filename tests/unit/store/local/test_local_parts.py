@@ -15,15 +15,17 @@ from fastmail.durable import files, stage
 from fastmail.model.errors import CorruptData
 from fastmail.model.flags import ANSWERED, FLAGGED, SEEN
 from fastmail.store.hub import Hub
-from fastmail.store.interface import EVERYTHING, Account, Mailbox, NewMessage
+from fastmail.store.interface import EVERYTHING, NewMessage
 from fastmail.store.local.dovecot import control_files
 from fastmail.store.local.index import layout
 from fastmail.store.local.index.layout import base_of
 from fastmail.store.local.maildir import looking
 from fastmail.store.local.maildir.folders import control_directory, folder
 from fastmail.store.local.maildir.follow import Follower
+from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.names import FileName, NameMaker, arrival_order, path_of, sizes_in
 from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 
 def test_names() -> None:
@@ -36,16 +38,16 @@ def test_names() -> None:
     parsed = FileName.parse(b"1.x,S=5:2,FSPb,more")
     assert (parsed.base, parsed.with_flags(parsed.flags, parsed.keywords)) == ("1.x,S=5", b"1.x,S=5:2,FPSb,more")
     assert base_of(b"1.x:2,S") == b"1.x" and FileName.parse(b"1.x:1,zz").flags == 0
-    account = Account(1, "a@example.test", "/m", control="/c")
-    assert folder(account, "INBOX") == "/m/." and folder(account, "A/Ü") == "/m/./.A.&ANw-"
-    assert control_directory(account, "INBOX") == "/c/./.INBOX" and control_directory(account, "A/B") == "/c/./.A.B"
-    account = Account(1, "a@example.test", "/m", control="/c", layout="fs", utf8=True)
-    assert folder(account, "INBOX") == "/m/." and folder(account, "A/Ü.x") == "/m/./A/Ü.x"
-    assert control_directory(account, "INBOX") == "/c/./INBOX"
+    home = Home("/m", control="/c")
+    assert folder(home, "INBOX") == "/m/." and folder(home, "A/Ü") == "/m/./.A.&ANw-"
+    assert control_directory(home, "INBOX") == "/c/./.INBOX" and control_directory(home, "A/B") == "/c/./.A.B"
+    home = Home("/m", control="/c", layout="fs", utf8=True)
+    assert folder(home, "INBOX") == "/m/." and folder(home, "A/Ü.x") == "/m/./A/Ü.x"
+    assert control_directory(home, "INBOX") == "/c/./INBOX"
 
 
 def test_rows() -> None:
-    box = Mailbox(b"k" * 12, "Ünder/x", 7, 8, 1, 1, 0, 3, 99, 1 << 40, 4, 5, 6)
+    box = layout.MailboxRow(b"k" * 12, "Ünder/x", 7, 8, 1, 1, 0, 3, 99, 1 << 40, 4, 5, 6)
     assert layout.unpack_row(box.key, layout.pack_row(box)) == box
     with pytest.raises(CorruptData):
         layout.unpack_row(box.key, b"\x02" + layout.pack_row(box)[1:])
@@ -176,9 +178,9 @@ def test_read_file_follows_no_links(tmp_path: Path) -> None:
 
 def test_a_message_is_found_while_its_new_name_is_not_committed_yet(tmp_path: Path) -> None:
     async def main() -> None:
-        store = LocalStore(str(tmp_path / "data"))
+        store = local_store(str(tmp_path / "data"))
         await store.start()
-        account = Account(1, "me@example.test", str(tmp_path / "mail"))
+        account = housed(1, "me@example.test", str(tmp_path / "mail"))
         await store.open(account)
         key = store.find(account, "INBOX")
         assert key is not None
@@ -187,8 +189,8 @@ def test_a_message_is_found_while_its_new_name_is_not_committed_yet(tmp_path: Pa
         with store.snapshot(account) as snapshot:
             uid, marked = next(iter(snapshot.files(key)))
         # as housekeeping of another worker does it, in the moment before its commit
-        os.rename(path_of(account.root, marked), path_of(account.root, b"c" + marked[1:] + b":2,S"))
-        await store.submit(account, lambda txn, t: txn.put(layout.uid_key(key, uid), b"", db=t.todo))
+        os.rename(path_of(account.home.root, marked), path_of(account.home.root, b"c" + marked[1:] + b":2,S"))
+        await store.commits.submit(account, lambda txn, t: txn.put(layout.uid_key(key, uid), b"", db=t.todo))
         assert await store.content(account, key, uid) == content
         await store.close()
 
@@ -200,7 +202,7 @@ class Neighbour:
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
         self.path = path
-        self.account = Account(1, "me@example.test", str(path / "mail"))
+        self.account = housed(1, "me@example.test", str(path / "mail"))
         self.looks = 0
         for sub in ("cur", "new", "tmp"):
             (path / "mail" / sub).mkdir(parents=True)
@@ -220,7 +222,7 @@ class Neighbour:
         os.rename(self.path / "mail" / "tmp" / name, self.path / "mail" / "new" / name)
 
     async def open(self) -> tuple[LocalStore, bytes]:
-        store = LocalStore(str(self.path / "data"), instance="0a0b0c0d")
+        store = local_store(str(self.path / "data"), instance="0a0b0c0d")
         await store.start()
         await store.open(self.account)
         key = store.find(self.account, "INBOX")

@@ -25,6 +25,7 @@ from fastmail.store.local.segments import convert
 from fastmail.store.local.store import LocalStore
 from fastmail.store.room import Room
 from fastmail.store.transfer import transfer
+from tests.support.homes import housed, local_store
 
 BOMB = b"Subject: s\nFrom: " + b":;" * 4000 + b"\n\nbody\n"
 MADE = scanned(BOMB)
@@ -89,10 +90,10 @@ def bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(place: Path, scenario: Scenario, count: int = COUNT, kind: str = "maildir") -> None:
     async def main() -> None:
-        store = LocalStore(str(place / "data"), kind=kind)
+        store = local_store(str(place / "data"), kind=kind)
         await store.start()
         try:
-            account = Account(1, "a@example.test", str(place / "mail" / "a"))
+            account = housed(1, "a@example.test", str(place / "mail" / "a"))
             await store.open(account)
             await store.create(account, "There")
             key = store.find(account, "INBOX")
@@ -125,7 +126,7 @@ def target_of(store: LocalStore, account: Account) -> bytes:
 
 def test_they_are_no_arrivals_that_are_copied_when_they_are_settled(tmp_path: Path) -> None:
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
-        shard = store.shards()[0]
+        shard = store.commits.shards[0]
         with shard.env.read() as txn:
             assert txn.stat(shard.tables.new)["entries"] == 0
         await store.deliver([Delivery(account, key, NewMessage((b"Subject: x\n\nx\n",), mime.scan(b"\n"), 14, 1000))])
@@ -161,7 +162,7 @@ def test_copy_and_move_go_in_parts(tmp_path: Path, kind: str, move: bool) -> Non
 def test_nothing_is_left_of_a_copy_that_fails(tmp_path: Path, move: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
         target, before = target_of(store, account), marks(store, account, key)
-        real, calls = store._copy_once, 0
+        real, calls = store._copies._once, 0
 
         async def fails(*args: Any) -> Copied:
             nonlocal calls
@@ -170,7 +171,7 @@ def test_nothing_is_left_of_a_copy_that_fails(tmp_path: Path, move: bool, monkey
                 raise StorageFailed("for a test")
             return await real(*args)
 
-        monkeypatch.setattr(store, "_copy_once", fails)
+        monkeypatch.setattr(store._copies, "_once", fails)
         with pytest.raises(StorageFailed):
             await store.copy(account, key, ALL, target, move)
         assert marks(store, account, target) == [] and marks(store, account, key) == before
@@ -211,8 +212,8 @@ def test_names_that_follow_flags_are_written_in_parts(tmp_path: Path) -> None:
         await store._tidy_names(account, key)
         assert len(os.listdir(tmp_path / "mail" / "a" / "cur")) == COUNT
         assert marks(store, account, key) == before
-        with store.shards()[0].env.read() as txn:
-            assert txn.stat(store.shards()[0].tables.todo)["entries"] == 0
+        with store.commits.shards[0].env.read() as txn:
+            assert txn.stat(store.commits.shards[0].tables.todo)["entries"] == 0
 
     run(tmp_path, scenario)
 
@@ -297,7 +298,7 @@ def test_between_accounts_they_are_read_one_by_one(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("fastmail.store.transfer.BATCH", 3 * ONE)
 
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
-        other = Account(2, "b@example.test", str(tmp_path / "mail" / "b"))
+        other = housed(2, "b@example.test", str(tmp_path / "mail" / "b"))
         await store.open(other)
         to = store.find(other, "INBOX")
         assert to is not None

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmail.store.interface import Account
 from fastmail.store.local.dovecot import control_files, damaged_uidlists, index_files
 from fastmail.store.local.maildir.names import NameMaker
-from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 HEAD = b"3 V1700000000 N21 G0123456789abcdef0123456789abcdef\n"
 UIDS = [1, 2, 3, 5, 8, 9, 10, 11, 15, 20]
@@ -114,9 +113,9 @@ def take_over(tmp_path: Path, data: bytes, files: list[int], index: bytes = b"")
         (root / "dovecot.index.log").write_bytes(index)
 
     async def work() -> tuple[int, int, dict[bytes, int]]:
-        store = LocalStore(str(tmp_path / "index"))
+        store = local_store(str(tmp_path / "index"))
         await store.start()
-        account = Account(1, "user@example.test", str(root))
+        account = housed(1, "user@example.test", str(root))
         await store.open(account)
         key = store.find(account, "INBOX")
         assert key is not None

@@ -13,6 +13,7 @@ from fastmail.model.errors import StorageFull
 from fastmail.store.interface import Account, NewMessage
 from fastmail.store.local.dovecot import shared_mode
 from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 TEXT = b"Subject: x\n\nbody\n"
 
@@ -23,9 +24,9 @@ def message(*words: bytes) -> NewMessage:
 
 def run(path: Path, work: Callable[[LocalStore, Account, bytes], Awaitable[None]]) -> None:
     async def main() -> None:
-        store = LocalStore(str(path / "data"), shared=True)
+        store = local_store(str(path / "data"), shared=True)
         await store.start()
-        account = Account(1, "user@example.test", str(path / "mail"))
+        account = housed(1, "user@example.test", str(path / "mail"))
         await store.open(account)
         key = store.find(account, "INBOX")
         assert key is not None

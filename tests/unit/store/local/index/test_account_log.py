@@ -17,6 +17,7 @@ from fastmail.store.interface import Account, Delivery, Holding, Kind, NewMessag
 from fastmail.store.local.index import account_log, box_rows, layout, upkeep, walk, weight
 from fastmail.store.local.recovery import repair
 from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 PLACE = layout.account_key(1)
 ALL = UidSet.of_ranges((1, 0xFFFFFFFE))
@@ -25,10 +26,10 @@ Scenario = Callable[[LocalStore, Account, bytes], Awaitable[None]]
 
 def run(place: Path, scenario: Scenario) -> None:
     async def main() -> None:
-        store = LocalStore(str(place / "data"))
+        store = local_store(str(place / "data"))
         await store.start()
         try:
-            account = Account(1, "a@example.test", str(place / "mail" / "a"))
+            account = housed(1, "a@example.test", str(place / "mail" / "a"))
             await store.open(account)
             key = store.find(account, "INBOX")
             assert key is not None
@@ -71,8 +72,8 @@ def test_an_index_of_an_earlier_version_is_counted_by_the_first_write(tmp_path: 
         await store.append(account, key, [message("Message-ID: <a@x>"), message("In-Reply-To: <a@x>")])
         await store.annotate(account, key, {b"/private/comment": b"x" * 100})
         before, names = held(store, account), idents_of(store, account, key)
-        await store.shards()[0].settle()
-        await store.submit(account, earlier)
+        await store.commits.shards[0].settle()
+        await store.commits.submit(account, earlier)
         now = held(store, account)
         assert (now.octets, now.messages, now.mailboxes, now.kept) == (before.octets, 2, 6, 116)
         assert now.low == now.modseq, "nothing before is remembered"
@@ -86,12 +87,12 @@ def test_an_index_of_an_earlier_version_is_counted_by_the_first_write(tmp_path: 
             assert [(c.kind, c.uid) for c in snapshot.changes(1, now.modseq) or ()] == [(Kind.CREATED, 3)]
             assert snapshot.places(1, names[0].mark) is None
         await store.expunge(account, key, UidSet.of([2]), 0)  # before it was entered
-        await upkeep.fill(store.shards()[0])
+        await upkeep.fill(store.commits.shards[0])
         with store.snapshot(account) as snapshot:
             assert snapshot.places(1, names[0].mark) == [(key, 1)] and snapshot.places(1, names[1].mark) == []
             assert snapshot.members(1, names[0].thread) == [(key, 1), (key, 3)]
-        with store.shards()[0].env.read() as txn:
-            t = store.shards()[0].tables
+        with store.commits.shards[0].env.read() as txn:
+            t = store.commits.shards[0].tables
             assert txn.get(weight.NAME + PLACE, db=t.meta) is None, "there is one row of it"
 
     run(tmp_path, scenario)
@@ -109,11 +110,11 @@ def test_messages_are_entered_in_pieces(tmp_path: Path, monkeypatch: pytest.Monk
             account, other, [message(f"In-Reply-To: <{n}@x>", f"Message-ID: <r{n}@x>") for n in range(7)]
         )
         names = {key: idents_of(store, account, key), other: idents_of(store, account, other)}
-        await store.shards()[0].settle()
-        await store.submit(account, earlier)
+        await store.commits.shards[0].settle()
+        await store.commits.submit(account, earlier)
         await store.store(account, key, UidSet.of([1]), 1, 1, [])
-        await upkeep.fill(store.shards()[0])
-        await upkeep.fill(store.shards()[0])
+        await upkeep.fill(store.commits.shards[0])
+        await upkeep.fill(store.commits.shards[0])
         with store.snapshot(account) as snapshot:
             for box, every in names.items():
                 for uid, one in enumerate(every, 1):
@@ -132,7 +133,7 @@ def test_a_reply_takes_the_thread_of_what_it_names(tmp_path: Path, settled: bool
         async def come(*head: str) -> bytes:
             await store.deliver([Delivery(account, key, message(*head))])
             if settled:
-                await store.shards()[0].settle()
+                await store.commits.shards[0].settle()
             return idents_of(store, account, key)[-1].thread
 
         first = await come("Message-ID: <a@x>")
@@ -163,7 +164,7 @@ def test_a_thread_is_forgotten_with_its_last_message(tmp_path: Path) -> None:
         await store.expunge(account, trash, None, 0)
         await store.expunge(account, key, None, 0)
         await store.append(account, key, [message("Message-ID: <d@x>", "In-Reply-To: <b@x>")])
-        shard = store.shards()[0]
+        shard = store.commits.shards[0]
         await shard.settle()
         with shard.env.read() as txn:
             t = shard.tables
@@ -175,7 +176,7 @@ def test_a_thread_is_forgotten_with_its_last_message(tmp_path: Path) -> None:
 
 def test_what_is_old_is_trimmed(tmp_path: Path) -> None:
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
-        shard = store.shards()[0]
+        shard = store.commits.shards[0]
         await store.append(account, key, [message()] * 20)
         state = held(store, account).modseq
         await store.store(account, key, UidSet.of([1]), 1, 1, [])
@@ -185,7 +186,7 @@ def test_what_is_old_is_trimmed(tmp_path: Path) -> None:
                 if int.from_bytes(at[8:16], "big") <= state:
                     txn.put(at, account_log.HEAD.pack(1, 1000) + bytes(value[account_log.HEAD.size :]), db=t.alog)
 
-        await store.submit(account, age)
+        await store.commits.submit(account, age)
         await upkeep.trim(shard, int(time.time()) - 100)
         with store.snapshot(account) as snapshot:
             assert snapshot.holding(1).low == state
@@ -205,7 +206,7 @@ def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
         await store.append(account, key, [message()])
-        shard = store.shards()[0]
+        shard = store.commits.shards[0]
         for n in range(100):
             await store.store(account, key, UidSet.of([1]), 1 if n % 2 else -1, 1, [])
             await store.store(account, key, UidSet.of([1]), 1, 2 if n % 2 else 4, [])
@@ -291,7 +292,7 @@ def test_a_repair_counts_again(tmp_path: Path, damage: str) -> None:
                 txn.put(PLACE, account_log.pack(row), db=t.acct)
 
         assert all(one.detail == "ok" for one in await repair.check(store, account))
-        await store.submit(account, spoil)
+        await store.commits.submit(account, spoil)
         await store.store(account, key, UidSet.of([1]), 1, 1, [])
         if damage == "wrong":
             (bad,) = [one for one in await repair.check(store, account) if one.problems]
@@ -333,7 +334,7 @@ def test_a_removed_account_leaves_nothing(tmp_path: Path) -> None:
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
         await store.append(account, key, [message("Message-ID: <b@x>", "In-Reply-To: <a@x>")])
         await store.forget(account)
-        shard = store.shards()[0]
+        shard = store.commits.shards[0]
         with shard.env.read() as txn:
             t = shard.tables
             for table in (t.acct, t.alog, t.place, t.member, t.thread):
@@ -344,7 +345,7 @@ def test_a_removed_account_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_recovery_puts_the_account_above_what_was_seen(tmp_path: Path) -> None:
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
-        shard = store.shards()[0]
+        shard = store.commits.shards[0]
         await store.append(account, key, [message("Message-ID: <a@x>")] * 20)
         await store.deliver([Delivery(account, key, message("Message-ID: <b@x>"))])  # it is not settled yet
         seen = held(store, account).modseq

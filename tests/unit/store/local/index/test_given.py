@@ -17,6 +17,7 @@ from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.index import given, mailboxes, references
 from fastmail.store.local.recovery import agree
 from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 TEXT = b"Subject: once\n\nbody\n"
 Scenario = Callable[[LocalStore, Account, bytes], Awaitable[None]]
@@ -30,9 +31,9 @@ def run(path: Path, kind: str, *scenarios: Scenario, shards: int = 1) -> None:
     """One after the other, each with the store opened anew."""
 
     async def main(scenario: Scenario) -> None:
-        store = LocalStore(str(path / "data"), shards, kind=kind)
+        store = local_store(str(path / "data"), shards, kind=kind)
         await store.start()
-        account = Account(1, "a@example.test", str(path / "mail" / "a"))
+        account = housed(1, "a@example.test", str(path / "mail" / "a"))
         await store.open(account)
         try:
             await scenario(store, account, store.find(account, "INBOX") or b"")
@@ -50,7 +51,7 @@ def uids(store: LocalStore, account: Account, key: bytes) -> list[int]:
 
 def rows(store: LocalStore) -> list[bytes]:
     """Keys of the table, of the first shard."""
-    shard = store.shards()[0]
+    shard = store.commits.shards[0]
     with shard.env.read() as txn:
         return [bytes(key) for key in txn.cursor(db=shard.tables.given).iternext(values=False)]
 
@@ -67,7 +68,7 @@ def test_a_repeat_after_a_restart(tmp_path: Path, kind: str, settled: bool) -> N
         (placed,) = await store.deliver([Delivery(account, key, message(), ident)])
         assert placed.uids == [1]
         if settled:
-            await store.shards()[0].settle()
+            await store.commits.shards[0].settle()
 
     async def again(store: LocalStore, account: Account, key: bytes) -> None:
         item = Delivery(account, key, message(), ident)
@@ -97,7 +98,7 @@ def test_the_content_of_a_repeat_goes(tmp_path: Path, kind: str) -> None:
         assert uids(store, account, key) == [2]
         assert await store.content(account, key, 2) == TEXT
         if kind == "segments":
-            shard = store.shards()[0]
+            shard = store.commits.shards[0]
             with shard.env.read() as txn:
                 dead = [len(references.dead_in(txn, shard.tables, n)) for n in segments.numbers(shard.directory)]
             assert sum(dead) == 4
@@ -160,7 +161,7 @@ def test_a_commit_that_fails_after_it_was_made(tmp_path: Path, kind: str, monkey
     """The same operation runs again: what it has put in place stays."""
 
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
-        shard = store.shards()[0]
+        shard = store.commits.shards[0]
         await store.append(account, key, [message()])  # a segment is open
         begin, left = shard.env.begin, [1]
 
@@ -200,14 +201,14 @@ def test_rows_go_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert len(rows(store)) == 10
         queued = transaction.number_of(old[2])
         monkeypatch.setattr(given, "BATCH", 2)
-        assert await given.trim(store.shards()[0], lambda number: number == queued) == 4
+        assert await given.trim(store.commits.shards[0], lambda number: number == queued) == 4
         assert [key[:16] for key in rows(store)] == sorted([old[2], *young])
-        assert await given.trim(store.shards()[0], lambda number: number == queued) == 0
+        assert await given.trim(store.commits.shards[0], lambda number: number == queued) == 0
         found = await store.given(items)
         assert [one is not None for one in found] == [False, False, True, False, False] + [True] * 5
-        assert await given.trim(store.shards()[0]) == 1
+        assert await given.trim(store.commits.shards[0]) == 1
         monkeypatch.setattr(given, "MOST", 2)
-        assert await given.trim(store.shards()[0]) == 3
+        assert await given.trim(store.commits.shards[0]) == 3
         assert [key[:16] for key in rows(store)] == sorted(young)[-2:]
 
     run(tmp_path, "maildir", scenario)
@@ -230,7 +231,7 @@ def test_it_is_trimmed_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_nothing_to_trim(tmp_path: Path) -> None:
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
-        assert await given.trim(store.shards()[0]) == 0
+        assert await given.trim(store.commits.shards[0]) == 0
 
     run(tmp_path, "maildir", scenario)
 
@@ -243,11 +244,11 @@ def test_deliveries_from_before_there_were_ids_are_known(tmp_path: Path) -> None
         (placed,) = await store.deliver([Delivery(account, key, message())])
         row = number.to_bytes(8, "big") + b"d" + key
         value = placed.uidvalidity.to_bytes(4, "big") + placed.uids[0].to_bytes(4, "big")
-        await store.submit(account, lambda txn, t: txn.put(row, value, db=t.held))
+        await store.commits.submit(account, lambda txn, t: txn.put(row, value, db=t.held))
         item = Delivery(account, key, message(), transaction.make(number, b""), again=True)
         (again,) = await store.deliver([item])
         assert again.uids == placed.uids and again.repeated and uids(store, account, key) == [1]
-        await store.let_go([number])
+        await store.holds.let_go([number])
         (fresh,) = await store.deliver([replace(item, id=transaction.new_id())])
         assert fresh.uids == [2]
 
@@ -281,7 +282,7 @@ def test_one_that_fails_keeps_nothing_of_its_shard_and_is_not_known(tmp_path: Pa
 
 def test_with_several_shards_each_answer_is_in_its_place(tmp_path: Path) -> None:
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
-        accounts = [account, *(Account(n, f"a{n}@example.test", str(tmp_path / f"mail/a{n}")) for n in range(2, 9))]
+        accounts = [account, *(housed(n, f"a{n}@example.test", str(tmp_path / f"mail/a{n}")) for n in range(2, 9))]
         for one in accounts[1:]:
             await store.open(one)
         ident = transaction.new_id()
@@ -304,8 +305,8 @@ def test_damaged_rows_go(tmp_path: Path) -> None:
             txn.put(b"short", bytes(20), db=t.given)
             txn.put(bytes(25), b"short", db=t.given)
 
-        await store.submit(account, damage)
-        await store.submit(account, agree.agree)
+        await store.commits.submit(account, damage)
+        await store.commits.submit(account, agree.agree)
         assert rows(store) == [given.key_of(item)]
 
     run(tmp_path, "maildir", scenario)
@@ -317,7 +318,7 @@ def test_a_file_with_the_number_in_its_name_is_known(tmp_path: Path, kind: str) 
         number = transaction.new_number()
         item = Delivery(account, key, message(), transaction.make(number, b"salted.."), again=True)
         await store.deliver([item])
-        shard = store.shards()[0]
+        shard = store.commits.shards[0]
         with shard.env.read() as txn:
             found = given.find_number(txn, shard.tables, number, key)
             assert found is not None and found.uids == [1]

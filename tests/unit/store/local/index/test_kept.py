@@ -23,6 +23,7 @@ from fastmail.store.local.maildir import aside, housekeeping, tidier
 from fastmail.store.local.recovery import agree, mend, repair
 from fastmail.store.local.segments import usage, verify
 from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 TEXTS = [b"Subject: %d\n\n" % number + b"x" * 500 + b"\n" for number in range(6)]
 Scenario = Callable[[LocalStore, Account, bytes], Awaitable[None]]
@@ -36,9 +37,9 @@ def message(text: bytes) -> NewMessage:
 async def opened(
     path: Path, kind: str = "maildir", grace: float = 60.0, map_size: int = 1 << 30
 ) -> AsyncIterator[tuple[LocalStore, Account, bytes]]:
-    account = Account(1, "a@example.test", str(path / "mail" / "a"))
+    account = housed(1, "a@example.test", str(path / "mail" / "a"))
     everybody = {1: account}
-    store = LocalStore(str(path / "data"), kind=kind, grace=grace, map_size=map_size, resolve=everybody.get)
+    store = local_store(str(path / "data"), kind=kind, grace=grace, map_size=map_size, resolve=everybody.get)
     await store.start()
     try:
         await store.open(account)
@@ -62,7 +63,7 @@ def names(path: Path, *subs: str) -> list[str]:
 
 
 def rows(store: LocalStore) -> int:
-    shard = store.shards()[0]
+    shard = store.commits.shards[0]
     with shard.env.read() as txn:
         return int(txn.stat(shard.tables.kept)["entries"])
 
@@ -162,7 +163,7 @@ def test_a_crash_before_it_is_written_down_that_files_were_put_aside(
                 await removed(store, account, key)
                 await until(lambda: len(names(tmp_path, "tmp")) == 2)
         async with opened(tmp_path) as (store, account, key):
-            shard = store.shards()[0]
+            shard = store.commits.shards[0]
             await until(lambda: not housekeeping.pending(shard.env.read, shard.tables))
             assert await store.content(account, key, 2) == TEXTS[1]
             assert len(names(tmp_path, "tmp")) == 2
@@ -193,7 +194,7 @@ def test_its_time_comes_while_files_are_put_aside(when: str, tmp_path: Path, mon
 
     async def main() -> None:
         async with opened(tmp_path) as (store, account, key):
-            shard, directory = store.shards()[0], str(tmp_path / "mail" / "a")
+            shard, directory = store.commits.shards[0], str(tmp_path / "mail" / "a")
             with monkeypatch.context() as patch:
                 patch.setattr(tidier.Tidier, "touch", lambda *_: None)
                 await removed(store, account, key)
@@ -202,7 +203,7 @@ def test_its_time_comes_while_files_are_put_aside(when: str, tmp_path: Path, mon
                 return housekeeping.tidy(shard.env.read, shard.tables, key, directory)
 
             async def clear(done: housekeeping.Done) -> None:
-                await store.submit(account, lambda txn, t: housekeeping.clear(txn, t, done))
+                await store.commits.submit(account, lambda txn, t: housekeeping.clear(txn, t, done))
 
             if when == "between":  # files removed, rows not
                 real = aside.remove
@@ -285,7 +286,7 @@ def test_compaction_and_a_search_for_waste_leave_what_is_kept(tmp_path: Path) ->
             await removed(store, account, key)
             await store.expunge(account, key, UidSet.of([1]), 0)
         async with opened(tmp_path, "segments") as (store, account, key):
-            shard = store.shards()[0]
+            shard = store.commits.shards[0]
             number = segments.numbers(shard.directory)[0]
             with shard.env.read() as txn:
                 survey = usage.survey(txn, shard.tables, shard.directory, number)
@@ -318,7 +319,7 @@ def test_a_full_map_refuses_no_expunge_and_what_is_kept_makes_room(kind: str, tm
                 count += 1
             except StorageFull:
                 refused += 1
-                await store.shards()[0].settle()
+                await store.commits.shards[0].settle()
         return count
 
     async def main() -> None:
@@ -347,7 +348,7 @@ def test_what_is_kept_goes_when_there_is_no_room_for_something_new(tmp_path: Pat
                 raise StorageFull("no room")
 
             with pytest.raises(StorageFull):
-                await store.submit(account, full)
+                await store.commits.submit(account, full)
             await until(lambda: rows(store) == 0)
             assert await store.content(account, key, 2) is None
 
@@ -358,7 +359,7 @@ def test_damaged_rows_go_and_the_others_are_due(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path, "segments") as (store, account, key):
             await removed(store, account, key)
-            shard = store.shards()[0]
+            shard = store.commits.shards[0]
             with shard.env.write() as txn:
                 t = shard.tables
                 for at in [bytes(at) for at, _ in txn.cursor(db=t.kept).iternext() if at[:8] == kept.DUE]:
@@ -382,7 +383,7 @@ def test_what_is_kept_does_not_come_back_from_a_saved_index(tmp_path: Path) -> N
         async with opened(tmp_path, "segments") as (store, account, key):
             await removed(store, account, key)
         async with opened(tmp_path, "segments") as (store, account, key):
-            shard = store.shards()[0]
+            shard = store.commits.shards[0]
             with shard.env.write() as txn:
                 value = txn.get(layout.uid_key(key, 3), db=shard.tables.msg)
                 wrong = references.MARK.pack(b"s", 1 << 50, *references.MARK.unpack(layout.marked_of(value))[2:])
@@ -403,7 +404,7 @@ def test_a_time_that_a_wrong_clock_gave_comes_all_the_same(tmp_path: Path) -> No
     async def main() -> None:
         async with opened(tmp_path) as (store, account, key):
             await removed(store, account, key)
-            shard, t = store.shards()[0], store.shards()[0].tables
+            shard, t = store.commits.shards[0], store.commits.shards[0].tables
             with shard.env.read() as txn:
                 assert kept.due(txn, t, 8, False, 60.0) == []
                 (one,) = kept.due(txn, t, 8, True, 60.0)

@@ -13,6 +13,7 @@ from fastmail.model.errors import StorageFull
 from fastmail.model.flags import DELETED, SEEN
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 MAP = 4 << 20
 TEXT = b"Subject: s\nX-Long: " + b"x" * 12_000 + b"\n\nbody\n"
@@ -25,10 +26,10 @@ def message(text: bytes = TEXT) -> NewMessage:
 
 def run(place: Path, scenario: Scenario, kind: str = "maildir") -> None:
     async def main() -> None:
-        store = LocalStore(str(place / "data"), kind=kind, map_size=MAP)
+        store = local_store(str(place / "data"), kind=kind, map_size=MAP)
         await store.start()
         try:
-            account = Account(1, "a@example.test", str(place / "mail" / "a"))
+            account = housed(1, "a@example.test", str(place / "mail" / "a"))
             await store.open(account)
             key = store.find(account, "INBOX")
             assert key is not None
@@ -50,13 +51,13 @@ async def fill(store: LocalStore, account: Account, key: bytes) -> int:
             if refused:
                 return count
             refused = True
-            await store.shards()[0].settle()
+            await store.commits.shards[0].settle()
     raise AssertionError("never full")
 
 
 def used(store: LocalStore) -> int:
     """Octets of the pages that hold something."""
-    env = store.shards()[0].env
+    env = store.commits.shards[0].env
     with env.read() as txn:
         stats = [txn.stat(table) for table in env.db.values()]
     return sum(int(s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"]) for s in stats) * 4096
@@ -78,7 +79,7 @@ def test_deliveries_leave_a_reserve_that_removing_can_use(
                     store.append(account, key, [message() for _ in range(20)]),
                     store.copy(account, key, everything, key),
                     store.annotate(account, key, {b"/private/comment": b"x"}),
-                    store.hold(account, message(), 7),
+                    store.holds.keep(account, message(), 7),
                 ):
                     with pytest.raises(StorageFull):
                         await refused

@@ -11,6 +11,7 @@ from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.index import account_log, layout
 from fastmail.store.local.recovery import repair
 from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 LONG = b"Subject: s\nX-Long: " + b"x" * 9000 + b"\n\nbody\n"
 PLACE = (1).to_bytes(8, "big")
@@ -19,10 +20,10 @@ Scenario = Callable[[LocalStore, Account, bytes], Awaitable[None]]
 
 def run(place: Path, scenario: Scenario) -> None:
     async def main() -> None:
-        store = LocalStore(str(place / "data"))
+        store = local_store(str(place / "data"))
         await store.start()
         try:
-            account = Account(1, "a@example.test", str(place / "mail" / "a"))
+            account = housed(1, "a@example.test", str(place / "mail" / "a"))
             await store.open(account)
             key = store.find(account, "INBOX")
             assert key is not None
@@ -50,8 +51,8 @@ def test_an_index_of_an_earlier_version_counts_from_now_on(tmp_path: Path) -> No
                 marks = bytes([value[head + 1] & ~16])
                 txn.put(at, value[: head + 1] + marks + value[head + 2 :], db=t.msg)
 
-        await store.shards()[0].settle()
-        await store.submit(account, older)
+        await store.commits.shards[0].settle()
+        await store.commits.submit(account, older)
         assert kept(store, account) == 116, "annotations were always there"
         await store.annotate(account, key, {b"/private/comment": b"x" * 50})
         assert kept(store, account) == 66
@@ -69,10 +70,10 @@ def test_a_repair_counts_again(tmp_path: Path) -> None:
         right = kept(store, account)
         assert right > 116 + 3 * 4096
         for wrong in (b"short", account_log.pack(account_log.Row(1 << 50, summaries=1 << 50, notes=7))):
-            await store.submit(account, lambda txn, t, wrong=wrong: txn.put(PLACE, wrong, db=t.acct))  # type: ignore[misc]
-            await store.submit(account, lambda txn, t: account_log.again(txn, t, PLACE))
+            await store.commits.submit(account, lambda txn, t, wrong=wrong: txn.put(PLACE, wrong, db=t.acct))  # type: ignore[misc]
+            await store.commits.submit(account, lambda txn, t: account_log.again(txn, t, PLACE))
             assert kept(store, account) == right, "with arrivals that are not settled"
-        await store.submit(account, lambda txn, t: txn.delete(PLACE, db=t.acct))
+        await store.commits.submit(account, lambda txn, t: txn.delete(PLACE, db=t.acct))
         await repair.rebuild(store, account)
         assert kept(store, account) == right
 

@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 from fastmail.model.errors import CannotDo
-from fastmail.store.interface import Account
 from fastmail.store.local.maildir import folders
-from fastmail.store.local.store import LocalStore
+from fastmail.store.local.maildir.home import Home
+from tests.support.homes import Housed, local_store
 
 LAYOUTS = [("maildir++", False), ("maildir++", True), ("fs", False), ("fs", True)]
 
 
-def account(path: Path, layout: str, utf8: bool) -> Account:
-    return Account(1, "user@example.test", str(path / "mail"), layout=layout, utf8=utf8)
+def home(path: Path, layout: str, utf8: bool) -> Home:
+    return Home(str(path / "mail"), layout=layout, utf8=utf8)
 
 
 @pytest.mark.parametrize(("layout", "utf8"), LAYOUTS)
 def test_what_is_made_is_found(tmp_path: Path, layout: str, utf8: bool) -> None:
-    one = account(tmp_path, layout, utf8)
+    one = home(tmp_path, layout, utf8)
     assert folders.look(one) is None
     folders.make_all(one, ["INBOX"])
     names = ["Work", "Work/2026/Q4", "Entwürfe/M & N", "a/b/c"]
@@ -37,7 +37,7 @@ def test_what_is_made_is_found(tmp_path: Path, layout: str, utf8: bool) -> None:
 
 @pytest.mark.parametrize(("layout", "utf8"), LAYOUTS)
 def test_moves_and_removals_keep_what_lies_below(tmp_path: Path, layout: str, utf8: bool) -> None:
-    one = account(tmp_path, layout, utf8)
+    one = home(tmp_path, layout, utf8)
     folders.make_all(one, ["INBOX"])
     folders.make_all(one, ["A", "A/x", "A/x/y", "B/z"])
     for name in ("A", "A/x", "A/x/y"):
@@ -62,7 +62,7 @@ def test_moves_and_removals_keep_what_lies_below(tmp_path: Path, layout: str, ut
 
 
 def test_what_is_no_folder_is_left_alone(tmp_path: Path) -> None:
-    one = account(tmp_path, "fs", False)
+    one = home(tmp_path, "fs", False)
     folders.make_all(one, ["INBOX"])
     folders.make_all(one, ["a.b", ".dot", "up/.x"])
     root = Path(one.root)
@@ -77,7 +77,7 @@ def test_what_is_no_folder_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("layout", "utf8"), LAYOUTS)
 def test_no_folder_is_inbox(tmp_path: Path, layout: str, utf8: bool) -> None:
     """INBOX is the Maildir itself, whatever a directory in it is called; what lies below such a directory is listed."""
-    one = account(tmp_path, layout, utf8)
+    one = home(tmp_path, layout, utf8)
     folders.make_all(one, ["INBOX"])
     dot = "" if layout == "fs" else "."
     for name in ("INBOX", "Inbox", "inbox"):
@@ -90,25 +90,26 @@ def test_no_folder_is_inbox(tmp_path: Path, layout: str, utf8: bool) -> None:
 @pytest.mark.parametrize("name", ["cur", "a/new/b", "tmp", "..x", "a/.."])
 def test_names_without_a_directory(tmp_path: Path, name: str) -> None:
     with pytest.raises(CannotDo):
-        folders.refuse(account(tmp_path, "fs", False), name)
+        folders.refuse(home(tmp_path, "fs", False), name)
 
 
 def test_dots_in_the_other_layout(tmp_path: Path) -> None:
-    folders.refuse(account(tmp_path, "maildir++", False), "cur/new")
+    folders.refuse(home(tmp_path, "maildir++", False), "cur/new")
     with pytest.raises(CannotDo):
-        folders.refuse(account(tmp_path, "maildir++", False), "a.b")
+        folders.refuse(home(tmp_path, "maildir++", False), "a.b")
 
 
 @pytest.mark.parametrize(("layout", "utf8"), LAYOUTS)
 def test_a_store_sees_what_others_do_to_folders(tmp_path: Path, layout: str, utf8: bool) -> None:
     async def work() -> None:
-        store = LocalStore(str(tmp_path / "index"))
+        store = local_store(str(tmp_path / "index"))
         await store.start()
-        one = account(tmp_path, layout, utf8)
+        where = home(tmp_path, layout, utf8)
+        one = Housed(1, "user@example.test", home=where)
         await store.open(one)
         await store.create(one, "Wörk/deep")
-        folders.make_all(one, ["Wörk/others"])
-        os.utime(folders.folder(one, "Wörk/others"), (1, 1))
+        folders.make_all(where, ["Wörk/others"])
+        os.utime(folders.folder(where, "Wörk/others"), (1, 1))
         names = {box.name for box in (await store.listing(one)).mailboxes}
         assert {"INBOX", "Wörk", "Wörk/deep", "Wörk/others"} <= names
         await store.rename(one, "Wörk", "New/er")
@@ -117,7 +118,7 @@ def test_a_store_sees_what_others_do_to_folders(tmp_path: Path, layout: str, utf
         await store.delete(one, "New/er")
         names = {box.name for box in (await store.listing(one)).mailboxes}
         assert "New/er" not in names and "New/er/deep" in names
-        folders.move_away(one, "New/er/deep", one.root + "/tmp/gone")
+        folders.move_away(where, "New/er/deep", where.root + "/tmp/gone")
         assert "New/er/deep" not in {box.name for box in (await store.listing(one)).mailboxes}
         with pytest.raises(CannotDo):
             await store.create(one, "cur/a.b/tmp")

@@ -13,13 +13,14 @@ from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local.maildir import follow, housekeeping, looking
 from fastmail.store.local.recovery import repair
 from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 
 async def begun(place: Path) -> tuple[LocalStore, Account, bytes]:
     """A store, an account in it, and its INBOX."""
-    store = LocalStore(str(place / "data"))
+    store = local_store(str(place / "data"))
     await store.start()
-    account = Account(1, "user@example.test", str(place / "mail"))
+    account = housed(1, "user@example.test", str(place / "mail"))
     await store.open(account)
     key = store.find(account, "INBOX")
     assert key is not None

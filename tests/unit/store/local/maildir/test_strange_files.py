@@ -6,8 +6,7 @@ import socket
 from pathlib import Path
 
 from fastmail._core.uidset import UidSet
-from fastmail.store.interface import Account
-from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 
 def test_only_files_are_mail(tmp_path: Path) -> None:
@@ -33,9 +32,9 @@ def test_only_files_are_mail(tmp_path: Path) -> None:
     os.chdir(tmp_path)
 
     async def work() -> None:
-        store = LocalStore(str(tmp_path / "index"))
+        store = local_store(str(tmp_path / "index"))
         await store.start()
-        account = Account(1, "user@example.test", str(root))
+        account = housed(1, "user@example.test", str(root))
         await store.open(account)
         key = store.find(account, "INBOX")
         assert key is not None

@@ -10,11 +10,11 @@ import pytest
 
 from fastmail._core import mime, pages
 from fastmail.model.errors import MailError
-from fastmail.store.interface import Account, NewMessage
+from fastmail.store.interface import NewMessage
 from fastmail.store.local.index import layout
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.recovery import mend, repair
-from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 Harm = Callable[[Any, Tables, bytes], None]
 COUNT = 40
@@ -71,10 +71,10 @@ HARMS: dict[str, Harm] = {
 @pytest.mark.parametrize("kind", ["maildir", "segments"])
 @pytest.mark.parametrize("what", HARMS)
 def test_damaged_rows(tmp_path: Path, kind: str, what: str) -> None:
-    account = Account(3, "me@example.test", str(tmp_path / "mail"))
+    account = housed(3, "me@example.test", str(tmp_path / "mail"))
 
     async def main() -> None:
-        store = LocalStore(str(tmp_path / "data"), kind=kind)
+        store = local_store(str(tmp_path / "data"), kind=kind)
         await store.start()
         await store.open(account)
         await store.create(account, "Work")
@@ -82,15 +82,15 @@ def test_damaged_rows(tmp_path: Path, kind: str, what: str) -> None:
         assert key is not None
         for number in range(COUNT):
             await store.append(account, key, [message(number)])
-        await store.shard(3).settle()
-        await store.submit(account, lambda txn, t: HARMS[what](txn, t, key))
+        await store.commits.shard(3).settle()
+        await store.commits.submit(account, lambda txn, t: HARMS[what](txn, t, key))
         await store.close()
-        store = LocalStore(str(tmp_path / "data"), kind=kind, instance="00000001", recover=False)
+        store = local_store(str(tmp_path / "data"), kind=kind, instance="00000001", recover=False)
         await store.start()
         with contextlib.suppress(MailError):  # what cannot be read
             assert any(one.problems for one in await repair.check(store, account)) or what.startswith("the next")
         await repair.rebuild(store, account)
-        await mend.find_again(store, store.shard(3), [account])
+        await mend.find_again(store, store.commits.shard(3), [account])
         left = [one for one in await repair.check(store, account) if one.problems]
         assert not left
         listing = await store.listing(account)

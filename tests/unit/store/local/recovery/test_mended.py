@@ -15,6 +15,7 @@ from fastmail.message import transaction
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.maildir import folders
 from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 ALL = UidSet.of_ranges((1, 0xFFFFFFFF))
 
@@ -24,11 +25,11 @@ def message(text: bytes) -> NewMessage:
 
 
 def accounts(place: Path) -> dict[int, Account]:
-    return {n: Account(n, f"u{n}@example.test", str(place / "mail" / f"u{n}")) for n in (1, 2)}
+    return {n: housed(n, f"u{n}@example.test", str(place / "mail" / f"u{n}")) for n in (1, 2)}
 
 
 def store_at(place: Path, instance: str) -> LocalStore:
-    return LocalStore(str(place), instance=instance, resolve=accounts(place).get)
+    return local_store(str(place), instance=instance, resolve=accounts(place).get)
 
 
 async def key_of(store: LocalStore, account: Account, name: str = "INBOX") -> bytes:
@@ -111,7 +112,7 @@ def test_a_message_of_a_mailbox_that_was_being_renamed_stays(tmp_path: Path, nam
 
     def hurt(place: Path) -> None:
         account = accounts(place)[1]
-        folders.rename(account, [("Old", "Fresh")])
+        folders.rename(account.home, [("Old", "Fresh")])
         for path in (place / "mail" / "u1" / ".Fresh" / "new").iterdir():
             os.truncate(path, 0)
             if not named:
@@ -151,11 +152,11 @@ def test_a_move_that_was_not_answered_leaves_one_message(tmp_path: Path) -> None
 
 def test_a_mailbox_that_was_removed_is_synced_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     account = accounts(tmp_path)[1]
-    folders.make_all(account, ["INBOX", "Gone"])
+    folders.make_all(account.home, ["INBOX", "Gone"])
     synced: list[str] = []
     monkeypatch.setattr(folders, "sync_directories", lambda paths: synced.extend(paths))
-    folders.move_away(account, "Gone", os.path.join(folders.folder(account, "INBOX"), "tmp", "deleted.1"))
-    top = os.path.normpath(account.root)
+    folders.move_away(account.home, "Gone", os.path.join(folders.folder(account.home, "INBOX"), "tmp", "deleted.1"))
+    top = os.path.normpath(account.home.root)
     assert {top, os.path.join(top, "tmp")} <= {os.path.normpath(path) for path in synced}
 
 

@@ -16,6 +16,7 @@ from fastmail.model.flags import FLAGGED, SEEN
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.maildir.names import NameMaker
 from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 from tests.support.journals import crashed
 
 Seen = dict[str, dict[int, bytes]]
@@ -30,12 +31,12 @@ def message(n: int, flags: int = 0) -> NewMessage:
 
 
 def account_in(place: Path) -> Account:
-    return Account(1, "a@example.test", str(place / "data" / "mail"))
+    return housed(1, "a@example.test", str(place / "data" / "mail"))
 
 
 def store_in(place: Path, kind: str, instance: str = "00000000") -> LocalStore:
     account = account_in(place)
-    return LocalStore(
+    return local_store(
         str(place / "data"), kind=kind, instance=instance, resolve=lambda number: account if number == 1 else None
     )
 
@@ -136,7 +137,7 @@ def test_what_was_removed_stays_removed(tmp_path: Path, what: str) -> None:
         await store.append(account, key, [message(3), message(4)])
         await store.expunge(account, key, UidSet.of([1]), 0)
         await store.delete(account, "Gone")
-        shard = store.shards()[0]
+        shard = store.commits.shards[0]
 
         def waiting() -> int:  # files to be unlinked
             with shard.env.read() as txn:
@@ -162,9 +163,9 @@ def test_what_the_queue_holds_is_whole(tmp_path: Path, kind: str, what: str) -> 
 
     async def work(store: LocalStore, account: Account, key: bytes) -> None:
         for n in range(4):
-            holds.append(await store.hold(account, message(n), n + 1))
+            holds.append(await store.holds.keep(account, message(n), n + 1))
         await store.deliver([Delivery(account, key, message(1), transaction.make(2, b""), holds[1])])
-        await store.let_go([1, 2])
+        await store.holds.let_go([1, 2])
 
     expected, found, place = run(tmp_path, kind, work, what)
     assert found == expected == {"INBOX": {1: text(1)}}
@@ -242,7 +243,7 @@ def test_a_file_that_was_cut_short_and_never_answered_is_no_message(tmp_path: Pa
 
     async def work(store: LocalStore, account: Account, key: bytes) -> None:
         await store.append(account, key, [message(1)])
-        new = Path(account.root) / "new"
+        new = Path(account.home.root) / "new"
         for content in (b"", bytes(300)):
             (new / os.fsdecode(store.maker.make(300, 310))).write_bytes(content)
         (new / "1700000000.M1P1.other.host,S=300").write_bytes(b"")  # somebody else's is left to them
