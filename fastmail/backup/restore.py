@@ -19,6 +19,7 @@ from fastmail.backup.vault import Vault
 from fastmail.directory.local import LocalDirectory
 from fastmail.durable import beneath
 from fastmail.durable.replace import make_directories, sync_directory
+from fastmail.durable.transaction import Txn
 from fastmail.message.preview import scanned
 from fastmail.model.errors import CannotDo, CorruptData
 from fastmail.model.flags import LETTERED_KEYWORDS, to_info
@@ -122,7 +123,7 @@ async def account(
         if notes:
             await store.annotate(owner, key, dict(notes))
 
-        def apply(txn: Any, t: Tables, key: bytes = key, head: dict[str, Any] = head) -> Changed[None]:
+        def apply(txn: Txn, t: Tables, key: bytes = key, head: dict[str, Any] = head) -> Changed[None]:
             box = box_rows.load(txn, t, key)
             box.special = head["special"]
             box.uidnext = max(box.uidnext, head["uidnext"])

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from fastmail.durable import beneath, checkpoint, journal
 from fastmail.durable.journal import Entry, Found, Position
+from fastmail.durable.transaction import Reading, Txn
 
 BATCH = 4096  # records in a transaction
 NUMBER = struct.Struct("<I")
@@ -36,7 +37,7 @@ class Files(Protocol):
     def record(self) -> None:
         """A record ends."""
 
-    def place(self, txn: Any, path: str) -> str | None:
+    def place(self, txn: Reading, path: str) -> str | None:
         """Where a file that was made at ``path`` belongs now, as the rows say; None when it is needed no more."""
 
 
@@ -78,7 +79,7 @@ def replay(
 
 
 def _apply(
-    txn: Any,
+    txn: Txn,
     tables: dict[str, Any],
     every: Iterator[Found],
     end: Position,
@@ -141,7 +142,7 @@ class Mender:
         root = os.path.dirname(os.path.dirname(source))
         return next((made for path, made in known.items() if os.path.dirname(os.path.dirname(path)) == root), None)
 
-    def mend(self, txn: Any, entry: Entry) -> bool:
+    def mend(self, txn: Reading, entry: Entry) -> bool:
         """Make one file what it was; True when it was not."""
         if entry.kind == journal.PIECE:
             offset: int = journal.U64.unpack_from(entry.value)[0]

@@ -66,6 +66,10 @@ class Txn(Reading, Protocol):
         """Was there such a row?"""
         ...
 
+    def pop(self, key: Octets, /, *, db: Table) -> bytes | None:
+        """Delete a row; what it was."""
+        ...
+
     def drop(self, db: Table, delete: bool = False) -> None:
         """Delete all rows of a table."""
         ...

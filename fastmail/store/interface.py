@@ -211,7 +211,7 @@ class Snapshot(Protocol):
         have them: in ``pages`` and all that follows here but ``expunged``. ``presence`` does not."""
         ...
 
-    def boxes(self, account: int) -> list[Mailbox]:
+    def boxes(self, account: int) -> Sequence[Mailbox]:
         """All mailboxes of an account."""
         ...
 

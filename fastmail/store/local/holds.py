@@ -12,12 +12,12 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from fastmail.durable import beneath, files
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.env import translate
 from fastmail.durable.replace import make_directories
+from fastmail.durable.transaction import Txn
 from fastmail.message import transaction
 from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Account, Delivery, NewMessage
@@ -76,7 +76,7 @@ class Holds:
             marked = HELD + name
         at = U64.pack(holder) + marked
 
-        def apply(txn: Any) -> None:
+        def apply(txn: Txn) -> None:
             if record is not None:
                 references.keep(txn, shard.tables, [record.id])
             txn.put(at, b"", db=shard.tables.held)
@@ -96,7 +96,7 @@ class Holds:
                     data = await self._commits.help(shard.tables.reader.read, at, skip, length)
                 else:
                     data = await self._commits.help(files.read_file, self._directory(number) + b"/" + marked[1:])
-                return bytes(data)
+                return bytes(data or b"")
             except FileNotFoundError:
                 continue  # moved by compaction
             except OSError as error:

@@ -8,10 +8,11 @@ serves the same mail, its lists are written too.
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from fastmail._core.uidset import UidSet
 from fastmail.durable import beneath
+from fastmail.durable.transaction import Txn
 from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFull
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store.interface import DEFAULT_MAILBOXES, Account, Copied, Listing
@@ -113,7 +114,7 @@ class Mailboxes:
         if self._has_files(account) and not self._read_only:
             await help(folders.make_all, home, list(names) if fresh else [INBOX])
 
-        def apply(txn: Any, t: Tables) -> None:
+        def apply(txn: Txn, t: Tables) -> None:
             mailboxes.note_uidvalidity(txn, t, account.id, given)
             change = Change(txn, t, layout.account_key(account.id))
             for name, special in names.items():
@@ -202,7 +203,7 @@ class Mailboxes:
             await self._commits.help(folders.make_all, home, missing)
         given = await self._commits.help(control_files.last_uidvalidity, home) if self._theirs is not None else 0
 
-        def apply(txn: Any, t: Tables) -> None:
+        def apply(txn: Txn, t: Tables) -> None:
             mailboxes.note_uidvalidity(txn, t, account.id, given)
             change = Change(txn, t, layout.account_key(account.id))
             for one in missing:
@@ -245,7 +246,7 @@ class Mailboxes:
         if self._has_files(account):
             await self._commits.help(folders.move_away, self._places.home(account), name, hidden)
 
-        def apply(txn: Any, t: Tables) -> Changed[None]:
+        def apply(txn: Txn, t: Tables) -> Changed[None]:
             mailboxes.drop(txn, t, box_rows.load(txn, t, key))
             return Changed(None, (key,))
 

@@ -7,10 +7,11 @@ and what the message's row will call it. Content that was given its place and wi
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastmail.durable import beneath
 from fastmail.durable.commit import FileJob, PieceJob
+from fastmail.durable.transaction import Txn
 from fastmail.model.errors import StorageFailed
 from fastmail.model.flags import to_info
 from fastmail.store.interface import Account, NewMessage
@@ -61,7 +62,7 @@ class Placing:
     async def commit(
         self,
         account: Account,
-        apply: Callable[[Any, Tables], Changed[T]],
+        apply: Callable[[Txn, Tables], Changed[T]],
         jobs: Jobs,
         then: Callable[[T], None],
         repeatable: bool = False,

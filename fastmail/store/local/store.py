@@ -10,9 +10,9 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from fastmail._core.uidset import UidSet
+from fastmail.durable.transaction import Txn
 from fastmail.store.hub import Hub
 from fastmail.store.interface import (
     ALL_MODSEQ,
@@ -315,7 +315,7 @@ class LocalStore:
 
         now = int(time.time())
 
-        def apply(txn: Any, t: Tables) -> Changed[Appended]:
+        def apply(txn: Txn, t: Tables) -> Changed[Appended]:
             return messages.append(txn, t, key, new, names, now, claim)
 
         return await self._placing.commit(account, apply, jobs, then), names
@@ -333,7 +333,7 @@ class LocalStore:
         if self._lists is not None and keywords and mode >= 0:
             await self._lists.keywords(account, key, keywords)
 
-        def apply(txn: Any, t: Tables) -> Changed[Stored]:
+        def apply(txn: Txn, t: Tables) -> Changed[Stored]:
             return messages.store(txn, t, key, uids, mode, flags, keywords, unchanged_since)
 
         return await self.commits.change(

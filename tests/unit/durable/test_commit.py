@@ -268,8 +268,7 @@ def test_what_is_acknowledged_survives_what_is_not_synced(tmp_path: Path) -> Non
     async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
         for n in range(6):
             some = [
-                queue.submit(told(put(env, b"%d-%d" % (n, k)), [job(tmp_path / "one", f"{n}-{k}")]))
-                for k in range(4)
+                queue.submit(told(put(env, b"%d-%d" % (n, k)), [job(tmp_path / "one", f"{n}-{k}")])) for k in range(4)
             ]
             await asyncio.gather(*some)
             copies.append((crashed(tmp_path / "one", tmp_path / f"copy{n}"), rows(env)))
@@ -309,7 +308,7 @@ def test_one_who_goes_away_while_it_is_committed_loses_nothing(tmp_path: Path) -
             assert go_on.wait(20)
             return put(env, b"slow")(txn)
 
-        first = queue.submit(Operation(slow, [job(tmp_path, "slow")]))
+        first = queue.submit(told(slow, [job(tmp_path, "slow")]))
         await asyncio.get_running_loop().run_in_executor(None, begun.wait, 20)
         others = [queue.submit(told(put(env, b"%d" % n), [job(tmp_path, f"{n}")])) for n in range(4)]
         for one in (first, others[0], others[3]):

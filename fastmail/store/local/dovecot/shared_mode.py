@@ -21,11 +21,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from fastmail.durable import beneath, dotlock
 from fastmail.durable.env import translate
 from fastmail.durable.replace import make_directories, replace_file, sync_directory
+from fastmail.durable.transaction import Txn
 from fastmail.model.errors import NoSuchMailbox, StorageFailed
 from fastmail.model.flags import LETTERED_KEYWORDS
 from fastmail.store.interface import Account, Mailbox
@@ -468,7 +468,7 @@ def _write_keywords(path: str, words: Sequence[bytes]) -> None:
         sync_directory(os.path.dirname(path))
 
 
-def _renumber(txn: Any, t: Tables, key: bytes, uidvalidity: int) -> Changed[None]:
+def _renumber(txn: Txn, t: Tables, key: bytes, uidvalidity: int) -> Changed[None]:
     """Forget the messages of a mailbox, whose files stay: they get new UIDs."""
     box = box_rows.load(txn, t, key)
     mailboxes.forget_messages(txn, t, box)

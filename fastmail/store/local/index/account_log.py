@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fastmail._core.uidset import UidSet
+from fastmail.durable.transaction import Reading, Txn
 from fastmail.store.interface import AccountChange, Kind
 from fastmail.store.local.index import layout, object_ids, walk, weight
 from fastmail.store.local.index.layout import ACCOUNT, mailbox_of
@@ -93,7 +94,7 @@ def unpack(found: bytes | memoryview | None) -> Row | None:
     return Row(modseq, octets, messages, mailboxes, summaries, notes, low, logged, bool(whole), recovered)
 
 
-def read(txn: Any, t: Tables, account: bytes) -> Row:
+def read(txn: Reading, t: Tables, account: bytes) -> Row:
     """The row of the account with this key, as the next change will have it: counted where there is none, and not
     written."""
     row = unpack(txn.get(account, db=t.acct)) or count(txn, t, account)
@@ -110,7 +111,7 @@ def _go_above(row: Row, recovered: int, seen: int = 0) -> None:
     row.recovered = recovered
 
 
-def count(txn: Any, t: Tables, account: bytes, everything: bool = False) -> Row:
+def count(txn: Reading, t: Tables, account: bytes, everything: bool = False) -> Row:
     """What the row should be, counted from the rows of the account's mailboxes. What quotas count beside messages is
     taken from where version 2 kept it, unless ``everything`` is to be counted."""
     boxes = walk.boxes(txn, t, account)
@@ -123,7 +124,7 @@ def count(txn: Any, t: Tables, account: bytes, everything: bool = False) -> Row:
     return row
 
 
-def _last_logged(txn: Any, t: Tables, account: bytes) -> int:
+def _last_logged(txn: Reading, t: Tables, account: bytes) -> int:
     """The highest MODSEQ in the account's log."""
     cursor = txn.cursor(db=t.alog)
     after = (int.from_bytes(account, "big") + 1).to_bytes(9, "big")[1:]
@@ -133,13 +134,13 @@ def _last_logged(txn: Any, t: Tables, account: bytes) -> int:
     return 0
 
 
-def write(txn: Any, t: Tables, account: bytes, row: Row) -> None:
+def write(txn: Txn, t: Tables, account: bytes, row: Row) -> None:
     txn.put(account, pack(row), db=t.acct)
     if txn.get(weight.NAME + account, db=t.meta) is not None:  # of version 2; it is in the row now
         txn.delete(weight.NAME + account, db=t.meta)
 
 
-def load(txn: Any, t: Tables, account: bytes) -> Row:
+def load(txn: Txn, t: Tables, account: bytes) -> Row:
     """The row, for changing it; written first where there is none, or where what it gives out would not be above all
     that can have been seen."""
     found = unpack(txn.get(account, db=t.acct))
@@ -152,7 +153,7 @@ def load(txn: Any, t: Tables, account: bytes) -> Row:
     return row
 
 
-def again(txn: Any, t: Tables, account: bytes) -> None:
+def again(txn: Txn, t: Tables, account: bytes) -> None:
     """Count everything of an account again, and enter its messages in the tables of emails.py: after a repair. The log
     is right for what it tells, but not for what was lost: it begins anew."""
     before = unpack(txn.get(account, db=t.acct))
@@ -165,7 +166,7 @@ def again(txn: Any, t: Tables, account: bytes) -> None:
     write(txn, t, account, row)
 
 
-def problems(txn: Any, t: Tables, account: bytes) -> list[str]:
+def problems(txn: Reading, t: Tables, account: bytes) -> list[str]:
     """What is wrong with what is counted of an account, and with the tables of emails.py."""
     row = unpack(txn.get(account, db=t.acct))
     if row is None:
@@ -182,7 +183,7 @@ def problems(txn: Any, t: Tables, account: bytes) -> list[str]:
     return out
 
 
-def forget(txn: Any, t: Tables, account: bytes, returns: bool) -> None:
+def forget(txn: Txn, t: Tables, account: bytes, returns: bool) -> None:
     """The account is removed, with all of its mailboxes. ``returns``: other mail comes in its place."""
     modseq = next_modseq(txn, t, account)
     for table in (t.acct, t.alog, t.place, t.member, t.thread):
@@ -191,7 +192,7 @@ def forget(txn: Any, t: Tables, account: bytes, returns: bool) -> None:
         write(txn, t, account, Row(modseq, low=modseq, whole=True, recovered=t.recovered))
 
 
-def weigh(txn: Any, t: Tables, account: bytes, summaries: int = 0, notes: int = 0) -> None:
+def weigh(txn: Txn, t: Tables, account: bytes, summaries: int = 0, notes: int = 0) -> None:
     """So many more octets, or less, of long summaries and annotations. Called before annotations are changed."""
     if summaries or notes:
         row = load(txn, t, account)
@@ -200,7 +201,7 @@ def weigh(txn: Any, t: Tables, account: bytes, summaries: int = 0, notes: int = 
         txn.put(account, pack(row), db=t.acct)
 
 
-def next_modseq(txn: Any, t: Tables, account: bytes) -> int:
+def next_modseq(txn: Txn, t: Tables, account: bytes) -> int:
     """The MODSEQ that the next change of the account gets. Every delivery asks, so the row is not unpacked for it."""
     found = txn.get(account, db=t.acct)
     is_sound = found is not None and len(found) >= ROW.size and found[0] == VERSION
@@ -216,7 +217,7 @@ class Change:
 
     __slots__ = ("_account", "_entries", "_last", "_part", "_t", "_txn", "modseq", "row")
 
-    def __init__(self, txn: Any, t: Tables, account: bytes, modseq: int = 0) -> None:
+    def __init__(self, txn: Txn, t: Tables, account: bytes, modseq: int = 0) -> None:
         """``modseq``: of arrivals that are settled now; they had it from the beginning."""
         self._txn = txn
         self._t = t
@@ -294,7 +295,7 @@ class Change:
         self._txn.put(self._account, pack(self.row), db=self._t.acct)
 
 
-def _cut(txn: Any, t: Tables, account: bytes, row: Row, more: Callable[[bytes], bool]) -> int:
+def _cut(txn: Txn, t: Tables, account: bytes, row: Row, more: Callable[[bytes], bool]) -> int:
     """Remove the oldest rows of the log while ``more(value)`` is true; how many. The caller writes the row."""
     cursor = txn.cursor(db=t.alog)
     found = cursor.set_range(account)
@@ -308,7 +309,7 @@ def _cut(txn: Any, t: Tables, account: bytes, row: Row, more: Callable[[bytes], 
     return removed
 
 
-def oldest(txn: Any, t: Tables, account: bytes) -> int:
+def oldest(txn: Reading, t: Tables, account: bytes) -> int:
     """When the first row of an account's log was written (s since 1970); far in the future where there is none."""
     cursor = txn.cursor(db=t.alog)
     if not cursor.set_range(account) or cursor.key()[:ACCOUNT] != account:
@@ -317,7 +318,7 @@ def oldest(txn: Any, t: Tables, account: bytes) -> int:
     return int(HEAD.unpack_from(value)[1]) if len(value) >= HEAD.size else 0
 
 
-def trim(txn: Any, t: Tables, keys: Iterable[bytes], before: int) -> int:
+def trim(txn: Txn, t: Tables, keys: Iterable[bytes], before: int) -> int:
     """Remove what was logged before this time (s since 1970) from the logs of some accounts: how many rows."""
     removed = 0
     for account in keys:
@@ -340,7 +341,7 @@ class Entry(NamedTuple):
     uids: UidSet
 
 
-def entries(txn: Any, t: Tables, account: bytes, since: int) -> Iterator[Entry]:
+def entries(txn: Reading, t: Tables, account: bytes, since: int) -> Iterator[Entry]:
     """What the log has in rows above ``since``, in their order."""
     cursor = txn.cursor(db=t.alog)
     if not cursor.set_range(account + layout.U64.pack(since + 1)):

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from fastmail.durable.transaction import Reading, Txn
 from fastmail.store.local.index.layout import ACCOUNT, ARRIVAL, MAILBOX, U64
 
 MODSEQ = struct.Struct("<Q")  # in a record, at 8
@@ -44,7 +45,7 @@ class Arrivals:
 
     # ---------------------------------------------------------------- readers
 
-    def catch_up(self, txn: Any) -> int:
+    def catch_up(self, txn: Reading) -> int:
         """Learn what the transaction sees; returns the highest number in it."""
         cursor = txn.cursor(db=self._table)
         if not cursor.last():
@@ -98,14 +99,14 @@ class Arrivals:
 
     # ---------------------------------------------------------------- the writer
 
-    def begun(self, txn: Any, closed: bool = False) -> None:
+    def begun(self, txn: Reading, closed: bool = False) -> None:
         """The writer's transaction was opened. ``closed``: it may add no arrivals."""
         self.closed = closed
         self._last = self.catch_up(txn)
         self._written.clear()
         self._modseqs.clear()
 
-    def add(self, txn: Any, key: bytes, record: bytes, value: bytes) -> None:
+    def add(self, txn: Txn, key: bytes, record: bytes, value: bytes) -> None:
         """Write one more; seen by this process once the transaction is committed."""
         self._last += 1
         txn.put(U64.pack(self._last), key + record + value, db=self._table, append=True)
@@ -143,7 +144,7 @@ class Arrivals:
             return numbers + more[0][at:], records + more[1][at:]
         return numbers, records
 
-    def oldest(self, txn: Any) -> Iterator[tuple[int, bytes]]:
+    def oldest(self, txn: Reading) -> Iterator[tuple[int, bytes]]:
         """(number, mailbox) from the oldest on, without the newest one: its number is never given again."""
         cursor = txn.cursor(db=self._table)
         found = cursor.first()
@@ -154,7 +155,7 @@ class Arrivals:
             yield number, bytes(cursor.value()[:MAILBOX])
             found = cursor.set_range(U64.pack(number + 1))
 
-    def trim(self, txn: Any, numbers: list[int]) -> None:
+    def trim(self, txn: Txn, numbers: list[int]) -> None:
         """Remove settled entries from the table, and from memory what was removed a while ago."""
         for number in numbers:
             txn.delete(U64.pack(number), db=self._table)

@@ -5,10 +5,10 @@ a row gives out (UIDs, MODSEQs) is above all that can have been seen, and arriva
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
+from fastmail.durable.transaction import Reading, Txn
 from fastmail.model.errors import CannotDo, NoSuchMailbox, TooMuch
 from fastmail.model.flags import MAX_KEYWORDS
 from fastmail.store.local.index import layout, object_ids
@@ -24,7 +24,7 @@ OCTETS = 1 << 20  # of these rows
 WRITTEN = 4 << 20  # octets of rows that one commit writes anew: LMDB has them in memory until then
 
 
-def load(txn: Any, t: Tables, key: bytes) -> MailboxRow:
+def load(txn: Txn, t: Tables, key: bytes) -> MailboxRow:
     """The mailbox row, for changing it: arrivals are settled, and what it gives out is above all that can have been
     seen. NoSuchMailbox when it was deleted meanwhile."""
     box = row(txn, t, key)
@@ -36,7 +36,7 @@ def load(txn: Any, t: Tables, key: bytes) -> MailboxRow:
     return box
 
 
-def _go_above(txn: Any, t: Tables, box: MailboxRow) -> None:
+def _go_above(txn: Txn, t: Tables, box: MailboxRow) -> None:
     """The server came up from its journal, and sessions may have been told of messages and changes that were not
     durable yet and are gone: their UIDs and MODSEQs are not given again, and clients that ask hear of it. The account's
     MODSEQ went above them first (accounts.py). Where Dovecot's lists say which UID comes next, they go on to say so."""
@@ -52,7 +52,7 @@ def _go_above(txn: Any, t: Tables, box: MailboxRow) -> None:
     save(txn, t, box)
 
 
-def row(txn: Any, t: Tables, key: bytes) -> MailboxRow:
+def row(txn: Reading, t: Tables, key: bytes) -> MailboxRow:
     """The mailbox row as it lies there, without arrivals."""
     found = txn.get(layout.row_key(key), db=t.page)
     if found is None:
@@ -60,7 +60,7 @@ def row(txn: Any, t: Tables, key: bytes) -> MailboxRow:
     return layout.unpack_row(key, found)
 
 
-def save(txn: Any, t: Tables, box: MailboxRow) -> None:
+def save(txn: Txn, t: Tables, box: MailboxRow) -> None:
     txn.put(layout.row_key(box.key), layout.pack_row(box), db=t.page)
 
 
@@ -86,7 +86,7 @@ def count_in(box: MailboxRow, records: Sequence[bytes]) -> None:
     box.modseq = modseq
 
 
-def _put_records(txn: Any, t: Tables, box: MailboxRow, records: Sequence[bytes]) -> None:
+def _put_records(txn: Txn, t: Tables, box: MailboxRow, records: Sequence[bytes]) -> None:
     """Records to the end of the mailbox's pages; the caller saves the box."""
     for first, packed in by_page(records).items():
         at = layout.page_key(box.key, first)
@@ -94,7 +94,7 @@ def _put_records(txn: Any, t: Tables, box: MailboxRow, records: Sequence[bytes])
     count_in(box, records)
 
 
-def _settle(txn: Any, t: Tables, box: MailboxRow, numbers: Sequence[int], records: Sequence[bytes]) -> None:
+def _settle(txn: Txn, t: Tables, box: MailboxRow, numbers: Sequence[int], records: Sequence[bytes]) -> None:
     change = Change(txn, t, box.key[:ACCOUNT], TAIL.unpack_from(records[-1])[2])
     came: list[object_ids.Item] = []
     for number, record in zip(numbers, records, strict=True):
@@ -110,7 +110,7 @@ def _settle(txn: Any, t: Tables, box: MailboxRow, numbers: Sequence[int], record
     change.end()
 
 
-def settle(txn: Any, t: Tables, keys: Iterable[bytes]) -> None:
+def settle(txn: Txn, t: Tables, keys: Iterable[bytes]) -> None:
     """Move the arrivals of these mailboxes to their pages, and drop what is settled."""
     for key in keys:
         if txn.get(layout.row_key(key), db=t.page) is not None:
@@ -127,12 +127,12 @@ def settle(txn: Any, t: Tables, keys: Iterable[bytes]) -> None:
     t.arrivals.trim(txn, done)
 
 
-def keyword_names(txn: Any, t: Tables, key: bytes) -> list[bytes]:
+def keyword_names(txn: Reading, t: Tables, key: bytes) -> list[bytes]:
     row = txn.get(key, db=t.kw)
     return bytes(row).split(b"\0") if row else []
 
 
-def keyword_bits(txn: Any, t: Tables, key: bytes, words: Sequence[bytes], create: bool = True) -> int:
+def keyword_bits(txn: Txn, t: Tables, key: bytes, words: Sequence[bytes], create: bool = True) -> int:
     """Bits of the keywords, in any case; new ones get the next free bit, TooMuch when there is none."""
     if not words:
         return 0
@@ -163,7 +163,7 @@ def _position(names: list[bytes], word: bytes) -> int:
     return next((i for i, name in enumerate(names) if name.lower() == lower), -1)
 
 
-def append_records(txn: Any, t: Tables, box: MailboxRow, every: Sequence[New]) -> list[int]:
+def append_records(txn: Txn, t: Tables, box: MailboxRow, every: Sequence[New]) -> list[int]:
     """More records in the pages with the next UIDs and the box's MODSEQ; the caller saves the box."""
     if not every:
         return []
@@ -178,7 +178,7 @@ def append_records(txn: Any, t: Tables, box: MailboxRow, every: Sequence[New]) -
     return uids
 
 
-def pages_of(txn: Any, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[tuple[bytes, bytes]]:
+def pages_of(txn: Reading, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[tuple[bytes, bytes]]:
     """(key, page) of the pages that may hold ``uids``, in order; a list, as the caller will write to the table."""
     out = []
     cursor = txn.cursor(db=t.page)
@@ -200,7 +200,7 @@ def pages_of(txn: Any, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[t
     return out
 
 
-def rows_of(txn: Any, t: Tables, keys: Sequence[bytes]) -> Iterator[list[tuple[bytes, bytes]]]:
+def rows_of(txn: Reading, t: Tables, keys: Sequence[bytes]) -> Iterator[list[tuple[bytes, bytes]]]:
     """(key, value) of these rows of ``msg``, without those that are not there: BATCH rows at a time, or fewer that
     have OCTETS. They are copies, so that many long summaries at once would fill the memory."""
     some: list[tuple[bytes, bytes]] = []

@@ -1,10 +1,10 @@
 """COPY and MOVE inside the writer's transaction: records and rows of messages whose content is in place already."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
+from fastmail.durable.transaction import Txn
 from fastmail.model.errors import StorageFailed
 from fastmail.store.interface import Appended, Copied
 from fastmail.store.local.index import box_rows, layout, object_ids, references, removal, weight
@@ -23,7 +23,7 @@ class SourceMoved(StorageFailed):
 
 
 def copy(
-    txn: Any,
+    txn: Txn,
     t: Tables,
     key: bytes,
     target: bytes,
@@ -79,7 +79,7 @@ def copy(
 
 
 def _copy_rows(
-    txn: Any,
+    txn: Txn,
     t: Tables,
     key: bytes,
     target: bytes,

@@ -14,6 +14,7 @@ work in between.
 import struct
 from typing import Any
 
+from fastmail.durable.transaction import Txn
 from fastmail.model.errors import CorruptData
 from fastmail.store.local.index.layout import MAILBOX, pack_message, row_key
 
@@ -25,7 +26,7 @@ HALF = SPAN // 2  # now
 LOW = (1 << HALF) - 1
 
 
-def convert(txn: Any, old: dict[str, Any], new: dict[str, Any]) -> None:
+def convert(txn: Txn, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Bring all rows of the first layout into the tables of this one; the caller removes the old tables."""
     for key, row in txn.cursor(db=old["box"]).iternext():
         txn.put(row_key(bytes(key)), bytes(row), db=new["page"], overwrite=False)
@@ -37,7 +38,7 @@ def convert(txn: Any, old: dict[str, Any], new: dict[str, Any]) -> None:
         _pages(txn, bytes(box), new["page"])
 
 
-def _pages(txn: Any, box: bytes, table: Any) -> None:
+def _pages(txn: Txn, box: bytes, table: Any) -> None:
     """Halve the pages of a mailbox. A page that was made by this layout has no record beyond its 32 UIDs."""
     cursor = txn.cursor(db=table)
     found = []

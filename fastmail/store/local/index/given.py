@@ -14,9 +14,9 @@ more than MOST deliveries in that time keeps the newest MOST.
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
 from fastmail.durable.commit import FileJob, Operation, PieceJob
+from fastmail.durable.transaction import Reading, Txn
 from fastmail.message import transaction
 from fastmail.model.errors import MailError, NoSuchMailbox, StorageFailed
 from fastmail.store.interface import Appended, Delivery
@@ -45,7 +45,7 @@ def _unpack(account: bytes, row: bytes | memoryview) -> Appended:
     return Appended(account + layout.U32.pack(mailbox), uidvalidity, [uid], modseq, repeated=True)
 
 
-def find(txn: Any, t: Tables, item: Delivery) -> Appended | None:
+def find(txn: Reading, t: Tables, item: Delivery) -> Appended | None:
     """What the first delivery with this id gave; None when there was none."""
     row = txn.get(key_of(item), db=t.given)
     if row is not None:
@@ -53,7 +53,7 @@ def find(txn: Any, t: Tables, item: Delivery) -> Appended | None:
     return held.done(txn, t, transaction.number_of(item.id), item.key) if item.again else None
 
 
-def find_number(txn: Any, t: Tables, number: int, key: bytes) -> Appended | None:
+def find_number(txn: Reading, t: Tables, number: int, key: bytes) -> Appended | None:
     """The same for a file that has the number in its name (names.py), in the mailbox where the file is."""
     prefix = U64.pack(number)
     cursor = txn.cursor(db=t.given)
@@ -68,13 +68,13 @@ def find_number(txn: Any, t: Tables, number: int, key: bytes) -> Appended | None
     return held.done(txn, t, number, key)
 
 
-def note(txn: Any, t: Tables, item: Delivery, placed: Appended) -> None:
+def note(txn: Txn, t: Tables, item: Delivery, placed: Appended) -> None:
     """The message is in the mailbox."""
     row = layout.GIVEN.pack(mailbox_of(placed.key), placed.uidvalidity, placed.uids[0], placed.modseq)
     txn.put(key_of(item), row, db=t.given)
 
 
-def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Any, t: Tables) -> Changed[list[Appended]]:
+def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Txn, t: Tables) -> Changed[list[Appended]]:
     """Records for deliveries whose content is in place; one whose id the account had is not kept again. An empty name
     stands for content that was not placed, as the id was known before. ``twins`` gets paths of files to be unlinked
     after the commit, that only their directory tells from a message's own."""
@@ -98,7 +98,7 @@ def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Any, t: T
 
 
 def _drop_content(
-    txn: Any, t: Tables, item: Delivery, job: FileJob | PieceJob | None, name: bytes, before: Appended
+    txn: Txn, t: Tables, item: Delivery, job: FileJob | PieceJob | None, name: bytes, before: Appended
 ) -> list[bytes]:
     """The content of a repeated delivery was put in place once more: nothing needs it, unless it is the very file or
     record that the message has. A file with the base name of the message's is returned: the trash table knows files by
@@ -119,7 +119,7 @@ def _drop_content(
     return []
 
 
-def answers(items: Sequence[Delivery], txn: Any, t: Tables) -> list[Appended | None]:
+def answers(items: Sequence[Delivery], txn: Reading, t: Tables) -> list[Appended | None]:
     """What earlier deliveries with these ids gave."""
     return [find(txn, t, item) if item.id else None for item in items]
 
@@ -149,7 +149,7 @@ async def trim(shard: Shard, queued: Callable[[int], bool] | None = None) -> int
     while start:
         keys, start = await loop.run_in_executor(None, _old, shard, start, queued)
 
-        def apply(txn: Any, keys: list[bytes] = keys) -> None:
+        def apply(txn: Txn, keys: list[bytes] = keys) -> None:
             for key in keys:
                 txn.delete(key, db=tables.given)
 

@@ -11,8 +11,8 @@ mark by which a message's row names its content, with ``h`` for a held file (sto
 
 import struct
 from collections.abc import Sequence
-from typing import Any
 
+from fastmail.durable.transaction import Reading, Txn
 from fastmail.store.interface import Appended
 from fastmail.store.local.index import references
 from fastmail.store.local.index.layout import DELIVERED, HELD, HOLDER, U64
@@ -25,7 +25,7 @@ def _done_key(number: int, key: bytes) -> bytes:
     return U64.pack(number) + DELIVERED + key
 
 
-def done(txn: Any, t: Tables, number: int, key: bytes) -> Appended | None:
+def done(txn: Reading, t: Tables, number: int, key: bytes) -> Appended | None:
     """Where a message with this number in the queue went, when the mailbox had it before; see the module."""
     found = txn.get(_done_key(number, key), db=t.held)
     if found is None:
@@ -34,7 +34,7 @@ def done(txn: Any, t: Tables, number: int, key: bytes) -> Appended | None:
     return Appended(key, uidvalidity, [uid], repeated=True)
 
 
-def note_done(txn: Any, t: Tables, number: int, placed: Appended) -> None:
+def note_done(txn: Txn, t: Tables, number: int, placed: Appended) -> None:
     """A file with this number in its name was taken in."""
     txn.put(_done_key(number, placed.key), PLACE.pack(placed.uidvalidity, placed.uids[0]), db=t.held)
 
@@ -44,7 +44,7 @@ def name_of(at: bytes | memoryview) -> bytes:
     return bytes(at[HOLDER + 1 :]) if at[HOLDER : HOLDER + 1] == HELD else b""
 
 
-def holders(txn: Any, t: Tables) -> set[int]:
+def holders(txn: Reading, t: Tables) -> set[int]:
     """Who holds anything."""
     out = set()
     cursor = txn.cursor(db=t.held)
@@ -56,7 +56,7 @@ def holders(txn: Any, t: Tables) -> set[int]:
     return out
 
 
-def let_go(txn: Any, t: Tables, prefixes: Sequence[bytes]) -> list[bytes]:
+def let_go(txn: Txn, t: Tables, prefixes: Sequence[bytes]) -> list[bytes]:
     """Drop the rows of these holders; names of files that nobody holds any more."""
     gone = []
     cursor = txn.cursor(db=t.held)

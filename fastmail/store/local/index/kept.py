@@ -21,6 +21,7 @@ from typing import Any
 
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
+from fastmail.durable.transaction import Reading, Txn
 from fastmail.store.local.index import layout, references
 from fastmail.store.local.index.layout import PAIR, RECORD, U32, U64, trash_key, uid_of
 from fastmail.store.local.index.tables import Tables
@@ -38,7 +39,7 @@ def until(grace: float) -> int:
 # ---------------------------------------------------------------- in the writer's transaction
 
 
-def put(txn: Any, t: Tables, key: bytes, values: Mapping[bytes, bytes], before: Mapping[int, bytes], due: int) -> None:
+def put(txn: Txn, t: Tables, key: bytes, values: Mapping[bytes, bytes], before: Mapping[int, bytes], due: int) -> None:
     """Keep messages of a mailbox: ``values`` are their rows of msg by key, in order, ``before`` the pages that had
     them by first UID."""
     rows = []
@@ -55,7 +56,7 @@ def put(txn: Any, t: Tables, key: bytes, values: Mapping[bytes, bytes], before: 
     announce(txn, t, key, uids, due)
 
 
-def announce(txn: Any, t: Tables, key: bytes, uids: Sequence[int], due: int) -> None:
+def announce(txn: Txn, t: Tables, key: bytes, uids: Sequence[int], due: int) -> None:
     """Say when to forget messages, in order."""
     for start in range(0, len(uids), BATCH):
         some = uids[start : start + BATCH]
@@ -63,7 +64,7 @@ def announce(txn: Any, t: Tables, key: bytes, uids: Sequence[int], due: int) -> 
         txn.put(DUE + U64.pack(due) + key + U32.pack(some[0]), pairs, db=t.kept)
 
 
-def forget(txn: Any, t: Tables, dues: Sequence[bytes], most: int = BATCH) -> set[bytes]:
+def forget(txn: Txn, t: Tables, dues: Sequence[bytes], most: int = BATCH) -> set[bytes]:
     """Forget what these rows say, at most so many messages of each; another worker may have done so before. The
     mailboxes with files that were not put aside yet: they are to be removed where they are."""
     late: set[bytes] = set()
@@ -87,7 +88,7 @@ def forget(txn: Any, t: Tables, dues: Sequence[bytes], most: int = BATCH) -> set
     return late
 
 
-def drop(txn: Any, t: Tables, key: bytes) -> None:
+def drop(txn: Txn, t: Tables, key: bytes) -> None:
     """The mailbox is removed, or its UIDs begin again: keep nothing of it. Its files are left to ``left_over``."""
     rows = [(bytes(at), layout.marked_of(value[RECORD:])) for at, value in _rows(txn, t, key, 0, layout.MAX_UID)]
     for at, _ in rows:
@@ -95,18 +96,18 @@ def drop(txn: Any, t: Tables, key: bytes) -> None:
     references.release(txn, t, [marked for _, marked in rows if references.in_segment(marked)])
 
 
-def marks_of(txn: Any, t: Tables, key: bytes) -> Iterator[bytes]:
+def marks_of(txn: Reading, t: Tables, key: bytes) -> Iterator[bytes]:
     """Mark and name of everything that is kept of a mailbox."""
     return (layout.marked_of(value[RECORD:]) for _, value in _rows(txn, t, key, 0, layout.MAX_UID))
 
 
-def announce_again(txn: Any, t: Tables, keys: Iterable[bytes]) -> None:
+def announce_again(txn: Txn, t: Tables, keys: Iterable[bytes]) -> None:
     """What these mailboxes keep is due now: when it was due is not known any more, or not to be relied on."""
     for key in keys:
         announce(txn, t, key, [uid_of(at) for at, _ in _rows(txn, t, key, 0, layout.MAX_UID)], 0)
 
 
-def _rows(txn: Any, t: Tables, key: bytes, low: int, high: int) -> Iterator[tuple[bytes, Any]]:
+def _rows(txn: Reading, t: Tables, key: bytes, low: int, high: int) -> Iterator[tuple[bytes, Any]]:
     cursor = txn.cursor(db=t.kept)
     last = layout.uid_key(key, high)
     if cursor.set_range(layout.uid_key(key, low)):
@@ -116,7 +117,7 @@ def _rows(txn: Any, t: Tables, key: bytes, low: int, high: int) -> Iterator[tupl
             yield bytes(at), value
 
 
-def _named(txn: Any, t: Tables, key: bytes, pairs: bytes) -> list[tuple[bytes, bytes]]:
+def _named(txn: Reading, t: Tables, key: bytes, pairs: bytes) -> list[tuple[bytes, bytes]]:
     """Rows of messages that a row with a time names."""
     return [(at, bytes(value)) for low, high in PAIR.iter_unpack(pairs) for at, value in _rows(txn, t, key, low, high)]
 
@@ -124,19 +125,19 @@ def _named(txn: Any, t: Tables, key: bytes, pairs: bytes) -> list[tuple[bytes, b
 # ---------------------------------------------------------------- readers
 
 
-def row(txn: Any, t: Tables, key: bytes, uid: int) -> Any:
+def row(txn: Reading, t: Tables, key: bytes, uid: int) -> Any:
     """The row of a message that is kept: ``RECORD`` octets, then what msg had; None when it is not."""
     return txn.get(layout.uid_key(key, uid), db=t.kept)
 
 
-def marks(txn: Any, t: Tables) -> Iterator[tuple[bytes, bytes]]:
+def marks(txn: Reading, t: Tables) -> Iterator[tuple[bytes, bytes]]:
     """(mailbox key and UID, mark) of all that is kept in segments."""
     for at, value in txn.cursor(db=t.kept).iternext():
         if len(at) == layout.MESSAGE and references.in_segment(value[RECORD + 2 :]):
             yield bytes(at), layout.marked_of(value[RECORD:])
 
 
-def records(txn: Any, t: Tables, key: bytes, uids: UidSet) -> Iterator[tuple[int, bytes]]:
+def records(txn: Reading, t: Tables, key: bytes, uids: UidSet) -> Iterator[tuple[int, bytes]]:
     """(first UID of a page, packed records that are kept of it), in UID order."""
     first, packed = -1, b""
     for low, high in uids.ranges():
@@ -179,7 +180,7 @@ class Due:
     names: list[bytes] = field(default_factory=list)  # mark and name
 
 
-def due(txn: Any, t: Tables, most: int, all_of_it: bool, grace: float, late: float = 0.0) -> list[Due]:
+def due(txn: Reading, t: Tables, most: int, all_of_it: bool, grace: float, late: float = 0.0) -> list[Due]:
     """What is due, at most so many rows; ``all_of_it`` or only that whose time came so many seconds ago. A time that is
     further away than any was ever given comes from a clock that went wrong, and has come."""
     now = time.time()

@@ -6,8 +6,8 @@ Numbers of mailboxes and UIDVALIDITYs are never given twice.
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
+from fastmail.durable.transaction import Reading, Txn
 from fastmail.model.errors import MailboxExists
 from fastmail.store.interface import Kind
 from fastmail.store.local.index import account_log, box_rows, kept, layout, object_ids, references, walk, weight
@@ -19,18 +19,18 @@ from fastmail.store.local.index.walk import rows
 MAILBOXES_ABOVE = 1 << 10  # the same for their ids and UIDVALIDITYs
 
 
-def find(txn: Any, t: Tables, account: int, name: str) -> bytes | None:
+def find(txn: Reading, t: Tables, account: int, name: str) -> bytes | None:
     """Key of the mailbox of that name."""
     row = txn.get(layout.name_key(layout.account_key(account), name), db=t.name)
     return layout.account_key(account) + bytes(row) if row is not None else None
 
 
-def boxes(txn: Any, t: Tables, account: int) -> list[MailboxRow]:
+def boxes(txn: Reading, t: Tables, account: int) -> list[MailboxRow]:
     """All mailboxes of an account, by id."""
     return walk.boxes(txn, t, layout.account_key(account))
 
 
-def _counter(txn: Any, t: Tables, account: int) -> tuple[bytes, int, int]:
+def _counter(txn: Reading, t: Tables, account: int) -> tuple[bytes, int, int]:
     """Its key, the number of the next mailbox, and the highest UIDVALIDITY that one ever had."""
     at = b"next" + layout.account_key(account)
     found = txn.get(at, db=t.meta)
@@ -41,19 +41,19 @@ def _counter(txn: Any, t: Tables, account: int) -> tuple[bytes, int, int]:
     return at, number, last
 
 
-def last_uidvalidity(txn: Any, t: Tables, account: int) -> int:
+def last_uidvalidity(txn: Reading, t: Tables, account: int) -> int:
     """The highest that a mailbox of the account ever had."""
     return _counter(txn, t, account)[2]
 
 
-def note_uidvalidity(txn: Any, t: Tables, account: int, given: int) -> None:
+def note_uidvalidity(txn: Txn, t: Tables, account: int, given: int) -> None:
     """One that another server gave: later ones are above it."""
     at, number, last = _counter(txn, t, account)
     if given > last:
         txn.put(at, layout.NEXT.pack(number, given, t.recovered), db=t.meta)
 
 
-def create(txn: Any, t: Tables, account: int, name: str, special: int, change: Change | None = None) -> MailboxRow:
+def create(txn: Txn, t: Tables, account: int, name: str, special: int, change: Change | None = None) -> MailboxRow:
     """A new mailbox; its UIDVALIDITY is above every one that the account has used. ``change``: what the operation that
     this is a part of changes in the account."""
     if find(txn, t, account, name) is not None:
@@ -73,7 +73,7 @@ def create(txn: Any, t: Tables, account: int, name: str, special: int, change: C
     return box
 
 
-def drop(txn: Any, t: Tables, box: MailboxRow) -> None:
+def drop(txn: Txn, t: Tables, box: MailboxRow) -> None:
     """Forget a mailbox and everything in it; its directory is the caller's."""
     with suppress(ValueError):  # damaged arrivals go with it all the same
         box = box_rows.load(txn, t, box.key)
@@ -92,7 +92,7 @@ def drop(txn: Any, t: Tables, box: MailboxRow) -> None:
         walk.clear(txn, table, box.key)
 
 
-def forget_messages(txn: Any, t: Tables, box: MailboxRow) -> None:
+def forget_messages(txn: Txn, t: Tables, box: MailboxRow) -> None:
     """Forget the messages of a mailbox, whose files stay, as if it had never been looked at; the caller saves it."""
     change = Change(txn, t, box.key[:ACCOUNT])
     _remove_all(txn, t, box, change)
@@ -104,7 +104,7 @@ def forget_messages(txn: Any, t: Tables, box: MailboxRow) -> None:
     box.exists = box.unseen = box.deleted = box.octets = 0
 
 
-def _remove_all(txn: Any, t: Tables, box: MailboxRow, change: Change) -> None:
+def _remove_all(txn: Reading, t: Tables, box: MailboxRow, change: Change) -> None:
     """A mailbox is to have no messages any more: what that is to its account."""
     count = 0
     lost: list[object_ids.Item] = []
@@ -119,7 +119,7 @@ def _remove_all(txn: Any, t: Tables, box: MailboxRow, change: Change) -> None:
     change.row.messages -= box.exists - count  # where rows are damaged
 
 
-def forget_account(txn: Any, t: Tables, account: int, returns: bool = False) -> None:
+def forget_account(txn: Txn, t: Tables, account: int, returns: bool = False) -> None:
     """Forget all that the index holds of an account; its files stay. ``returns``: other mail comes in its place, and
     no number that it gave is given again."""
     for box in boxes(txn, t, account):
@@ -133,7 +133,7 @@ def forget_account(txn: Any, t: Tables, account: int, returns: bool = False) -> 
     account_log.forget(txn, t, layout.account_key(account), returns)
 
 
-def rename(txn: Any, t: Tables, account: int, pairs: Sequence[tuple[bytes, str]]) -> None:
+def rename(txn: Txn, t: Tables, account: int, pairs: Sequence[tuple[bytes, str]]) -> None:
     """Give mailboxes new names; subscriptions stay with the old ones (RFC 3501 6.3.9 leaves them alone)."""
     prefix = layout.account_key(account)
     named = [box_rows.load(txn, t, key) for key, _ in pairs]
@@ -150,7 +150,7 @@ def rename(txn: Any, t: Tables, account: int, pairs: Sequence[tuple[bytes, str]]
     change.end()
 
 
-def subscriptions(txn: Any, t: Tables, account: int) -> set[str]:
+def subscriptions(txn: Reading, t: Tables, account: int) -> set[str]:
     prefix = layout.account_key(account)
     out = set()
     cursor = txn.cursor(db=t.subs)
@@ -162,12 +162,12 @@ def subscriptions(txn: Any, t: Tables, account: int) -> set[str]:
     return out
 
 
-def notes(txn: Any, t: Tables, key: bytes) -> dict[bytes, bytes]:
+def notes(txn: Reading, t: Tables, key: bytes) -> dict[bytes, bytes]:
     return {bytes(at[MAILBOX:]): bytes(value) for at, value in rows(txn, t.note, key)}
 
 
 def annotate(
-    txn: Any,
+    txn: Txn,
     t: Tables,
     key: bytes,
     changes: Mapping[bytes, bytes | None],
@@ -189,7 +189,7 @@ def annotate(
     return True
 
 
-def subscribe(txn: Any, t: Tables, account: int, name: str, on: bool) -> None:
+def subscribe(txn: Txn, t: Tables, account: int, name: str, on: bool) -> None:
     prefix = layout.account_key(account)
     key = layout.name_key(prefix, name)
     if on:

@@ -6,10 +6,10 @@ one with every operation that changes something (accounts.py), and what is chang
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from fastmail._core import idents, mime, pages
 from fastmail._core.uidset import UidSet
+from fastmail.durable.transaction import Txn
 from fastmail.message import identity
 from fastmail.model.errors import CannotDo
 from fastmail.store.interface import ALL_MODSEQ, Appended, NewMessage, Stored
@@ -34,7 +34,7 @@ TOLD = 64  # pages that are handed back with a change
 
 
 def append(
-    txn: Any,
+    txn: Txn,
     t: Tables,
     key: bytes,
     messages: Sequence[NewMessage],
@@ -79,7 +79,7 @@ def append(
     return Changed(Appended(key, box.uidvalidity, uids, box.modseq, recent), (key,))
 
 
-def _make_sure(txn: Any, t: Tables, account: bytes, said: object_ids.Said) -> None:
+def _make_sure(txn: Txn, t: Tables, account: bytes, said: object_ids.Said) -> None:
     """Before a new message gets its thread: one that it names may be an arrival, which the tables do not know yet. Then
     that is settled."""
     if len(said[2]) > 1 and object_ids.unsure(txn, t, account, said):
@@ -89,7 +89,7 @@ def _make_sure(txn: Any, t: Tables, account: bytes, said: object_ids.Said) -> No
 
 
 def _arrive(
-    txn: Any, t: Tables, key: bytes, messages: Sequence[NewMessage], names: Sequence[bytes], saved: int
+    txn: Txn, t: Tables, key: bytes, messages: Sequence[NewMessage], names: Sequence[bytes], saved: int
 ) -> Changed[Appended]:
     """The same as arrivals: pages follow later, and with them the account's row and log."""
     box = box_rows.row(txn, t, key)
@@ -116,7 +116,7 @@ def _arrive(
 
 
 def store(
-    txn: Any,
+    txn: Txn,
     t: Tables,
     key: bytes,
     uids: UidSet,
@@ -159,7 +159,7 @@ def store(
     return Changed(done, (key,))
 
 
-def learn_previews(txn: Any, t: Tables, key: bytes, found: Mapping[int, bytes]) -> dict[int, bytes]:
+def learn_previews(txn: Txn, t: Tables, key: bytes, found: Mapping[int, bytes]) -> dict[int, bytes]:
     """Keep the first words of messages whose summaries lack them, by UID: an earlier version stored these, or it took
     long to find them. Returns what is left after WRITTEN octets of rows."""
     box_rows.load(txn, t, key)
@@ -182,7 +182,7 @@ def learn_previews(txn: Any, t: Tables, key: bytes, found: Mapping[int, bytes]) 
     return left
 
 
-def claim_recent(txn: Any, t: Tables, key: bytes) -> tuple[int, int]:
+def claim_recent(txn: Txn, t: Tables, key: bytes) -> tuple[int, int]:
     """Take \\Recent for one session; messages still in new/ will move to cur/."""
     box = box_rows.load(txn, t, key)
     first, end = box.recent_from, box.uidnext

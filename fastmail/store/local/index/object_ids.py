@@ -14,6 +14,7 @@ import struct
 from typing import Any
 
 from fastmail._core import idents
+from fastmail.durable.transaction import Reading, Txn
 from fastmail.message.identity import MARK, NOBODY, TRAIL, fresh, ident, named
 from fastmail.store.interface import Octets
 from fastmail.store.local.index import layout, walk
@@ -27,7 +28,7 @@ Item = tuple[int, Octets, int]  # UID, summary as stored, MODSEQ
 Said = tuple[bytes, bytes, list[bytes]]  # what idents.named finds in a summary
 
 
-def add(txn: Any, t: Tables, key: bytes, items: list[Item]) -> bytes:
+def add(txn: Txn, t: Tables, key: bytes, items: list[Item]) -> bytes:
     """Messages are in a mailbox now: what the account log says of it."""
     log, places, members, others = idents.entered(key, items, True, ident)
     if len(places) == 1:
@@ -43,7 +44,7 @@ def add(txn: Any, t: Tables, key: bytes, items: list[Item]) -> bytes:
     return log
 
 
-def drop(txn: Any, t: Tables, key: bytes, items: list[Item]) -> bytes:
+def drop(txn: Txn, t: Tables, key: bytes, items: list[Item]) -> bytes:
     """Messages are in a mailbox no more: what the account log says of it. Those that were not entered yet are passed
     over."""
     log, places, members, others = idents.entered(key, items, False, ident)
@@ -65,7 +66,7 @@ def drop(txn: Any, t: Tables, key: bytes, items: list[Item]) -> bytes:
     return log
 
 
-def _thread_of(txn: Any, t: Tables, account: bytes, own: bytes) -> bytes | None:
+def _thread_of(txn: Reading, t: Tables, account: bytes, own: bytes) -> bytes | None:
     """The thread of the messages whose Message-ID has this hash; None where there is none."""
     found = txn.get(account + own, db=t.thread)
     if found is not None:
@@ -75,20 +76,20 @@ def _thread_of(txn: Any, t: Tables, account: bytes, own: bytes) -> bytes | None:
     return own if cursor.set_range(account + own) and cursor.key()[:16] == account + own else None
 
 
-def unsure(txn: Any, t: Tables, account: bytes, said: Said) -> bool:
+def unsure(txn: Reading, t: Tables, account: bytes, said: Said) -> bool:
     """Does it matter for the thread of a new message that there are messages which the tables do not know yet? If it
     names one alone, that gives the thread its name, known or not; ``announce`` tells of those in other threads."""
     return len(said[2]) > 1 and _thread_of(txn, t, account, named(said[2][0])) is None
 
 
-def announce(txn: Any, t: Tables, account: bytes, stored: bytes) -> None:
+def announce(txn: Txn, t: Tables, account: bytes, stored: bytes) -> None:
     """A message with this summary will be added soon, and those that name it may come before that."""
     thread, own = stored[-2 * MARK : -MARK], stored[-MARK:]
     if own not in (thread, NOBODY) and txn.get(account + own, db=t.thread) is None:
         txn.put(account + own, THREAD.pack(thread, 0), db=t.thread)
 
 
-def finished(txn: Any, t: Tables, account: bytes, made: bytes, modseq: int, said: Said | None = None) -> bytes:
+def finished(txn: Reading, t: Tables, account: bytes, made: bytes, modseq: int, said: Said | None = None) -> bytes:
     """The summary of a new message as the index keeps it; one that comes from another account keeps its EMAILID and
     THREADID. ``modseq``: of its creation; ``said``: what its header says, if that is known."""
     end = idents.rest_at(made)
@@ -100,7 +101,7 @@ def finished(txn: Any, t: Tables, account: bytes, made: bytes, modseq: int, said
     return made + TRAIL.pack(mark, modseq, thread or mark, own)
 
 
-def _decide(txn: Any, t: Tables, account: bytes, said: Said) -> tuple[bytes, bytes]:
+def _decide(txn: Reading, t: Tables, account: bytes, said: Said) -> tuple[bytes, bytes]:
     """(thread of a new message, or empty where it has no identification; hash of its Message-ID)."""
     own, seed, names = said
     ours = named(own) if own else NOBODY
@@ -120,7 +121,7 @@ def only_names(stored: Octets) -> bytes:
     return bytes(FIXED) + (rest if len(rest) == TRAIL.size else TRAIL.pack(*ident(stored)))
 
 
-def again(txn: Any, t: Tables, account: bytes) -> None:
+def again(txn: Txn, t: Tables, account: bytes) -> None:
     """Enter all messages of an account, and nothing else."""
     for table in (t.place, t.member, t.thread):
         walk.clear(txn, table, account)
@@ -132,7 +133,7 @@ def again(txn: Any, t: Tables, account: bytes) -> None:
         add(txn, t, key, items)
 
 
-def problems(txn: Any, t: Tables, account: bytes) -> list[str]:
+def problems(txn: Reading, t: Tables, account: bytes) -> list[str]:
     """What is wrong with the tables of an account all of whose messages were entered."""
     places, members, threads = set(), set(), 0
     for at, value in walk.rows(txn, t.msg, account):
@@ -150,7 +151,7 @@ def problems(txn: Any, t: Tables, account: bytes) -> list[str]:
     return out
 
 
-def fill(txn: Any, t: Tables, account: bytes, after: bytes, most: int) -> bytes:
+def fill(txn: Txn, t: Tables, account: bytes, after: bytes, most: int) -> bytes:
     """Enter at most so many messages of an account that are not entered yet, from behind a key of ``msg`` on: the key
     to go on behind, empty at the end."""
     cursor = txn.cursor(db=t.msg)
@@ -170,7 +171,7 @@ def fill(txn: Any, t: Tables, account: bytes, after: bytes, most: int) -> bytes:
     return last
 
 
-def places(txn: Any, table: Any, account: bytes, name: bytes) -> list[tuple[bytes, int]]:
+def places(txn: Reading, table: Any, account: bytes, name: bytes) -> list[tuple[bytes, int]]:
     """(mailbox key, UID) of the messages that a table names so."""
     cursor = txn.cursor(db=table)
     out = []

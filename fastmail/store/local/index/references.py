@@ -15,6 +15,7 @@ from typing import Any
 
 from fastmail.durable import segments
 from fastmail.durable.segments import Record
+from fastmail.durable.transaction import Reading, Txn
 from fastmail.store.local.index import walk
 from fastmail.store.local.index.layout import (
     ARRIVAL,
@@ -53,7 +54,7 @@ def in_segment(marked: bytes | memoryview) -> bool:
     return marked[:1] == SEGMENT
 
 
-def locate(txn: Any, t: Tables, ident: int) -> int:
+def locate(txn: Reading, t: Tables, ident: int) -> int:
     """Where the record lies now."""
     moved = txn.get(U64.pack(ident), db=t.moved)
     return U64.unpack(moved)[0] if moved is not None else ident
@@ -70,17 +71,17 @@ def place_of(marked: bytes) -> tuple[int, int]:
     return MARK.unpack(marked)[1], span(marked)
 
 
-def _counts(txn: Any, t: Tables, idents: Iterable[int]) -> dict[bytes, int]:
+def _counts(txn: Reading, t: Tables, idents: Iterable[int]) -> dict[bytes, int]:
     """References beyond the first, by key, of the records that have a row."""
     keys = sorted({U64.pack(ident) for ident in idents})
     return {at: COUNT.unpack(count)[0] for at, count in txn.cursor(db=t.ref).getmulti(keys)}
 
 
-def _put_counts(txn: Any, table: Any, counts: Mapping[bytes, int]) -> None:
+def _put_counts(txn: Txn, table: Any, counts: Mapping[bytes, int]) -> None:
     txn.cursor(db=table).putmulti([(at, COUNT.pack(count)) for at, count in sorted(counts.items())])
 
 
-def share(txn: Any, t: Tables, marks: Sequence[bytes]) -> None:
+def share(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
     """One more reference to each."""
     idents = [MARK.unpack(marked)[1] for marked in marks]
     counts = _counts(txn, t, idents)
@@ -90,7 +91,7 @@ def share(txn: Any, t: Tables, marks: Sequence[bytes]) -> None:
     _put_counts(txn, t.ref, counts)
 
 
-def release(txn: Any, t: Tables, marks: Sequence[bytes]) -> None:
+def release(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
     """One reference less to each; without any a record is dead."""
     counts = _counts(txn, t, [MARK.unpack(marked)[1] for marked in marks])
     changed: dict[bytes, int] = {}
@@ -112,29 +113,29 @@ def release(txn: Any, t: Tables, marks: Sequence[bytes]) -> None:
     _put_counts(txn, t.dead, dead)
 
 
-def keep(txn: Any, t: Tables, idents: Sequence[int]) -> None:
+def keep(txn: Txn, t: Tables, idents: Sequence[int]) -> None:
     """The records are referred to, though not from the mailboxes that their heads name."""
     counts = _counts(txn, t, idents)
     _put_counts(txn, t.ref, {U64.pack(ident): 0 for ident in idents if U64.pack(ident) not in counts})
 
 
-def bury(txn: Any, t: Tables, orphans: Sequence[tuple[int, int]]) -> None:
+def bury(txn: Txn, t: Tables, orphans: Sequence[tuple[int, int]]) -> None:
     """Records that were written but never referred to."""
     for where, octets in orphans:
         txn.put(U64.pack(where), COUNT.pack(octets), db=t.dead)
 
 
-def announce(txn: Any, t: Tables, number: int) -> None:
+def announce(txn: Txn, t: Tables, number: int) -> None:
     """A process begins to append to it. What has no row is of another index and is never taken for waste."""
     txn.put(U64.pack(number), OPEN, db=t.seg)
 
 
-def seal(txn: Any, t: Tables, number: int) -> None:
+def seal(txn: Txn, t: Tables, number: int) -> None:
     """The segment is complete, and all that is not referred to in it is in ``dead``."""
     txn.put(U64.pack(number), SEALED, db=t.seg)
 
 
-def dead_in(txn: Any, t: Tables, number: int) -> dict[int, int]:
+def dead_in(txn: Reading, t: Tables, number: int) -> dict[int, int]:
     """{offset: octets} of what is dead in a segment."""
     out: dict[int, int] = {}
     cursor = txn.cursor(db=t.dead)
@@ -147,7 +148,7 @@ def dead_in(txn: Any, t: Tables, number: int) -> dict[int, int]:
     return out
 
 
-def referred(txn: Any, t: Tables, key: bytes) -> set[int]:
+def referred(txn: Reading, t: Tables, key: bytes) -> set[int]:
     """Ids of the records that a mailbox's rows name, with arrivals and what is kept for views."""
     out = {ident_in(value) for _, value in walk.rows(txn, t.msg, key) if mark_of(value) == SEGMENT}
     kept = (value[RECORD:] for _, value in walk.rows(txn, t.kept, key))
@@ -161,7 +162,7 @@ def referred(txn: Any, t: Tables, key: bytes) -> set[int]:
     return out
 
 
-def marks(txn: Any, t: Tables) -> Iterator[tuple[bytes, bytes]]:
+def marks(txn: Reading, t: Tables) -> Iterator[tuple[bytes, bytes]]:
     """(mailbox key and UID, or holder; mark) of every row that names a record."""
     for at, value in txn.cursor(db=t.msg).iternext():
         if mark_of(value) == SEGMENT:
@@ -184,3 +185,25 @@ def marks(txn: Any, t: Tables) -> Iterator[tuple[bytes, bytes]]:
     for at, _ in txn.cursor(db=t.held).iternext():
         if at[HOLDER : HOLDER + 1] == SEGMENT:
             yield at[:HOLDER], at[HOLDER:]
+
+
+def settle_move(txn: Txn, t: Tables, moves: Sequence[tuple[Record, Record]]) -> None:
+    """Name the new places of (old, new) records; what died meanwhile is dead in its new place too."""
+    for old, new in moves:
+        was, now = segments.make_id(old.number, old.offset), segments.make_id(new.number, new.offset)
+        if txn.get(U64.pack(was), db=t.dead) is None:
+            txn.put(U64.pack(old.id), U64.pack(now), db=t.moved)
+            txn.put(U64.pack(was), COUNT.pack(old.end - old.offset), db=t.dead)
+        else:
+            txn.put(U64.pack(now), COUNT.pack(new.end - new.offset), db=t.dead)
+
+
+def forget_segment(txn: Txn, t: Tables, number: int) -> None:
+    """All of it was moved or is dead: drop its rows. The file is the caller's, and then ``forget_file``."""
+    for offset in dead_in(txn, t, number):
+        txn.delete(U64.pack(segments.make_id(number, offset)), db=t.dead)
+    txn.put(U64.pack(number), GONE, db=t.seg)
+
+
+def forget_file(txn: Txn, t: Tables, number: int) -> None:
+    txn.delete(U64.pack(number), db=t.seg)

@@ -1,10 +1,10 @@
 """EXPUNGE inside the writer's transaction: records go, and what they were is kept for views that still have it."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
+from fastmail.durable.transaction import Txn
 from fastmail.store.interface import Expunged
 from fastmail.store.local.index import box_rows, kept, layout, object_ids, references, weight
 from fastmail.store.local.index.account_log import Change
@@ -15,7 +15,7 @@ from fastmail.store.room import LONG
 
 
 def expunge(
-    txn: Any,
+    txn: Txn,
     t: Tables,
     key: bytes,
     uids: UidSet | None,
@@ -68,7 +68,7 @@ def expunge(
 
 
 def _forget_rows(
-    txn: Any,
+    txn: Txn,
     t: Tables,
     key: bytes,
     uids: Sequence[int],

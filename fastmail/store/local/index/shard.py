@@ -17,6 +17,7 @@ from fastmail.durable.env import Environment, Former, Journaled, translate
 from fastmail.durable.recovery import Files
 from fastmail.durable.salvage import MARK
 from fastmail.durable.segments import Record, SegmentReader, SegmentWriter
+from fastmail.durable.transaction import Txn
 from fastmail.model.errors import MailError, StorageFull
 from fastmail.store.interface import Octets
 from fastmail.store.local.index import box_rows, first_layout, layout, references
@@ -72,7 +73,7 @@ class Shard:
         self._unsettled: Counter[bytes] = Counter()  # arrivals of this worker, by mailbox
         self._settling: asyncio.Task[None] | None = None
 
-    def _begun(self, txn: Any) -> None:
+    def _begun(self, txn: Txn) -> None:
         """The writer's transaction was opened. Where the map is nearly used up, nothing may have to be copied later, or
         what removes would have to find room for that first."""
         self.tables.arrivals.begun(txn, self.env.tight(txn))
@@ -144,7 +145,7 @@ class Shard:
         if self.writer is not None and self.writer.numbers:
             writer, tables = self.writer, self.tables
 
-            def apply(txn: Any) -> None:
+            def apply(txn: Txn) -> None:
                 references.bury(txn, tables, writer.orphans)
                 for number in writer.numbers:
                     references.seal(txn, tables, number)

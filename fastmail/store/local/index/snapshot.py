@@ -7,6 +7,7 @@ from fastmail._core import leaves, mime, rows
 from fastmail._core import pages as page_format
 from fastmail._core.uidset import UidSet
 from fastmail.durable.env import ERRORS, translate
+from fastmail.durable.transaction import Reading
 from fastmail.message.identity import ident
 from fastmail.model.errors import CorruptData, NoSuchMailbox
 from fastmail.store.interface import Account, AccountChange, Holding, Kind, Octets, Summaries, Unsure
@@ -53,7 +54,9 @@ class LocalSnapshot:
 
     __slots__ = ("_account", "_files", "_folder", "_last", "_new", "_recalled", "_t", "_txn")
 
-    def __init__(self, txn: Any, tables: Tables, account: Account | None = None, files: Files | None = None) -> None:
+    def __init__(
+        self, txn: Reading, tables: Tables, account: Account | None = None, files: Files | None = None
+    ) -> None:
         """``account``, ``files``: for content in files; without them there is none at hand."""
         self._account = account
         self._files = files

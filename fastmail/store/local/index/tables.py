@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from fastmail._core.leaves import Table
 from fastmail.durable.segments import SegmentReader
+from fastmail.durable.transaction import Reading
 from fastmail.store.local.index.arrivals import Arrivals
 
 
@@ -40,4 +41,4 @@ class Tables(NamedTuple):
     segments: bool = False  # is new content kept in segments?
     shared: bool = False  # are UIDs given under Dovecot's locks, as its lists say?
     recovered: int = 0  # how often rows may have been seen that were lost (durable.recovery)
-    whole: Callable[[Any, bytes], Table | None] | None = None  # Environment.table, for reading many rows
+    whole: Callable[[Reading, bytes], Table | None] | None = None  # Environment.table, for reading many rows

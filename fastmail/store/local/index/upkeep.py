@@ -9,9 +9,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from fastmail.durable.commit import Operation
+from fastmail.durable.transaction import Reading, Txn
 from fastmail.model.errors import MailError, StorageFull
 from fastmail.store.local.index import account_log, object_ids
 from fastmail.store.local.index.shard import Shard
@@ -57,7 +57,7 @@ async def fill(shard: Shard) -> None:
             await asyncio.sleep(PAUSE)
 
 
-def _fill(txn: Any, t: Tables, account: bytes, after: bytes) -> tuple[bytes]:
+def _fill(txn: Txn, t: Tables, account: bytes, after: bytes) -> tuple[bytes]:
     last = object_ids.fill(txn, t, account, after, FILL)
     if not last:
         row = account_log.load(txn, t, account)
@@ -75,7 +75,7 @@ async def trim(shard: Shard, before: int) -> None:
         await asyncio.sleep(PAUSE)
 
 
-async def _those(shard: Shard, wanted: Callable[[Any, Tables, bytes, account_log.Row], bool]) -> list[bytes]:
+async def _those(shard: Shard, wanted: Callable[[Reading, Tables, bytes, account_log.Row], bool]) -> list[bytes]:
     """Keys of the accounts of which that is true, found in short read transactions on another thread."""
 
     def look(after: bytes) -> tuple[list[bytes], bytes]:

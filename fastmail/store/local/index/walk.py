@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
+from fastmail.durable.transaction import Reading, Txn
 from fastmail.model.errors import CorruptData
 from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, MailboxRow, row_key, unpack_row
 from fastmail.store.local.index.tables import Tables
 from fastmail.telemetry import log
 
 
-def rows(txn: Any, table: Any, prefix: bytes) -> Iterator[tuple[Any, Any]]:
+def rows(txn: Reading, table: Any, prefix: bytes) -> Iterator[tuple[Any, Any]]:
     """(key, value) of a table whose keys begin with prefix."""
     cursor = txn.cursor(db=table)
     if cursor.set_range(prefix):
@@ -19,7 +20,7 @@ def rows(txn: Any, table: Any, prefix: bytes) -> Iterator[tuple[Any, Any]]:
             yield at, value
 
 
-def clear(txn: Any, table: Any, prefix: bytes) -> None:
+def clear(txn: Txn, table: Any, prefix: bytes) -> None:
     """Delete the rows of a table whose keys begin with prefix."""
     cursor = txn.cursor(db=table)
     if cursor.set_range(prefix):
@@ -27,7 +28,7 @@ def clear(txn: Any, table: Any, prefix: bytes) -> None:
             pass
 
 
-def boxes(txn: Any, t: Tables, account: bytes) -> list[MailboxRow]:
+def boxes(txn: Reading, t: Tables, account: bytes) -> list[MailboxRow]:
     """All mailboxes of the account with this key, by id, as their rows lie there."""
     out = []
     cursor = txn.cursor(db=t.page)

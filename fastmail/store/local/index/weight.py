@@ -7,9 +7,9 @@ and its annotations are counted when they are first asked for. What repairs an i
 """
 
 import struct
-from typing import Any
 
 from fastmail._core import mime
+from fastmail.durable.transaction import Reading
 from fastmail.store.interface import counts
 from fastmail.store.local.index import layout, walk
 from fastmail.store.local.index.layout import ACCOUNT, ARRIVAL, MAILBOX
@@ -29,7 +29,7 @@ def of_note(name: bytes, value: bytes | None) -> int:
     return len(name) + len(value) if value is not None and counts(name) else 0
 
 
-def read(txn: Any, t: Tables, account: bytes) -> tuple[int, int]:
+def read(txn: Reading, t: Tables, account: bytes) -> tuple[int, int]:
     """(octets of summaries, of annotations) of the account with this key, as version 2 of the index has them."""
     found = txn.get(NAME + account, db=t.meta)
     if found is not None and len(found) == ROW.size:
@@ -38,7 +38,7 @@ def read(txn: Any, t: Tables, account: bytes) -> tuple[int, int]:
     return 0, _notes(txn, t, account)
 
 
-def recount(txn: Any, t: Tables, account: bytes) -> tuple[int, int]:
+def recount(txn: Reading, t: Tables, account: bytes) -> tuple[int, int]:
     """The same, counted."""
     summaries = sum(of_value(value) for _, value in walk.rows(txn, t.msg, account))
     for number, value in txn.cursor(db=t.new).iternext():
@@ -49,5 +49,5 @@ def recount(txn: Any, t: Tables, account: bytes) -> tuple[int, int]:
     return summaries, _notes(txn, t, account)
 
 
-def _notes(txn: Any, t: Tables, account: bytes) -> int:
+def _notes(txn: Reading, t: Tables, account: bytes) -> int:
     return sum(of_note(bytes(at[MAILBOX:]), value) for at, value in walk.rows(txn, t.note, account))

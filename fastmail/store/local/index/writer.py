@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from fastmail.durable.commit import FileJob, Operation, PieceJob
+from fastmail.durable.transaction import Txn
 from fastmail.model.errors import NoSuchMailbox, StorageFull
 from fastmail.store import sharing
 from fastmail.store.interface import Account
@@ -90,7 +91,7 @@ class Commits:
     async def submit(
         self,
         account: Account,
-        apply: Callable[[Any, Tables], T],
+        apply: Callable[[Txn, Tables], T],
         jobs: Jobs = (),
         adds: bool = False,
         then: Callable[[T], None] | None = None,
@@ -107,7 +108,7 @@ class Commits:
     async def change(
         self,
         account: Account,
-        apply: Callable[[Any, Tables], Changed[T]],
+        apply: Callable[[Txn, Tables], Changed[T]],
         jobs: Jobs = (),
         adds: bool = False,
         then: Callable[[T], None] | None = None,
@@ -121,19 +122,19 @@ class Commits:
         done: Changed[T] = await self._commit(account, operation)
         return done.result
 
-    async def submit_new(self, account: Account, apply: Callable[[Any, Tables], T], adds: bool = False) -> T:
+    async def submit_new(self, account: Account, apply: Callable[[Txn, Tables], T], adds: bool = False) -> T:
         """``submit`` for what makes rows of an account that it had not, or may have no more. It is asked within the
         transaction whether the account is still there: one that is removed leaves the directory before its rows are
         dropped, so what comes before that is dropped, and what comes after is refused."""
 
-        def checked(txn: Any, t: Tables) -> T:
+        def checked(txn: Txn, t: Tables) -> T:
             self.refuse_gone(account)
             return apply(txn, t)
 
         return await self.submit(account, checked, adds=adds)
 
     def _operation(
-        self, account: Account, apply: Callable[[Any, Tables], Any], jobs: Jobs, adds: bool, repeatable: bool
+        self, account: Account, apply: Callable[[Txn, Tables], Any], jobs: Jobs, adds: bool, repeatable: bool
     ) -> Operation:
         tables = self.shard(account.id).tables
         return Operation(lambda txn: apply(txn, tables), jobs, adds, repeatable=repeatable)

@@ -5,10 +5,10 @@ else where another worker was first, and then the directories are looked at agai
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
+from fastmail.durable.transaction import Txn
 from fastmail.model.flags import SEEN
 from fastmail.store.interface import Appended
 from fastmail.store.local.index import box_rows, given, held, layout, mailboxes, object_ids, removal, weight
@@ -23,7 +23,7 @@ from fastmail.store.local.maildir.names import FileName, NameMaker
 SEEN_NOTE = b"/seen"
 
 
-def begin_adoption(txn: Any, t: Tables, key: bytes, generation: int, known: Control) -> bool:
+def begin_adoption(txn: Txn, t: Tables, key: bytes, generation: int, known: Control) -> bool:
     """First look at a mailbox: take UIDVALIDITY and keyword names over. False when another worker was first."""
     box = box_rows.load(txn, t, key)
     if box.generation != generation:
@@ -39,7 +39,7 @@ def begin_adoption(txn: Any, t: Tables, key: bytes, generation: int, known: Cont
     return True
 
 
-def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Found], floor: int) -> int | None:
+def adopt(txn: Txn, t: Tables, key: bytes, generation: int, found: Sequence[Found], floor: int) -> int | None:
     """Give records to files; the new generation, or None when another worker was first and must be looked at again.
 
     ``floor``: the next UID given is at least this (from a control file).
@@ -77,7 +77,7 @@ def adopt(txn: Any, t: Tables, key: bytes, generation: int, found: Sequence[Foun
     return box.generation
 
 
-def end_adoption(txn: Any, t: Tables, key: bytes, floor: int) -> None:
+def end_adoption(txn: Txn, t: Tables, key: bytes, floor: int) -> None:
     """UIDs of messages that were removed before are not given again."""
     box = box_rows.load(txn, t, key)
     if box.uidnext < floor:
@@ -87,7 +87,7 @@ def end_adoption(txn: Any, t: Tables, key: bytes, floor: int) -> None:
         box_rows.save(txn, t, box)
 
 
-def keep_seen(txn: Any, t: Tables, rows: Sequence[tuple[bytes, bytes]], least: int) -> None:
+def keep_seen(txn: Txn, t: Tables, rows: Sequence[tuple[bytes, bytes]], least: int) -> None:
     """Write down the states of mailboxes with at least so many messages; see follow.Follower.save."""
     for key, value in rows:
         row = txn.get(layout.row_key(key), db=t.page)
@@ -95,7 +95,7 @@ def keep_seen(txn: Any, t: Tables, rows: Sequence[tuple[bytes, bytes]], least: i
             mailboxes.annotate(txn, t, key, {SEEN_NOTE: value})
 
 
-def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes, bytes]], first: int = 0) -> int:
+def take_names(txn: Txn, t: Tables, key: bytes, items: Sequence[tuple[int, bytes, bytes]], first: int = 0) -> int:
     """Flags that other programs put into file names become ordinary changes. Begins at a place in ``items``, and
     returns the place of what is left, after ops.WRITTEN octets of rows."""
     box = box_rows.load(txn, t, key)
@@ -138,6 +138,6 @@ def take_names(txn: Any, t: Tables, key: bytes, items: Sequence[tuple[int, bytes
     return first
 
 
-def forget(txn: Any, t: Tables, key: bytes, uids: Sequence[int]) -> None:
+def forget(txn: Txn, t: Tables, key: bytes, uids: Sequence[int]) -> None:
     """Files that other programs removed are expunged; there is nothing to unlink."""
     removal.expunge(txn, t, key, UidSet.of(uids), 0, unlink=False)

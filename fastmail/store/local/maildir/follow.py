@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from fastmail.durable import beneath, files
 from fastmail.durable.commit import Operation
+from fastmail.durable.transaction import Txn
 from fastmail.model.errors import MailError, NoSuchMailbox, StorageFull
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local.index.layout import NEW, account_of, base_of
@@ -307,7 +307,7 @@ class Follower:
             expected = generation
 
             def apply(
-                txn: Any, t: Tables, found: Sequence[looking.Found] = found, expected: int = expected
+                txn: Txn, t: Tables, found: Sequence[looking.Found] = found, expected: int = expected
             ) -> int | None:
                 return adopting.adopt(txn, t, key, expected, found, floor)
 

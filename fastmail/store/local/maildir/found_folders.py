@@ -6,9 +6,9 @@ folder is gone. An account whose directories did not change costs one look at th
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from fastmail.durable import beneath
+from fastmail.durable.transaction import Txn
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store.interface import DEFAULT_MAILBOXES, Account
 from fastmail.store.local.index import box_rows, layout, mailboxes, references
@@ -49,7 +49,7 @@ class FoundFolders:
         named = {box.key for box in lost if folders.openable(box.name)}
         if fresh or lost:
 
-            def apply(txn: Any, t: Tables) -> None:
+            def apply(txn: Txn, t: Tables) -> None:
                 for name in fresh:
                     if mailboxes.find(txn, t, account.id, name) is None:
                         mailboxes.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))

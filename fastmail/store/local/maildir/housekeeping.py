@@ -18,6 +18,7 @@ from typing import Any
 from fastmail._core import pages
 from fastmail.durable import beneath, files
 from fastmail.durable.env import Read
+from fastmail.durable.transaction import Txn
 from fastmail.store.local.index import box_rows, kept, layout
 from fastmail.store.local.index.layout import CUR, MAILBOX, NEW, base_of, uid_of
 from fastmail.store.local.index.references import in_segment
@@ -223,7 +224,7 @@ def read_kept(directory: str, marked: bytes) -> bytes | None:
     return found if found is not None else files.read_file(places[1])
 
 
-async def clear_all(submit: Callable[[Callable[[Any, Tables], int]], Awaitable[int]], done: Done) -> None:
+async def clear_all(submit: Callable[[Callable[[Txn, Tables], int]], Awaitable[int]], done: Done) -> None:
     """Clear what was done, in as many commits as long summaries ask for. ``submit``: runs a function in the writer's
     transaction and returns its result."""
     at, more = 0, True
@@ -232,7 +233,7 @@ async def clear_all(submit: Callable[[Callable[[Any, Tables], int]], Awaitable[i
         more = at < len(done.named)
 
 
-def clear(txn: Any, t: Tables, done: Done, first: int = 0) -> int:
+def clear(txn: Txn, t: Tables, done: Done, first: int = 0) -> int:
     """Clear what was done, from a place in ``named`` on, in the writer's transaction; a flag changed meanwhile keeps
     its entry. Returns the place of what is left: WRITTEN octets of rows are enough for one transaction."""
     modseqs: dict[int, int] = {}  # of the page that was looked at last

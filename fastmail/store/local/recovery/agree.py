@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from fastmail._core import pages
+from fastmail.durable.transaction import Reading, Txn
 from fastmail.model.errors import MailError
 from fastmail.store.local.index import account_log, box_rows, kept, layout, object_ids, references, walk, weight
 from fastmail.store.local.index.layout import (
@@ -43,13 +44,13 @@ OF_A_MAILBOX = ("page", "msg", "pop", "note", "kw", "gone", "todo", "trash", "ke
 OF_AN_ACCOUNT = (*OF_A_MAILBOX, "name", "subs", "acct", "alog", "place", "member", "thread")
 
 
-def drop_where(txn: Any, table: Any, bad: Callable[[bytes, bytes], bool], prefix: bytes = b"") -> None:
+def drop_where(txn: Txn, table: Any, bad: Callable[[bytes, bytes], bool], prefix: bytes = b"") -> None:
     """Delete the rows for which ``bad(key, value)`` is true."""
     for key in [key for key, value in walk.rows(txn, table, prefix) if bad(key, value)]:
         txn.delete(key, db=table)
 
 
-def agree(txn: Any, t: Tables, prefix: bytes = b"") -> dict[bytes, MailboxRow]:
+def agree(txn: Txn, t: Tables, prefix: bytes = b"") -> dict[bytes, MailboxRow]:
     """Do all that; the mailboxes that there are. Their counts are not looked at, nor is what is counted of accounts:
     ``accounts.again`` comes after it."""
     last = _last_number(txn, t)
@@ -75,12 +76,12 @@ def agree(txn: Any, t: Tables, prefix: bytes = b"") -> dict[bytes, MailboxRow]:
     return boxes
 
 
-def _last_number(txn: Any, t: Tables) -> int:
+def _last_number(txn: Reading, t: Tables) -> int:
     cursor = txn.cursor(db=t.new)
     return layout.U64.unpack(cursor.key())[0] if cursor.last() and len(cursor.key()) == 8 else 0
 
 
-def _keep_number(txn: Any, t: Tables, last: int) -> None:
+def _keep_number(txn: Txn, t: Tables, last: int) -> None:
     """Numbers of arrivals are never given twice: the highest one has a row, if need be of no mailbox."""
     if last and _last_number(txn, t) < last:
         txn.put(layout.U64.pack(last), bytes(ARRIVAL + 2), db=t.new)
@@ -138,7 +139,7 @@ def _bad_message(value: bytes) -> bool:
     return len(mark) != references.MARK.size if mark[:1] == SEGMENT else size < 2 or b"/" in mark or b"\0" in mark
 
 
-def _in_use(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, int]:
+def _in_use(txn: Reading, t: Tables, prefix: bytes) -> dict[bytes, int]:
     """{mailbox key: highest UID} of all mailboxes of which there is something."""
     out: dict[bytes, int] = {}
     for table in (t.page, t.msg):
@@ -159,7 +160,7 @@ def _in_use(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, int]:
     return out
 
 
-def _boxes(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, MailboxRow]:
+def _boxes(txn: Txn, t: Tables, prefix: bytes) -> dict[bytes, MailboxRow]:
     """Every mailbox has a row and its name leads to it; what has neither is no mailbox."""
     boxes = {
         k[:MAILBOX]: layout.unpack_row(k[:MAILBOX], v)
@@ -202,7 +203,7 @@ def _boxes(txn: Any, t: Tables, prefix: bytes) -> dict[bytes, MailboxRow]:
     return boxes
 
 
-def settle_again(txn: Any, t: Tables, key: bytes) -> int:
+def settle_again(txn: Txn, t: Tables, key: bytes) -> int:
     """Which arrivals are settled is not known: those are that have their place in ``msg``, or can have none. The
     highest number of them."""
     last = settled = 0
@@ -220,7 +221,7 @@ def settle_again(txn: Any, t: Tables, key: bytes) -> int:
     return settled
 
 
-def sound(txn: Any, t: Tables, key: bytes) -> MailboxRow:
+def sound(txn: Txn, t: Tables, key: bytes) -> MailboxRow:
     """The mailbox's row, with all arrivals settled; where that cannot be done, without what stands in the way."""
     try:
         return box_rows.load(txn, t, key)

@@ -9,7 +9,6 @@ names any more are given to the mailboxes they were delivered to; what was expun
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from fastmail._core import pages
 from fastmail.durable import segments
@@ -17,6 +16,7 @@ from fastmail.durable.commit import Operation
 from fastmail.durable.env import Environment
 from fastmail.durable.salvage import MARK
 from fastmail.durable.segments import SegmentReader
+from fastmail.durable.transaction import Txn
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account
 from fastmail.store.local.index import account_log, box_rows, kept, layout, references
@@ -44,7 +44,7 @@ def shape(path: str, map_size: int) -> None:
         env.close()
 
 
-def _count(txn: Any, t: Tables, boxes: dict[bytes, MailboxRow]) -> None:
+def _count(txn: Txn, t: Tables, boxes: dict[bytes, MailboxRow]) -> None:
     """What the rows say of their mailboxes, counted again."""
     for key, box in boxes.items():
         box.exists = box.unseen = box.deleted = box.octets = 0
@@ -58,7 +58,7 @@ def _count(txn: Any, t: Tables, boxes: dict[bytes, MailboxRow]) -> None:
         box_rows.save(txn, t, box)
 
 
-def _references(txn: Any, t: Tables) -> None:
+def _references(txn: Txn, t: Tables) -> None:
     """Count the references to records in segments; one with a row is never taken for an orphan."""
     found = (mark for _, mark in references.marks(txn, t) if len(mark) >= references.MARK.size)
     count = Counter(references.MARK.unpack_from(mark)[1] for mark in found)

@@ -12,6 +12,7 @@ from typing import Any
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
+from fastmail.durable.transaction import Txn
 from fastmail.message import identity
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
@@ -46,7 +47,7 @@ async def rebuild(store: OpenedStore, account: Account) -> list[Report]:
         late: list[Late] = []
 
         def apply(
-            txn: Any,
+            txn: Txn,
             t: Tables,
             key: bytes = box.key,
             found: list[looking.Found] = found,
@@ -81,7 +82,7 @@ def _examine(directory: str, names: Sequence[tuple[bytes, bytes]], known: Contro
     return found
 
 
-def _fill(txn: Any, t: Tables, key: bytes, uid: int, made: bytes, names_of: bytes) -> None:
+def _fill(txn: Txn, t: Tables, key: bytes, uid: int, made: bytes, names_of: bytes) -> None:
     """A summary that was too long to be written with all the others, with the names that the message had."""
     at = layout.uid_key(key, uid)
     value = txn.get(at, db=t.msg)
@@ -135,7 +136,7 @@ def _names_on_disk(
     ]
 
 
-def _replace(txn: Any, t: Tables, key: bytes, found: list[looking.Found], known: Control) -> list[Late]:
+def _replace(txn: Txn, t: Tables, key: bytes, found: list[looking.Found], known: Control) -> list[Late]:
     """All records of a mailbox from what was found; what was delivered since the listing keeps its record and its row.
     Returns the messages whose summaries are still to be made."""
     box = agree.sound(txn, t, key)

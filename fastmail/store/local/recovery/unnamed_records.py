@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from fastmail.durable import segments
 from fastmail.durable.commit import Operation
 from fastmail.durable.segments import Record
+from fastmail.durable.transaction import Txn
 from fastmail.message.preview import scanned
 from fastmail.store.interface import Account, NewMessage
 from fastmail.store.local.index import layout, messages, references
@@ -54,7 +54,7 @@ async def _recover_one(store: OpenedStore, shard: Shard, number: int, accounts: 
     return given
 
 
-def _give(txn: Any, t: Tables, key: bytes, message: NewMessage, record: Record) -> None:
+def _give(txn: Txn, t: Tables, key: bytes, message: NewMessage, record: Record) -> None:
     if txn.get(layout.U64.pack(record.id), db=t.ref) is None:
         references.keep(txn, t, [record.id])
         here = segments.make_id(record.number, record.offset)

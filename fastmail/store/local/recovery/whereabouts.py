@@ -11,6 +11,7 @@ from typing import Any
 
 from fastmail.durable import beneath, journal
 from fastmail.durable.journal import Entry
+from fastmail.durable.transaction import Reading
 from fastmail.store.local.index import layout
 from fastmail.store.local.index.layout import (
     ARRIVAL,
@@ -77,7 +78,7 @@ class Whereabouts:
     def known_by(self, path: bytes) -> bytes:
         return base_of(os.path.basename(path))
 
-    def place(self, txn: Any, path: str) -> str | None:
+    def place(self, txn: Reading, path: str) -> str | None:
         directory, name = os.path.split(path)
         raw = os.fsencode(name)
         held = self._held.get(raw)
@@ -120,14 +121,14 @@ class Whereabouts:
         self._roots[key[:MAILBOX]] = root, True
         return os.path.join(root, "new", os.fsdecode(base_of(raw)))
 
-    def _row(self, txn: Any, at: bytes) -> bytes | None:
+    def _row(self, txn: Reading, at: bytes) -> bytes | None:
         """How the message's row names its file; None when it has no row any more."""
         value = txn.get(at, db=self._db["msg"])
         if value is not None:
             return layout.marked_of(value)
         return self._arrivals(txn).get(at)
 
-    def _arrivals(self, txn: Any) -> dict[bytes, bytes]:
+    def _arrivals(self, txn: Reading) -> dict[bytes, bytes]:
         """What waits to be settled: key in the table msg, how the row names the file."""
         if self._waiting is None:
             self._waiting = {}
@@ -142,7 +143,7 @@ class Whereabouts:
                     self._waiting[layout.uid_key(key, uid)] = layout.marked_of(value[ARRIVAL:])
         return self._waiting
 
-    def _root(self, txn: Any, key: bytes, made: str) -> tuple[str, bool]:
+    def _root(self, txn: Reading, key: bytes, made: str) -> tuple[str, bool]:
         """The directory of the mailbox, which was ``made`` when the file was; is it there?"""
         known = self._roots.get(key)
         if known is not None:

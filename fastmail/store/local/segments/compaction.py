@@ -14,6 +14,7 @@ from typing import Any
 from fastmail.durable import beneath, segments
 from fastmail.durable.commit import Operation
 from fastmail.durable.segments import Record
+from fastmail.durable.transaction import Txn
 from fastmail.model.errors import MailError
 from fastmail.store.local.index import references
 from fastmail.store.local.index.shard import Shard
@@ -55,7 +56,7 @@ async def survey(shard: Shard) -> None:
     for number in [int(one.segment, 16) for one in every if one.state == "unchecked"]:
         found: Survey = await _help(look, number)
 
-        def apply(txn: Any, found: Survey = found) -> None:
+        def apply(txn: Txn, found: Survey = found) -> None:
             references.bury(txn, shard.tables, found.orphans)
             references.seal(txn, shard.tables, found.number)
 

@@ -7,13 +7,13 @@ already there is skipped. Works while a server runs.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
 from fastmail.durable.commit import FileJob, PieceJob
 from fastmail.durable.segments import Record
+from fastmail.durable.transaction import Txn
 from fastmail.model.errors import CannotDo
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local.index import box_rows, layout, references
@@ -126,7 +126,7 @@ async def _read(store: OpenedStore, account: Account, directory: str, marked: by
         return None  # renamed or moved meanwhile: the next pass finds it
 
 
-def _apply(txn: Any, t: Tables, key: bytes, steps: Sequence[Step]) -> int:
+def _apply(txn: Txn, t: Tables, key: bytes, steps: Sequence[Step]) -> int:
     moved = 0
     box_rows.load(txn, t, key)
     for uid, old, new, record in steps:

@@ -7,11 +7,11 @@ otherwise it was being written when its process died, and nothing in it was ever
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fastmail.durable import beneath, segments
 from fastmail.durable.env import Read
 from fastmail.durable.segments import Record
+from fastmail.durable.transaction import Reading
 from fastmail.store.local.index import references
 from fastmail.store.local.index.layout import U64
 from fastmail.store.local.index.tables import Tables
@@ -20,7 +20,7 @@ STATES = {references.OPEN: "unchecked", references.SEALED: "sealed", references.
 BATCH = 4 << 20  # octets that compaction moves in one commit
 
 
-def named(txn: Any, t: "Tables", number: int) -> list[int]:
+def named(txn: Reading, t: "Tables", number: int) -> list[int]:
     """Where in a segment records begin that rows name, in order. It reads all rows: for what is rare."""
     places = (
         segments.split_id(references.locate(txn, t, references.MARK.unpack_from(marked)[1]))
@@ -46,7 +46,7 @@ class Usage:
     state: str
 
 
-def usage(txn: Any, t: "Tables", directory: str) -> list[Usage]:
+def usage(txn: Reading, t: "Tables", directory: str) -> list[Usage]:
     """Space of every segment. States: ``open`` (a process appends or compacts), ``sealed``, ``unchecked`` (its process
     died), ``unknown`` (not of this index), ``compacted`` (about to go)."""
     out = []
@@ -69,7 +69,7 @@ class Survey:
     records: int
 
 
-def survey(txn: Any, t: "Tables", directory: str, number: int) -> Survey:
+def survey(txn: Reading, t: "Tables", directory: str, number: int) -> Survey:
     """Which records of a segment nothing refers to, and how much of it is damaged. A stretch without a whole record is
     damage where a row names a record in it. Otherwise it was being written when its process died: nothing in it was
     ever acknowledged, because a reply waits for the row."""

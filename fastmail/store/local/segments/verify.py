@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from fastmail.durable import segments
+from fastmail.durable.transaction import Reading
 from fastmail.store.local.index import layout, references
 from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, account_of, uid_of
 from fastmail.store.local.index.shard import Shard
@@ -62,7 +62,7 @@ def check(store: OpenedStore, shard: Shard, progress: Callable[[int, int], None]
     return out + messages
 
 
-def _owner(store: OpenedStore, txn: Any, t: Tables, at: bytes) -> str:
+def _owner(store: OpenedStore, txn: Reading, t: Tables, at: bytes) -> str:
     """Whose content a row names: ``at`` is a mailbox's key and a UID, or a message in the queue."""
     if len(at) == layout.U64.size:
         return f"queue {layout.U64.unpack(at)[0]:x}"

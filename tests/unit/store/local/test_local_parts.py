@@ -282,7 +282,9 @@ def test_two_processes_take_a_delivery_in_once(tmp_path: Path, monkeypatch: pyte
         one, key = await other.open()
         assert await other.count(one, key) == 20
         first = one.follower
-        second = Follower(one)  # what another worker remembers of the mailbox
+        # what another worker remembers of the mailbox
+        own = one.commits, one.places, one.paths, one.maker
+        second = Follower(*own, one.hub.publish, control_files.read_control)
         await second.sync(other.account, key)
         for number in range(10):
             other.deliver(f"{300 + number}.M1P1.x")

@@ -15,6 +15,7 @@ from fastmail.message import identity
 from fastmail.message.identity import ident
 from fastmail.store.interface import Account, Delivery, Holding, Kind, NewMessage
 from fastmail.store.local.index import account_log, box_rows, layout, upkeep, walk, weight
+from fastmail.store.local.recovery import check as checking
 from fastmail.store.local.recovery import repair
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
@@ -291,11 +292,11 @@ def test_a_repair_counts_again(tmp_path: Path, damage: str) -> None:
                 row.messages = row.notes = 5
                 txn.put(PLACE, account_log.pack(row), db=t.acct)
 
-        assert all(one.detail == "ok" for one in await repair.check(store, account))
+        assert all(one.detail == "ok" for one in await checking.check(store, account))
         await store.commits.submit(account, spoil)
         await store.store(account, key, UidSet.of([1]), 1, 1, [])
         if damage == "wrong":
-            (bad,) = [one for one in await repair.check(store, account) if one.problems]
+            (bad,) = [one for one in await checking.check(store, account) if one.problems]
             assert bad.mailbox == "" and "octets counted in all" in bad.detail and "EMAILIDs" in bad.detail
         assert all(one.detail == "ok" for one in await repair.rebuild(store, account))
         now = held(store, account)

@@ -21,6 +21,7 @@ from fastmail.store.local.index import kept, layout, references
 from fastmail.store.local.index.layout import U64
 from fastmail.store.local.maildir import aside, housekeeping, tidier
 from fastmail.store.local.recovery import agree, mend, repair
+from fastmail.store.local.recovery import check as checking
 from fastmail.store.local.segments import usage, verify
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
@@ -263,7 +264,7 @@ def test_what_nothing_names_any_more_is_found_and_removed(tmp_path: Path, monkey
             await until(lambda: len(names(tmp_path, "tmp")) == 2)
             (tmp_path / "mail" / "a" / "tmp" / "kept.lost").write_text("x")
             monkeypatch.setattr(kept, "SLACK", -1.0)
-            (found,) = [one for one in await repair.check(store, account) if one.problems]
+            (found,) = [one for one in await checking.check(store, account) if one.problems]
             assert found.detail == "1 files of expunged messages in tmp that nothing names"
             assert not [one for one in await repair.rebuild(store, account) if one.problems]
             assert "kept.lost" not in names(tmp_path, "tmp")

@@ -13,6 +13,7 @@ from fastmail.model.errors import MailError
 from fastmail.store.interface import NewMessage
 from fastmail.store.local.index import layout
 from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.recovery import check as checking
 from fastmail.store.local.recovery import mend, repair
 from tests.support.homes import housed, local_store
 
@@ -88,10 +89,10 @@ def test_damaged_rows(tmp_path: Path, kind: str, what: str) -> None:
         store = local_store(str(tmp_path / "data"), kind=kind, instance="00000001", recover=False)
         await store.start()
         with contextlib.suppress(MailError):  # what cannot be read
-            assert any(one.problems for one in await repair.check(store, account)) or what.startswith("the next")
+            assert any(one.problems for one in await checking.check(store, account)) or what.startswith("the next")
         await repair.rebuild(store, account)
         await mend.find_again(store, store.commits.shard(3), [account])
-        left = [one for one in await repair.check(store, account) if one.problems]
+        left = [one for one in await checking.check(store, account) if one.problems]
         assert not left
         listing = await store.listing(account)
         found = []
