@@ -21,6 +21,7 @@ from fastmail.durable import beneath
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.durable.transaction import Txn
 from fastmail.message.preview import scanned
+from fastmail.message.summary import served_size
 from fastmail.model.errors import CannotDo, CorruptData
 from fastmail.model.flags import LETTERED_KEYWORDS, to_info
 from fastmail.model.mailbox_name import INBOX
@@ -255,7 +256,7 @@ async def mailbox(
                 continue
             summary = scanned(content)
             kept = [word for bit, word in enumerate(words) if row["keywords"] >> bit & 1]
-            size = int.from_bytes(summary[20:24], "little")
+            size = served_size(summary)
             batch.append(NewMessage((content,), summary, size, row["date"], row["flags"], kept, False))
             octets += len(content) + len(summary)
             if len(batch) >= BATCH or octets > OCTETS:

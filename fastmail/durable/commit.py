@@ -108,8 +108,9 @@ class Operation:
     """What to make durable: files first, then ``apply`` in the transaction. ``apply`` may run twice. ``adds``: it fills
     the index with something new, and is refused where only the reserve for removing is left. ``after`` is called with
     the operation once its outcome is known, also when nobody waits for that any more, on the loop. ``repeatable``:
-    ``apply`` finds what it has committed before, and then changes nothing. ``tells``: what in the result those who watch
-    are to be told of, for the queue's ``publish``. ``unsure``: its commit failed, and may have been made all the same."""
+    ``apply`` finds what it has committed before, and then changes nothing. ``tells``: what those who watch are to be
+    told of, from the result, for the queue's ``publish``. ``unsure``: its commit failed, and may have been made all the
+    same."""
 
     apply: Callable[[Txn], Any]
     files: Sequence[FileJob | PieceJob] = ()

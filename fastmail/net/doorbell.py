@@ -30,7 +30,7 @@ class Doorbell:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def listen(self, path: str, loop: asyncio.AbstractEventLoop, heard: Callable[[bytes], None], most: int) -> None:
-        """Hear datagrams of at most so many octets at this path, in the place of a process that listened there before."""
+        """Hear datagrams of at most so many octets at this path, instead of a process that listened there before."""
         if os.path.exists(path):
             os.unlink(path)
         self._socket.bind(path)

@@ -489,7 +489,7 @@ def test_files_that_courier_wrote(tmp_path: Path) -> None:
 
 
 def test_courier_is_taken_over(tmp_path: Path) -> None:
-    """Files in the forms that Courier writes (see foreign.py): UIDs, keywords, subscriptions, POP3 names, prefix."""
+    """Files in the forms that Courier writes (see dovecot/control_files.py): UIDs, keywords, subscriptions, POP3 names, prefix."""
     ours = Server(tmp_path / "ours")
     text = re.sub(r"(?m)^maildir = .*$", f'maildir = "{tmp_path}/mail/{{user}}"', ours.config.read_text())
     ours.config.write_text(text.replace("[store]", '[store]\nprefix = "INBOX."\nseparator = "."'))

@@ -327,7 +327,7 @@ class Work:
             else:
                 await world.store.expunge(world.account, key, uids, 0)
             return
-        store, place = world.store, folder(world.account, name)
+        store, place = world.store, folder(world.account.home, name)
         await store._tidier.close()
         await self._finish_names(store, world.account, key)
         if what == "put":
@@ -346,7 +346,7 @@ class Work:
         await store.follower.sync(world.account, key, force=True)
 
     async def _finish_names(self, store: LocalStore, account: Account, key: bytes) -> None:
-        while await store._tidy(account, key):
+        while await store._tidier._tidy(account, key):
             pass
 
 

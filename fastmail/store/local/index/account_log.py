@@ -7,7 +7,7 @@ Every operation that changes something of an account begins a Change, which give
 mailboxes take that one too, so a MODSEQ is given once in an account. ``end`` writes one row of each table, in the
 transaction that the change is part of. So counts are exact, and no writer can forget one of the two.
 
-Arrivals are counted and logged when they are settled (ops.py), with the MODSEQs that they were given; until then
+Arrivals are counted and logged when they are settled (box_rows.py), with the MODSEQs that they were given; until then
 readers add them, as they do to a mailbox's row. The row of the log that a settlement writes has the highest of these
 MODSEQs, and each of its entries has its own.
 
@@ -29,8 +29,8 @@ from fastmail.store.local.index import layout, object_ids, walk, weight
 from fastmail.store.local.index.layout import ACCOUNT, mailbox_of
 from fastmail.store.local.index.tables import Tables
 
-# version, are all messages in the tables of emails.py, mailboxes, MODSEQ, octets of messages, messages, octets of long
-# summaries and of annotations (weight.py), low-water mark of the log, octets of the log, recovered (Tables.recovered
+# version, are all messages in the tables of object_ids.py, mailboxes, MODSEQ, octets of messages, messages, octets of
+# long summaries and of annotations (weight.py), low-water mark of the log, octets of the log, recovered (Tables.recovered
 # when the MODSEQ was last put above what can have been seen). A reader of this version ignores octets behind them.
 ROW = struct.Struct("<BBxxIQQQQQQQI")
 VERSION = 1
@@ -42,8 +42,8 @@ ENTRY = struct.Struct("<BxxxII")  # kind, mailbox, items
 CREATED = struct.Struct("<I8sQ")  # UID, EMAILID's mark, MODSEQ
 CHANGED = struct.Struct("<II")  # first and last UID
 REMOVED = struct.Struct("<I8s")  # UID, EMAILID's mark
-KEY = 18
 PART = struct.Struct(">H")
+KEY = ACCOUNT + layout.U64.size + PART.size
 PART_OCTETS = 1 << 16  # of entries, from which on they go on in another row
 PART_ITEMS = 1 << 12  # that are entered at once
 MOST = 4 << 20  # octets of the log of one account
@@ -62,7 +62,7 @@ class Row:
     notes: int = 0
     low: int = 0
     logged: int = 0
-    whole: bool = False  # are all messages in the tables of emails.py?
+    whole: bool = False  # are all messages in the tables of object_ids.py?
     recovered: int = 0
 
 
@@ -124,13 +124,18 @@ def count(txn: Reading, t: Tables, account: bytes, everything: bool = False) -> 
     return row
 
 
+def _modseq_of(at: bytes | memoryview) -> int:
+    """The MODSEQ in a key of alog."""
+    return int.from_bytes(at[ACCOUNT : KEY - PART.size], "big")
+
+
 def _last_logged(txn: Reading, t: Tables, account: bytes) -> int:
     """The highest MODSEQ in the account's log."""
     cursor = txn.cursor(db=t.alog)
     after = (int.from_bytes(account, "big") + 1).to_bytes(9, "big")[1:]
     found = cursor.set_range(after) if any(after) else False
     if (cursor.prev() if found else cursor.last()) and cursor.key()[:ACCOUNT] == account and len(cursor.key()) == KEY:
-        return int.from_bytes(cursor.key()[8:16], "big")
+        return _modseq_of(cursor.key())
     return 0
 
 
@@ -154,8 +159,8 @@ def load(txn: Txn, t: Tables, account: bytes) -> Row:
 
 
 def again(txn: Txn, t: Tables, account: bytes) -> None:
-    """Count everything of an account again, and enter its messages in the tables of emails.py: after a repair. The log
-    is right for what it tells, but not for what was lost: it begins anew."""
+    """Count everything of an account again, and enter its messages in the tables of object_ids.py: after a repair. The
+    log is right for what it tells, but not for what was lost: it begins anew."""
     before = unpack(txn.get(account, db=t.acct))
     row = count(txn, t, account, everything=True)
     row.low = row.modseq = max(row.modseq, before.modseq if before is not None else 0) + 1
@@ -167,7 +172,7 @@ def again(txn: Txn, t: Tables, account: bytes) -> None:
 
 
 def problems(txn: Reading, t: Tables, account: bytes) -> list[str]:
-    """What is wrong with what is counted of an account, and with the tables of emails.py."""
+    """What is wrong with what is counted of an account, and with the tables of object_ids.py."""
     row = unpack(txn.get(account, db=t.acct))
     if row is None:
         return []  # its first write counts it
@@ -301,7 +306,7 @@ def _cut(txn: Txn, t: Tables, account: bytes, row: Row, more: Callable[[bytes], 
     found = cursor.set_range(account)
     removed = 0
     while found and cursor.key()[:ACCOUNT] == account and more(cursor.value()):
-        row.low = max(row.low, int.from_bytes(cursor.key()[8:16], "big"))
+        row.low = max(row.low, _modseq_of(cursor.key()))
         row.logged = max(0, row.logged - len(cursor.key()) - len(cursor.value()))
         cursor.delete()
         removed += 1
@@ -349,7 +354,7 @@ def entries(txn: Reading, t: Tables, account: bytes, since: int) -> Iterator[Ent
     for at, value in cursor.iternext():
         if at[:ACCOUNT] != account:
             return
-        yield from _parsed(account, int.from_bytes(at[8:16], "big"), bytes(value))
+        yield from _parsed(account, _modseq_of(at), bytes(value))
 
 
 def _parsed(account: bytes, modseq: int, value: bytes) -> Iterator[Entry]:

@@ -23,12 +23,13 @@ from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.store.local.index import layout, references
-from fastmail.store.local.index.layout import PAIR, RECORD, U32, U64, trash_key, uid_of
+from fastmail.store.local.index.layout import ACCOUNT, PAIR, RECORD, U32, U64, trash_key, uid_of
 from fastmail.store.local.index.tables import Tables
 
 SLACK = 60.0  # s after its time that something is taken for left over
 BATCH = 256  # messages of a row that says when they are due
-DUE = b"\xff" * 8  # no account has this number
+DUE = b"\xff" * ACCOUNT  # no account has this number
+TIME, OF = slice(8, 16), slice(16, 28)  # of a key that begins with DUE: when, and of which mailbox
 
 
 def until(grace: float) -> int:
@@ -72,7 +73,7 @@ def forget(txn: Txn, t: Tables, dues: Sequence[bytes], most: int = BATCH) -> set
         pairs = txn.get(due, db=t.kept)
         if pairs is None:
             continue
-        key = due[16:28]
+        key = due[OF]
         rows = _named(txn, t, key, pairs)
         for at, _ in rows[:most]:
             txn.delete(at, db=t.kept)
@@ -133,7 +134,7 @@ def row(txn: Reading, t: Tables, key: bytes, uid: int) -> Any:
 def marks(txn: Reading, t: Tables) -> Iterator[tuple[bytes, bytes]]:
     """(mailbox key and UID, mark) of all that is kept in segments."""
     for at, value in txn.cursor(db=t.kept).iternext():
-        if len(at) == layout.MESSAGE and references.in_segment(value[RECORD + 2 :]):
+        if len(at) == layout.MESSAGE and layout.mark_of(value[RECORD:]) == layout.SEGMENT:
             yield bytes(at), layout.marked_of(value[RECORD:])
 
 
@@ -190,10 +191,10 @@ def due(txn: Reading, t: Tables, most: int, all_of_it: bool, grace: float, late:
     found = cursor.set_range(DUE)
     while found and len(out) < most:
         at = bytes(cursor.key())
-        if not all_of_it and come < at[8:16] < wrong:
+        if not all_of_it and come < at[TIME] < wrong:
             found = cursor.set_range(DUE + wrong)
             continue
-        one = Due(at, at[16:28])
+        one = Due(at, at[OF])
         marks = (layout.marked_of(value[RECORD:]) for _, value in _named(txn, t, one.key, bytes(cursor.value())))
         one.names = [marked for marked in marks if not references.in_segment(marked)]
         out.append(one)

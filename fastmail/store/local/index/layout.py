@@ -30,7 +30,7 @@ Every part of a key or row that is read anywhere has its name here, or in the fi
     acct    account(8)                       what an account holds in all, and its MODSEQ      } see account_log.py
     alog    account(8) modseq(8) part(2)     what one operation changed in the account         }
     place   account(8) mark(8) mailbox(4) uid(4)     empty; where the message with this EMAILID is     }
-    member  account(8) thread(8) mailbox(4) uid(4)   empty; which messages are of this THREADID        } see object_ids.py
+    member  account(8) thread(8) mailbox(4) uid(4)   empty; which messages are of this THREADID        } object_ids.py
     thread  account(8) hash of a Message-ID(8)       thread(8) count(4), where the thread is of another name  }
 
 Version 3 added acct, alog, place, member, thread, kept, given, and recovered in rows. An index of version 2 is brought
@@ -104,12 +104,13 @@ COUNTER = b"next"  # in meta, before an account's key: NEXT
 NEXT = struct.Struct("<III")
 NEXT_V2 = NEXT.size - 4
 GIVEN = struct.Struct(">IIIQ")
+ORDER = struct.Struct("<I")  # in pop, before the UIDL
 
 
 @dataclass(slots=True)
 class MailboxRow(Mailbox):
-    """A mailbox as its row has it. ``generation``: grows when files of other programs are taken in, 0 when nobody looked
-    for any yet; ``settled``: arrivals up to this number are in the pages; ``recovered``: Tables.recovered when UIDs and
+    """A mailbox as its row has it. ``generation``: grows when files of other programs are taken in, 0 when nobody
+    looked for any yet; ``settled``: arrivals up to this number are in the pages; ``recovered``: Tables.recovered when UIDs and
     MODSEQs were last put above what can have been seen."""
 
     generation: int = 0
@@ -188,6 +189,17 @@ def row_key(key: bytes) -> bytes:
 def pack_message(marked: bytes, summary: bytes) -> bytes:
     """Mark, file name and summary of a message as one value."""
     return U16.pack(len(marked)) + marked + summary
+
+
+def pack_pop3(order: int, uidl: bytes) -> bytes:
+    """A row of pop."""
+    return ORDER.pack(order) + uidl
+
+
+def unpack_pop3(row: bytes | memoryview) -> tuple[int, bytes]:
+    """(order, UIDL) of a row of pop."""
+    order: int = ORDER.unpack_from(row)[0]
+    return order, bytes(row[ORDER.size :])
 
 
 def marked_of(value: bytes | memoryview) -> bytes:

@@ -32,7 +32,7 @@ def boxes(txn: Reading, t: Tables, account: int) -> list[MailboxRow]:
 
 def _counter(txn: Reading, t: Tables, account: int) -> tuple[bytes, int, int]:
     """Its key, the number of the next mailbox, and the highest UIDVALIDITY that one ever had."""
-    at = b"next" + layout.account_key(account)
+    at = layout.counter_key(layout.account_key(account))
     found = txn.get(at, db=t.meta)
     number, last, recovered = layout.unpack_next(found)
     if recovered != t.recovered:  # mailboxes may have been seen that are gone (see _go_above)
@@ -129,7 +129,7 @@ def forget_account(txn: Txn, t: Tables, account: int, returns: bool = False) -> 
     own = layout.mailbox_key(account, 0)
     annotate(txn, t, own, dict.fromkeys(notes(txn, t, own)))
     if not returns:
-        txn.delete(b"next" + layout.account_key(account), db=t.meta)
+        txn.delete(layout.counter_key(layout.account_key(account)), db=t.meta)
     account_log.forget(txn, t, layout.account_key(account), returns)
 
 

@@ -2,7 +2,7 @@
 
 Each raises before its first write where it can; the commit queue runs an operation again, alone, when another one of
 its batch failed, so every function derives all from the transaction and its arguments. The account's MODSEQ grows by
-one with every operation that changes something (accounts.py), and what is changed in a mailbox has that one.
+one with every operation that changes something (account_log.py), and what is changed in a mailbox has that one.
 """
 
 from collections.abc import Mapping, Sequence

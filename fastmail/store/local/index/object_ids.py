@@ -18,11 +18,12 @@ from fastmail.durable.transaction import Reading, Txn
 from fastmail.message.identity import MARK, NOBODY, TRAIL, fresh, ident, named
 from fastmail.store.interface import Octets
 from fastmail.store.local.index import layout, walk
-from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, uid_of
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, MESSAGE, uid_of
 from fastmail.store.local.index.tables import Tables
 
 THREAD = struct.Struct("<8sI")  # thread, places of messages with this Message-ID
-KEY = 24
+NAMED = ACCOUNT + MARK  # octets of a key of place and member up to the mailbox: account and name
+KEY = NAMED + MESSAGE - ACCOUNT
 FIXED = 32  # octets of a summary without texts and parts
 Item = tuple[int, Octets, int]  # UID, summary as stored, MODSEQ
 Said = tuple[bytes, bytes, list[bytes]]  # what idents.named finds in a summary
@@ -73,7 +74,7 @@ def _thread_of(txn: Reading, t: Tables, account: bytes, own: bytes) -> bytes | N
         thread: bytes = THREAD.unpack(found)[0]
         return thread
     cursor = txn.cursor(db=t.member)
-    return own if cursor.set_range(account + own) and cursor.key()[:16] == account + own else None
+    return own if cursor.set_range(account + own) and cursor.key()[:NAMED] == account + own else None
 
 
 def unsure(txn: Reading, t: Tables, account: bytes, said: Said) -> bool:
@@ -178,8 +179,9 @@ def places(txn: Reading, table: Any, account: bytes, name: bytes) -> list[tuple[
     prefix = account + name
     if cursor.set_range(prefix):
         for at in cursor.iternext(values=False):
-            if at[:16] != prefix:
+            if at[:NAMED] != prefix:
                 break
             if len(at) == KEY:
-                out.append((account + bytes(at[16:20]), int.from_bytes(at[20:], "big")))
+                where = account + bytes(at[NAMED:])
+                out.append((where[:MAILBOX], uid_of(where)))
     return out

@@ -339,10 +339,7 @@ class LocalSnapshot:
         return box_rows.keyword_names(self._txn, self._t, key)
 
     def pop3(self, key: bytes) -> dict[int, tuple[int, bytes]]:
-        return {
-            uid_of(at): (int.from_bytes(value[:4], "little"), bytes(value[4:]))
-            for at, value in walk.rows(self._txn, self._t.pop, key)
-        }
+        return {uid_of(at): layout.unpack_pop3(value) for at, value in walk.rows(self._txn, self._t.pop, key)}
 
     def record(self, marked: bytes, nowait: bool = False) -> bytes | None:
         """The content of a record in a segment."""

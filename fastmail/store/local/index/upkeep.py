@@ -1,5 +1,5 @@
 """What is done for the account log at leisure, by the first worker: messages of earlier versions get into the tables of
-emails.py, and logs lose what is older than KEPT.
+object_ids.py, and logs lose what is older than KEPT.
 
 Promise: every commit is small, and the pauses between them leave the writer to others. What is cut short goes on with
 the next round; an account is looked at every EVERY seconds, until all of it is entered.

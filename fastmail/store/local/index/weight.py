@@ -1,6 +1,6 @@
 """What an account takes in the index beside its messages' own octets, for quotas: summaries, as far as they are long
-(``mime.counted``), and annotations that users set (RFC 5464). The two numbers are in the account's row (accounts.py),
-which is changed in the commit that changes what they are of.
+(``mime.counted``), and annotations that users set (RFC 5464). The two numbers are in the account's row
+(account_log.py), which is changed in the commit that changes what they are of.
 
 An index that an earlier version wrote may have a row of them in ``meta``, or none: then its summaries count nothing,
 and its annotations are counted when they are first asked for. What repairs an index counts again.

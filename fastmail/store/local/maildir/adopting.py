@@ -69,7 +69,7 @@ def adopt(txn: Txn, t: Tables, key: bytes, generation: int, found: Sequence[Foun
         txn.put(at, value, db=t.msg)
         change.created(key, [(uid, made, box.modseq)], item.size)
         if item.pop3 is not None:
-            txn.put(at, item.pop3[0].to_bytes(4, "little") + item.pop3[1], db=t.pop)
+            txn.put(at, layout.pack_pop3(*item.pop3), db=t.pop)
         if none_recent:
             box.recent_from = uid + 1 if item.marked[:1] == CUR else uid
     box_rows.save(txn, t, box)
@@ -97,7 +97,7 @@ def keep_seen(txn: Txn, t: Tables, rows: Sequence[tuple[bytes, bytes]], least: i
 
 def take_names(txn: Txn, t: Tables, key: bytes, items: Sequence[tuple[int, bytes, bytes]], first: int = 0) -> int:
     """Flags that other programs put into file names become ordinary changes. Begins at a place in ``items``, and
-    returns the place of what is left, after ops.WRITTEN octets of rows."""
+    returns the place of what is left, after box_rows.WRITTEN octets of rows."""
     box = box_rows.load(txn, t, key)
     change = Change(txn, t, key[:ACCOUNT])
     changed: list[int] = []

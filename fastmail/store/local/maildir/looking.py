@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from fastmail.durable import beneath, files
 from fastmail.durable.env import Read, translate
 from fastmail.message.preview import scanned
+from fastmail.message.summary import served_size
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import LETTERED_KEYWORDS
 from fastmail.store.local.index import box_rows, walk
@@ -28,7 +29,7 @@ from fastmail.store.local.maildir.control import Control
 from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.names import FileName, NameMaker, arrival_order, path_of, sizes_in
 
-ADOPT_BATCH = 500  # files that are taken in at once, or fewer whose summaries have ops.WRITTEN octets
+ADOPT_BATCH = 500  # files that are taken in at once, or fewer whose summaries have box_rows.WRITTEN octets
 LETTER_MASK = (1 << LETTERED_KEYWORDS) - 1
 UNDER_WAY = 600.0  # s after which a file of the running instance without a record is no delivery under way any more
 FIRST_LOOK = 5.0  # the same when the mailbox is looked at for the first time: an account that came back
@@ -285,7 +286,7 @@ def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: Control
                 parsed.flags,
                 parsed.keywords | known.keywords.get(base, 0),
                 int(status.st_mtime),
-                int.from_bytes(summary[20:24], "little"),
+                served_size(summary),
                 int(status.st_ctime) & 0xFFFFFFFF,
                 summary,
                 mark + name,

@@ -42,8 +42,8 @@ class Places:
 
 
 class Paths:
-    """Where mailboxes are, by their keys. ``inboxes``: keys of the INBOXes of accounts that were opened, which are never
-    removed or renamed: no look at the index is needed for them."""
+    """Where mailboxes are, by their keys. ``inboxes``: keys of the INBOXes of accounts that were opened, which are
+    never removed or renamed: no look at the index is needed for them."""
 
     def __init__(self, commits: Commits, places: Places) -> None:
         self._commits = commits

@@ -29,8 +29,8 @@ class Own(Protocol):
 
 
 class Tidier:
-    """One for each store. ``own`` hears of what is done; ``lock``: to be held meanwhile, where another server serves the
-    same mail."""
+    """One for each store. ``own`` hears of what is done; ``lock``: to be held meanwhile, where another server serves
+    the same mail."""
 
     def __init__(
         self,

@@ -19,12 +19,14 @@ from fastmail.store.local.index.layout import (
     ARRIVAL,
     CUR,
     MAILBOX,
+    MARK_AT,
     NEW,
     RECORD,
     SEGMENT,
     MailboxRow,
     arrival_uid,
     mailbox_of,
+    record_uid,
     uid_of,
 )
 from fastmail.store.local.index.tables import Tables
@@ -59,9 +61,11 @@ def agree(txn: Txn, t: Tables, prefix: bytes = b"") -> dict[bytes, MailboxRow]:
         drop_where(txn, getattr(t, name), bad, prefix)
     if not prefix:
         drop_where(
-            txn, t.meta, lambda key, value: key[:4] == b"next" and len(value) not in (layout.NEXT.size, layout.NEXT_V2)
+            txn,
+            t.meta,
+            lambda key, value: key.startswith(layout.COUNTER) and len(value) not in (layout.NEXT.size, layout.NEXT_V2),
         )
-        drop_where(txn, t.meta, lambda key, value: key[:4] == weight.NAME and len(value) != weight.ROW.size)
+        drop_where(txn, t.meta, lambda key, value: key.startswith(weight.NAME) and len(value) != weight.ROW.size)
     boxes = _boxes(txn, t, prefix)
     for name in OF_A_MAILBOX:
         drop_where(
@@ -84,7 +88,7 @@ def _last_number(txn: Reading, t: Tables) -> int:
 def _keep_number(txn: Txn, t: Tables, last: int) -> None:
     """Numbers of arrivals are never given twice: the highest one has a row, if need be of no mailbox."""
     if last and _last_number(txn, t) < last:
-        txn.put(layout.U64.pack(last), bytes(ARRIVAL + 2), db=t.new)
+        txn.put(layout.U64.pack(last), bytes(ARRIVAL + MARK_AT), db=t.new)
 
 
 def _bad_row(table: str, key: bytes, value: bytes) -> bool:
@@ -98,7 +102,7 @@ def _bad_row(table: str, key: bytes, value: bytes) -> bool:
     if table == "trash":
         return kept.plain(value)[:1] not in (NEW, CUR) or b"/" in value
     if table == "kept":
-        whole = len(key) == layout.MESSAGE and len(value) >= RECORD + 2 and value[:4] == key[MAILBOX:][::-1]
+        whole = len(key) == layout.MESSAGE and len(value) >= RECORD + MARK_AT and record_uid(value) == uid_of(key)
         return not whole or _bad_message(value[RECORD:])
     if table == "new":
         return len(value) < ARRIVAL or (value[:MAILBOX] != bytes(12) and _bad_message(value[ARRIVAL:]))
@@ -196,10 +200,10 @@ def _boxes(txn: Txn, t: Tables, prefix: bytes) -> dict[bytes, MailboxRow]:
         number, validity = highest.get(key[:ACCOUNT], (0, 0))
         highest[key[:ACCOUNT]] = max(number, mailbox_of(key)), max(validity, box.uidvalidity)
     for account, (number, validity) in highest.items():
-        found = txn.get(b"next" + account, db=t.meta)
+        found = txn.get(layout.counter_key(account), db=t.meta)
         next_, last, recovered = layout.unpack_next(found)
         row = layout.NEXT.pack(max(next_, number + 1), max(last, validity), recovered)
-        txn.put(b"next" + account, row, db=t.meta)
+        txn.put(layout.counter_key(account), row, db=t.meta)
     return boxes
 
 
@@ -212,7 +216,7 @@ def settle_again(txn: Txn, t: Tables, key: bytes) -> int:
             last = max(last, pages.span(page)[1])
         except ValueError:
             txn.delete(at, db=t.page)
-    for at, value in [(bytes(at), bytes(value[:16])) for at, value in txn.cursor(db=t.new).iternext()]:
+    for at, value in [(bytes(at), bytes(value[:ARRIVAL])) for at, value in txn.cursor(db=t.new).iternext()]:
         uid = arrival_uid(value)
         if value[:MAILBOX] == key and (uid <= last or txn.get(layout.uid_key(key, uid), db=t.msg) is not None):
             txn.delete(at, db=t.new)

@@ -1,4 +1,4 @@
-"""Messages from segments to a lost index: records that no row names are given to the mailboxes they were delivered to."""
+"""Messages from segments to a lost index: records that no row names go to the mailboxes they were delivered to."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -19,6 +19,7 @@ from fastmail.message import transaction
 from fastmail.model.errors import StorageFailed
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.index import references
+from fastmail.store.local.segments.usage import covered
 from fastmail.store.quota import usage
 from fastmail.store.transfer import transfer
 from tests.support.cancelled import is_cancelled
@@ -119,7 +120,7 @@ class Bench:
 
         async def places() -> None:
             await known.start()
-            for shard in known.shards():
+            for shard in known.commits.shards:
                 with shard.env.read() as txn:
                     named = {references.MARK.unpack_from(mark)[1] for _, mark in references.marks(txn, shard.tables)}
                     for number in segments.numbers(shard.directory):
@@ -128,7 +129,7 @@ class Bench:
                             if record is not None and record.id in named:
                                 assert start not in dead
                             else:
-                                assert usage.covered(dead, start, end), "space that nobody knows to be free"
+                                assert covered(dead, start, end), "space that nobody knows to be free"
             await known.close()
 
         self._later = places
@@ -275,7 +276,8 @@ def test_content_that_was_placed_and_not_written_is_nobodys(tmp_path: Path, kind
 
     async def scenario() -> None:
         account, store = bench.accounts[0], bench.store
-        place, tried = store.place, 0
+        placing, tried = store._placing, 0
+        place = placing.place
 
         async def fails(*args, **more):
             nonlocal tried
@@ -284,13 +286,13 @@ def test_content_that_was_placed_and_not_written_is_nobodys(tmp_path: Path, kind
                 raise StorageFailed("no place")
             return await place(*args, **more)
 
-        store.place = fails  # type: ignore[method-assign]
+        placing.place = fails  # type: ignore[method-assign]
         key = bench.key(account)
         with pytest.raises(StorageFailed):
             await store.append(account, key, [message(), message()])
         with pytest.raises(StorageFailed):
             await store.deliver([Delivery(account, key, message(), transaction.new_id(), copy=n) for n in (0, 1)])
-        store.place = place  # type: ignore[method-assign]
+        placing.place = place  # type: ignore[method-assign]
         await store.append(account, key, [message()])
         assert bench.uids(account) == [1]
 

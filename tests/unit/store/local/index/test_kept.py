@@ -22,7 +22,7 @@ from fastmail.store.local.index.layout import U64
 from fastmail.store.local.maildir import aside, housekeeping, tidier
 from fastmail.store.local.recovery import agree, mend, repair
 from fastmail.store.local.recovery import check as checking
-from fastmail.store.local.segments import usage, verify
+from fastmail.store.local.segments import compaction, usage, verify
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
 
@@ -215,7 +215,7 @@ def test_its_time_comes_while_files_are_put_aside(when: str, tmp_path: Path, mon
                     if not looked:
                         looked.append(look())
 
-                monkeypatch.setattr(kept, "remove", remove)
+                monkeypatch.setattr(aside, "remove", remove)
                 await store.sweeper.sweep(True)
                 await clear(looked[0])
             elif when == "after":
@@ -293,7 +293,7 @@ def test_compaction_and_a_search_for_waste_leave_what_is_kept(tmp_path: Path) ->
                 survey = usage.survey(txn, shard.tables, shard.directory, number)
                 assert survey.orphans == [] and len(references.dead_in(txn, shard.tables, number)) == 1
             assert verify.check(store, shard, lambda *_: None) == []
-            assert await shard.compact(number) > 0
+            assert await compaction.compact(shard, number) > 0
             assert not beneath.exists(segments.path_of(shard.directory, number))
             assert await store.content(account, key, 2) == TEXTS[1]
             assert await store.content(account, key, 5) == TEXTS[4]

@@ -74,8 +74,10 @@ def test_what_is_copied_is_what_the_message_has_now(tmp_path: Path, move: bool) 
     target = shard.do(lambda txn, t: mailboxes.create(txn, t, 1, "Two", 0).key)
     assert isinstance(target, bytes)
     with pytest.raises(copying.SourceMoved):
-        shard.do(lambda txn, t: copying.copy(txn, t, shard.key, target, [(1, marked(0)), (2, marked(2))], 5, move))
-    shard.do(lambda txn, t: copying.copy(txn, t, shard.key, target, [(1, marked(0)), (2, marked(1))], 5, move))
+        shard.do(
+            lambda txn, t: copying.copy(txn, t, shard.key, target, [(1, marked(0), 0), (2, marked(2), 0)], 5, move)
+        )
+    shard.do(lambda txn, t: copying.copy(txn, t, shard.key, target, [(1, marked(0), 0), (2, marked(1), 0)], 5, move))
     with shard.env.read() as txn:
         assert txn.stat(shard.tables.dead)["entries"] == 0
         counts = [references.COUNT.unpack(count)[0] for _, count in txn.cursor(db=shard.tables.ref).iternext()]

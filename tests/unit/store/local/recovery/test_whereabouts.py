@@ -173,7 +173,7 @@ def test_what_the_queue_holds_is_whole(tmp_path: Path, kind: str, what: str) -> 
     async def look() -> list[Any]:
         store = store_in(place, kind)
         await store.start()
-        some = await asyncio.gather(*map(store.held, holds), return_exceptions=True)
+        some = await asyncio.gather(*map(store.holds.read, holds), return_exceptions=True)
         await store.close()
         return list(some)
 
