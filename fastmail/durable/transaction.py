@@ -1,7 +1,8 @@
 """What a transaction of an environment offers, for those who are given one: ``Reading`` to all, ``Txn`` to a writer.
 
 The classes are LMDB's own (readers) and durable.writing's (writers); nothing is done here. Keys and values are
-``bytes`` in a writer's transaction. In a reader's they are views of LMDB's pages, which die with it: whoever keeps one copies it.
+``bytes`` in a writer's transaction. In a reader's they are views of LMDB's pages, which die with it: whoever keeps one
+copies it.
 """
 
 from collections.abc import Iterable, Iterator

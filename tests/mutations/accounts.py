@@ -73,7 +73,7 @@ MUTATIONS = [
     Mutation(
         "a log that was trimmed says nothing of it",
         "fastmail/store/local/index/account_log.py",
-        '        row.low = max(row.low, int.from_bytes(cursor.key()[8:16], "big"))\n',
+        "        row.low = max(row.low, _modseq_of(cursor.key()))\n",
         "",
         (UNIT,),
     ),

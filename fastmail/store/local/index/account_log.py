@@ -30,8 +30,9 @@ from fastmail.store.local.index.layout import ACCOUNT, mailbox_of
 from fastmail.store.local.index.tables import Tables
 
 # version, are all messages in the tables of object_ids.py, mailboxes, MODSEQ, octets of messages, messages, octets of
-# long summaries and of annotations (weight.py), low-water mark of the log, octets of the log, recovered (Tables.recovered
-# when the MODSEQ was last put above what can have been seen). A reader of this version ignores octets behind them.
+# long summaries and of annotations (weight.py), low-water mark of the log, octets of the log, recovered
+# (Tables.recovered when the MODSEQ was last put above what can have been seen). A reader of this version ignores octets
+# behind them.
 ROW = struct.Struct("<BBxxIQQQQQQQI")
 VERSION = 1
 MODSEQ, MODSEQ_AT = struct.Struct("<Q"), 8

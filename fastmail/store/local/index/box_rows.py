@@ -39,7 +39,8 @@ def load(txn: Txn, t: Tables, key: bytes) -> MailboxRow:
 def _go_above(txn: Txn, t: Tables, box: MailboxRow) -> None:
     """The server came up from its journal, and sessions may have been told of messages and changes that were not
     durable yet and are gone: their UIDs and MODSEQs are not given again, and clients that ask hear of it. The account's
-    MODSEQ went above them first (account_log.py). Where Dovecot's lists say which UID comes next, they go on saying it."""
+    MODSEQ went above them first (account_log.py). Where Dovecot's lists say which UID comes next, they go on saying
+    it."""
     change = Change(txn, t, box.key[:ACCOUNT])
     first = box.uidnext
     box.uidnext = min(first + (0 if t.shared else UIDS_ABOVE), layout.MAX_UID)

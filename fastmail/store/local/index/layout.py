@@ -110,8 +110,8 @@ ORDER = struct.Struct("<I")  # in pop, before the UIDL
 @dataclass(slots=True)
 class MailboxRow(Mailbox):
     """A mailbox as its row has it. ``generation``: grows when files of other programs are taken in, 0 when nobody
-    looked for any yet; ``settled``: arrivals up to this number are in the pages; ``recovered``: Tables.recovered when UIDs and
-    MODSEQs were last put above what can have been seen."""
+    looked for any yet; ``settled``: arrivals up to this number are in the pages; ``recovered``: Tables.recovered when
+    UIDs and MODSEQs were last put above what can have been seen."""
 
     generation: int = 0
     settled: int = 0

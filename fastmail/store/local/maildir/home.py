@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """``root``: the Maildir. ``control``: where another server kept what it knew of the mailboxes; ``indexes``: where it
-    has its indexes; both are empty for the same place. ``layout``: how folders lie there, "maildir++" or "fs". ``utf8``:
-    True if their names are in UTF-8, not in modified UTF-7."""
+    """``root``: the Maildir. ``control``: where another server kept what it knew of the mailboxes; ``indexes``: where
+    it has its indexes; both are empty for the same place. ``layout``: how folders lie there, "maildir++" or "fs".
+    ``utf8``: True if their names are in UTF-8, not in modified UTF-7."""
 
     root: str
     control: str = ""
