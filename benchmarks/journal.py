@@ -207,7 +207,7 @@ async def _fill(config: str, megabytes: int) -> None:
     rng = random.Random(megabytes)
     accounts = [assembly.deliverer.account(row) for row in assembly.directory.accounts()]
     if assembly.config.store.content == "maildir":
-        accounts = [account for account in accounts if os.path.isdir(account.home.root)]
+        accounts = [account for account in accounts if os.path.isdir(assembly.homes.home(account).root)]
     body = b"Subject: x\nFrom: a@b.example\n\n" + b"x" * 70 + b"\n"
     body += b"y" * (MESSAGE - len(body) - 1) + b"\n"
     summary = mime.scan(body)

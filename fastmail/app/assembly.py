@@ -237,10 +237,10 @@ class Assembly:
         if self.runner is not None:
             await self.runner.close()
         await self.spool.close()
-        self.bell.close()
         await self.history.close()
         await self.store.close()
         self.hub.close()
+        self.bell.close()
         if self.bans is not None:
             self.bans.close()
         if self.guesses is not None:

@@ -21,6 +21,7 @@ class Bell:
         self._path = os.path.join(run_dir, BELL)
         self._heard: Callable[[], None] | None = None
         self._doorbell: Doorbell | None = None
+        self._closed = False
 
     def listen(self, heard: Callable[[], None]) -> None:
         """This process empties the queue: call back, on the loop, after each change by anybody."""
@@ -33,7 +34,7 @@ class Bell:
         """Something changed."""
         if self._heard is not None:
             self._heard()
-        else:
+        elif not self._closed:
             self._hand().ring(self._path, RING)
 
     def _hand(self) -> Doorbell:
@@ -42,7 +43,7 @@ class Bell:
         return self._doorbell
 
     def close(self) -> None:
-        self._heard = None
+        self._heard, self._closed = None, True
         if self._doorbell is not None:
             self._doorbell.close()
             self._doorbell = None
