@@ -1,5 +1,5 @@
-"""fastmail.store.local.uidlists and what is taken over from damaged control files: what can be believed keeps its UID,
-and no UID is given twice."""
+"""fastmail.store.local.dovecot.damaged_uidlists and what is taken over from damaged control files: what can be
+believed keeps its UID, and no UID is given twice."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""fastmail.store.local.dovecot_index: what is written can be read, and damage is no more than missing keywords."""
+"""fastmail.store.local.dovecot.index_files: what is written can be read, and damage is no more than missing keywords."""
 
 import random
 import struct

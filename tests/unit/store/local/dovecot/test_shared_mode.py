@@ -1,4 +1,4 @@
-"""fastmail.store.local.together: what is kept in Dovecot's files, with nobody else there."""
+"""fastmail.store.local.dovecot.shared_mode: what is kept in Dovecot's files, with nobody else there."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""fastmail.store.local.given: deliveries are known by their ids after a restart and a crash, and for a day."""
+"""fastmail.store.local.index.given: deliveries are known by their ids after a restart and a crash, and for a day."""
 
 import asyncio
 import os

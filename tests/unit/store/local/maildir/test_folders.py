@@ -1,4 +1,4 @@
-"""fastmail.store.local.folders: two layouts on disk."""
+"""fastmail.store.local.maildir.folders: two layouts on disk."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""fastmail.store.local.follow: what a look costs."""
+"""fastmail.store.local.maildir.follow: what a look costs."""
 
 import asyncio
 import os
