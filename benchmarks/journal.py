@@ -37,7 +37,7 @@ from fastmail.durable.env import Environment, Journaled
 from fastmail.model.address import account_address
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store.interface import Delivery, NewMessage
-from fastmail.store.local import ops
+from fastmail.store.local.index import box_rows, mailboxes
 
 HERE = Path(__file__).parent
 WRITERS, PROCESSES, OCTETS = (1, 4, 16, 64), (1, 2, 4), (600, 4096)
@@ -179,7 +179,7 @@ async def _make_mailboxes(config: str, content: str) -> None:
     assembly = Assembly(load(config))
     await assembly.start()
     store = assembly.store
-    shard = store.shards()[0]
+    shard = store.commits.shards[0]
     rows = assembly.directory.accounts()
     if content == "maildir":
         for row in rows[:WITH_MAILDIR]:
@@ -190,10 +190,10 @@ async def _make_mailboxes(config: str, content: str) -> None:
         def apply(txn: object, some: list[int] = some) -> None:
             for number in some:
                 for name in BOXES:
-                    if ops.find(txn, shard.tables, number, name) is None:
-                        box = ops.create(txn, shard.tables, number, name, 0)
+                    if mailboxes.find(txn, shard.tables, number, name) is None:
+                        box = mailboxes.create(txn, shard.tables, number, name, 0)
                         box.generation = 1
-                        ops.save(txn, shard.tables, box)
+                        box_rows.save(txn, shard.tables, box)
 
         await shard.queue.submit(Operation(apply))
     await assembly.close()
@@ -207,7 +207,7 @@ async def _fill(config: str, megabytes: int) -> None:
     rng = random.Random(megabytes)
     accounts = [assembly.deliverer.account(row) for row in assembly.directory.accounts()]
     if assembly.config.store.content == "maildir":
-        accounts = [account for account in accounts if os.path.isdir(account.root)]
+        accounts = [account for account in accounts if os.path.isdir(assembly.homes.home(account).root)]
     body = b"Subject: x\nFrom: a@b.example\n\n" + b"x" * 70 + b"\n"
     body += b"y" * (MESSAGE - len(body) - 1) + b"\n"
     summary = mime.scan(body)

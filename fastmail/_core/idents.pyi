@@ -23,8 +23,8 @@ def entered(
     created: bool,
     slow: Callable[[bytes], tuple[bytes, int, bytes, bytes]],
 ) -> tuple[bytes, Rows, Rows, list[tuple[int, bytes, bytes]]]:
-    """What the account log and the tables of store/local/emails.py get for messages of the mailbox with this ``key``:
-    (UID, summary as stored, MODSEQ). Answers: entries of the log, for messages that were ``created`` or removed; rows
-    of ``place``; rows of ``member``; of each message that names itself otherwise than its thread is called, (its
-    number in ``items``, key in ``thread``, thread). ``slow`` is asked for the names of one that an earlier version
-    stored."""
+    """What the account log, and the tables of store/local/index/object_ids.py, get for messages of the mailbox with
+    this ``key``: (UID, summary as stored, MODSEQ). Answers: entries of the log, for messages that were ``created`` or
+    removed; rows of ``place``; rows of ``member``; of each message that names itself otherwise than its thread is
+    called, (its number in ``items``, key in ``thread``, thread). ``slow`` is asked for the names of one that an earlier
+    version stored."""

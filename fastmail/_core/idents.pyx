@@ -20,7 +20,7 @@ cdef enum:
     NEAREST = 12
     PARTS = 16    # octets of a part in a summary
     TRAIL = 32           # what the store keeps behind a summary: see message/identity.py
-    PLACE = 24           # octets of a key in the tables of store/local/emails.py
+    PLACE = 24           # octets of a key in the tables of store/local/index/object_ids.py
     NAMED = 20           # octets of an entry of the account log for a message that came: UID, mark, MODSEQ
     GONE = 12            # and for one that went: UID, mark
     PREVIEWED = 3        # the version of a summary that has a preview

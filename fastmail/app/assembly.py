@@ -14,10 +14,11 @@ from fastmail.app.derived import (
     read_instance,
     users_of,
 )
+from fastmail.app.homes import Homes
 from fastmail.auth import oauth, provider, send_as
 from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Config
-from fastmail.delivery.deliver import Deliverer, Mail
+from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
 from fastmail.directory import external, sources, standing
@@ -39,8 +40,9 @@ from fastmail.net.listener import Listener, Registry
 from fastmail.net.tls import ServerTls
 from fastmail.pop3 import session as pop3
 from fastmail.queue import routes
+from fastmail.queue.bell import Bell
 from fastmail.queue.schedule import Schedule
-from fastmail.queue.spool import BELL, Spool
+from fastmail.queue.spool import Spool
 from fastmail.relay.runner import Limits as RelayLimits
 from fastmail.relay.runner import Runner
 from fastmail.relay.sts import Policies
@@ -52,7 +54,7 @@ from fastmail.store.filler import Filler
 from fastmail.store.fulltext import FullText
 from fastmail.store.hub import Hub
 from fastmail.store.interface import Account
-from fastmail.store.local.names import NO_INSTANCE
+from fastmail.store.local.maildir.names import NO_INSTANCE
 from fastmail.store.local.readonly import ReadOnlyStore
 from fastmail.store.local.store import LocalStore
 from fastmail.telemetry import log
@@ -86,9 +88,18 @@ class Assembly:
         self.config = config
         self.directory = LocalDirectory(config.server.data_dir)
         self.hub = Hub(config.server.run_dir if worker >= 0 else "", max(worker, 0))
+        self.homes = Homes(
+            self.directory,
+            maildir_template(config),
+            control_template(config),
+            config.store.layout,
+            config.store.utf8_names,
+            index_template(config),
+        )
         kind = ReadOnlyStore if config.store.read_only else LocalStore
         self.store = kind(
             config.server.data_dir,
+            self.homes.home,
             shards=config.store.shards,
             instance=instance or NO_INSTANCE,
             hub=self.hub,
@@ -108,19 +119,14 @@ class Assembly:
             self.directory,
             self.store,
             config.server.hostname,
-            Mail(
-                maildir_template(config),
-                control_template(config),
-                config.store.layout,
-                config.store.utf8_names,
-                index_template(config),
-            ),
             quota,
             [name for name in (config.server.postmaster, *config.auth.admins) if name],
+            self.homes.note,
         )
         relay = config.relay
         self.routes = routes.parse(relay.routes, relay.tls_policies, config.base, relay.pools)
-        self.spool = Spool(config.server.data_dir, relay.map_size, lambda: self.hub.publish([BELL]), self.store)
+        self.bell = Bell(config.server.run_dir)
+        self.spool = Spool(config.server.data_dir, relay.map_size, self.bell.ring, self.store.holds)
         self.store.queued = self.spool.queued
         schedule = Schedule([parse_time(one) for one in relay.retry], relay.lifetime, relay.delay_warning)
         self.history = History(config.server.data_dir, relay.trace_days, relay.trace_size)
@@ -219,7 +225,7 @@ class Assembly:
             relay.private_web_servers,
         )
         self.runner = Runner(self.spool, self.outbound, finder, self.deliverer, hostname, bounds)
-        self.hub.watch(BELL, self.runner.wake)
+        self.bell.listen(self.runner.wake)
         self.runner.start()
 
     async def close(self) -> None:
@@ -234,6 +240,7 @@ class Assembly:
         await self.history.close()
         await self.store.close()
         self.hub.close()
+        self.bell.close()
         if self.bans is not None:
             self.bans.close()
         if self.guesses is not None:

@@ -15,7 +15,7 @@ from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
 from fastmail.net import networks
 from fastmail.net.bans import Rules
-from fastmail.store.local.names import NO_INSTANCE
+from fastmail.store.local.maildir.names import NO_INSTANCE
 
 if TYPE_CHECKING:
     from fastmail.net.tls import ServerTls

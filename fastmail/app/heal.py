@@ -23,7 +23,8 @@ from fastmail.model.errors import ConfigError
 from fastmail.net import bans
 from fastmail.queue import spool
 from fastmail.queue.mend import mend as mend_queue
-from fastmail.store.local import layout, mend
+from fastmail.store.local.index import layout
+from fastmail.store.local.recovery import mend
 from fastmail.telemetry import log
 
 UNFINISHED = "unfinished"

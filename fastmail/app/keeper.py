@@ -9,12 +9,14 @@ import os
 import signal
 import time
 from contextlib import suppress
+from functools import partial
 
 from fastmail.app.assembly import Assembly
 from fastmail.config.settings import Config
 from fastmail.durable.env import Environment
 from fastmail.queue.spool import open_queue
-from fastmail.store.local.shard import open_index
+from fastmail.store.local.index.shard import open_index
+from fastmail.store.local.recovery.whereabouts import Whereabouts
 from fastmail.telemetry import log
 
 READY = b"\1"
@@ -28,7 +30,8 @@ def environments(config: Config) -> list[Environment]:
     """Open all that have a journal; those that were not closed cleanly are recovered."""
     assembly = Assembly(config)
     data, size = config.server.data_dir, config.store.index_map_size
-    every = [open_index(data, n, size, assembly.account_of) for n in range(config.store.shards)]
+    owner = partial(Whereabouts, assembly.store.home_of)
+    every = [open_index(data, n, size, owner) for n in range(config.store.shards)]
     if config.relay.enabled or os.path.isdir(os.path.join(data, "queue", "index")):
         every.append(open_queue(data, config.relay.map_size))
     return every

@@ -19,14 +19,20 @@ from fastmail.backup.vault import Vault
 from fastmail.directory.local import LocalDirectory
 from fastmail.durable import beneath
 from fastmail.durable.replace import make_directories, sync_directory
+from fastmail.durable.transaction import Txn
 from fastmail.message.preview import scanned
+from fastmail.message.summary import served_size
 from fastmail.model.errors import CannotDo, CorruptData
 from fastmail.model.flags import LETTERED_KEYWORDS, to_info
 from fastmail.model.mailbox_name import INBOX
 from fastmail.model.quota import Quota
 from fastmail.store.interface import Account, NewMessage
-from fastmail.store.local import foreign, ops
-from fastmail.store.local.folders import PARTS, folder
+from fastmail.store.local.dovecot import control_files
+from fastmail.store.local.index import box_rows
+from fastmail.store.local.index.changed import Changed
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.maildir.folders import PARTS, folder
+from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.store import LocalStore
 
 BATCH, OCTETS = 100, 8 << 20  # messages, their octets and those of their summaries, that are kept in one commit
@@ -67,7 +73,7 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "") -> l
     return [row["address"] for row in wanted]
 
 
-def check(vault: Vault, run: str, only: str, form: Account) -> None:
+def check(vault: Vault, run: str, only: str, form: Home) -> None:
     """CorruptData where something of what would be restored is not what a backup has; before anything is changed.
     ``form``: how accounts lie here."""
     found = vault.directory(run)
@@ -75,38 +81,39 @@ def check(vault: Vault, run: str, only: str, form: Account) -> None:
     there = set(vault.accounts(run))
     for row in found["accounts"]:
         if row["address"] in there and only in ("", row["address"]):
-            sound.check_account(vault, replace(form, address=row["address"]), run)
+            sound.check_account(vault, row["address"], form, run)
 
 
 async def account(
     vault: Vault, store: LocalStore, owner: Account, run: str, told: Callable[[Restored], None]
 ) -> list[Restored]:
     """A whole account, into an empty one."""
-    await store.help(sound.check_account, vault, owner, run)
+    home = store.places.home(owner)
+    await store.commits.help(sound.check_account, vault, owner.address, home, run)
     known = store.find(owner, INBOX) is not None
     if known:
         with store.snapshot(owner) as snapshot:
             if any(box.exists for box in snapshot.boxes(owner.id)):
                 raise CannotDo(f"{owner.address} has mail: restore a mailbox with --into, or empty the account first")
-    cur = os.path.join(folder(owner, INBOX), "cur")
+    cur = os.path.join(folder(home, INBOX), "cur")
     if beneath.is_directory(cur) and beneath.names(cur):
-        raise CannotDo(f"{owner.root} is not empty")
+        raise CannotDo(f"{home.root} is not empty")
     results: list[Restored] = []
     later: list[tuple[str, dict[str, Any], dict[int, int]]] = []
-    beside = replace(owner, root=f"{owner.root}.restoring")  # it gets its name when all of it is there
+    beside = replace(home, root=f"{home.root}.restoring")  # it gets its name when all of it is there
     try:
-        await store.help(_begin, beside.root)
-        await store.help(_write, vault, beside, run, results, later, told)
-        await store.help(os.sync)
+        await store.commits.help(_begin, beside.root)
+        await store.commits.help(_write, vault, owner.address, beside, run, results, later, told)
+        await store.commits.help(os.sync)
     except BaseException:
-        await store.help(beneath.remove_tree, beside.root)
+        await store.commits.help(beneath.remove_tree, beside.root)
         raise
     if known:
         await store.forget(owner, returns=True)
-    if os.path.lexists(owner.root):
-        os.rename(owner.root, next(aside for aside in _asides(owner.root) if not os.path.lexists(aside)))
-    os.rename(beside.root, owner.root)
-    await store.help(sync_directory, os.path.dirname(owner.root))
+    if os.path.lexists(home.root):
+        os.rename(home.root, next(aside for aside in _asides(home.root) if not os.path.lexists(aside)))
+    os.rename(beside.root, home.root)
+    await store.commits.help(sync_directory, os.path.dirname(home.root))
     await store.listing(owner)
     for name, head, keywords in later:
         key = store.find(owner, name)
@@ -117,14 +124,14 @@ async def account(
         if notes:
             await store.annotate(owner, key, dict(notes))
 
-        def apply(txn: Any, t: Any, key: bytes = key, head: dict[str, Any] = head) -> bytes:
-            box = ops.load(txn, t, key)
+        def apply(txn: Txn, t: Tables, key: bytes = key, head: dict[str, Any] = head) -> Changed[None]:
+            box = box_rows.load(txn, t, key)
             box.special = head["special"]
             box.uidnext = max(box.uidnext, head["uidnext"])
-            ops.save(txn, t, box)
-            return key
+            box_rows.save(txn, t, box)
+            return Changed(None, (key,))
 
-        await store.submit(owner, apply)
+        await store.commits.change(owner, apply)
         words = [word.encode("latin-1") for word in head["words"]]
         for bit in range(LETTERED_KEYWORDS, len(words)):  # those that file names have no letters for
             uids = UidSet.of(sorted(uid for uid, bits in keywords.items() if bits >> bit & 1))
@@ -146,39 +153,40 @@ def _asides(root: str) -> Iterator[str]:
 
 def _write(
     vault: Vault,
-    owner: Account,
+    address: str,
+    home: Home,
     run: str,
     results: list[Restored],
     later: list[tuple[str, dict[str, Any], dict[int, int]]],
     told: Callable[[Restored], None],
 ) -> None:
     """The Maildir with its control files."""
-    kept: list[foreign.Kept] = []
+    kept: list[control_files.Kept] = []
     head: dict[str, Any] = {}
     place = ""
 
     def finish() -> None:
         if head:
-            data = foreign.uidlist(head["uidvalidity"], head["uidnext"], b"", kept)
-            foreign.write(place, "dovecot-uidlist", data)
+            data = control_files.uidlist(head["uidvalidity"], head["uidnext"], b"", kept)
+            control_files.write(place, "dovecot-uidlist", data)
             words = [word.encode("latin-1") for word in head["words"]]
             if words:
-                foreign.write(place, "dovecot-keywords", foreign.keyword_file(words))
+                control_files.write(place, "dovecot-keywords", control_files.keyword_file(words))
             told(results[-1])
 
-    for row in vault.rows(owner.address, run):
+    for row in vault.rows(address, run):
         if "account" in row:
-            top = folder(owner, INBOX)
+            top = folder(home, INBOX)
             for sub in PARTS:
                 beneath.make_directories(os.path.join(top, sub))
-            foreign.write(top, "subscriptions", foreign.subscription_file(owner, row["subscribed"]))
+            control_files.write(top, "subscriptions", control_files.subscription_file(home, row["subscribed"]))
         elif "mailbox" in row:
             finish()
             kept, head = [], row
-            place = folder(owner, row["mailbox"])
+            place = folder(home, row["mailbox"])
             for sub in PARTS:
                 beneath.make_directories(os.path.join(place, sub))
-            results.append(Restored(owner.address, row["mailbox"]))
+            results.append(Restored(address, row["mailbox"]))
             later.append((row["mailbox"], row, {}))
         else:
             try:
@@ -194,7 +202,7 @@ def _write(
                 file.flush()
                 os.utime(file.fileno(), (row["date"], row["date"]))
             order, uidl = row.get("pop3", (0, ""))
-            kept.append(foreign.Kept(row["uid"], base.encode(), order, uidl.encode("latin-1")))
+            kept.append(control_files.Kept(row["uid"], base.encode(), order, uidl.encode("latin-1")))
             if row["keywords"] > LETTERS:
                 later[-1][2][row["uid"]] = row["keywords"]
             results[-1].messages += 1
@@ -213,7 +221,7 @@ async def mailbox(
     vault: Vault, store: LocalStore, owner: Account, run: str, name: str, uid: int, into: str
 ) -> list[Restored]:
     """One mailbox, or with ``uid`` one message of it, as new messages of ``into``."""
-    await store.help(sound.check_account, vault, owner, run)
+    await store.commits.help(sound.check_account, vault, owner.address, store.places.home(owner), run)
     result = Restored(owner.address, into)
     here = False
     words: list[bytes] = []
@@ -242,13 +250,13 @@ async def mailbox(
                 key = store.find(owner, into)
         elif here and "uid" in row and uid in (0, row["uid"]):
             try:
-                content = to_lf(await store.help(_read, vault, row))
+                content = to_lf(await store.commits.help(_read, vault, row))
             except CorruptData as error:
                 result.problems.append(f"UID {row['uid']}: {error}")
                 continue
             summary = scanned(content)
             kept = [word for bit, word in enumerate(words) if row["keywords"] >> bit & 1]
-            size = int.from_bytes(summary[20:24], "little")
+            size = served_size(summary)
             batch.append(NewMessage((content,), summary, size, row["date"], row["flags"], kept, False))
             octets += len(content) + len(summary)
             if len(batch) >= BATCH or octets > OCTETS:

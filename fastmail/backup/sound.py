@@ -15,8 +15,9 @@ from fastmail.model.address import Address, account_address, domain_name
 from fastmail.model.errors import BadAddress, CannotDo, CorruptData
 from fastmail.model.flags import ALL_FLAGS, MAX_KEYWORDS
 from fastmail.model.mailbox_name import INBOX
-from fastmail.store.interface import Account
-from fastmail.store.local import folders, foreign
+from fastmail.store.local.dovecot import control_files
+from fastmail.store.local.maildir import folders
+from fastmail.store.local.maildir.home import Home
 
 MOST = 0xFFFFFFFF  # UIDs, UIDVALIDITYs and dates have four octets
 SPECIAL = 31
@@ -88,8 +89,9 @@ def _rows(found: Mapping[str, Any], name: str, kind: type) -> Iterable[Any]:
 class _Account:
     """The rows of an account's file, one after the other."""
 
-    def __init__(self, owner: Account) -> None:
-        self._owner = owner
+    def __init__(self, address: str, home: Home) -> None:
+        self._address = address
+        self._home = home
         self._names: set[str] = set()
         self._places: set[str] = set()
         self.box = ""
@@ -110,7 +112,7 @@ class _Account:
             raise _Bad("it is no mailbox and no message of one")
 
     def _head(self, row: Mapping[str, Any]) -> None:
-        if row.get("account") != self._owner.address:
+        if row.get("account") != self._address:
             raise _Bad(f"it is of the account {str(row.get('account'))[:80]!r}")
         for name in _texts(row, "subscribed"):
             self._is_name(name)
@@ -126,14 +128,14 @@ class _Account:
         self._is_name(name)
         if name != INBOX:
             try:
-                folders.refuse_length(self._owner, name)
+                folders.refuse_length(self._home, name)
             except CannotDo as error:
                 raise _Bad(error) from None
             levels = name.split("/")
-            dotted = self._owner.layout != "fs"
+            dotted = self._home.layout != "fs"
             if any("." in one if dotted else one in folders.PARTS or one.startswith("..") for one in levels):
                 raise _Bad(f"{name[:80]!r} cannot be a folder in this server's layout")
-        place = folders.folder(self._owner, name)
+        place = folders.folder(self._home, name)
         if name in self._names or place in self._places:
             raise _Bad(f"the mailbox {name[:80]!r} is there twice")
         self._names.add(name)
@@ -177,19 +179,19 @@ class _Account:
                 or not _UIDL.fullmatch(pop3[1])
             ):
                 raise _Bad(f"UID {uid}: pop3 is no place and UIDL")
-            _number({"pop3": pop3[0]}, "pop3", 0, foreign.LAST_PLACE)
+            _number({"pop3": pop3[0]}, "pop3", 0, control_files.LAST_PLACE)
 
 
-def check_account(vault: Vault, owner: Account, run: str, told: Callable[[], None] = lambda: None) -> None:
-    """An account's file, to be restored to ``owner``."""
-    reader = _Account(owner)
+def check_account(vault: Vault, address: str, home: Home, run: str, told: Callable[[], None] = lambda: None) -> None:
+    """An account's file, to be restored to the Maildir at ``home``."""
+    reader = _Account(address, home)
     number = 0
-    for number, row in enumerate(vault.rows(owner.address, run), 1):
+    for number, row in enumerate(vault.rows(address, run), 1):
         try:
             reader.take(number, row)
         except _Bad as error:
             mailbox = f", mailbox {reader.box}" if reader.box else ""
-            raise _refuse(f"{owner.address}: line {number}{mailbox}", error) from None
+            raise _refuse(f"{address}: line {number}{mailbox}", error) from None
         told()
     if not number:
-        raise _refuse(owner.address, "its file is empty")
+        raise _refuse(address, "its file is empty")

@@ -29,7 +29,7 @@ from fastmail.directory.interface import AccountRecord
 from fastmail.directory.local import NoSuchUser
 from fastmail.model.errors import CannotDo
 from fastmail.model.mailbox_name import canonical
-from fastmail.store.interface import Account
+from fastmail.store.local.maildir.home import Home
 
 VaultArgument = Annotated[str, typer.Argument(metavar="DIR", help="The directory of the backups; on another disk.")]
 RunOption = Annotated[str, typer.Option(help="An earlier backup, as `backup --list` names it; the newest without.")]
@@ -91,7 +91,7 @@ def backup(
                     assembly.store,
                     accounts,
                     lambda _: progress.advance(task),
-                    assembly.store.help,
+                    assembly.store.commits.help,
                 )
 
     with vault.locked():
@@ -146,8 +146,8 @@ def restore(
                 target = canonical(into or f"Restored/{mailbox}", "/")
                 return await bring.mailbox(vault, assembly.store, owner, run, mailbox, message, target)
             kind = settings.store
-            form = Account(0, "", settings.server.data_dir, layout=kind.layout, utf8=kind.utf8_names)
-            await assembly.store.help(bring.check, vault, run, account.lower(), form)
+            form = Home(settings.server.data_dir, layout=kind.layout, utf8=kind.utf8_names)
+            await assembly.store.commits.help(bring.check, vault, run, account.lower(), form)
             wanted = bring.directory(vault, assembly.directory, run, account.lower())
             with _bar() as progress:
                 task = progress.add_task("accounts", total=len(wanted))

@@ -28,11 +28,13 @@ from fastmail.queue.mend import mend as mend_queue
 from fastmail.queue.spool import LAYOUT as QUEUE
 from fastmail.queue.spool import TABLES as QUEUE_TABLES
 from fastmail.store.interface import Account
-from fastmail.store.local import convert, repair
-from fastmail.store.local.former import TABLES as FIRST_TABLES
-from fastmail.store.local.layout import LAYOUT as INDEX
-from fastmail.store.local.layout import TABLES as INDEX_TABLES
-from fastmail.store.local.mend import find_again
+from fastmail.store.local.index.first_layout import TABLES as FIRST_TABLES
+from fastmail.store.local.index.layout import LAYOUT as INDEX
+from fastmail.store.local.index.layout import TABLES as INDEX_TABLES
+from fastmail.store.local.recovery import check as checking
+from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery.mend import find_again
+from fastmail.store.local.segments import verify
 
 CURRENT = "nothing to do"
 CANNOT = "cannot be"
@@ -96,9 +98,9 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
                 place = assembly.deliverer.account(record)
                 every.append(place)
                 try:
-                    bad = [one for one in await repair.check(assembly.store, place) if one.problems]
+                    bad = [one for one in await checking.check(assembly.store, place) if one.problems]
                 except (MailError, OSError, ValueError) as error:
-                    bad = [repair.Report(record.address, "", 0, 1, str(error))]
+                    bad = [checking.Report(record.address, "", 0, 1, str(error))]
                 if not bad:
                     continue
                 after = bad
@@ -114,22 +116,22 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
                     if mend and left:
                         done = f"still: {left[0].detail}"
                     out.append(Problem(f"{one.account} {one.mailbox}", one.detail, done))
-            for shard in assembly.store.shards():
+            for shard in assembly.store.commits.shards:
                 task = progress.add_task("segments", total=None)
 
                 def told(done: int, total: int, task: object = task) -> None:
                     progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
-                hits = await assembly.store.help(convert.check, assembly.store, shard, told)
-                if mend and (hits or any(assembly.store.shard(account.id) is shard for account in anew)):
+                hits = await assembly.store.commits.help(verify.check, assembly.store, shard, told)
+                if mend and (hits or any(assembly.store.commits.shard(account.id) is shard for account in anew)):
                     given = await find_again(
-                        assembly.store, shard, [one for one in every if assembly.store.shard(one.id) is shard]
+                        assembly.store, shard, [one for one in every if assembly.store.commits.shard(one.id) is shard]
                     )
                     if given:
                         say = "rebuilt: given to their mailboxes"
                         out.append(Problem("segments", f"{given} messages that nothing named", say))
                     before = hits
-                    hits = await assembly.store.help(convert.check, assembly.store, shard, told)
+                    hits = await assembly.store.commits.help(verify.check, assembly.store, shard, told)
                     found = [hit for hit in before if hit not in hits]
                     out += [Problem(hit.where, hit.problem, "rebuilt: its record is named again") for hit in found]
                 for hit in hits:
@@ -142,8 +144,8 @@ async def _held(assembly: Assembly, mend: bool) -> list[Problem]:
     """Files that were kept for the queue and that nothing names any more; such files that are not there."""
     holds = assembly.store.holds
     out = []
-    for number in range(len(assembly.store.shards())):
-        left, lost = await assembly.store.help(holds.leftovers, number)
+    for number in range(len(assembly.store.commits.shards)):
+        left, lost = await assembly.store.commits.help(holds.leftovers, number)
         if left:
             say = "rebuilt: removed" if mend else "run with --repair"
             out.append(Problem(f"held-{number}", f"{len(left)} files that no message in the queue names", say))

@@ -24,7 +24,7 @@ from fastmail.cli.common import (
 )
 from fastmail.config.settings import Config
 from fastmail.directory.interface import AccountRecord
-from fastmail.store.local import content, convert
+from fastmail.store.local.segments import compaction, convert, usage, verify
 
 app = typer.Typer(no_args_is_help=True, help="Message content: segments and Maildirs.")
 AccountArgument = Annotated[str, typer.Argument(metavar="[ACCOUNT]", help="One account; all when left out.")]
@@ -50,11 +50,10 @@ def list_(
 ) -> None:
     """Every segment with its size and how much of it nothing refers to any more, in octets."""
 
-    async def work(assembly: Assembly, progress: Progress) -> list[content.Usage]:
+    async def work(assembly: Assembly, progress: Progress) -> list[usage.Usage]:
         out = []
-        for shard in assembly.store.shards():
-            with shard.env.read() as txn:
-                out += content.usage(txn, shard.tables, shard.directory)
+        for shard in assembly.store.commits.shards:
+            out += compaction.usage_of(shard)
         return out
 
     show([asdict(one) for one in _run(read_config(config), work)], json, match=match, limit=limit)
@@ -65,12 +64,12 @@ def list_(
 def check(config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
     """Read every segment and verify its checksums. Exit code 1 when something is damaged or missing."""
 
-    async def work(assembly: Assembly, progress: Progress) -> list[convert.Finding]:
-        found: list[convert.Finding] = []
-        for shard in assembly.store.shards():
+    async def work(assembly: Assembly, progress: Progress) -> list[verify.Finding]:
+        found: list[verify.Finding] = []
+        for shard in assembly.store.commits.shards:
             task = progress.add_task("check", total=None)
-            found += await assembly.store.help(
-                convert.check,
+            found += await assembly.store.commits.help(
+                verify.check,
                 assembly.store,
                 shard,
                 lambda done, total, task=task: progress.update(task, completed=done, total=total),
@@ -94,13 +93,12 @@ def compact(
 
     async def work(assembly: Assembly, progress: Progress) -> list[dict[str, Any]]:
         out: list[dict[str, Any]] = []
-        for shard in assembly.store.shards():
-            await shard.survey()
-            with shard.env.read() as txn:
-                every = content.usage(txn, shard.tables, shard.directory)
+        for shard in assembly.store.commits.shards:
+            await compaction.survey(shard)
+            every = compaction.usage_of(shard)
             wanted = [u for u in every if u.state == "sealed" and u.dead * 100 >= u.octets * waste]
             for one in progress.track(wanted, description="compact"):
-                won = await shard.compact(int(one.segment, 16))
+                won = await compaction.compact(shard, int(one.segment, 16))
                 text = "damaged, kept" if won < 0 else "done" if won else "busy"
                 out.append({"segment": one.segment, "result": text, "won": max(0, won)})
         return out

@@ -12,8 +12,9 @@ from fastmail.app.assembly import Assembly, beside
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, account_of, command, errors, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.interface import AccountRecord
-from fastmail.store.local import repair
-from fastmail.store.local.convert import recover
+from fastmail.store.local.recovery import check as checking
+from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery.unnamed_records import recover
 
 app = typer.Typer(no_args_is_help=True, help="The message index: check it, rebuild it.")
 AccountArgument = Annotated[str, typer.Argument(metavar="[ACCOUNT]", help="One account; all when left out.")]
@@ -37,17 +38,17 @@ def rebuild(account: AccountArgument = "", config: ConfigOption = "fastmail.toml
     show([asdict(report) for report in reports], json)
 
 
-async def _run(settings: Config, account: str, rebuild: bool) -> list[repair.Report]:
-    async def work(assembly: Assembly, records: list[AccountRecord], progress: Progress) -> list[repair.Report]:
-        reports: list[repair.Report] = []
+async def _run(settings: Config, account: str, rebuild: bool) -> list[checking.Report]:
+    async def work(assembly: Assembly, records: list[AccountRecord], progress: Progress) -> list[checking.Report]:
+        reports: list[checking.Report] = []
         for record in progress.track(records, description="rebuild" if rebuild else "check"):
             place = assembly.deliverer.account(record)
-            reports += await (repair.rebuild if rebuild else repair.check)(assembly.store, place)
+            reports += await (repair.rebuild if rebuild else checking.check)(assembly.store, place)
         if rebuild:
             await recover(assembly.store, [assembly.deliverer.account(record) for record in records])
         return reports
 
-    reports: list[repair.Report] = await _over(settings, account, work)
+    reports: list[checking.Report] = await _over(settings, account, work)
     return reports
 
 

@@ -29,7 +29,7 @@ from fastmail.model.mailbox_name import INBOX
 from fastmail.model.quota import Quota
 from fastmail.store import sharing
 from fastmail.store.interface import Account, Mailbox
-from fastmail.store.local import folders, foreign, goback
+from fastmail.store.local.dovecot import control_files, hand_back
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -200,7 +200,7 @@ async def _take_rights(assembly: Assembly, account: Account, box: Mailbox) -> li
     with store.snapshot(account) as snapshot:
         if snapshot.note(box.key, sharing.ACL) is not None:
             return []
-    acl, left = foreign.read_acl(store.path(account, box.key), account.address)
+    acl, left = control_files.read_acl(store.paths.directory(account, box.key), account.address)
 
     def find(name: str) -> Account | None:
         record = assembly.directory.account(name)
@@ -227,8 +227,8 @@ async def _take_over(assembly: Assembly, account: Account, box: Mailbox, told: C
 
 def _take_quota(assembly: Assembly, account: Account, record: AccountRecord) -> None:
     """The limits of a Maildir, for an account that has none of its own."""
-    place = folders.control_directory(account, INBOX)
-    octets, messages = foreign.read_limits(place)
+    place = assembly.store.places.control(account, INBOX)
+    octets, messages = control_files.read_limits(place)
     if record.quota == Quota() and (octets or messages):
         assembly.directory.set_quota(record.address, Quota(octets, messages))
 
@@ -342,7 +342,7 @@ def shadow_(
 @command
 def back(
     accounts: AccountArgument = None,
-    to: Annotated[str, typer.Option("--to", help="dovecot or courier.")] = goback.DOVECOT,
+    to: Annotated[str, typer.Option("--to", help="dovecot or courier.")] = hand_back.DOVECOT,
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
 ) -> None:
@@ -350,12 +350,12 @@ def back(
 
     Stop this server first, so that nothing is delivered behind it. May be run again.
     """
-    rows: list[goback.Handed] = []
-    if to not in (goback.DOVECOT, goback.COURIER):
+    rows: list[hand_back.Handed] = []
+    if to not in (hand_back.DOVECOT, hand_back.COURIER):
         fail("--to is dovecot or courier", 2)
 
     async def work(assembly: Assembly, record: AccountRecord, told: Counter) -> None:
-        made = await goback.hand_back(assembly.store, assembly.deliverer.account(record), to)
+        made = await hand_back.hand_back(assembly.store, assembly.deliverer.account(record), to)
         told(sum(one.messages for one in made))
         rows.extend(made)
 

@@ -18,7 +18,6 @@ from fastmail.model.address import comparable
 from fastmail.model.errors import ClientError
 from fastmail.queue.model import Item, Job, id_of
 from fastmail.queue.routes import parts
-from fastmail.queue.spool import BELL
 from fastmail.relay import moving
 
 app = typer.Typer(no_args_is_help=True, help="The queue of mail for other servers.")
@@ -101,7 +100,7 @@ def _run(config: str, work: Any) -> Any:
                 result = work(assembly)
                 return await result if asyncio.iscoroutine(result) else result
             finally:
-                assembly.hub.publish([BELL])
+                assembly.bell.ring()
 
     return asyncio.run(go())
 

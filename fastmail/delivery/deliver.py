@@ -11,7 +11,7 @@ or refused. Mail that has passed MAX_HOPS servers is refused (RFC 5321 6.3).
 import asyncio
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -19,7 +19,6 @@ from fastmail._core import mime
 from fastmail._core.uidset import UidSet
 from fastmail.delivery.history import History
 from fastmail.directory.interface import AccountRecord, Directory
-from fastmail.durable import beneath
 from fastmail.message import submitted, trace, transaction
 from fastmail.message.header import Octets
 from fastmail.message.preview import scanned
@@ -127,27 +126,6 @@ def note_accepted(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """Where accounts keep mail: the Maildir path with {domain}, {user} and {home}, the same for the control files and
-    the indexes of the server before, and how folders lie there (store.interface.Account)."""
-
-    maildir: str
-    control: str = ""
-    layout: str = "maildir++"
-    utf8: bool = False
-    indexes: str = ""
-
-    def account(self, record: AccountRecord, quota: Quota) -> Account:
-        user, _, domain = record.address.rpartition("@")
-        if "{home}" in self.maildir and not record.home and not record.maildir:
-            raise TemporaryError(f"{record.address}: whoever keeps the account does not say where its home is")
-        names = {"domain": domain, "user": user, "home": record.home}
-        root, control, indexes = (text.format(**names) for text in (self.maildir, self.control, self.indexes))
-        root, control, indexes = map(beneath.plain, (record.maildir or root, control, indexes))
-        return Account(record.id, record.address, root, quota, control, self.layout, self.utf8, indexes)
-
-
 def is_postmaster(address: str) -> bool:
     """Of any domain, or with none."""
     return address.partition("@")[0].lower() == "postmaster"
@@ -201,16 +179,16 @@ def _leave_whole(plan: _Plan) -> None:
 
 
 class Deliverer:
-    """One in each worker."""
+    """One in each worker. ``noted`` hears of each account as the directory has it now, before its mail is asked for."""
 
     def __init__(
         self,
         directory: Directory,
         store: Store,
         hostname: str,
-        mail: Mail,
         quota: Quota = NO_QUOTA,
         postmasters: Sequence[str] = (),
+        noted: Callable[[AccountRecord], object] = lambda record: None,
     ) -> None:
         self.directory = directory
         self.store = store
@@ -218,18 +196,19 @@ class Deliverer:
         self._quota = quota
         self.postmasters = postmasters
         self.history: History | None = None
-        self._mail = mail
+        self._noted = noted
         self._accounts: dict[str, tuple[AccountRecord, Account]] = {}
         self._room = Room()  # of the messages whose sessions wait for the store
 
     def account(self, record: AccountRecord) -> Account:
-        """Where the account's mail lies."""
+        """The account, for the store."""
         known = self._accounts.get(record.address)
         if known is not None and (known[0] is record or known[0] == record):
             return known[1]
         if len(self._accounts) > REMEMBERED:
             self._accounts.clear()
-        account = self._mail.account(record, record.quota.over(self._quota))
+        self._noted(record)
+        account = Account(record.id, record.address, record.quota.over(self._quota))
         self._accounts[record.address] = record, account
         return account
 
@@ -503,7 +482,7 @@ class Deliverer:
         await self.store.open(account)
         prefix = trace.return_path(envelope.sender) + trace.delivered_to(record.address)
         whole = size + len(prefix) + prefix.count(b"\n")
-        hold = await self.store.hold(account, NewMessage((prefix, *content), b"", whole, now), ident)
+        hold = await self.store.holds.keep(account, NewMessage((prefix, *content), b"", whole, now), ident)
         return Held(hold, record.address, len(prefix), now)
 
     def _remember(

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from fastmail.durable.env import Environment
+from fastmail.durable.transaction import Reading
 from fastmail.model.errors import MailError
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -179,7 +180,7 @@ class History:
                     out.append(Event(AT.unpack(key[-AT.size :])[0] / 1e9, name, what, fields))
         return out
 
-    def _marks(self, txn: Any, prefix: bytes) -> Iterator[bytes]:
+    def _marks(self, txn: Reading, prefix: bytes) -> Iterator[bytes]:
         """Keys of ``word`` that begin with the prefix."""
         cursor = txn.cursor(db=self.env.db["word"])
         if cursor.set_range(prefix):

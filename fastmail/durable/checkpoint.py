@@ -30,6 +30,7 @@ from fastmail.durable import beneath, files, journal
 from fastmail.durable.journal import Position
 from fastmail.durable.replace import make_directories, replace_file
 from fastmail.durable.salvage import TOP
+from fastmail.durable.transaction import Reading
 from fastmail.model.errors import CorruptData
 
 NAME = "checkpoint"
@@ -290,7 +291,7 @@ class Checkpoints:
             raise CorruptData(f"{self._path}: its meta page cannot be read")
         return txn, number, meta
 
-    def _places(self, txn: Any, before: int) -> set[str]:
+    def _places(self, txn: Reading, before: int) -> set[str]:
         """Directories on all file systems that files were made on since the last checkpoint. ``before``: the one before
         that; a writer may not have heard of the last one yet."""
         out = {self._path}

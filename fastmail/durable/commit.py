@@ -26,6 +26,8 @@ import lmdb
 from fastmail.durable import files, stage
 from fastmail.durable.env import STOPPED, Environment, translate
 from fastmail.durable.journal import BOUND
+from fastmail.durable.transaction import Txn
+from fastmail.durable.writing import Writing
 from fastmail.model.errors import MailError, StorageFailed, StorageFull
 from fastmail.telemetry import log
 
@@ -63,7 +65,7 @@ class FileJob:
             return self.source, self.path, self.directory, None, 0 if self.synced else -1, -1, True
         return self.temporary, self.path, self.directory, self.chunks, self.mtime, -1, self._synced
 
-    def note(self, txn: Any) -> None:
+    def note(self, txn: Writing) -> None:
         """Tell the journal."""
         if self.source:
             txn.linked(self.path, self.source)
@@ -88,7 +90,7 @@ class PieceJob:
     def job(self) -> "stage.Job":
         return b"", b"", b"", self.chunks, self.offset, self.fd, large(self.chunks)
 
-    def note(self, txn: Any) -> None:
+    def note(self, txn: Writing) -> None:
         if not large(self.chunks):
             txn.piece(self.path, self.offset, self.chunks)
 
@@ -106,14 +108,16 @@ class Operation:
     """What to make durable: files first, then ``apply`` in the transaction. ``apply`` may run twice. ``adds``: it fills
     the index with something new, and is refused where only the reserve for removing is left. ``after`` is called with
     the operation once its outcome is known, also when nobody waits for that any more, on the loop. ``repeatable``:
-    ``apply`` finds what it has committed before, and then changes nothing. ``unsure``: its commit failed, and may have
-    been made all the same."""
+    ``apply`` finds what it has committed before, and then changes nothing. ``tells``: what those who watch are to be
+    told of, from the result, for the queue's ``publish``. ``unsure``: its commit failed, and may have been made all the
+    same."""
 
-    apply: Callable[[Any], Any]
+    apply: Callable[[Txn], Any]
     files: Sequence[FileJob | PieceJob] = ()
     adds: bool = False
     after: "Callable[[Operation], None] | None" = None
     repeatable: bool = False
+    tells: Callable[[Any], Sequence[bytes]] | None = None
     unsure: bool = False
     future: "asyncio.Future[Any] | None" = None
     error: BaseException | None = None
@@ -121,15 +125,16 @@ class Operation:
 
 
 class CommitQueue:
-    """Submit from the event loop; everything else happens on the queue's thread."""
+    """Submit from the event loop; everything else happens on the queue's thread. ``publish`` is called after each batch
+    with what its operations tell, in the order in which they were committed."""
 
     def __init__(
         self,
         env: Environment,
         loop: asyncio.AbstractEventLoop,
-        publish: Callable[[list[Any]], None],
+        publish: Callable[[list[bytes]], None],
         name: str = "w",
-        begun: Callable[[Any], None] | None = None,
+        begun: Callable[[Txn], None] | None = None,
     ) -> None:
         self._env = env
         self._loop = loop
@@ -205,7 +210,8 @@ class CommitQueue:
 
     def _settle(self, batch: list[Operation]) -> None:
         try:
-            self._publish([operation.result for operation in batch if operation.error is None])
+            kept = (one for one in batch if one.error is None)
+            self._publish([key for one in kept if one.tells is not None for key in one.tells(one.result)])
         except Exception as error:  # whoever listens, what is durable is acknowledged
             log.event("store.bug", "error", error=repr(error))
         for operation in batch:
@@ -244,7 +250,7 @@ def _place(batch: list[Operation]) -> None:
             operation.error = OSError(code, os.strerror(code), one.path)
 
 
-def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Any], None] | None = None) -> None:
+def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Txn], None] | None = None) -> None:
     """Commit operations whose files are in place; each ends with a result or an error. ``begun`` is called with each
     transaction before the first operation. What an operation may raise is not listed anywhere: whatever it is, its
     batch goes on without it, and its files are removed before another look at the directory can take them for mail."""
@@ -277,7 +283,7 @@ def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Any]
             operation.error = translate(operation.error)
 
 
-def _with_room(env: Environment, operation: Operation, begun: Callable[[Any], None] | None) -> None:
+def _with_room(env: Environment, operation: Operation, begun: Callable[[Txn], None] | None) -> None:
     """Try once more where the map was full: of pages, perhaps, that only checkpoints keep. Another checkpoint sets them
     free, for good when all processes have heard of it; what removes waits for that."""
     end = time.monotonic() + (0.0 if operation.adds else PATIENCE)
@@ -300,7 +306,7 @@ def _refuse(operations: list[Operation]) -> list[Operation]:
     return [operation for operation in operations if not operation.adds]
 
 
-def _apply(env: Environment, operations: list[Operation], begun: Callable[[Any], None] | None) -> bool:
+def _apply(env: Environment, operations: list[Operation], begun: Callable[[Txn], None] | None) -> bool:
     """2. rows and journal: all in one transaction. False when one failed, and nothing was kept: try them one by one."""
     txn, committing = None, False
     try:

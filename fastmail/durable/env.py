@@ -32,6 +32,7 @@ from fastmail.durable.journal import Journal, Position
 from fastmail.durable.recovery import Files
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.durable.salvage import Walk, examine, misnamed
+from fastmail.durable.transaction import Reading, Txn
 from fastmail.durable.writing import Writing
 from fastmail.model.errors import ConfigError, CorruptData, MailError, StorageFailed, StorageFull
 from fastmail.telemetry import log
@@ -64,7 +65,7 @@ class Former:
     and the tables of both by name."""
 
     tables: frozenset[str]
-    convert: Callable[[Any, dict[str, Any], dict[str, Any]], None]
+    convert: Callable[[Txn, dict[str, Any], dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +377,7 @@ class Environment:
         if after.serial != before.serial and after.serial - self._kept > BEHIND:
             self._behind = True
 
-    def _note_place(self, txn: Any, directory: bytes, number: int) -> None:
+    def _note_place(self, txn: Txn, directory: bytes, number: int) -> None:
         """A checkpoint behind the one of that number has to sync the file system of a directory."""
         device = self._devices.get(directory)
         if device is None:
@@ -461,7 +462,7 @@ class Environment:
         finally:
             txn.abort()
 
-    def table(self, txn: Any, name: bytes) -> leaves.Table | None:
+    def table(self, txn: Reading, name: bytes) -> leaves.Table | None:
         """A table as a read transaction sees it, for reading many rows; valid until the transaction ends. None where
         only LMDB itself can read it: in a writer's transaction, say."""
         at = self._map
@@ -477,7 +478,7 @@ class Environment:
                 found = leaves.table(at, txn.id(), name, at.end())
         return found
 
-    def tight(self, txn: Any) -> bool:
+    def tight(self, txn: Reading) -> bool:
         """Do the data reach so far that the room behind them is not more than the reserve? From then on there may be
         free pages between the data, but perhaps not several side by side. ``txn`` is a write transaction."""
         info = self.env.info()
@@ -485,7 +486,7 @@ class Environment:
         moving = self._octets(txn, self._moving) if self._moving else 0
         return bool((info["last_pgno"] + 1) * self._page + moving > most)
 
-    def crowded(self, txn: Any) -> bool:
+    def crowded(self, txn: Reading) -> bool:
         """Is so much of the map used that nothing may be added? While half of the reserve lies behind the data, what is
         used may come up to the reserve; then no more than half of the map, so that what is added finds free pages."""
         if not self.tight(txn):
@@ -507,7 +508,7 @@ class Environment:
             then = "raise index_map_size ([store]) or map_size ([relay]) and restart, or remove mail"
             log.event("index.full", "error", path=self.path, used=used, size=self.env.info()["map_size"], then=then)
 
-    def _octets(self, txn: Any, name: str) -> int:
+    def _octets(self, txn: Reading, name: str) -> int:
         """Of the pages of a table."""
         stat = txn.stat(self.db[name])
         return int(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) * self._page

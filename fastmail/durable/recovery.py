@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from fastmail.durable import beneath, checkpoint, files, journal
 from fastmail.durable.journal import Entry, Found, Position
+from fastmail.durable.transaction import Reading, Txn
 
 OCTETS = 32 << 20  # of records that are put in one transaction, or whose files are compared together
 READERS = 4  # threads that compare files
@@ -49,11 +50,11 @@ class Files(Protocol):
     def record(self) -> None:
         """A record ends."""
 
-    def expected(self, txn: Any, path: str) -> str | None:
+    def expected(self, txn: Reading, path: str) -> str | None:
         """Where a file that was made at ``path`` should be, as the rows say, without a look at it; None when it is
         needed no more."""
 
-    def place(self, txn: Any, path: str) -> str | None:
+    def place(self, txn: Reading, path: str) -> str | None:
         """The same of one that is not there, or not as it should be: another program may have renamed it since."""
 
 
@@ -101,7 +102,7 @@ def replay(
 
 
 def _apply(
-    txn: Any,
+    txn: Txn,
     tables: dict[str, Any],
     every: Iterator[Found],
     end: Position,
@@ -140,7 +141,7 @@ def _apply(
 class _Rows:
     """What rows are to be in the end. ``write`` puts them."""
 
-    def __init__(self, txn: Any, tables: dict[str, Any]) -> None:
+    def __init__(self, txn: Txn, tables: dict[str, Any]) -> None:
         self._txn = txn
         self._tables = tables
         self._rows: dict[str, dict[bytes, memoryview | None]] = {}  # by table and key; None: deleted
@@ -235,7 +236,7 @@ class Mender:
             self._contents.setdefault(key, {})[entry.key] = made
         return made
 
-    def _unlike(self, txn: Any, made: Sequence[Made]) -> list[Made]:
+    def _unlike(self, txn: Reading, made: Sequence[Made]) -> list[Made]:
         """Those whose files are not where they should be, or not what they were. Nearly all are, where only the program
         had ended."""
         whole: list[tuple[Made, bytes]] = []
@@ -259,7 +260,7 @@ class Mender:
                 out += of_file[same.index(False) :]
         return out
 
-    def _one(self, txn: Any, entry: Entry, made: memoryview) -> bool:
+    def _one(self, txn: Reading, entry: Entry, made: memoryview) -> bool:
         """Make one file what it was; True when it was not."""
         path = os.path.join(self._base, os.fsdecode(entry.key))
         if entry.kind == journal.PIECE:

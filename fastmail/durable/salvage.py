@@ -344,5 +344,5 @@ def salvage(
     return walk.found
 
 
-def _put(txn: Any, table: Any, key: bytes, value: bytes) -> int:
+def _put(txn: "lmdb.Transaction[bytes]", table: Any, key: bytes, value: bytes) -> int:
     return int(bool(key) and len(key) <= 511 and txn.put(key, value, db=table, overwrite=False))

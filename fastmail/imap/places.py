@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastmail.imap.session import ImapSession, Service
 
 OTHER = "Other Users"
-NOBODY = Account(0, "nobody@invalid", "")  # owns what is named by an address that no account has; numbers begin with 1
+NOBODY = Account(0, "nobody@invalid")  # owns what is named by an address that no account has; numbers begin with 1
 SHARED = "Shared"
 LIST, SUBSCRIBED, OFF = "list", "subscribed", "off"  # what becomes of rights for anyone
 

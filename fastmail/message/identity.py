@@ -5,8 +5,8 @@ mark lies what else the store decided when it first kept the message (TRAIL). On
 mark alone; one without a mark is named by a digest of its summary.
 
 A thread is named by a message of it. Alone, a message knows the first one that its References lead to; a store knows
-also which thread the messages have that it names (store/local/emails.py), and writes down what it decided: a THREADID
-never changes.
+also which thread the messages have that it names (store/local/index/object_ids.py), and writes down what it decided: a
+THREADID never changes.
 """
 
 import random

@@ -8,6 +8,7 @@ from fastmail._core import idents, mime
 
 Octets = bytes | bytearray | memoryview
 _FIXED = struct.Struct("<BBHIIIIIiI")
+_SERVED = struct.Struct("<20xI")  # in _FIXED
 _PART = struct.Struct("<BBHIII")
 _PLAIN_ID = re.compile(rb'<[^<>\s"\\]+>')
 LEAF, MULTIPART, MESSAGE = 0, 1, 2
@@ -44,6 +45,12 @@ class Summary:
     header: bytes
     sent_day: int
     parts: list[Part]
+
+
+def served_size(made: Octets) -> int:
+    """RFC822.SIZE: octets of the message as it is served."""
+    size: int = _SERVED.unpack_from(made)[0]
+    return size
 
 
 def read(data: Octets) -> Summary | None:

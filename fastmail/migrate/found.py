@@ -17,8 +17,8 @@ from fastmail.durable import beneath
 from fastmail.migrate.plan import BLOCKS, MISSING, NOTICED, SAME, Finding, Plan
 from fastmail.model.address import account_address
 from fastmail.model.errors import CannotDo, ClientError
-from fastmail.store.interface import Account
-from fastmail.store.local import folders
+from fastmail.store.local.maildir import folders
+from fastmail.store.local.maildir.home import Home
 
 USUAL = ("/var/vmail", "/srv/vmail", "/var/mail/vhosts", "/var/spool/mail", "/home/vmail", "/home")
 CONFIGURED = ("/etc/courier", "/etc/authlib", "/etc")
@@ -101,8 +101,8 @@ def _look_at(path: str, out: Seen) -> None:
     utf8 = any(not name.isascii() for name in names)
     out.utf8 += utf8
     out.utf7 += any("&" in name for name in names)
-    account = Account(1, "user@example.test", path, utf8=utf8)
-    listed = folders.directories(account)
+    home = Home(path, utf8=utf8)
+    listed = folders.directories(home)
     out.hidden += [
         os.path.join(path, name)
         for name in names

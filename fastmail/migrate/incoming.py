@@ -26,6 +26,7 @@ from fastmail._core.lines import to_lf
 from fastmail._core.uidset import UidSet
 from fastmail.durable import beneath, files
 from fastmail.message.preview import scanned
+from fastmail.message.summary import served_size
 from fastmail.model.errors import CannotDo, MailboxExists, MailError
 from fastmail.model.flags import LETTERS
 from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7
@@ -142,7 +143,7 @@ async def _change(store: Store, account: Account, key: bytes, uid: int, before: 
 
 def _message(content: bytes, one: Found) -> NewMessage:
     summary = scanned(content)
-    size = int.from_bytes(summary[20:24], "little")
+    size = served_size(summary)
     date = one.date or int(time.time())
     return NewMessage((content,), summary, size, date, one.flags, one.keywords, recent=False)
 

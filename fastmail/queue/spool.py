@@ -35,6 +35,7 @@ from fastmail.durable import beneath, segments
 from fastmail.durable.commit import CommitQueue, Operation, PieceJob
 from fastmail.durable.env import Environment, Journaled, translate
 from fastmail.durable.segments import SegmentReader, SegmentWriter
+from fastmail.durable.transaction import Txn
 from fastmail.message import transaction
 from fastmail.model.errors import CorruptData, StorageFailed, TooMuch
 from fastmail.queue.model import KEY, Item, Job, Outgoing, Rcpt, number_of
@@ -49,7 +50,6 @@ YOUNG = 900.0  # s until what is held for a message that is not in the queue is 
 NUMBER = struct.Struct(">I")
 RATE = struct.Struct(">II")
 U64 = struct.Struct(">Q")
-BELL = b"fastmail/que"  # what the hub tells watchers of the queue; as long as a mailbox key
 _encode = msgspec.msgpack.Encoder().encode
 _decode_item = msgspec.msgpack.Decoder(Item).decode
 _decode_job = msgspec.msgpack.Decoder(Job).decode
@@ -62,9 +62,9 @@ def ready_key(job: Job) -> bytes:
 
 
 class Shared(Protocol):
-    """What the queue needs of the mail store for content that both have (store.interface.Store)."""
+    """What the queue needs of the mail store for content that both have (store.interface.Holds)."""
 
-    async def held(self, hold: bytes) -> bytes: ...
+    async def read(self, hold: bytes) -> bytes: ...
     async def let_go(self, holders: Sequence[int]) -> None: ...
     def holders(self) -> set[int]: ...
 
@@ -99,9 +99,9 @@ class Spool:
         data_dir: str,
         map_size: int,
         published: Callable[[], None] = lambda: None,
-        store: Shared | None = None,
+        holds: Shared | None = None,
     ) -> None:
-        self._store = store
+        self._holds = holds
         self._directory = os.path.join(data_dir, "queue")
         self._map_size = map_size
         self._published = published
@@ -181,11 +181,11 @@ class Spool:
         with self.env.read() as txn:
             return txn.get(U64.pack(ident), db=self.env.db["item"]) is not None
 
-    async def _submit(self, apply: Callable[[Any], Any], jobs: Sequence[PieceJob], adds: bool = False) -> Any:
+    async def _submit(self, apply: Callable[[Txn], Any], jobs: Sequence[PieceJob], adds: bool = False) -> Any:
         return await self._begin(apply, jobs, adds)
 
     def _begin(
-        self, apply: Callable[[Any], Any], jobs: Sequence[PieceJob], adds: bool = False
+        self, apply: Callable[[Txn], Any], jobs: Sequence[PieceJob], adds: bool = False
     ) -> "asyncio.Future[Any]":
         future = self._commits().submit(Operation(apply, jobs, adds, self._done))
         self._under_way += 1
@@ -199,13 +199,13 @@ class Spool:
 
     async def _place(
         self, outgoing: Outgoing, most: int = 0, domain_most: int = 0
-    ) -> tuple[list[PieceJob], Callable[[Any], Item]]:
+    ) -> tuple[list[PieceJob], Callable[[Txn], Item]]:
         """The content's job, unless the store has it, and what writes the records."""
         item, groups = outgoing.item, outgoing.groups
         item.salt = item.salt or transaction.salt()
         pieces = [] if item.hold else [await self._write(outgoing)]
 
-        def apply(txn: Any) -> Item:
+        def apply(txn: Txn) -> Item:
             there = txn.get(U64.pack(item.id), db=self.env.db["item"])
             if there is not None:
                 if read_item(there).salt != item.salt:
@@ -241,7 +241,7 @@ class Spool:
         except OSError as error:
             raise translate(error) from error
 
-    def _put(self, txn: Any, item: Item, groups: dict[str, list[Rcpt]]) -> None:
+    def _put(self, txn: Txn, item: Item, groups: dict[str, list[Rcpt]]) -> None:
         db = self.env.db
         txn.put(U64.pack(item.id), _encode(item), db=db["item"])
         for number, (destination, recipients) in enumerate(groups.items()):
@@ -250,7 +250,7 @@ class Spool:
             txn.put(ready_key(job), b"", db=db["line"])
         self._count(txn, item, 1)
 
-    def _charge(self, txn: Any, who: str, now: int, recipients: int, most: int) -> None:
+    def _charge(self, txn: Txn, who: str, now: int, recipients: int, most: int) -> None:
         """Count what a login or ``@domain`` sends; the count is the same in every process, because it is in the
         commit."""
         key = who.encode()[:400]
@@ -265,7 +265,7 @@ class Spool:
             raise TooMuch(f"at most {most} recipients an hour are allowed{of}")
         txn.put(key, RATE.pack(hour, sent), db=self.env.db["rate"])
 
-    def _count(self, txn: Any, item: Item, step: int) -> None:
+    def _count(self, txn: Txn, item: Item, step: int) -> None:
         """One more or one less item in a segment."""
         if item.hold:
             return
@@ -286,9 +286,9 @@ class Spool:
         that somebody dropped meanwhile is left alone, its reports too. A report with a login is let go where that would
         have more recipients than ``most`` and ``domain_most`` (see ``enqueue``)."""
         files: list[PieceJob] = []
-        puts: list[Callable[[Any], Item]] = []
+        puts: list[Callable[[Txn], Item]] = []
 
-        def all_of_it(txn: Any) -> None:
+        def all_of_it(txn: Txn) -> None:
             if self._replace(txn, key, change):
                 for put in puts:
                     with suppress(TooMuch):  # raised before the report is written
@@ -331,7 +331,7 @@ class Spool:
         """The runner knows of these."""
         table = self.env.db["policy"]
 
-        def apply(txn: Any) -> None:
+        def apply(txn: Txn) -> None:
             for name in wanted:
                 txn.delete(WANTED + name.encode("utf-8", "surrogateescape"), db=table)
 
@@ -349,7 +349,7 @@ class Spool:
 
         return sum(self.change_now(key, change) for key in late)
 
-    def _replace(self, txn: Any, key: bytes, change: Change) -> bool:
+    def _replace(self, txn: Txn, key: bytes, change: Change) -> bool:
         db = self.env.db
         found = txn.get(key, db=db["job"])
         if found is None:
@@ -473,7 +473,7 @@ class Spool:
     async def add_counts(self, rows: Mapping[str, int]) -> None:
         """Add to these counts."""
 
-        def apply(txn: Any) -> None:
+        def apply(txn: Txn) -> None:
             for text, count in rows.items():
                 key = text.encode()[:500]
                 found = txn.get(key, db=self.env.db["tls"])
@@ -484,7 +484,7 @@ class Spool:
     async def drop_counts(self, keys: Sequence[str]) -> None:
         """Forget these counts."""
 
-        def apply(txn: Any) -> None:
+        def apply(txn: Txn) -> None:
             for key in keys:
                 txn.delete(key.encode()[:500], db=self.env.db["tls"])
 
@@ -506,7 +506,7 @@ class Spool:
         """Forget a policy, unless it is another one by now."""
         table = self.env.db["policy"]
 
-        def apply(txn: Any) -> None:
+        def apply(txn: Txn) -> None:
             key = domain.encode()[:400]
             if txn.get(key, db=table) == value:
                 txn.delete(key, db=table)
@@ -531,9 +531,9 @@ class Spool:
     async def content(self, item: Item) -> bytes:
         """The message with LF, checked. CorruptData when it is damaged or gone."""
         if item.hold:
-            if self._store is None:
+            if self._holds is None:
                 raise CorruptData(f"message {item.number}: its content is in a mail store that is not open")
-            shared = await self._store.held(item.hold)
+            shared = await self._holds.read(item.hold)
             content = shared[item.skip :]
             if len(content) != item.length or zlib.crc32(content) != item.checksum:
                 raise CorruptData(f"message {item.number}: its content has changed")
@@ -557,11 +557,11 @@ class Spool:
     async def let_go(self) -> int:
         """Let the store forget messages that are not in the queue any more; how many. One that is just being queued has
         its hold first, so young ones stay."""
-        if self._store is None:
+        if self._holds is None:
             return 0
-        over = await asyncio.get_running_loop().run_in_executor(None, self._left_over, self._store)
+        over = await asyncio.get_running_loop().run_in_executor(None, self._left_over, self._holds)
         if over:
-            await self._store.let_go(over)
+            await self._holds.let_go(over)
         return len(over)
 
     def _left_over(self, store: Shared) -> list[int]:

@@ -28,18 +28,11 @@ Unsure = list[tuple[int, list[bytes] | None]]
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who owns mailboxes. ``root`` is where a backend that keeps files puts them; ``control``: where another server
-    kept what it knew of them, ``indexes``: where it has its indexes, both empty for the same place; ``layout``: how
-    folders lie there, "maildir++" or "fs"; ``utf8``: are their names in UTF-8, not in modified UTF-7?"""
+    """Who owns mailboxes. Where a backend keeps them is its own affair."""
 
     id: int
     address: str
-    root: str = ""
     quota: Quota = NO_QUOTA
-    control: str = ""
-    layout: str = "maildir++"
-    utf8: bool = False
-    indexes: str = ""
 
 
 NOTES_OF_USERS = (b"/private/", b"/shared/", b"/of/")
@@ -59,8 +52,7 @@ DEFAULT_MAILBOXES = {"Drafts": 1, "Sent": 2, "Trash": 4, "Junk": 8, "Archive": 1
 class Mailbox:
     """One mailbox as of one commit. ``recent_from``: first UID that no session was told of as \\Recent.
 
-    ``changed``: MODSEQ of the last change of flags. ``generation``, ``settled`` and ``recovered`` are the local
-    backend's own.
+    ``changed``: MODSEQ of the last change of flags.
     """
 
     key: bytes
@@ -75,10 +67,7 @@ class Mailbox:
     octets: int = 0
     special: int = 0
     created: int = 0
-    generation: int = 0
-    settled: int = 0
     changed: int = 0
-    recovered: int = 0
 
 
 @dataclass(slots=True)
@@ -222,7 +211,7 @@ class Snapshot(Protocol):
         have them: in ``pages`` and all that follows here but ``expunged``. ``presence`` does not."""
         ...
 
-    def boxes(self, account: int) -> list[Mailbox]:
+    def boxes(self, account: int) -> Sequence[Mailbox]:
         """All mailboxes of an account."""
         ...
 
@@ -292,11 +281,39 @@ class Snapshot(Protocol):
         ...
 
 
+class Holds(Protocol):
+    """Content that mailboxes and the queue share. A holder is the number of a message in the queue."""
+
+    async def keep(self, account: Account, message: NewMessage, holder: int) -> bytes:
+        """Keep content that a mailbox of the account will get later, by ``Delivery.hold``, and that others may read
+        until ``let_go``: what it is called. Durable when it returns."""
+        ...
+
+    async def read(self, hold: bytes) -> bytes:
+        """Its content, with LF; CorruptData when it is damaged or gone."""
+        ...
+
+    async def let_go(self, holders: Sequence[int]) -> None:
+        """Nobody needs what they hold any more but the mailboxes that have it. A second time nothing happens."""
+        ...
+
+    def holders(self) -> set[int]:
+        """Who holds content."""
+        ...
+
+
 class Store(Protocol):
     """A mail store. Coroutines raise the errors of model.errors. ``read_only``: it changes nothing."""
 
-    read_only: bool
-    views: Views  # where a session says which mailbox it has a view of
+    @property
+    def read_only(self) -> bool: ...
+    @property
+    def views(self) -> Views:
+        """Where a session says which mailbox it has a view of."""
+        ...
+
+    @property
+    def holds(self) -> Holds: ...
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
@@ -350,23 +367,6 @@ class Store(Protocol):
     async def given(self, items: Sequence[Delivery]) -> list[Appended | None]:
         """What ``deliver`` gave for these ids, in order; None for what was not kept. It tells of nothing that is not
         durable."""
-        ...
-
-    async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
-        """Keep content that a mailbox of the account will get later, by ``Delivery.hold``, and that others may read
-        until ``let_go``: what it is called. Durable when it returns."""
-        ...
-
-    async def held(self, hold: bytes) -> bytes:
-        """Its content, with LF; CorruptData when it is damaged or gone."""
-        ...
-
-    async def let_go(self, holders: Sequence[int]) -> None:
-        """Nobody needs what they hold any more but the mailboxes that have it. A second time nothing happens."""
-        ...
-
-    def holders(self) -> set[int]:
-        """Who holds content."""
         ...
 
     async def store(

@@ -206,6 +206,29 @@ class MemorySnapshot:
         return {}
 
 
+class MemoryHolds:
+    """See interface.Holds. Who lets go leaves an empty place."""
+
+    def __init__(self) -> None:
+        self._holds: dict[bytes, tuple[bytes, int]] = {}  # content and holder, by name
+
+    async def keep(self, account: Account, message: NewMessage, holder: int) -> bytes:
+        name = b"%d" % len(self._holds)
+        self._holds[name] = b"".join(message.content), holder
+        return name
+
+    async def read(self, hold: bytes) -> bytes:
+        if not self._holds[hold][1]:
+            raise CorruptData("content that was held is gone")
+        return self._holds[hold][0]
+
+    async def let_go(self, holders: Sequence[int]) -> None:
+        self._holds = {name: (b"", 0) if who in holders else (text, who) for name, (text, who) in self._holds.items()}
+
+    def holders(self) -> set[int]:
+        return {holder for _, holder in self._holds.values() if holder}
+
+
 class MemoryStore:
     """See interface.Store."""
 
@@ -223,7 +246,7 @@ class MemoryStore:
         self._validity: dict[int, int] = {}
         self._logs: dict[int, Log] = {}
         self._owns: set[tuple[int, bytes]] = set()  # hashes of all Message-IDs that there were, by account
-        self._holds: dict[bytes, tuple[bytes, int]] = {}
+        self.holds = MemoryHolds()
         self._given: dict[tuple[bytes, int, int], Appended] = {}
 
     async def start(self) -> None:
@@ -434,22 +457,6 @@ class MemoryStore:
                 thread = known[0]
                 break
         return made[:end] + identity.TRAIL.pack(mark, box.row.modseq, thread, ours)
-
-    async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
-        name = b"%d" % len(self._holds)
-        self._holds[name] = b"".join(message.content), holder
-        return name
-
-    async def held(self, hold: bytes) -> bytes:
-        if not self._holds[hold][1]:
-            raise CorruptData("content that was held is gone")
-        return self._holds[hold][0]
-
-    async def let_go(self, holders: Sequence[int]) -> None:
-        self._holds = {name: (b"", 0) if who in holders else (text, who) for name, (text, who) in self._holds.items()}
-
-    def holders(self) -> set[int]:
-        return {holder for _, holder in self._holds.values() if holder}
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
         await asyncio.sleep(0)

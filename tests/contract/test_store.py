@@ -17,9 +17,10 @@ from fastmail.message.preview import scanned
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, FLAGGED, SEEN
 from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Store
-from fastmail.store.local import sync
+from fastmail.store.local.maildir import looking
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
+from tests.support.homes import housed, local_store
 
 TEXT = b"Subject: hello\n\nbody\n"
 Scenario = Callable[[Store, Account], Awaitable[None]]
@@ -27,7 +28,7 @@ Scenario = Callable[[Store, Account], Awaitable[None]]
 
 @asynccontextmanager
 async def opened(kind: str, path: Path) -> AsyncIterator[Store]:
-    store: Store = MemoryStore() if kind == "memory" else LocalStore(str(path / "data"), kind=kind)
+    store: Store = MemoryStore() if kind == "memory" else local_store(str(path / "data"), kind=kind)
     await store.start()
     try:
         yield store
@@ -40,7 +41,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], 
     def go(scenario: Scenario) -> None:
         async def main() -> None:
             async with opened(request.param, tmp_path) as store:
-                account = Account(1, "a@example.test", str(tmp_path / "mail" / "a"))
+                account = housed(1, "a@example.test", str(tmp_path / "mail" / "a"))
                 await store.open(account)
                 await scenario(store, account)
 
@@ -349,24 +350,24 @@ def test_presence_above_a_uid(run) -> None:
 def test_content_is_held_for_mailboxes_and_others(run) -> None:
     async def scenario(store: Store, account: Account) -> None:
         key = inbox(store, account)
-        hold = await store.hold(account, message(), 77)
-        other = await store.hold(account, message(b"Subject: other\n\n\n"), 78)
-        assert store.holders() == {77, 78}
-        assert await store.held(hold) == TEXT
+        hold = await store.holds.keep(account, message(), 77)
+        other = await store.holds.keep(account, message(b"Subject: other\n\n\n"), 78)
+        assert store.holds.holders() == {77, 78}
+        assert await store.holds.read(hold) == TEXT
         (placed,) = await store.deliver([queued(account, key, 77, hold)])
         assert await store.content(account, key, placed.uids[0]) == TEXT
-        await store.let_go([77])
-        await store.let_go([77])
-        assert store.holders() == {78}
+        await store.holds.let_go([77])
+        await store.holds.let_go([77])
+        assert store.holds.holders() == {78}
         assert await store.content(account, key, placed.uids[0]) == TEXT, "the mailbox keeps what it shared"
-        if not isinstance(store, LocalStore) or store.shards()[0].writer is None:
+        if not isinstance(store, LocalStore) or store.commits.shards[0].writer is None:
             with pytest.raises(CorruptData):
-                await store.held(hold)
+                await store.holds.read(hold)
         (placed,) = await store.deliver([queued(account, key, 78, other)])
         await store.expunge(account, key, UidSet.of(placed.uids), 0)
-        assert await store.held(other) == b"Subject: other\n\n\n", "the holder keeps what the mailbox lost"
-        await store.let_go([78, 79])
-        assert store.holders() == set()
+        assert await store.holds.read(other) == b"Subject: other\n\n\n", "the holder keeps what the mailbox lost"
+        await store.holds.let_go([78, 79])
+        assert store.holds.holders() == set()
 
     run(scenario)
 
@@ -377,7 +378,7 @@ def test_a_delivery_with_an_id_happens_once(run, how: str) -> None:
         key, trash = inbox(store, account), store.find(account, "Trash")
         assert trash is not None
         number = 1_700_000_000_000_000 << 12
-        hold = await store.hold(account, message(), number) if how == "with held content" else b""
+        hold = await store.holds.keep(account, message(), number) if how == "with held content" else b""
 
         def one(key: bytes, copy: int = 0, number: int = number) -> Delivery:
             return Delivery(account, key, message(), transaction.make(number, b"salted.."), hold, how != "fresh", copy)
@@ -397,7 +398,7 @@ def test_a_delivery_with_an_id_happens_once(run, how: str) -> None:
         await store.deliver([one(key, number=number + 1)])
         assert uids(store, account, key) == [2]
         assert await store.given([one(key), one(key, 7), one(key, number=number + 2)]) == [first, None, None]
-        await store.let_go([number])
+        await store.holds.let_go([number])
         assert await store.given([one(key)]) == [first], "whatever the queue does"
 
     run(scenario)
@@ -449,7 +450,7 @@ def test_what_a_crash_left_of_a_numbered_delivery_is_taken_up(tmp_path: Path, sh
     number = 1_700_000_000_123_456 << 12 | 7
 
     async def main(left: bool) -> None:
-        account = Account(1, "a@example.test", str(tmp_path / "mail" / "a"))
+        account = housed(1, "a@example.test", str(tmp_path / "mail" / "a"))
         async with opened("maildir", tmp_path) as store:
             assert isinstance(store, LocalStore)
             await store.open(account)
@@ -458,7 +459,7 @@ def test_what_a_crash_left_of_a_numbered_delivery_is_taken_up(tmp_path: Path, sh
             place = new / os.fsdecode(store.maker.numbered(number, len(TEXT), mime.served_size(TEXT)))
             if left:  # the file had its place, the index had no record
                 place.write_bytes(TEXT)
-            hold = await store.hold(account, message(), number) if shared else b""
+            hold = await store.holds.keep(account, message(), number) if shared else b""
             await store.sync(account, key)
             assert uids(store, account, key) == [] if left else [1], "a young one may be under way"
             (placed,) = await store.deliver([queued(account, key, number, hold)])
@@ -475,15 +476,15 @@ def test_a_numbered_delivery_that_was_taken_in_is_not_repeated(tmp_path: Path, m
     number = 1_700_000_000_123_456 << 12 | 7
 
     async def main() -> None:
-        account = Account(1, "a@example.test", str(tmp_path / "mail" / "a"))
+        account = housed(1, "a@example.test", str(tmp_path / "mail" / "a"))
         async with opened("maildir", tmp_path) as store:
             assert isinstance(store, LocalStore)
             await store.open(account)
             key = inbox(store, account)
             name = os.fsdecode(store.maker.numbered(number, len(TEXT), mime.served_size(TEXT)))
             (tmp_path / "mail" / "a" / "new" / name).write_bytes(TEXT)
-            monkeypatch.setattr(sync, "UNDER_WAY", 0.0)
-            monkeypatch.setattr(sync, "FIRST_LOOK", 0.0)
+            monkeypatch.setattr(looking, "UNDER_WAY", 0.0)
+            monkeypatch.setattr(looking, "FIRST_LOOK", 0.0)
             await store.sync(account, key)
             assert uids(store, account, key) == [1]
             (placed,) = await store.deliver([queued(account, key, number)])
@@ -501,20 +502,20 @@ def test_held_content_is_there_once(tmp_path: Path, kind: str) -> None:
         return sum({status.st_ino: status.st_size for status in files}.values())
 
     async def main() -> None:
-        account = Account(1, "a@example.test", str(tmp_path / "mail" / "a"))
+        account = housed(1, "a@example.test", str(tmp_path / "mail" / "a"))
         async with opened(kind, tmp_path) as store:
             await store.open(account)
             key = inbox(store, account)
-            hold = await store.hold(account, message(text), 5)
+            hold = await store.holds.keep(account, message(text), 5)
             before = octets()
             await store.deliver([queued(account, key, 5, hold, text)])
             assert octets() - before < len(text) / 2
         async with opened(kind, tmp_path) as store:
             await store.open(account)
-            assert store.holders() == {5}, "a hold outlives the process"
-            assert await store.held(hold) == text
+            assert store.holds.holders() == {5}, "a hold outlives the process"
+            assert await store.holds.read(hold) == text
             assert await store.content(account, key, 1) == text
-            await store.let_go([5])
+            await store.holds.let_go([5])
             assert await store.content(account, key, 1) == text
         assert not list(tmp_path.glob("data/held-0/*"))
 
@@ -523,7 +524,7 @@ def test_held_content_is_there_once(tmp_path: Path, kind: str) -> None:
 
 def test_an_account_is_opened_whole_by_several_at_once(tmp_path: Path) -> None:
     async def main() -> None:
-        account = Account(1, "a@example.test", str(tmp_path / "mail" / "a"))
+        account = housed(1, "a@example.test", str(tmp_path / "mail" / "a"))
         async with opened("maildir", tmp_path) as store:
 
             async def one(late: float) -> bytes | None:

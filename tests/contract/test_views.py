@@ -11,9 +11,9 @@ from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.model.flags import DELETED, FLAGGED, SEEN
 from fastmail.store.interface import Account, Kind, Snapshot, Store
-from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
 from tests.contract.test_store import inbox, message, row, uids
+from tests.support.homes import housed, local_store
 
 Scenario = Callable[[Store, Account], Awaitable[None]]
 TEXTS = [b"Subject: number %d\nFrom: a%d@example.test\n\nbody %d\n" % (n, n, n) for n in range(4)]
@@ -23,7 +23,7 @@ ALL = UidSet.of_ranges((1, 4))
 @asynccontextmanager
 async def opened(kind: str, path: Path, grace: float) -> AsyncIterator[Store]:
     store: Store
-    store = MemoryStore(grace=grace) if kind == "memory" else LocalStore(str(path / "data"), kind=kind, grace=grace)
+    store = MemoryStore(grace=grace) if kind == "memory" else local_store(str(path / "data"), kind=kind, grace=grace)
     await store.start()
     try:
         yield store
@@ -36,7 +36,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
     def go(scenario: Scenario, grace: float = 60.0) -> None:
         async def main() -> None:
             async with opened(request.param, tmp_path, grace) as store:
-                account = Account(1, "a@example.test", str(tmp_path / "mail" / "a"))
+                account = housed(1, "a@example.test", str(tmp_path / "mail" / "a"))
                 await store.open(account)
                 key = inbox(store, account)
                 await store.append(account, key, [message(text, flags=SEEN) for text in TEXTS])

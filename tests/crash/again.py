@@ -22,7 +22,7 @@ async def main() -> None:
     assembly = Assembly(load(sys.argv[1]), instance=sys.argv[2], recover=True)
     await assembly.start()
     accounts = [assembly.deliverer.account(row) for row in assembly.directory.accounts()]
-    every = [shard.env for shard in assembly.store.shards()]
+    every = [shard.env for shard in assembly.store.commits.shards]
     for number in range(MESSAGES):
         account = rng.choice(accounts)
         await assembly.store.open(account)

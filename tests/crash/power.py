@@ -32,7 +32,7 @@ from fastmail._core import mime, pages
 from fastmail.app.assembly import Assembly
 from fastmail.config.load import load as load_config
 from fastmail.store.interface import Account, NewMessage
-from fastmail.store.local import repair
+from fastmail.store.local.recovery import check as checking
 from fastmail.telemetry import log
 from tests.crash.disk import CALLS, Call, Disk, calls
 from tests.crash.quick import hurry
@@ -220,7 +220,7 @@ async def _read(assembly: Assembly, account: Account, found: Found, seen: list[S
                 flags = bool(rows[uid][1] & FLAGGED), bool(rows[uid][1] & DELETED)
                 if rows[uid][2] == modseq and flags != (flagged, deleted):
                     found.given.append(f"{box.name} MODSEQ {modseq} of UID {uid}")
-    found.check += [f"{one.mailbox}: {one.detail}" for one in await repair.check(store, account) if one.problems]
+    found.check += [f"{one.mailbox}: {one.detail}" for one in await checking.check(store, account) if one.problems]
     for box in every:
         await _go_on(assembly, account, box.key, box.name, seen, found)
 

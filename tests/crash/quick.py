@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from fastmail.app import keeper
 from fastmail.cli.main import main
 from fastmail.durable import env, journal, recovery
-from fastmail.store.local import shard
+from fastmail.store.local.index import shard
 
 LEAST, MOST = 64 << 10, 256 << 10
 VALUES = (

@@ -10,8 +10,8 @@ import lmdb
 import pytest
 
 from fastmail.durable.env import Environment
-from fastmail.store.local import layout
-from fastmail.store.local.layout import LAYOUT
+from fastmail.store.local.index import layout
+from fastmail.store.local.index.layout import LAYOUT
 from tests.support.server import Server
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from fastmail.directory.local import LocalDirectory
 from fastmail.durable import salvage
-from fastmail.store.local import layout
+from fastmail.store.local.index import layout
 from tests.crash import damage
 from tests.support.server import Server
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from fastmail.store.interface import Account
-from fastmail.store.local import foreign
+from fastmail.store.local.dovecot import control_files
+from fastmail.store.local.maildir.home import Home
 from tests.support import courier, dovecot
 from tests.support.server import Server
 
@@ -489,7 +489,7 @@ def test_files_that_courier_wrote(tmp_path: Path) -> None:
 
 
 def test_courier_is_taken_over(tmp_path: Path) -> None:
-    """Files in the forms that Courier writes (see foreign.py): UIDs, keywords, subscriptions, POP3 names, prefix."""
+    """Files in the forms that Courier writes (see dovecot/control_files.py): UIDs, keywords, subscriptions, POP3 names, prefix."""
     ours = Server(tmp_path / "ours")
     text = re.sub(r"(?m)^maildir = .*$", f'maildir = "{tmp_path}/mail/{{user}}"', ours.config.read_text())
     ours.config.write_text(text.replace("[store]", '[store]\nprefix = "INBOX."\nseparator = "."'))
@@ -541,16 +541,20 @@ def test_courier_is_taken_over(tmp_path: Path) -> None:
 
 def test_subscription_files() -> None:
     names = ["INBOX", "Work/2026", "Entwürfe", "a & b"]
-    account = Account(1, USER)
-    data = foreign.subscription_file(account, names)
+    home = Home("")
+    data = control_files.subscription_file(home, names)
     assert data.startswith(b"V\t2\n\n") and b"Work\t2026\n" in data
-    assert sorted(foreign.parse_subscriptions(account, data)) == sorted(names)
-    assert foreign.parse_subscriptions(account, b"INBOX\nWork.2026\n../x\n\n") == ["INBOX", "Work/2026"]
+    assert sorted(control_files.parse_subscriptions(home, data)) == sorted(names)
+    assert control_files.parse_subscriptions(home, b"INBOX\nWork.2026\n../x\n\n") == ["INBOX", "Work/2026"]
 
 
 def test_a_uidlist_that_was_written_is_read_again() -> None:
-    kept = [foreign.Kept(1, b"a"), foreign.Kept(7, b"b,S=1", 3, b"UID7-1"), foreign.Kept(9, b"c", 0, b"c")]
-    again = foreign.parse_uidlist(foreign.uidlist(5, 10, b"0" * 32, kept))
+    kept = [
+        control_files.Kept(1, b"a"),
+        control_files.Kept(7, b"b,S=1", 3, b"UID7-1"),
+        control_files.Kept(9, b"c", 0, b"c"),
+    ]
+    again = control_files.parse_uidlist(control_files.uidlist(5, 10, b"0" * 32, kept))
     assert again is not None and (again.uidvalidity, again.uidnext) == (5, 10)
     assert again.uids == {b"a": 1, b"b,S=1": 7, b"c": 9}
     assert again.pop3 == {b"b,S=1": (3, b"UID7-1"), b"c": (0, b"c")}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fastmail.delivery.deliver import Deliverer, Mail
+from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import Resolver
@@ -49,9 +49,9 @@ class World:
 
     def open(self) -> None:
         store = MemoryStore()
-        keeper = Deliverer(FakeDirectory(), store, "mx.example.test", Mail("mail/{domain}/{user}"))
+        keeper = Deliverer(FakeDirectory(), store, "mx.example.test")
         wake = lambda: self.runner.wake() if self.runner is not None else None  # noqa: E731
-        self.spool = Spool(str(self.path), 1 << 26, wake, store)
+        self.spool = Spool(str(self.path), 1 << 26, wake, store.holds)
         self.history = History(str(self.path), 30.0, 1 << 24)
         table = routes.parse(self.lines, self.policies, pools=self.pools)
         self.outbound = Outbound(
@@ -261,24 +261,24 @@ def test_what_queue_and_mailbox_share_is_let_go(tmp_path: Path, monkeypatch: pyt
             store = w.bench.store
             assert (await w.send("you@far.test", USER)).startswith(b"250")
             assert (await w.send("you@far.test")).startswith(b"250")
-            (ident,) = store.holders()
+            (ident,) = store.holds.holders()
             item = w.spool.item(ident)
             assert item is not None and item.shared_with == USER
             hold = item.hold
             content = await w.spool.content(item)
-            assert content.startswith(b"Received: ") and (await store.held(hold)).endswith(content)
+            assert content.startswith(b"Received: ") and (await store.holds.read(hold)).endswith(content)
             monkeypatch.setattr(spool, "YOUNG", 0.0)
             assert await w.spool.let_go() == 0, "the queue still needs it"
             w.run()
             await w.drained()
-            assert await w.spool.let_go() == 1 and store.holders() == set()
+            assert await w.spool.let_go() == 1 and store.holds.holders() == set()
             assert len(await w.inbox()) == 1
             # what cannot be queued holds nothing
             assert (await w.send(*(f"{n}@far.test" for n in range(3)), USER)).startswith(b"250")
             w.outbound._rates = 1, 0
             assert (await w.send("one@far.test", "two@far.test", USER)).startswith(b"450 4.7.1")
             await w.drained()
-            assert await w.spool.let_go() == 1 and store.holders() == set()
+            assert await w.spool.let_go() == 1 and store.holds.holders() == set()
 
     run(scenario)
 

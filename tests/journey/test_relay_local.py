@@ -11,8 +11,8 @@ import pytest
 
 from fastmail.model.quota import Quota
 from fastmail.store.interface import Appended, Delivery
-from fastmail.store.local.store import LocalStore
 from tests.journey.test_relay import run, world
+from tests.support.homes import local_store
 from tests.support.sessions import USER, Bench, Client
 
 OTHER = "other@example.test"
@@ -95,7 +95,7 @@ def test_nothing_is_left_of_a_message_that_all_have(tmp_path: Path) -> None:
         async with world(tmp_path) as w:
             assert (await sent(w.bench, USER, OTHER)).endswith(b" delivered\r\n")
             assert had(w.bench) == {USER: 1, OTHER: 1}
-            assert w.bench.store.holders() == set() and w.spool.depth() == (0, 0)
+            assert w.bench.store.holds.holders() == set() and w.spool.depth() == (0, 0)
 
     run(scenario)
 
@@ -186,7 +186,7 @@ def test_a_maildir_that_is_no_directory(tmp_path: Path, shards: int) -> None:
     """Files of the others do not stay behind either."""
 
     async def scenario() -> None:
-        store = LocalStore(str(tmp_path / "index"), shards)
+        store = local_store(str(tmp_path / "index"), shards)
         await store.start()
         try:
             bench = Bench(str(tmp_path), store)

@@ -222,7 +222,7 @@ def test_a_damaged_message_is_given_up_wherever_it_goes(tmp_path: Path, shared: 
         if not shared:
             w.outbound._deliverer = None
         await w.send("you@far.test", "me@implicit.test", "other@example.test")
-        holds = w.bench.store._holds  # type: ignore[attr-defined]
+        holds = w.bench.store.holds._holds  # type: ignore[attr-defined]
         paths = list((w.path / "queue" / "segments").glob("*"))
         assert len(holds) == shared and len(paths) == (not shared)
         for path in paths:

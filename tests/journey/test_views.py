@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.durable.env import Environment
-from fastmail.store.local import layout
+from fastmail.store.local.index import layout
 from tests.journey.test_workers import Session, open_sockets
 from tests.support.server import Server
 

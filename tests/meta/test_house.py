@@ -95,11 +95,12 @@ def test_what_is_below_a_maildir_is_reached_one_way_only() -> None:
     asked: that is the administrator's."""
     by_path = r"\bos\.(?:open|l?stat|listdir|scandir|rename|replace|unlink|remove|r?mkdir|makedirs|rmdir|link|symlink|utime|l?chown|chmod|walk|access)\("
     by_path += r"|\bos\.path\.(?:isdir|isfile|l?exists|getsize|getmtime|islink|realpath)\b|(?<![\w.])open\(|\bshutil\."
-    places = [*(ROOT / "fastmail" / "store" / "local").glob("*.py"), ROOT / "fastmail" / "durable" / "dotlock.py"]
+    places = [*(ROOT / "fastmail" / "store" / "local").rglob("*.py"), ROOT / "fastmail" / "durable" / "dotlock.py"]
     found = [
         f"{path.name}: {line.strip()}"
         for path in places
         for line in path.read_text().splitlines()
         if re.search(by_path, line) and "def open(" not in line
     ]
-    assert found == ["store.py: return self._kind != SEGMENTS or os.path.isdir(account.root)"]
+    whole = "return not self._commits.settings.segments or os.path.isdir(self._places.home(account).root)"
+    assert found == [f"mailboxes.py: {whole}"]

@@ -341,7 +341,7 @@ MUTATIONS = [
     ),
     Mutation(
         "S40: anybody on this machine rings the doorbell",
-        "fastmail/store/hub.py",
+        "fastmail/net/doorbell.py",
         "    return PEER.unpack_from(data)[1] in (0, os.geteuid())\n",
         "    return True\n",
         (f"{ATTACKS}::test_s40_nobody_else_rings_the_doorbell",),
@@ -397,10 +397,10 @@ MUTATIONS = [
     ),
     Mutation(
         "S47: an account that was removed is made anew by what still holds it",
-        "fastmail/store/local/store.py",
-        "            self._refuse_gone(account)\n            return apply(txn, t)\n",
+        "fastmail/store/local/index/writer.py",
+        "            self.refuse_gone(account)\n            return apply(txn, t)\n",
         "            return apply(txn, t)\n",
-        ("tests/unit/store/test_gone.py",),
+        ("tests/unit/store/local/test_gone.py",),
     ),
     Mutation(
         "S47: an account that was switched off logs in by its password",

@@ -2,7 +2,6 @@
 
 from tests.mutations import Mutation
 
-OPS = "fastmail/store/local/ops.py"
 VIEWS = "fastmail/imap/views.py"
 MEMBERS = "tests/property/test_imap_members.py"
 SIDE = tuple(
@@ -11,27 +10,27 @@ SIDE = tuple(
 )
 UNSTOPPED = "tests/unit/imap/test_memory.py"
 LOGGED = "tests/unit/imap/test_logged.py"
-REFERENCES = "tests/unit/store/test_references.py"
+REFERENCES = "tests/unit/store/local/index/test_references.py"
 
 MUTATIONS = [
     Mutation(
         "EXPUNGE also removes what is not deleted",
-        OPS,
+        "fastmail/store/local/index/removal.py",
         "pages.remove(page, everything if uids is None else uids, required)",
         "pages.remove(page, everything if uids is None else uids, 0)",
         SIDE,
     ),
     Mutation(
         "UID EXPUNGE removes more than it names",
-        OPS,
+        "fastmail/store/local/index/removal.py",
         "pages.remove(page, everything if uids is None else uids, required)",
         "pages.remove(page, everything, required)",
         SIDE,
     ),
     Mutation(
         "a keyword is never stored",
-        OPS,
-        "    bits = keyword_bits(txn, t, key, words, create=mode >= 0)\n",
+        "fastmail/store/local/index/messages.py",
+        "    bits = box_rows.keyword_bits(txn, t, key, words, create=mode >= 0)\n",
         "    bits = 0\n",
         SIDE,
     ),
@@ -58,9 +57,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a change of flags has no new MODSEQ",
-        OPS,
-        "        box.modseq = box.changed = change.modseq\n        save(txn, t, box)\n        change",
-        "        box.changed = change.modseq\n        save(txn, t, box)\n        change",
+        "fastmail/store/local/index/messages.py",
+        "        box.modseq = box.changed = change.modseq\n        box_rows.save(txn, t, box)\n        change",
+        "        box.changed = change.modseq\n        box_rows.save(txn, t, box)\n        change",
         SIDE,
     ),
     Mutation(
@@ -72,43 +71,43 @@ MUTATIONS = [
     ),
     Mutation(
         "UNCHANGEDSINCE is not looked at",
-        OPS,
+        "fastmail/store/local/index/messages.py",
         "pages.update(page, uids, mode, flags, bits, change.modseq, unchanged_since)",
         "pages.update(page, uids, mode, flags, bits, change.modseq, ALL_MODSEQ)",
         SIDE,
     ),
     Mutation(
         "removals are not kept for those who are away",
-        OPS,
+        "fastmail/store/local/index/removal.py",
         '        txn.put(key + layout.U64.pack(box.modseq), b"".join(PAIR.pack(lo, hi) for lo, hi in out.ranges()), db=t.gone)\n',
         "",
         SIDE,
     ),
     Mutation(
         "the first removal since a client left is not told",
-        "fastmail/store/local/snapshot.py",
+        "fastmail/store/local/index/snapshot.py",
         "        if cursor.set_range(key + layout.U64.pack(since + 1)):\n",
         "        if cursor.set_range(key + layout.U64.pack(since + 2)):\n",
         SIDE,
     ),
     Mutation(
         "a copy has no flags",
-        OPS,
+        "fastmail/store/local/index/copying.py",
         "    new = [(flags, bits[words], date, size, saved) for",
         "    new = [(0, bits[words], date, size, saved) for",
         SIDE,
     ),
     Mutation(
         "a copy has no keywords",
-        OPS,
+        "fastmail/store/local/index/copying.py",
         "    new = [(flags, bits[words], date, size, saved) for",
         "    new = [(flags, 0, date, size, saved) for",
         SIDE,
     ),
     Mutation(
         "MOVE leaves the message where it was",
-        OPS,
-        "        removed = expunge(txn, t, key, gone, 0, moved=set(shared), due=due, change=change)\n",
+        "fastmail/store/local/index/copying.py",
+        "        removed = removal.expunge(txn, t, key, gone, 0, moved=set(shared), due=due, change=change).result\n",
         "        pass\n",
         SIDE,
     ),
@@ -142,7 +141,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the number of unseen messages stays as it was",
-        OPS,
+        "fastmail/store/local/index/messages.py",
         "            box.unseen += unseen\n",
         "",
         SIDE,
@@ -170,14 +169,14 @@ MUTATIONS = [
     ),
     Mutation(
         "a copy adds no reference to the content that it shares",
-        OPS,
-        "        content.share(txn, t, shared)\n",
+        "fastmail/store/local/index/copying.py",
+        "        references.share(txn, t, shared)\n",
         "        pass\n",
         (REFERENCES,),
     ),
     Mutation(
         "content is dead with the first of several references",
-        "fastmail/store/local/content.py",
+        "fastmail/store/local/index/references.py",
         "        if counts.get(at):\n            counts[at]",
         "        if False:\n            counts[at]",
         (REFERENCES,),

@@ -67,7 +67,7 @@ MUTATIONS = [
     ),
     Mutation(
         "mail that comes after damage is acknowledged and dropped",
-        "fastmail/store/local/agree.py",
+        "fastmail/store/local/recovery/agree.py",
         "    if last and _last_number(txn, t) < last:\n",
         "    if False:\n",
         ("tests/journey/test_damage.py -k 'anew and new-maildir'",),

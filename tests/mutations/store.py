@@ -2,10 +2,10 @@
 
 from tests.mutations import Mutation
 
-LISTS = "tests/unit/store/test_uidlists.py"
-LEFT = "tests/unit/store/test_leftovers.py"
+LISTS = "tests/unit/store/local/dovecot/test_damaged_uidlists.py"
+LEFT = "tests/unit/store/local/test_leftovers.py"
 VAULT = "tests/unit/backup/test_vault.py"
-HEAVY = "tests/unit/store/test_long_summaries.py"
+HEAVY = "tests/unit/store/local/test_long_summaries.py"
 
 MUTATIONS = [
     Mutation(
@@ -34,17 +34,17 @@ MUTATIONS = [
     ),
     Mutation(
         "S32: a folder's path has no mark, so that links in it are followed",
-        "fastmail/store/local/folders.py",
-        "    return top if name == INBOX else os.path.join(top, _inner(account, name))\n",
-        "    return account.root if name == INBOX else os.path.join(account.root, _inner(account, name))\n",
-        ("tests/unit/store/test_links.py",),
+        "fastmail/store/local/maildir/folders.py",
+        "    return top if name == INBOX else os.path.join(top, _inner(home, name))\n",
+        "    return home.root if name == INBOX else os.path.join(home.root, _inner(home, name))\n",
+        ("tests/unit/store/local/maildir/test_links.py",),
     ),
     Mutation(
         "a pipe or a directory in cur/ is read as a message",
         "fastmail/durable/files.pyx",
         "return S_ISREG(st.st_mode) ? (long long)st.st_size : -2;",
         "return (long long)st.st_size;",
-        ("tests/unit/durable/test_files.py", "tests/unit/store/test_strange_files.py"),
+        ("tests/unit/durable/test_files.py", "tests/unit/store/local/maildir/test_strange_files.py"),
         slow=True,
     ),
     Mutation(
@@ -57,49 +57,49 @@ MUTATIONS = [
     ),
     Mutation(
         "a mailbox that gets content of the queue adds no reference to it",
-        "fastmail/store/local/given.py",
-        "            content.share(txn, t, [name])\n",
+        "fastmail/store/local/index/given.py",
+        "            references.share(txn, t, [name])\n",
         "            pass\n",
-        ("tests/unit/store/test_holds.py",),
+        ("tests/unit/store/local/test_holds.py",),
     ),
     Mutation(
         "the queue keeps its reference when it lets go",
-        "fastmail/store/local/holds.py",
-        "                            content.release(txn, tables, [marked])\n",
+        "fastmail/store/local/index/held.py",
+        "                references.release(txn, t, [key[HOLDER:]])\n",
         "                            pass\n",
-        ("tests/unit/store/test_holds.py",),
+        ("tests/unit/store/local/test_holds.py",),
     ),
     Mutation(
         "two messages that claim one UID: the first has it",
-        "fastmail/store/local/uidlists.py",
+        "fastmail/store/local/dovecot/damaged_uidlists.py",
         "if counts[line.uid] == 1]",
         "if counts[line.uid]]",
         (LISTS,),
     ),
     Mutation(
         "UIDs of the lost end of a list are given again",
-        "fastmail/store/local/foreign.py",
+        "fastmail/store/local/maildir/control.py",
         "return self.uidnext + unlisted + GAP if self.torn else self.uidnext",
         "return self.uidnext",
         (LISTS,),
     ),
     Mutation(
         "INBOX is listed again for a folder that is called like it",
-        "fastmail/store/local/folders.py",
+        "fastmail/store/local/maildir/folders.py",
         "if name == INBOX or not openable(name):",
         "if not openable(name):",
-        ("tests/unit/store/test_folders.py",),
+        ("tests/unit/store/local/maildir/test_folders.py",),
     ),
     Mutation(
         "a folder is listed that no command can name",
-        "fastmail/store/local/folders.py",
+        "fastmail/store/local/maildir/folders.py",
         "if name == INBOX or not openable(name):",
         "if name == INBOX:",
         ("tests/property/test_folder_names.py",),
     ),
     Mutation(
         "a damaged record at the end of a segment counts as never acknowledged",
-        "fastmail/store/local/content.py",
+        "fastmail/store/local/segments/usage.py",
         "    offsets = named(txn, t, number) if torn else []\n",
         "    offsets: list[int] = []\n",
         (LEFT,),
@@ -107,7 +107,7 @@ MUTATIONS = [
     Mutation(
         "files of holds that a crash left stay",
         "fastmail/store/local/store.py",
-        "            await self.holds.tidy()\n",
+        "        await self.holds.tidy()\n",
         "",
         (LEFT,),
     ),
@@ -158,33 +158,33 @@ MUTATIONS = [
         "fastmail/durable/commit.py",
         "        if any(operation.adds for operation in operations) and env.crowded(txn):\n            operations = _refuse(operations)\n",
         "",
-        ("tests/unit/store/test_reserve.py",),
+        ("tests/unit/store/local/index/test_reserve.py",),
     ),
     Mutation(
         "S29: a message with a long summary is an arrival, and copied once more",
-        "fastmail/store/local/ops.py",
+        "fastmail/store/local/index/messages.py",
         "any(message.keywords or len(message.summary) > LONG for message in messages)",
         "any(message.keywords for message in messages)",
         (HEAVY,),
     ),
     Mutation(
         "S29: rows are read by count only",
-        "fastmail/store/local/ops.py",
+        "fastmail/store/local/index/box_rows.py",
         "if len(some) == BATCH or octets > OCTETS:",
         "if len(some) == BATCH:",
         (HEAVY,),
     ),
     Mutation(
         "S29: names of files go into the index in one commit, however long the summaries beside them",
-        "fastmail/store/local/housekeeping.py",
-        "        if written > ops.WRITTEN:\n            return place\n",
+        "fastmail/store/local/maildir/housekeeping.py",
+        "        if written > box_rows.WRITTEN:\n            return place\n",
         "",
         (HEAVY,),
     ),
     Mutation(
         "parts of a COPY that failed stay",
-        "fastmail/store/local/parts.py",
-        "            await store.expunge(account, target, UidSet.of(done.target.uids), 0)\n        raise",
+        "fastmail/store/local/long_copies.py",
+        "            await remove(target, UidSet.of(done.target.uids))\n        raise",
         "            pass\n        raise",
         (HEAVY,),
     ),
@@ -211,23 +211,23 @@ MUTATIONS = [
     ),
     Mutation(
         "what is kept for views counts as never referred to",
-        "fastmail/store/local/content.py",
-        "                out.add(MARK.unpack_from(value, RECORD + 2)[1])\n",
-        "                pass\n",
-        ("tests/unit/store/test_kept.py",),
+        "fastmail/store/local/index/references.py",
+        "    out |= {ident_in(value) for value in kept if mark_of(value) == SEGMENT}\n",
+        "",
+        ("tests/unit/store/local/index/test_kept.py",),
     ),
     Mutation(
         "records that were kept for views are never free",
-        "fastmail/store/local/kept.py",
-        "        content.release(txn, t, [one for one in marks if content.in_segment(one)])\n",
+        "fastmail/store/local/index/kept.py",
+        "        references.release(txn, t, [one for one in marks if references.in_segment(one)])\n",
         "",
-        ("tests/unit/store/test_kept.py",),
+        ("tests/unit/store/local/index/test_kept.py",),
     ),
     Mutation(
         "files that were kept for views are never removed",
-        "fastmail/store/local/kept.py",
+        "fastmail/store/local/maildir/aside.py",
         "[aside_path(directory, name) for name in names] + left_over(directory, grace)",
         "left_over(directory, grace)",
-        ("tests/unit/store/test_kept.py",),
+        ("tests/unit/store/local/index/test_kept.py",),
     ),
 ]

@@ -21,11 +21,14 @@ from fastmail._core.uidset import UidSet
 from fastmail.message import transaction
 from fastmail.message.identity import ident
 from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Store, counts
-from fastmail.store.local import accounts, convert, layout, repair
-from fastmail.store.local.folders import folder
+from fastmail.store.local.index import account_log, layout, walk
+from fastmail.store.local.maildir.folders import folder
+from fastmail.store.local.recovery import repair
+from fastmail.store.local.segments import convert
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
 from fastmail.store.transfer import transfer
+from tests.support.homes import housed, local_store
 
 STEPS = 45
 ALL = UidSet.of_ranges((1, 0xFFFFFFFE))
@@ -282,7 +285,7 @@ class Work:
 
     async def _settle(self, world: World, name: str, target: str, uids: UidSet) -> None:
         if isinstance(world.store, LocalStore):
-            await world.store.shards()[0].settle()
+            await world.store.commits.shards[0].settle()
 
     async def _claim(self, world: World, name: str, target: str, uids: UidSet) -> None:
         await world.store.claim_recent(world.account, world.key(name))
@@ -302,7 +305,7 @@ class Work:
 
     async def _convert(self, world: World, name: str, target: str, uids: UidSet) -> None:
         to = self.rng.choice(["maildir", "segments"])
-        if isinstance(world.store, LocalStore) and world.store.shards()[0].writer is not None:
+        if isinstance(world.store, LocalStore) and world.store.commits.shards[0].writer is not None:
             await convert.convert(world.store, world.account, to, lambda number: None)
 
     async def _rebuild(self, world: World, name: str, target: str, uids: UidSet) -> None:
@@ -314,7 +317,7 @@ class Work:
         """Another program puts a message into a Maildir, changes the name of one, or removes one."""
         what, message = self.rng.choice(["put", "flag", "remove"]), self.message()
         key = world.key(name)
-        if not isinstance(world.store, LocalStore) or world.store.shards()[0].writer is not None:
+        if not isinstance(world.store, LocalStore) or world.store.commits.shards[0].writer is not None:
             if what == "put":
                 await world.store.append(
                     world.account, key, [NewMessage(message.content, message.summary, message.size, 1)]
@@ -324,7 +327,7 @@ class Work:
             else:
                 await world.store.expunge(world.account, key, uids, 0)
             return
-        store, place = world.store, folder(world.account, name)
+        store, place = world.store, folder(world.account.home, name)
         await store._tidier.close()
         await self._finish_names(store, world.account, key)
         if what == "put":
@@ -343,7 +346,7 @@ class Work:
         await store.follower.sync(world.account, key, force=True)
 
     async def _finish_names(self, store: LocalStore, account: Account, key: bytes) -> None:
-        while await store._tidy(account, key):
+        while await store._tidier._tidy(account, key):
             pass
 
 
@@ -352,7 +355,7 @@ async def play(store: Store, place: Path, seed: int) -> None:
     worlds = []
     for one, where in ((store, place / "mail"), (memory, Path())):
         await one.start()
-        world = World(one, Account(1, "a@x.test", str(where / "a")), Account(2, "b@x.test", str(where / "b")))
+        world = World(one, housed(1, "a@x.test", str(where / "a")), housed(2, "b@x.test", str(where / "b")))
         await one.open(world.account)
         await one.open(world.other)
         one.watch(world.account, (1).to_bytes(8, "big") + EVERYTHING, lambda world=world: world.rung.append(1))  # type: ignore[misc]
@@ -368,7 +371,7 @@ async def play(store: Store, place: Path, seed: int) -> None:
             for world, (rung, modseq) in zip(worlds, before, strict=True):
                 assert world.seen[-1].modseq == modseq or len(world.rung) > rung, "its watcher was not told"
         if isinstance(store, LocalStore):
-            await store.shards()[0].settle()
+            await store.commits.shards[0].settle()
             raw(store)
     finally:
         await store.close()
@@ -376,20 +379,20 @@ async def play(store: Store, place: Path, seed: int) -> None:
 
 def raw(store: LocalStore) -> None:
     """The rows themselves, when nothing is on its way."""
-    shard = store.shards()[0]
+    shard = store.commits.shards[0]
     account = layout.account_key(1)
     with shard.env.read() as txn:
         t = shard.tables
-        row, counted = accounts.read(txn, t, account), accounts.count(txn, t, account, everything=True)
+        row, counted = account_log.read(txn, t, account), account_log.count(txn, t, account, everything=True)
         for name in ("octets", "messages", "mailboxes", "summaries", "notes"):
             assert getattr(row, name) == getattr(counted, name), name
-        logged = [(len(at) + len(value)) for at, value in layout.rows(txn, t.alog, account)]
+        logged = [(len(at) + len(value)) for at, value in walk.rows(txn, t.alog, account)]
         assert row.logged == sum(logged)
         for table in (t.place, t.member):
-            assert sum(1 for _ in layout.rows(txn, table, account)) == row.messages
+            assert sum(1 for _ in walk.rows(txn, table, account)) == row.messages
 
 
 @pytest.mark.parametrize("kind", ["maildir", "segments"])
 @pytest.mark.parametrize("seed", range(12))
 def test_the_log_says_what_happened(kind: str, seed: int, tmp_path: Path) -> None:
-    asyncio.run(play(LocalStore(str(tmp_path / "data"), kind=kind), tmp_path, seed))
+    asyncio.run(play(local_store(str(tmp_path / "data"), kind=kind), tmp_path, seed))

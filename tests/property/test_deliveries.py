@@ -12,9 +12,9 @@ from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
 from fastmail.message import transaction
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Store
-from fastmail.store.local import given
-from fastmail.store.local.store import LocalStore
+from fastmail.store.local.index import given
 from fastmail.store.memory import MemoryStore
+from tests.support.homes import housed, local_store
 
 ROUNDS = 120
 NAMES = ("INBOX", "Sent", "Archive")
@@ -38,14 +38,14 @@ class Run:
     def __init__(self, path: Path, kind: str, seed: int) -> None:
         self.rng = random.Random(seed)
         self.path, self.kind = path, kind
-        self.accounts = [Account(n, f"a{n}@example.test", str(path / f"mail/a{n}")) for n in (1, 2, 3)]
+        self.accounts = [housed(n, f"a{n}@example.test", str(path / f"mail/a{n}")) for n in (1, 2, 3)]
         self.model = Model(mail={one.id: [] for one in self.accounts})
         self.ids: list[bytes] = []
         self.store: Store = MemoryStore()
 
     async def start(self) -> None:
         if self.kind != "memory":
-            self.store = LocalStore(str(self.path / "data"), self.rng.choice([2]), kind=self.kind)
+            self.store = local_store(str(self.path / "data"), self.rng.choice([2]), kind=self.kind)
         await self.store.start()
         for account in self.accounts:
             await self.store.open(account)

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fastmail.delivery.deliver import Mail
-from fastmail.store.local.store import LocalStore
+from fastmail.app.homes import Homes
+from tests.support.homes import local_store
 from tests.support.sessions import USER, Bench
 
 INBOXES = [b"INBOX", b"Inbox", b"inbox", b"iNbOx", "\u0131nbox".encode(), b"&ATE-nbox"]
@@ -63,8 +63,9 @@ async def look(top: str, folders: list[list[bytes]], fs: bool, utf8: bool, separ
     """List, open and try to make each mailbox; the names."""
     root = Path(top) / "mail/example.test/user"
     make(root, folders, fs)
-    bench = Bench(top, LocalStore(top + "/index"))
-    bench.deliverer._mail = Mail(top + "/mail/{domain}/{user}", layout="fs" if fs else "maildir++", utf8=utf8)
+    bench = Bench(top, local_store(top + "/index"))
+    homes = Homes(bench.directory, top + "/mail/{domain}/{user}", layout="fs" if fs else "maildir++", utf8=utf8)
+    bench.store.places.home = homes.home
     await bench.store.start()
     service = bench.imap
     service.separator, service.dotted = separator, fs and separator == "/"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
+from tests.support.homes import local_store
 from tests.support.imap_members import Send, group
 from tests.support.server import Server
 from tests.support.sessions import Bench
@@ -29,7 +29,7 @@ def of_bench(bench: Bench) -> Send:
 @pytest.mark.parametrize("seed", range(3))
 def test_side_by_side(seed: int, kind: str, careful: bool, tmp_path: Path) -> None:
     async def main() -> None:
-        store = MemoryStore() if kind == "memory" else LocalStore(str(tmp_path / "data"), kind=kind)
+        store = MemoryStore() if kind == "memory" else local_store(str(tmp_path / "data"), kind=kind)
         await store.start()
         try:
             bench = Bench(str(tmp_path), store)

@@ -15,8 +15,8 @@ import pytest
 
 from fastmail._core import mime, pages
 from fastmail.store.interface import NewMessage
-from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
+from tests.support.homes import local_store
 from tests.support.sessions import Bench, Client
 
 LINE = re.compile(rb"\* (\d+|VANISHED) (EXISTS|EXPUNGE|RECENT|FETCH|\(EARLIER\) [\d:,]+|[\d:,]+)(?: \(([^\r]*))?\r\n")
@@ -110,7 +110,7 @@ def test_every_client_ends_with_the_same_mailbox(seed: int, kind: str, tmp_path:
     rng = random.Random(seed)
 
     async def main() -> None:
-        store = MemoryStore() if kind == "memory" else LocalStore(str(tmp_path / "data"), kind=kind)
+        store = MemoryStore() if kind == "memory" else local_store(str(tmp_path / "data"), kind=kind)
         await store.start()
         try:
             await work(Bench(str(tmp_path), store))

@@ -4,8 +4,9 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+from fastmail.app.homes import Homes
 from fastmail.auth.verifier import Verifier
-from fastmail.delivery.deliver import Deliverer, Mail
+from fastmail.delivery.deliver import Deliverer
 from fastmail.directory.interface import AccountRecord, belongs, lookup
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
@@ -16,6 +17,7 @@ from fastmail.net.unread import Unread
 from fastmail.pop3 import session as pop3
 from fastmail.smtp import session as smtp
 from fastmail.store.interface import Store
+from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
 
 USER = "user@example.test"
@@ -135,9 +137,10 @@ class Bench:
         self.limits = Limits(auth_failure_delay=0.0, **limits)
         self.directory = FakeDirectory()
         self.store: Store = store or MemoryStore()
-        self.deliverer = Deliverer(
-            self.directory, self.store, "mx.example.test", Mail(staging + "/mail/{domain}/{user}")
-        )
+        self.homes = Homes(self.directory, staging + "/mail/{domain}/{user}")
+        if isinstance(self.store, LocalStore):
+            self.store.places.home = self.homes.home
+        self.deliverer = Deliverer(self.directory, self.store, "mx.example.test", noted=self.homes.note)
         self.verifier = Verifier(self.directory, 1)
         shared: dict[str, Any] = {"hostname": "mx.example.test", "limits": self.limits, "verifier": self.verifier}
         mail = {"deliverer": self.deliverer, "staging": staging, "plaintext": True, **shared}

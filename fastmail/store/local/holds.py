@@ -1,105 +1,84 @@
-"""Messages on their way from the queue: content that queue and mailbox share.
-
-The table ``held`` has two kinds of rows, all under the number of who holds them (a message in the queue):
-
-    holder(8) mark                  a hold: content that no mailbox need have yet
-    holder(8) b"d" mailbox key(12)  UIDVALIDITY(4) UID(4): what was delivered there, of files with a number in their
-                                    names that were taken in as somebody's mail, and of deliveries before there were
-                                    ids; all others are in ``given``
+"""Messages on their way from the queue: content that queue and mailbox share (index/held.py).
 
 A hold is a file in ``held-<shard>``, or a record in a segment. A mailbox gets the content by a link of the file, or a
-reference to the record, as COPY does. A hold is called by the number of its shard, the holder, and the mark by which
-a message's row names its content, with ``h`` for a held file.
+reference to the record, as COPY does.
 
 Promise: a hold is durable, content, name and row, when ``keep`` returns, and stays until ``let_go``, whatever becomes
 of the messages that share it; a mailbox on another file system gets a copy. A delivery from the queue is kept once,
-however often it is repeated (given.py) and wherever a crash cut it short: its file has the same name each time.
+however often it is repeated (index/given.py) and wherever a crash cut it short: its file has the same name each time.
 """
 
 import os
-import struct
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from fastmail.durable import beneath, files
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.env import translate
 from fastmail.durable.replace import make_directories
+from fastmail.durable.transaction import Txn
 from fastmail.message import transaction
 from fastmail.model.errors import CorruptData
-from fastmail.store.interface import Account, Appended, Delivery, NewMessage
-from fastmail.store.local import content
-from fastmail.store.local.layout import U64, Tables
-from fastmail.store.local.names import NO_INSTANCE, NameMaker
+from fastmail.store.interface import Account, Delivery, NewMessage
+from fastmail.store.local.index import held, references
+from fastmail.store.local.index.layout import HELD, HOLDER, MAILBOX, NEW, U64
+from fastmail.store.local.index.shard import Shard
+from fastmail.store.local.index.writer import Commits
+from fastmail.store.local.maildir.names import NO_INSTANCE, NameMaker
 from fastmail.telemetry import log
-
-if TYPE_CHECKING:
-    from fastmail.store.local.shard import Shard
-    from fastmail.store.local.store import LocalStore
 
 TRIES = 3
 UNDER_WAY = 600.0  # s after which a file of a running process without a row is no hold under way any more
 BATCH = 500  # holders that one commit forgets
-DONE = struct.Struct(">II")
-HOLDER = 8
 Placed = tuple[FileJob | PieceJob | None, bytes]
 
 
-def _done_key(number: int, key: bytes) -> bytes:
-    return U64.pack(number) + b"d" + key
-
-
-def done(txn: Any, t: Tables, number: int, key: bytes) -> Appended | None:
-    """Where a message with this number in the queue went, when the mailbox had it before; see the module."""
-    found = txn.get(_done_key(number, key), db=t.held)
-    if found is None:
-        return None
-    uidvalidity, uid = DONE.unpack(found)
-    return Appended(key, uidvalidity, [uid], repeated=True)
-
-
-def note_done(txn: Any, t: Tables, number: int, placed: Appended) -> None:
-    """A file with this number in its name was taken in."""
-    txn.put(_done_key(number, placed.key), DONE.pack(placed.uidvalidity, placed.uids[0]), db=t.held)
-
-
 class Holds:
-    """The holds of a store."""
+    """The holds of a store; see interface.Holds. ``find``: a mailbox by its name; ``synced``: are files of mailboxes
+    synced at once, because another server may come to them?"""
 
-    def __init__(self, store: "LocalStore") -> None:
-        self._store = store
+    def __init__(
+        self,
+        commits: Commits,
+        maker: NameMaker,
+        find: Callable[[Account, str], bytes | None],
+        synced: bool,
+    ) -> None:
+        self._commits = commits
+        self._maker = maker
+        self._find = find
+        self._synced = synced
 
     def _directory(self, number: int) -> bytes:
-        return os.fsencode(os.path.join(beneath.mark(self._store.directory), f"held-{number}"))
+        return os.fsencode(os.path.join(beneath.mark(self._commits.settings.directory), f"held-{number}"))
 
-    def _split(self, hold: bytes) -> "tuple[int, Shard, bytes]":
+    def _split(self, hold: bytes) -> tuple[int, Shard, bytes]:
         """(number of the shard, shard, mark)."""
-        return hold[0], self._store.shards()[hold[0]], hold[1 + HOLDER :]
+        return hold[0], self._commits.shards[hold[0]], hold[1 + HOLDER :]
 
     async def keep(self, account: Account, message: NewMessage, holder: int) -> bytes:
         """Keep the content; what the hold is called."""
-        store = self._store
-        number = account.id % len(store.shards())
-        shard = store.shards()[number]
+        number = account.id % len(self._commits.shards)
+        shard = self._commits.shards[number]
         job: FileJob | PieceJob
         if shard.writer is not None:
-            inbox = store.find(account, "INBOX") or bytes(12)
+            inbox = self._find(account, "INBOX") or bytes(MAILBOX)
             job, record = await shard.place(inbox, "INBOX", message.date, message.size, message.content)
-            marked = content.mark(record)
+            marked = references.mark(record)
         else:
             record = None
             directory = self._directory(number)
             if not beneath.is_directory(directory):
-                await store.help(make_directories, os.fsdecode(directory))
-            name = store.maker.make(sum(map(len, message.content)), message.size)
+                await self._commits.help(make_directories, os.fsdecode(directory))
+            name = self._maker.make(sum(map(len, message.content)), message.size)
             job = FileJob(directory, name, directory + b"/." + name, message.content, message.date)
-            marked = b"h" + name
+            marked = HELD + name
         at = U64.pack(holder) + marked
 
-        def apply(txn: Any) -> None:
+        def apply(txn: Txn) -> None:
             if record is not None:
-                content.keep(txn, shard.tables, [record.id])
+                references.keep(txn, shard.tables, [record.id])
             txn.put(at, b"", db=shard.tables.held)
 
         await shard.queue.submit(Operation(apply, [job], adds=True))
@@ -110,14 +89,14 @@ class Holds:
         number, shard, marked = self._split(hold)
         for _ in range(TRIES):
             try:
-                if content.in_segment(marked):
-                    _, ident, skip, length = content.MARK.unpack(marked)
+                if references.in_segment(marked):
+                    _, ident, skip, length = references.MARK.unpack(marked)
                     with shard.env.read() as txn:
-                        at = content.locate(txn, shard.tables, ident)
-                    data = await self._store.help(shard.tables.reader.read, at, skip, length)
+                        at = references.locate(txn, shard.tables, ident)
+                    data = await self._commits.help(shard.tables.reader.read, at, skip, length)
                 else:
-                    data = await self._store.help(files.read_file, self._directory(number) + b"/" + marked[1:])
-                return bytes(data)
+                    data = await self._commits.help(files.read_file, self._directory(number) + b"/" + marked[1:])
+                return bytes(data or b"")
             except FileNotFoundError:
                 continue  # moved by compaction
             except OSError as error:
@@ -126,15 +105,10 @@ class Holds:
 
     def holders(self) -> set[int]:
         """Who holds anything."""
-        out = set()
-        for shard in self._store.shards():
+        out: set[int] = set()
+        for shard in self._commits.shards:
             with shard.env.read() as txn:
-                cursor = txn.cursor(db=shard.tables.held)
-                more = cursor.first()
-                while more:
-                    holder = U64.unpack(cursor.key()[:HOLDER])[0]
-                    out.add(holder)
-                    more = cursor.set_range(U64.pack(holder + 1))
+                out |= held.holders(txn, shard.tables)
         return out
 
     def leftovers(self, number: int) -> tuple[list[bytes], list[str]]:
@@ -145,10 +119,9 @@ class Holds:
             names = [os.fsencode(name) for name in beneath.names(directory)]
         except FileNotFoundError:
             names = []
-        shard = self._store.shards()[number]
+        shard = self._commits.shards[number]
         with shard.env.read() as txn:
-            keys = (bytes(key) for key in txn.cursor(db=shard.tables.held).iternext(values=False))
-            known = {key[HOLDER + 1 :] for key in keys if key[HOLDER : HOLDER + 1] == b"h"}
+            known = {held.name_of(at) for at in txn.cursor(db=shard.tables.held).iternext(values=False)} - {b""}
         left = [directory + b"/" + name for name in names if name not in known and not self._fresh(directory, name)]
         lost = [name for name in known - set(names) if not beneath.exists(directory + b"/" + name)]
         return left, sorted(os.fsdecode(name) for name in lost)
@@ -156,7 +129,7 @@ class Holds:
     def _fresh(self, directory: bytes, name: bytes) -> bool:
         """May its row be on the way? A command writes without a server's mark."""
         base = name.removeprefix(b".")  # until it is whole
-        if not self._store.maker.under_way(base) and not NameMaker(NO_INSTANCE).under_way(base):
+        if not self._maker.under_way(base) and not NameMaker(NO_INSTANCE).under_way(base):
             return False
         try:
             return time.time() - beneath.lstat(directory + b"/" + name).st_ctime < UNDER_WAY
@@ -165,10 +138,10 @@ class Holds:
 
     async def tidy(self) -> None:
         """Remove what a crash left."""
-        for number in range(len(self._store.shards())):
-            left, _ = await self._store.help(self.leftovers, number)
+        for number in range(len(self._commits.shards)):
+            left, _ = await self._commits.help(self.leftovers, number)
             if left:
-                await self._store.help(files.unlink_batch, left)
+                await self._commits.help(files.unlink_batch, left)
                 log.event("store.held", held=number, removed=len(left))
 
     async def let_go(self, holders: Sequence[int]) -> None:
@@ -177,51 +150,35 @@ class Holds:
             await self._let_go([U64.pack(one) for one in holders[start : start + BATCH]])
 
     async def _let_go(self, prefixes: list[bytes]) -> None:
-        for number, shard in enumerate(self._store.shards()):
-            tables = shard.tables
-
-            def apply(txn: Any, tables: Tables = tables) -> tuple[bytes, ...]:
-                gone = []
-                cursor = txn.cursor(db=tables.held)
-                for prefix in prefixes:
-                    while cursor.set_range(prefix) and cursor.key()[:HOLDER] == prefix:
-                        marked = bytes(cursor.key()[HOLDER:])
-                        cursor.delete()
-                        if content.in_segment(marked):
-                            content.release(txn, tables, [marked])
-                        elif marked[:1] == b"h":
-                            gone.append(marked[1:])
-                return tuple(gone)
-
-            gone: tuple[bytes, ...] = await shard.queue.submit(Operation(apply))
+        for number, shard in enumerate(self._commits.shards):
+            gone = await shard.queue.submit(Operation(partial(held.let_go, t=shard.tables, prefixes=prefixes)))
             if gone:
                 directory = self._directory(number)
-                await self._store.help(files.unlink_batch, [directory + b"/" + name for name in gone])
+                await self._commits.help(files.unlink_batch, [directory + b"/" + name for name in gone])
 
     async def place(self, item: Delivery, root: bytes) -> Placed | None:
         """How the mailbox at ``root`` gets a delivery from the queue: the job, if one is needed, and what its row calls
         it. None where it is placed as any other: a segment of its own."""
-        shard = self._store.shard(item.account.id)
+        shard = self._commits.shard(item.account.id)
         number, lent, marked = self._split(item.hold) if item.hold else (0, None, b"")
         if lent is not shard:
             item.hold = b""
-        if item.hold and content.in_segment(marked):
+        if item.hold and references.in_segment(marked):
             return None, marked
         if shard.writer is not None:
             item.hold = b""
             return None
-        maker, message = self._store.maker, item.message
+        maker, message = self._maker, item.message
         octets = sum(map(len, message.content))
         name = maker.numbered(transaction.number_of(item.id), octets, message.size, item.copy)
         if item.hold:
             source = self._directory(number) + b"/" + marked[1:]
-            if await self._store.help(_ready, source, root + b"/new/" + name):
-                return FileJob(root + b"/new", name, source=source), b"n" + name
+            if await self._commits.help(_ready, source, root + b"/new/" + name):
+                return FileJob(root + b"/new", name, source=source), NEW + name
             item.hold = b""
         temporary = root + b"/tmp/" + maker.make(octets, message.size)
-        synced = self._store.together is not None
-        job = FileJob(root + b"/new", name, temporary, message.content, message.date, synced=synced)
-        return job, b"n" + name
+        job = FileJob(root + b"/new", name, temporary, message.content, message.date, synced=self._synced)
+        return job, NEW + name
 
 
 def _ready(source: bytes, place: bytes) -> bool:

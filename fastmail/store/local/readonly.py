@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from fastmail.model.errors import NoPermission, TemporaryError
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Notes
+from fastmail.store.local.holds import Holds
 from fastmail.store.local.store import LocalStore
 
 
@@ -17,10 +18,18 @@ def _refused(*_: Any, **__: Any) -> NoReturn:
     raise NoPermission("this server shows mail and changes nothing")
 
 
+class ReadOnlyHolds(Holds):
+    """Keeps nothing."""
+
+    async def keep(self, account: Account, message: NewMessage, holder: int) -> bytes:
+        raise TemporaryError("this server takes no mail: [store] read_only")
+
+
 class ReadOnlyStore(LocalStore):
     """See the module."""
 
     read_only = True
+    holds_class = ReadOnlyHolds
 
     async def create(self, account: Account, name: str, special: int = 0) -> None:
         _refused()
@@ -52,9 +61,6 @@ class ReadOnlyStore(LocalStore):
         _refused()
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
-        raise TemporaryError("this server takes no mail: [store] read_only")
-
-    async def hold(self, account: Account, message: NewMessage, holder: int) -> bytes:
         raise TemporaryError("this server takes no mail: [store] read_only")
 
     async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:

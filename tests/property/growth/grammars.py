@@ -10,7 +10,7 @@ from fastmail.imap import url, urlauth
 from fastmail.message import recode, submitted
 from fastmail.model import mailbox_name
 from fastmail.model.errors import CannotDo
-from fastmail.store.local import foreign
+from fastmail.store.local.dovecot import control_files
 from tests.support.growth import Case
 
 
@@ -44,7 +44,7 @@ CASES = [
     Case("lines: dots", 50_000, lambda n: b"..\r\n" * n, lambda t: lines.ContentReader(True, 1 << 30).feed(t)),
     Case("lines: CR", 50_000, lambda n: b"\r" * n, lambda t: lines.ContentReader(True, 1 << 30).feed(t)),
     Case("uidlist of another server", 2_000,
-         lambda n: b"3 V1 N%d\n" % (n + 1) + b"".join(b"%d :name.%d\n" % (k, k) for k in range(1, n + 1)), foreign.parse_uidlist),
+         lambda n: b"3 V1 N%d\n" % (n + 1) + b"".join(b"%d :name.%d\n" % (k, k) for k in range(1, n + 1)), control_files.parse_uidlist),
     Case("recode: parts", 300,
          lambda n: b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\nContent-Transfer-Encoding: binary\n\n\xe4\n" * n + b"--b--\n",
          recode.without_binary),

@@ -14,8 +14,8 @@ from fastmail.backup import restore, sound
 from fastmail.backup.vault import Vault, write_rows
 from fastmail.durable.replace import replace_file
 from fastmail.model.errors import CannotDo, CorruptData, MailError
-from fastmail.store.interface import Account
-from fastmail.store.local.store import LocalStore
+from fastmail.store.local.maildir.home import Home
+from tests.support.homes import housed, local_store
 
 USER = "user@example.test"
 CONTENT = b"Subject: x\n\ny\n"
@@ -59,10 +59,10 @@ def bring(path: Path, vault: Vault) -> tuple[list[restore.Restored], dict[str, l
     """Restore the account; what came of it, and {mailbox: UIDs}."""
 
     async def main() -> tuple[list[restore.Restored], dict[str, list[int]]]:
-        store = LocalStore(str(path / "data"))
+        store = local_store(str(path / "data"))
         await store.start()
         try:
-            owner = Account(1, USER, str(path / "mail" / "user"))
+            owner = housed(1, USER, str(path / "mail" / "user"))
             results = await restore.account(vault, store, owner, "", lambda _: None)
             with store.snapshot(owner) as snapshot:
                 boxes = {box.name: [uid for uid, _ in snapshot.files(box.key)] for box in snapshot.boxes(1)}
@@ -153,10 +153,10 @@ def test_a_backup_that_is_no_sound_one_is_refused_whole(tmp_path: Path, what: st
     assert not (tmp_path / "mail").exists() and {*os.listdir(tmp_path)} - {"data"} == set(before)
 
     async def one() -> None:
-        store = LocalStore(str(tmp_path / "data"))
+        store = local_store(str(tmp_path / "data"))
         await store.start()
         try:
-            owner = Account(1, USER, str(tmp_path / "mail" / "user"))
+            owner = housed(1, USER, str(tmp_path / "mail" / "user"))
             with pytest.raises(MailError):
                 await restore.mailbox(vault, store, owner, "", "INBOX", 0, "Restored/INBOX")
         finally:
@@ -164,7 +164,7 @@ def test_a_backup_that_is_no_sound_one_is_refused_whole(tmp_path: Path, what: st
 
     asyncio.run(one())
     with pytest.raises(CorruptData):
-        restore.check(vault, "", "", Account(0, ""))
+        restore.check(vault, "", "", Home(""))
 
 
 @pytest.mark.parametrize("part", ["accounts", "directory.json", "object", "objects"])
@@ -182,7 +182,7 @@ def test_links_in_a_backup_are_not_followed(tmp_path: Path, part: str) -> None:
     place.symlink_to(tmp_path / "moved")
     if part == "directory.json":
         with pytest.raises(CorruptData):
-            restore.check(vault, "", "", Account(0, ""))
+            restore.check(vault, "", "", Home(""))
     elif part == "accounts":
         with pytest.raises(CorruptData):
             bring(tmp_path, vault)

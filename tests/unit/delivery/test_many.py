@@ -7,7 +7,7 @@ import pytest
 
 from fastmail._core import mime
 from fastmail.delivery import deliver
-from fastmail.delivery.deliver import Deliverer, Envelope, Mail
+from fastmail.delivery.deliver import Deliverer, Envelope
 from fastmail.directory.interface import AccountRecord
 from fastmail.store.interface import Appended, Delivery
 from fastmail.store.memory import MemoryStore
@@ -26,7 +26,7 @@ def delivered(content: bytes, people: int) -> list[bytes]:
     names = [f"u{n}@example.test" for n in range(people)]
     directory.accounts |= {name: AccountRecord(n, name, "") for n, name in enumerate(names, 10)}
     store = MemoryStore()
-    deliverer = Deliverer(directory, store, "mx.example.test", Mail("/x"))
+    deliverer = Deliverer(directory, store, "mx.example.test")
     envelope = Envelope("a@b.example", [(name, deliverer.resolve(name)) for name in names])
     outcomes = asyncio.run(deliverer.deliver(envelope, content))
     assert all(outcome.ok for outcome in outcomes)
@@ -62,7 +62,7 @@ def test_s29_messages_at_once_wait_before_their_summaries_are_made() -> None:
     async def main() -> None:
         directory = FakeDirectory()
         directory.accounts |= {"u@example.test": AccountRecord(10, "u@example.test", "")}
-        deliverer = Deliverer(directory, Slow(), "mx.example.test", Mail("/x"))
+        deliverer = Deliverer(directory, Slow(), "mx.example.test")
         deliverer._room = Room(1 << 20)
         envelope = Envelope("a@b.example", [("u@example.test", deliverer.resolve("u@example.test"))])
         small = b"Subject: x\n" + BOMB[: len(BOMB) // 4]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fastmail.delivery.deliver import Deliverer, Mail
+from fastmail.delivery.deliver import Deliverer
 from fastmail.store.memory import MemoryStore
 from tests.support.sessions import USER, FakeDirectory
 
@@ -12,7 +12,7 @@ OTHER = "other@example.test"
 
 
 def whom(directory: FakeDirectory, address: str, *postmasters: str) -> list[str]:
-    deliverer = Deliverer(directory, MemoryStore(), "mx.example.test", Mail("/x"), postmasters=postmasters)
+    deliverer = Deliverer(directory, MemoryStore(), "mx.example.test", postmasters=postmasters)
     return [record.address for record in deliverer.resolve(address)]
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from fastmail.app.homes import Homes
 from fastmail.auth.verifier import Verifier
-from fastmail.delivery.deliver import Mail
 from fastmail.directory.external import Follower, parse_quota
 from fastmail.directory.interface import fresh
 from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.queries import DovecotSql, Queries, compile_query, fill
 from fastmail.model.errors import ConfigError, TemporaryError
-from fastmail.model.quota import NO_QUOTA, Quota
+from fastmail.model.quota import Quota
 
 PASSWORD = "SELECT username, domain, password FROM users WHERE username = '%n' AND domain = '%d'"
 USER = "SELECT home, 'maildir:~/Mail' AS mail, '*:bytes=' || quota AS quota_rule FROM users WHERE username = '%{user | username}' AND domain = '%Ld'"
@@ -186,7 +186,7 @@ def test_asked_when_somebody_comes(tmp_path: Path, base: sqlite3.Connection) -> 
         verifier = Verifier(directory, default_domain="one.test")
         record = await verifier.check("anna", b"one")
         assert record is not None and record.maildir == "/srv/homes/anna/Mail" and record.quota == Quota(5000)
-        assert Mail("/x/{user}").account(record, NO_QUOTA).root == "/srv/homes/anna/Mail"
+        assert Homes(directory, "/x/{user}").note(record).root == "/srv/homes/anna/Mail"
         assert await verifier.check("anna", b"two") is None
         await fresh(directory, "o'brien+tag@one.test")
         assert [one.address for one in directory.resolve("o'brien+tag@one.test")] == ["o'brien@one.test"]
@@ -249,7 +249,7 @@ def test_a_home_that_nobody_says(tmp_path: Path, base: sqlite3.Connection) -> No
         record = directory.account("anna@one.test")
         assert record is not None and directory.is_local("one.test")
         with pytest.raises(TemporaryError, match="home"):
-            Mail("{home}/Maildir").account(record, NO_QUOTA)
+            Homes(directory, "{home}/Maildir").note(record)
         await live.close()
         directory.close()
 

@@ -43,6 +43,11 @@ def job(place: Path, name: str) -> FileJob:
     )
 
 
+def told(apply: Callable[[Any], Any], *rest: Any, **more: Any) -> Operation:
+    """An operation whose result is to be published."""
+    return Operation(apply, *rest, tells=lambda key: [key], **more)
+
+
 def run(place: Path, work: Callable[[Environment, CommitQueue, list[Any]], Any]) -> None:
     async def main() -> None:
         env = environment(place)
@@ -61,7 +66,7 @@ def test_one_that_fails_harms_no_other(tmp_path: Path) -> None:
     """All of one round, the failing ones with files of their own: the files of those are removed, nobody else's."""
 
     async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
-        operations = [Operation(put(env, b"%d" % n), [job(tmp_path, f"{n}")]) for n in range(8)]
+        operations = [told(put(env, b"%d" % n), [job(tmp_path, f"{n}")]) for n in range(8)]
         for n in (0, 3, 7):
             operations[n].apply = refuse
         done = await asyncio.gather(*map(queue.submit, operations), return_exceptions=True)
@@ -100,14 +105,14 @@ def test_whatever_an_operation_raises_only_it_fails(tmp_path: Path, error: BaseE
         raise error
 
     async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
-        operations = [Operation(put(env, b"%d" % n), [job(tmp_path, f"{n}")]) for n in range(6)]
+        operations = [told(put(env, b"%d" % n), [job(tmp_path, f"{n}")]) for n in range(6)]
         operations[1].apply = operations[4].apply = wrong
-        plain = [Operation(put(env, b"a")), Operation(wrong), Operation(put(env, b"b"))]
+        plain = [told(put(env, b"a")), Operation(wrong), told(put(env, b"b"))]
         done = await asyncio.gather(*map(queue.submit, [*operations, *plain]), return_exceptions=True)
         assert [isinstance(one, StorageFailed) for one in done] == [n in (1, 4, 7) for n in range(9)]
         assert rows(env) == [b"0", b"2", b"3", b"5", b"a", b"b"] and sorted(published) == rows(env)
         assert sorted(os.listdir(tmp_path / "new")) == ["0", "2", "3", "5"] and not os.listdir(tmp_path / "tmp")
-        assert await queue.submit(Operation(put(env, b"later"))) == b"later"
+        assert await queue.submit(told(put(env, b"later"))) == b"later"
 
     run(tmp_path, work)
 
@@ -123,7 +128,7 @@ def test_one_who_cannot_be_told_does_not_keep_the_answer(tmp_path: Path) -> None
 
         queue = CommitQueue(env, asyncio.get_running_loop(), deaf)
         try:
-            assert await asyncio.wait_for(queue.submit(Operation(put(env, b"a"))), 10) == b"a"
+            assert await asyncio.wait_for(queue.submit(told(put(env, b"a"))), 10) == b"a"
         finally:
             await queue.close()
             env.close()
@@ -144,7 +149,7 @@ def test_those_without_files_fail_alone_too(tmp_path: Path) -> None:
 def test_a_result_is_seen_by_readers_before_its_future(tmp_path: Path) -> None:
     async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
         for n in range(20):
-            key = await queue.submit(Operation(put(env, b"%03d" % n), [job(tmp_path, f"{n}")] if n % 2 else []))
+            key = await queue.submit(told(put(env, b"%03d" % n), [job(tmp_path, f"{n}")] if n % 2 else []))
             assert rows(env)[-1] == key and published[-1] == key
 
     run(tmp_path, work)
@@ -160,11 +165,11 @@ def test_content_whose_sync_fails_is_not_acknowledged(tmp_path: Path) -> None:
         try:
             piece = PieceJob(device, 0, [b"x" * (BOUND + 1)], b"/dev/null", spoilt.append)
             with pytest.raises(StorageFailed):
-                await queue.submit(Operation(put(env, b"lost"), [piece]))
+                await queue.submit(told(put(env, b"lost"), [piece]))
         finally:
             os.close(device)
         assert rows(env) == [] and published == [] and len(spoilt) == 1
-        assert await queue.submit(Operation(put(env, b"other"), [job(tmp_path, "other")])) == b"other"
+        assert await queue.submit(told(put(env, b"other"), [job(tmp_path, "other")])) == b"other"
 
     run(tmp_path, work)
 
@@ -182,10 +187,10 @@ def test_behind_an_io_error_nothing_is_written_any_more(tmp_path: Path, code: in
         for files in ([], [job(tmp_path, "later")]):
             if code == errno.EIO:
                 with pytest.raises(StorageFailed, match="earlier failure"):
-                    await queue.submit(Operation(put(env, b"later"), files))
+                    await queue.submit(told(put(env, b"later"), files))
                 assert rows(env) == [] and published == []
             else:
-                assert await queue.submit(Operation(put(env, b"later"), files)) == b"later"
+                assert await queue.submit(told(put(env, b"later"), files)) == b"later"
 
     run(tmp_path, work)
 
@@ -194,7 +199,7 @@ def test_what_was_submitted_is_finished_at_the_end(tmp_path: Path) -> None:
     waiting: list[asyncio.Future[Any]] = []
 
     async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
-        waiting.extend(queue.submit(Operation(put(env, b"%d" % n), [job(tmp_path, f"{n}")])) for n in range(5))
+        waiting.extend(queue.submit(told(put(env, b"%d" % n), [job(tmp_path, f"{n}")])) for n in range(5))
 
     run(tmp_path, work)
     assert sorted(os.listdir(tmp_path / "new")) == ["0", "1", "2", "3", "4"]
@@ -217,7 +222,7 @@ def test_what_is_submitted_just_before_the_end_is_done_and_the_queue_ends(tmp_pa
 
         first = queue.submit(Operation(slow))
         await asyncio.get_running_loop().run_in_executor(None, under_way.wait, 20)
-        last = queue.submit(Operation(put(env, b"last")))
+        last = queue.submit(told(put(env, b"last")))
         closing = asyncio.ensure_future(queue.close())
         for _ in range(500):
             if queue._closing:
@@ -228,7 +233,7 @@ def test_what_is_submitted_just_before_the_end_is_done_and_the_queue_ends(tmp_pa
         await asyncio.wait_for(asyncio.gather(first, last, closing), 20)
         assert rows(env) == [b"last"]
         with pytest.raises(StorageFailed):  # and does not wait for a thread that is not there
-            await asyncio.wait_for(queue.submit(Operation(put(env, b"late"))), 20)
+            await asyncio.wait_for(queue.submit(told(put(env, b"late"))), 20)
         env.close()
 
     asyncio.run(main())
@@ -238,16 +243,16 @@ def test_nothing_is_acknowledged_behind_a_failed_sync(tmp_path: Path, monkeypatc
     """Neither those who waited for it nor anybody later, whatever the disk says then; the next start decides."""
 
     async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
-        assert await queue.submit(Operation(put(env, b"before"), [job(tmp_path, "before")])) == b"before"
+        assert await queue.submit(told(put(env, b"before"), [job(tmp_path, "before")])) == b"before"
         real = os.fdatasync
         monkeypatch.setattr(os, "fdatasync", lambda fd: (_ for _ in ()).throw(OSError(errno.EIO, IO_ERROR)))
-        waiting = [queue.submit(Operation(put(env, b"%d" % n), [job(tmp_path, f"{n}")])) for n in range(5)]
+        waiting = [queue.submit(told(put(env, b"%d" % n), [job(tmp_path, f"{n}")])) for n in range(5)]
         done = await asyncio.gather(*waiting, return_exceptions=True)
         assert all(isinstance(one, StorageFailed) for one in done) and published == [b"before"]
         monkeypatch.setattr(os, "fdatasync", real)
         for files in ([], [job(tmp_path, "later")]):
             with pytest.raises(StorageFailed, match="earlier failure"):
-                await queue.submit(Operation(put(env, b"later"), files))
+                await queue.submit(told(put(env, b"later"), files))
         assert b"later" not in rows(env) and published == [b"before"]
 
     run(tmp_path, work)
@@ -263,8 +268,7 @@ def test_what_is_acknowledged_survives_what_is_not_synced(tmp_path: Path) -> Non
     async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
         for n in range(6):
             some = [
-                queue.submit(Operation(put(env, b"%d-%d" % (n, k)), [job(tmp_path / "one", f"{n}-{k}")]))
-                for k in range(4)
+                queue.submit(told(put(env, b"%d-%d" % (n, k)), [job(tmp_path / "one", f"{n}-{k}")])) for k in range(4)
             ]
             await asyncio.gather(*some)
             copies.append((crashed(tmp_path / "one", tmp_path / f"copy{n}"), rows(env)))
@@ -286,7 +290,7 @@ def test_large_content_is_synced_by_itself_and_not_in_the_journal(tmp_path: Path
         for octets in (BOUND, BOUND + 1):
             made = job(tmp_path, f"{octets}")
             made.chunks = [b"x" * (octets - 1), b"y"]
-            await queue.submit(Operation(put(env, b"%d" % octets), [made]))
+            await queue.submit(told(put(env, b"%d" % octets), [made]))
         sizes = [len(one.body) for one in found(tmp_path)]
         assert sizes[0] > BOUND and sizes[1] < 1000
 
@@ -304,14 +308,14 @@ def test_one_who_goes_away_while_it_is_committed_loses_nothing(tmp_path: Path) -
             assert go_on.wait(20)
             return put(env, b"slow")(txn)
 
-        first = queue.submit(Operation(slow, [job(tmp_path, "slow")]))
+        first = queue.submit(told(slow, [job(tmp_path, "slow")]))
         await asyncio.get_running_loop().run_in_executor(None, begun.wait, 20)
-        others = [queue.submit(Operation(put(env, b"%d" % n), [job(tmp_path, f"{n}")])) for n in range(4)]
+        others = [queue.submit(told(put(env, b"%d" % n), [job(tmp_path, f"{n}")])) for n in range(4)]
         for one in (first, others[0], others[3]):
             one.cancel()
         go_on.set()
         assert await asyncio.gather(*others[1:3]) == [b"1", b"2"]
-        assert await queue.submit(Operation(put(env, b"last"))) == b"last"
+        assert await queue.submit(told(put(env, b"last"))) == b"last"
         assert sorted(published) == rows(env) == [b"0", b"1", b"2", b"3", b"last", b"slow"]
         assert sorted(os.listdir(tmp_path / "new")) == ["0", "1", "2", "3", "slow"]
 
@@ -322,7 +326,7 @@ def test_a_file_that_cannot_even_be_tried_fails_alone(tmp_path: Path) -> None:
     """More chunks than one file may have: its own caller's mistake."""
 
     async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
-        operations = [Operation(put(env, b"%d" % n), [job(tmp_path, f"{n}")]) for n in range(5)]
+        operations = [told(put(env, b"%d" % n), [job(tmp_path, f"{n}")]) for n in range(5)]
         wrong = job(tmp_path, "wrong")
         wrong.chunks = [b"x"] * 9
         operations[2].files = [job(tmp_path, "beside"), wrong]
@@ -340,7 +344,7 @@ def test_a_directory_that_may_not_be_written_fails_alone(tmp_path: Path) -> None
         pytest.skip("root may write everywhere")
 
     async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
-        operations = [Operation(put(env, b"%d" % n), [job(tmp_path / f"{n}", f"{n}")]) for n in range(4)]
+        operations = [told(put(env, b"%d" % n), [job(tmp_path / f"{n}", f"{n}")]) for n in range(4)]
         (tmp_path / "1" / "tmp").chmod(0o500)
         (tmp_path / "2" / "new").chmod(0o500)
         done = await asyncio.gather(*map(queue.submit, operations), return_exceptions=True)

@@ -10,7 +10,7 @@ import pytest
 from fastmail._core import mime
 from fastmail.model import rights
 from fastmail.store.interface import NewMessage
-from fastmail.store.local.store import LocalStore
+from tests.support.homes import local_store
 from tests.support.sessions import Bench, Client
 
 ALICE, BOB = "user@example.test", "other@example.test"
@@ -55,7 +55,7 @@ def run(
 
     async def main() -> None:
         directory = tempfile.mkdtemp()
-        bench = Bench(directory, LocalStore(directory + "/data") if kept else None)
+        bench = Bench(directory, local_store(directory + "/data") if kept else None)
         if kept:
             await bench.store.start()
         if prepare is not None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fastmail.store.interface import Account, Store
-from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
+from tests.support.homes import local_store
 from tests.support.sessions import Bench, Client
 
 TEXT = b"Subject: number %d\r\n\r\nbody\r\n"
@@ -21,7 +21,7 @@ async def pair(path: Path, kept: bool = True, kind: str = "memory") -> AsyncIter
     for the first."""
     grace = 60.0 if kept else 0.0
     store: Store
-    store = MemoryStore(grace=grace) if kind == "memory" else LocalStore(str(path / "data"), kind=kind, grace=grace)
+    store = MemoryStore(grace=grace) if kind == "memory" else local_store(str(path / "data"), kind=kind, grace=grace)
     await store.start()
     try:
         bench = Bench(str(path), store)

@@ -169,11 +169,11 @@ def test_damaged_content_that_a_mailbox_shares_is_found(
     """A file of a Maildir has no checksum of its own: the item's says whether it is what was acknowledged."""
 
     class Holding:
-        async def held(self, hold: bytes) -> bytes:
+        async def read(self, hold: bytes) -> bytes:
             return now
 
     async def scenario(spool: Spool) -> None:
-        monkeypatch.setattr(spool, "_store", Holding())
+        monkeypatch.setattr(spool, "_holds", Holding())
         made = outgoing(spool, {"one.test": ["u@one.test"]})
         prefix = len(b"Received: x\n")
         made.item.hold, made.item.skip, made.item.length = b"there", prefix, 500

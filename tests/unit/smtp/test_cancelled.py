@@ -17,8 +17,8 @@ from fastmail.queue import routes
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
 from fastmail.store.interface import NewMessage
-from fastmail.store.local.store import LocalStore
 from tests.support.cancelled import at_step
+from tests.support.homes import local_store
 from tests.support.sessions import USER, Bench, Client
 
 STEPS = 60
@@ -31,8 +31,8 @@ class World:
 
     def __init__(self, path: Path, kind: str) -> None:
         self.path = path
-        self.store = LocalStore(str(path / "data"), kind=kind)
-        self.spool = Spool(str(path / "data"), 1 << 26, store=self.store)
+        self.store = local_store(str(path / "data"), kind=kind)
+        self.spool = Spool(str(path / "data"), 1 << 26, holds=self.store.holds)
         self.at = 0
         self.ended = True
 

@@ -1,0 +1,168 @@
+"""COPY and MOVE within an account (RFC 9051 6.4.7, 6.4.8): links of files, references to records, then one commit.
+
+Promise: as of a commit; where sources are renamed or moved meanwhile (by housekeeping, compaction, a conversion, or
+another program), it is tried again with where they are now. What MOVE takes away stays readable for other views
+(removals.py), unless there is no room for that.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from fastmail._core import pages as page_format
+from fastmail._core.uidset import UidSet
+from fastmail.durable import beneath
+from fastmail.durable.commit import FileJob
+from fastmail.model.errors import NoSuchMailbox, StorageFailed, StorageFull
+from fastmail.store.interface import Account, Copied, Expunged
+from fastmail.store.local import long_copies
+from fastmail.store.local.going_on import GoingOn
+from fastmail.store.local.index import copying, references
+from fastmail.store.local.index.copying import Source, SourceMoved
+from fastmail.store.local.index.layout import CUR
+from fastmail.store.local.index.writer import Commits
+from fastmail.store.local.maildir.lists import Lists
+from fastmail.store.local.maildir.names import FileName, NameMaker, given_sizes, path_of
+from fastmail.store.local.maildir.places import Places
+from fastmail.store.local.removals import Removals
+
+TRIES = 40
+PAUSE = 0.025  # s until another try
+LOOK_EVERY = 8  # tries: the mailbox is compared with its directories before one of these
+
+
+class Copies:
+    """One for each store. ``lists``: where UIDs are given under another server's locks; ``take_in``: take in what other
+    programs did to a mailbox; ``touch``: files of a mailbox have to follow the index soon."""
+
+    def __init__(
+        self,
+        commits: Commits,
+        places: Places,
+        maker: NameMaker,
+        removals: Removals,
+        going_on: GoingOn,
+        lists: Lists | None,
+        take_in: Callable[[Account, bytes], Awaitable[None]],
+        touch: Callable[[Account, bytes], None],
+    ) -> None:
+        self._commits = commits
+        self._places = places
+        self._maker = maker
+        self._removals = removals
+        self._going_on = going_on
+        self._lists = lists
+        self._take_in = take_in
+        self._touch = touch
+
+    async def copy(
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False, mine: int = 1
+    ) -> Copied:
+        """See interface.Store."""
+        with self._commits.snapshot(account) as snapshot:
+            parts = long_copies.split(uids, snapshot.long(key, uids))
+        if len(parts) > 1:
+
+            async def one(part: UidSet) -> Copied:
+                return await self.copy(account, key, part, target)
+
+            async def remove(of: bytes, some: UidSet) -> Expunged:
+                return await self._removals.expunge(account, of, some, 0, 1)
+
+            return await long_copies.copy(parts, key, target, move, one, remove)
+        if not move:
+            return await self._transfer(account, key, uids, target, False)
+        with self._removals.announced(account, key, mine) as due:
+            try:
+                return await self._transfer(account, key, uids, target, True, due)
+            except StorageFull:
+                if not due:
+                    raise
+                return await self._transfer(account, key, uids, target, True)
+
+    async def _transfer(
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int = 0
+    ) -> Copied:
+        """COPY or MOVE; ``due``: until when what is moved stays readable for views."""
+        for attempt in range(TRIES):
+            try:
+                return await self._once(account, key, uids, target, move, due)
+            except SourceMoved:  # by housekeeping or a conversion, whose commit is to come, or another program
+                await asyncio.sleep(PAUSE)
+                if attempt % LOOK_EVERY == 0:
+                    await self._take_in(account, key)
+        return await self._once(account, key, uids, target, move, due)
+
+    async def _once(self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int) -> Copied:
+        if self._lists is None:
+            return (await self._copy(account, key, uids, target, move, due))[0]
+        return await self._going_on.run(self._copy_listed(self._lists, account, key, uids, target, move, due))
+
+    async def _copy_listed(
+        self, lists: Lists, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int
+    ) -> Copied:
+        with self._commits.snapshot(account) as snapshot:
+            names, used = snapshot.keywords(key), 0
+            for page in snapshot.pages(key, uids):
+                for record in page_format.records(page):
+                    used |= record[3] if record[0] in uids else 0
+        words = [name for bit, name in enumerate(names) if used >> bit & 1]
+        async with lists.giving([(account, target)], words) as lines:
+            result, sources = await self._copy(account, key, uids, target, move, due)
+            names_of = {uid: marked for uid, marked, _ in sources}
+            lines += [
+                (target, uid, names_of[source][1:])
+                for source, uid in zip(result.source, result.target.uids, strict=True)
+            ]
+        return result
+
+    async def _copy(
+        self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int
+    ) -> tuple[Copied, list[Source]]:
+        with self._commits.snapshot(account) as snapshot:
+            source_box, target_box = snapshot.mailbox(key), snapshot.mailbox(target)
+            if source_box is None or target_box is None:
+                raise NoSuchMailbox("mailbox is gone")
+            marked = snapshot.marks(key, uids)
+        jobs: list[FileJob] = []
+        sources: list[Source] = []
+        source_dir = root = ""
+        for uid, old in marked.items():
+            if references.in_segment(old):
+                sources.append((uid, old, 0))
+                continue
+            if not root:
+                source_dir = self._places.folder(account, source_box.name)
+                root = self._places.folder(account, target_box.name)
+            name, flags = self._linked(old)
+            theirs = not self._maker.is_ours(old[1:])  # nobody knows whether it is on the disk
+            directory = os.fsencode(root) + b"/cur"
+            jobs.append(FileJob(directory, name, source=path_of(source_dir, old), synced=theirs))
+            sources.append((uid, CUR + name, flags))
+        apply = partial(copying.copy, key=key, target=target, names=sources, saved=int(time.time()), move=move, due=due)
+
+        def then(result: Copied) -> None:
+            self._touch(account, target)
+            if move:
+                self._touch(account, key)
+
+        try:
+            result = await self._commits.change(account, apply, jobs, adds=not move, then=then)
+        except StorageFailed as error:
+            if not isinstance(error, SourceMoved) and any(not beneath.exists(job.source) for job in jobs):
+                raise SourceMoved(str(error)) from error
+            raise
+        return result, sources
+
+    def _linked(self, old: bytes) -> tuple[bytes, int]:
+        """The name of a new link to a file, and the flags that it says."""
+        parsed = FileName.parse(old[1:])
+        size, served = given_sizes(parsed.base)
+        if size >= 0:
+            base = self._maker.make(size, served, True)
+        else:
+            base = self._maker.make(0, 0, True).partition(b",")[0]
+        parsed.base = os.fsdecode(base)
+        return parsed.with_flags(parsed.flags, 0), parsed.flags

@@ -1,0 +1,478 @@
+"""Maildirs that Dovecot serves at the same time (``[store] shared = "dovecot"``): ``dovecot-uidlist``,
+``dovecot-keywords`` and ``subscriptions`` say what is true, and are read and written under Dovecot's own locks.
+
+Every UID is given while ``dovecot-uidlist.lock`` is held, in this order: what the list names and the index has not is
+taken in; files are put in place, synced, and recorded in the index; their lines are added to the list and synced; only
+then anything is answered. After a crash in between, the list decides: a message that it does not name gets a line, one
+that it names otherwise gets that UID. Directories are listed, and files renamed, under that lock only, because a
+listing can miss a file that is renamed meanwhile. A keyword has its letter in the file before a message has it. Nothing
+is removed from the list; Dovecot compacts it, and then it is another file, sometimes in the place (inode) of the one
+before: what was read of a list counts only while its first and last bytes stand where they stood. When its UIDVALIDITY
+is another one, the index of that mailbox is made anew. A damaged list is written anew, above every UID that it names.
+
+Fails with StorageFailed when a lock is not to be had in time.
+"""
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from fastmail.durable import beneath, dotlock
+from fastmail.durable.env import translate
+from fastmail.durable.replace import make_directories, replace_file, sync_directory
+from fastmail.durable.transaction import Txn
+from fastmail.model.errors import NoSuchMailbox, StorageFailed
+from fastmail.model.flags import LETTERED_KEYWORDS
+from fastmail.store.interface import Account, Mailbox
+from fastmail.store.local.dovecot import control_files
+from fastmail.store.local.index import box_rows, mailboxes
+from fastmail.store.local.index.changed import Changed
+from fastmail.store.local.index.layout import MailboxRow, base_of
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.index.writer import Commits
+from fastmail.store.local.maildir import looking
+from fastmail.store.local.maildir.control import Control
+from fastmail.store.local.maildir.folders import control_root
+from fastmail.store.local.maildir.lists import Line
+from fastmail.store.local.maildir.places import Places
+from fastmail.telemetry import log
+
+TIDY_PATIENCE = 2.0  # s that other mailboxes wait for the lock of one
+PATIENCE = 90.0  # s to wait for a lock; Dovecot gives up after 120
+PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+UIDLIST, KEYWORDS, SUBSCRIPTIONS = "dovecot-uidlist", "dovecot-keywords", "subscriptions"
+Stamp = tuple[int, int, int]  # inode, size, mtime in ns
+NONE: Stamp = (0, 0, 0)
+MARK = 200  # bytes at both ends of what was read, by which a list is known again
+
+
+@dataclass(slots=True)
+class Known:
+    """What was read of a mailbox's files. ``uidlist``: of the list when all of it was in the index; ``inode``,
+    ``offset``, ``head``, ``tail``: of the one that was read, how much of it, and how that begins and ends."""
+
+    uidlist: Stamp = NONE
+    inode: int = 0
+    offset: int = 0
+    head: bytes = b""
+    tail: bytes = b""
+    uidvalidity: int = 0
+    uidnext: int = 1
+    keywords: Stamp = NONE
+
+
+def stamp(path: str) -> Stamp:
+    """What changes with a file; NONE when it is not there."""
+    try:
+        found = beneath.lstat(path)
+    except OSError:
+        return NONE
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+TakeIn = Callable[[Account, bytes], Awaitable[None]]
+
+
+class SharedMode:
+    """One for each store that shares its Maildirs. ``take_in``: take in all that is new in a mailbox, whose list is
+    locked."""
+
+    def __init__(self, commits: Commits, places: Places, take_in: TakeIn) -> None:
+        self._commits = commits
+        self._places = places
+        self._take_in = take_in
+        self._known: dict[bytes, Known] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._subscribed: dict[int, tuple[Stamp, set[str]]] = {}
+
+    # ---------------------------------------------------------------- locks
+
+    @asynccontextmanager
+    async def _locked(self, path: str, patience: float = PATIENCE) -> AsyncIterator[None]:
+        """Hold ``path``.lock: in this process, and on the disk."""
+        path += ".lock"
+        own = self._locks.setdefault(path, asyncio.Lock())
+        try:
+            async with own:
+                end = time.monotonic() + patience
+                tries = 0
+                while not await self._taken(path):
+                    if time.monotonic() > end:
+                        raise StorageFailed(f"{path}: another program does not let go of it")
+                    await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+                    tries += 1
+                toucher = self._commits.loop.create_task(_keep(path))
+                try:
+                    yield
+                finally:
+                    toucher.cancel()
+                    await self._commits.help(dotlock.drop, path)
+        finally:
+            if not own.locked():
+                self._locks.pop(path, None)
+
+    @asynccontextmanager
+    async def tidying(self, account: Account, key: bytes) -> AsyncIterator[None]:
+        """Hold the list of a mailbox while its files are renamed: nobody lists them meanwhile."""
+        async with self.lock(account, self.box(account, key), TIDY_PATIENCE):
+            yield
+
+    async def _taken(self, path: str) -> bool:
+        """Take the lock if it is free. Whoever is cancelled meanwhile leaves none behind."""
+        taking = asyncio.ensure_future(self._commits.help(_take, path))
+
+        def give_back(done: "asyncio.Future[bool]") -> None:
+            if not done.cancelled() and done.exception() is None and done.result():
+                self._commits.help(dotlock.drop, path)
+
+        try:
+            return bool(await asyncio.shield(taking))
+        except asyncio.CancelledError:
+            taking.add_done_callback(give_back)
+            raise
+
+    @asynccontextmanager
+    async def lock(self, account: Account, box: Mailbox, patience: float = PATIENCE) -> AsyncIterator[None]:
+        """Hold the list of a mailbox, so that UIDs can be given there; waits for it for ``patience`` seconds."""
+        async with self._locked(os.path.join(self._places.control(account, box.name), UIDLIST), patience):
+            yield
+
+    @asynccontextmanager
+    async def giving(self, boxes: Iterable[tuple[Account, bytes]], words: Sequence[bytes]) -> AsyncIterator[list[Line]]:
+        """Hold the lists of mailboxes while they get messages, with these keywords; what the caller adds to the list
+        that it is given are the lines for them."""
+        lines: list[Line] = []
+        wanted = {key: account for account, key in boxes}
+        floors: dict[bytes, int] = {}
+        rows: dict[bytes, MailboxRow] = {}
+        async with AsyncExitStack() as stack:
+            for key, account in sorted(wanted.items()):  # everybody in the same order
+                rows[key] = box = self.box(account, key)
+                await stack.enter_async_context(self.lock(account, box))
+            for key, account in wanted.items():
+                box = rows[key]
+                known = self._known.get(key)
+                if known is None or known.uidlist == NONE or not self.same(account, box):
+                    await self._take_in(account, key)
+                if words:
+                    await self._keywords(account, key, words)
+                floors[key] = self._known[key].uidnext
+            try:
+                yield lines
+                for key, account in wanted.items():
+                    mine = [(uid, base_of(name)) for at, uid, name in lines if at == key and uid >= floors[key]]
+                    if mine:
+                        await self.write(account, rows[key], sorted(mine))
+            except BaseException:  # perhaps they are in the index without a line: the next look compares all of it
+                for key in wanted:
+                    self.forget(key)
+                raise
+
+    def box(self, account: Account, key: bytes) -> MailboxRow:
+        """Its row now."""
+        with self._commits.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+        if box is None:
+            raise NoSuchMailbox("mailbox is gone")
+        return box
+
+    # ---------------------------------------------------------------- the list of UIDs
+
+    def same(self, account: Account, box: Mailbox) -> bool:
+        """Are the files as they were when all of them was taken in?"""
+        known = self._known.get(box.key)
+        place = self._places.control(account, box.name)
+        return (
+            known is not None
+            and stamp(os.path.join(place, UIDLIST)) == known.uidlist
+            and stamp(os.path.join(place, KEYWORDS)) == known.keywords
+        )
+
+    async def read(self, account: Account, key: bytes) -> tuple[Control, bool]:
+        """What the list names that was not taken in yet, and whether that is the whole list. Under the lock. When it
+        has another UIDVALIDITY than the index, the index forgets its messages first."""
+        box = self.box(account, key)
+        known = self._known.setdefault(key, Known())
+        place = self._places.control(account, box.name)
+        found, whole = await self._commits.help(_read, os.path.join(place, UIDLIST), known)
+        if found is None:  # none, or damaged: ours is right
+            found = await self._commits.help(self._write_all, account, box, known)
+            whole = True
+        if box.generation and found.uidvalidity != box.uidvalidity:
+            log.event("store.renumbered", "warning", mailbox=place, uidvalidity=found.uidvalidity)
+            validity = found.uidvalidity
+            await self._commits.change(account, lambda txn, t: _renumber(txn, t, key, validity))
+            known.uidlist, known.keywords, known.offset = NONE, NONE, 0
+            again, whole = await self._commits.help(_read, os.path.join(place, UIDLIST), known)
+            found = again or found
+        await self._keywords(account, key, ())
+        return found, whole
+
+    def _write_all(self, account: Account, box: MailboxRow, known: Known) -> Control:
+        """A list of what the index knows, or, of a mailbox that is new to it, another server's files."""
+        place = self._places.control(account, box.name)
+        make_directories(place)
+        indexes = self._places.indexes(account, box.name)
+        found = control_files.read_control(place, indexes) if not box.generation else Control()
+        if found.uidvalidity or found.uids:
+            found.uidvalidity = found.uidvalidity or box.uidvalidity
+            found.uidnext, found.torn = found.following(_unlisted(found, self._places.folder(account, box.name))), False
+            found.keywords.clear()
+            kept = [control_files.Kept(uid, base, *found.pop3.get(base, (0, b""))) for base, uid in found.uids.items()]
+        else:
+            found.uidvalidity = box.uidvalidity
+            found.uidnext = max(box.uidnext, control_files.uidnext_of_damaged(place, box.uidvalidity))
+            kept = self._kept(account, box)
+            found.uids = {one.base: one.uid for one in kept}
+        kept.sort(key=lambda one: one.uid)
+        data = control_files.uidlist(found.uidvalidity, found.uidnext, control_files.guid_of(place), kept)
+        replace_file(os.path.join(place, UIDLIST), data, like=place)
+        known.uidvalidity, known.uidnext = found.uidvalidity, found.uidnext
+        known.offset, known.head, known.tail = len(data), data[:MARK], data[-MARK:]
+        known.uidlist = stamp(os.path.join(place, UIDLIST))
+        known.inode = known.uidlist[0]
+        return found
+
+    def _kept(self, account: Account, box: MailboxRow) -> list[control_files.Kept]:
+        with self._commits.snapshot(account) as snapshot:
+            pop3 = snapshot.pop3(box.key)
+            return [
+                control_files.Kept(uid, base_of(marked[1:]), *pop3.get(uid, (0, b"")))
+                for uid, marked in snapshot.files(box.key)
+            ]
+
+    async def write(self, account: Account, box: Mailbox, lines: Sequence[tuple[int, bytes]]) -> None:
+        """Add (UID, base name) to the list, in order; they are on the disk when it returns. Under the lock."""
+        path = os.path.join(self._places.control(account, box.name), UIDLIST)
+        known = self._known[box.key]
+        data = b"".join(b"%d :%b\n" % line for line in lines)
+        now = await self._commits.help(_append, path, data, known)
+        if now == NONE:  # the lock was taken from us: the next look finds which messages have no line
+            log.event("store.lock_lost", "warning", path=path)
+            self.forget(box.key)
+            return
+        known.uidlist, known.offset, known.tail = now, now[1], (known.tail + data)[-MARK:]
+        known.uidnext = lines[-1][0] + 1
+
+    def listed(self, account: Account, name: str) -> bool:
+        """Has a mailbox a list? Then it was made as a whole, by whomever."""
+        return stamp(os.path.join(self._places.control(account, name), UIDLIST)) != NONE
+
+    def forget(self, key: bytes) -> None:
+        """Something went wrong on the way: all of the list is read the next time."""
+        self._known.pop(key, None)
+
+    def taken_in(self, account: Account, box: Mailbox) -> None:
+        """Everything that the list names is in the index. Under the lock."""
+        known = self._known.get(box.key)
+        if known is None:
+            return  # something went wrong on the way
+        known.uidlist = stamp(os.path.join(self._places.control(account, box.name), UIDLIST))
+        if len(self._known) > 100_000:
+            self._known.pop(next(iter(self._known)))
+
+    # ---------------------------------------------------------------- keywords
+
+    async def keywords(self, account: Account, key: bytes, words: Sequence[bytes]) -> None:
+        """See to it that the keywords have letters."""
+        with self._commits.snapshot(account) as snapshot:
+            there = {word.lower() for word in snapshot.keywords(key)}
+        if any(word.lower() not in there for word in words):
+            async with self.lock(account, self.box(account, key)):
+                await self._keywords(account, key, words)
+
+    async def _keywords(self, account: Account, key: bytes, words: Sequence[bytes]) -> None:
+        """The same under the lock; what Dovecot named since comes into the index."""
+        box = self.box(account, key)
+        place = self._places.control(account, box.name)
+        path = os.path.join(place, KEYWORDS)
+        known = self._known.setdefault(key, Known())
+        now = await self._commits.help(stamp, path)
+        with self._commits.snapshot(account) as snapshot:
+            ours = snapshot.keywords(key)
+        if now == known.keywords and now != NONE and not words:
+            return
+        theirs = await self._commits.help(control_files.read_keywords, place)
+        merged = _merge(ours, theirs, words)
+        if merged != ours:
+            value = b"\0".join(merged)
+            await self._commits.submit(account, lambda txn, t: txn.put(key, value, db=t.kw))
+        if merged[:LETTERED_KEYWORDS] != theirs:
+            await self._commits.help(_write_keywords, path, merged[:LETTERED_KEYWORDS])
+        known.keywords = await self._commits.help(stamp, path)
+
+    async def take_overflow(self, account: Account, box: Mailbox, listed: Control) -> None:
+        """Keywords without letters that Dovecot's index has for messages that are new here; its later ones stay its
+        own. Under the lock."""
+        key, indexes = box.key, self._places.indexes(account, box.name)
+        with self._commits.snapshot(account) as snapshot:
+            listed.words = snapshot.keywords(key)
+        if len(listed.words) >= LETTERED_KEYWORDS:
+            await self._commits.help(control_files.take_overflow, listed, indexes)
+            value = b"\0".join(listed.words)
+            await self._commits.submit(account, lambda txn, t: txn.put(key, value, db=t.kw))
+
+    # ---------------------------------------------------------------- subscriptions
+
+    async def subscribed(self, account: Account) -> set[str] | None:
+        """What Dovecot's file says; None when there is none."""
+        path = os.path.join(control_root(self._places.home(account)), SUBSCRIPTIONS)
+        now = stamp(path)
+        if now == NONE:
+            return None
+        known = self._subscribed.get(account.id)
+        if known is None or known[0] != now:
+            if len(self._subscribed) > 10_000:
+                self._subscribed.clear()
+            known = self._subscribed[account.id] = (
+                now,
+                set(await self._commits.help(control_files.read_subscriptions, self._places.home(account)) or ()),
+            )
+        return known[1]
+
+    async def subscribe(self, account: Account, names: set[str], name: str, on: bool, keep: bool = False) -> None:
+        """Write a change into the file; ``names``: what to begin with where there is none. ``keep``: not where there
+        is one."""
+        place = control_root(self._places.home(account))
+        async with self._locked(os.path.join(place, SUBSCRIPTIONS)):
+            there = await self.subscribed(account)
+            if there is not None and keep:
+                return
+            now = set(names if there is None else there)
+            now = now | {name} if on else now - {name}
+            data = control_files.subscription_file(self._places.home(account), now)
+            await self._commits.help(partial(replace_file, os.path.join(place, SUBSCRIPTIONS), data, like=place))
+
+
+def _take(path: str) -> bool:
+    try:
+        return dotlock.take(path)
+    except FileNotFoundError:
+        make_directories(os.path.dirname(path))
+        return dotlock.take(path)
+
+
+async def _keep(path: str) -> None:
+    while True:
+        await asyncio.sleep(dotlock.TOUCH)
+        dotlock.touch(path)
+
+
+def _read(path: str, known: Known) -> tuple[Control | None, bool]:
+    """What a list has behind what is known of it, and whether that is all of it. None when it is missing or damaged."""
+    try:
+        with os.fdopen(beneath.open_file(path), "rb", buffering=0) as file:
+            descriptor = file.fileno()
+            if _continues(descriptor, known):
+                added = _behind(descriptor, known.offset)
+                found = _parse(b"3 V%d N%d\n" % (known.uidvalidity, known.uidnext) + added)
+                if found is not None and min(found.uids.values(), default=known.uidnext) >= known.uidnext:
+                    known.offset, known.tail = known.offset + len(added), (known.tail + added)[-MARK:]
+                    known.uidnext = found.uidnext
+                    return found, False
+            data, inode = _behind(descriptor, 0), os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return None, True
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EINVAL):
+            raise translate(error) from error
+        log.event("store.list_damaged", "warning", path=path, why="a link, or no file", then="written anew")
+        return None, True
+    found = _parse(data)
+    if found is None:
+        log.event("store.list_damaged", "warning", path=path, then="written anew")
+        return None, True
+    known.inode, known.offset, known.head, known.tail = inode, len(data), data[:MARK], data[-MARK:]
+    known.uidvalidity, known.uidnext = found.uidvalidity, found.uidnext
+    return found, True
+
+
+def _behind(descriptor: int, offset: int) -> bytes:
+    return os.pread(descriptor, min(max(os.fstat(descriptor).st_size - offset, 0), control_files.LARGEST), offset)
+
+
+def _unlisted(found: Control, directory: str) -> int:
+    """How many files of a mailbox have no UID."""
+    names = (name for sub in ("new", "cur") for name in looking.listing(directory, sub))
+    return sum(base_of(name) not in found.uids for name in names)
+
+
+def _parse(data: bytes) -> Control | None:
+    return control_files.parse_uidlist(data) if data.endswith(b"\n") else None
+
+
+def _continues(descriptor: int, known: Known) -> bool:
+    """Is an open list the one of which something is known, perhaps with more behind it?"""
+    return (
+        known.offset > 0
+        and os.fstat(descriptor).st_ino == known.inode
+        and os.pread(descriptor, len(known.head), 0) == known.head
+        and os.pread(descriptor, len(known.tail), known.offset - len(known.tail)) == known.tail
+    )
+
+
+def _append(path: str, data: bytes, known: Known) -> Stamp:
+    """All of it or nothing: for half a line Dovecot would give up the whole list. NONE, and nothing, when the list is
+    not, or not only, what is known of it."""
+    descriptor = beneath.open_file(path, os.O_RDWR | os.O_APPEND)
+    try:
+        before = os.fstat(descriptor).st_size
+        if before != known.offset or not _continues(descriptor, known):
+            return NONE
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.fdatasync(descriptor)
+        except OSError as error:
+            os.ftruncate(descriptor, before)
+            raise translate(error) from error
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _merge(ours: Sequence[bytes], theirs: Sequence[bytes], words: Sequence[bytes]) -> list[bytes]:
+    """Names of the bits: what Dovecot names is so, ours and then new ones behind it."""
+    merged = list(ours)
+    for bit, word in enumerate(theirs):
+        if bit >= len(merged):
+            merged.append(word)
+        elif word.startswith(b"unknown-"):
+            continue  # a gap there
+        elif merged[bit].lower() != word.lower():
+            displaced, merged[bit] = merged[bit], word
+            if not displaced.startswith(b"unknown-"):
+                log.event("store.keyword", "warning", was=displaced.decode("latin-1"), now=word.decode("latin-1"))
+    known = {word.lower() for word in merged}
+    for word in words:
+        if word.lower() not in known:
+            known.add(word.lower())
+            merged.append(word)
+    return merged
+
+
+def _write_keywords(path: str, words: Sequence[bytes]) -> None:
+    """Dovecot reads the file again when its time, in seconds, is another one."""
+    before = stamp(path)[2]
+    replace_file(path, control_files.keyword_file(words), like=os.path.dirname(path))
+    after = beneath.lstat(path).st_mtime_ns
+    if before and after // 10**9 <= before // 10**9:
+        later = (before // 10**9 + 1) * 10**9
+        beneath.set_times(path, (later, later))
+        sync_directory(os.path.dirname(path))
+
+
+def _renumber(txn: Txn, t: Tables, key: bytes, uidvalidity: int) -> Changed[None]:
+    """Forget the messages of a mailbox, whose files stay: they get new UIDs."""
+    box = box_rows.load(txn, t, key)
+    mailboxes.forget_messages(txn, t, box)
+    txn.delete(key, db=t.kw)
+    box.uidvalidity, box.uidnext, box.recent_from, box.generation = uidvalidity, 1, 1, 0
+    box_rows.save(txn, t, box)
+    return Changed(None, (key,))

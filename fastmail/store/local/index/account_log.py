@@ -1,0 +1,401 @@
+"""The account log: what an account holds in all, and what changed in it.
+
+    acct    account(8)                     ROW, below
+    alog    account(8) modseq(8) part(2)   HEAD, then entries: ENTRY and its items (see Kind)
+
+Every operation that changes something of an account begins a Change, which gives it the account's next MODSEQ; its
+mailboxes take that one too, so a MODSEQ is given once in an account. ``end`` writes one row of each table, in the
+transaction that the change is part of. So counts are exact, and no writer can forget one of the two.
+
+Arrivals are counted and logged when they are settled (box_rows.py), with the MODSEQs that they were given; until then
+readers add them, as they do to a mailbox's row. The row of the log that a settlement writes has the highest of these
+MODSEQs, and each of its entries has its own.
+
+Promise: what the log tells of MODSEQs above the row's ``low`` is all that happened. It is trimmed by age (``trim``),
+and by ``end`` where it is longer than MOST. An account that an earlier version wrote has no row: its first write counts
+it, from the rows of its mailboxes. A damaged row is as good as none.
+"""
+
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fastmail._core.uidset import UidSet
+from fastmail.durable.transaction import Reading, Txn
+from fastmail.store.interface import AccountChange, Kind
+from fastmail.store.local.index import layout, object_ids, walk, weight
+from fastmail.store.local.index.layout import ACCOUNT, mailbox_of
+from fastmail.store.local.index.tables import Tables
+
+# version, are all messages in the tables of object_ids.py, mailboxes, MODSEQ, octets of messages, messages, octets of
+# long summaries and of annotations (weight.py), low-water mark of the log, octets of the log, recovered
+# (Tables.recovered when the MODSEQ was last put above what can have been seen). A reader of this version ignores octets
+# behind them.
+ROW = struct.Struct("<BBxxIQQQQQQQI")
+VERSION = 1
+MODSEQ, MODSEQ_AT = struct.Struct("<Q"), 8
+RECOVERED, RECOVERED_AT = struct.Struct("<I"), ROW.size - 4
+MODSEQS_ABOVE = 1 << 20  # by how much MODSEQs go on above what can have been seen: more than can be under way at once
+HEAD = struct.Struct("<BxxxI")  # version, seconds since 1970
+ENTRY = struct.Struct("<BxxxII")  # kind, mailbox, items
+CREATED = struct.Struct("<I8sQ")  # UID, EMAILID's mark, MODSEQ
+CHANGED = struct.Struct("<II")  # first and last UID
+REMOVED = struct.Struct("<I8s")  # UID, EMAILID's mark
+PART = struct.Struct(">H")
+KEY = ACCOUNT + layout.U64.size + PART.size
+PART_OCTETS = 1 << 16  # of entries, from which on they go on in another row
+PART_ITEMS = 1 << 12  # that are entered at once
+MOST = 4 << 20  # octets of the log of one account
+ITEMS = {Kind.CREATED: CREATED, Kind.CHANGED: CHANGED, Kind.REMOVED: REMOVED}
+
+
+@dataclass(slots=True)
+class Row:
+    """What an account holds, arrivals apart."""
+
+    modseq: int = 0
+    octets: int = 0
+    messages: int = 0
+    mailboxes: int = 0
+    summaries: int = 0
+    notes: int = 0
+    low: int = 0
+    logged: int = 0
+    whole: bool = False  # are all messages in the tables of object_ids.py?
+    recovered: int = 0
+
+
+def pack(row: Row) -> bytes:
+    try:
+        return ROW.pack(
+            VERSION,
+            row.whole,
+            row.mailboxes,
+            row.modseq,
+            row.octets,
+            row.messages,
+            row.summaries,
+            row.notes,
+            row.low,
+            row.logged,
+            row.recovered,
+        )
+    except struct.error:  # below 0: rows of mailboxes are damaged
+        counts = (row.mailboxes, row.modseq, row.octets, row.messages, row.summaries, row.notes, row.low, row.logged)
+        return ROW.pack(VERSION, row.whole, *(max(0, count) for count in counts), row.recovered)
+
+
+def unpack(found: bytes | memoryview | None) -> Row | None:
+    """None where there is none, or it is damaged."""
+    if found is None or len(found) < ROW.size or found[0] != VERSION:
+        return None
+    _, whole, mailboxes, modseq, octets, messages, summaries, notes, low, logged, recovered = ROW.unpack_from(found)
+    return Row(modseq, octets, messages, mailboxes, summaries, notes, low, logged, bool(whole), recovered)
+
+
+def read(txn: Reading, t: Tables, account: bytes) -> Row:
+    """The row of the account with this key, as the next change will have it: counted where there is none, and not
+    written."""
+    row = unpack(txn.get(account, db=t.acct)) or count(txn, t, account)
+    if row.recovered != t.recovered:
+        _go_above(row, t.recovered)
+    return row
+
+
+def _go_above(row: Row, recovered: int, seen: int = 0) -> None:
+    """The server came up from its journal, and clients may have heard of changes that were not durable yet and are
+    lost: their MODSEQs are not given again, and who asks for changes since then hears that the log does not know.
+    ``seen``: a MODSEQ that arrivals have."""
+    row.low = row.modseq = max(row.modseq, seen) + MODSEQS_ABOVE
+    row.recovered = recovered
+
+
+def count(txn: Reading, t: Tables, account: bytes, everything: bool = False) -> Row:
+    """What the row should be, counted from the rows of the account's mailboxes. What quotas count beside messages is
+    taken from where version 2 kept it, unless ``everything`` is to be counted."""
+    boxes = walk.boxes(txn, t, account)
+    row = Row(max((box.modseq for box in boxes), default=0), mailboxes=len(boxes))
+    row.octets = sum(box.octets for box in boxes)
+    row.messages = sum(box.exists for box in boxes)
+    row.summaries, row.notes = weight.recount(txn, t, account) if everything else weight.read(txn, t, account)
+    row.low = row.modseq = max(row.modseq, _last_logged(txn, t, account))
+    row.whole = not row.messages
+    return row
+
+
+def _modseq_of(at: bytes | memoryview) -> int:
+    """The MODSEQ in a key of alog."""
+    return int.from_bytes(at[ACCOUNT : KEY - PART.size], "big")
+
+
+def _last_logged(txn: Reading, t: Tables, account: bytes) -> int:
+    """The highest MODSEQ in the account's log."""
+    cursor = txn.cursor(db=t.alog)
+    after = (int.from_bytes(account, "big") + 1).to_bytes(9, "big")[1:]
+    found = cursor.set_range(after) if any(after) else False
+    if (cursor.prev() if found else cursor.last()) and cursor.key()[:ACCOUNT] == account and len(cursor.key()) == KEY:
+        return _modseq_of(cursor.key())
+    return 0
+
+
+def write(txn: Txn, t: Tables, account: bytes, row: Row) -> None:
+    txn.put(account, pack(row), db=t.acct)
+    if txn.get(weight.NAME + account, db=t.meta) is not None:  # of version 2; it is in the row now
+        txn.delete(weight.NAME + account, db=t.meta)
+
+
+def load(txn: Txn, t: Tables, account: bytes) -> Row:
+    """The row, for changing it; written first where there is none, or where what it gives out would not be above all
+    that can have been seen."""
+    found = unpack(txn.get(account, db=t.acct))
+    row = found or count(txn, t, account)
+    if row.recovered != t.recovered:
+        _go_above(row, t.recovered, t.arrivals.modseq(account))
+    elif found is not None:
+        return row
+    write(txn, t, account, row)
+    return row
+
+
+def again(txn: Txn, t: Tables, account: bytes) -> None:
+    """Count everything of an account again, and enter its messages in the tables of object_ids.py: after a repair. The
+    log is right for what it tells, but not for what was lost: it begins anew."""
+    before = unpack(txn.get(account, db=t.acct))
+    row = count(txn, t, account, everything=True)
+    row.low = row.modseq = max(row.modseq, before.modseq if before is not None else 0) + 1
+    row.recovered = before.recovered if before is not None else 0  # the next change goes above
+    walk.clear(txn, t.alog, account)
+    object_ids.again(txn, t, account)
+    row.whole = True
+    write(txn, t, account, row)
+
+
+def problems(txn: Reading, t: Tables, account: bytes) -> list[str]:
+    """What is wrong with what is counted of an account, and with the tables of object_ids.py."""
+    row = unpack(txn.get(account, db=t.acct))
+    if row is None:
+        return []  # its first write counts it
+    out = []
+    right = count(txn, t, account, everything=True)
+    for name in ("octets", "messages", "mailboxes", "summaries", "notes"):
+        if getattr(row, name) != getattr(right, name):
+            out.append(f"{getattr(row, name)} {name} counted in all, and there are {getattr(right, name)}")
+    if row.modseq < max((box.modseq for box in walk.boxes(txn, t, account)), default=0):
+        out.append("the MODSEQ of a mailbox is above the account's")
+    if row.whole:
+        out += object_ids.problems(txn, t, account)
+    return out
+
+
+def forget(txn: Txn, t: Tables, account: bytes, returns: bool) -> None:
+    """The account is removed, with all of its mailboxes. ``returns``: other mail comes in its place."""
+    modseq = next_modseq(txn, t, account)
+    for table in (t.acct, t.alog, t.place, t.member, t.thread):
+        walk.clear(txn, table, account)
+    if returns:
+        write(txn, t, account, Row(modseq, low=modseq, whole=True, recovered=t.recovered))
+
+
+def weigh(txn: Txn, t: Tables, account: bytes, summaries: int = 0, notes: int = 0) -> None:
+    """So many more octets, or less, of long summaries and annotations. Called before annotations are changed."""
+    if summaries or notes:
+        row = load(txn, t, account)
+        row.summaries = max(0, row.summaries + summaries)
+        row.notes = max(0, row.notes + notes)
+        txn.put(account, pack(row), db=t.acct)
+
+
+def next_modseq(txn: Txn, t: Tables, account: bytes) -> int:
+    """The MODSEQ that the next change of the account gets. Every delivery asks, so the row is not unpacked for it."""
+    found = txn.get(account, db=t.acct)
+    is_sound = found is not None and len(found) >= ROW.size and found[0] == VERSION
+    if is_sound and RECOVERED.unpack_from(found, RECOVERED_AT)[0] == t.recovered:  # nearly always
+        modseq: int = MODSEQ.unpack_from(found, MODSEQ_AT)[0]
+    else:
+        modseq = load(txn, t, account).modseq
+    return max(modseq, t.arrivals.modseq(account)) + 1
+
+
+class Change:
+    """What one operation changes in one account; nothing is written before ``end``."""
+
+    __slots__ = ("_account", "_entries", "_last", "_part", "_t", "_txn", "modseq", "row")
+
+    def __init__(self, txn: Txn, t: Tables, account: bytes, modseq: int = 0) -> None:
+        """``modseq``: of arrivals that are settled now; they had it from the beginning."""
+        self._txn = txn
+        self._t = t
+        self._account = account
+        self._entries = bytearray()
+        self._part = 0
+        self._last: tuple[int, int, int] = (0, 0, 0)  # kind, mailbox and place of the last entry
+        self.row = load(txn, t, account)
+        self.modseq = modseq or max(self.row.modseq, t.arrivals.modseq(account)) + 1
+
+    def created(self, key: bytes, items: list[object_ids.Item], octets: int) -> None:
+        """Messages came into a mailbox; ``octets`` in all."""
+        if items:
+            entered = object_ids.add(self._txn, self._t, key, items)
+            self._enter(Kind.CREATED, key, entered, CREATED.size)
+        self.row.messages += len(items)
+        self.row.octets += octets
+
+    def changed(self, key: bytes, uids: UidSet) -> None:
+        """Flags or keywords of messages changed."""
+        ranges = b"".join([CHANGED.pack(first, last) for first, last in uids.ranges()])
+        self._enter(Kind.CHANGED, key, ranges, CHANGED.size)
+
+    def removed(self, key: bytes, items: list[object_ids.Item], octets: int) -> None:
+        """Messages were removed from a mailbox; ``octets`` in all."""
+        if items:
+            entered = object_ids.drop(self._txn, self._t, key, items)
+            self._enter(Kind.REMOVED, key, entered, REMOVED.size)
+        self.row.messages -= len(items)
+        self.row.octets -= octets
+
+    def mailbox(self, kind: Kind, key: bytes) -> None:
+        """A mailbox was created, changed or removed."""
+        self._enter(kind, key, b"", 1)
+        self.row.mailboxes += {Kind.MAILBOX_CREATED: 1, Kind.MAILBOX_REMOVED: -1}.get(kind, 0)
+
+    def _enter(self, kind: Kind, key: bytes, items: bytes, size: int) -> None:
+        """Items of ``size`` octets; of a mailbox there are none."""
+        mailbox = mailbox_of(key)
+        start, step = 0, PART_ITEMS * size
+        while True:
+            some = items[start : start + step] if len(items) > step else items
+            if len(self._entries) >= PART_OCTETS:
+                self._put()
+            before = 0
+            if self._last[0] == kind and self._last[1] == mailbox and self._entries:  # more of the same: one entry
+                before = ENTRY.unpack_from(self._entries, self._last[2])[2]
+                ENTRY.pack_into(self._entries, self._last[2], kind, mailbox, before + len(some) // size)
+            else:
+                self._last = kind, mailbox, len(self._entries)
+                self._entries += ENTRY.pack(kind, mailbox, len(some) // size)
+            self._entries += some
+            start += step
+            if start >= len(items):
+                return
+
+    def _put(self) -> None:
+        at = self._account + layout.U64.pack(self.modseq) + PART.pack(self._part)
+        while self.modseq <= self.row.modseq and self._txn.get(at, db=self._t.alog) is not None:
+            self._part += 1  # arrivals of one operation that were settled one after the other
+            at = self._account + layout.U64.pack(self.modseq) + PART.pack(self._part)
+        value = HEAD.pack(VERSION, int(time.time())) + self._entries
+        self._txn.put(at, value, db=self._t.alog)
+        self.row.logged += len(at) + len(value)
+        self._part += 1
+        self._entries = bytearray()
+
+    def end(self) -> None:
+        """Write the row, and what was entered. The MODSEQ is used up, whatever was entered."""
+        if self._entries:
+            self._put()
+        self.row.modseq = max(self.row.modseq, self.modseq)
+        if self.row.logged > MOST:
+            _cut(self._txn, self._t, self._account, self.row, lambda value: self.row.logged > MOST)
+        self._txn.put(self._account, pack(self.row), db=self._t.acct)
+
+
+def _cut(txn: Txn, t: Tables, account: bytes, row: Row, more: Callable[[bytes], bool]) -> int:
+    """Remove the oldest rows of the log while ``more(value)`` is true; how many. The caller writes the row."""
+    cursor = txn.cursor(db=t.alog)
+    found = cursor.set_range(account)
+    removed = 0
+    while found and cursor.key()[:ACCOUNT] == account and more(cursor.value()):
+        row.low = max(row.low, _modseq_of(cursor.key()))
+        row.logged = max(0, row.logged - len(cursor.key()) - len(cursor.value()))
+        cursor.delete()
+        removed += 1
+        found = cursor.key() != b""
+    return removed
+
+
+def oldest(txn: Reading, t: Tables, account: bytes) -> int:
+    """When the first row of an account's log was written (s since 1970); far in the future where there is none."""
+    cursor = txn.cursor(db=t.alog)
+    if not cursor.set_range(account) or cursor.key()[:ACCOUNT] != account:
+        return 1 << 40
+    value = cursor.value()
+    return int(HEAD.unpack_from(value)[1]) if len(value) >= HEAD.size else 0
+
+
+def trim(txn: Txn, t: Tables, keys: Iterable[bytes], before: int) -> int:
+    """Remove what was logged before this time (s since 1970) from the logs of some accounts: how many rows."""
+    removed = 0
+    for account in keys:
+        row = load(txn, t, account)
+        some = _cut(txn, t, account, row, lambda value: len(value) < HEAD.size or HEAD.unpack_from(value)[1] < before)
+        if some:
+            txn.put(account, pack(row), db=t.acct)
+        removed += some
+    return removed
+
+
+class Entry(NamedTuple):
+    """One entry of the log. ``items``: (UID, mark, MODSEQ) of messages that came, (UID, mark) of those that went;
+    ``uids``: of those whose flags changed."""
+
+    modseq: int
+    kind: Kind
+    key: bytes
+    items: list[tuple[Any, ...]]
+    uids: UidSet
+
+
+def entries(txn: Reading, t: Tables, account: bytes, since: int) -> Iterator[Entry]:
+    """What the log has in rows above ``since``, in their order."""
+    cursor = txn.cursor(db=t.alog)
+    if not cursor.set_range(account + layout.U64.pack(since + 1)):
+        return
+    for at, value in cursor.iternext():
+        if at[:ACCOUNT] != account:
+            return
+        yield from _parsed(account, _modseq_of(at), bytes(value))
+
+
+def _parsed(account: bytes, modseq: int, value: bytes) -> Iterator[Entry]:
+    at = HEAD.size
+    while at + ENTRY.size <= len(value):
+        number, mailbox, count = ENTRY.unpack_from(value, at)
+        at += ENTRY.size
+        key, kind = account + layout.U32.pack(mailbox), Kind(number)
+        shape = ITEMS.get(kind)
+        items = list(shape.iter_unpack(value[at : at + count * shape.size])) if shape is not None else []
+        at += count * shape.size if shape is not None else 0
+        if kind is Kind.CHANGED:
+            yield Entry(modseq, kind, key, [], UidSet.of_ranges([uid for pair in items for uid in pair]))
+        else:
+            yield Entry(modseq, kind, key, items, UidSet())
+
+
+def told(account_entries: Iterable[Entry], since: int) -> list[AccountChange]:
+    """The same as single changes above ``since``. A message whose flags changed again and again is told once, at its
+    last change, and without its EMAILID: so there are never more of these than messages."""
+    out: list[AccountChange] = []
+    flags: list[Entry] = []
+    for entry in account_entries:
+        modseq, kind, key, items, _ = entry
+        if kind is Kind.CREATED:
+            out += [AccountChange(own, kind, key, uid, mark) for uid, mark, own in items if own > since]
+        elif kind is Kind.REMOVED:
+            out += [AccountChange(modseq, kind, key, uid, mark) for uid, mark in items]
+        elif kind is Kind.CHANGED:
+            flags.append(entry)
+        else:
+            out.append(AccountChange(modseq, kind, key))
+    seen: dict[bytes, UidSet] = {}
+    last: list[list[AccountChange]] = []
+    for modseq, kind, key, _, uids in reversed(flags):
+        before = seen.get(key)
+        fresh = uids.minus(before) if before is not None else uids
+        seen[key] = before.plus(fresh) if before is not None else uids
+        last.append([AccountChange(modseq, kind, key, uid) for uid in fresh])
+    for some in reversed(last):
+        out += some
+    out.sort(key=lambda one: one.modseq)
+    return out

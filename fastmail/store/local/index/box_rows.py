@@ -1,0 +1,219 @@
+"""A mailbox's row, index pages and keywords, inside the writer's transaction: what every operation on it is made of.
+
+Every function derives all from the transaction and its arguments, so that an operation can be run again. Promise: what
+a row gives out (UIDs, MODSEQs) is above all that can have been seen, and arrivals are in the pages before they change.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from fastmail._core import pages
+from fastmail._core.uidset import UidSet
+from fastmail.durable.transaction import Reading, Txn
+from fastmail.model.errors import CannotDo, NoSuchMailbox, TooMuch
+from fastmail.model.flags import MAX_KEYWORDS
+from fastmail.store.local.index import layout, object_ids
+from fastmail.store.local.index.account_log import Change
+from fastmail.store.local.index.layout import ACCOUNT, ARRIVAL, MAILBOX, PAIR, TAIL, U64, MailboxRow, record_uid
+from fastmail.store.local.index.tables import Tables
+
+New = tuple[int, int, int, int, int]  # a record to be: flags, keywords, date, size, saved
+# by how much numbers go on above what can have been seen: more than changes can be under way at one moment
+UIDS_ABOVE = 1 << 18
+BATCH = 256  # rows that are read before they are written
+OCTETS = 1 << 20  # of these rows
+WRITTEN = 4 << 20  # octets of rows that one commit writes anew: LMDB has them in memory until then
+
+
+def load(txn: Txn, t: Tables, key: bytes) -> MailboxRow:
+    """The mailbox row, for changing it: arrivals are settled, and what it gives out is above all that can have been
+    seen. NoSuchMailbox when it was deleted meanwhile."""
+    box = row(txn, t, key)
+    numbers, records = t.arrivals.unsettled(key, box.settled)
+    if numbers:
+        _settle(txn, t, box, numbers, records)
+    if box.recovered != t.recovered:
+        _go_above(txn, t, box)
+    return box
+
+
+def _go_above(txn: Txn, t: Tables, box: MailboxRow) -> None:
+    """The server came up from its journal, and sessions may have been told of messages and changes that were not
+    durable yet and are gone: their UIDs and MODSEQs are not given again, and clients that ask hear of it. The account's
+    MODSEQ went above them first (account_log.py). Where Dovecot's lists say which UID comes next, they go on saying
+    it."""
+    change = Change(txn, t, box.key[:ACCOUNT])
+    first = box.uidnext
+    box.uidnext = min(first + (0 if t.shared else UIDS_ABOVE), layout.MAX_UID)
+    box.modseq = change.modseq
+    box.recovered = t.recovered
+    change.end()
+    if box.uidnext > first:
+        gone = PAIR.pack(first, box.uidnext - 1)
+        txn.put(box.key + layout.U64.pack(box.modseq), gone, db=t.gone)
+    save(txn, t, box)
+
+
+def row(txn: Reading, t: Tables, key: bytes) -> MailboxRow:
+    """The mailbox row as it lies there, without arrivals."""
+    found = txn.get(layout.row_key(key), db=t.page)
+    if found is None:
+        raise NoSuchMailbox("mailbox is gone")
+    return layout.unpack_row(key, found)
+
+
+def save(txn: Txn, t: Tables, box: MailboxRow) -> None:
+    txn.put(layout.row_key(box.key), layout.pack_row(box), db=t.page)
+
+
+def by_page(records: Sequence[bytes]) -> dict[int, bytes]:
+    """{first UID of a page: packed records that belong to it}, in UID order."""
+    out: dict[int, bytes] = {}
+    for record in records:
+        first = record_uid(record) & ~31
+        out[first] = out.get(first, b"") + record
+    return out
+
+
+def count_in(box: MailboxRow, records: Sequence[bytes]) -> None:
+    """Bring a mailbox's row up to date with arrivals."""
+    packed = b"".join(records)
+    unseen, deleted, octets = pages.tally(packed)
+    uid, _, modseq = TAIL.unpack_from(records[-1])
+    box.exists += len(records)
+    box.unseen += unseen
+    box.deleted += deleted
+    box.octets += octets
+    box.uidnext = uid + 1
+    box.modseq = modseq
+
+
+def _put_records(txn: Txn, t: Tables, box: MailboxRow, records: Sequence[bytes]) -> None:
+    """Records to the end of the mailbox's pages; the caller saves the box."""
+    for first, packed in by_page(records).items():
+        at = layout.page_key(box.key, first)
+        txn.put(at, pages.extend(txn.get(at, db=t.page), packed), db=t.page)
+    count_in(box, records)
+
+
+def _settle(txn: Txn, t: Tables, box: MailboxRow, numbers: Sequence[int], records: Sequence[bytes]) -> None:
+    change = Change(txn, t, box.key[:ACCOUNT], TAIL.unpack_from(records[-1])[2])
+    came: list[object_ids.Item] = []
+    for number, record in zip(numbers, records, strict=True):
+        uid, _, modseq = TAIL.unpack_from(record)
+        value = txn.get(U64.pack(number), db=t.new)[ARRIVAL:]
+        txn.put(layout.uid_key(box.key, uid), value, db=t.msg)
+        came.append((uid, layout.summary_of(value), modseq))
+    before = box.octets
+    _put_records(txn, t, box, records)
+    box.settled = numbers[-1]
+    save(txn, t, box)
+    change.created(box.key, came, box.octets - before)
+    change.end()
+
+
+def settle(txn: Txn, t: Tables, keys: Iterable[bytes]) -> None:
+    """Move the arrivals of these mailboxes to their pages, and drop what is settled."""
+    for key in keys:
+        if txn.get(layout.row_key(key), db=t.page) is not None:
+            load(txn, t, key)
+    done: list[int] = []
+    marks: dict[bytes, int] = {}
+    for number, key in t.arrivals.oldest(txn):
+        if key not in marks:
+            row = txn.get(layout.row_key(key), db=t.page)
+            marks[key] = layout.unpack_row(key, row).settled if row is not None else 1 << 64
+        if number > marks[key]:
+            break
+        done.append(number)
+    t.arrivals.trim(txn, done)
+
+
+def keyword_names(txn: Reading, t: Tables, key: bytes) -> list[bytes]:
+    row = txn.get(key, db=t.kw)
+    return bytes(row).split(b"\0") if row else []
+
+
+def keyword_bits(txn: Txn, t: Tables, key: bytes, words: Sequence[bytes], create: bool = True) -> int:
+    """Bits of the keywords, in any case; new ones get the next free bit, TooMuch when there is none."""
+    if not words:
+        return 0
+    names = keyword_names(txn, t, key)
+    bits = 0
+    fresh = False
+    for word in words:
+        at = _position(names, word)
+        if at < 0:
+            if not create:
+                continue
+            if len(names) >= MAX_KEYWORDS:
+                raise TooMuch(f"a mailbox can have {MAX_KEYWORDS} keywords")
+            at = len(names)
+            names.append(word)
+            fresh = True
+        bits |= 1 << at
+    if fresh:
+        txn.put(key, b"\0".join(names), db=t.kw)
+    return bits
+
+
+def _position(names: list[bytes], word: bytes) -> int:
+    """Where a keyword stands, in any case; -1 when it is new. Most come spelt as they were the first time."""
+    if word in names:
+        return names.index(word)
+    lower = word.lower()
+    return next((i for i, name in enumerate(names) if name.lower() == lower), -1)
+
+
+def append_records(txn: Txn, t: Tables, box: MailboxRow, every: Sequence[New]) -> list[int]:
+    """More records in the pages with the next UIDs and the box's MODSEQ; the caller saves the box."""
+    if not every:
+        return []
+    uids = list(range(box.uidnext, box.uidnext + len(every)))
+    if uids[-1] >= layout.MAX_UID:
+        raise CannotDo("the mailbox has used up its UIDs")
+    packed = [
+        pages.pack(uid, flags, box.modseq, keywords, date, size, saved)
+        for uid, (flags, keywords, date, size, saved) in zip(uids, every, strict=True)
+    ]
+    _put_records(txn, t, box, packed)
+    return uids
+
+
+def pages_of(txn: Reading, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[tuple[bytes, bytes]]:
+    """(key, page) of the pages that may hold ``uids``, in order; a list, as the caller will write to the table."""
+    out = []
+    cursor = txn.cursor(db=t.page)
+    ranges = [(1, layout.MAX_UID)] if uids is None else uids.ranges()
+    last = b""
+    for lo, hi in ranges:
+        start = layout.page_key(key, lo)
+        stop = layout.uid_key(key, hi)
+        if start <= last:
+            start = last + b"\0"
+        if not cursor.set_range(start):
+            continue
+        for at, page in cursor.iternext():
+            at = bytes(at)
+            if at > stop or at[:MAILBOX] != key or at[MAILBOX:] == layout.TOP:
+                break
+            out.append((at, bytes(page)))
+            last = at
+    return out
+
+
+def rows_of(txn: Reading, t: Tables, keys: Sequence[bytes]) -> Iterator[list[tuple[bytes, bytes]]]:
+    """(key, value) of these rows of ``msg``, without those that are not there: BATCH rows at a time, or fewer that
+    have OCTETS. They are copies, so that many long summaries at once would fill the memory."""
+    some: list[tuple[bytes, bytes]] = []
+    octets = 0
+    cursor = txn.cursor(db=t.msg)
+    for at in keys:
+        if cursor.set_key(at):
+            value = cursor.value()
+            some.append((at, value))
+            octets += len(value)
+        if len(some) == BATCH or octets > OCTETS:
+            yield some
+            some, octets = [], 0
+    if some:
+        yield some

@@ -1,0 +1,73 @@
+"""The first layout of the index, and how it becomes this version's. It had the number 1, like the one after it, so
+it is known by its tables.
+
+    box     account(8) mailbox(4)            Mailbox row, then the name; now in ``page``, beside the last page
+    page    mailbox key(12) first uid(4)     a page of 64 UIDs; now of 32
+    summ    mailbox key(12) uid(4)           summary       } now one value in ``msg``
+    file    mailbox key(12) uid(4)           mark and name }
+
+All other tables were as they are. Everything is done in one transaction, so a conversion that is cut short has done
+nothing. Nothing that is already there in the new form is replaced: a version that did not know of this may have been at
+work in between.
+"""
+
+import struct
+from typing import Any
+
+from fastmail.durable.transaction import Txn
+from fastmail.model.errors import CorruptData
+from fastmail.store.local.index.layout import MAILBOX, pack_message, row_key
+
+TABLES = ("box", "summ", "file")
+HEAD = struct.Struct("<BBHIQQQ")  # of a page (_core/pages.pxd)
+U32 = struct.Struct(">I")
+SPAN = 64  # UIDs of a page then
+HALF = SPAN // 2  # now
+LOW = (1 << HALF) - 1
+
+
+def convert(txn: Txn, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Bring all rows of the first layout into the tables of this one; the caller removes the old tables."""
+    for key, row in txn.cursor(db=old["box"]).iternext():
+        txn.put(row_key(bytes(key)), bytes(row), db=new["page"], overwrite=False)
+    for key, marked in txn.cursor(db=old["file"]).iternext():
+        summary = txn.get(key, db=old["summ"])
+        packed = pack_message(bytes(marked), bytes(summary) if summary is not None else b"")
+        txn.put(bytes(key), packed, db=new["msg"], overwrite=False)
+    for box, _ in list(txn.cursor(db=old["box"]).iternext()):
+        _pages(txn, bytes(box), new["page"])
+
+
+def _pages(txn: Txn, box: bytes, table: Any) -> None:
+    """Halve the pages of a mailbox. A page that was made by this layout has no record beyond its 32 UIDs."""
+    cursor = txn.cursor(db=table)
+    found = []
+    more = cursor.set_range(box)
+    while more and cursor.key()[:MAILBOX] == box and cursor.key()[MAILBOX:] != b"\xff" * 4:
+        found.append((bytes(cursor.key()), bytes(cursor.value())))
+        more = cursor.next()
+    for key, page in found:
+        base = U32.unpack_from(key, MAILBOX)[0]
+        halves = split(page, base)
+        for at, half in zip((base, base + HALF), halves, strict=True):
+            if half:
+                txn.put(box + U32.pack(at), half, db=table, overwrite=at == base)
+        if not halves[0]:
+            txn.delete(key, db=table)
+
+
+def split(page: bytes, base: int) -> tuple[bytes, bytes]:
+    """A page of 64 UIDs from ``base`` on as two of 32; empty where there is no record. CorruptData."""
+    if len(page) < HEAD.size:
+        raise CorruptData("a page of the first layout is too short")
+    version, step, count, reserved, modseq, present, unseen = HEAD.unpack_from(page)
+    if version != 1 or step < 4 or len(page) < HEAD.size + count * step:
+        raise CorruptData("a page of the first layout is damaged")
+    records = [page[at : at + step] for at in range(HEAD.size, HEAD.size + count * step, step)]
+    out = []
+    for first in (0, HALF):
+        mine = [one for one in records if 0 <= int.from_bytes(one[:4], "little") - base - first < HALF]
+        bits = present >> first & LOW, unseen >> first & LOW
+        head = HEAD.pack(version, step, len(mine), reserved, modseq, *bits)  # MODSEQ: never shrinks, so both have it
+        out.append(head + b"".join(mine) if mine else b"")
+    return out[0], out[1]

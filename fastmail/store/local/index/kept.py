@@ -1,0 +1,220 @@
+"""What was expunged and is kept for a while, for sessions whose view still has it (RFC 2180 4.1, RFC 9051 7.5.1).
+
+The table ``kept``, which readers and writers of an earlier version do not know:
+
+    mailbox key(12) uid(4)                          record(40, as in a page), value as in msg
+    0xFF x 8, due(8), mailbox key(12), uid(4)       expunged UIDs as u32 pairs first, last, at most BATCH of them, the
+                                                    lowest one in the key. Due: ms since 1970, when to forget them
+
+Content in a segment stays referred to by the first kind of row. A file is renamed, behind the commit, to ``tmp`` of its
+mailbox, where no reader of Maildirs takes it for a message (``aside_path``); until then it is found by its name.
+
+Promise: rows are of the same commit as the removal, so every worker finds what is kept, and a crash leaves nothing that
+is not forgotten when its time comes. UIDs are never given twice, so a row is never of another message than it says.
+Nothing of this counts in a quota. Where the index is nearly full nothing is kept.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastmail._core import pages
+from fastmail._core.uidset import UidSet
+from fastmail.durable.transaction import Reading, Txn
+from fastmail.store.local.index import layout, references
+from fastmail.store.local.index.layout import ACCOUNT, PAIR, RECORD, U32, U64, trash_key, uid_of
+from fastmail.store.local.index.tables import Tables
+
+SLACK = 60.0  # s after its time that something is taken for left over
+BATCH = 256  # messages of a row that says when they are due
+DUE = b"\xff" * ACCOUNT  # no account has this number
+TIME, OF = slice(8, 16), slice(16, 28)  # of a key that begins with DUE: when, and of which mailbox
+
+
+def until(grace: float) -> int:
+    """Up to when something is kept from now on."""
+    return int((time.time() + grace) * 1000)
+
+
+# ---------------------------------------------------------------- in the writer's transaction
+
+
+def put(txn: Txn, t: Tables, key: bytes, values: Mapping[bytes, bytes], before: Mapping[int, bytes], due: int) -> None:
+    """Keep messages of a mailbox: ``values`` are their rows of msg by key, in order, ``before`` the pages that had
+    them by first UID."""
+    rows = []
+    uids = []
+    first, records = -1, {}
+    for at, value in values.items():
+        uid = uid_of(at)
+        if uid & ~31 != first:
+            first = uid & ~31
+            records = {record[0]: record for record in pages.records(before[first])}
+        rows.append((at, pages.pack(*records[uid]) + value))
+        uids.append(uid)
+    txn.cursor(db=t.kept).putmulti(rows)
+    announce(txn, t, key, uids, due)
+
+
+def announce(txn: Txn, t: Tables, key: bytes, uids: Sequence[int], due: int) -> None:
+    """Say when to forget messages, in order."""
+    for start in range(0, len(uids), BATCH):
+        some = uids[start : start + BATCH]
+        pairs = b"".join(PAIR.pack(low, high) for low, high in UidSet.of(some).ranges())
+        txn.put(DUE + U64.pack(due) + key + U32.pack(some[0]), pairs, db=t.kept)
+
+
+def forget(txn: Txn, t: Tables, dues: Sequence[bytes], most: int = BATCH) -> set[bytes]:
+    """Forget what these rows say, at most so many messages of each; another worker may have done so before. The
+    mailboxes with files that were not put aside yet: they are to be removed where they are."""
+    late: set[bytes] = set()
+    for due in dues:
+        pairs = txn.get(due, db=t.kept)
+        if pairs is None:
+            continue
+        key = due[OF]
+        rows = _named(txn, t, key, pairs)
+        for at, _ in rows[:most]:
+            txn.delete(at, db=t.kept)
+        marks = [layout.marked_of(value[RECORD:]) for _, value in rows[:most]]
+        references.release(txn, t, [one for one in marks if references.in_segment(one)])
+        for at in (trash_key(key, one) for one in marks if not references.in_segment(one)):
+            name = txn.get(at, db=t.trash)
+            if name is not None and is_aside(name):
+                txn.put(at, plain(name), db=t.trash)
+                late.add(key)
+        if len(rows) <= most:
+            txn.delete(due, db=t.kept)
+    return late
+
+
+def drop(txn: Txn, t: Tables, key: bytes) -> None:
+    """The mailbox is removed, or its UIDs begin again: keep nothing of it. Its files are left to ``left_over``."""
+    rows = [(bytes(at), layout.marked_of(value[RECORD:])) for at, value in _rows(txn, t, key, 0, layout.MAX_UID)]
+    for at, _ in rows:
+        txn.delete(at, db=t.kept)
+    references.release(txn, t, [marked for _, marked in rows if references.in_segment(marked)])
+
+
+def marks_of(txn: Reading, t: Tables, key: bytes) -> Iterator[bytes]:
+    """Mark and name of everything that is kept of a mailbox."""
+    return (layout.marked_of(value[RECORD:]) for _, value in _rows(txn, t, key, 0, layout.MAX_UID))
+
+
+def announce_again(txn: Txn, t: Tables, keys: Iterable[bytes]) -> None:
+    """What these mailboxes keep is due now: when it was due is not known any more, or not to be relied on."""
+    for key in keys:
+        announce(txn, t, key, [uid_of(at) for at, _ in _rows(txn, t, key, 0, layout.MAX_UID)], 0)
+
+
+def _rows(txn: Reading, t: Tables, key: bytes, low: int, high: int) -> Iterator[tuple[bytes, Any]]:
+    cursor = txn.cursor(db=t.kept)
+    last = layout.uid_key(key, high)
+    if cursor.set_range(layout.uid_key(key, low)):
+        for at, value in cursor.iternext():
+            if bytes(at) > last:
+                return
+            yield bytes(at), value
+
+
+def _named(txn: Reading, t: Tables, key: bytes, pairs: bytes) -> list[tuple[bytes, bytes]]:
+    """Rows of messages that a row with a time names."""
+    return [(at, bytes(value)) for low, high in PAIR.iter_unpack(pairs) for at, value in _rows(txn, t, key, low, high)]
+
+
+# ---------------------------------------------------------------- readers
+
+
+def row(txn: Reading, t: Tables, key: bytes, uid: int) -> Any:
+    """The row of a message that is kept: ``RECORD`` octets, then what msg had; None when it is not."""
+    return txn.get(layout.uid_key(key, uid), db=t.kept)
+
+
+def marks(txn: Reading, t: Tables) -> Iterator[tuple[bytes, bytes]]:
+    """(mailbox key and UID, mark) of all that is kept in segments."""
+    for at, value in txn.cursor(db=t.kept).iternext():
+        if len(at) == layout.MESSAGE and layout.mark_of(value[RECORD:]) == layout.SEGMENT:
+            yield bytes(at), layout.marked_of(value[RECORD:])
+
+
+def records(txn: Reading, t: Tables, key: bytes, uids: UidSet) -> Iterator[tuple[int, bytes]]:
+    """(first UID of a page, packed records that are kept of it), in UID order."""
+    first, packed = -1, b""
+    for low, high in uids.ranges():
+        for at, value in _rows(txn, t, key, low, high):
+            page = uid_of(at) & ~31
+            if page != first:
+                if packed:
+                    yield first, packed
+                first, packed = page, b""
+            packed += bytes(value[:RECORD])
+    if packed:
+        yield first, packed
+
+
+def merged(there: Iterator[Any], kept: Iterator[tuple[int, bytes]]) -> Iterator[Any]:
+    """Pages with the records that are kept of them, and pages of those alone, in UID order."""
+    waiting = next(kept, None)
+    for page in there:
+        first = pages.span(page)[0] & ~31
+        while waiting is not None and waiting[0] < first:
+            yield pages.extend(None, waiting[1])
+            waiting = next(kept, None)
+        if waiting is None or waiting[0] > first:
+            yield page
+            continue
+        every = {record[0]: record for record in pages.records(pages.extend(None, waiting[1])) + pages.records(page)}
+        yield pages.extend(None, b"".join(pages.pack(*every[uid]) for uid in sorted(every)))
+        waiting = next(kept, None)
+    while waiting is not None:
+        yield pages.extend(None, waiting[1])
+        waiting = next(kept, None)
+
+
+@dataclass(slots=True)
+class Due:
+    """Something to forget: a row that says so, and the names of files that are kept of its messages."""
+
+    at: bytes
+    key: bytes
+    names: list[bytes] = field(default_factory=list)  # mark and name
+
+
+def due(txn: Reading, t: Tables, most: int, all_of_it: bool, grace: float, late: float = 0.0) -> list[Due]:
+    """What is due, at most so many rows; ``all_of_it`` or only that whose time came so many seconds ago. A time that is
+    further away than any was ever given comes from a clock that went wrong, and has come."""
+    now = time.time()
+    come, wrong = U64.pack(int(max(0, now - late) * 1000)), U64.pack(int((now + grace + SLACK) * 1000))
+    out: list[Due] = []
+    cursor = txn.cursor(db=t.kept)
+    found = cursor.set_range(DUE)
+    while found and len(out) < most:
+        at = bytes(cursor.key())
+        if not all_of_it and come < at[TIME] < wrong:
+            found = cursor.set_range(DUE + wrong)
+            continue
+        one = Due(at, at[OF])
+        marks = (layout.marked_of(value[RECORD:]) for _, value in _named(txn, t, one.key, bytes(cursor.value())))
+        one.names = [marked for marked in marks if not references.in_segment(marked)]
+        out.append(one)
+        found = cursor.next()
+    return out
+
+
+# ---------------------------------------------------------------- files
+
+
+def aside(marked: bytes) -> bytes:
+    """How the trash table names a file that is to be put aside. An earlier version removes it."""
+    return marked[:1].upper() + marked[1:]
+
+
+def is_aside(marked: bytes) -> bool:
+    """Is a file in the trash table to be put aside, not to be removed?"""
+    return marked[:1] in (b"N", b"C")
+
+
+def plain(marked: bytes) -> bytes:
+    """Its mark and name as in msg."""
+    return marked[:1].lower() + marked[1:]

@@ -1,0 +1,303 @@
+"""What the index of one shard holds: tables, keys and rows, version 3. Only the writer's transactions write them.
+
+Every part of a key or row that is read anywhere has its name here, or in the file that the table below names.
+
+    page    mailbox key(12) first uid(4)     index page (_core/pages.pxd)
+    page    mailbox key(12) 0xFFFFFFFF       Mailbox row (below), then the name in UTF-8: beside the last page, because
+                                             a delivery writes both
+    msg     mailbox key(12) uid(4)           u16 length, then b"n" or b"c" (new/ or cur/) and the file's name, or
+                                             b"s" and a record (references.py), then the summary (_core/mime.pyx)
+    new     number(8)                        arrivals (arrivals.py) in the order of their commits: mailbox key(12),
+                                             record(40, as in a page), value for msg; settled into page and msg soon
+    name    account(8) name                  mailbox id(4)
+    subs    account(8) name                  empty; subscribed names, which need not exist. A name of more than 480
+                                             octets is shortened in the key (name_key), and the value is the whole;
+                                             an older reader shows it shortened
+    pop     mailbox key(12) uid(4)           order(4), then the UIDL: how POP3 shows a message that was taken over
+    note    mailbox key(12) name             an annotation's value; mailbox id 0 is the account
+    kw      mailbox key(12)                  keyword names, NUL between them; position = bit
+    gone    mailbox key(12) modseq(8)        expunged UIDs as u32 pairs first, last
+    todo    mailbox key(12) uid(4)           empty; the file's name must still follow the flags
+    trash   mailbox key(12) base name        mark and name of a file to be removed, or with the mark in upper case to
+                                             be put aside (kept.py)
+    kept    mailbox key(12) uid(4), and more what was expunged and can still be read: see kept.py
+    ref, dead, moved, seg                    records in segments: see references.py
+    held    holder(8) ...                    content that a message in the queue holds (held.py)
+    given   id(16) account(8) copy(1)        where a delivery with this id went (given.py); earlier readers ignore it
+    meta    b"layout", b"next" account(8)    layout version; next mailbox id and last UIDVALIDITY of the account
+    meta    b"kept" account(8)               of version 2: octets(8) of summaries and octets(8) of annotations that
+                                             quotas count; moved into acct by the account's first write
+    acct    account(8)                       what an account holds in all, and its MODSEQ      } see account_log.py
+    alog    account(8) modseq(8) part(2)     what one operation changed in the account         }
+    place   account(8) mark(8) mailbox(4) uid(4)     empty; where the message with this EMAILID is     }
+    member  account(8) thread(8) mailbox(4) uid(4)   empty; which messages are of this THREADID        } object_ids.py
+    thread  account(8) hash of a Message-ID(8)       thread(8) count(4), where the thread is of another name  }
+
+Version 3 added acct, alog, place, member, thread, kept, given, and recovered in rows. An index of version 2 is brought
+over account by account: what has no row in acct is counted by its first write, and its messages get into place, member
+and thread in the background.
+
+Numbers in keys are big-endian, so that they sort; in rows little-endian. A reader of this version ignores octets
+it does not know behind a row's fixed part up to the name's offset, which the row itself states.
+"""
+
+import hashlib
+import struct
+from dataclasses import dataclass
+
+from fastmail._core import pages
+from fastmail.model.errors import CorruptData
+from fastmail.store.interface import Mailbox
+
+LAYOUT = 3
+TABLES = [
+    "page",
+    "msg",
+    "new",
+    "name",
+    "subs",
+    "pop",
+    "note",
+    "kw",
+    "gone",
+    "todo",
+    "trash",
+    "ref",
+    "dead",
+    "moved",
+    "seg",
+    "held",
+    "kept",
+    "given",
+    "acct",
+    "alog",
+    "place",
+    "member",
+    "thread",
+]
+
+# version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
+# created (s since 1970), generation (grows when files of other programs are taken in), settled (arrivals up to this
+# number are in the pages), changed (MODSEQ of the last flag change), recovered (Tables.recovered when UIDs and MODSEQs
+# were last put above what can have been seen); the last three are not there in version 1, the last one not in version 2
+ROW = struct.Struct("<BBHIIIIIIQQIIQQI")
+ROW_V1 = ROW.size - 20
+MODSEQ = struct.Struct("<28xQ")  # of a row
+PAIR = struct.Struct("<II")  # first and last UID
+U32 = struct.Struct(">I")
+U64 = struct.Struct(">Q")
+U16 = struct.Struct("<H")
+# how many octets of a key name the account, the mailbox (its key), the message
+ACCOUNT, MAILBOX, MESSAGE = 8, 12, 16
+TOP = b"\xff\xff\xff\xff"  # behind a mailbox's key: its row
+NEW, CUR, SEGMENT, HELD = b"n", b"c", b"s", b"h"  # marks: where the content is (names.path_of, references.py, held.py)
+RECORD = len(pages.pack(0, 0, 0, 0, 0, 0, 0))  # octets of a message's record in a page
+TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
+ARRIVAL = MAILBOX + RECORD  # octets of a row of new in front of the value for msg
+HOLDER = 8  # octets of a key of held that say who holds something
+DELIVERED = b"d"  # behind them, in a row of held that says where a message went
+MARK_AT = 2  # where the mark is in a value of msg, behind the length of mark and name
+MAX_UID = 0xFFFFFFFE
+MOST_OF_A_NAME = 480  # octets of a name in a key
+COUNTER = b"next"  # in meta, before an account's key: NEXT
+# id of an account's next mailbox, highest UIDVALIDITY that it gave, Tables.recovered of that moment (not in version 2)
+NEXT = struct.Struct("<III")
+NEXT_V2 = NEXT.size - 4
+GIVEN = struct.Struct(">IIIQ")
+ORDER = struct.Struct("<I")  # in pop, before the UIDL
+
+
+@dataclass(slots=True)
+class MailboxRow(Mailbox):
+    """A mailbox as its row has it. ``generation``: grows when files of other programs are taken in, 0 when nobody
+    looked for any yet; ``settled``: arrivals up to this number are in the pages; ``recovered``: Tables.recovered when
+    UIDs and MODSEQs were last put above what can have been seen."""
+
+    generation: int = 0
+    settled: int = 0
+    recovered: int = 0
+
+
+def unpack_next(row: bytes | memoryview | None) -> tuple[int, int, int]:
+    """(id of the next mailbox, highest UIDVALIDITY, Tables.recovered) of an account."""
+    if not row or len(row) not in (NEXT.size, NEXT_V2):
+        return 1, 0, 0
+    number, last, recovered = NEXT.unpack(bytes(row).ljust(NEXT.size, b"\0"))
+    return number, last, recovered
+
+
+def account_key(account: int) -> bytes:
+    return U64.pack(account)
+
+
+def mailbox_key(account: int, mailbox: int) -> bytes:
+    return U64.pack(account) + U32.pack(mailbox)
+
+
+def name_key(account: bytes, name: str) -> bytes:
+    """Key of a mailbox's or subscription's name, below LMDB's limit of 511 octets: the name, or the beginning of a long
+    one with a digest of the whole."""
+    raw = name.encode("utf-8", "replace")
+    if len(raw) > MOST_OF_A_NAME:
+        head = raw[: MOST_OF_A_NAME - 40].decode("utf-8", "ignore").encode()
+        raw = head + hashlib.blake2b(raw, digest_size=20).hexdigest().encode()
+    return account + raw
+
+
+def counter_key(account: bytes) -> bytes:
+    """Where meta has what the account's next mailbox gets."""
+    return COUNTER + account
+
+
+def uid_key(key: bytes, uid: int) -> bytes:
+    return key + U32.pack(uid)
+
+
+def uid_of(at: bytes | memoryview) -> int:
+    """The UID in the key of a message, or the first one in the key of a page."""
+    return int.from_bytes(at[MAILBOX:MESSAGE], "big")
+
+
+def account_of(key: bytes | memoryview) -> int:
+    """The account's number in a key that begins with it."""
+    return int.from_bytes(key[:ACCOUNT], "big")
+
+
+def mailbox_of(key: bytes | memoryview) -> int:
+    """The mailbox's number in a key that begins with a mailbox's."""
+    return int.from_bytes(key[ACCOUNT:MAILBOX], "big")
+
+
+def base_of(name: bytes | memoryview) -> bytes:
+    """A file's name without its flags: what no program changes."""
+    return bytes(name).partition(b":")[0]
+
+
+def trash_key(key: bytes, marked: bytes) -> bytes:
+    """Where trash has a file of the mailbox."""
+    return key + base_of(marked[1:])[:MOST_OF_A_NAME]
+
+
+def page_key(key: bytes, uid: int) -> bytes:
+    return key + U32.pack(uid & ~31)
+
+
+def row_key(key: bytes) -> bytes:
+    return key + TOP
+
+
+def pack_message(marked: bytes, summary: bytes) -> bytes:
+    """Mark, file name and summary of a message as one value."""
+    return U16.pack(len(marked)) + marked + summary
+
+
+def pack_pop3(order: int, uidl: bytes) -> bytes:
+    """A row of pop."""
+    return ORDER.pack(order) + uidl
+
+
+def unpack_pop3(row: bytes | memoryview) -> tuple[int, bytes]:
+    """(order, UIDL) of a row of pop."""
+    order: int = ORDER.unpack_from(row)[0]
+    return order, bytes(row[ORDER.size :])
+
+
+def marked_of(value: bytes | memoryview) -> bytes:
+    """Mark and file name."""
+    return bytes(value[MARK_AT : MARK_AT + (value[0] | value[1] << 8)])
+
+
+def mark_of(value: bytes | memoryview) -> bytes:
+    """The mark alone."""
+    return bytes(value[MARK_AT : MARK_AT + 1])
+
+
+def summary_of(value: bytes | memoryview) -> bytes | memoryview:
+    return value[MARK_AT + (value[0] | value[1] << 8) :]
+
+
+def record_uid(record: bytes | memoryview) -> int:
+    """The UID with which a record of a page begins; a row of kept begins with a record."""
+    return int.from_bytes(record[:4], "little")
+
+
+def arrival_uid(value: bytes | memoryview) -> int:
+    """The UID in a row of new."""
+    return record_uid(value[MAILBOX : MAILBOX + 4])
+
+
+def pack_row(box: MailboxRow) -> bytes:
+    return (
+        ROW.pack(
+            1,
+            ROW.size,
+            box.special,
+            box.uidvalidity,
+            box.uidnext,
+            box.exists,
+            box.unseen,
+            box.deleted,
+            box.recent_from,
+            box.modseq,
+            box.octets,
+            box.created,
+            box.generation,
+            box.settled,
+            box.changed,
+            box.recovered,
+        )
+        + box.name.encode()
+    )
+
+
+def modseq_of(row: bytes | memoryview) -> int:
+    """MODSEQ in a mailbox's row."""
+    found: int = MODSEQ.unpack_from(row)[0]
+    return found
+
+
+def unpack_row(key: bytes, row: bytes | memoryview) -> MailboxRow:
+    if len(row) < ROW_V1 or row[0] != 1 or len(row) < row[1]:
+        raise CorruptData(f"mailbox row {key.hex()} has an unknown layout")
+    at = row[1]
+    fixed = row if at >= ROW.size else bytes(row[:at]).ljust(ROW.size, b"\0")
+    (
+        _,
+        _,
+        special,
+        validity,
+        uidnext,
+        exists,
+        unseen,
+        deleted,
+        recent,
+        modseq,
+        octets,
+        created,
+        generation,
+        settled,
+        changed,
+        recovered,
+    ) = ROW.unpack_from(fixed)
+    try:
+        name = str(row[at:], "utf-8")
+    except UnicodeDecodeError:
+        raise CorruptData(f"the name in mailbox row {key.hex()} is damaged") from None
+    return MailboxRow(
+        bytes(key),
+        name,
+        validity,
+        uidnext,
+        exists,
+        unseen,
+        deleted,
+        recent,
+        modseq,
+        octets,
+        special,
+        created,
+        changed,
+        generation,
+        settled,
+        recovered,
+    )

@@ -1,0 +1,205 @@
+"""What happens to the index inside the writer's transaction. Plain functions over a transaction and its tables.
+
+Each raises before its first write where it can; the commit queue runs an operation again, alone, when another one of
+its batch failed, so every function derives all from the transaction and its arguments. The account's MODSEQ grows by
+one with every operation that changes something (account_log.py), and what is changed in a mailbox has that one.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from fastmail._core import idents, mime, pages
+from fastmail._core.uidset import UidSet
+from fastmail.durable.transaction import Txn
+from fastmail.message import identity
+from fastmail.model.errors import CannotDo
+from fastmail.store.interface import ALL_MODSEQ, Appended, NewMessage, Stored
+from fastmail.store.local.index import account_log, box_rows, layout, object_ids, references, weight
+from fastmail.store.local.index.account_log import Change
+from fastmail.store.local.index.changed import Changed
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, NEW, mark_of
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.room import LONG
+
+FEW = 8  # messages that one operation may leave as arrivals
+TOLD = 64  # pages that are handed back with a change
+
+
+# ---------------------------------------------------------------- arrivals
+
+
+# ---------------------------------------------------------------- keywords
+
+
+# ---------------------------------------------------------------- messages
+
+
+def append(
+    txn: Txn,
+    t: Tables,
+    key: bytes,
+    messages: Sequence[NewMessage],
+    names: Sequence[bytes],
+    saved: int,
+    claim: bool = False,
+) -> Changed[Appended]:
+    """Records for messages whose files (``n`` or ``c``, then the name) are in place; ``claim``: \\Recent is taken with
+    them."""
+    few = len(messages) <= FEW and not t.arrivals.closed
+    if few and not claim and not any(message.keywords or len(message.summary) > LONG for message in messages):
+        # settling copies an arrival once more, hundreds of them in one commit: none is long
+        return _arrive(txn, t, key, messages, names, saved)
+    said = [idents.named(message.summary) for message in messages]
+    for one in said:
+        _make_sure(txn, t, key[:ACCOUNT], one)
+    box = box_rows.load(txn, t, key)
+    change = Change(txn, t, key[:ACCOUNT])
+    box.modseq = change.modseq
+    bits = [box_rows.keyword_bits(txn, t, key, message.keywords) for message in messages]
+    new = [(m.flags, words, m.date, m.size, saved) for m, words in zip(messages, bits, strict=True)]
+    uids = box_rows.append_records(txn, t, box, new)
+    came: list[object_ids.Item] = []
+    some_name = any(names_of[2] for names_of in said)
+    for uid, message, words, name, names_of in zip(uids, messages, bits, names, said, strict=True):
+        at = layout.uid_key(key, uid)
+        made = object_ids.finished(txn, t, key[:ACCOUNT], message.summary, change.modseq, names_of)
+        value = layout.pack_message(name, made)
+        change.row.summaries += weight.of_value(value)
+        txn.put(at, value, db=t.msg)
+        came.append((uid, made, box.modseq))
+        if some_name:  # those behind it may name it
+            change.created(key, came, message.size)
+            came = []
+        if words and not references.in_segment(name):
+            txn.put(at, b"", db=t.todo)
+    if came:
+        change.created(key, came, sum(message.size for message in messages))
+    box_rows.save(txn, t, box)
+    change.end()
+    recent = claim_recent(txn, t, key) if claim else (0, 0)
+    return Changed(Appended(key, box.uidvalidity, uids, box.modseq, recent), (key,))
+
+
+def _make_sure(txn: Txn, t: Tables, account: bytes, said: object_ids.Said) -> None:
+    """Before a new message gets its thread: one that it names may be an arrival, which the tables do not know yet. Then
+    that is settled."""
+    if len(said[2]) > 1 and object_ids.unsure(txn, t, account, said):
+        for key in t.arrivals.pending(account):
+            if txn.get(layout.row_key(key), db=t.page) is not None:
+                box_rows.load(txn, t, key)
+
+
+def _arrive(
+    txn: Txn, t: Tables, key: bytes, messages: Sequence[NewMessage], names: Sequence[bytes], saved: int
+) -> Changed[Appended]:
+    """The same as arrivals: pages follow later, and with them the account's row and log."""
+    box = box_rows.row(txn, t, key)
+    if box.recovered != t.recovered:
+        box = box_rows.load(txn, t, key)
+    newest = t.arrivals.newest(key, box.settled)
+    uid = layout.TAIL.unpack_from(newest)[0] + 1 if newest is not None else box.uidnext
+    modseq = account_log.next_modseq(txn, t, key[:ACCOUNT])
+    uids = list(range(uid, uid + len(messages)))
+    if uids[-1] >= layout.MAX_UID:
+        raise CannotDo("the mailbox has used up its UIDs")
+    heavy = 0
+    for uid, message, name in zip(uids, messages, names, strict=True):
+        said = idents.named(message.summary)
+        _make_sure(txn, t, key[:ACCOUNT], said)
+        record = pages.pack(uid, message.flags, modseq, 0, message.date, message.size, saved)
+        made = object_ids.finished(txn, t, key[:ACCOUNT], message.summary, modseq, said)
+        object_ids.announce(txn, t, key[:ACCOUNT], made)
+        value = layout.pack_message(name, made)
+        heavy += weight.of_value(value)
+        t.arrivals.add(txn, key, record, value)
+    account_log.weigh(txn, t, key[:ACCOUNT], heavy)
+    return Changed(Appended(key, box.uidvalidity, uids, modseq), (key,))
+
+
+def store(
+    txn: Txn,
+    t: Tables,
+    key: bytes,
+    uids: UidSet,
+    mode: int,
+    flags: int,
+    words: Sequence[bytes],
+    unchanged_since: int = ALL_MODSEQ,
+) -> Changed[Stored]:
+    """STORE: flags of several messages, one MODSEQ for all that changed."""
+    box = box_rows.load(txn, t, key)
+    before = box.modseq
+    change = Change(txn, t, key[:ACCOUNT])
+    bits = box_rows.keyword_bits(txn, t, key, words, create=mode >= 0)
+    changed: list[int] = []
+    same: list[int] = []
+    refused: list[int] = []
+    left: list[bytes] = []
+    for at, page in box_rows.pages_of(txn, t, key, uids):
+        new, c, s, r, unseen, deleted = pages.update(page, uids, mode, flags, bits, change.modseq, unchanged_since)
+        if len(left) <= TOLD:
+            left.append(page if new is None else new)
+        if new is not None:
+            txn.put(at, new, db=t.page)
+            box.unseen += unseen
+            box.deleted += deleted
+        changed += c
+        same += s
+        refused += r
+    if changed:
+        box.modseq = box.changed = change.modseq
+        box_rows.save(txn, t, box)
+        change.changed(key, UidSet.of(changed))
+        change.end()
+        for uid in changed:
+            at = layout.uid_key(key, uid)
+            if not t.segments or not references.in_segment(mark_of(txn.get(at, db=t.msg) or b"")):
+                txn.put(at, b"", db=t.todo)
+    told = left if len(left) <= TOLD else ()
+    done = Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.modseq, before, box, told)
+    return Changed(done, (key,))
+
+
+def learn_previews(txn: Txn, t: Tables, key: bytes, found: Mapping[int, bytes]) -> dict[int, bytes]:
+    """Keep the first words of messages whose summaries lack them, by UID: an earlier version stored these, or it took
+    long to find them. Returns what is left after WRITTEN octets of rows."""
+    box_rows.load(txn, t, key)
+    left = dict(found)
+    heavier = written = 0
+    for uid, words in found.items():
+        if written > box_rows.WRITTEN:
+            break
+        del left[uid]
+        at = layout.uid_key(key, uid)
+        value = txn.get(at, db=t.msg)
+        made = bytes(layout.summary_of(value)) if value is not None else b""
+        if not made or idents.preview(made) is not None or mime.lost(made):
+            continue
+        new = layout.pack_message(layout.marked_of(value), identity.kept(idents.with_preview(made, words), made))
+        heavier += weight.of_value(new) - weight.of_value(value)
+        written += len(new)
+        txn.put(at, new, db=t.msg)
+    account_log.weigh(txn, t, key[:ACCOUNT], heavier)
+    return left
+
+
+def claim_recent(txn: Txn, t: Tables, key: bytes) -> tuple[int, int]:
+    """Take \\Recent for one session; messages still in new/ will move to cur/."""
+    box = box_rows.load(txn, t, key)
+    first, end = box.recent_from, box.uidnext
+    if first < end:
+        box.recent_from = end
+        box_rows.save(txn, t, box)
+        cursor = txn.cursor(db=t.msg)
+        todo = []
+        if cursor.set_range(layout.uid_key(key, first)):
+            for at, value in cursor.iternext():
+                if at[:MAILBOX] != key:
+                    break
+                if mark_of(value) == NEW:
+                    todo.append(bytes(at))
+        for at in todo:
+            txn.put(at, b"", db=t.todo)
+    return first, end
+
+
+# ---------------------------------------------------------------- mailboxes

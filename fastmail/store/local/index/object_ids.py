@@ -1,0 +1,187 @@
+"""Where a message is, by its EMAILID, and which messages are one conversation: tables ``place``, ``member`` and
+``thread`` of layout.py.
+
+A message that names a known one, in References or In-Reply-To, gets that one's THREADID: the nearest that is known
+decides. Otherwise the first one that it names gives the thread its name. So every message is in one thread from its
+commit on, for ever, and threads are never merged: one that arrives late and would join two is in one of them.
+
+A known message is one that the account has. Its thread is found under the hash of its Message-ID: in ``thread`` where
+the thread is called otherwise, with the number of places of such messages; else the thread is of that very name, and
+``member`` says whether there is one. Messages of an earlier version are entered in the background (``fill``).
+"""
+
+import struct
+from typing import Any
+
+from fastmail._core import idents
+from fastmail.durable.transaction import Reading, Txn
+from fastmail.message.identity import MARK, NOBODY, TRAIL, fresh, ident, named
+from fastmail.store.interface import Octets
+from fastmail.store.local.index import layout, walk
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, MESSAGE, uid_of
+from fastmail.store.local.index.tables import Tables
+
+THREAD = struct.Struct("<8sI")  # thread, places of messages with this Message-ID
+NAMED = ACCOUNT + MARK  # octets of a key of place and member up to the mailbox: account and name
+KEY = NAMED + MESSAGE - ACCOUNT
+FIXED = 32  # octets of a summary without texts and parts
+Item = tuple[int, Octets, int]  # UID, summary as stored, MODSEQ
+Said = tuple[bytes, bytes, list[bytes]]  # what idents.named finds in a summary
+
+
+def add(txn: Txn, t: Tables, key: bytes, items: list[Item]) -> bytes:
+    """Messages are in a mailbox now: what the account log says of it."""
+    log, places, members, others = idents.entered(key, items, True, ident)
+    if len(places) == 1:
+        txn.put(places[0][0], b"", db=t.place)
+        txn.put(members[0][0], b"", db=t.member)
+    else:
+        txn.cursor(db=t.place).putmulti(places)
+        txn.cursor(db=t.member).putmulti(members)
+    for _, at, called in others:
+        found = txn.get(at, db=t.thread)
+        thread, count = THREAD.unpack(found) if found is not None else (called, 0)
+        txn.put(at, THREAD.pack(thread, count + 1), db=t.thread)
+    return log
+
+
+def drop(txn: Txn, t: Tables, key: bytes, items: list[Item]) -> bytes:
+    """Messages are in a mailbox no more: what the account log says of it. Those that were not entered yet are passed
+    over."""
+    log, places, members, others = idents.entered(key, items, False, ident)
+    missing = set()
+    place, member, delete = t.place, t.member, txn.delete
+    for number, (at, _) in enumerate(places):
+        if delete(at, db=place):
+            delete(members[number][0], db=member)
+        else:
+            missing.add(number)
+    for number, at, _ in others:
+        found = txn.get(at, db=t.thread) if number not in missing else None
+        if found is not None:
+            thread, count = THREAD.unpack(found)
+            if count > 1:
+                txn.put(at, THREAD.pack(thread, count - 1), db=t.thread)
+            else:
+                txn.delete(at, db=t.thread)
+    return log
+
+
+def _thread_of(txn: Reading, t: Tables, account: bytes, own: bytes) -> bytes | None:
+    """The thread of the messages whose Message-ID has this hash; None where there is none."""
+    found = txn.get(account + own, db=t.thread)
+    if found is not None:
+        thread: bytes = THREAD.unpack(found)[0]
+        return thread
+    cursor = txn.cursor(db=t.member)
+    return own if cursor.set_range(account + own) and cursor.key()[:NAMED] == account + own else None
+
+
+def unsure(txn: Reading, t: Tables, account: bytes, said: Said) -> bool:
+    """Does it matter for the thread of a new message that there are messages which the tables do not know yet? If it
+    names one alone, that gives the thread its name, known or not; ``announce`` tells of those in other threads."""
+    return len(said[2]) > 1 and _thread_of(txn, t, account, named(said[2][0])) is None
+
+
+def announce(txn: Txn, t: Tables, account: bytes, stored: bytes) -> None:
+    """A message with this summary will be added soon, and those that name it may come before that."""
+    thread, own = stored[-2 * MARK : -MARK], stored[-MARK:]
+    if own not in (thread, NOBODY) and txn.get(account + own, db=t.thread) is None:
+        txn.put(account + own, THREAD.pack(thread, 0), db=t.thread)
+
+
+def finished(txn: Reading, t: Tables, account: bytes, made: bytes, modseq: int, said: Said | None = None) -> bytes:
+    """The summary of a new message as the index keeps it; one that comes from another account keeps its EMAILID and
+    THREADID. ``modseq``: of its creation; ``said``: what its header says, if that is known."""
+    end = idents.rest_at(made)
+    if end < len(made):
+        before = ident(made)
+        return made[:end] + TRAIL.pack(before.mark, modseq, before.thread, before.own)
+    mark = fresh()
+    thread, own = _decide(txn, t, account, said or idents.named(made))
+    return made + TRAIL.pack(mark, modseq, thread or mark, own)
+
+
+def _decide(txn: Reading, t: Tables, account: bytes, said: Said) -> tuple[bytes, bytes]:
+    """(thread of a new message, or empty where it has no identification; hash of its Message-ID)."""
+    own, seed, names = said
+    ours = named(own) if own else NOBODY
+    for name in names:
+        thread = _thread_of(txn, t, account, named(name))
+        if thread is not None:
+            return thread, ours
+    if not seed:
+        return b"", ours
+    found = txn.get(account + ours, db=t.thread) if own else None  # the same message once more
+    return THREAD.unpack(found)[0] if found is not None else named(seed), ours
+
+
+def only_names(stored: Octets) -> bytes:
+    """A summary with nothing but what the tables and the log take from this one, which may be long."""
+    rest = bytes(stored[idents.rest_at(stored) :])
+    return bytes(FIXED) + (rest if len(rest) == TRAIL.size else TRAIL.pack(*ident(stored)))
+
+
+def again(txn: Txn, t: Tables, account: bytes) -> None:
+    """Enter all messages of an account, and nothing else."""
+    for table in (t.place, t.member, t.thread):
+        walk.clear(txn, table, account)
+    entered: dict[bytes, list[Item]] = {}
+    for at, value in walk.rows(txn, t.msg, account):
+        item = uid_of(at), only_names(layout.summary_of(value)), 0
+        entered.setdefault(bytes(at[:MAILBOX]), []).append(item)
+    for key, items in entered.items():
+        add(txn, t, key, items)
+
+
+def problems(txn: Reading, t: Tables, account: bytes) -> list[str]:
+    """What is wrong with the tables of an account all of whose messages were entered."""
+    places, members, threads = set(), set(), 0
+    for at, value in walk.rows(txn, t.msg, account):
+        one = ident(layout.summary_of(value))
+        places.add(account + one.mark + bytes(at[ACCOUNT:]))
+        members.add(account + one.thread + bytes(at[ACCOUNT:]))
+        threads += one.own not in (one.thread, NOBODY)
+    out = []
+    if places != {bytes(at) for at, _ in walk.rows(txn, t.place, account)}:
+        out.append("EMAILIDs and the places of messages differ")
+    if members != {bytes(at) for at, _ in walk.rows(txn, t.member, account)}:
+        out.append("THREADIDs and the places of messages differ")
+    if threads != sum(THREAD.unpack(bytes(value))[1] for _, value in walk.rows(txn, t.thread, account)):
+        out.append("threads of Message-IDs are counted wrongly")
+    return out
+
+
+def fill(txn: Txn, t: Tables, account: bytes, after: bytes, most: int) -> bytes:
+    """Enter at most so many messages of an account that are not entered yet, from behind a key of ``msg`` on: the key
+    to go on behind, empty at the end."""
+    cursor = txn.cursor(db=t.msg)
+    found: list[tuple[bytes, Item]] = []
+    last = b""
+    if cursor.set_range(after + b"\0" if after else account):
+        for at, value in cursor.iternext():
+            if at[:ACCOUNT] != account:
+                break
+            if len(found) >= most:
+                last = found[-1][0]
+                break
+            found.append((bytes(at), (uid_of(at), only_names(layout.summary_of(value)), 0)))
+    for at, item in found:
+        if txn.get(at[:ACCOUNT] + ident(item[1]).mark + at[ACCOUNT:], db=t.place) is None:
+            add(txn, t, at[:MAILBOX], [item])
+    return last
+
+
+def places(txn: Reading, table: Any, account: bytes, name: bytes) -> list[tuple[bytes, int]]:
+    """(mailbox key, UID) of the messages that a table names so."""
+    cursor = txn.cursor(db=table)
+    out = []
+    prefix = account + name
+    if cursor.set_range(prefix):
+        for at in cursor.iternext(values=False):
+            if at[:NAMED] != prefix:
+                break
+            if len(at) == KEY:
+                where = account + bytes(at[NAMED:])
+                out.append((where[:MAILBOX], uid_of(where)))
+    return out

@@ -1,0 +1,209 @@
+"""Records in segments: which are referred to, where they lie, and what of them is dead.
+
+A message's row in ``msg`` names its content by the mark ``s`` and (id, octets before the content, octets of it).
+COPY and MOVE refer to the same record: ``ref`` counts references beyond the first and stays, at 0, until the last one
+goes, so that a record with a row there is never taken for an orphan. ``moved`` says where compaction put it. ``dead``
+lists what nothing refers to, by location, which is all that compaction and the statistics need.
+
+Promise: content is dead only by the commit that removed its last reference; a segment's file goes after the commit that
+names the new place of everything in it, and never while a part of it is damaged.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from fastmail.durable import segments
+from fastmail.durable.segments import Record
+from fastmail.durable.transaction import Reading, Txn
+from fastmail.store.local.index import walk
+from fastmail.store.local.index.layout import (
+    ARRIVAL,
+    HOLDER,
+    MAILBOX,
+    MARK_AT,
+    MESSAGE,
+    RECORD,
+    SEGMENT,
+    U64,
+    arrival_uid,
+    mark_of,
+    row_key,
+    uid_key,
+    unpack_row,
+)
+from fastmail.store.local.index.tables import Tables
+
+MARK = struct.Struct("<cQHQ")
+COUNT = struct.Struct("<Q")
+OPEN, SEALED, GONE = b"o", b"s", b"x"
+
+
+def mark(record: Record) -> bytes:
+    """How a message's row names its record."""
+    return MARK.pack(SEGMENT, record.id, record.skip, record.length)
+
+
+def ident_in(value: bytes | memoryview) -> int:
+    """The id of the record that a value of msg names."""
+    ident: int = MARK.unpack_from(value, MARK_AT)[1]
+    return ident
+
+
+def in_segment(marked: bytes | memoryview) -> bool:
+    return marked[:1] == SEGMENT
+
+
+def locate(txn: Reading, t: Tables, ident: int) -> int:
+    """Where the record lies now."""
+    moved = txn.get(U64.pack(ident), db=t.moved)
+    return U64.unpack(moved)[0] if moved is not None else ident
+
+
+def span(marked: bytes) -> int:
+    """Octets that the record takes."""
+    _, _, skip, length = MARK.unpack(marked)
+    return -(-(int(skip) + int(length)) // 8) * 8
+
+
+def place_of(marked: bytes) -> tuple[int, int]:
+    """(id, octets) of a record that nothing refers to yet."""
+    return MARK.unpack(marked)[1], span(marked)
+
+
+def _counts(txn: Reading, t: Tables, idents: Iterable[int]) -> dict[bytes, int]:
+    """References beyond the first, by key, of the records that have a row."""
+    keys = sorted({U64.pack(ident) for ident in idents})
+    return {at: COUNT.unpack(count)[0] for at, count in txn.cursor(db=t.ref).getmulti(keys)}
+
+
+def _put_counts(txn: Txn, table: Any, counts: Mapping[bytes, int]) -> None:
+    txn.cursor(db=table).putmulti([(at, COUNT.pack(count)) for at, count in sorted(counts.items())])
+
+
+def share(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
+    """One more reference to each."""
+    idents = [MARK.unpack(marked)[1] for marked in marks]
+    counts = _counts(txn, t, idents)
+    for ident in idents:
+        at = U64.pack(ident)
+        counts[at] = counts.get(at, 0) + 1
+    _put_counts(txn, t.ref, counts)
+
+
+def release(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
+    """One reference less to each; without any a record is dead."""
+    counts = _counts(txn, t, [MARK.unpack(marked)[1] for marked in marks])
+    changed: dict[bytes, int] = {}
+    dead: dict[bytes, int] = {}
+    for marked in marks:
+        ident = MARK.unpack(marked)[1]
+        at = U64.pack(ident)
+        if counts.get(at):
+            counts[at] = changed[at] = counts[at] - 1
+            continue
+        if counts.pop(at, None) is not None:
+            changed.pop(at, None)
+            txn.delete(at, db=t.ref)
+        where = locate(txn, t, ident)
+        dead[U64.pack(where)] = span(marked)
+        if where != ident:
+            txn.delete(at, db=t.moved)
+    _put_counts(txn, t.ref, changed)
+    _put_counts(txn, t.dead, dead)
+
+
+def keep(txn: Txn, t: Tables, idents: Sequence[int]) -> None:
+    """The records are referred to, though not from the mailboxes that their heads name."""
+    counts = _counts(txn, t, idents)
+    _put_counts(txn, t.ref, {U64.pack(ident): 0 for ident in idents if U64.pack(ident) not in counts})
+
+
+def bury(txn: Txn, t: Tables, orphans: Sequence[tuple[int, int]]) -> None:
+    """Records that were written but never referred to."""
+    for where, octets in orphans:
+        txn.put(U64.pack(where), COUNT.pack(octets), db=t.dead)
+
+
+def announce(txn: Txn, t: Tables, number: int) -> None:
+    """A process begins to append to it. What has no row is of another index and is never taken for waste."""
+    txn.put(U64.pack(number), OPEN, db=t.seg)
+
+
+def seal(txn: Txn, t: Tables, number: int) -> None:
+    """The segment is complete, and all that is not referred to in it is in ``dead``."""
+    txn.put(U64.pack(number), SEALED, db=t.seg)
+
+
+def dead_in(txn: Reading, t: Tables, number: int) -> dict[int, int]:
+    """{offset: octets} of what is dead in a segment."""
+    out: dict[int, int] = {}
+    cursor = txn.cursor(db=t.dead)
+    if cursor.set_range(U64.pack(segments.make_id(number, 0))):
+        for at, octets in cursor.iternext():
+            where, offset = segments.split_id(U64.unpack(at)[0])
+            if where != number:
+                break
+            out[offset] = COUNT.unpack(octets)[0]
+    return out
+
+
+def referred(txn: Reading, t: Tables, key: bytes) -> set[int]:
+    """Ids of the records that a mailbox's rows name, with arrivals and what is kept for views."""
+    out = {ident_in(value) for _, value in walk.rows(txn, t.msg, key) if mark_of(value) == SEGMENT}
+    kept = (value[RECORD:] for _, value in walk.rows(txn, t.kept, key))
+    out |= {ident_in(value) for value in kept if mark_of(value) == SEGMENT}
+    row = txn.get(row_key(key), db=t.page)
+    settled = unpack_row(key, row).settled if row is not None else 0
+    for number, arrival in txn.cursor(db=t.new).iternext():
+        value = arrival[ARRIVAL:]
+        if arrival[:MAILBOX] == key and mark_of(value) == SEGMENT and U64.unpack(number)[0] > settled:
+            out.add(ident_in(value))
+    return out
+
+
+def marks(txn: Reading, t: Tables) -> Iterator[tuple[bytes, bytes]]:
+    """(mailbox key and UID, or holder; mark) of every row that names a record."""
+    for at, value in txn.cursor(db=t.msg).iternext():
+        if mark_of(value) == SEGMENT:
+            yield at, value[MARK_AT:]
+    for at, row in txn.cursor(db=t.kept).iternext():
+        value = row[RECORD:]
+        if len(at) == MESSAGE and mark_of(value) == SEGMENT:
+            yield at, value[MARK_AT:]
+    settled: dict[bytes, int] = {}
+    for number, arrival in txn.cursor(db=t.new).iternext():
+        value = arrival[ARRIVAL:]
+        if mark_of(value) != SEGMENT:
+            continue
+        key = bytes(arrival[:MAILBOX])
+        if key not in settled:
+            row = txn.get(row_key(key), db=t.page)
+            settled[key] = unpack_row(key, row).settled if row is not None else 0
+        if U64.unpack(number)[0] > settled[key]:
+            yield uid_key(key, arrival_uid(arrival)), value[MARK_AT:]
+    for at, _ in txn.cursor(db=t.held).iternext():
+        if at[HOLDER : HOLDER + 1] == SEGMENT:
+            yield at[:HOLDER], at[HOLDER:]
+
+
+def settle_move(txn: Txn, t: Tables, moves: Sequence[tuple[Record, Record]]) -> None:
+    """Name the new places of (old, new) records; what died meanwhile is dead in its new place too."""
+    for old, new in moves:
+        was, now = segments.make_id(old.number, old.offset), segments.make_id(new.number, new.offset)
+        if txn.get(U64.pack(was), db=t.dead) is None:
+            txn.put(U64.pack(old.id), U64.pack(now), db=t.moved)
+            txn.put(U64.pack(was), COUNT.pack(old.end - old.offset), db=t.dead)
+        else:
+            txn.put(U64.pack(now), COUNT.pack(new.end - new.offset), db=t.dead)
+
+
+def forget_segment(txn: Txn, t: Tables, number: int) -> None:
+    """All of it was moved or is dead: drop its rows. The file is the caller's, and then ``forget_file``."""
+    for offset in dead_in(txn, t, number):
+        txn.delete(U64.pack(segments.make_id(number, offset)), db=t.dead)
+    txn.put(U64.pack(number), GONE, db=t.seg)
+
+
+def forget_file(txn: Txn, t: Tables, number: int) -> None:
+    txn.delete(U64.pack(number), db=t.seg)

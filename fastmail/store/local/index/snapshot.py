@@ -1,0 +1,380 @@
+"""One read transaction as the store interface's Snapshot: index pages, and arrivals that are not in them yet."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from fastmail._core import leaves, mime, rows
+from fastmail._core import pages as page_format
+from fastmail._core.uidset import UidSet
+from fastmail.durable.env import ERRORS, translate
+from fastmail.durable.transaction import Reading
+from fastmail.message.identity import ident
+from fastmail.model.errors import CorruptData, NoSuchMailbox
+from fastmail.store.interface import Account, AccountChange, Holding, Kind, Octets, Summaries, Unsure
+from fastmail.store.local.index import account_log, arrivals, box_rows, kept, layout, mailboxes, object_ids, walk
+from fastmail.store.local.index.layout import ACCOUNT, ARRIVAL, MAILBOX, RECORD, U64, MailboxRow, record_uid, uid_of
+from fastmail.store.local.index.references import MARK, in_segment, locate
+from fastmail.store.local.index.tables import Tables
+
+FEW, PAGES = 4, 64  # that are looked up at once, the first time and at most
+
+
+class Files(Protocol):
+    """Where contents in files are; a Maildir's side of a snapshot (maildir.places)."""
+
+    def folder(self, account: Account, name: str) -> str:
+        """The directory of the mailbox of that name."""
+        ...
+
+    def read_now(self, directory: str, marked: bytes, removed: bool) -> bytes | None:
+        """The content that a mark and name lead to, when it can be had without waiting; an OSError where it cannot be
+        read. ``removed``: its message was, so its file may be put aside."""
+        ...
+
+
+class Singly:
+    """Summaries one by one, by LMDB: of arrivals, and where the tables cannot be read as a whole."""
+
+    def __init__(self, snapshot: "LocalSnapshot", key: bytes, uids: UidSet, waiting: dict[int, int]) -> None:
+        self._snapshot = snapshot
+        self._key = key
+        self._uids = uids
+        self._waiting = waiting
+
+    def get(self, uid: int, /) -> Octets | None:
+        found = self._snapshot._value(self._key, uid, self._waiting) if uid in self._uids else None
+        return layout.summary_of(found) if found is not None and len(found) >= 2 else None
+
+    def items(self) -> Iterator[tuple[int, Octets]]:
+        return ((uid, found) for uid in self._uids if (found := self.get(uid)) is not None)
+
+
+class LocalSnapshot:
+    """See interface.Snapshot. Used with ``with``, it ends its transaction."""
+
+    __slots__ = ("_account", "_files", "_folder", "_last", "_new", "_recalled", "_t", "_txn")
+
+    def __init__(
+        self, txn: Reading, tables: Tables, account: Account | None = None, files: Files | None = None
+    ) -> None:
+        """``account``, ``files``: for content in files; without them there is none at hand."""
+        self._account = account
+        self._files = files
+        self._folder: tuple[bytes, str] | None = None  # of the mailbox whose contents were read last
+        self._new: tuple[bytes, tuple[list[int], list[bytes]]] | None = None  # arrivals of the mailbox read last
+        self._recalled: tuple[bytes, UidSet] | None = None  # mailbox and messages that are shown though removed
+        self._txn = txn
+        self._t = tables
+        self._last = tables.arrivals.catch_up(txn)
+
+    def __enter__(self) -> "LocalSnapshot":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._txn.abort()
+        if isinstance(error, ERRORS):
+            raise translate(error) from error
+
+    def mailbox(self, key: bytes) -> MailboxRow | None:
+        row = self._txn.get(layout.row_key(key), db=self._t.page)
+        return self._whole(layout.unpack_row(key, row)) if row is not None else None
+
+    def modseq(self, key: bytes) -> int:
+        row = self._txn.get(layout.row_key(key), db=self._t.page)
+        return layout.modseq_of(row) if row is not None else 0
+
+    def recall(self, key: bytes, uids: UidSet) -> None:
+        self._recalled = key, uids
+
+    def _again(self, key: bytes, uids: UidSet | None) -> UidSet:
+        """Those of ``uids`` that were removed and are to be shown."""
+        if self._recalled is None or self._recalled[0] != key:
+            return UidSet()
+        return self._recalled[1] if uids is None else self._recalled[1].both(uids)
+
+    def boxes(self, account: int) -> list[MailboxRow]:
+        """All mailboxes of an account, by id."""
+        return [self._whole(box) for box in mailboxes.boxes(self._txn, self._t, account)]
+
+    def holding(self, account: int) -> Holding:
+        key = layout.account_key(account)
+        row = account_log.read(self._txn, self._t, key)
+        modseq, octets, messages = row.modseq, row.octets, row.messages
+        for box in self._t.arrivals.of_account(key):
+            records = self._unsettled(box)[1]
+            if records:
+                octets += page_format.tally(b"".join(records))[2]
+                messages += len(records)
+                modseq = max(modseq, layout.TAIL.unpack_from(records[-1])[2])
+        return Holding(modseq, octets, messages, row.mailboxes, row.summaries + row.notes, row.low)
+
+    def changes(self, account: int, since: int) -> list[AccountChange] | None:
+        key = layout.account_key(account)
+        row = account_log.read(self._txn, self._t, key)
+        if since < row.low:
+            return None
+        found = account_log.told(account_log.entries(self._txn, self._t, key, since), since)
+        for box in self._t.arrivals.of_account(key):
+            found += [one for one in self._came(box) if one.modseq > since]
+        found.sort(key=lambda one: one.modseq)
+        return self._named(found)
+
+    def _came(self, key: bytes) -> list[AccountChange]:
+        """What the log will say of a mailbox's arrivals."""
+        out = []
+        for number, record in zip(*self._unsettled(key), strict=True):
+            uid, _, modseq = layout.TAIL.unpack_from(record)
+            value = self._txn.get(U64.pack(number), db=self._t.new)
+            if value is not None:
+                mark = ident(layout.summary_of(value[ARRIVAL:])).mark
+                out.append(AccountChange(modseq, Kind.CREATED, key, uid, mark))
+        return out
+
+    def _named(self, found: list[AccountChange]) -> list[AccountChange]:
+        """The same with the EMAILIDs of messages that changed: they were told when a message went; one that is still
+        there has its own."""
+        out = []
+        gone: dict[tuple[bytes, int], bytes] = {}
+        for one in reversed(found):
+            if one.kind is Kind.REMOVED:
+                gone[one.key, one.uid] = one.mark
+            elif one.kind is Kind.CHANGED:
+                mark = gone.get((one.key, one.uid))
+                if mark is None:
+                    value = self._value(one.key, one.uid, {})
+                    mark = ident(layout.summary_of(value)).mark if value is not None else b""
+                    gone[one.key, one.uid] = mark
+                one = AccountChange(one.modseq, one.kind, one.key, one.uid, mark)
+            out.append(one)
+        return out[::-1]
+
+    def places(self, account: int, mark: bytes) -> list[tuple[bytes, int]] | None:
+        return self._where(self._t.place, account, mark, False)
+
+    def members(self, account: int, thread: bytes) -> list[tuple[bytes, int]] | None:
+        return self._where(self._t.member, account, thread, True)
+
+    def _where(self, table: Any, account: int, name: bytes, thread: bool) -> list[tuple[bytes, int]] | None:
+        key = layout.account_key(account)
+        if not account_log.read(self._txn, self._t, key).whole:
+            return None
+        found = object_ids.places(self._txn, table, key, name)
+        for box in self._t.arrivals.of_account(key):
+            for uid, number in self._waiting(box).items():
+                value = self._value(box, uid, {uid: number})
+                one = ident(layout.summary_of(value)) if value is not None else None
+                if one is not None and name == (one.thread if thread else one.mark):
+                    found.append((box, uid))
+        return found
+
+    def notes(self, key: bytes) -> dict[bytes, bytes]:
+        return mailboxes.notes(self._txn, self._t, key)
+
+    def note(self, key: bytes, name: bytes) -> bytes | None:
+        found = self._txn.get(key + name, db=self._t.note)
+        return bytes(found) if found is not None else None
+
+    def _whole(self, box: MailboxRow) -> MailboxRow:
+        _, records = self._t.arrivals.between(box.key, box.settled, self._last)
+        if records:
+            box_rows.count_in(box, records)
+        return box
+
+    def _unsettled(self, key: bytes) -> tuple[list[int], list[bytes]]:
+        """(numbers, records) of what the pages do not have yet."""
+        if not self._t.arrivals.any(key):
+            return arrivals.NOTHING
+        if self._new is None or self._new[0] != key:
+            row = self._txn.get(layout.row_key(key), db=self._t.page)
+            if row is None:  # the mailbox is gone, and what had come to it
+                return arrivals.NOTHING
+            settled = layout.unpack_row(key, row).settled
+            self._new = key, self._t.arrivals.between(key, settled, self._last)
+        return self._new[1]
+
+    def _arrived(self, key: bytes) -> dict[int, bytes]:
+        """First UID and packed records of the pages that arrivals belong to, in UID order."""
+        return box_rows.by_page(self._unsettled(key)[1])
+
+    def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
+        again = self._again(key, uids)
+        there = self._pages(key, uids)
+        return kept.merged(there, kept.records(self._txn, self._t, key, again)) if again else there
+
+    def _pages(self, key: bytes, uids: UidSet | None) -> Iterator[Octets]:
+        arrived = self._arrived(key)
+        last, source, most = -1, None, FEW
+        for lo, hi in [(1, layout.MAX_UID)] if uids is None else uids.ranges():
+            first, more = max(lo & ~31, last + 1), True
+            while more and first <= hi:
+                if source is None:
+                    source = self._source(b"page", layout.uid_key(key, first))
+                found, end, more = rows.up_to(source, layout.uid_key(key, first), hi, 1 if arrived else most)
+                most = min(2 * most, PAGES)
+                if found:
+                    last = end
+                    new = arrived.pop(end, None)
+                    yield from found if new is None else (page_format.extend(found[0], new),)
+                first = last + 1
+        for first, packed in arrived.items():
+            if uids is None or uids.meets(first, first + 31):
+                page = self._txn.get(layout.page_key(key, first), db=self._t.page)
+                yield page_format.extend(page, packed)
+
+    def presence(self, key: bytes, above: int = 0) -> Iterator[tuple[int, int]]:
+        arrived = self._arrived(key)
+        cursor = self._txn.cursor(db=self._t.page)
+        presence = page_format.presence
+        if cursor.set_range(layout.page_key(key, above)):
+            for at, page in cursor.iternext():
+                if at[:MAILBOX] != key or at[MAILBOX:] == layout.TOP:
+                    break
+                first = uid_of(at)
+                more = arrived.pop(first, None) if arrived else None
+                yield first, presence(page) | (presence(page_format.extend(None, more)) if more is not None else 0)
+        for first, packed in arrived.items():
+            if first + 31 > above:
+                yield first, presence(page_format.extend(None, packed))
+
+    def _value(self, key: bytes, uid: int, waiting: dict[int, int]) -> memoryview | None:
+        found: memoryview | None = self._txn.get(layout.uid_key(key, uid), db=self._t.msg)
+        if found is None and uid in waiting:
+            arrival = self._txn.get(U64.pack(waiting[uid]), db=self._t.new)
+            found = arrival[ARRIVAL:] if arrival is not None else None
+        if found is None and self._recalled is not None and uid in self._again(key, None):
+            # UIDs are never given twice, so this is the message that was removed
+            row = kept.row(self._txn, self._t, key, uid)
+            found = row[RECORD:] if row is not None else None
+        return found
+
+    def _waiting(self, key: bytes) -> dict[int, int]:
+        """{UID: number} of arrivals that are not settled."""
+        numbers, records = self._unsettled(key)
+        return {record_uid(r): n for n, r in zip(numbers, records, strict=True)}
+
+    def _late(self, key: bytes, uids: UidSet) -> dict[int, memoryview]:
+        """Rows that msg does not have, by UID: of arrivals that are not settled, and what is shown though removed."""
+        waiting = self._waiting(key)
+        late = {uid: self._value(key, uid, waiting) for uid in sorted(waiting) if uid in uids}
+        again = self._again(key, uids)
+        if again:
+            late = {uid: self._value(key, uid, waiting) for uid in UidSet.of(late).plus(again)}
+        return {uid: value for uid, value in late.items() if value is not None}
+
+    def summaries(self, key: bytes, uids: UidSet) -> Summaries:
+        waiting = self._waiting(key)
+        source = self._rows(key, uids)
+        if not isinstance(source, leaves.Table):
+            return Singly(self, key, uids, waiting)
+        late = UidSet.of(sorted(uid for uid in waiting if uid in uids)).plus(self._again(key, uids))
+        return leaves.Summaries(source, key, uids, Singly(self, key, late, waiting) if late else None)
+
+    def long(self, key: bytes, uids: UidSet) -> dict[int, int]:
+        """{UID: octets} of those summaries that count in quotas. Of an account that has none, one look tells."""
+        if not account_log.read(self._txn, self._t, key[:ACCOUNT]).summaries:
+            return {}
+        return {uid: len(one) for uid, one in self.summaries(key, uids).items() if len(one) > mime.LIGHT}
+
+    def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
+        hits, unsure = rows.search_field(self._rows(key, uids), key, uids, name, needle)
+        late = [uid for uid in self._waiting(key) if uid in uids]
+        return hits, unsure + [(uid, None) for uid in [*late, *self._again(key, uids)]]
+
+    def search_addresses(self, key: bytes, uids: UidSet, which: int, needle: bytes) -> tuple[list[int], Unsure]:
+        hits, unsure = rows.search_addresses(self._rows(key, uids), key, uids, which, needle)
+        late = [(layout.uid_key(key, uid), value) for uid, value in self._late(key, uids).items()]
+        more, unsure_too = rows.search_addresses(late, key, uids, which, needle)
+        return hits + more, unsure + unsure_too
+
+    def fields(self, key: bytes, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
+        out = rows.values(self._rows(key, uids), key, uids, names)
+        late = [(layout.uid_key(key, uid), value) for uid, value in self._late(key, uids).items()]
+        out.update(rows.values(late, key, uids, names))
+        return out
+
+    def _rows(self, key: bytes, uids: UidSet) -> leaves.Source:
+        """Rows of msg, from the first of ``uids`` on."""
+        return self._source(b"msg", layout.uid_key(key, uids.first if uids else 0))
+
+    def _source(self, table: bytes, start: bytes) -> leaves.Source:
+        """Rows of a table from a key on: from its pages where they can be read, else from LMDB's cursor."""
+        whole = self._t.whole(self._txn, table) if self._t.whole is not None else None
+        if whole is not None:
+            return whole
+        cursor = self._txn.cursor(db=getattr(self._t, table.decode()))
+        return leaves.Pairs(cursor.iternext() if cursor.set_range(start) else ())
+
+    def content(self, key: bytes, uid: int) -> Octets | None:
+        marked = self.file(key, uid)
+        again = self._recalled is not None and uid in self._recalled[1]
+        return self.read(key, marked, again) if marked is not None else None
+
+    def read(self, key: bytes, marked: bytes, again: bool = False) -> bytes | None:
+        """The content that a mark and name lead to, when it can be had without waiting; ``again``: of a message that
+        was removed, so its file may be put aside."""
+        try:
+            if in_segment(marked):
+                return self.record(marked, nowait=True)
+            if self._folder is None or self._folder[0] != key:
+                row = self._txn.get(layout.row_key(key), db=self._t.page)
+                if row is None or self._account is None or self._files is None:
+                    return None
+                self._folder = key, self._files.folder(self._account, layout.unpack_row(key, row).name)
+            return self._files.read_now(self._folder[1], marked, again) if self._files is not None else None
+        except (OSError, CorruptData, NoSuchMailbox):
+            return None  # renamed, gone or damaged: the store's own ``content`` finds out
+
+    def expunged(self, key: bytes, since: int) -> UidSet:
+        cursor = self._txn.cursor(db=self._t.gone)
+        flat: list[int] = []
+        if cursor.set_range(key + layout.U64.pack(since + 1)):
+            for at, pairs in cursor.iternext():
+                if at[:MAILBOX] != key:
+                    break
+                for pair in layout.PAIR.iter_unpack(pairs):
+                    flat += pair
+        return UidSet.of_ranges(flat)
+
+    def keywords(self, key: bytes) -> list[bytes]:
+        return box_rows.keyword_names(self._txn, self._t, key)
+
+    def pop3(self, key: bytes) -> dict[int, tuple[int, bytes]]:
+        return {uid_of(at): layout.unpack_pop3(value) for at, value in walk.rows(self._txn, self._t.pop, key)}
+
+    def record(self, marked: bytes, nowait: bool = False) -> bytes | None:
+        """The content of a record in a segment."""
+        _, ident, skip, length = MARK.unpack(marked)
+        return self._t.reader.read(locate(self._txn, self._t, ident), skip, length, nowait)
+
+    def file(self, key: bytes, uid: int) -> bytes | None:
+        """Mark and name of a message's file."""
+        value = self._txn.get(layout.uid_key(key, uid), db=self._t.msg)
+        if value is None:
+            value = self._value(key, uid, self._waiting(key))
+        return layout.marked_of(value) if value is not None else None
+
+    def kept_file(self, key: bytes, uid: int) -> bytes | None:
+        """Mark and name of a message that was removed and is kept for views."""
+        row = kept.row(self._txn, self._t, key, uid)
+        return layout.marked_of(row[RECORD:]) if row is not None else None
+
+    def marks(self, key: bytes, uids: UidSet) -> dict[int, bytes]:
+        """{UID: mark and name} of those that are there, in UID order."""
+        found = rows.marks(self._rows(key, uids), key, uids)
+        for uid, value in self._late(key, uids).items():
+            found.setdefault(uid, layout.marked_of(value))
+        return found
+
+    def files(self, key: bytes) -> Iterator[tuple[int, bytes]]:
+        """(UID, mark and name) of all messages."""
+        cursor = self._txn.cursor(db=self._t.msg)
+        if cursor.set_range(key):
+            for at, value in cursor.iternext():
+                if at[:MAILBOX] != key:
+                    break
+                yield uid_of(at), layout.marked_of(value)
+        waiting = self._waiting(key)
+        for uid in waiting:
+            value = self._value(key, uid, waiting)
+            if value is not None:
+                yield uid, layout.marked_of(value)

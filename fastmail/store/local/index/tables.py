@@ -1,0 +1,44 @@
+"""The tables of one index as code that works on them has them; layout.py says what is in them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fastmail._core.leaves import Table
+from fastmail.durable.segments import SegmentReader
+from fastmail.durable.transaction import Reading
+from fastmail.store.local.index.arrivals import Arrivals
+
+
+class Tables(NamedTuple):
+    """Handles of the tables of one environment."""
+
+    page: Any
+    msg: Any
+    new: Any
+    name: Any
+    subs: Any
+    pop: Any
+    note: Any
+    kw: Any
+    gone: Any
+    todo: Any
+    trash: Any
+    ref: Any
+    dead: Any
+    moved: Any
+    seg: Any
+    held: Any
+    kept: Any
+    given: Any
+    acct: Any
+    alog: Any
+    place: Any
+    member: Any
+    thread: Any
+    meta: Any
+    arrivals: Arrivals
+    reader: SegmentReader
+    segments: bool = False  # is new content kept in segments?
+    shared: bool = False  # are UIDs given under Dovecot's locks, as its lists say?
+    recovered: int = 0  # how often rows may have been seen that were lost (durable.recovery)
+    whole: Callable[[Reading, bytes], Table | None] | None = None  # Environment.table, for reading many rows

@@ -1,0 +1,162 @@
+"""The index of all accounts and the one way to change it: what nearly every part of the local backend works with.
+
+Promise: what ``submit`` and ``change`` return is durable. What ``change`` returns was told before that to those who
+watch the mailboxes, here and in other workers. Reads take a snapshot on the caller's thread and wait for no writer.
+Fails with the errors of model.errors.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
+from typing import Any, TypeVar
+
+from fastmail.durable.commit import FileJob, Operation, PieceJob
+from fastmail.durable.transaction import Txn
+from fastmail.model.errors import NoSuchMailbox, StorageFull
+from fastmail.store import sharing
+from fastmail.store.interface import Account
+from fastmail.store.local.index.changed import Changed
+from fastmail.store.local.index.shard import Owner, Shard
+from fastmail.store.local.index.snapshot import Files, LocalSnapshot
+from fastmail.store.local.index.tables import Tables
+
+SEGMENTS = "segments"  # of what [store] content may be
+T = TypeVar("T")
+Jobs = Sequence[FileJob | PieceJob]
+_keys = attrgetter("keys")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Of an index. ``directory``: where its shards are; ``segments``: is new content kept in segments? ``shared``: are
+    UIDs given under Dovecot's locks? ``owner``: see shard.open_index."""
+
+    directory: str
+    shards: int = 1
+    map_size: int = 64 << 30
+    segments: bool = False
+    shared: bool = False
+    owner: Owner | None = None
+
+
+class Commits:
+    """One for each store. ``publish`` tells who watches mailboxes; ``files``: where content in files is; ``gone``: was
+    this account removed? Then nothing is made for it any more, whoever still holds it. ``when_full`` is called where
+    there was no room for a change."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        publish: Callable[[list[bytes]], None],
+        files: Files,
+        gone: Callable[[Account], bool] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.shards: list[Shard] = []
+        self.when_full: Callable[[], None] = lambda: None
+        self._publish = publish
+        self._files = files
+        self._gone = gone
+        self._helpers = ThreadPoolExecutor(4, thread_name_prefix="store")
+
+    def start(self) -> None:
+        """Open the shards."""
+        self.loop = asyncio.get_running_loop()
+        own = self.settings
+        for n in range(own.shards):
+            shard = Shard(own.directory, n, own.map_size, self.loop, self._publish, own.segments, own.owner, own.shared)
+            self.shards.append(shard)
+
+    async def close(self) -> None:
+        """Commit what was submitted, and stop the writers."""
+        for shard in self.shards:
+            await shard.close()
+        self._helpers.shutdown(wait=True)
+        self.shards.clear()
+
+    def shard(self, account: int) -> Shard:
+        return self.shards[account % self.settings.shards]
+
+    def snapshot(self, account: Account) -> LocalSnapshot:
+        shard = self.shards[account.id % self.settings.shards]
+        return LocalSnapshot(shard.env.begin(), shard.tables, account, self._files)
+
+    def help(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
+        """Run on a helper thread: for what waits for the disk."""
+        return self.loop.run_in_executor(self._helpers, partial(function, *args))
+
+    async def submit(
+        self,
+        account: Account,
+        apply: Callable[[Txn, Tables], T],
+        jobs: Jobs = (),
+        adds: bool = False,
+        then: Callable[[T], None] | None = None,
+        repeatable: bool = False,
+    ) -> T:
+        """Files, then ``apply(txn, tables)`` in the index, all durable when it returns; see Operation. Nobody is told.
+        ``then`` is called with the result once it is durable, even if whoever waits for it was cancelled."""
+        operation = self._operation(account, apply, jobs, adds, repeatable)
+        if then is not None:
+            operation.after = partial(_after, then)
+        done: T = await self._commit(account, operation)
+        return done
+
+    async def change(
+        self,
+        account: Account,
+        apply: Callable[[Txn, Tables], Changed[T]],
+        jobs: Jobs = (),
+        adds: bool = False,
+        then: Callable[[T], None] | None = None,
+        repeatable: bool = False,
+    ) -> T:
+        """The same for what others must hear of: the result, once they were told."""
+        operation = self._operation(account, apply, jobs, adds, repeatable)
+        operation.tells = _keys
+        if then is not None:
+            operation.after = partial(_after_change, then)
+        done: Changed[T] = await self._commit(account, operation)
+        return done.result
+
+    async def submit_new(self, account: Account, apply: Callable[[Txn, Tables], T], adds: bool = False) -> T:
+        """``submit`` for what makes rows of an account that it had not, or may have no more. It is asked within the
+        transaction whether the account is still there: one that is removed leaves the directory before its rows are
+        dropped, so what comes before that is dropped, and what comes after is refused."""
+
+        def checked(txn: Txn, t: Tables) -> T:
+            self.refuse_gone(account)
+            return apply(txn, t)
+
+        return await self.submit(account, checked, adds=adds)
+
+    def _operation(
+        self, account: Account, apply: Callable[[Txn, Tables], Any], jobs: Jobs, adds: bool, repeatable: bool
+    ) -> Operation:
+        tables = self.shard(account.id).tables
+        return Operation(lambda txn: apply(txn, tables), jobs, adds, repeatable=repeatable)
+
+    async def _commit(self, account: Account, operation: Operation) -> Any:
+        try:
+            return await self.shard(account.id).queue.submit(operation)
+        except StorageFull:
+            self.when_full()
+            raise
+
+    def refuse_gone(self, account: Account) -> None:
+        """NoSuchMailbox where the account was removed."""
+        if self._gone is not None and not sharing.is_everybody(account) and self._gone(account):
+            raise NoSuchMailbox("the account was removed")
+
+
+def _after(then: Callable[[Any], None], operation: Operation) -> None:
+    if operation.error is None:
+        then(operation.result)
+
+
+def _after_change(then: Callable[[Any], None], operation: Operation) -> None:
+    if operation.error is None:
+        then(operation.result.result)

@@ -1,0 +1,292 @@
+"""Mailboxes of accounts: opened, listed, made, renamed, removed, in the index and as folders of a Maildir.
+
+Promise: a folder is made before its row and removed, or hidden, before its row goes, so a crash in between leaves a
+folder that is taken in again or one that is gone; nothing is made for an account that was removed. Where another server
+serves the same mail, its lists are written too.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from fastmail._core.uidset import UidSet
+from fastmail.durable import beneath
+from fastmail.durable.transaction import Txn
+from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, StorageFull
+from fastmail.model.mailbox_name import INBOX
+from fastmail.store.interface import DEFAULT_MAILBOXES, Account, Copied, Listing
+from fastmail.store.local.dovecot import control_files
+from fastmail.store.local.index import box_rows, layout, mailboxes
+from fastmail.store.local.index.account_log import Change
+from fastmail.store.local.index.changed import Changed
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.index.writer import Commits
+from fastmail.store.local.maildir import folders
+from fastmail.store.local.maildir.found_folders import FoundFolders
+from fastmail.store.local.maildir.names import NameMaker
+from fastmail.store.local.maildir.places import Paths, Places
+from fastmail.store.local.removals import Removals
+
+ELSEWHERE = ("Other Users/", "Shared/")  # subscriptions in other accounts
+ALL = UidSet.of_ranges((1, 0xFFFFFFFF))
+
+
+class Subscriptions(Protocol):
+    """The subscriptions that another server keeps (dovecot.shared_mode)."""
+
+    async def subscribed(self, account: Account) -> set[str] | None:
+        """None where it keeps none."""
+        ...
+
+    async def subscribe(self, account: Account, names: set[str], name: str, on: bool, keep: bool = False) -> None:
+        """Change one; ``names``: what to begin with where there are none. ``keep``: not where there are some."""
+        ...
+
+    def listed(self, account: Account, name: str) -> bool:
+        """Has a mailbox a list of UIDs? Then it was made as a whole, by whomever."""
+        ...
+
+
+class Mailboxes:
+    """One for each store. ``theirs``: where another server serves the same mail; ``take_in``: take in what is in a
+    mailbox; ``publish``: tell who watches; ``move_all``: move messages to another mailbox of the account."""
+
+    def __init__(
+        self,
+        commits: Commits,
+        places: Places,
+        paths: Paths,
+        maker: NameMaker,
+        removals: Removals,
+        theirs: Subscriptions | None,
+        take_in: Callable[[Account, bytes], Awaitable[None]],
+        publish: Callable[[list[bytes]], None],
+        move_all: Callable[[Account, bytes, UidSet, bytes], Awaitable[Copied]],
+        read_only: bool,
+    ) -> None:
+        self._commits = commits
+        self._places = places
+        self._paths = paths
+        self._maker = maker
+        self._removals = removals
+        self._theirs = theirs
+        self._take_in = take_in
+        self._publish = publish
+        self._move_all = move_all
+        self._read_only = read_only
+        self._found = FoundFolders(
+            commits, places, theirs.listed if theirs is not None else lambda account, name: False
+        )
+        self._opening: dict[int, asyncio.Task[None]] = {}
+
+    # ---------------------------------------------------------------- accounts
+
+    async def open(self, account: Account) -> None:
+        """See interface.Store."""
+        if account.id in self._paths.inboxes:
+            return
+        task = self._opening.get(account.id)
+        if task is None:  # others who come meanwhile wait, or they would find an account half made
+            task = self._opening[account.id] = self._commits.loop.create_task(self._open(account))
+            task.add_done_callback(lambda _: self._opening.pop(account.id, None))
+        await asyncio.shield(task)
+
+    async def _open(self, account: Account) -> None:
+        if self.find(account, INBOX) is None:
+            await self._begin(account)
+        key = self.find(account, INBOX)
+        assert key is not None
+        self._paths.inboxes[account.id] = key
+
+    async def _begin(self, account: Account) -> None:
+        """An account that the index does not know: new, or with somebody's Maildir."""
+        self._commits.refuse_gone(account)
+        home, help = self._places.home(account), self._commits.help
+        fresh = not await help(beneath.is_directory, os.path.join(folders.folder(home, INBOX), "cur"))
+        subscribed: list[str] | None = None
+        given = await help(control_files.last_uidvalidity, home) if not fresh else 0
+        names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh and not self._read_only else {})}
+        if not fresh:  # somebody's Maildir
+            subscribed = await help(control_files.read_subscriptions, home)
+            found = await help(folders.look, home)
+            names |= {name: DEFAULT_MAILBOXES.get(name, 0) for name in (found.ages if found is not None else ())}
+        if self._has_files(account) and not self._read_only:
+            await help(folders.make_all, home, list(names) if fresh else [INBOX])
+
+        def apply(txn: Txn, t: Tables) -> None:
+            mailboxes.note_uidvalidity(txn, t, account.id, given)
+            change = Change(txn, t, layout.account_key(account.id))
+            for name, special in names.items():
+                if mailboxes.find(txn, t, account.id, name) is None:
+                    box = mailboxes.create(txn, t, account.id, name, special, change)
+                    box.generation = 1 if fresh else 0
+                    box_rows.save(txn, t, box)
+                    if subscribed is None:
+                        mailboxes.subscribe(txn, t, account.id, name, True)
+            change.end()
+            for name in subscribed or ():
+                mailboxes.subscribe(txn, t, account.id, name, True)
+
+        try:
+            await self._commits.submit_new(account, apply)
+        except NoSuchMailbox:  # it was removed meanwhile
+            if fresh and not self._read_only:
+                await help(folders.unmake, home, list(names))
+            raise
+        if self._theirs is not None:
+            if subscribed is None:
+                await self._theirs.subscribe(account, set(names), INBOX, True, keep=True)
+            await self._list(account, names)
+
+    async def forget(self, account: Account, returns: bool = False) -> None:
+        """The account was removed: drop its records. Its Maildir is not touched. ``returns``: it is there again at
+        once, with other mail; no MODSEQ, and no number of a mailbox, is given a second time."""
+        await self._commits.submit(account, lambda txn, t: mailboxes.forget_account(txn, t, account.id, returns))
+        self._paths.inboxes.pop(account.id, None)
+
+    def _has_files(self, account: Account) -> bool:
+        """Does the account have a Maildir, or get one?"""
+        return not self._commits.settings.segments or os.path.isdir(self._places.home(account).root)
+
+    async def listing(self, account: Account) -> Listing:
+        """See interface.Store."""
+        await self.open(account)
+        await self._found.look(account)
+        with self._commits.snapshot(account) as snapshot:
+            boxes = snapshot.boxes(account.id)
+        subscribed = self._subscribed(account)
+        if self._theirs is not None:
+            theirs = await self._theirs.subscribed(account)
+            if theirs is not None:
+                subscribed = theirs | {name for name in subscribed if name.startswith(ELSEWHERE)}
+        return Listing(list(boxes), subscribed)
+
+    def _subscribed(self, account: Account) -> set[str]:
+        shard = self._commits.shard(account.id)
+        with shard.env.read() as txn:
+            return mailboxes.subscriptions(txn, shard.tables, account.id)
+
+    async def subscribe(self, account: Account, name: str, on: bool) -> None:
+        """See interface.Store."""
+        await self._commits.submit_new(account, lambda txn, t: mailboxes.subscribe(txn, t, account.id, name, on))
+        if self._theirs is not None and not name.startswith(ELSEWHERE):
+            names = {one for one in self._subscribed(account) if not one.startswith(ELSEWHERE)}
+            await self._theirs.subscribe(account, names, name, on)
+        self._tell_names(account)
+
+    def _tell_names(self, account: Account) -> None:
+        """Names or subscriptions changed: tell who watches the account."""
+        self._publish([layout.mailbox_key(account.id, 0)])
+
+    # ---------------------------------------------------------------- one mailbox
+
+    def find(self, account: Account, name: str) -> bytes | None:
+        """Its key; None where there is none of that name."""
+        if name == INBOX and account.id in self._paths.inboxes:
+            return self._paths.inboxes[account.id]
+        shard = self._commits.shard(account.id)
+        with shard.env.read() as txn:
+            return mailboxes.find(txn, shard.tables, account.id, name)
+
+    async def create(self, account: Account, name: str, special: int = 0) -> None:
+        """See interface.Store."""
+        if self.find(account, name) is not None:
+            raise MailboxExists("mailbox already exists")
+        home = self._places.home(account)
+        folders.refuse(home, name)
+        levels = name.split("/")
+        wanted = ["/".join(levels[: i + 1]) for i in range(len(levels))]
+        missing = [n for n in wanted if n == name or self.find(account, n) is None]
+        self._commits.refuse_gone(account)
+        if self._has_files(account):
+            await self._commits.help(folders.make_all, home, missing)
+        given = await self._commits.help(control_files.last_uidvalidity, home) if self._theirs is not None else 0
+
+        def apply(txn: Txn, t: Tables) -> None:
+            mailboxes.note_uidvalidity(txn, t, account.id, given)
+            change = Change(txn, t, layout.account_key(account.id))
+            for one in missing:
+                if one == name or mailboxes.find(txn, t, account.id, one) is None:
+                    box = mailboxes.create(txn, t, account.id, one, special if one == name else 0, change)
+                    box.generation = 1
+                    box_rows.save(txn, t, box)
+            change.end()
+
+        try:
+            await self._commits.submit_new(account, apply)
+        except NoSuchMailbox:
+            await self._commits.help(folders.unmake, home, missing)
+            raise
+        await self._list(account, missing)
+        self._tell_names(account)
+
+    async def _list(self, account: Account, names: Iterable[str]) -> None:
+        """Mailboxes that were made, and that another server shall not number in its own way."""
+        if self._theirs is None:
+            return
+        shard = self._commits.shard(account.id)
+        with shard.env.read() as txn:
+            last = mailboxes.last_uidvalidity(txn, shard.tables, account.id)
+        await self._commits.help(control_files.write_last_uidvalidity, self._places.home(account), last)
+        for name in names:
+            key = self.find(account, name)
+            if key is not None:
+                await self._take_in(account, key)
+
+    async def delete(self, account: Account, name: str) -> None:
+        """See interface.Store."""
+        key = self.find(account, name)
+        if key is None:
+            raise NoSuchMailbox("mailbox does not exist")
+        if name == INBOX:
+            raise CannotDo("INBOX can not be deleted")
+        unique = self._maker.make(0, 0).decode().partition(",")[0]
+        hidden = os.path.join(self._places.folder(account, INBOX), "tmp", "deleted." + unique)
+        if self._has_files(account):
+            await self._commits.help(folders.move_away, self._places.home(account), name, hidden)
+
+        def apply(txn: Txn, t: Tables) -> Changed[None]:
+            mailboxes.drop(txn, t, box_rows.load(txn, t, key))
+            return Changed(None, (key,))
+
+        try:
+            await self._commits.change(account, apply)
+        except StorageFull:
+            await self._removals.expunge_few(account, key, None, 0, False)
+            await self._commits.change(account, apply)
+        self._tell_names(account)
+        await self._commits.help(beneath.remove_tree, hidden)
+
+    async def rename(self, account: Account, old: str, new: str) -> None:
+        """See interface.Store."""
+        if self.find(account, new) is not None:
+            raise MailboxExists("mailbox already exists")
+        key = self.find(account, old)
+        if key is None:
+            raise NoSuchMailbox("mailbox does not exist")
+        if old == INBOX:  # its messages go, and it stays (RFC 9051 6.3.6)
+            await self.create(account, new)
+            target = self.find(account, new)
+            assert target is not None
+            await self._move_all(account, key, ALL, target)
+            return
+        home = self._places.home(account)
+        folders.refuse(home, new)
+        if new.startswith(old + "/"):
+            raise CannotDo("a mailbox can not be moved into itself")
+        parent = new.rpartition("/")[0]
+        if parent and self.find(account, parent) is None:
+            await self.create(account, parent)
+        shard = self._commits.shard(account.id)
+        with shard.env.read() as txn:
+            boxes = mailboxes.boxes(txn, shard.tables, account.id)
+        moved = [(b, new + b.name[len(old) :]) for b in boxes if b.name == old or b.name.startswith(old + "/")]
+        for _, name in moved:
+            folders.refuse_length(home, name)
+        self._commits.refuse_gone(account)
+        if self._has_files(account):
+            await self._commits.help(folders.rename, home, [(box.name, name) for box, name in moved])
+        pairs = [(box.key, name) for box, name in moved]
+        await self._commits.submit(account, lambda txn, t: mailboxes.rename(txn, t, account.id, pairs))
+        self._tell_names(account)

@@ -1,0 +1,1 @@
+"""Maildirs: names, folders, what other programs do there, and what follows a commit at leisure."""

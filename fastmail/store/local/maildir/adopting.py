@@ -1,0 +1,143 @@
+"""What a look at a Maildir found becomes records, inside the writer's transaction (looking.py).
+
+Files get UIDs, flags in file names become ordinary changes, files that are gone are expunged. Each returns something
+else where another worker was first, and then the directories are looked at again.
+"""
+
+from collections.abc import Sequence
+
+from fastmail._core import pages
+from fastmail._core.uidset import UidSet
+from fastmail.durable.transaction import Txn
+from fastmail.model.flags import SEEN
+from fastmail.store.interface import Appended
+from fastmail.store.local.index import box_rows, given, held, layout, mailboxes, object_ids, removal, weight
+from fastmail.store.local.index.account_log import Change
+from fastmail.store.local.index.layout import ACCOUNT, CUR, account_of
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.maildir import looking
+from fastmail.store.local.maildir.control import Control
+from fastmail.store.local.maildir.looking import Found
+from fastmail.store.local.maildir.names import FileName, NameMaker
+
+SEEN_NOTE = b"/seen"
+
+
+def begin_adoption(txn: Txn, t: Tables, key: bytes, generation: int, known: Control) -> bool:
+    """First look at a mailbox: take UIDVALIDITY and keyword names over. False when another worker was first."""
+    box = box_rows.load(txn, t, key)
+    if box.generation != generation:
+        return False
+    if box.generation == 0:
+        box.generation = 1
+        if known.uidvalidity and box.uidnext == 1:
+            box.uidvalidity = known.uidvalidity
+            mailboxes.note_uidvalidity(txn, t, account_of(key), known.uidvalidity)
+        if known.words and not box_rows.keyword_names(txn, t, key):
+            txn.put(key, b"\0".join(known.words), db=t.kw)
+        box_rows.save(txn, t, box)
+    return True
+
+
+def adopt(txn: Txn, t: Tables, key: bytes, generation: int, found: Sequence[Found], floor: int) -> int | None:
+    """Give records to files; the new generation, or None when another worker was first and must be looked at again.
+
+    ``floor``: the next UID given is at least this (from a control file).
+    """
+    box = box_rows.load(txn, t, key)
+    if box.generation != generation:
+        return None
+    change = Change(txn, t, key[:ACCOUNT])
+    box.generation += 1
+    box.modseq = change.modseq
+    for item in found:
+        number = NameMaker.number_in(item.marked[1:])
+        if number and given.find_number(txn, t, number, key) is not None:
+            continue  # delivered while it was looked at
+        none_recent = box.recent_from >= box.uidnext
+        if item.uid >= box.uidnext:
+            box.uidnext = item.uid
+        elif item.uid == 0:
+            box.uidnext = max(box.uidnext, floor)
+        (uid,) = box_rows.append_records(txn, t, box, [(item.flags, item.keywords, item.date, item.size, item.saved)])
+        if number:
+            held.note_done(txn, t, number, Appended(key, box.uidvalidity, [uid]))
+        at = layout.uid_key(key, uid)
+        made = object_ids.finished(txn, t, key[:ACCOUNT], item.summary, box.modseq)
+        value = layout.pack_message(item.marked, made)
+        change.row.summaries += weight.of_value(value)
+        txn.put(at, value, db=t.msg)
+        change.created(key, [(uid, made, box.modseq)], item.size)
+        if item.pop3 is not None:
+            txn.put(at, layout.pack_pop3(*item.pop3), db=t.pop)
+        if none_recent:
+            box.recent_from = uid + 1 if item.marked[:1] == CUR else uid
+    box_rows.save(txn, t, box)
+    change.end()
+    return box.generation
+
+
+def end_adoption(txn: Txn, t: Tables, key: bytes, floor: int) -> None:
+    """UIDs of messages that were removed before are not given again."""
+    box = box_rows.load(txn, t, key)
+    if box.uidnext < floor:
+        if box.recent_from >= box.uidnext:
+            box.recent_from = floor
+        box.uidnext = floor
+        box_rows.save(txn, t, box)
+
+
+def keep_seen(txn: Txn, t: Tables, rows: Sequence[tuple[bytes, bytes]], least: int) -> None:
+    """Write down the states of mailboxes with at least so many messages; see follow.Follower.save."""
+    for key, value in rows:
+        row = txn.get(layout.row_key(key), db=t.page)
+        if row is not None and layout.unpack_row(key, row).exists >= least:
+            mailboxes.annotate(txn, t, key, {SEEN_NOTE: value})
+
+
+def take_names(txn: Txn, t: Tables, key: bytes, items: Sequence[tuple[int, bytes, bytes]], first: int = 0) -> int:
+    """Flags that other programs put into file names become ordinary changes. Begins at a place in ``items``, and
+    returns the place of what is left, after box_rows.WRITTEN octets of rows."""
+    box = box_rows.load(txn, t, key)
+    change = Change(txn, t, key[:ACCOUNT])
+    changed: list[int] = []
+    written = 0
+    for place in range(first, len(items)):
+        if written > box_rows.WRITTEN:
+            break
+        uid, mark, name = items[place]
+        first = place + 1
+        at = layout.uid_key(key, uid)
+        value = txn.get(at, db=t.msg)
+        if value is None or txn.get(at, db=t.todo) is not None:
+            continue
+        txn.put(at, layout.pack_message(mark + name, bytes(layout.summary_of(value))), db=t.msg)
+        written += len(value)
+        parsed = FileName.parse(name)
+        page_at = layout.page_key(key, uid)
+        page = txn.get(page_at, db=t.page)
+        if page is None:
+            continue
+        one = UidSet.of([uid])
+        old = next((r for r in pages.records(page) if r[0] == uid), None)
+        if old is None:
+            continue
+        keywords = (old[3] & ~looking.LETTER_MASK) | parsed.keywords
+        flags = parsed.flags if parsed.has_info else old[1] & ~SEEN | (old[1] & SEEN)
+        new, _, _, _, unseen, deleted = pages.update(page, one, 0, flags, keywords, change.modseq, (1 << 64) - 1)
+        if new is not None:
+            txn.put(page_at, new, db=t.page)
+            box.unseen += unseen
+            box.deleted += deleted
+            changed.append(uid)
+    if changed:
+        box.modseq = box.changed = change.modseq
+        box_rows.save(txn, t, box)
+        change.changed(key, UidSet.of(sorted(changed)))
+        change.end()
+    return first
+
+
+def forget(txn: Txn, t: Tables, key: bytes, uids: Sequence[int]) -> None:
+    """Files that other programs removed are expunged; there is nothing to unlink."""
+    removal.expunge(txn, t, key, UidSet.of(uids), 0, unlink=False)

@@ -1,0 +1,486 @@
+"""Follows what other programs do to Maildirs: at SELECT and STATUS by the directories' change times, while a session
+looks by inotify.
+
+Promise: a change of another program is an ordinary commit within a second where a session looks, and before the
+answer to SELECT or STATUS elsewhere. A mailbox whose directories did not change costs two stat calls; one that only
+got mail costs a listing of new/, whoever delivered; what this process renames or removes itself costs nothing where a
+session looks, or LEAST messages are. Anything else is found by comparing cur/ with the index. Without inotify (limits)
+the checks at commands remain.
+"""
+
+import asyncio
+import os
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+from fastmail.durable import beneath, files
+from fastmail.durable.commit import Operation
+from fastmail.durable.transaction import Txn
+from fastmail.model.errors import MailError, NoSuchMailbox, StorageFull
+from fastmail.store.interface import Account, Mailbox
+from fastmail.store.local.index.layout import NEW, account_of, base_of
+from fastmail.store.local.index.shard import Shard
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.index.writer import Commits
+from fastmail.store.local.maildir import adopting, looking
+from fastmail.store.local.maildir.control import Control
+from fastmail.store.local.maildir.lists import Shared
+from fastmail.store.local.maildir.looking import Plan, State
+from fastmail.store.local.maildir.names import NameMaker, arrival_order
+from fastmail.store.local.maildir.places import Paths, Places
+from fastmail.telemetry import log
+
+SETTLE = 0.2
+LARGE = 2000  # messages from which on a state is written down at the end
+LEAST = 200  # messages from which on own changes are told from others' where no session looks
+MOST_NEWS = 100
+SEEN = struct.Struct("<QQI")
+Taken = tuple[int, frozenset[bytes]]  # generation, names of others in new/
+AGAIN: Taken = (-1, frozenset())
+MASK = files.IN_MOVED_FROM | files.IN_MOVED_TO | files.IN_DELETE | files.IN_CREATE
+
+
+@dataclass(slots=True)
+class Seen:
+    """A mailbox as it was when all of it was taken in."""
+
+    state: State
+    generation: int
+    news: frozenset[bytes]
+
+
+class Follower:
+    """One for each store. ``publish``: tell who watches mailboxes; ``read_control``: what another server's files say of
+    a mailbox, given their directory and the one of its index; ``shared``: its lists, where it goes on serving the same
+    mail; ``read_only``: nothing may be removed."""
+
+    def __init__(
+        self,
+        commits: Commits,
+        places: Places,
+        paths: Paths,
+        maker: NameMaker,
+        publish: Callable[[list[bytes]], None],
+        read_control: Callable[[str, str], Control],
+        shared: Shared | None = None,
+        read_only: bool = False,
+    ) -> None:
+        self._commits = commits
+        self._places = places
+        self._paths = paths
+        self._maker = maker
+        self._publish = publish
+        self._read_control = read_control
+        self._shared = shared
+        self._read_only = read_only
+        self._seen: dict[bytes, Seen] = {}
+        self._asked: set[bytes] = set()  # large mailboxes whose remembered state was read
+        self._held: dict[bytes, list[bytes]] = {}  # events of mailboxes that this process works on
+        self._locks: dict[bytes, asyncio.Lock] = {}
+        self._inotify: files.Inotify | None = None
+        self._watches: dict[int, tuple[bytes, bool]] = {}
+        self._watched: dict[bytes, tuple[Account, list[int]]] = {}
+        self._passing: dict[bytes, asyncio.TimerHandle | None] = {}  # watched because of own changes only, until when
+        self._stirred: set[bytes] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        try:
+            self._inotify = files.Inotify()
+        except OSError as error:
+            log.event("store.inotify", "warning", error=error, then="changes by other programs show at commands")
+            return
+        self._commits.loop.add_reader(self._inotify.fd, self._events)
+
+    def close(self) -> None:
+        if self._inotify is not None:
+            self._commits.loop.remove_reader(self._inotify.fd)
+            self._inotify.close()
+            self._inotify = None
+        for timer in self._passing.values():
+            if timer is not None:
+                timer.cancel()
+        self._passing.clear()
+        self._watched.clear()
+        self._held.clear()
+        for task in self._tasks:
+            task.cancel()
+
+    async def save(self) -> None:
+        """Write down of large mailboxes how they were when all of them was taken in, so that the next start need not
+        compare them with the index."""
+        known: dict[Shard, list[tuple[bytes, bytes]]] = {}
+        for key, seen in self._seen.items():
+            if seen.state[0] and len(seen.news) <= MOST_NEWS:
+                value = SEEN.pack(*seen.state, seen.generation) + b"/".join(seen.news)
+                known.setdefault(self._commits.shard(account_of(key)), []).append((key, value))
+        for shard, rows in known.items():
+            await shard.queue.submit(Operation(partial(adopting.keep_seen, t=shard.tables, rows=rows, least=LARGE)))
+
+    def _remembered(self, account: Account, key: bytes) -> Seen | None:
+        """What ``save`` wrote, if it is still true of the index."""
+        with self._commits.snapshot(account) as snapshot:
+            value = snapshot.note(key, adopting.SEEN_NOTE)
+            box = snapshot.mailbox(key)
+        if value is None or box is None or len(value) < SEEN.size:
+            return None
+        new, cur, generation = SEEN.unpack_from(value)
+        news = frozenset(name for name in value[SEEN.size :].split(b"/") if name)
+        return Seen((new, cur), generation, news) if generation == box.generation else None
+
+    # ---------------------------------------------------------------- looking
+
+    def settled(self, account: Account, box: Mailbox) -> bool:
+        """Are the directories of a mailbox as they were when all of it was taken in? False when that cannot be said."""
+        directory = self._places.folder(account, box.name)
+        state = looking.directory_state(directory)
+        if state is None:
+            # without cur/: in segments only, or no volume there, so nothing of it is gone
+            return not beneath.is_directory(directory + "/cur")
+        seen, shared = self._seen.get(box.key), self._shared
+        return seen is not None and state == seen.state and (shared is None or shared.same(account, box))
+
+    async def sync(self, account: Account, key: bytes, force: bool = False, held: bool = False) -> None:
+        """Take in what changed; returns at once when the directories did not. ``held``: the caller holds the list of
+        UIDs that is shared with another server."""
+        with self._commits.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+        if box is None:
+            raise NoSuchMailbox("mailbox is gone")
+        if self.settled(account, box) and not force:
+            return
+        directory = self._places.folder(account, box.name)
+        if not beneath.is_directory(directory + "/cur"):
+            return
+        if self._shared is not None:
+            await self._sync_shared(self._shared, account, box, directory, held)
+            return
+        if key not in self._seen and box.exists >= LARGE and key not in self._asked:
+            self._asked.add(key)
+            remembered = self._remembered(account, key)
+            if remembered is not None:
+                self._seen[key] = remembered
+        if self.settled(account, box) and not force:
+            return
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                if self.settled(account, box) and not force:
+                    return
+                state = looking.directory_state(directory)
+                seen = self._seen.get(key)
+                taken: Taken | None = None
+                quiet = looking.quiet_cur(directory) if seen is not None and not force and not self._read_only else 0
+                if seen is not None and quiet == seen.state[1] != 0:
+                    taken = await self._only_news(account, key, directory, seen)
+                    if taken is not None and taken != AGAIN and state is None:
+                        self._note(key, (0, quiet), taken)  # new/ is to be looked at again
+                for _ in range(5):
+                    if taken is not None:
+                        break
+                    taken = await self._take_in(account, key, directory)
+                if taken is not None and taken != AGAIN and state is not None:
+                    self._note(key, state, taken)
+        finally:
+            if not lock.locked():
+                self._locks.pop(key, None)
+
+    async def _sync_shared(self, shared: Shared, account: Account, box: Mailbox, directory: str, held: bool) -> None:
+        """The same for a mailbox that another server may change, and give UIDs in, at any time."""
+        key = box.key
+        async with nullcontext() if held else shared.lock(account, box):
+            state = looking.directory_state(directory)
+            taken: Taken | None = None
+            try:
+                while taken is None:
+                    taken = await self._take_in_shared(shared, account, key, directory)
+            except BaseException:
+                shared.forget(key)
+                raise
+            if taken != AGAIN and state is not None:
+                self._note(key, state, taken)
+
+    async def _take_in_shared(self, shared: Shared, account: Account, key: bytes, directory: str) -> Taken | None:
+        """One look at everything, under the lock; the answer as ``_take_in`` gives it."""
+        tables = self._commits.shard(account.id).tables
+        listed, whole = await shared.read(account, key)
+        box = shared.box(account, key)
+        plan = await self._commits.help(
+            looking.look, self._commits.shard(account.id).env.read, tables, box, directory, self._maker, listed, whole
+        )
+        if plan.pending and not whole:
+            shared.forget(key)  # what is passed over may stand in the part of the list that was not read: once more
+            return None
+        if plan.fresh:
+            generation = plan.generation
+            await shared.take_overflow(account, box, listed)
+            if not await self._commits.submit(
+                account, lambda txn, t: adopting.begin_adoption(txn, t, key, generation, listed)
+            ):
+                return None
+            plan.generation = max(generation, 1)
+        elif plan.new:
+            doubtful = [item for item in plan.new if base_of(item[1]) not in listed.uids]
+            kept = await self._commits.help(looking.drop_cut_short, self._places.home(account), directory, doubtful)
+            plan.new = [item for item in plan.new if base_of(item[1]) in listed.uids or item in kept]
+        lines = looking.assign(plan, listed, box.uidnext)
+        if lines:
+            await shared.write(account, box, lines)
+        taken: Taken | None = AGAIN if plan.pending else (plan.generation, plan.news)
+        if plan:
+            taken = await self._apply(account, key, directory, plan, listed)
+        if shared.box(account, key).uidnext < listed.uidnext:
+            await self._commits.submit(account, lambda txn, t: adopting.end_adoption(txn, t, key, listed.uidnext))
+        if taken is not None:
+            shared.taken_in(account, box)
+        return taken
+
+    def _note(self, key: bytes, state: State, taken: Taken) -> None:
+        """All that was there when the directories had these times is taken in."""
+        self._seen[key] = Seen(state, *taken)
+        if len(self._seen) > 100_000:
+            self._seen.pop(next(iter(self._seen)))
+
+    async def _only_news(self, account: Account, key: bytes, directory: str, seen: Seen) -> Taken | None:
+        """Take in what came into new/ since; None when it was more than that, and all must be looked at."""
+        with self._commits.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+        if box is None or not box.generation or box.generation != seen.generation:
+            return None  # another worker took something in
+        news: frozenset[bytes] = await self._commits.help(looking.foreign_news, directory, self._maker)
+        if not seen.news <= news:
+            return None  # something went elsewhere
+        fresh = [(NEW, name) for name in news - seen.news]
+        if len({base_of(name) for name in news}) != len(news):
+            return None
+        fresh.sort(key=lambda item: arrival_order(item[1]))
+        plan = Plan(box.generation, new=fresh, news=news)
+        if not fresh:
+            return seen.generation, news
+        return await self._apply(account, key, directory, plan, Control())
+
+    async def _take_in(self, account: Account, key: bytes, directory: str) -> Taken | None:
+        """One look at everything: generation and what of others is in new/ when all was taken in, AGAIN when something
+        must be looked at later, None when another worker took something in meanwhile and it must be repeated now."""
+        shard = self._commits.shard(account.id)
+        with self._commits.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+        if box is None:
+            raise NoSuchMailbox("mailbox is gone")
+        plan = await self._commits.help(looking.look, shard.env.read, shard.tables, box, directory, self._maker)
+        if not plan:
+            return AGAIN if plan.pending else (plan.generation, plan.news)
+        generation = plan.generation
+        known = Control()
+        if plan.fresh or self._read_only:  # beside another server, which goes on giving UIDs
+            places = self._places.control(account, box.name), self._places.indexes(account, box.name)
+            known = await self._commits.help(self._read_control, *places)
+        if plan.fresh:
+            if not await self._commits.submit(
+                account, lambda txn, t: adopting.begin_adoption(txn, t, key, generation, known)
+            ):
+                return None
+            plan.generation = max(generation, 1)
+        return await self._apply(account, key, directory, plan, known)
+
+    async def _apply(self, account: Account, key: bytes, directory: str, plan: Plan, known: Control) -> Taken | None:
+        """Take in what a look found; the answer as ``_take_in`` gives it."""
+        generation = plan.generation
+        uids = known.uids
+        floor = known.following(sum(base_of(name) not in uids for _, name in plan.new) if known.torn else 0)
+        if uids:
+            plan.new.sort(key=lambda item: uids.get(base_of(item[1]), 1 << 40))
+        if plan.new and not plan.fresh and self._shared is None and not self._read_only:
+            plan.new = await self._commits.help(looking.drop_cut_short, self._places.home(account), directory, plan.new)
+        total = len(plan.new)
+        full: StorageFull | None = None
+        done = 0
+        while done < total:
+            part = plan.new[done : done + looking.ADOPT_BATCH]
+            found, looked = await self._commits.help(looking.examine, directory, part, known)
+            done += looked
+            if not found:
+                continue
+            expected = generation
+
+            def apply(
+                txn: Txn, t: Tables, found: Sequence[looking.Found] = found, expected: int = expected
+            ) -> int | None:
+                return adopting.adopt(txn, t, key, expected, found, floor)
+
+            try:
+                after = await self._commits.submit(account, apply, adds=True)
+            except StorageFull as error:
+                full = error  # what is gone makes room
+                break
+            if after is None:
+                return None
+            generation = after
+            if total > 5000:
+                log.event("store.adopting", mailbox=directory, done=done, of=total)
+        if plan.fresh and floor > 1 and full is None:
+            await self._commits.submit(account, lambda txn, t: adopting.end_adoption(txn, t, key, floor))
+        if plan.renamed:
+            await self._take_names(account, key, plan.renamed)
+        if plan.gone:
+            gone = plan.gone
+            await self._commits.submit(account, lambda txn, t: adopting.forget(txn, t, key, gone))
+        if full is not None:
+            self._publish([key])
+            raise full
+        log.event(
+            "store.external", "debug", mailbox=directory, new=total, renamed=len(plan.renamed), gone=len(plan.gone)
+        )
+        self._publish([key])
+        return AGAIN if plan.pending else (generation, plan.news)
+
+    async def _take_names(self, account: Account, key: bytes, renamed: Sequence[tuple[int, bytes, bytes]]) -> None:
+        done = 0
+        while done < len(renamed):
+            done = await self._commits.submit(account, partial(adopting.take_names, key=key, items=renamed, first=done))
+
+    # ---------------------------------------------------------------- what this process does itself
+
+    def begin_own(self, account: Account, key: bytes, directory: str) -> None:
+        """Housekeeping begins to rename and remove files of a mailbox; what its events say is looked at behind it, all
+        at once. Where nobody looks and a comparison would cost more, it is watched meanwhile."""
+        seen = self._seen.get(key)
+        if seen is None:
+            return
+        if key not in self._watched and self._is_large(account, key):
+            self.watch(account, key)
+            if key in self._watched:
+                self._passing[key] = None
+        if key in self._watched and seen.state == looking.directory_state(directory):
+            if not self._held and self._inotify is not None:
+                self._commits.loop.remove_reader(self._inotify.fd)
+            self._held[key] = []
+        elif key in self._passing:
+            self._pass(key)
+
+    def _is_large(self, account: Account, key: bytes) -> bool:
+        with self._commits.snapshot(account) as snapshot:
+            box = snapshot.mailbox(key)
+        return box is not None and box.exists >= LEAST
+
+    def _pass(self, key: bytes) -> None:
+        """Nobody looks at the mailbox any more, once a change of this moment would show in its directories' times."""
+        timer = self._passing.get(key)
+        if timer is not None:
+            timer.cancel()
+        self._passing[key] = self._commits.loop.call_later(2 * looking.TICK, self._passed, key)
+
+    def _passed(self, key: bytes) -> None:
+        if key in self._held:
+            return  # housekeeping goes on, and comes back here
+        self._events()
+        self._passing.pop(key, None)
+        self.unwatch(key)
+
+    def end_own(self, key: bytes, directory: str, touched: set[bytes]) -> None:
+        """It is done: the names that it touched are no news. While a session looks, events tell of everything else, so
+        the mailbox counts as seen."""
+        if key not in self._held:
+            return
+        self._events()
+        held = self._held.pop(key)
+        if not self._held and self._inotify is not None:
+            self._commits.loop.add_reader(self._inotify.fd, self._events)
+        seen, times = self._seen.get(key), looking.directory_times(directory)
+        if key in self._passing:
+            self._pass(key)
+        if seen is None or times is None:
+            return
+        if set(held) <= touched and key not in self._stirred:
+            self._seen[key] = Seen(times, seen.generation, seen.news - touched)
+        else:
+            self._unsee(key, False)
+            self._stir(key)
+
+    # ---------------------------------------------------------------- watching
+
+    def watch(self, account: Account, key: bytes) -> None:
+        """A session looks at the mailbox."""
+        if self._inotify is None:
+            return
+        if key in self._passing:
+            timer = self._passing.pop(key)
+            if timer is not None:
+                timer.cancel()
+            if key in self._watched:
+                return
+        try:
+            root = os.fsencode(self._paths.directory(account, key))
+            if not beneath.is_directory(root + b"/cur"):
+                return
+            numbers = []
+            for sub in (b"/new", b"/cur"):
+                number = self._inotify.add(root + sub, MASK)
+                self._watches[number] = (key, sub == b"/new")
+                numbers.append(number)
+            self._watched[key] = (account, numbers)
+        except (OSError, MailError) as error:
+            log.event("store.inotify", "warning", error=error, then="changes by other programs show at commands")
+
+    def unwatch(self, key: bytes) -> None:
+        """None does any more; while housekeeping works there, events are still of use."""
+        if key in self._held and key in self._watched:
+            self._passing[key] = None
+            return
+        entry = self._watched.pop(key, None)
+        if entry is None or self._inotify is None:
+            return
+        for number in entry[1]:
+            self._watches.pop(number, None)
+            self._inotify.remove(number)
+
+    def _events(self) -> None:
+        assert self._inotify is not None
+        for number, mask, name in self._inotify.read():
+            if mask & files.IN_Q_OVERFLOW:
+                for key in self._watched:
+                    self._unsee(key, False)
+                    self._stir(key)
+                continue
+            entry = self._watches.get(number)
+            if entry is None or mask & files.IN_IGNORED:
+                continue
+            key, is_new = entry
+            arrived = mask & (files.IN_MOVED_TO | files.IN_CREATE)
+            if is_new and arrived and self._maker.under_way(name):
+                continue  # our own delivery; its commit tells the sessions
+            if key in self._held:
+                self._held[key].append(name)
+                continue
+            self._unsee(key, is_new)
+            self._stir(key)
+
+    def _unsee(self, key: bytes, is_new: bool) -> None:
+        """Times alone do not show a change that came in the same tick as the last one."""
+        seen = self._seen.pop(key, None)
+        if seen is not None and is_new:
+            self._seen[key] = Seen((0, seen.state[1]), seen.generation, seen.news)
+
+    def _stir(self, key: bytes) -> None:
+        if key in self._stirred or key in self._passing:
+            return
+        self._stirred.add(key)
+        self._commits.loop.call_later(SETTLE, self._settle, key)
+
+    def _settle(self, key: bytes) -> None:
+        self._stirred.discard(key)
+        entry = self._watched.get(key)
+        if entry is None:
+            return
+        task = self._commits.loop.create_task(self._look(entry[0], key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look(self, account: Account, key: bytes) -> None:
+        try:
+            await self.sync(account, key)
+        except (MailError, OSError) as error:
+            log.event("store.look", "warning", error=error)

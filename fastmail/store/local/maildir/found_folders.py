@@ -1,0 +1,68 @@
+"""Folders that other programs make and remove in a Maildir: taken in when mailboxes are listed.
+
+A folder that is being made is left alone for a moment; what refers to content in segments is not dropped because its
+folder is gone. An account whose directories did not change costs one look at their times.
+"""
+
+import time
+from collections.abc import Callable
+
+from fastmail.durable import beneath
+from fastmail.durable.transaction import Txn
+from fastmail.model.mailbox_name import INBOX
+from fastmail.store.interface import DEFAULT_MAILBOXES, Account
+from fastmail.store.local.index import box_rows, layout, mailboxes, references
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.index.writer import Commits
+from fastmail.store.local.maildir import folders
+from fastmail.store.local.maildir.places import Places
+
+REMEMBERED = 50_000
+YOUNG = 2.0  # s after which a folder is whole, whoever makes it
+
+
+class FoundFolders:
+    """One for each store. ``is_whole``: is it known otherwise that a folder was made as a whole?"""
+
+    def __init__(self, commits: Commits, places: Places, is_whole: Callable[[Account, str], bool]) -> None:
+        self._commits = commits
+        self._places = places
+        self._is_whole = is_whole
+        self._roots: dict[int, dict[str, int]] = {}  # account: when its directories changed, as all was known
+
+    async def look(self, account: Account) -> None:
+        """Take in what was made, and drop what is gone."""
+        times = self._roots.get(account.id)
+        if times is not None and (
+            folders.unchanged(times) if len(times) == 1 else await self._commits.help(folders.unchanged, times)
+        ):
+            return
+        found = await self._commits.help(folders.look, self._places.home(account))
+        if found is None:
+            return
+        shard = self._commits.shard(account.id)
+        with shard.env.read() as txn:
+            known = {box.name: box for box in mailboxes.boxes(txn, shard.tables, account.id)}
+        ages = found.ages.items()
+        fresh = [name for name, age in ages if name not in known and (age > YOUNG or self._is_whole(account, name))]
+        lost = [box for name, box in known.items() if name != INBOX and name not in found.ages]
+        named = {box.key for box in lost if folders.openable(box.name)}
+        if fresh or lost:
+
+            def apply(txn: Txn, t: Tables) -> None:
+                for name in fresh:
+                    if mailboxes.find(txn, t, account.id, name) is None:
+                        mailboxes.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))
+                for box in lost:
+                    if (
+                        (box.key not in named or not beneath.is_directory(self._places.folder(account, box.name)))
+                        and txn.get(layout.row_key(box.key), db=t.page) is not None
+                        and not references.referred(txn, t, box.key)
+                    ):
+                        mailboxes.drop(txn, t, box_rows.load(txn, t, box.key))
+
+            await self._commits.submit_new(account, apply)
+        if time.time_ns() - max(found.times.values()) > 3_000_000_000:
+            if len(self._roots) > REMEMBERED:
+                self._roots.clear()
+            self._roots[account.id] = found.times

@@ -1,0 +1,243 @@
+"""Rows of an index, made to agree among themselves: of one account, or of all, where some are damaged.
+
+Rows that cannot be read go; every mailbox has its row, and its name leads to it; numbers that are given out go on above
+those in use. What the rows say of files and records in segments is not looked at here: see repair.py and mend.py. All
+inside one transaction of the writer's; ``prefix`` is the key of an account, or empty.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from fastmail._core import pages
+from fastmail.durable.transaction import Reading, Txn
+from fastmail.model.errors import MailError
+from fastmail.store.local.index import account_log, box_rows, kept, layout, object_ids, references, walk, weight
+from fastmail.store.local.index.layout import (
+    ACCOUNT,
+    ARRIVAL,
+    CUR,
+    MAILBOX,
+    MARK_AT,
+    NEW,
+    RECORD,
+    SEGMENT,
+    MailboxRow,
+    arrival_uid,
+    mailbox_of,
+    record_uid,
+    uid_of,
+)
+from fastmail.store.local.index.tables import Tables
+
+KEYS = {
+    "page": (16, 16), "msg": (16, 16), "new": (8, 8), "name": (9, 511), "subs": (9, 511), "pop": (16, 16),
+    "note": (13, 511), "kw": (12, 12), "gone": (20, 20), "todo": (16, 16), "trash": (13, 511), "ref": (8, 8),
+    "dead": (8, 8), "moved": (8, 8), "seg": (8, 8), "held": (9, 511), "kept": (16, 32), "given": (25, 25),
+    "acct": (8, 8), "alog": (18, 18), "place": (24, 24), "member": (24, 24), "thread": (16, 16),
+}  # fmt: skip
+VALUES = {
+    "name": 4, "todo": 0, "ref": 8, "dead": 8, "moved": 8, "seg": 1, "place": 0, "member": 0,
+    "thread": object_ids.THREAD.size,
+}  # fmt: skip
+OF_THE_ACCOUNT = bytes(4)  # instead of a mailbox's id, in note
+OF_A_MAILBOX = ("page", "msg", "pop", "note", "kw", "gone", "todo", "trash", "kept")
+OF_AN_ACCOUNT = (*OF_A_MAILBOX, "name", "subs", "acct", "alog", "place", "member", "thread")
+
+
+def drop_where(txn: Txn, table: Any, bad: Callable[[bytes, bytes], bool], prefix: bytes = b"") -> None:
+    """Delete the rows for which ``bad(key, value)`` is true."""
+    for key in [key for key, value in walk.rows(txn, table, prefix) if bad(key, value)]:
+        txn.delete(key, db=table)
+
+
+def agree(txn: Txn, t: Tables, prefix: bytes = b"") -> dict[bytes, MailboxRow]:
+    """Do all that; the mailboxes that there are. Their counts are not looked at, nor is what is counted of accounts:
+    ``accounts.again`` comes after it."""
+    last = _last_number(txn, t)
+    for name in OF_AN_ACCOUNT if prefix else KEYS:
+        bad = partial(_bad_row, name)
+        drop_where(txn, getattr(t, name), bad, prefix)
+    if not prefix:
+        drop_where(
+            txn,
+            t.meta,
+            lambda key, value: key.startswith(layout.COUNTER) and len(value) not in (layout.NEXT.size, layout.NEXT_V2),
+        )
+        drop_where(txn, t.meta, lambda key, value: key.startswith(weight.NAME) and len(value) != weight.ROW.size)
+    boxes = _boxes(txn, t, prefix)
+    for name in OF_A_MAILBOX:
+        drop_where(
+            txn,
+            getattr(t, name),
+            lambda key, value: key[:MAILBOX] not in boxes and key[ACCOUNT:MAILBOX] != OF_THE_ACCOUNT,
+            prefix,
+        )
+    drop_where(txn, t.new, lambda key, value: value[:MAILBOX] not in boxes and value.startswith(prefix))
+    kept.announce_again(txn, t, boxes)
+    _keep_number(txn, t, max([last, *(box.settled for box in boxes.values())]))
+    return boxes
+
+
+def _last_number(txn: Reading, t: Tables) -> int:
+    cursor = txn.cursor(db=t.new)
+    return layout.U64.unpack(cursor.key())[0] if cursor.last() and len(cursor.key()) == 8 else 0
+
+
+def _keep_number(txn: Txn, t: Tables, last: int) -> None:
+    """Numbers of arrivals are never given twice: the highest one has a row, if need be of no mailbox."""
+    if last and _last_number(txn, t) < last:
+        txn.put(layout.U64.pack(last), bytes(ARRIVAL + MARK_AT), db=t.new)
+
+
+def _bad_row(table: str, key: bytes, value: bytes) -> bool:
+    least, most = KEYS[table]
+    if not least <= len(key) <= most or len(value) != VALUES.get(table, len(value)):
+        return True
+    if table == "page":
+        return bad_page(key, value)
+    if table in ("name", "subs"):
+        return not _is_text(key[ACCOUNT:]) or (table == "subs" and value != b"" and not _is_text(value))
+    if table == "trash":
+        return kept.plain(value)[:1] not in (NEW, CUR) or b"/" in value
+    if table == "kept":
+        whole = len(key) == layout.MESSAGE and len(value) >= RECORD + MARK_AT and record_uid(value) == uid_of(key)
+        return not whole or _bad_message(value[RECORD:])
+    if table == "new":
+        return len(value) < ARRIVAL or (value[:MAILBOX] != bytes(12) and _bad_message(value[ARRIVAL:]))
+    return (
+        (table == "msg" and _bad_message(value))
+        or (table == "acct" and account_log.unpack(value) is None)
+        or (table == "gone" and bool(len(value) % layout.PAIR.size))
+        or (table == "pop" and len(value) < 4)
+        or (table == "given" and len(value) < layout.GIVEN.size)
+    )
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        return bool(raw.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def bad_page(key: bytes, value: bytes) -> bool:
+    """Is a row of ``page`` not what its key says?"""
+    try:
+        if key[MAILBOX:] == layout.TOP:
+            name = layout.unpack_row(key[:MAILBOX], value).name
+            return not name or any(c < " " or c == "\x7f" for c in name)
+        first = uid_of(key)
+        uids = [record[0] for record in pages.records(value)]
+        return first % 32 != 0 or sorted(set(uids)) != uids or any(not first <= uid < first + 32 for uid in uids)
+    except (MailError, ValueError):
+        return True
+
+
+def _bad_message(value: bytes) -> bool:
+    size = int.from_bytes(value[:2], "little")
+    mark = value[2 : 2 + size]
+    if len(mark) != size or mark[:1] not in (NEW, CUR, SEGMENT):
+        return True
+    return len(mark) != references.MARK.size if mark[:1] == SEGMENT else size < 2 or b"/" in mark or b"\0" in mark
+
+
+def _in_use(txn: Reading, t: Tables, prefix: bytes) -> dict[bytes, int]:
+    """{mailbox key: highest UID} of all mailboxes of which there is something."""
+    out: dict[bytes, int] = {}
+    for table in (t.page, t.msg):
+        for key, _ in walk.rows(txn, table, prefix):
+            uid = uid_of(key)
+            out[key[:MAILBOX]] = max(
+                out.get(key[:MAILBOX], 0), uid if key[MAILBOX:] != layout.TOP and table is t.msg else 0
+            )
+    for key, _ in walk.rows(txn, t.kept, prefix):
+        if len(key) == layout.MESSAGE:  # it was expunged: its UID is not given again
+            out[key[:MAILBOX]] = max(out.get(key[:MAILBOX], 0), uid_of(key))
+    for key, page in walk.rows(txn, t.page, prefix):
+        if key[MAILBOX:] != layout.TOP:
+            out[key[:MAILBOX]] = max(out[key[:MAILBOX]], pages.span(page)[1])
+    for _, value in txn.cursor(db=t.new).iternext():
+        if value.startswith(prefix):
+            out[value[:MAILBOX]] = max(out.get(value[:MAILBOX], 0), arrival_uid(value))
+    return out
+
+
+def _boxes(txn: Txn, t: Tables, prefix: bytes) -> dict[bytes, MailboxRow]:
+    """Every mailbox has a row and its name leads to it; what has neither is no mailbox."""
+    boxes = {
+        k[:MAILBOX]: layout.unpack_row(k[:MAILBOX], v)
+        for k, v in walk.rows(txn, t.page, prefix)
+        if k[MAILBOX:] == layout.TOP
+    }
+    names = {bytes(key): key[:ACCOUNT] + bytes(value) for key, value in walk.rows(txn, t.name, prefix)}
+    used = _in_use(txn, t, prefix)
+    now = int(time.time())
+    for at, key in names.items():
+        box = boxes.get(key)
+        if box is None and key in used:
+            box = boxes[key] = MailboxRow(
+                key, at[ACCOUNT:].decode(), now, uidnext=used[key] + 1, created=now, generation=1
+            )
+            box.settled = settle_again(txn, t, key)
+        elif box is None or layout.name_key(at[:ACCOUNT], box.name) != at:
+            txn.delete(at, db=t.name)
+    for key, box in list(boxes.items()):
+        at = layout.name_key(key[:ACCOUNT], box.name)
+        other = txn.get(at, db=t.name)
+        if other is None:
+            txn.put(at, key[ACCOUNT:], db=t.name)
+        elif key[ACCOUNT:] != other:
+            del boxes[key]
+            txn.delete(layout.row_key(key), db=t.page)
+            continue
+        if box.uidnext <= used[key] or box.uidnext > layout.MAX_UID:
+            box.uidnext = used[key] + 1
+        box_rows.save(txn, t, box)
+    highest: dict[bytes, tuple[int, int]] = {}
+    for key, box in boxes.items():
+        number, validity = highest.get(key[:ACCOUNT], (0, 0))
+        highest[key[:ACCOUNT]] = max(number, mailbox_of(key)), max(validity, box.uidvalidity)
+    for account, (number, validity) in highest.items():
+        found = txn.get(layout.counter_key(account), db=t.meta)
+        next_, last, recovered = layout.unpack_next(found)
+        row = layout.NEXT.pack(max(next_, number + 1), max(last, validity), recovered)
+        txn.put(layout.counter_key(account), row, db=t.meta)
+    return boxes
+
+
+def settle_again(txn: Txn, t: Tables, key: bytes) -> int:
+    """Which arrivals are settled is not known: those are that have their place in ``msg``, or can have none. The
+    highest number of them."""
+    last = settled = 0
+    for at, page in box_rows.pages_of(txn, t, key, None):
+        try:
+            last = max(last, pages.span(page)[1])
+        except ValueError:
+            txn.delete(at, db=t.page)
+    for at, value in [(bytes(at), bytes(value[:ARRIVAL])) for at, value in txn.cursor(db=t.new).iternext()]:
+        uid = arrival_uid(value)
+        if value[:MAILBOX] == key and (uid <= last or txn.get(layout.uid_key(key, uid), db=t.msg) is not None):
+            txn.delete(at, db=t.new)
+            settled = max(settled, int.from_bytes(at, "big"))
+    _keep_number(txn, t, settled)
+    return settled
+
+
+def sound(txn: Txn, t: Tables, key: bytes) -> MailboxRow:
+    """The mailbox's row, with all arrivals settled; where that cannot be done, without what stands in the way."""
+    try:
+        return box_rows.load(txn, t, key)
+    except ValueError:
+        settled = settle_again(txn, t, key)
+        for at, page in box_rows.pages_of(txn, t, key, None):
+            try:
+                uids = [record[0] for record in pages.records(page)]
+            except ValueError:
+                uids = [0]
+            if sorted(set(uids)) != uids or any(layout.page_key(key, uid) != at for uid in uids):
+                txn.delete(at, db=t.page)
+        box = box_rows.row(txn, t, key)
+        box.settled = max(box.settled, settled)
+        return box

@@ -1,0 +1,159 @@
+"""What is done to the index of a shard that was saved from a damaged file, where rows may be missing or wrong.
+
+First, while nobody has it open, ``shape``: rows that cannot be read go, every mailbox has its row and its name, and
+numbers that are given out go on above those that are in use. Then, beside the server, ``mend``: mailboxes that do not
+agree with their files are made anew from them, with the UIDs that are known, and records in segments that nothing
+names any more are given to the mailboxes they were delivered to; what was expunged and is still there may come back.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from fastmail._core import pages
+from fastmail.durable import segments
+from fastmail.durable.commit import Operation
+from fastmail.durable.env import Environment
+from fastmail.durable.salvage import MARK
+from fastmail.durable.segments import SegmentReader
+from fastmail.durable.transaction import Txn
+from fastmail.model.errors import MailError
+from fastmail.store.interface import Account
+from fastmail.store.local.index import account_log, box_rows, kept, layout, references
+from fastmail.store.local.index.arrivals import Arrivals
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, SEGMENT, MailboxRow, mark_of, uid_of
+from fastmail.store.local.index.shard import Shard
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.maildir.opened import OpenedStore
+from fastmail.store.local.recovery import agree, check, repair, unnamed_records
+from fastmail.telemetry import log
+
+
+def shape(path: str, map_size: int) -> None:
+    """Make the rows of an index agree among themselves. Nobody may have it open."""
+    env = Environment(path, layout.TABLES, layout.LAYOUT, map_size)
+    try:
+        tables = Tables(**env.db, arrivals=Arrivals(env.db["new"]), reader=SegmentReader(""))
+        with env.write() as txn:
+            boxes = agree.agree(txn, tables)
+            _count(txn, tables, boxes)
+            for account in {key[:ACCOUNT] for key in boxes}:
+                account_log.again(txn, tables, account)
+            _references(txn, tables)
+    finally:
+        env.close()
+
+
+def _count(txn: Txn, t: Tables, boxes: dict[bytes, MailboxRow]) -> None:
+    """What the rows say of their mailboxes, counted again."""
+    for key, box in boxes.items():
+        box.exists = box.unseen = box.deleted = box.octets = 0
+        for _, page in box_rows.pages_of(txn, t, key, None):
+            for _, flags, modseq, _, _, size, _ in pages.records(page):
+                box.exists += 1
+                box.unseen += not flags & 1
+                box.deleted += bool(flags & 8)
+                box.octets += size
+                box.modseq = max(box.modseq, modseq)
+        box_rows.save(txn, t, box)
+
+
+def _references(txn: Txn, t: Tables) -> None:
+    """Count the references to records in segments; one with a row is never taken for an orphan."""
+    found = (mark for _, mark in references.marks(txn, t) if len(mark) >= references.MARK.size)
+    count = Counter(references.MARK.unpack_from(mark)[1] for mark in found)
+    agree.drop_where(txn, t.ref, lambda key, value: True)
+    for ident, number in count.items():
+        at = layout.U64.pack(ident)
+        txn.put(at, references.COUNT.pack(number - 1), db=t.ref)
+        where = references.locate(txn, t, ident)
+        txn.delete(layout.U64.pack(where), db=t.dead)
+
+
+# ---------------------------------------------------------------- beside the server
+
+
+def salvaged(store: OpenedStore) -> list[Shard]:
+    """Shards that were saved and not mended yet."""
+    return [shard for shard in store.commits.shards if shard.salvaged]
+
+
+async def mend(store: OpenedStore, accounts: Sequence[Account], told: Callable[[str], None]) -> None:
+    """Compare the accounts of salvaged shards with what they have on disk, and make anew what differs. ``told`` hears
+    what was done."""
+    for shard in salvaged(store):
+        mine = [account for account in accounts if store.commits.shard(account.id) is shard]
+        for account in mine:
+            try:
+                for one in [one for one in await check.check(store, account) if one.problems]:
+                    told(f"{one.account} {one.mailbox}: {one.detail}")
+                    await repair.rebuild(store, account)
+            except (MailError, OSError, ValueError) as error:
+                log.event("store.mend", "error", account=account.address, error=repr(error))
+        given = await find_again(store, shard, mine)
+        if given:
+            told(f"{given} messages were found in segments and given to their mailboxes")
+        tables = shard.tables
+        await shard.queue.submit(Operation(lambda txn, t=tables: txn.delete(MARK, db=t.meta)))  # type: ignore[misc]
+
+
+async def find_again(store: OpenedStore, shard: Shard, accounts: Sequence[Account]) -> int:
+    """Give messages that nothing names any more to their mailboxes, from all segments: how many."""
+    await shard.queue.submit(Operation(partial(_references, t=shard.tables)))  # what was made anew names less, or more
+    await store.commits.help(_relink, shard)
+    await shard.queue.submit(Operation(partial(_references, t=shard.tables)))
+    return await unnamed_records.recover(store, accounts, every=True)
+
+
+def _relink(shard: Shard) -> None:
+    """Rows whose record lies elsewhere, or is otherwise, than they say: moved by compaction, which was forgotten, or
+    named wrongly; then it is the record at that place if it has the message's size, or the one sound record of that
+    mailbox and size that nothing else names."""
+    t = shard.tables
+    sound = {
+        segments.make_id(number, start): record
+        for number in segments.numbers(shard.directory)
+        for record, start, _ in segments.scan(shard.directory, number)
+        if record is not None
+    }
+    with shard.env.write() as txn:
+        for here, record in sound.items():
+            at = layout.U64.pack(record.id)
+            if record.id != here and txn.get(at, db=t.ref) is not None and txn.get(at, db=t.moved) is None:
+                txn.put(at, layout.U64.pack(here), db=t.moved)
+        free = {here for here in sound if txn.get(layout.U64.pack(here), db=t.dead) is None}
+        for _, ident, *_ in (references.MARK.unpack_from(mark) for _, mark in kept.marks(txn, t)):
+            free.discard(references.locate(txn, t, ident))  # it was expunged
+        lost: list[tuple[bytes, bytes]] = []
+        for at, value in txn.cursor(db=t.msg).iternext():
+            if mark_of(value) == SEGMENT:
+                _, ident, skip, length = references.MARK.unpack_from(value, 2)
+                where = references.locate(txn, t, ident)
+                named = sound.get(where)
+                if named is not None and (named.skip, named.length) == (skip, length):
+                    free.discard(where)
+                else:
+                    lost.append((at, layout.marked_of(value)))  # without the summary, which may be long
+        alone: dict[tuple[bytes, int], list[int]] = {}
+        for here in free:
+            alone.setdefault((sound[here].key, sound[here].size), []).append(here)
+        wanted = []
+        for at, marked in lost:
+            uid = uid_of(at)
+            page = txn.get(layout.page_key(at[:MAILBOX], uid), db=t.page)
+            size = next((r[5] for r in pages.records(page) if r[0] == uid), -1) if page else -1
+            where = references.locate(txn, t, references.MARK.unpack_from(marked)[1])
+            wanted.append((where not in alone.get((at[:MAILBOX], size), ()), where, size, at))
+        for elsewhere, where, size, at in sorted(wanted):  # first those whose place is right
+            found = alone.get((at[:MAILBOX], size), [])
+            if elsewhere:
+                if not found and where in sound and sound[where].size == size:
+                    found = [where]
+                where = found[0] if len(found) == 1 else 0
+            if where:
+                if where in found:
+                    found.remove(where)
+                record = sound[where]
+                made = bytes(layout.summary_of(txn.get(at, db=t.msg)))
+                txn.put(at, layout.pack_message(references.mark(record), made), db=t.msg)
+                references.keep(txn, t, [record.id])

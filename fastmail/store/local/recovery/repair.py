@@ -1,0 +1,212 @@
+"""Makes the index of an account anew from its Maildir.
+
+``rebuild`` forgets all records of a mailbox and takes its files in again, with the UIDs and
+UIDVALIDITY that the old index knows (or, without one, a control file of Dovecot or Courier). Nothing on disk is
+touched; mail that a running server delivers meanwhile is left to it.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from fastmail._core import pages
+from fastmail._core.uidset import UidSet
+from fastmail.durable import files
+from fastmail.durable.transaction import Txn
+from fastmail.message import identity
+from fastmail.model.errors import MailError
+from fastmail.store.interface import Account, Mailbox
+from fastmail.store.local.dovecot import control_files
+from fastmail.store.local.index import account_log, box_rows, layout, object_ids, references, walk, weight
+from fastmail.store.local.index.account_log import Change
+from fastmail.store.local.index.changed import Changed
+from fastmail.store.local.index.layout import ACCOUNT, CUR, MAILBOX, NEW, base_of, uid_of
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.maildir import aside, looking
+from fastmail.store.local.maildir.control import Control
+from fastmail.store.local.maildir.names import arrival_order
+from fastmail.store.local.maildir.opened import OpenedStore
+from fastmail.store.local.recovery import agree, check
+from fastmail.store.local.recovery.check import Report
+from fastmail.store.room import LONG
+
+Late = tuple[int, bytes, bytes]  # UID, mark and name, names that the message had (object_ids.only_names)
+
+
+async def rebuild(store: OpenedStore, account: Account) -> list[Report]:
+    """The same after the work."""
+    await store.commits.submit(account, partial(agree.agree, prefix=layout.account_key(account.id)))
+    listing = await store.listing(account)
+    for box in listing.mailboxes:
+        directory = store.places.folder(account, box.name)
+        known = await store.commits.help(_known_uids, store, account, box, directory)
+        names = await store.commits.help(_names_on_disk, store, account, box, directory, known)
+        known.uidnext = known.following(sum(base_of(name) not in known.uids for _, name in names))
+        names.sort(key=lambda item: (known.uids.get(base_of(item[1]), 1 << 40), arrival_order(item[1])))
+        found = await store.commits.help(_examine, directory, names, known)
+        late: list[Late] = []
+
+        def apply(
+            txn: Txn,
+            t: Tables,
+            key: bytes = box.key,
+            found: list[looking.Found] = found,
+            known: Control = known,
+            late: list[Late] = late,
+        ) -> Changed[None]:
+            late[:] = _replace(txn, t, key, found, known)
+            return Changed(None, (key,))
+
+        await store.commits.change(account, apply)
+        for uid, name, names_of in late:
+            again, _ = await store.commits.help(looking.examine, directory, [(name[:1], name[1:])], known)
+            for one in again:
+                fill = partial(_fill, key=box.key, uid=uid, made=one.summary, names_of=names_of)
+                await store.commits.submit(account, fill)
+        await store.commits.help(_remove_unnamed, store, account, box.key, directory)
+    await store.commits.submit(account, partial(account_log.again, account=layout.account_key(account.id)))
+    return await check.check(store, account)
+
+
+def _examine(directory: str, names: Sequence[tuple[bytes, bytes]], known: Control) -> list[looking.Found]:
+    """All of these files, without the summaries that are long: together they might not fit into memory."""
+    found: list[looking.Found] = []
+    done = 0
+    while done < len(names):
+        some, looked = looking.examine(directory, names[done : done + looking.ADOPT_BATCH], known)
+        done += looked
+        for one in some:
+            if len(one.summary) > LONG:
+                one.summary = b""
+        found += some
+    return found
+
+
+def _fill(txn: Txn, t: Tables, key: bytes, uid: int, made: bytes, names_of: bytes) -> None:
+    """A summary that was too long to be written with all the others, with the names that the message had."""
+    at = layout.uid_key(key, uid)
+    value = txn.get(at, db=t.msg)
+    if value is None or layout.summary_of(value):
+        return
+    modseq = account_log.load(txn, t, key[:ACCOUNT]).modseq
+    object_ids.drop(txn, t, key, [(uid, b"", 0)])
+    whole = identity.kept(made, names_of) if names_of else object_ids.finished(txn, t, key[:ACCOUNT], made, modseq)
+    object_ids.add(txn, t, key, [(uid, whole, modseq)])
+    new = layout.pack_message(layout.marked_of(value), whole)
+    account_log.weigh(txn, t, key[:ACCOUNT], weight.of_value(new))
+    txn.put(at, new, db=t.msg)
+
+
+def _remove_unnamed(store: OpenedStore, account: Account, key: bytes, directory: str) -> None:
+    shard = store.commits.shard(account.id)
+    files.unlink_batch(aside.unnamed(shard.env.read, shard.tables, key, directory))
+
+
+def _known_uids(store: OpenedStore, account: Account, box: Mailbox, directory: str) -> Control:
+    shard = store.commits.shard(account.id)
+    try:
+        known, _, _, row = looking.read_index(shard.env.read, shard.tables, box.key)
+        if known:
+            return Control(row.uidvalidity, row.uidnext, {base: uid for base, (uid, _) in known.items()})
+    except (MailError, ValueError):
+        pass
+    found = control_files.read_control(store.places.control(account, box.name), store.places.indexes(account, box.name))
+    if not found.uidvalidity:  # the list's is lost: the row has it from there
+        found.uidvalidity, found.uidnext = box.uidvalidity, max(box.uidnext, found.uidnext)
+    return found
+
+
+def _names_on_disk(
+    store: OpenedStore, account: Account, box: Mailbox, directory: str, known: Control
+) -> list[tuple[bytes, bytes]]:
+    """Marks and names of the files, without what was expunged and is still to be unlinked, and without what a running
+    server may be delivering right now."""
+    shard = store.commits.shard(account.id)
+    with shard.env.read() as txn:
+        trash = {bytes(at[MAILBOX:]) for at, _ in walk.rows(txn, shard.tables.trash, box.key)}
+    return [
+        (mark, name)
+        for mark, sub in ((NEW, "new"), (CUR, "cur"))
+        for name in looking.listing(directory, sub)
+        if base_of(name) not in trash
+        if base_of(name) in known.uids
+        or not store.maker.under_way(name)
+        or looking.age_of(directory, mark + name)
+        > (looking.FIRST_LOOK if store.maker.number_in(name) else looking.UNDER_WAY)
+    ]
+
+
+def _replace(txn: Txn, t: Tables, key: bytes, found: list[looking.Found], known: Control) -> list[Late]:
+    """All records of a mailbox from what was found; what was delivered since the listing keeps its record and its row.
+    Returns the messages whose summaries are still to be made."""
+    box = agree.sound(txn, t, key)
+    late: list[Any] = []
+    have = {base_of(item.marked[1:]) for item in found}
+    records = {r[0]: r for _, page in box_rows.pages_of(txn, t, key, None) for r in pages.records(page)}
+    todo = {at for at, _ in walk.rows(txn, t.todo, key)}
+    names: dict[int, bytes] = {}
+    before: dict[int, bytes] = {}  # summaries with nothing but names, as they may be long
+    heavy: dict[int, int] = {}
+    for at, value in walk.rows(txn, t.msg, key):
+        uid = uid_of(at)
+        names[uid], before[uid] = layout.marked_of(value), object_ids.only_names(layout.summary_of(value))
+        heavy[uid] = weight.of_value(value)
+    by_base = {base_of(name[1:]): uid for uid, name in names.items()}
+    for uid, name in names.items():
+        here = references.in_segment(name) or (base_of(name[1:]) not in have and uid >= known.uidnext)
+        if here and uid in records:
+            late.append(records[uid])
+    walk.clear(txn, t.page, key)
+    for uid in set(names) - {r[0] for r in late}:
+        txn.delete(layout.uid_key(key, uid), db=t.msg)
+    uidnext = max(box.uidnext, known.uidnext)
+    change = Change(txn, t, key[:ACCOUNT])
+    change.row.messages += len(names) - box.exists
+    octets = box.octets
+    box.exists = box.unseen = box.deleted = box.octets = 0
+    box.uidnext = 1
+    box.uidvalidity = known.uidvalidity or box.uidvalidity
+    box.modseq = change.modseq
+    entries: list[tuple[int, Any, bytes, bytes]] = [(r[0], r[1:], b"", before[r[0]]) for r in late]
+    for item in found:
+        old = records.get(by_base.get(base_of(item.marked[1:]), 0))
+        flags, keywords, saved = item.flags, item.keywords, item.saved
+        if old is not None:
+            keywords |= old[3] & ~looking.LETTER_MASK
+            saved = old[6]
+            if layout.uid_key(key, old[0]) in todo:
+                flags, keywords = old[1], old[3]
+        made = names_of = b""
+        if old is not None:
+            names_of = before[old[0]]
+            made = identity.kept(item.summary, names_of) if item.summary else b""
+        elif item.summary:
+            made = object_ids.finished(txn, t, key[:ACCOUNT], item.summary, box.modseq)
+        record = (flags, 0, keywords, item.date, item.size, saved)
+        entries.append((item.uid or layout.MAX_UID, record, layout.pack_message(item.marked, made), names_of))
+    change.removed(key, [(uid, one, 0) for uid, one in before.items()], octets)
+    change.row.summaries += sum(weight.of_value(one[2]) for one in entries if one[2])
+    change.row.summaries -= sum(heavy.values()) - sum(heavy[r[0]] for r in late)
+    entries.sort(key=lambda entry: entry[0])  # new ones stay in their order, behind all
+    left: list[Late] = []
+    for uid, (flags, _, keywords, date, size, saved), value, names_of in entries:
+        box.uidnext = uid if uid < layout.MAX_UID else max(box.uidnext, uidnext)
+        (uid,) = box_rows.append_records(txn, t, box, [(flags, keywords, date, size, saved)])
+        if value:
+            txn.put(layout.uid_key(key, uid), value, db=t.msg)
+            if not layout.summary_of(value):
+                left.append((uid, layout.marked_of(value), names_of))
+        change.created(key, [(uid, layout.summary_of(value) if value else names_of, box.modseq)], size)
+    change.end()
+    for at in todo:
+        if txn.get(at, db=t.msg) is None:
+            txn.delete(at, db=t.todo)
+    gone = UidSet.of(sorted(set(records) - {i.uid for i in found} - {r[0] for r in late}))
+    if gone:
+        txn.put(
+            key + layout.U64.pack(box.modseq), b"".join(layout.PAIR.pack(a, b) for a, b in gone.ranges()), db=t.gone
+        )
+    box.uidnext = max(box.uidnext, uidnext)
+    box.generation = max(1, box.generation) + 1
+    box_rows.save(txn, t, box)
+    return left

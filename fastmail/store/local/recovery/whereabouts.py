@@ -1,0 +1,172 @@
+"""Where the files belong that the journal tells of: asked when it is replayed (durable.recovery).
+
+A file was made under one name in one directory. Since then its message may have been given flags, and with them another
+name, or a mailbox another directory; or it was expunged. The rows say which, and of a name only the part before the
+flags is sure (another program may have changed the rest).
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from fastmail.durable import beneath
+from fastmail.durable.journal import Entry
+from fastmail.durable.transaction import Reading
+from fastmail.store.local.index import layout
+from fastmail.store.local.index.layout import (
+    ARRIVAL,
+    CUR,
+    HELD,
+    HOLDER,
+    MAILBOX,
+    NEW,
+    U64,
+    account_of,
+    arrival_uid,
+    base_of,
+)
+from fastmail.store.local.maildir.folders import directories, folder, make
+from fastmail.store.local.maildir.home import Home
+from fastmail.store.local.maildir.housekeeping import by_base
+from fastmail.store.local.maildir.names import path_of
+
+
+class Whereabouts:
+    """See durable.recovery.Files. ``home_of``: where the Maildir of the account with a number is, as far as that is
+    known."""
+
+    tables = frozenset({"msg", "new", "held"})
+
+    def __init__(self, home_of: Callable[[int], Home | None], db: dict[str, Any]) -> None:
+        self._home_of = home_of
+        self._db = db
+        self._made: dict[bytes, list[str]] = {}  # of one record: paths of files, by base name
+        self._rows: dict[bytes, list[bytes]] = {}  # of one record: keys in the table msg, by base name
+        self._messages: dict[str, list[bytes]] = {}  # the same by path, of all records
+        self._held: dict[bytes, bytes] = {}  # name: key in the table held
+        self._waiting: dict[bytes, bytes] | None = None
+        self._listed: dict[str, dict[bytes, bytes]] = {}  # directory: what is there, by base name
+        self._roots: dict[bytes, tuple[str, bool]] = {}  # mailbox: its directory, as the rows say, and is it there?
+
+    def made(self, path: str) -> None:
+        self._made.setdefault(base_of(os.fsencode(os.path.basename(path))), []).append(path)
+
+    def changed(self, entry: Entry) -> None:
+        value = entry.value
+        if entry.table == "msg":
+            self._saw(entry.key, layout.marked_of(value))
+        elif entry.table == "new":
+            uid = arrival_uid(value)
+            self._saw(layout.uid_key(bytes(value[:MAILBOX]), uid), layout.marked_of(value[ARRIVAL:]))
+        elif entry.table == "held" and entry.key[HOLDER : HOLDER + 1] == HELD:
+            self._held[entry.key[HOLDER + 1 :]] = entry.key
+
+    def _saw(self, at: bytes, marked: bytes) -> None:
+        if marked[:1] in (NEW, CUR):
+            self._rows.setdefault(base_of(marked[1:]), []).append(at)
+
+    def record(self) -> None:
+        """A file's row is of the record that tells of the file. Deliveries with a number have the same name in every
+        mailbox, so one name may have several files and rows."""
+        for base, paths in self._made.items():
+            for path in paths:
+                if base in self._rows:
+                    self._messages[path] = self._rows[base]
+        self._made.clear()
+        self._rows.clear()
+
+    def known_by(self, path: bytes) -> bytes:
+        return base_of(os.path.basename(path))
+
+    def expected(self, txn: Reading, path: str) -> str | None:
+        held = self._held.get(os.fsencode(os.path.basename(path)))
+        if held is not None:
+            return path if txn.get(held, db=self._db["held"]) is not None else None
+        key = self._message(txn, path)
+        if key is None:
+            return path
+        marked = self._row(txn, key)
+        if marked is None:
+            return None
+        root, _ = self._root(txn, key[:MAILBOX], os.path.dirname(os.path.dirname(path)))
+        return os.fsdecode(path_of(root, marked))
+
+    def place(self, txn: Reading, path: str) -> str | None:
+        expected = self.expected(txn, path)
+        directory, name = os.path.split(path)
+        raw = os.fsencode(name)
+        key = self._message(txn, path)
+        if expected is None or key is None or raw in self._held:
+            return expected
+        root, there = self._root(txn, key[:MAILBOX], os.path.dirname(directory))
+        if not there:
+            return self._elsewhere(key, root, raw)
+        if root not in self._listed and beneath.exists(expected):
+            return expected
+        found = self._there(root).get(base_of(raw))
+        return os.fsdecode(path_of(root, found)) if found is not None else expected
+
+    def _message(self, txn: Reading, path: str) -> bytes | None:
+        """Key in the table msg of the message whose file was made at ``path``; None where no record names one. Of
+        several in the same account that of the mailbox in which the file was made."""
+        keys = self._messages.get(path)
+        if keys is None:
+            return None
+        if len(keys) > 1:
+            made = os.path.dirname(os.path.dirname(path))
+            keys = [key for key in keys if self._root(txn, key[:MAILBOX], "")[0] == made] or keys
+        return keys[0]
+
+    def _there(self, root: str) -> dict[bytes, bytes]:
+        if root not in self._listed:
+            self._listed[root] = by_base(root) if beneath.is_directory(root) else {}
+        return self._listed[root]
+
+    def _elsewhere(self, key: bytes, root: str, raw: bytes) -> str | None:
+        """The mailbox has a row and no directory: it was being renamed, which comes first on the disk, or removed. Its
+        message is kept: where the file is, or in a directory that is made again."""
+        home = self._home_of(account_of(key))
+        if home is None:
+            return None
+        for other in directories(home):
+            found = self._there(other).get(base_of(raw))
+            if found is not None:
+                return os.fsdecode(path_of(other, found))
+        make(home, root)
+        self._roots[key[:MAILBOX]] = root, True
+        return os.path.join(root, "new", os.fsdecode(base_of(raw)))
+
+    def _row(self, txn: Reading, at: bytes) -> bytes | None:
+        """How the message's row names its file; None when it has no row any more."""
+        value = txn.get(at, db=self._db["msg"])
+        if value is not None:
+            return layout.marked_of(value)
+        return self._arrivals(txn).get(at)
+
+    def _arrivals(self, txn: Reading) -> dict[bytes, bytes]:
+        """What waits to be settled: key in the table msg, how the row names the file."""
+        if self._waiting is None:
+            self._waiting = {}
+            settled: dict[bytes, int] = {}
+            for number, value in txn.cursor(db=self._db["new"]).iternext():
+                key = bytes(value[:MAILBOX])
+                if key not in settled:
+                    row = txn.get(layout.row_key(key), db=self._db["page"])
+                    settled[key] = layout.unpack_row(key, row).settled if row is not None else 1 << 64
+                if U64.unpack(number)[0] > settled[key]:
+                    uid = arrival_uid(value)
+                    self._waiting[layout.uid_key(key, uid)] = layout.marked_of(value[ARRIVAL:])
+        return self._waiting
+
+    def _root(self, txn: Reading, key: bytes, made: str) -> tuple[str, bool]:
+        """The directory of the mailbox, which was ``made`` when the file was; is it there?"""
+        known = self._roots.get(key)
+        if known is not None:
+            return known
+        row = txn.get(layout.row_key(key), db=self._db["page"])
+        home = self._home_of(account_of(key))
+        if row is None or home is None:
+            return made, beneath.is_directory(made)
+        root = folder(home, layout.unpack_row(key, row).name)
+        known = self._roots[key] = root, beneath.is_directory(root)
+        return known
