@@ -9,8 +9,9 @@ one that cannot be read is left out and the answer is NO [EXPUNGEISSUED] or [SER
 
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastmail.imap.state import Session
 from fastmail._core import fetch as render
 from fastmail._core import idents, mime, pages
 from fastmail._core.imap import ParseError, Reader
@@ -18,7 +19,7 @@ from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds
 from fastmail.imap.aside import BIG, aside
-from fastmail.imap.authenticate import Work
+from fastmail.imap.command import Command, Work
 from fastmail.imap.messages import note_own, resolve
 from fastmail.imap.search import part_of, read_partial
 from fastmail.imap.views import UIDONLY_ITEM, Selected, new_keywords
@@ -30,8 +31,6 @@ from fastmail.net.connection import Connection
 from fastmail.store.interface import Octets, Snapshot
 from fastmail.telemetry import log
 
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
 
 BLOCK = 65536
 KEPT = 131072  # octets of a section from which it is kept while its pieces are fetched
@@ -115,18 +114,19 @@ def _is_plain(item: tuple[Any, ...]) -> bool:
     return not path and partial is None and text in (b"", b"HEADER", b"TEXT")
 
 
-def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def fetch(command: Command) -> Work:
     """RFC 3501 6.4.5."""
+    session, reader = command.session, command.reader
     selected = session.selected
     assert selected is not None
     reader.sp()
     ranges = reader.sequence_set()
-    uids = resolve(session, ranges, by_uid, reader.pos)
+    uids = resolve(session, ranges, command.by_uid, reader.pos)
     reader.sp()
-    plan = make_plan(reader.fetch_items(), by_uid and not session.uidonly)
+    plan = make_plan(reader.fetch_items(), command.by_uid and not session.uidonly)
     vanished = b""
     if reader.more():
-        only = _modifiers(session, reader, by_uid)
+        only = _modifiers(session, reader, command.by_uid)
         reader.end()
         if only.partial is not None:
             uids = part_of(only.partial, uids)  # before CHANGEDSINCE (RFC 9394 3.4)
@@ -139,19 +139,19 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     reader.end()
     if plan.items & INDEX_ITEMS[b"MODSEQ"]:
         session.learn_modseq()
-    plan.items |= session.items(by_uid) & ~INDEX_ITEMS[b"MODSEQ"]
+    plan.items |= session.items(command.by_uid) & ~INDEX_ITEMS[b"MODSEQ"]
     if vanished:
         session.conn.write(vanished)
     uids, code = bounds.newest(session, uids)
     job = Job(session, selected, plan, uids)
     job.code = code
     if plan.one_by_one or (plan.sees and not selected.readonly):
-        return job.whole(tag)
+        return job.whole(command.tag)
     # all from the index: the first block is written now, and for most commands it is all
     rest = job.block(uids)
     if rest or job.missing:
-        return job.blocks(tag, rest)
-    return session.finish(tag, bounds.told(session, code, b"OK FETCH completed"))  # type: ignore[no-any-return]
+        return job.blocks(command.tag, rest)
+    return command.finish(bounds.told(session, code, b"OK FETCH completed"))
 
 
 @dataclass(slots=True)
@@ -164,7 +164,7 @@ class Only:
     partial: tuple[int, int] | None = None
 
 
-def _modifiers(session: "ImapSession", reader: Reader, by_uid: bool) -> Only:
+def _modifiers(session: Session, reader: Reader, by_uid: bool) -> Only:
     """``(CHANGEDSINCE n [VANISHED])`` (RFC 7162 3.1.4.1, 3.2.6), ``(PARTIAL range)`` (RFC 9394 3.3)."""
     only = Only()
     reader.open()
@@ -190,7 +190,7 @@ def _modifiers(session: "ImapSession", reader: Reader, by_uid: bool) -> Only:
 
 
 def _changed(
-    session: "ImapSession", selected: Selected, uids: UidSet, since: int, asked: UidSet | None
+    session: Session, selected: Selected, uids: UidSet, since: int, asked: UidSet | None
 ) -> tuple[UidSet, bytes]:
     """(those of ``uids`` that changed after ``since``, VANISHED (EARLIER) for those of ``asked`` that are gone)."""
     changed: list[int] = []
@@ -221,7 +221,7 @@ class Job:
         "unreadable",
     )
 
-    def __init__(self, session: "ImapSession", selected: Selected, plan: Plan, uids: UidSet) -> None:
+    def __init__(self, session: Session, selected: Selected, plan: Plan, uids: UidSet) -> None:
         self.session = session
         self.selected = selected
         self.plan = plan

@@ -4,13 +4,14 @@ mailboxes (``personal``, ``subtree`` and so on) is the filter of RFC 5465 6.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastmail.imap.state import Session
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.uidset import UidSet
 from fastmail.imap import places
-from fastmail.imap.authenticate import Work
-from fastmail.imap.mailboxes import read_name, wire
+from fastmail.imap.command import Command, Work
+from fastmail.imap.names import read_name, wire
 from fastmail.imap.search import Wanted, make_job, part_of, quoted, read_return
 from fastmail.imap.turns import Pace
 from fastmail.imap.views import Selected
@@ -18,8 +19,6 @@ from fastmail.model.errors import TooMuch
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store.interface import Listing, Mailbox
 
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
 
 KINDS = (
     *(b"SELECTED", b"SELECTED-DELAYED", b"INBOXES", b"PERSONAL", b"SUBSCRIBED"),
@@ -59,7 +58,7 @@ def levels(name: str) -> Iterator[str]:
         yield name
 
 
-def read_filter(session: "ImapSession", reader: Reader) -> Filter:
+def read_filter(session: Session, reader: Reader) -> Filter:
     """RFC 5465 8: filter-mailboxes."""
     at = reader.pos
     kind = reader.atom().upper()
@@ -79,8 +78,9 @@ def read_filter(session: "ImapSession", reader: Reader) -> Filter:
     return found
 
 
-def esearch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def esearch(command: Command) -> Work:
     """RFC 7377 2."""
+    session, reader = command.session, command.reader
     reader.sp()
     filters = [Filter(b"SELECTED")]
     if reader.skip(b"IN ("):
@@ -103,22 +103,22 @@ def esearch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) ->
     reader.end()
     chosen = any(one.kind in (b"SELECTED", b"SELECTED-DELAYED") for one in filters)
     if chosen and session.selected is None:
-        session.bad(tag, "no mailbox is selected")
+        command.bad("no mailbox is selected")
         return None
-    return _run(session, tag, filters, chosen, wanted, charset, tree)
+    return _run(command, filters, chosen, wanted, charset, tree)
 
 
 async def _run(
-    session: "ImapSession",
-    tag: bytes,
+    command: Command,
     filters: list[Filter],
     chosen: bool,
     wanted: Wanted,
     charset: bytes | None,
     tree: tuple[Any, ...],
 ) -> None:
+    session = command.session
     listing, found_all = await places.everything(session)
-    pace = Pace(session.service.turns, session.conn, tag)
+    pace = Pace(session.service.turns, session.conn, command.tag)
     for place, box in found_all:
         mine = session.selected is not None and session.selected.key == box.key
         named = any(one.has(place.shown, place.account == session.account, listing) for one in filters)
@@ -128,20 +128,18 @@ async def _run(
         await session.look(place.account, box.key)
         selected = session.selected if mine else None
         view = selected if selected is not None else _view(session, place, box)
-        job = make_job(session, tag, view, charset, tree)
+        job = make_job(command, view, charset, tree)
         if job is None:
             return
         found = await job.evaluate(tree, view.uids)
         await job.learn_modseqs(found)
         if found:
-            session.conn.write(_answer(session, tag, view, wanted, found, job.highest(found) if job.modseq else 0))
+            session.conn.write(_answer(command, view, wanted, found, job.highest(found) if job.modseq else 0))
             await session.conn.drain()
-    work = session.finish(tag, b"OK ESEARCH completed")
-    if work is not None:
-        await work
+    await command.complete(b"OK ESEARCH completed")
 
 
-def _view(session: "ImapSession", place: places.Place, box: Mailbox) -> Selected:
+def _view(session: Session, place: places.Place, box: Mailbox) -> Selected:
     """A mailbox as it is now, without selecting it."""
     account = place.account
     with session.service.store.snapshot(account) as snapshot:
@@ -153,10 +151,11 @@ def _view(session: "ImapSession", place: places.Place, box: Mailbox) -> Selected
     )
 
 
-def _answer(session: "ImapSession", tag: bytes, view: Selected, wanted: Wanted, found: UidSet, modseq: int) -> bytes:
+def _answer(command: Command, view: Selected, wanted: Wanted, found: UidSet, modseq: int) -> bytes:
+    session = command.session
     names = wanted.names or []
     where = b" MAILBOX %b UIDVALIDITY %d" % (wire(session, view.name), view.uidvalidity)
-    items = [b"* ESEARCH (TAG ", quoted(tag), where, b") UID"]
+    items = [b"* ESEARCH (TAG ", quoted(command.tag), where, b") UID"]
     if b"MIN" in names:
         items.append(b" MIN %d" % found.first)
     if b"MAX" in names:

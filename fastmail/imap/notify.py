@@ -10,19 +10,17 @@ asks for too much is refused with NOTIFICATIONOVERFLOW, or told so and then told
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from fastmail.imap.state import Session
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.uidset import UidSet
 from fastmail.imap import metadata, places, status
-from fastmail.imap.authenticate import Work
+from fastmail.imap.command import Command, Work
 from fastmail.imap.fetch import Job, Plan, make_plan
-from fastmail.imap.mailboxes import quoted, wire
+from fastmail.imap.names import quoted, wire
 from fastmail.imap.multisearch import Filter, read_filter
 from fastmail.store.interface import Account, Listing, Mailbox
 
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
 
 MESSAGES = {b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"}
 NAMES = {b"MAILBOXNAME", b"SUBSCRIPTIONCHANGE"}
@@ -50,15 +48,16 @@ class Group:
 Found = list[tuple[places.Place, Mailbox]]
 
 
-def notify(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def notify(command: Command) -> Work:
     """RFC 5465 3."""
+    session, reader = command.session, command.reader
     reader.sp()
     at = reader.pos
     word = reader.atom().upper()
     if word == b"NONE":
         reader.end()
         stop(session)
-        return session.finish(tag, b"OK NOTIFY completed")  # type: ignore[no-any-return]
+        return command.finish(b"OK NOTIFY completed")
     if word != b"SET":
         raise ParseError("SET or NONE", at)
     reader.sp()
@@ -67,17 +66,17 @@ def notify(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
     while reader.more():
         groups.append(_group(session, reader))
         if len(groups) > MOST_GROUPS:
-            session.conn.write(tag + b" NO [NOTIFICATIONOVERFLOW] too many kinds of mailboxes\r\n")
+            command.answer(b"NO [NOTIFICATIONOVERFLOW] too many kinds of mailboxes")
             return None
     reader.end()
     bad = sorted({event for group in groups for event in group.events} & UNKNOWN)
     if bad:
-        session.conn.write(tag + b" NO [BADEVENT (" + TOLD + b")] some events are not known\r\n")
+        command.answer(b"NO [BADEVENT (" + TOLD + b")] some events are not known")
         return None
-    return _set(session, tag, groups, with_status)
+    return _set(command, groups, with_status)
 
 
-def _group(session: "ImapSession", reader: Reader) -> Group:
+def _group(session: Session, reader: Reader) -> Group:
     """RFC 5465 8: event-group."""
     at = reader.pos
     reader.open()
@@ -111,20 +110,19 @@ def _group(session: "ImapSession", reader: Reader) -> Group:
     return group
 
 
-async def _set(session: "ImapSession", tag: bytes, groups: list[Group], with_status: bool) -> None:
+async def _set(command: Command, groups: list[Group], with_status: bool) -> None:
+    session = command.session
     stop(session)
     watcher = Watcher(session, groups)
     session.notify = watcher
     if not await watcher.start(with_status):
         stop(session)
-        session.conn.write(tag + b" NO [NOTIFICATIONOVERFLOW] too many annotations\r\n")
+        command.answer(b"NO [NOTIFICATIONOVERFLOW] too many annotations")
         return
-    work = session.finish(tag, b"OK NOTIFY completed")
-    if work is not None:
-        await work
+    await command.complete(b"OK NOTIFY completed")
 
 
-def stop(session: "ImapSession") -> None:
+def stop(session: Session) -> None:
     """Tell no more."""
     if session.notify is not None:
         session.notify.close()
@@ -135,7 +133,7 @@ def stop(session: "ImapSession") -> None:
 class Watcher:
     """What one session wants to hear."""
 
-    session: "ImapSession"
+    session: Session
     groups: list[Group]
     known: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
     names: dict[bytes, str] = field(default_factory=dict)

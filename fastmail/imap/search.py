@@ -13,15 +13,16 @@ from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from fastmail.imap.state import Session
 from fastmail._core import envelope, mime, pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.lines import to_crlf
 from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds, context
 from fastmail.imap.aside import BIG
-from fastmail.imap.authenticate import Work
+from fastmail.imap.command import Command, Work
 from fastmail.imap.turns import Pace
 from fastmail.imap.views import Selected
 from fastmail.message import charsets, identity, summary, text
@@ -30,8 +31,6 @@ from fastmail.model.errors import MailError
 from fastmail.store import fulltext
 from fastmail.store.interface import Unsure
 
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
 
 T = TypeVar("T")
 ALL, FLAGS, KEYWORD, LARGER, SMALLER, DATE, UIDS, MODSEQ, NOT, AND, OR, SAVED = range(12)
@@ -121,23 +120,24 @@ def read_partial(reader: Reader) -> tuple[tuple[int, int], bytes]:
     return ((-high, -low) if signs[0] else (low, high)), label
 
 
-def search(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def search(command: Command) -> Work:
     """RFC 3501 6.4.4."""
+    session, reader = command.session, command.reader
     reader.sp()
     wanted = read_return(reader)
     charset, tree = reader.search()
     reader.end()
     if wanted.names and b"RELEVANCY" in wanted.names and not _asks("FUZZY", tree):
-        session.bad(tag, "RELEVANCY needs a FUZZY key")  # RFC 6203 4
+        command.bad("RELEVANCY needs a FUZZY key")  # RFC 6203 4
         return None
-    if wanted.update and context.in_use(session, tag):
-        session.bad(tag, "another search that is kept up to date has this tag")
+    if wanted.update and context.in_use(command):
+        command.bad("another search that is kept up to date has this command.tag")
         return None
     if session.rev2 and wanted.names is None:
         wanted.names = [b"ALL"]  # RFC 9051 6.4.4
     selected = session.selected
     assert selected is not None
-    job = make_job(session, tag, selected, charset, tree)
+    job = make_job(command, selected, charset, tree)
     if job is None:
         if wanted.names and b"SAVE" in wanted.names:
             selected.saved = UidSet()  # RFC 5182 2.1
@@ -146,27 +146,28 @@ def search(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
     if job.cost(tree) == 0 and steps <= STEPS and not (job.modseq and len(job.within) > BLOCK):
         session.conn.charge(steps / STEPS)
         found = job.by_index(tree, job.within)
-        return _answer(session, tag, selected, job, wanted, found, by_uid)
-    return _run(session, tag, selected, job, wanted, tree, by_uid)
+        return _answer(command, selected, job, wanted, found, command.by_uid)
+    return _run(command, selected, job, wanted, tree, command.by_uid)
 
 
 def make_job(
-    session: "ImapSession", tag: bytes, selected: Selected, charset: bytes | None, tree: tuple[Any, ...]
+    command: Command, selected: Selected, charset: bytes | None, tree: tuple[Any, ...]
 ) -> "Job | None":
     """None when the charset is not known and the client was told."""
+    session = command.session
     why = ""
     if session.uidonly and _asks("SEQ", tree):
         why = "[UIDREQUIRED] sequence numbers are off: use UID"
     elif charset is not None and session.utf8 and not session.rev2:
         why = "CHARSET is not for use after ENABLE UTF8=ACCEPT"  # RFC 6855 3
     if why:
-        session.bad(tag, why)
+        command.bad(why)
         return None
     name = (charset or b"utf-8").decode("ascii", "replace")
     if not charsets.known(name):
-        session.conn.write(tag + b" NO [BADCHARSET (US-ASCII UTF-8)] charset is not known\r\n")
+        command.answer(b"NO [BADCHARSET (US-ASCII UTF-8)] charset is not known")
         return None
-    job = Job(session, selected, name, tag)
+    job = Job(session, selected, name, command.tag)
     job.modseq = _asks("MODSEQ", tree)
     job.tree = tree
     job.within, job.code = bounds.newest(session, selected.uids)
@@ -184,23 +185,22 @@ def _asks(key: str, tree: tuple[Any, ...]) -> bool:
 
 
 async def _run(
-    session: "ImapSession",
-    tag: bytes,
+    command: Command,
     selected: Selected,
     job: "Job",
     wanted: Wanted,
     tree: tuple[Any, ...],
-    by_uid: bool,
 ) -> None:
     found = await job.evaluate(tree, job.within)
     await job.learn_modseqs(found)
-    work = _answer(session, tag, selected, job, wanted, found, by_uid)
+    work = _answer(command, selected, job, wanted, found, command.by_uid)
     if work is not None:
         await work
 
 
-async def _long(session: "ImapSession", tag: bytes, job: "Job", found: UidSet, shown: UidSet) -> None:
+async def _long(command: Command, job: "Job", found: UidSet, shown: UidSet) -> None:
     """``* SEARCH`` with many numbers: they are made and written as the client reads them."""
+    session = command.session
     conn = session.conn
     conn.write(b"* SEARCH")
     for part in _blocks(shown, AT_ONCE):
@@ -208,22 +208,21 @@ async def _long(session: "ImapSession", tag: bytes, job: "Job", found: UidSet, s
         if conn.full:
             await conn.drain()
     conn.write((b" (MODSEQ %d)" % job.highest(found) if job.modseq and found else b"") + b"\r\n")
-    work = session.finish(tag, bounds.told(session, job.code, b"OK SEARCH completed"))
-    if work is not None:
-        await work
+    await command.complete(bounds.told(session, job.code, b"OK SEARCH completed"))
 
 
 def _answer(
-    session: "ImapSession", tag: bytes, selected: Selected, job: "Job", wanted: Wanted, found: UidSet, by_uid: bool
+    command: Command, selected: Selected, job: "Job", wanted: Wanted, found: UidSet
 ) -> Work:
-    shown = found if by_uid else selected.uids.seqs(found)
+    session = command.session
+    shown = found if command.by_uid else selected.uids.seqs(found)
     if wanted.names is None and len(shown) > AT_ONCE:
-        return _long(session, tag, job, found, shown)
+        return _long(command, job, found, shown)
     if wanted.names is None:
         top = b" (MODSEQ %d)" % job.highest(found) if job.modseq and found else b""
         session.conn.write(b"* SEARCH" + shown.numbers() + top + b"\r\n")
     else:
-        items = [b"* ESEARCH (TAG ", quoted(tag), b")", b" UID" if by_uid else b""]
+        items = [b"* ESEARCH (TAG ", quoted(command.tag), b")", b" UID" if command.by_uid else b""]
         narrow = []
         if b"MIN" in wanted.names and found:
             items.append(b" MIN %d" % shown.first)
@@ -240,7 +239,7 @@ def _answer(
         part = found
         if wanted.partial is not None:
             part = part_of(wanted.partial, found)
-            told = (part if by_uid else selected.uids.seqs(part)).octets()
+            told = (part if command.by_uid else selected.uids.seqs(part)).octets()
             items.append(b" PARTIAL (%b %b)" % (wanted.label, told or b"NIL"))
         if b"SAVE" in wanted.names:
             all_of_them = {b"ALL", b"COUNT"} & set(wanted.names) or (not narrow and wanted.partial is None)
@@ -256,8 +255,8 @@ def _answer(
             async def again() -> list[int]:
                 return list(await job.evaluate(tree, selected.uids))
 
-            context.begin(session, tag, by_uid, False, list(found), again)
-    return session.finish(tag, bounds.told(session, job.code, b"OK SEARCH completed"))  # type: ignore[no-any-return]
+            context.begin(command, command.by_uid, False, list(found), again)
+    return command.finish(bounds.told(session, job.code, b"OK SEARCH completed"))
 
 
 def quoted(tag: bytes) -> bytes:
@@ -281,7 +280,7 @@ def part_of(wanted: tuple[int, int], found: UidSet) -> UidSet:
 class Job:
     """One SEARCH under way."""
 
-    def __init__(self, session: "ImapSession", selected: Selected, charset: str, tag: bytes) -> None:
+    def __init__(self, session: Session, selected: Selected, charset: str, tag: bytes) -> None:
         self._session = session
         self._selected = selected
         self._charset = charset

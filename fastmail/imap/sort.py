@@ -4,24 +4,23 @@ The messages are found as by SEARCH; ``compared`` reads what is compared of them
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastmail._core import order
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.uidset import in_order
 from fastmail.imap import bounds, compared, context
-from fastmail.imap.authenticate import Work
+from fastmail.imap.command import Command, Work
 from fastmail.imap.compared import ALGORITHMS, Criterion
 from fastmail.imap.search import AT_ONCE, Job, Wanted, make_job, narrowed, quoted, read_return
 
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
 
 KEYS = {b"ARRIVAL", b"SIZE", *order.NAMES}
 
 
-def sort(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def sort(command: Command) -> Work:
     """RFC 5256 4."""
+    reader = command.reader
     reader.sp()
     wanted = read_return(reader)
     reader.open()
@@ -39,43 +38,44 @@ def sort(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Wo
             break
     reader.close()
     reader.sp()
-    if wanted.update and context.in_use(session, tag):
-        session.bad(tag, "another search that is kept up to date has this tag")
+    if wanted.update and context.in_use(command):
+        command.bad("another search that is kept up to date has this command.tag")
         return None
-    return _begin(session, tag, reader, lambda job, tree: _sort(session, tag, job, tree, criteria, wanted, by_uid))
+    return _begin(command, lambda job, tree: _sort(command, job, tree, criteria, wanted, command.by_uid))
 
 
-def thread(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def thread(command: Command) -> Work:
     """RFC 5256 4."""
+    reader = command.reader
     reader.sp()
     at = reader.pos
     name = reader.atom().upper()
     if name not in ALGORITHMS:
         raise ParseError("ORDEREDSUBJECT, REFERENCES or REFS", at)
     reader.sp()
-    return _begin(session, tag, reader, lambda job, tree: _thread(session, tag, job, tree, name, by_uid))
+    return _begin(command, lambda job, tree: _thread(command, job, tree, name, command.by_uid))
 
 
-def _begin(session: "ImapSession", tag: bytes, reader: Reader, run: Callable[[Job, Any], Work]) -> Work:
+def _begin(command: Command, run: Callable[[Job, Any], Work]) -> Work:
     """Charset and search keys, then ``run``."""
+    session, reader = command.session, command.reader
     charset = reader.astring()
     reader.sp()
     _, tree = reader.search()
     reader.end()
     assert session.selected is not None
-    job = make_job(session, tag, session.selected, charset, tree)
+    job = make_job(command, session.selected, charset, tree)
     return run(job, tree) if job is not None else None
 
 
 async def _sort(
-    session: "ImapSession",
-    tag: bytes,
+    command: Command,
     job: Job,
     tree: tuple[Any, ...],
     criteria: list[Criterion],
     wanted: Wanted,
-    by_uid: bool,
 ) -> None:
+    session = command.session
     selected = session.selected
     assert selected is not None
     found = await job.evaluate(tree, job.within)
@@ -83,7 +83,7 @@ async def _sort(
     uids = await compared.ordered(session, job.pace, found, criteria)
     top = b" (MODSEQ %d)" % job.highest(found) if job.modseq and uids else b""
     if wanted.names is None:
-        conn, view = session.conn, None if by_uid else selected.uids
+        conn, view = session.conn, None if command.by_uid else selected.uids
         conn.write(b"* SORT")
         for start in range(0, len(uids), AT_ONCE):  # made and written as the client reads them
             conn.write(order.numbered(uids[start : start + AT_ONCE], view))
@@ -91,8 +91,8 @@ async def _sort(
                 await conn.drain()
         conn.write(top + b"\r\n")
     else:
-        numbers = list(uids) if by_uid else [selected.uids.seq(uid) for uid in uids]
-        items = [b"* ESEARCH (TAG ", quoted(tag), b")", b" UID" if by_uid else b""]
+        numbers = list(uids) if command.by_uid else [selected.uids.seq(uid) for uid in uids]
+        items = [b"* ESEARCH (TAG ", quoted(command.tag), b")", b" UID" if command.by_uid else b""]
         if b"MIN" in wanted.names and numbers:
             items.append(b" MIN %d" % numbers[0])
         if b"MAX" in wanted.names and numbers:
@@ -118,18 +118,15 @@ async def _sort(
                 found = await job.evaluate(keys, selected.uids)
                 return list(await compared.ordered(session, job.pace, found, criteria))
 
-            context.begin(session, tag, by_uid, True, list(uids), again)
-    work_left = session.finish(tag, bounds.told(session, job.code, b"OK SORT completed"))
-    if work_left is not None:
-        await work_left
+            context.begin(command, command.by_uid, True, list(uids), again)
+    await command.complete(bounds.told(session, job.code, b"OK SORT completed"))
 
 
 async def _thread(
-    session: "ImapSession", tag: bytes, job: Job, tree: tuple[Any, ...], name: bytes, by_uid: bool
+    command: Command, job: Job, tree: tuple[Any, ...], name: bytes
 ) -> None:
+    session = command.session
     found = await job.evaluate(tree, job.within)
-    text = await compared.threaded(session, job.pace, found, name, by_uid)
+    text = await compared.threaded(session, job.pace, found, name, command.by_uid)
     session.conn.write(b"* THREAD" + (b" " + text if text else b"") + b"\r\n")
-    work_left = session.finish(tag, bounds.told(session, job.code, b"OK THREAD completed"))
-    if work_left is not None:
-        await work_left
+    await command.complete(bounds.told(session, job.code, b"OK THREAD completed"))

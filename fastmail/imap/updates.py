@@ -5,47 +5,27 @@ What an EXPUNGE removes is told before it, while its sequence number is still go
 the search is made again over the view as it is then.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastmail._core.imap import ParseError, Reader
 from fastmail._core.uidset import UidSet
-from fastmail.imap.authenticate import Work
-from fastmail.imap.views import Selected
-
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
+from fastmail.imap.views import Context, Selected
+from fastmail.net.connection import Connection
 
 MOST = 10  # of one session
-Search = Callable[[], Awaitable[list[int]]]
 
 
-@dataclass(slots=True)
-class Context:
-    """One search that is kept up to date. ``results``: UIDs, in the order that was asked for; ``again`` searches
-    anew."""
-
-    tag: bytes
-    by_uid: bool
-    ordered: bool
-    results: list[int]
-    again: Search
-
-
-def begin(session: "ImapSession", tag: bytes, by_uid: bool, ordered: bool, results: list[int], again: Search) -> None:
+def begin(conn: Connection, selected: Selected, context: Context) -> None:
     """Keep the client told of a search that was just answered, or say that this will not be."""
-    if len(session.contexts) >= MOST:
-        session.conn.write(b'* NO [NOUPDATE "' + tag + b'"] too many searches are kept up to date\r\n')
+    if len(selected.contexts) >= MOST:
+        conn.write(b'* NO [NOUPDATE "' + context.tag + b'"] too many searches are kept up to date\r\n')
         return
-    session.contexts.append(Context(tag, by_uid, ordered, results, again))
-    if session.selected is not None:
-        session.context_modseq = session.selected.modseq
+    selected.contexts.append(context)
+    selected.contexts_modseq = selected.modseq
 
 
-def in_use(session: "ImapSession", tag: bytes) -> bool:
+def in_use(selected: Selected, tag: bytes) -> bool:
     """Has another search this tag?"""
-    return any(context.tag == tag for context in session.contexts)
+    return any(context.tag == tag for context in selected.contexts)
 
 
 def frozen(selected: Selected, tree: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -64,25 +44,10 @@ def frozen(selected: Selected, tree: tuple[Any, ...]) -> tuple[Any, ...]:
     return tree
 
 
-def cancel(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
-    """CANCELUPDATE (RFC 5267 4.3.5)."""
-    names = []
-    while True:
-        reader.sp()
-        names.append(reader.string())
-        if reader.peek() != 32:
-            break
-    reader.end()
-    if not all(in_use(session, name) for name in names):
-        raise ParseError("tags of searches that are kept up to date", reader.pos)
-    session.contexts = [context for context in session.contexts if context.tag not in names]
-    return session.finish(tag, b"OK CANCELUPDATE completed")  # type: ignore[no-any-return]
-
-
-def removed(session: "ImapSession", before: UidSet, gone: UidSet) -> bytes:
+def removed(selected: Selected, before: UidSet, gone: UidSet) -> bytes:
     """What an EXPUNGE takes away, with the numbers from before it."""
     out = []
-    for context in session.contexts:
+    for context in selected.contexts:
         lost = [uid for uid in context.results if uid in gone]
         if lost:
             kept = [uid for uid in context.results if uid not in gone]
@@ -91,10 +56,10 @@ def removed(session: "ImapSession", before: UidSet, gone: UidSet) -> bytes:
     return b"".join(out)
 
 
-async def refresh(session: "ImapSession", selected: Selected) -> None:
+async def refresh(conn: Connection, selected: Selected) -> None:
     """Search again, and tell the difference."""
-    session.context_modseq = selected.modseq
-    for context in list(session.contexts):
+    selected.contexts_modseq = selected.modseq
+    for context in list(selected.contexts):
         found = await context.again()
         old, new = set(context.results), set(found)
         lost = [uid for uid in context.results if uid not in new]
@@ -103,7 +68,7 @@ async def refresh(session: "ImapSession", selected: Selected) -> None:
         if context.ordered and kept != [uid for uid in found if uid in old]:
             lost, fresh = context.results, found  # the order itself changed: everything anew
         if lost or fresh:
-            session.conn.write(tell(context, selected.uids, lost, fresh, found))
+            conn.write(tell(context, selected.uids, lost, fresh, found))
         context.results = found
 
 
