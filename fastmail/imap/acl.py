@@ -1,15 +1,13 @@
 """ACL (RFC 4314): SETACL, DELETEACL, GETACL, LISTRIGHTS, MYRIGHTS. LIST-MYRIGHTS (RFC 8440) is in imap.listing."""
 
-
-from fastmail.imap.state import Session
 from fastmail._core.imap import ParseError, Reader, quote
 from fastmail.imap import places
 from fastmail.imap.command import Command, Work
 from fastmail.imap.names import read_name, wire
+from fastmail.imap.state import Session
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo, NoPermission, TooMuch
 from fastmail.store import sharing
-
 
 MOST = 1000  # identifiers in a list
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fastmail.imap.state import Session
 from fastmail._core import mime
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.lines import to_lf
@@ -19,9 +18,10 @@ from fastmail.imap.command import Command, Work
 from fastmail.imap.errors import BadUrl, TooBig
 from fastmail.imap.names import read_name
 from fastmail.imap.sets import read_set
+from fastmail.imap.state import Session
 from fastmail.imap.upload import APPENDS, MARK, Upload
-from fastmail.imap.views import writable
 from fastmail.imap.urlauth import quote_always
+from fastmail.imap.views import writable
 from fastmail.message import summary
 from fastmail.message.preview import scanned
 from fastmail.message.recode import without_binary
@@ -30,7 +30,6 @@ from fastmail.model import rights
 from fastmail.model.errors import CannotDo, NoSuchMailbox, TooMuch
 from fastmail.store.interface import NewMessage
 from fastmail.store.quota import check
-
 
 SCAN_ON_LOOP = 262144
 SUMMARIES = 16 << 20  # octets of their long summaries: the index has all of them in memory until its commit

@@ -2,10 +2,8 @@
 pieces without learning all of its UIDs first. The newest batch comes first.
 """
 
-
-from fastmail._core.imap import ParseError, Reader
+from fastmail._core.imap import ParseError
 from fastmail.imap.command import Command, Work
-
 
 MOST = 100_000
 

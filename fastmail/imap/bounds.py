@@ -4,10 +4,8 @@ FETCH, STORE, SEARCH, SORT, THREAD and EXPUNGE work on the newest of those that 
 they came; the client goes on below it. COPY and MOVE are all or nothing, and refused.
 """
 
-
-from fastmail.imap.state import Session
 from fastmail._core.uidset import UidSet
-
+from fastmail.imap.state import Session
 
 
 def newest(session: Session, uids: UidSet) -> tuple[UidSet, bytes]:

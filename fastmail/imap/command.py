@@ -1,8 +1,8 @@
 """One IMAP command (RFC 3501 2.2): its tag and name, the reader of its arguments, and how it is answered.
 
-The dispatcher makes one ``Command`` for each command and gives it to the handler of its row (``table``). A handler reads
-its arguments, then finishes the command, or returns a coroutine that does. What belongs to one command is kept here,
-so it is gone with the command and never has to be reset.
+The dispatcher makes one ``Command`` for each command and gives it to the handler of its row (``table``). A handler
+reads its arguments, then finishes the command, or returns a coroutine that does. What belongs to one command is kept
+here, so it is gone with the command and never has to be reset.
 
 Promise: exactly one tagged reply, by one of ``finish``, ``complete``, ``answer``, ``bad`` and ``fail``.
 """
@@ -40,7 +40,7 @@ class Pipeline(Protocol):
 class Command:
     """See the module."""
 
-    __slots__ = (
+    __slots__ = (  # noqa: RUF023 - in the order in which a reader meets them
         "session",
         # what the client wrote
         "tag",
@@ -54,7 +54,7 @@ class Command:
         "row",
         "out",
         "pipeline",
-    )  # fmt: skip  # noqa: RUF023 - in the order in which a reader meets them
+    )
 
     def __init__(
         self, session: Session, pipeline: Pipeline, tag: bytes, name: bytes, by_uid: bool, reader: Reader, row: "Row"

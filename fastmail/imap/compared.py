@@ -14,18 +14,17 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from fastmail.imap.state import Session
 from fastmail._core import fetch, mime, order
 from fastmail._core.lines import to_crlf
 from fastmail._core.threads import Threads
 from fastmail._core.uidset import UidSet
+from fastmail.imap.state import Session
 from fastmail.imap.turns import Pace
 from fastmail.imap.views import EMPTY, Selected
 from fastmail.message import order as keys
 from fastmail.message import summary
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Octets, Snapshot
-
 
 BLOCK = 250  # messages that are read at once
 OCTETS = 2 << 20  # of their summaries: what is compared of a message may be nearly all of it

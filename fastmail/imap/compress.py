@@ -1,8 +1,6 @@
 """COMPRESS (RFC 4978): DEFLATE in both directions. What one read may expand to is bounded by the connection."""
 
-
 from fastmail.imap.command import Command, Work
-
 
 
 def compress(command: Command) -> Work:

@@ -1,5 +1,5 @@
-"""ENABLE (RFC 5161): CONDSTORE and QRESYNC (RFC 7162), IMAP4rev2 (RFC 9051), UTF8=ACCEPT (RFC 6855), UIDONLY (RFC 9586).
-What is enabled stays so until UNAUTHENTICATE.
+"""ENABLE (RFC 5161): CONDSTORE and QRESYNC (RFC 7162), IMAP4rev2 (RFC 9051), UTF8=ACCEPT (RFC 6855), UIDONLY (RFC
+9586). What is enabled stays so until UNAUTHENTICATE.
 """
 
 from fastmail.imap.command import Command, Work

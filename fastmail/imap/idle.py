@@ -4,8 +4,6 @@ import asyncio
 
 from fastmail.imap.command import Command, Work
 
-
-
 AGAIN = 0.05  # s until it is tried again while the connection is busy
 
 
@@ -20,7 +18,7 @@ def idle(command: Command) -> Work:
 
 
 class Idling:
-    """The state between IDLE and DONE. ``_telling``: changes are being told; ``_again``: there was another meanwhile."""
+    """The state between IDLE and DONE. ``_telling``: changes are being told; ``_again``: there were more meanwhile."""
 
     __slots__ = ("_again", "_command", "_session", "_telling")
 

@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fastmail.imap.state import Session
 from fastmail._core.imap import ParseError, Reader
 from fastmail.imap import acl, metadata, places, status
 from fastmail.imap.command import Command, Work
 from fastmail.imap.names import decode_name, quoted, wire_text
+from fastmail.imap.state import Session
 from fastmail.model.errors import CannotDo, TooMuch
 from fastmail.model.mailbox_name import INBOX, Pattern
 from fastmail.store.interface import SPECIAL, Mailbox
-
 
 SELECTION = (b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE")
 RETURN = (b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"MYRIGHTS")

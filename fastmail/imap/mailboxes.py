@@ -2,19 +2,17 @@
 (RFC 2342), MAILBOXID (RFC 8474 4.1).
 """
 
-
-from fastmail.imap.state import Session
 from fastmail._core.imap import ParseError, Reader
 from fastmail.imap import places
 from fastmail.imap.command import Command, Work
 from fastmail.imap.errors import UseRefused
 from fastmail.imap.names import quoted, read_name
+from fastmail.imap.state import Session
 from fastmail.message.identity import mailbox_id
 from fastmail.model.errors import CannotDo, TooMuch
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store.interface import SPECIAL
 from fastmail.store.quota import check
-
 
 SUBSCRIPTIONS = 10_000  # of an account; a name need not be that of a mailbox, so no limit of mailboxes holds it
 LONGEST_SUBSCRIBED = 1024  # octets

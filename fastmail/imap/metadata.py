@@ -5,18 +5,17 @@ administrator's, set in the configuration.
 
 from collections.abc import Iterable, Mapping
 
-from fastmail.imap.state import Session
 from fastmail._core.imap import ParseError, Reader, quote
 from fastmail.imap import places
 from fastmail.imap.command import Command, Work
+from fastmail.imap.errors import LONGEST_ENTRY, EntryTooBig, TooManyEntries
 from fastmail.imap.names import decode_name, wire
+from fastmail.imap.state import Session
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo, NoPermission, TooMuch
 from fastmail.store.interface import counts
 from fastmail.store.quota import check
 
-
-LONGEST = 65536
 MOST = 1000
 MOST_OCTETS = 4 << 20  # of all annotations of a mailbox, with their names
 NEEDS = ("l", "rswip")  # the first, and one of the others, to see annotations (RFC 5464 3.3)
@@ -26,14 +25,6 @@ ROOTS = (b"/private/", b"/shared/")
 def may_see(place: places.Place) -> bool:
     """Has the session the rights to see annotations of the mailbox?"""
     return NEEDS[0] in place.rights and bool(set(NEEDS[1]) & set(place.rights))
-
-
-class EntryTooBig(TooMuch):
-    """NO [METADATA MAXSIZE n]."""
-
-
-class TooManyEntries(TooMuch):
-    """NO [METADATA TOOMANY]."""
 
 
 def _mailbox(session: Session, reader: Reader) -> places.Place:
@@ -222,7 +213,7 @@ def set_(command: Command) -> Work:
         if not place.shown:
             raise NoPermission("annotations of the server are the administrator's")
         places.check(place, "w")
-    if any(value is not None and len(value) > LONGEST for value in changes.values()):
+    if any(value is not None and len(value) > LONGEST_ENTRY for value in changes.values()):
         raise EntryTooBig("a value is too long")
     return _set(command, place, changes)
 

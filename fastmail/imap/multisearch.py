@@ -2,80 +2,22 @@
 mailboxes (``personal``, ``subtree`` and so on) is the filter of RFC 5465 6.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
-
-from fastmail.imap.state import Session
-from fastmail._core.imap import ParseError, Reader
+from fastmail._core.imap import ParseError
 from fastmail._core.uidset import UidSet
 from fastmail.imap import places
 from fastmail.imap.command import Command, Work
-from fastmail.imap.names import read_name, wire
-from fastmail.imap.search import Wanted, make_job, part_of, quoted, read_return
+from fastmail.imap.filters import CHOSEN, Filter, read_filter
+from fastmail.imap.names import wire
+from fastmail.imap.returns import Wanted, part_of, read_return
+from fastmail.imap.search_job import make_job
+from fastmail.imap.search_tree import Tree
+from fastmail.imap.state import Session
 from fastmail.imap.turns import Pace
 from fastmail.imap.views import Selected
 from fastmail.model.errors import TooMuch
-from fastmail.model.mailbox_name import INBOX
-from fastmail.store.interface import Listing, Mailbox
+from fastmail.store.interface import Mailbox
 
-
-KINDS = (
-    *(b"SELECTED", b"SELECTED-DELAYED", b"INBOXES", b"PERSONAL", b"SUBSCRIBED"),
-    *(b"SUBTREE", b"SUBTREE-ONE", b"MAILBOXES"),
-)
 MOST_FILTERS = 100  # of one command; each is asked about each mailbox
-NAMED = (b"SUBTREE", b"SUBTREE-ONE", b"MAILBOXES")
-
-
-@dataclass(slots=True)
-class Filter:
-    """Which mailboxes; ``names`` as they are stored. A set: one mailbox costs the same however many are named."""
-
-    kind: bytes
-    names: set[str] = field(default_factory=set)
-
-    def has(self, name: str, own: bool, listing: Listing) -> bool:
-        """Is a mailbox (not the selected one as such) meant? ``own``: it is the account's."""
-        if self.kind == b"PERSONAL":
-            return own
-        if self.kind == b"INBOXES":
-            return name == INBOX
-        if self.kind == b"SUBSCRIBED":
-            return name in listing.subscribed
-        if self.kind == b"SUBTREE":
-            return any(one in self.names for one in levels(name))
-        if self.kind == b"SUBTREE-ONE":
-            return name in self.names or name.rpartition("/")[0] in self.names
-        return self.kind == b"MAILBOXES" and name in self.names
-
-
-def levels(name: str) -> Iterator[str]:
-    """The name, and each name above it."""
-    yield name
-    while "/" in name:
-        name = name.rpartition("/")[0]
-        yield name
-
-
-def read_filter(session: Session, reader: Reader) -> Filter:
-    """RFC 5465 8: filter-mailboxes."""
-    at = reader.pos
-    kind = reader.atom().upper()
-    if kind not in KINDS:
-        raise ParseError(b", ".join(KINDS).decode().lower(), at)
-    found = Filter(kind)
-    if kind in NAMED:
-        reader.sp()
-        if reader.peek() == 40:
-            reader.open()
-            found.names.add(read_name(session, reader))
-            while reader.more():
-                found.names.add(read_name(session, reader))
-            reader.close()
-        else:
-            found.names.add(read_name(session, reader))
-    return found
 
 
 def esearch(command: Command) -> Work:
@@ -101,7 +43,7 @@ def esearch(command: Command) -> Work:
         raise ParseError("MIN, MAX, ALL, COUNT or PARTIAL", at)
     charset, tree = reader.search()
     reader.end()
-    chosen = any(one.kind in (b"SELECTED", b"SELECTED-DELAYED") for one in filters)
+    chosen = any(one.kind in CHOSEN for one in filters)
     if chosen and session.selected is None:
         command.bad("no mailbox is selected")
         return None
@@ -114,7 +56,7 @@ async def _run(
     chosen: bool,
     wanted: Wanted,
     charset: bytes | None,
-    tree: tuple[Any, ...],
+    tree: Tree,
 ) -> None:
     session = command.session
     listing, found_all = await places.everything(session)
@@ -154,8 +96,8 @@ def _view(session: Session, place: places.Place, box: Mailbox) -> Selected:
 def _answer(command: Command, view: Selected, wanted: Wanted, found: UidSet, modseq: int) -> bytes:
     session = command.session
     names = wanted.names or []
-    where = b" MAILBOX %b UIDVALIDITY %d" % (wire(session, view.name), view.uidvalidity)
-    items = [b"* ESEARCH (TAG ", quoted(command.tag), where, b") UID"]
+    of = (command.tag, wire(session, view.name), view.uidvalidity)
+    items = [b'* ESEARCH (TAG "%b" MAILBOX %b UIDVALIDITY %d) UID' % of]
     if b"MIN" in names:
         items.append(b" MIN %d" % found.first)
     if b"MAX" in names:

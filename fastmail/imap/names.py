@@ -1,5 +1,5 @@
-"""Names of mailboxes between client and store (RFC 3501 5.1, RFC 6855 3, RFC 9051 5.1): modified UTF-7, or UTF-8 once the
-client enabled that; the client's separator, or "/" as the store has it. Where a name leads is in ``places``.
+"""Names of mailboxes between client and store (RFC 3501 5.1, RFC 6855 3, RFC 9051 5.1): modified UTF-7, or UTF-8 once
+the client enabled that; the client's separator, or "/" as the store has it. Where a name leads is in ``places``.
 """
 
 from fastmail._core.imap import Reader, quote

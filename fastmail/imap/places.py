@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from fastmail.imap.state import Session
 from fastmail.imap.service import OFF, SUBSCRIBED, Service
+from fastmail.imap.state import Session
 from fastmail.model import rights
 from fastmail.model.address import comparable
 from fastmail.model.errors import CannotDo, DamagedAccount, NoPermission, NoSuchMailbox
@@ -23,7 +23,6 @@ from fastmail.model.mailbox_name import INBOX, canonical, is_inbox
 from fastmail.store import sharing
 from fastmail.store.interface import Account, Listing, Mailbox, Snapshot
 from fastmail.telemetry.counters import count
-
 
 OTHER = "Other Users"
 NOBODY = Account(0, "nobody@invalid", "")  # owns what is named by an address that no account has; numbers begin with 1

@@ -5,22 +5,18 @@ Only a login that the configuration names as an administrator may set limits, of
 
 import asyncio
 
-from fastmail.imap.state import Session
-from fastmail._core.imap import ParseError, Reader, quote
+from fastmail._core.imap import ParseError, quote
 from fastmail.imap import places
 from fastmail.imap.command import Command, Work
+from fastmail.imap.errors import NoSuchRoot
 from fastmail.imap.names import read_name, wire
-from fastmail.model.errors import CannotDo, NoPermission
+from fastmail.imap.state import Session
+from fastmail.model.errors import NoPermission
 from fastmail.model.quota import Quota
 from fastmail.store.interface import Account
 from fastmail.store.quota import usage
 
-
 RESOURCES = (b"STORAGE", b"MESSAGE", b"MAILBOX")
-
-
-class NoSuchRoot(CannotDo):
-    """NO [NONEXISTENT]."""
 
 
 def get_quota(command: Command) -> Work:

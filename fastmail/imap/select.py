@@ -3,22 +3,21 @@ MAILBOXID (RFC 8474 4.2), what RFC 9051 6.3.2 adds and leaves out."""
 
 from dataclasses import dataclass
 
-from fastmail.imap.state import Session
 from fastmail._core import fetch, pages
+from fastmail._core.fetch import Item
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 from fastmail.imap import places
 from fastmail.imap.command import Command, Work
 from fastmail.imap.names import quoted, read_name, wire
-from fastmail.imap.views import FLAGS_ITEM, Selected, flags_line
+from fastmail.imap.state import Session
+from fastmail.imap.views import Selected, flags_line
 from fastmail.message.identity import mailbox_id
 from fastmail.model import rights
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import DELETED, MAX_KEYWORDS
 from fastmail.store.interface import Snapshot
-
-
 
 LASTING = (  # the right that changes a flag (RFC 4314 2.1)
     ("w", rb"\Answered"),
@@ -125,9 +124,7 @@ async def _open(command: Command, name: str, word: bytes, resync: Resync | None)
         raise
 
 
-async def _attach(
-    command: Command, name: str, word: bytes, resync: Resync | None, place: places.Place
-) -> None:
+async def _attach(command: Command, name: str, word: bytes, resync: Resync | None, place: places.Place) -> None:
     """Take the view and tell it; it was begun."""
     session = command.session
     store, account, key = session.service.store, place.account, place.key
@@ -152,7 +149,7 @@ async def _attach(
         # in the same snapshot: HIGHESTMODSEQ below is what the client is told here, and no more
         resynced = b""
         if resync is not None and resync.uidvalidity == box.uidvalidity:
-            resynced = _resynced(selected, snapshot, resync, FLAGS_ITEM | session.items(True))
+            resynced = _resynced(selected, snapshot, resync, Item.FLAGS | session.items(True))
     permanent = b"" if readonly else _permanent(place.rights, words)
     out = [
         flags_line(words),

@@ -45,7 +45,7 @@ def _behind_uid(reader: Reader) -> bytes:
 class ImapSession(Session):
     """See the module. The connection calls the first part."""
 
-    __slots__ = (
+    __slots__ = (  # noqa: RUF023 - in the order in which a reader meets them
         # the input that ``feed`` works on, and how far it is
         "_data",
         "_at",
@@ -58,7 +58,7 @@ class ImapSession(Session):
         "_skipping",
         "_swallow",
         "_refused",
-    )  # fmt: skip  # noqa: RUF023 - in the order in which a reader meets them
+    )
 
     def __init__(self, service: Service, connection: Connection) -> None:
         super().__init__(service, connection)

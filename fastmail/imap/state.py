@@ -1,17 +1,18 @@
 """What one IMAP session knows: who its client is, what the client enabled (RFC 5161), which mailbox it selected
 (RFC 3501 3), and who takes its next line. Every command works on this; ``session`` adds how octets become commands.
 
-Promise: nothing here belongs to one command; that is in ``command.Command``. A mailbox that is selected is watched until
-``deselect``. This file imports no command, so every command may import it.
+Promise: nothing here belongs to one command; that is in ``command.Command``. A mailbox that is selected is watched
+until ``deselect``. This file imports no command, so every command may import it.
 """
 
 from typing import Protocol
 
+from fastmail._core.fetch import Item
 from fastmail._core.uidset import UidSet
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.standing import Standing
 from fastmail.imap.service import Service
-from fastmail.imap.views import MODSEQ_ITEM, UID_ITEM, UIDONLY_ITEM, Selected
+from fastmail.imap.views import Selected
 from fastmail.model.errors import TemporaryError
 from fastmail.net.connection import Connection
 from fastmail.store.interface import Account
@@ -64,7 +65,7 @@ class Notifier(Protocol):
 class Session:
     """See the module."""
 
-    __slots__ = (
+    __slots__ = (  # noqa: RUF023 - in the order in which a reader meets them
         # whom it serves, and by what
         "service",
         "conn",
@@ -88,7 +89,7 @@ class Session:
         "errors",
         "failures",
         "ids",
-    )  # fmt: skip  # noqa: RUF023 - in the order in which a reader meets them
+    )
 
     def __init__(self, service: Service, connection: Connection) -> None:
         self.service = service
@@ -144,8 +145,8 @@ class Session:
     def items(self, with_uid: bool) -> int:
         """The items that every FETCH response to this client has, as bits of ``_core.items``."""
         if self.uidonly:
-            return UIDONLY_ITEM | (MODSEQ_ITEM if self.condstore else 0)
-        return (MODSEQ_ITEM if self.condstore else 0) | (UID_ITEM if with_uid or self.qresync else 0)
+            return Item.UIDONLY | (Item.MODSEQ if self.condstore else 0)
+        return (Item.MODSEQ if self.condstore else 0) | (Item.UID if with_uid or self.qresync else 0)
 
     # ---------------------------------------------------------------- the selected mailbox
 

@@ -5,17 +5,17 @@ mailbox's size.
 
 from collections.abc import Callable
 
-from fastmail.imap.state import Session
 from fastmail._core import pages
 from fastmail._core.imap import ParseError, Reader
+from fastmail._core.pages import Field
 from fastmail.imap import places
 from fastmail.imap.command import Command, Work
 from fastmail.imap.names import read_name, wire
+from fastmail.imap.state import Session
 from fastmail.message.identity import mailbox_id
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import DELETED
 from fastmail.store.interface import Mailbox
-
 
 COMPLETED = b"OK STATUS completed"
 Value = Callable[[Session, places.Place, Mailbox], int | bytes]
@@ -31,7 +31,7 @@ def _deleted_octets(session: Session, place: places.Place, box: Mailbox) -> int:
         return 0
     with session.service.store.snapshot(place.account) as snapshot:
         every = (record for page in snapshot.pages(box.key) for record in pages.records(page))
-        return sum(record[5] for record in every if record[1] & DELETED)
+        return sum(record[Field.SIZE] for record in every if record[Field.FLAGS] & DELETED)
 
 
 ITEMS: dict[bytes, Value] = {
@@ -65,8 +65,7 @@ def status(command: Command) -> Work:
         return _status(command, name, items)
     place, box, own = found
     session.conn.write(line(session, place, box, items))
-    work: Work = command.finish(COMPLETED, box=own)
-    return work
+    return command.finish(COMPLETED, box=own)
 
 
 def read_items(reader: Reader) -> list[bytes]:

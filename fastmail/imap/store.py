@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastmail._core import fetch as render
+from fastmail._core.fetch import Item
 from fastmail._core.imap import ParseError
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
@@ -21,7 +22,7 @@ from fastmail.imap.command import Command, Work
 from fastmail.imap.sets import read_set
 from fastmail.imap.state import Session
 from fastmail.imap.telling import Own
-from fastmail.imap.views import FLAGS_ITEM, Selected, new_keywords, note_own, writable
+from fastmail.imap.views import Selected, new_keywords, note_own, writable
 from fastmail.model import rights
 from fastmail.model.errors import NoPermission
 from fastmail.store.interface import ALL_MODSEQ, Octets, Store, Stored
@@ -213,7 +214,7 @@ def _tell(session: Session, selected: Selected, job: Job, result: Stored, others
     by_uid = job.command.by_uid
     if not job.silent:
         told = result.changed.plus(result.same).plus(result.refused)
-        session.conn.write(_responses(session, selected, told, by_uid, FLAGS_ITEM, result.pages, upto))
+        session.conn.write(_responses(session, selected, told, by_uid, Item.FLAGS, result.pages, upto))
     elif session.condstore:
         session.conn.write(_responses(session, selected, result.changed, by_uid, 0, result.pages, upto))
 

@@ -5,9 +5,8 @@ What an EXPUNGE removes is told before it, while its sequence number is still go
 the search is made again over the view as it is then.
 """
 
-from typing import Any
-
 from fastmail._core.uidset import UidSet
+from fastmail.imap.returns import head
 from fastmail.imap.views import Context, Selected
 from fastmail.net.connection import Connection
 
@@ -26,22 +25,6 @@ def begin(conn: Connection, selected: Selected, context: Context) -> None:
 def in_use(selected: Selected, tag: bytes) -> bool:
     """Has another search this tag?"""
     return any(context.tag == tag for context in selected.contexts)
-
-
-def frozen(selected: Selected, tree: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The keys with sequence numbers as they are now (RFC 5267 4.3)."""
-    if tree[0] == "SEQ":
-        uids = selected.saved if tree[1] is None else selected.uids.at(UidSet.of_ranges(tree[1], len(selected.uids)))
-        flat = tuple(end for pair in uids.ranges() for end in pair)
-        return ("UID", flat) if flat else ("NOT", ("ALL",))
-    if tree[0] == "UID" and tree[1] is None:
-        flat = tuple(end for pair in selected.saved.ranges() for end in pair)
-        return ("UID", flat) if flat else ("NOT", ("ALL",))
-    if tree[0] == "AND":
-        return ("AND", [frozen(selected, one) for one in tree[1]])
-    if tree[0] in ("OR", "NOT", "FUZZY"):
-        return (tree[0], *(frozen(selected, one) for one in tree[1:]))
-    return tree
 
 
 def removed(selected: Selected, before: UidSet, gone: UidSet) -> bytes:
@@ -74,14 +57,14 @@ async def refresh(conn: Connection, selected: Selected) -> None:
 
 def tell(context: Context, view: UidSet, lost: list[int], fresh: list[int], found: list[int]) -> bytes:
     number = (lambda uid: uid) if context.by_uid else view.seq
-    head = b'* ESEARCH (TAG "' + context.tag + b'")' + (b" UID" if context.by_uid else b"")
+    start = head(context.tag, context.by_uid)
     if not context.ordered:
         parts = b""
         if lost:
             parts += b" REMOVEFROM (0 " + UidSet.of(sorted(number(uid) for uid in lost)).octets() + b")"
         if fresh:
             parts += b" ADDTO (0 " + UidSet.of(sorted(number(uid) for uid in fresh)).octets() + b")"
-        return head + parts + b"\r\n"
+        return start + parts + b"\r\n"
     steps = []
     places = {uid: at for at, uid in enumerate(context.results, 1)}
     for removed_before, uid in enumerate(lost):  # they are in the order of the results
@@ -90,4 +73,4 @@ def tell(context: Context, view: UidSet, lost: list[int], fresh: list[int], foun
     for at, uid in enumerate(found):
         if uid in wanted:
             steps.append(b" ADDTO (%d %d)" % (at + 1, number(uid)))
-    return head + b"".join(steps) + b"\r\n"
+    return start + b"".join(steps) + b"\r\n"

@@ -5,16 +5,15 @@ selected mailbox.
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from fastmail.imap.service import Service
 from fastmail._core import pages
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.uidset import UidSet
 from fastmail.imap import places
 from fastmail.imap.aside import aside
+from fastmail.imap.service import Service
 from fastmail.message import sections, summary
 from fastmail.model.errors import CannotDo, MailError
 from fastmail.store.interface import Account
-
 
 SCHEME = "imap://"
 PARAMETERS = ("UIDVALIDITY", "UID", "SECTION", "PARTIAL", "EXPIRE", "URLAUTH")  # in this order, each at most once

@@ -10,19 +10,18 @@ import re
 import time
 from urllib.parse import unquote_to_bytes
 
-from fastmail.imap.state import Session
-from fastmail.imap.service import Service
 from fastmail._core.imap import ParseError, Reader
 from fastmail.imap import places
 from fastmail.imap import url as urls
 from fastmail.imap.aside import aside
 from fastmail.imap.command import Command, Work
 from fastmail.imap.names import read_name
+from fastmail.imap.service import Service
+from fastmail.imap.state import Session
 from fastmail.message import sections, summary
 from fastmail.model.address import comparable
 from fastmail.model.errors import CannotDo, DamagedAccount, MailError, NoPermission, NoSuchMailbox
 from fastmail.store.interface import Account
-
 
 KEY = b"/urlauth"
 BODY, BINARY, STRUCTURE = b"BODY", b"BINARY", b"BODYPARTSTRUCTURE"
@@ -200,9 +199,7 @@ async def submit(service: Service, login: Account, text: str) -> bytes:
     return await urls.read(service, account, url, None)
 
 
-async def _allowed(
-    service: Service, who: Account | None, text: str, submits: bool = False
-) -> tuple[Account, urls.Url]:
+async def _allowed(service: Service, who: Account | None, text: str, submits: bool = False) -> tuple[Account, urls.Url]:
     """Whose message it is, when the URL is good for this login; CannotDo otherwise. ``submits``: it is to be sent."""
     token = cut(text)
     url = urls.parse(token[0]) if token is not None else None

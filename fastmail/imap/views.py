@@ -13,17 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastmail._core import fetch, pages
+from fastmail._core.fetch import Item
 from fastmail._core.octets import Out
+from fastmail._core.pages import Field, Head
 from fastmail._core.uidset import UidSet
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo, NoPermission
+from fastmail.model.flags import SEEN
 from fastmail.store.interface import Account, Mailbox, Snapshot
 
 EMPTY = UidSet()
-FLAGS_ITEM = 2
-UID_ITEM = 1
-MODSEQ_ITEM = 16
-UIDONLY_ITEM = 512
 
 
 @dataclass(slots=True)
@@ -160,7 +159,7 @@ def changes(
             selected.recent = selected.recent.minus(gone)
         selected.gone_modseq = box.modseq
     if box.modseq != selected.modseq:
-        _tell_flags(out, selected, snapshot, box, FLAGS_ITEM | items, own)
+        _tell_flags(out, selected, snapshot, box, Item.FLAGS | items, own)
         selected.modseq = box.modseq
     if box.uidnext != selected.uidnext:
         grown = selected.uids.plus_pages(snapshot.presence(key, selected.uidnext - 1), selected.uidnext - 1)
@@ -275,9 +274,8 @@ class Answers:
 def first_unseen(snapshot: Snapshot, box: Mailbox) -> int:
     """UID of the first message without \\Seen, 0 when there is none."""
     for page in snapshot.pages(box.key):
-        bits = pages.head(page)[3]
-        if bits:
+        if pages.head(page)[Head.UNSEEN]:
             for record in pages.records(page):
-                if not record[1] & 1:
-                    return record[0]
+                if not record[Field.FLAGS] & SEEN:
+                    return record[Field.UID]
     return 0
