@@ -151,7 +151,7 @@ class Job:
             return False
         return (len(content) > BIG and self.plan.needs_content) or (len(stored) > BIG and self.plan.structure)
 
-    def _write(self, out: Out, page: Any, uid: int, stored: Octets, content: Octets, seen: UidSet | None) -> bool:
+    def _write(self, out: Out, page: Octets, uid: int, stored: Octets, content: Octets, seen: UidSet | None) -> bool:
         """One message's response; False when its content has to be scanned for it."""
         selected, plan = self.selected, self.plan
         if plan.plain:
@@ -298,7 +298,7 @@ class Job:
         await session.conn.drain()
 
     def _response(
-        self, page: Any, uid: int, made: Any, parsed: summary.Summary, content: Octets, seen: UidSet | None
+        self, page: Octets, uid: int, made: Octets, parsed: summary.Summary, content: Octets, seen: UidSet | None
     ) -> Iterator[bytes]:
         """One message's response, in pieces; none when the page does not have it. The first is all that the page is
         needed for."""

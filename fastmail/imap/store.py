@@ -10,7 +10,6 @@ STORE is done after it. What others changed in the mailbox is told at the end of
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fastmail._core import fetch as render
 from fastmail._core.fetch import Item
@@ -27,6 +26,7 @@ from fastmail.model import rights
 from fastmail.model.errors import NoPermission
 from fastmail.store.interface import ALL_MODSEQ, Octets, Store, Stored
 
+Results = Sequence[Stored | BaseException | None]  # None: a STORE that names no message
 TOGETHER = 256  # STOREs of one batch, and replies to bad ones: what one commit has to hold is bounded
 
 
@@ -148,7 +148,7 @@ class Batch:
                 job.command.answer(text)
 
 
-async def _commit(store: Store, selected: Selected, jobs: list[Job]) -> Sequence[Stored | BaseException | None]:
+async def _commit(store: Store, selected: Selected, jobs: list[Job]) -> Results:
     """What became of each."""
     if len(jobs) > 1:
         return await asyncio.gather(*(_store(store, selected, job) for job in jobs), return_exceptions=True)
@@ -158,7 +158,7 @@ async def _commit(store: Store, selected: Selected, jobs: list[Job]) -> Sequence
         return [error]
 
 
-def _note(selected: Selected, jobs: list[Job], results: Sequence[Any]) -> tuple[Own | None, bool, int]:
+def _note(selected: Selected, jobs: list[Job], results: Results) -> tuple[Own | None, bool, int]:
     """(what is not to be told again, whether another session changed the mailbox since this one was last told, MODSEQ
     of the last change of this wave)."""
     own: Own | None = None
