@@ -4,6 +4,7 @@ UTF8=ACCEPT (RFC 6855, RFC 9755), INPROGRESS (RFC 9585) and I18NLEVEL=1 (RFC 525
 import asyncio
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -138,7 +139,7 @@ def test_what_is_told_follows_its_condition(tmp_path: Path) -> None:
         assert b"NO [PRIVACYREQUIRED]" in await client.send(LOGIN)
         bench.imap.plaintext = "loopback"
         assert "LOGINDISABLED" not in await capabilities(client)
-        client.listener.tls = object()
+        client.listener.tls = SimpleNamespace(end_point=b"", asks=False)
         assert "STARTTLS" in await capabilities(client)
         client.connection.tls = True
         assert "STARTTLS" not in await capabilities(client)
