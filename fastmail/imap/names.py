@@ -37,4 +37,5 @@ def wire_text(session: Session, name: str) -> bytes:
 
 
 def quoted(sep: str) -> bytes:
+    """The separator as a quoted string."""
     return b'"' + sep.encode() + b'"'

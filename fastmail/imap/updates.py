@@ -56,6 +56,7 @@ async def refresh(conn: Connection, selected: Selected) -> None:
 
 
 def tell(context: Context, view: UidSet, lost: list[int], fresh: list[int], found: list[int]) -> bytes:
+    """``* ESEARCH`` with the steps that lead from the old results to ``found`` (RFC 5267 4.3)."""
     number = (lambda uid: uid) if context.by_uid else view.seq
     start = head(context.tag, context.by_uid)
     if not context.ordered:
