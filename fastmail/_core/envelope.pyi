@@ -1,5 +1,16 @@
-# places of an ENVELOPE's elements (RFC 9051 7.5.2): date 0, subject 1, from 2, sender 3, reply-to 4, to 5, cc 6, bcc 7,
-# in-reply-to 8, message-id 9
+class Element:
+    """Places of the elements of an ENVELOPE (RFC 9051 7.5.2); their numbers are in envelope.pxd."""
+
+    DATE: int
+    SUBJECT: int
+    FROM: int
+    SENDER: int
+    REPLY_TO: int
+    TO: int
+    CC: int
+    BCC: int
+    IN_REPLY_TO: int
+    MESSAGE_ID: int
 
 Parts = tuple[bytes | None, bytes | None, bytes | None, bytes | None]
 

@@ -7,10 +7,10 @@ one that is damaged has no elements.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.string cimport memchr
 
+from fastmail._core.header cimport folded_end, line_end, value_of
 from fastmail._core.mime cimport FIXED, VERSION
-from fastmail._core.octets cimport Out, get32, lower
+from fastmail._core.octets cimport Out, get32
 
 cdef enum:
     CUT = 1          # mark of a summary whose header cache lacks fields
@@ -147,29 +147,19 @@ cdef int unescaped(Out out, const Piece* piece) except -1 nogil:
 
 cdef bint field_value(const uint8_t* p, const uint8_t* end, const char* name, Py_ssize_t size, Piece* found) noexcept nogil:
     """The value, with its folded lines, of the first field ``name`` (lower case) in a CRLF header block."""
-    cdef const uint8_t* q
-    cdef const uint8_t* e
-    cdef Py_ssize_t i
-    while p < end:
-        q = <const uint8_t*>memchr(p, 10, end - p)
-        e = end if q == NULL else q + 1
-        while e < end and (e[0] == 32 or e[0] == 9):
-            q = <const uint8_t*>memchr(e, 10, end - e)
-            e = end if q == NULL else q + 1
-        if e - p > size:
-            i = 0
-            while i < size and <uint8_t>lower(<char>p[i]) == <uint8_t>name[i]:
-                i += 1
-            if i == size:
-                q = p + size
-                while q < e and (q[0] == 32 or q[0] == 9):
-                    q += 1
-                if q < e and q[0] == 58:
-                    found.kind = LITERAL
-                    found.p = q + 1
-                    found.n = e - q - 1
-                    return True
-        p = e
+    cdef const char* at = <const char*>p
+    cdef const char* stop = <const char*>end
+    cdef const char* e
+    cdef const char* value
+    while at < stop:
+        e = folded_end(line_end(at, stop), stop)
+        value = value_of(at, e, name, size)
+        if value != NULL:
+            found.kind = LITERAL
+            found.p = <const uint8_t*>value
+            found.n = e - value
+            return True
+        at = e
     return False
 
 
@@ -206,6 +196,22 @@ cdef int address_line(Out out, const Piece* list) except -1 nogil:
 
 
 # ---------------------------------------------------------------- for Python
+
+class Element:
+    """Places of the elements of an ENVELOPE: those of envelope.pxd, for Python."""
+
+
+Element.DATE = DATE
+Element.SUBJECT = SUBJECT
+Element.FROM = FROM
+Element.SENDER = SENDER
+Element.REPLY_TO = REPLY_TO
+Element.TO = TO
+Element.CC = CC
+Element.BCC = BCC
+Element.IN_REPLY_TO = IN_REPLY_TO
+Element.MESSAGE_ID = MESSAGE_ID
+
 
 cdef object text_of(Out tmp, const Piece* piece):
     if piece.kind == NIL:

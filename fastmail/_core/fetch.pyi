@@ -5,6 +5,21 @@ from fastmail._core.uidset import UidSet
 
 Octets = bytes | bytearray | memoryview
 
+class Item:
+    """Items of a response, as bits; their numbers are in fetch.pxd."""
+
+    UID: int
+    FLAGS: int
+    DATE: int  # INTERNALDATE
+    SIZE: int  # RFC822.SIZE
+    MODSEQ: int
+    ENVELOPE: int
+    STRUCTURE: int  # BODYSTRUCTURE
+    FIELDS: int  # the header fields that are asked for
+    SAVEDATE: int
+    UIDONLY: int  # no item: answer by UID (RFC 9586)
+    SUMMARY: int  # those that need the message's summary
+
 def page(
     out: Out,
     data: Octets,
@@ -19,11 +34,9 @@ def page(
 ) -> list[int]:
     """Append a FETCH response for each record of the page that is in ``uids`` and in ``view``.
 
-    ``items``: 1 UID, 2 FLAGS, 4 INTERNALDATE, 8 RFC822.SIZE, 16 MODSEQ, 32 ENVELOPE, 64 BODYSTRUCTURE, 128 the
-    header fields in ``asked``, pairs of (label, names in lower case), 256 SAVEDATE,
-    512 answer by UID (RFC 9586). ``names``: keyword of each bit. ``summaries``:
-    by UID, a mapping or a leaves.Summaries. ``open_end`` leaves out the closing parenthesis, for items that the caller
-    appends.
+    ``items``: bits of ``Item``; ``asked``: pairs of (label, names in lower case); ``names``: keyword of each bit;
+    ``summaries``: by UID, a mapping or a leaves.Summaries. ``open_end`` leaves out the closing parenthesis, for items
+    that the caller appends.
     Returns the UIDs left out because their summary is missing, too old or lacks what is asked.
     """
 

@@ -1,7 +1,7 @@
 """Writes FETCH responses for a page of index records at a time (RFC 3501 7.4.2).
 
-Promise: one call renders every asked message of one page, or one message with its content; a message without a usable summary is named in the
-answer, not guessed. Order inside a response: UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ ENVELOPE BODYSTRUCTURE, then
+Promise: one call renders every asked message of one page, or one message with its content; a message without a usable
+summary is named in the answer, not guessed. Order inside a response: UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ ENVELOPE BODYSTRUCTURE, then
 header fields. Fails with ValueError for a page of an unknown layout.
 """
 
@@ -11,26 +11,34 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memmove
 
+from fastmail._core.header cimport folded_end, line_end, name_end
 from fastmail._core.leaves cimport Summaries
 from fastmail._core.lines cimport put_crlf
-from fastmail._core.mime cimport VERSION, lost_parts
+from fastmail._core.mime cimport FIXED, VERSION, lost_parts
 from fastmail._core.octets cimport Out, get16, get32, get64, lower
-from fastmail._core.pages cimport HEAD, open_page
+from fastmail._core.pages cimport (
+    DATE_AT, FLAGS_AT, HEAD, KEYWORDS_AT, MODSEQ_AT, SAVED_AT, SIZE_AT, open_page,
+)
 from fastmail._core.uidset cimport UidSet
 
 cdef enum:
-    UID = 1
-    FLAGS = 2
-    DATE = 4
-    SIZE = 8
-    MODSEQ = 16
-    ENVELOPE = 32
-    STRUCTURE = 64
-    FIELDS = 128
-    SAVEDATE = 256
-    UIDONLY = 512
-    NEEDS_SUMMARY = 32 | 64 | 128
     LARGE = 65536  # octets of a header from which its fields are picked without the GIL
+
+class Item:
+    """The items of fetch.pxd, for Python."""
+
+    UID = ITEM_UID
+    FLAGS = ITEM_FLAGS
+    DATE = ITEM_DATE
+    SIZE = ITEM_SIZE
+    MODSEQ = ITEM_MODSEQ
+    ENVELOPE = ITEM_ENVELOPE
+    STRUCTURE = ITEM_STRUCTURE
+    FIELDS = ITEM_FIELDS
+    SAVEDATE = ITEM_SAVEDATE
+    UIDONLY = ITEM_UIDONLY
+    SUMMARY = ITEM_SUMMARY
+
 
 cdef const char** FLAG_NAMES = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"]
 cdef int* FLAG_SIZES = [5, 9, 8, 8, 6]
@@ -186,23 +194,13 @@ cdef int fields(Out out, const char* p, const char* end, Names names, bint negat
     """The fields of a CRLF header block that are (or are not) named, whole."""
     cdef const char* q
     cdef const char* e
-    cdef const char* c
-    cdef const char* n
-    while p < end:
-        q = <const char*>memchr(p, 10, end - p)
-        e = end if q == NULL else q + 1
-        if p[0] == 13 or p[0] == 10:
-            break
-        c = <const char*>memchr(p, 58, e - p)
-        while e < end and (e[0] == 32 or e[0] == 9):
-            q = <const char*>memchr(e, 10, end - e)
-            e = end if q == NULL else q + 1
-        if c != NULL:
-            n = c
-            while n > p and ((n - 1)[0] == 32 or (n - 1)[0] == 9):
-                n -= 1
-            if names.has(p, n - p) != negate:
-                out.put(p, e - p)
+    cdef const char* colon
+    while p < end and p[0] != 13 and p[0] != 10:
+        q = line_end(p, end)
+        e = folded_end(q, end)
+        colon = <const char*>memchr(p, 58, q - p)
+        if colon != NULL and names.has(p, name_end(p, colon) - p) != negate:
+            out.put(p, e - p)
         p = e
     return 0
 
@@ -233,24 +231,24 @@ cdef int from_summary(Out out, const uint8_t* p, Py_ssize_t n, int items, list a
     cdef Py_ssize_t env, bs, cache
     cdef Out tmp
     cdef tuple ask
-    if n < 32 or not 0 < p[0] <= VERSION or (items & STRUCTURE and lost_parts(p, n)):
+    if n < FIXED or not 0 < p[0] <= VERSION or (items & ITEM_STRUCTURE and lost_parts(p, n)):
         return 0
     env = get32(p + 8)
     bs = get32(p + 12)
     cache = get32(p + 16)
-    if 32 + env + bs + cache > n or (items & FIELDS and p[1] & 1):
+    if FIXED + env + bs + cache > n or (items & ITEM_FIELDS and p[1] & 1):
         return 0
-    if items & ENVELOPE:
+    if items & ITEM_ENVELOPE:
         out.put(" ENVELOPE ", 10)
-        out.put(<const char*>p + 32, env)
-    if items & STRUCTURE:
+        out.put(<const char*>p + FIXED, env)
+    if items & ITEM_STRUCTURE:
         out.put(" BODYSTRUCTURE ", 15)
-        out.put(<const char*>p + 32 + env, bs)
-    if items & FIELDS:
+        out.put(<const char*>p + FIXED + env, bs)
+    if items & ITEM_FIELDS:
         tmp = Out(1024)
         for ask in asked:
             tmp.len = 0
-            fields(tmp, <const char*>p + 32 + env + bs, <const char*>p + 32 + env + bs + cache, <Names>ask[1], False)
+            fields(tmp, <const char*>p + FIXED + env + bs, <const char*>p + FIXED + env + bs + cache, <Names>ask[1], False)
             tmp.put("\r\n", 2)
             out.putc(32)
             out.put(<bytes>ask[0], len(<bytes>ask[0]))
@@ -266,36 +264,36 @@ cdef int begin(Out out, const uint8_t* r, uint32_t seq, int items, list names, U
     cdef uint32_t uid = get32(r)
     cdef bint first = True
     out.put("* ", 2)
-    if items & UIDONLY:
+    if items & ITEM_UIDONLY:
         out.number(uid)
         out.put(" UIDFETCH (", 11)
     else:
         out.number(seq)
         out.put(" FETCH (", 8)
-    if items & UID:
+    if items & ITEM_UID:
         out.put("UID ", 4)
         out.number(uid)
         first = False
-    if items & FLAGS:
+    if items & ITEM_FLAGS:
         out.put(" FLAGS " if not first else "FLAGS ", 7 if not first else 6)
-        flag_list(out, get32(r + 4), get64(r + 16), recent is not None and recent.has(uid), names)
+        flag_list(out, get32(r + FLAGS_AT), get64(r + KEYWORDS_AT), recent is not None and recent.has(uid), names)
         first = False
-    if items & DATE:
+    if items & ITEM_DATE:
         out.put(" INTERNALDATE " if not first else "INTERNALDATE ", 14 if not first else 13)
-        internal_date(out, <int64_t>get64(r + 24))
+        internal_date(out, <int64_t>get64(r + DATE_AT))
         first = False
-    if items & SIZE:
+    if items & ITEM_SIZE:
         out.put(" RFC822.SIZE " if not first else "RFC822.SIZE ", 13 if not first else 12)
-        out.number(get32(r + 32))
+        out.number(get32(r + SIZE_AT))
         first = False
-    if items & MODSEQ:
+    if items & ITEM_MODSEQ:
         out.put(" MODSEQ (" if not first else "MODSEQ (", 9 if not first else 8)
-        out.number(get64(r + 8))
+        out.number(get64(r + MODSEQ_AT))
         out.putc(b')'[0])
         first = False
-    if items & SAVEDATE:
+    if items & ITEM_SAVEDATE:
         out.put(" SAVEDATE " if not first else "SAVEDATE ", 10 if not first else 9)
-        internal_date(out, get32(r + 36))
+        internal_date(out, get32(r + SAVED_AT))
         first = False
     return first
 
@@ -327,7 +325,7 @@ cdef list responses(Out out, const unsigned char[::1] data, UidSet view, UidSet 
     cdef const unsigned char[::1] one
     cdef const uint8_t* s
     cdef Py_ssize_t n
-    if items & FIELDS:
+    if items & ITEM_FIELDS:
         asked = named(asked)
     for i in range(count):
         r = p + HEAD + i * step
@@ -339,7 +337,7 @@ cdef list responses(Out out, const unsigned char[::1] data, UidSet view, UidSet 
             continue
         mark = out.len
         first = begin(out, r, seq, items, names, recent)
-        if items & NEEDS_SUMMARY:
+        if items & ITEM_SUMMARY:
             at = out.len
             s, n = NULL, 0
             if rows is not None:
@@ -366,9 +364,9 @@ cdef list responses(Out out, const unsigned char[::1] data, UidSet view, UidSet 
 cdef Py_ssize_t body_at(const uint8_t* s, Py_ssize_t n) noexcept:
     """Where the body of a message begins, as its summary says; -1 when that cannot be read."""
     cdef Py_ssize_t parts
-    if n < 32 or not 0 < s[0] <= VERSION or not get16(s + 2):
+    if n < FIXED or not 0 < s[0] <= VERSION or not get16(s + 2):
         return -1
-    parts = 32 + <Py_ssize_t>get32(s + 8) + get32(s + 12) + get32(s + 16)
+    parts = FIXED + <Py_ssize_t>get32(s + 8) + get32(s + 12) + get32(s + 16)
     return <Py_ssize_t>get32(s + parts + 8) + get32(s + 4) if parts + 16 <= n else -1
 
 
@@ -391,10 +389,10 @@ def message(Out out not None, const unsigned char[::1] data, UidSet view not Non
     if r == NULL or at < 0 or at > content.shape[0]:
         return False
     first = begin(out, r, seq, items, names, recent)
-    if items & FIELDS:
+    if items & ITEM_FIELDS:
         asked = named(asked)
     told = out.len
-    if items & NEEDS_SUMMARY and not from_summary(out, &summary[0], summary.shape[0], items, asked):
+    if items & ITEM_SUMMARY and not from_summary(out, &summary[0], summary.shape[0], items, asked):
         out.len = mark
         return False
     for section in sections:
@@ -405,7 +403,7 @@ def message(Out out not None, const unsigned char[::1] data, UidSet view not Non
             text, n = text + at, n - at
         out.putc(32)
         out.put(<bytes>section[1], len(<bytes>section[1]))
-        length = get32(r + 32) if n == content.shape[0] else n + n // 32  # of the whole message mostly as recorded
+        length = get32(r + SIZE_AT) if n == content.shape[0] else n + n // 32  # of the whole message mostly as recorded
         for _ in range(2):
             head = out.len
             out.put(" {", 2)

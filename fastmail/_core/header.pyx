@@ -36,12 +36,6 @@ cdef const char* first(const unsigned char[::1] data) noexcept:
     return <const char*>&data[0] if data.shape[0] else EMPTY
 
 
-cdef const char* line_end(const char* p, const char* end) noexcept nogil:
-    """Behind the LF of the line at p, or end."""
-    cdef const char* q = <const char*>memchr(p, 10, end - p)
-    return end if q == NULL else q + 1
-
-
 cdef Kind next_line(const char* p, const char* end, Line* line) noexcept nogil:
     """What begins at p, which is the start of a line."""
     cdef const char* q = p
@@ -54,9 +48,7 @@ cdef Kind next_line(const char* p, const char* end, Line* line) noexcept nogil:
     while q < end and (q[0] == 32 or q[0] == 9):
         q += 1
     line.value = q + 1
-    line.end = line_end(q, end)
-    while line.end < end and (line.end[0] == 32 or line.end[0] == 9):
-        line.end = line_end(line.end, end)
+    line.end = folded_end(line_end(q, end), end)
     return FIELD if line.name > p and q < end and q[0] == 58 else BROKEN
 
 

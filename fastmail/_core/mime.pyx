@@ -21,6 +21,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memchr, memcpy, memset
 
 from fastmail._core.fields cimport Span, blank, day_of, parameter, read_token, same, skip_cfws
+from fastmail._core.header cimport folded_end, line_end, name_end
 from fastmail._core.octets cimport Out, get16, get32, set16, set32
 from fastmail._core.values cimport (
     CDESC, CDISP, CID, CLANG, CLOC, CMD5, CTE, CTYPE, DATE, ENVELOPE, FIELDS, PLAIN, RECEIVED, STRUCTURE, Values,
@@ -127,12 +128,6 @@ def is_bulk(bytes name not None):
     return bulk(name, len(name))
 
 
-cdef const char* line_end(const char* p, const char* end) noexcept nogil:
-    """Behind the LF of the line at p, or end."""
-    cdef const char* q = <const char*>memchr(p, 10, end - p)
-    return end if q == NULL else q + 1
-
-
 # ---------------------------------------------------------------- the scanner
 
 cdef class Scanner:
@@ -194,14 +189,10 @@ cdef class Scanner:
                 head.body = p
                 head.cut = True
                 return 0
-            e = q
-            while e < end and (e[0] == 32 or e[0] == 9):
-                e = line_end(e, end)
+            e = folded_end(q, end)
             c = <const char*>memchr(p, 58, q - p)
             if c != NULL:
-                n = c
-                while n > p and ((n - 1)[0] == 32 or (n - 1)[0] == 9):
-                    n -= 1
+                n = name_end(p, c)
                 for i in range(FIELDS):
                     if n - p == LENGTHS[i] and same(p, n - p, NAMES[i], LENGTHS[i]):
                         if head.field[i].a == NULL:

@@ -11,8 +11,43 @@ from fastmail._core.uidset import UidSet
 Octets = bytes | bytearray | memoryview
 Record = tuple[int, int, int, int, int, int, int]
 
+class Field:
+    """Places in a Record; their numbers are in pages.pxd."""
+
+    UID: int
+    FLAGS: int
+    MODSEQ: int
+    KEYWORDS: int
+    DATE: int
+    SIZE: int
+    SAVED: int
+
+class Head:
+    """Places in what ``head`` returns; their numbers are in pages.pxd."""
+
+    COUNT: int
+    MODSEQ: int
+    PRESENT: int
+    UNSEEN: int
+
+class Op:
+    """Operations of a search program; their numbers, and what they do, are in pages.pxd."""
+
+    ALL: int
+    FLAGS: int
+    KEYWORD: int
+    LARGER: int
+    SMALLER: int
+    DATE: int
+    UIDS: int
+    MODSEQ: int
+    NOT: int
+    AND: int
+    OR: int
+    SAVED: int
+
 def head(page: Octets) -> tuple[int, int, int, int]:
-    """(records, highest modseq, presence bits, unseen bits)."""
+    """(records, highest modseq, presence bits, unseen bits); see ``Head``."""
 
 def span(page: Octets) -> tuple[int, int]:
     """First and last UID, zeros for an empty page."""
@@ -49,7 +84,6 @@ def sizes(page: Octets, within: UidSet) -> list[int]:
 def search(pages: Iterable[Octets], within: UidSet, program: object, sets: list[UidSet]) -> list[int]:
     """UIDs of all pages for which the postfix ``program`` (int64 triples: operation, a, b) is true.
 
-    Operations: 0 all; 1 flags & a == b; 2 keyword bit a; 3 larger than a; 4 smaller than a; 5 a <= internal date
-    < b; 6 in sets[a]; 7 modseq >= a; 8 not; 9 and; 10 or; 11 a <= save date < b. ValueError for a program that
-    lacks operands, names a bit or a set that there is not, leaves not exactly one answer, or nests more than 128 deep.
+    Operations are those of ``Op``. ValueError for a program that lacks operands, names a bit or a set that there is
+    not, leaves not exactly one answer, or nests more than 128 deep.
     """

@@ -16,6 +16,44 @@ cdef enum:
     DELETED = 8
 
 
+class Field:
+    """Places in the tuple of a record: those of pages.pxd, for Python."""
+
+    UID = FIELD_UID
+    FLAGS = FIELD_FLAGS
+    MODSEQ = FIELD_MODSEQ
+    KEYWORDS = FIELD_KEYWORDS
+    DATE = FIELD_DATE
+    SIZE = FIELD_SIZE
+    SAVED = FIELD_SAVED
+
+
+class Head:
+    """Places in the tuple of a header: those of pages.pxd, for Python."""
+
+    COUNT = HEAD_COUNT
+    MODSEQ = HEAD_MODSEQ
+    PRESENT = HEAD_PRESENT
+    UNSEEN = HEAD_UNSEEN
+
+
+class Op:
+    """Operations of a search program: those of pages.pxd, for Python."""
+
+    ALL = OP_ALL
+    FLAGS = OP_FLAGS
+    KEYWORD = OP_KEYWORD
+    LARGER = OP_LARGER
+    SMALLER = OP_SMALLER
+    DATE = OP_DATE
+    UIDS = OP_UIDS
+    MODSEQ = OP_MODSEQ
+    NOT = OP_NOT
+    AND = OP_AND
+    OR = OP_OR
+    SAVED = OP_SAVED
+
+
 cdef const uint8_t* open_page(const unsigned char[::1] page, Py_ssize_t* count, Py_ssize_t* step) except NULL:
     cdef const uint8_t* p
     if page.shape[0] < HEAD:
@@ -43,9 +81,9 @@ cdef bytes finish(const uint8_t* records, Py_ssize_t count, uint64_t modseq):
     for i in range(count):
         r = p + HEAD + i * RECORD
         present |= <uint64_t>1 << (get32(r) & (SPAN - 1))
-        if not get32(r + 4) & SEEN:
+        if not get32(r + FLAGS_AT) & SEEN:
             unseen |= <uint64_t>1 << (get32(r) & (SPAN - 1))
-        m = get64(r + 8)
+        m = get64(r + MODSEQ_AT)
         if m > modseq:
             modseq = m
     p[0] = VERSION
@@ -80,12 +118,12 @@ def pack(uint32_t uid, uint32_t flags, uint64_t modseq, uint64_t keywords, int64
     cdef bytes result = PyBytes_FromStringAndSize(NULL, RECORD)
     cdef uint8_t* r = <uint8_t*>PyBytes_AS_STRING(result)
     set32(r, uid)
-    set32(r + 4, flags)
-    set64(r + 8, modseq)
-    set64(r + 16, keywords)
-    set64(r + 24, <uint64_t>date)
-    set32(r + 32, size)
-    set32(r + 36, saved)
+    set32(r + FLAGS_AT, flags)
+    set64(r + MODSEQ_AT, modseq)
+    set64(r + KEYWORDS_AT, keywords)
+    set64(r + DATE_AT, <uint64_t>date)
+    set32(r + SIZE_AT, size)
+    set32(r + SAVED_AT, saved)
     return result
 
 
@@ -122,9 +160,9 @@ def tally(const unsigned char[::1] packed):
     cdef const uint8_t* r
     for i in range(packed.shape[0] // RECORD):
         r = &packed[i * RECORD]
-        unseen += get32(r + 4) & SEEN == 0
-        deleted += get32(r + 4) & DELETED != 0
-        size += get32(r + 32)
+        unseen += get32(r + FLAGS_AT) & SEEN == 0
+        deleted += get32(r + FLAGS_AT) & DELETED != 0
+        size += get32(r + SIZE_AT)
     return unseen, deleted, size
 
 
@@ -145,11 +183,11 @@ def update(const unsigned char[::1] page, UidSet uids not None, int mode, uint32
         uid = get32(r)
         if not uids.has(uid):
             continue
-        if get64(r + 8) > unchanged_since:
+        if get64(r + MODSEQ_AT) > unchanged_since:
             refused.append(uid)
             continue
-        old = get32(r + 4)
-        okw = get64(r + 16)
+        old = get32(r + FLAGS_AT)
+        okw = get64(r + KEYWORDS_AT)
         if mode == 0:
             new = flags
             nkw = keywords
@@ -162,9 +200,9 @@ def update(const unsigned char[::1] page, UidSet uids not None, int mode, uint32
         if new == old and nkw == okw:
             same.append(uid)
             continue
-        set32(r + 4, new)
-        set64(r + 8, modseq)
-        set64(r + 16, nkw)
+        set32(r + FLAGS_AT, new)
+        set64(r + MODSEQ_AT, modseq)
+        set64(r + KEYWORDS_AT, nkw)
         unseen += <int>(old & SEEN != 0) - <int>(new & SEEN != 0)
         deleted += <int>(new & DELETED != 0) - <int>(old & DELETED != 0)
         touched = True
@@ -184,12 +222,12 @@ def remove(const unsigned char[::1] page, UidSet uids not None, uint32_t require
     for i in range(count):
         r = p + HEAD + i * step
         uid = get32(r)
-        f = get32(r + 4)
+        f = get32(r + FLAGS_AT)
         if uids.has(uid) and f & required == required:
             gone.append(uid)
             unseen += f & SEEN == 0
             deleted += f & DELETED != 0
-            size += get32(r + 32)
+            size += get32(r + SIZE_AT)
         else:
             memcpy(tmp + kept * RECORD, r, RECORD)
             kept += 1
@@ -203,8 +241,8 @@ def records(const unsigned char[::1] page):
     cdef list out = []
     for i in range(count):
         r = p + HEAD + i * step
-        out.append((get32(r), get32(r + 4), get64(r + 8), get64(r + 16), <int64_t>get64(r + 24), get32(r + 32),
-                    get32(r + 36)))
+        out.append((get32(r), get32(r + FLAGS_AT), get64(r + MODSEQ_AT), get64(r + KEYWORDS_AT), <int64_t>get64(r + DATE_AT), get32(r + SIZE_AT),
+                    get32(r + SAVED_AT)))
     return out
 
 
@@ -217,7 +255,7 @@ def changed_since(const unsigned char[::1] page, UidSet within not None, uint64_
         return out
     for i in range(count):
         r = p + HEAD + i * step
-        if get64(r + 8) > modseq and within.has(get32(r)):
+        if get64(r + MODSEQ_AT) > modseq and within.has(get32(r)):
             out.append(get32(r))
     return out
 
@@ -230,25 +268,13 @@ def sizes(const unsigned char[::1] page, UidSet within not None):
     for i in range(count):
         r = p + HEAD + i * step
         if within.has(get32(r)):
-            out.append(get32(r + 32))
+            out.append(get32(r + SIZE_AT))
     return out
 
 
 # ---------------------------------------------------------------- search over index fields
 
 cdef enum:
-    OP_ALL = 0
-    OP_FLAGS = 1      # a = mask, b = wanted bits
-    OP_KEYWORD = 2    # a = bit number
-    OP_LARGER = 3
-    OP_SMALLER = 4
-    OP_DATE = 5       # a <= internal date < b
-    OP_UIDS = 6       # a = index into sets
-    OP_MODSEQ = 7     # modseq >= a
-    OP_NOT = 8
-    OP_AND = 9
-    OP_OR = 10
-    OP_SAVED = 11     # a <= save date < b
     STACK = 128
 
 
@@ -260,19 +286,19 @@ cdef uint32_t matches(const uint8_t* r, Py_ssize_t count, Py_ssize_t step, int64
         return <uint32_t>(((<uint64_t>1) << count) - 1)
     for i in range(count):
         if op == OP_FLAGS:
-            out |= <uint32_t>((get32(r + 4) & <uint32_t>a) == <uint32_t>b) << i
+            out |= <uint32_t>((get32(r + FLAGS_AT) & <uint32_t>a) == <uint32_t>b) << i
         elif op == OP_KEYWORD:
-            out |= <uint32_t>((get64(r + 16) >> a) & 1) << i
+            out |= <uint32_t>((get64(r + KEYWORDS_AT) >> a) & 1) << i
         elif op == OP_LARGER:
-            out |= <uint32_t>(get32(r + 32) > a) << i
+            out |= <uint32_t>(get32(r + SIZE_AT) > a) << i
         elif op == OP_SMALLER:
-            out |= <uint32_t>(get32(r + 32) < a) << i
+            out |= <uint32_t>(get32(r + SIZE_AT) < a) << i
         elif op == OP_DATE:
-            out |= <uint32_t>(a <= <int64_t>get64(r + 24) < b) << i
+            out |= <uint32_t>(a <= <int64_t>get64(r + DATE_AT) < b) << i
         elif op == OP_SAVED:
-            out |= <uint32_t>(a <= get32(r + 36) < b) << i
+            out |= <uint32_t>(a <= get32(r + SAVED_AT) < b) << i
         else:
-            out |= <uint32_t>(get64(r + 8) >= <uint64_t>a) << i
+            out |= <uint32_t>(get64(r + MODSEQ_AT) >= <uint64_t>a) << i
         r += step
     return out
 

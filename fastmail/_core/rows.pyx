@@ -11,9 +11,10 @@ from libc.string cimport memchr, memcmp
 
 from fastmail._core cimport envelope
 from fastmail._core.envelope cimport Piece, Summary, address_line, elements, open_summary
+from fastmail._core.header cimport folded_end, line_end, value_of
 from fastmail._core.leaves cimport Pairs, Source, Walk, summary_at
 from fastmail._core.mime cimport VERSION
-from fastmail._core.octets cimport Out, get32, lower
+from fastmail._core.octets cimport Out, get32
 from fastmail._core.uidset cimport UidSet
 
 cdef enum:
@@ -101,33 +102,24 @@ cdef int has_needle(Folded tmp, const uint8_t* p, const uint8_t* end, bytes need
 cdef int search_header(Folded tmp, const uint8_t* p, const uint8_t* end, bytes name, bytes needle,
                        list raw) except -1:
     """Every field of that name in a CRLF header block; values that are not plain are added to ``raw``."""
-    cdef Py_ssize_t k = len(name), i
+    cdef Py_ssize_t k = len(name)
     cdef const char* wanted = name
-    cdef const uint8_t* e
-    cdef const uint8_t* q
+    cdef const char* at = <const char*>p
+    cdef const char* stop = <const char*>end
+    cdef const char* e
+    cdef const char* value
     cdef int found, answer = NO
-    while p < end:
-        q = <const uint8_t*>memchr(p, 10, end - p)
-        e = end if q == NULL else q + 1
-        while e < end and (e[0] == 32 or e[0] == 9):
-            q = <const uint8_t*>memchr(e, 10, end - e)
-            e = end if q == NULL else q + 1
-        if e - p > k:
-            i = 0
-            while i < k and <uint8_t>lower(<char>p[i]) == <uint8_t>wanted[i]:
-                i += 1
-            if i == k:
-                q = p + k
-                while q < e and (q[0] == 32 or q[0] == 9):
-                    q += 1
-                if q < e and q[0] == 58:
-                    found = has_needle(tmp, q + 1, e, needle)
-                    if found == YES:
-                        return YES
-                    if found == UNSURE:
-                        answer = UNSURE
-                        raw.append(PyBytes_FromStringAndSize(<const char*>q + 1, e - q - 1))
-        p = e
+    while at < stop:
+        e = folded_end(line_end(at, stop), stop)
+        value = value_of(at, e, wanted, k)
+        if value != NULL:
+            found = has_needle(tmp, <const uint8_t*>value, <const uint8_t*>e, needle)
+            if found == YES:
+                return YES
+            if found == UNSURE:
+                answer = UNSURE
+                raw.append(PyBytes_FromStringAndSize(value, e - value))
+        at = e
     return answer
 
 
@@ -231,35 +223,21 @@ def marks(rows, const unsigned char[::1] prefix, UidSet uids not None):
 cdef tuple first_values(const uint8_t* p, const uint8_t* end, tuple names):
     """The first field of each name in a CRLF header block, as it is; None where there is none."""
     cdef list found = [None] * len(names)
-    cdef const uint8_t* e
-    cdef const uint8_t* q
-    cdef Py_ssize_t i, k, j
-    cdef const char* wanted
+    cdef const char* at = <const char*>p
+    cdef const char* stop = <const char*>end
+    cdef const char* e
+    cdef const char* value
+    cdef Py_ssize_t j
     cdef bytes name
-    while p < end:
-        q = <const uint8_t*>memchr(p, 10, end - p)
-        e = end if q == NULL else q + 1
-        while e < end and (e[0] == 32 or e[0] == 9):
-            q = <const uint8_t*>memchr(e, 10, end - e)
-            e = end if q == NULL else q + 1
+    while at < stop:
+        e = folded_end(line_end(at, stop), stop)
         for j in range(len(names)):
             if found[j] is not None:
                 continue
             name = <bytes>names[j]
-            wanted = name
-            k = len(name)
-            if e - p <= k:
-                continue
-            i = 0
-            while i < k and <uint8_t>lower(<char>p[i]) == <uint8_t>wanted[i]:
-                i += 1
-            if i < k:
-                continue
-            q = p + k
-            while q < e and (q[0] == 32 or q[0] == 9):
-                q += 1
-            if q < e and q[0] == 58:
-                found[j] = PyBytes_FromStringAndSize(<const char*>q + 1, e - q - 1)
+            value = value_of(at, e, name, len(name))
+            if value != NULL:
+                found[j] = PyBytes_FromStringAndSize(value, e - value)
                 break
-        p = e
+        at = e
     return tuple(found)

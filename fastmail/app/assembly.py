@@ -30,6 +30,7 @@ from fastmail.durable import once
 from fastmail.durable.staging import Budget
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
+from fastmail.imap.service import Service as ImapService
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_time
 from fastmail.net import networks
@@ -272,7 +273,7 @@ class Assembly:
         def milters(addresses: list[str]) -> list[Milter]:
             return [Milter(address, filters.timeout, filters.otherwise) for address in addresses]
 
-        imap_service = imap.Service(
+        imap_service = ImapService(
             store=self.store,
             account=self.deliverer.account,
             staging=self.staging,

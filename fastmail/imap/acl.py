@@ -1,26 +1,22 @@
 """ACL (RFC 4314): SETACL, DELETEACL, GETACL, LISTRIGHTS, MYRIGHTS. LIST-MYRIGHTS (RFC 8440) is in imap.listing."""
 
-from typing import TYPE_CHECKING
-
 from fastmail._core.imap import ParseError, Reader, quote
 from fastmail.imap import places
-from fastmail.imap.authenticate import Work
-from fastmail.imap.mailboxes import done, read_name, wire
+from fastmail.imap.command import Command, Work
+from fastmail.imap.names import read_name, wire
+from fastmail.imap.state import Session
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo, NoPermission, TooMuch
 from fastmail.store import sharing
 
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
-
 MOST = 1000  # identifiers in a list
 
 
-def _identifier(session: "ImapSession", reader: Reader) -> str:
+def _identifier(session: Session, reader: Reader) -> str:
     return _known(session, reader.astring())
 
 
-def _known(session: "ImapSession", raw: bytes) -> str:
+def _known(session: Session, raw: bytes) -> str:
     """An identifier as it is kept; CannotDo for octets that are no UTF-8 (RFC 4314 3), which are never replaced."""
     assert session.account is not None
     try:
@@ -30,8 +26,9 @@ def _known(session: "ImapSession", raw: bytes) -> str:
     return rights.identifier(text, rights.domain_of(session.account.address))
 
 
-def set_acl(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def set_acl(command: Command) -> Work:
     """RFC 4314 3.1."""
+    session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
     reader.sp()
@@ -42,12 +39,13 @@ def set_acl(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) ->
     reader.end()
     sign = letters[:1] if letters[:1] in ("+", "-") else ""
     try:
-        return _set(session, tag, name, who, sign, rights.parse(letters[len(sign) :]))
+        return _set(command, name, who, sign, rights.parse(letters[len(sign) :]))
     except rights.BadRights:
         raise ParseError(f"rights out of {rights.ALL}", at) from None
 
 
-async def _set(session: "ImapSession", tag: bytes, name: str, who: str, sign: str, letters: str) -> None:
+async def _set(command: Command, name: str, who: str, sign: str, letters: str) -> None:
+    session = command.session
     place = await places.find(session, name, "a")
     if letters and sign != "-":
         places.refuse_anyone(session, who, place.account)
@@ -61,34 +59,38 @@ async def _set(session: "ImapSession", tag: bytes, name: str, who: str, sign: st
             del acl[who]
 
     await places.change_acl(session, place, change)
-    await done(session, tag, b"SETACL")
+    await command.complete(b"OK SETACL completed")
 
 
-def delete_acl(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def delete_acl(command: Command) -> Work:
     """RFC 4314 3.2; the owner without an entry has all rights again."""
+    session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
     reader.sp()
     who = _identifier(session, reader)
     reader.end()
-    return _delete(session, tag, name, who)
+    return _delete(command, name, who)
 
 
-async def _delete(session: "ImapSession", tag: bytes, name: str, who: str) -> None:
+async def _delete(command: Command, name: str, who: str) -> None:
+    session = command.session
     place = await places.find(session, name, "a")
     await places.change_acl(session, place, lambda acl: acl.pop(who, None))
-    await done(session, tag, b"DELETEACL")
+    await command.complete(b"OK DELETEACL completed")
 
 
-def get_acl(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def get_acl(command: Command) -> Work:
     """RFC 4314 3.3."""
+    session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
     reader.end()
-    return _get(session, tag, name)
+    return _get(command, name)
 
 
-async def _get(session: "ImapSession", tag: bytes, name: str) -> None:
+async def _get(command: Command, name: str) -> None:
+    session = command.session
     place = await places.find(session, name, "a")
     acl = _list(session, place)
     owner = place.account.address
@@ -97,20 +99,22 @@ async def _get(session: "ImapSession", tag: bytes, name: str) -> None:
     }
     entries = b"".join(b" " + _text(who) + b" " + _text(rights.shown(letters)) for who, letters in acl.items())
     session.conn.write(b"* ACL " + wire(session, place.shown) + entries + b"\r\n")
-    await done(session, tag, b"GETACL")
+    await command.complete(b"OK GETACL completed")
 
 
-def list_rights(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def list_rights(command: Command) -> Work:
     """RFC 4314 3.4: each right can be given by itself, but for the owner's own."""
+    session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
     reader.sp()
     raw = reader.astring()
     reader.end()
-    return _list_rights(session, tag, name, raw)
+    return _list_rights(command, name, raw)
 
 
-async def _list_rights(session: "ImapSession", tag: bytes, name: str, raw: bytes) -> None:
+async def _list_rights(command: Command, name: str, raw: bytes) -> None:
+    session = command.session
     assert session.account is not None
     place = await places.find(session, name, "a")
     who = _known(session, raw)
@@ -118,31 +122,33 @@ async def _list_rights(session: "ImapSession", tag: bytes, name: str, raw: bytes
     free = rights.minus(rights.ALL, always)
     letters = b" ".join([_text(rights.union(always)), *(letter.encode() for letter in free)])
     session.conn.write(b"* LISTRIGHTS " + wire(session, place.shown) + b" " + quote(raw) + b" " + letters + b"\r\n")
-    await done(session, tag, b"LISTRIGHTS")
+    await command.complete(b"OK LISTRIGHTS completed")
 
 
-def my_rights(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def my_rights(command: Command) -> Work:
     """RFC 4314 3.5."""
+    session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
     reader.end()
-    return _my_rights(session, tag, name)
+    return _my_rights(command, name)
 
 
-async def _my_rights(session: "ImapSession", tag: bytes, name: str) -> None:
+async def _my_rights(command: Command, name: str) -> None:
+    session = command.session
     place = await places.find(session, name)
     if not set("lrikxa") & set(place.rights):
         raise NoPermission("this account has no right to ask that")
     session.conn.write(line(session, place))
-    await done(session, tag, b"MYRIGHTS")
+    await command.complete(b"OK MYRIGHTS completed")
 
 
-def line(session: "ImapSession", place: places.Place) -> bytes:
+def line(session: Session, place: places.Place) -> bytes:
     """``* MYRIGHTS``."""
     return b"* MYRIGHTS " + wire(session, place.shown) + b" " + _text(rights.shown(place.rights)) + b"\r\n"
 
 
-def _list(session: "ImapSession", place: places.Place) -> rights.Acl:
+def _list(session: Session, place: places.Place) -> rights.Acl:
     assert place.key is not None
     with session.service.store.snapshot(place.account) as snapshot:
         return rights.load(snapshot.note(place.key, sharing.ACL))

@@ -5,9 +5,8 @@ while they came in; all of them are kept, or none.
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from fastmail._core import mime
 from fastmail._core.imap import ParseError, Reader
@@ -15,10 +14,15 @@ from fastmail._core.lines import to_lf
 from fastmail._core.uidset import UidSet
 from fastmail.imap import places
 from fastmail.imap import url as urls
-from fastmail.imap.authenticate import Work
-from fastmail.imap.mailboxes import read_name
-from fastmail.imap.messages import read_set, writable
+from fastmail.imap.command import Command, Work
+from fastmail.imap.errors import BadUrl, TooBig
+from fastmail.imap.names import read_name
+from fastmail.imap.sets import read_set
+from fastmail.imap.state import Session
+from fastmail.imap.upload import APPENDS, MARK, Upload
 from fastmail.imap.urlauth import quote_always
+from fastmail.imap.views import writable
+from fastmail.message import summary
 from fastmail.message.preview import scanned
 from fastmail.message.recode import without_binary
 from fastmail.message.sections import UnknownEncoding
@@ -27,24 +31,18 @@ from fastmail.model.errors import CannotDo, NoSuchMailbox, TooMuch
 from fastmail.store.interface import NewMessage
 from fastmail.store.quota import check
 
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession, Upload
-
 SCAN_ON_LOOP = 262144
-APPENDS = 500  # messages of one command
 SUMMARIES = 16 << 20  # octets of their long summaries: the index has all of them in memory until its commit
-MARK = b"\r\0\n"  # stands for a literal that was staged; no command can have it
 
 
-def append(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
-    """Reached only when no message literal was announced: a CATENATE of URLs alone, or something is missing."""
-    return _parsed(session, reader, tag, [], None)
+def append(command: Command) -> Work:
+    """RFC 3501 6.3.11. Without uploads the command is a CATENATE of URLs alone, or its message is missing."""
+    return _parsed(command, None)
 
 
-def replace(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
-    """RFC 8508, the same."""
-    old = _replaced(session, reader, by_uid)
-    return _parsed(session, reader, tag, [], old)
+def replace(command: Command) -> Work:
+    """RFC 8508 3."""
+    return _parsed(command, _replaced(command))
 
 
 @dataclass(slots=True)
@@ -54,7 +52,7 @@ class Asked:
     flags: int
     words: list[bytes]
     date: int | None
-    parts: "list[Upload | bytes]"
+    parts: list[Upload | bytes]
 
     @property
     def is_staged(self) -> bool:
@@ -76,27 +74,12 @@ def _options(reader: Reader) -> tuple[int, list[bytes], int | None]:
     return flags, words, date
 
 
-async def finish(session: "ImapSession", upload: "Upload") -> None:
-    """The literals are complete: keep what they make, and answer with its UID."""
-    try:
-        uploads = [*upload.before, upload]
-        # the command in one piece, with a mark where each literal was
-        reader = Reader(b"".join(one.command + MARK for one in uploads) + upload.rest)
-        tag, word = reader.head()
-        if word == b"UID":
-            reader.skip(b" REPLACE")
-        old = _replaced(session, reader, word == b"UID") if word != b"APPEND" else None
-        await _parsed(session, reader, tag, uploads, old)
-    finally:
-        upload.drop()
-
-
-def _parsed(
-    session: "ImapSession", reader: Reader, tag: bytes, uploads: "list[Upload]", old: UidSet | None
-) -> Coroutine[Any, Any, None]:
+def _parsed(command: Command, old: UidSet | None) -> Work:
+    """The rest of the arguments, and the messages; ``old``: the message that they replace."""
+    session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
-    waiting = iter(uploads)
+    waiting = iter(command.uploads)
     asked = []
     while True:
         reader.sp()
@@ -107,13 +90,13 @@ def _parsed(
         if reader.peek() != 32:
             break
     reader.end()
-    return _keep(session, tag, name, asked, old)
+    return _keep(command, name, asked, old)
 
 
-def _parts(reader: Reader, waiting: "Iterator[Upload]") -> "list[Upload | bytes]":
+def _parts(reader: Reader, waiting: Iterator[Upload]) -> list[Upload | bytes]:
     """A literal, or ``CATENATE (URL url TEXT literal ...)``."""
 
-    def literal() -> "Upload":
+    def literal() -> Upload:
         upload = next(waiting, None)
         if upload is None or not reader.skip(MARK):
             raise ParseError("the message as a literal", reader.pos)
@@ -142,12 +125,13 @@ def _parts(reader: Reader, waiting: "Iterator[Upload]") -> "list[Upload | bytes]
     return [found]
 
 
-async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked], old: UidSet | None) -> None:
+async def _keep(command: Command, name: str, asked: list[Asked], old: UidSet | None) -> None:
+    session = command.session
     store = session.service.store
     try:
         place = await places.find(session, name, "i")
     except NoSuchMailbox:
-        session.conn.write(tag + b" NO [TRYCREATE] mailbox does not exist\r\n")
+        command.answer(b"NO [TRYCREATE] mailbox does not exist")
         return
     account, key = place.account, place.key
     assert key is not None
@@ -163,7 +147,7 @@ async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked
             if left < 0:
                 raise TooMuch("the messages are too big in all")
         except BadUrl as error:
-            session.conn.write(tag + b" NO [BADURL " + quote_always(error.url) + b"] nothing was appended\r\n")
+            command.answer(b"NO [BADURL " + quote_always(error.url) + b"] nothing was appended")
             return
         one.flags &= allowed  # silently (RFC 4314 4)
         one.words = one.words if "w" in place.rights else []
@@ -185,22 +169,12 @@ async def _keep(session: "ImapSession", tag: bytes, name: str, asked: list[Asked
         assert session.selected is not None
         session.conn.write(b"* OK " + code + b" replaced\r\n")
         await store.expunge(session.selected.account, session.selected.key, old, 0)
-        session.expunges_too()
+        command.expunges = True  # the client asked for this removal (RFC 8508 3.4)
         text = b"OK REPLACE completed"
-    work = session.finish(tag, text)
-    if work is not None:
-        await work
+    await command.complete(text)
 
 
-class BadUrl(CannotDo):
-    """NO [BADURL url] (RFC 4469 4)."""
-
-    def __init__(self, url: bytes) -> None:
-        super().__init__("a URL names nothing")
-        self.url = url
-
-
-async def _content(session: "ImapSession", asked: Asked) -> bytes | memoryview:
+async def _content(session: Session, asked: Asked) -> bytes | memoryview:
     """The message with LF."""
     if len(asked.parts) == 1 and not isinstance(asked.parts[0], bytes):
         upload = asked.parts[0]
@@ -241,7 +215,7 @@ async def _content(session: "ImapSession", asked: Asked) -> bytes | memoryview:
     return await _plain(content) if binary or 0 in content else to_lf(content)
 
 
-async def _piece(session: "ImapSession", url: urls.Url) -> bytes:
+async def _piece(session: Session, url: urls.Url) -> bytes:
     """What a URL of a CATENATE names: relative ones are of the selected mailbox."""
     selected = session.selected
     if url.mailbox or selected is None:
@@ -257,20 +231,17 @@ async def _plain(content: bytes) -> bytes:
     return without_binary(content)
 
 
-class TooBig(TooMuch):
-    """NO [TOOBIG]."""
-
-
-def _replaced(session: "ImapSession", reader: Reader, by_uid: bool) -> UidSet:
-    """The message that REPLACE names; the mailbox was writable when its literal was taken or is not now."""
+def _replaced(command: Command) -> UidSet:
+    """The message that REPLACE names. The mailbox may have been closed since the literal of the command was taken."""
+    session, reader = command.session, command.reader
     if session.selected is None:
         raise CannotDo("no mailbox is selected")
     writable(session.selected, "te")
     reader.sp()
     at = reader.pos
-    if session.uidonly and not by_uid:
+    if session.uidonly and not command.by_uid:
         raise ParseError("UID REPLACE: sequence numbers are off", at)
-    uids = read_set(session, reader, by_uid)
+    uids = read_set(command)
     if len(uids) != 1:
         raise ParseError("one message that is there", at)
     return uids
@@ -278,9 +249,8 @@ def _replaced(session: "ImapSession", reader: Reader, by_uid: bool) -> UidSet:
 
 async def _message(content: bytes | memoryview, asked: Asked) -> NewMessage:
     if len(content) > SCAN_ON_LOOP:
-        summary = await asyncio.get_running_loop().run_in_executor(None, scanned, content)
+        made = await asyncio.get_running_loop().run_in_executor(None, scanned, content)
     else:
-        summary = scanned(content)
-    size = int.from_bytes(summary[20:24], "little")
+        made = scanned(content)
     when = int(time.time()) if asked.date is None else asked.date
-    return NewMessage((content,), summary, size, when, asked.flags, asked.words)
+    return NewMessage((content,), made, summary.size(made), when, asked.flags, asked.words)

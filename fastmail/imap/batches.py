@@ -2,19 +2,15 @@
 pieces without learning all of its UIDs first. The newest batch comes first.
 """
 
-from typing import TYPE_CHECKING
-
-from fastmail._core.imap import ParseError, Reader
-from fastmail.imap.authenticate import Work
-
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
+from fastmail._core.imap import ParseError
+from fastmail.imap.command import Command, Work
 
 MOST = 100_000
 
 
-def batches(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def batches(command: Command) -> Work:
     """``UIDBATCHES size [first:last]``: the batches themselves are counted from 1, from the highest UIDs down."""
+    session, reader = command.session, command.reader
     selected = session.selected
     assert selected is not None
     reader.sp()
@@ -38,5 +34,5 @@ def batches(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) ->
         bottom = uids.uid(low - 1) + 1 if low > 1 else 1
         found.append(b"%d:%d" % (top, bottom))
     answer = b" " + b",".join(found) if found else b""
-    session.conn.write(b'* UIDBATCHES (TAG "' + tag + b'")' + answer + b"\r\n")
-    return session.finish(tag, b"OK UIDBATCHES completed")  # type: ignore[no-any-return]
+    session.conn.write(b'* UIDBATCHES (TAG "' + command.tag + b'")' + answer + b"\r\n")
+    return command.finish(b"OK UIDBATCHES completed")

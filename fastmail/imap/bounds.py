@@ -4,15 +4,11 @@ FETCH, STORE, SEARCH, SORT, THREAD and EXPUNGE work on the newest of those that 
 they came; the client goes on below it. COPY and MOVE are all or nothing, and refused.
 """
 
-from typing import TYPE_CHECKING
-
 from fastmail._core.uidset import UidSet
-
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
+from fastmail.imap.state import Session
 
 
-def newest(session: "ImapSession", uids: UidSet) -> tuple[UidSet, bytes]:
+def newest(session: Session, uids: UidSet) -> tuple[UidSet, bytes]:
     """Those that a command may work on, and the response code for the client when that is not all of them."""
     most = session.service.limits.messages_per_command
     if not most or len(uids) <= most:
@@ -21,7 +17,7 @@ def newest(session: "ImapSession", uids: UidSet) -> tuple[UidSet, bytes]:
     return kept, b"[MESSAGELIMIT %d %d] " % (most, kept.first)
 
 
-def too_many(session: "ImapSession", uids: UidSet) -> bytes:
+def too_many(session: Session, uids: UidSet) -> bytes:
     """The refusal of a command that does all or nothing; empty where it may."""
     most = session.service.limits.messages_per_command
     if not most or len(uids) <= most:
@@ -29,7 +25,7 @@ def too_many(session: "ImapSession", uids: UidSet) -> bytes:
     return b"NO [MESSAGELIMIT %d] too many messages at once, try fewer" % most
 
 
-def told(session: "ImapSession", code: bytes, text: bytes) -> bytes:
+def told(session: Session, code: bytes, text: bytes) -> bytes:
     """A command's final text with the code; where it has one of its own, ours comes before it on a line."""
     if not code:
         return text

@@ -12,21 +12,19 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from fastmail._core import fetch, mime, order
 from fastmail._core.lines import to_crlf
 from fastmail._core.threads import Threads
 from fastmail._core.uidset import UidSet
+from fastmail.imap.state import Session
 from fastmail.imap.turns import Pace
 from fastmail.imap.views import EMPTY, Selected
 from fastmail.message import order as keys
 from fastmail.message import summary
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Octets, Snapshot
-
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
 
 BLOCK = 250  # messages that are read at once
 OCTETS = 2 << 20  # of their summaries: what is compared of a message may be nearly all of it
@@ -67,7 +65,7 @@ async def _work(pace: Pace, alone: bool, call: Callable[[], T]) -> T:
     return call() if alone else await pace.aside(call)
 
 
-async def _content(session: "ImapSession", uid: int) -> bytes:
+async def _content(session: Session, uid: int) -> bytes:
     """The message; empty when it is gone or cannot be read."""
     selected = session.selected
     assert selected is not None
@@ -121,7 +119,7 @@ def _decode(block: Block) -> None:
                     values[place] = block.dates[place] if name == b"DATE" else b""
 
 
-async def _mend(session: "ImapSession", pace: Pace, block: Block) -> None:
+async def _mend(session: Session, pace: Pace, block: Block) -> None:
     """Scan the messages that the index has no usable summary of."""
     for place in block.missing:
         content = await _content(session, block.uids[place])
@@ -134,7 +132,7 @@ async def _mend(session: "ImapSession", pace: Pace, block: Block) -> None:
     block.missing.clear()
 
 
-async def _read(session: "ImapSession", pace: Pace, uids: UidSet, names: list[bytes]) -> Block:
+async def _read(session: Session, pace: Pace, uids: UidSet, names: list[bytes]) -> Block:
     """What is compared of these messages."""
     selected = session.selected
     assert selected is not None
@@ -157,7 +155,7 @@ async def _read(session: "ImapSession", pace: Pace, uids: UidSet, names: list[by
     return whole
 
 
-async def _sorted(session: "ImapSession", pace: Pace, uids: UidSet, criteria: list[Criterion]) -> "array[int]":
+async def _sorted(session: Session, pace: Pace, uids: UidSet, criteria: list[Criterion]) -> "array[int]":
     """All of these messages, read and sorted."""
     block = await _read(session, pace, uids, list(dict.fromkeys(name for name, _ in criteria)))
     columns = [(block.columns[name], reverse) for name, reverse in criteria]
@@ -174,7 +172,7 @@ def _before(one: list[Value], two: list[Value], criteria: list[Criterion]) -> bo
 
 
 async def _inserted(
-    session: "ImapSession", pace: Pace, known: "array[int]", fresh: UidSet, criteria: list[Criterion]
+    session: Session, pace: Pace, known: "array[int]", fresh: UidSet, criteria: list[Criterion]
 ) -> "array[int] | None":
     """The known order with some messages more; None when it holds a message that cannot be compared any more."""
     selected = session.selected
@@ -204,7 +202,7 @@ async def _inserted(
     return result
 
 
-async def ordered(session: "ImapSession", pace: Pace, found: UidSet, criteria: list[Criterion]) -> "array[int]":
+async def ordered(session: Session, pace: Pace, found: UidSet, criteria: list[Criterion]) -> "array[int]":
     """The UIDs of ``found`` in the order that the criteria ask for; equal ones by UID (RFC 5256 3)."""
     selected = session.selected
     assert selected is not None
@@ -241,7 +239,7 @@ def _rescan(content: bytes) -> tuple[bytes, bytes]:
     return made, fetch.header_fields(header, (b"references",), False).partition(b":")[2]
 
 
-async def _take_in(session: "ImapSession", pace: Pace, table: Threads, uids: UidSet) -> None:
+async def _take_in(session: Session, pace: Pace, table: Threads, uids: UidSet) -> None:
     """Append messages to a table."""
     selected = session.selected
     assert selected is not None
@@ -268,7 +266,7 @@ async def _take_in(session: "ImapSession", pace: Pace, table: Threads, uids: Uid
         await pace.breathe()
 
 
-async def threaded(session: "ImapSession", pace: Pace, found: UidSet, name: bytes, by_uid: bool) -> bytes:
+async def threaded(session: Session, pace: Pace, found: UidSet, name: bytes, by_uid: bool) -> bytes:
     """The threads of ``found``, as they are told."""
     selected = session.selected
     assert selected is not None

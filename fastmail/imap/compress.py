@@ -1,24 +1,19 @@
 """COMPRESS (RFC 4978): DEFLATE in both directions. What one read may expand to is bounded by the connection."""
 
-from typing import TYPE_CHECKING
-
-from fastmail._core.imap import Reader
-from fastmail.imap.authenticate import Work
-
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
+from fastmail.imap.command import Command, Work
 
 
-def compress(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def compress(command: Command) -> Work:
     """RFC 4978 3: the answer is the last thing that is not compressed."""
+    session, reader = command.session, command.reader
     reader.sp()
     name = reader.atom().upper()
     reader.end()
     if session.conn.deflated:
-        session.conn.write(tag + b" NO [COMPRESSIONACTIVE] DEFLATE is active already\r\n")
+        command.answer(b"NO [COMPRESSIONACTIVE] DEFLATE is active already")
     elif name != b"DEFLATE":
-        session.bad(tag, "DEFLATE expected")
+        command.bad("DEFLATE expected")
     else:
-        session.conn.write(tag + b" OK DEFLATE active\r\n")
+        command.answer(b"OK DEFLATE active")
         session.conn.start_deflate()
     return None

@@ -1,36 +1,30 @@
 """IDLE (RFC 2177): changes are told as they are committed, by this worker or another."""
 
 import asyncio
-from typing import TYPE_CHECKING
 
-from fastmail._core.imap import Reader
-from fastmail.imap.authenticate import Work
-
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
-
+from fastmail.imap.command import Command, Work
 
 AGAIN = 0.05  # s until it is tried again while the connection is busy
 
 
-def idle(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def idle(command: Command) -> Work:
     """RFC 2177 3."""
-    reader.end()
-    state = Idling(session, tag)
-    session.set_idle(state)
+    session = command.session
+    command.reader.end()
+    session.idle = state = Idling(command)
     session.conn.write(b"+ idling\r\n")
     state.stirred()
     return None
 
 
 class Idling:
-    """The state between IDLE and DONE."""
+    """The state between IDLE and DONE. ``_telling``: changes are being told; ``_again``: there were more meanwhile."""
 
-    __slots__ = ("_again", "_session", "_tag", "_telling")
+    __slots__ = ("_again", "_command", "_session", "_telling")
 
-    def __init__(self, session: "ImapSession", tag: bytes) -> None:
-        self._session = session
-        self._tag = tag
+    def __init__(self, command: Command) -> None:
+        self._command = command
+        self._session = command.session
         self._again = False
         self._telling = False
 
@@ -48,7 +42,7 @@ class Idling:
             conn.run(self._tell())
 
     def _once_more(self) -> None:
-        if self._session.is_idling(self):
+        if self._session.idle is self:
             self.stirred()
 
     async def _tell(self) -> None:
@@ -60,7 +54,7 @@ class Idling:
     async def _changes(self) -> None:
         while True:
             self._again = False
-            if not await self._session.tell():
+            if not await self._command.tell():
                 return
             await self._session.conn.drain()
             if not self._again:
@@ -68,11 +62,10 @@ class Idling:
 
     def line(self, line: bytes) -> None:
         """DONE ends it; anything else is an error that ends it too."""
-        session = self._session
-        session.set_idle(None)
+        self._session.idle = None
         if line.upper() == b"DONE":
-            work = session.finish(self._tag, b"OK IDLE completed")
+            work = self._command.finish(b"OK IDLE completed")
             if work is not None:
-                session.conn.run(work)
+                self._session.conn.run(work)
         else:
-            session.bad(self._tag, "DONE expected")
+            self._command.bad("DONE expected")

@@ -5,18 +5,15 @@ SPECIAL-USE (RFC 6154), LIST-METADATA (RFC 9590) and LIST-MYRIGHTS (RFC 8440).
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from fastmail._core.imap import ParseError, Reader
 from fastmail.imap import acl, metadata, places, status
-from fastmail.imap.authenticate import Work
-from fastmail.imap.mailboxes import decode_name, done, quoted, wire_text
+from fastmail.imap.command import Command, Work
+from fastmail.imap.names import decode_name, quoted, wire_text
+from fastmail.imap.state import Session
 from fastmail.model.errors import CannotDo, TooMuch
 from fastmail.model.mailbox_name import INBOX, Pattern
 from fastmail.store.interface import SPECIAL, Mailbox
-
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
 
 SELECTION = (b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE")
 RETURN = (b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"MYRIGHTS")
@@ -39,8 +36,9 @@ class Asked:
     extended: bool = False
 
 
-def list_(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def list_(command: Command) -> Work:
     """RFC 5258 6."""
+    session, reader = command.session, command.reader
     asked = Asked()
     reader.sp()
     if reader.peek() == 40:
@@ -67,7 +65,7 @@ def list_(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
     reader.end()
     if b"HIGHESTMODSEQ" in asked.items:
         session.learn_modseq()
-    return _list(session, tag, asked)
+    return _list(command, asked)
 
 
 def _selection(reader: Reader, asked: Asked) -> None:
@@ -107,17 +105,18 @@ def _returns(reader: Reader, asked: Asked) -> None:
     reader.close()
 
 
-def lsub(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def lsub(command: Command) -> Work:
     """RFC 3501 6.3.9."""
+    reader = command.reader
     reader.sp()
     reference = reader.astring()
     reader.sp()
     wanted = reader.list_mailbox()
     reader.end()
-    return _lsub(session, tag, reference, wanted)
+    return _lsub(command, reference, wanted)
 
 
-def _matcher(session: "ImapSession", reference: bytes, wanted: bytes, sep: str) -> tuple[str, Match]:
+def _matcher(session: Session, reference: bytes, wanted: bytes, sep: str) -> tuple[str, Match]:
     asked = _text(session, reference) + _text(session, wanted)
     if asked[: len(INBOX)].upper() == INBOX and asked[len(INBOX) : len(INBOX) + 1] in ("", sep):
         asked = INBOX + asked[len(INBOX) :]
@@ -126,11 +125,12 @@ def _matcher(session: "ImapSession", reference: bytes, wanted: bytes, sep: str) 
     return asked, lambda name: inbox if name == INBOX else match(name)
 
 
-async def _list(session: "ImapSession", tag: bytes, asked: Asked) -> None:
+async def _list(command: Command, asked: Asked) -> None:
+    session = command.session
     sep = session.service.separator
     if asked.patterns == [b""] and not asked.extended:
         session.conn.write(b'* LIST (\\Noselect) %b ""\r\n' % quoted(sep))
-        await done(session, tag, b"LIST")
+        await command.complete(b"OK LIST completed")
         return
     listing, found = await places.everything(session)
     matchers = [_matcher(session, asked.reference, wanted, sep)[1] for wanted in asked.patterns]
@@ -162,10 +162,10 @@ async def _list(session: "ImapSession", tag: bytes, asked: Asked) -> None:
                 conn.write(line)
         if conn.full:
             await conn.drain()
-    await done(session, tag, b"LIST")
+    await command.complete(b"OK LIST completed")
 
 
-async def _fitting(session: "ImapSession", names: set[str], matchers: list[Match]) -> set[str]:
+async def _fitting(session: Session, names: set[str], matchers: list[Match]) -> set[str]:
     """Those of the names that one of the patterns fits."""
     found = set()
     for number, name in enumerate(names, 1):
@@ -178,7 +178,7 @@ async def _fitting(session: "ImapSession", names: set[str], matchers: list[Match
     return found
 
 
-def _more(session: "ImapSession", asked: Asked, place: places.Place, box: Mailbox) -> list[bytes]:
+def _more(session: Session, asked: Asked, place: places.Place, box: Mailbox) -> list[bytes]:
     """What comes behind the LIST of a mailbox."""
     out = []
     if asked.items and "r" in place.rights:
@@ -205,7 +205,8 @@ def _marks(asked: Asked, box: Mailbox | None, own: bool, parent: bool, subscribe
     return marks
 
 
-async def _lsub(session: "ImapSession", tag: bytes, reference: bytes, wanted: bytes) -> None:
+async def _lsub(command: Command, reference: bytes, wanted: bytes) -> None:
+    session = command.session
     sep = session.service.separator
     listing, found = await places.everything(session)
     asked, match = _matcher(session, reference, wanted, sep)
@@ -220,7 +221,7 @@ async def _lsub(session: "ImapSession", tag: bytes, reference: bytes, wanted: by
         conn.write(b"* LSUB (%b) %b %b\r\n" % (marks, quoted(sep), wire_text(session, name)))
         if conn.full:
             await conn.drain()
-    await done(session, tag, b"LSUB")
+    await command.complete(b"OK LSUB completed")
 
 
 def _parents(name: str, sep: str) -> list[str]:
@@ -228,7 +229,7 @@ def _parents(name: str, sep: str) -> list[str]:
     return [sep.join(levels[:i]) for i in range(1, len(levels))]
 
 
-def _text(session: "ImapSession", raw: bytes) -> str:
+def _text(session: Session, raw: bytes) -> str:
     """A pattern as text. Wildcards inside of encoded text decode to nothing: such a pattern is taken as it is. Octets
     that are no UTF-8 are CannotDo."""
     try:

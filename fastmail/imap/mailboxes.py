@@ -2,49 +2,33 @@
 (RFC 2342), MAILBOXID (RFC 8474 4.1).
 """
 
-from typing import TYPE_CHECKING
-
-from fastmail._core.imap import ParseError, Reader, quote
+from fastmail._core.imap import ParseError, Reader
 from fastmail.imap import places
-from fastmail.imap.authenticate import Work
+from fastmail.imap.command import Command, Work
+from fastmail.imap.errors import UseRefused
+from fastmail.imap.names import quoted, read_name
+from fastmail.imap.state import Session
 from fastmail.message.identity import mailbox_id
 from fastmail.model.errors import CannotDo, TooMuch
-from fastmail.model.mailbox_name import INBOX, decode_utf7, encode_utf7
+from fastmail.model.mailbox_name import INBOX
 from fastmail.store.interface import SPECIAL
 from fastmail.store.quota import check
-
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
 
 SUBSCRIPTIONS = 10_000  # of an account; a name need not be that of a mailbox, so no limit of mailboxes holds it
 LONGEST_SUBSCRIBED = 1024  # octets
 
 
-def read_name(session: "ImapSession", reader: Reader) -> str:
-    """A mailbox name from the client; CannotDo for one that can not exist."""
-    return places.full_name(session, decode_name(session, reader.astring()))
-
-
-def decode_name(session: "ImapSession", raw: bytes) -> str:
-    """A name as it was sent: modified UTF-7, or UTF-8 once the client enabled that (RFC 9051 5.1, RFC 6855 3)."""
-    if not session.utf8:
-        return decode_utf7(raw)
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise CannotDo("mailbox name is not UTF-8") from None
-
-
-def create(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def create(command: Command) -> Work:
     """RFC 3501 6.3.3; levels above are made too."""
+    session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
     special = _uses(session, reader) if reader.more() else 0
     reader.end()
-    return _create(session, tag, name, special)
+    return _create(command, name, special)
 
 
-def _uses(session: "ImapSession", reader: Reader) -> int:
+def _uses(session: Session, reader: Reader) -> int:
     """``(USE (\\Drafts))`` (RFC 6154 3)."""
     at = reader.pos
     if not reader.skip(b"(USE ("):
@@ -65,11 +49,8 @@ def _uses(session: "ImapSession", reader: Reader) -> int:
     return bits
 
 
-class UseRefused(CannotDo):
-    """RFC 6154 6: NO [USEATTR]."""
-
-
-async def _create(session: "ImapSession", tag: bytes, name: str, special: int) -> None:
+async def _create(command: Command, name: str, special: int) -> None:
+    session = command.session
     store = session.service.store
     place = await places.may_create(session, name)
     account = place.account
@@ -84,100 +65,84 @@ async def _create(session: "ImapSession", tag: bytes, name: str, special: int) -
     key = store.find(account, place.name)
     await places.inherit(session, place)
     code = b"[MAILBOXID (%b)] " % mailbox_id(key) if key is not None else b""
-    work = session.finish(tag, b"OK " + code + b"CREATE completed")
-    if work is not None:
-        await work
+    await command.complete(b"OK " + code + b"CREATE completed")
 
 
-async def done(session: "ImapSession", tag: bytes, word: bytes) -> None:
-    work = session.finish(tag, b"OK " + word + b" completed")
-    if work is not None:
-        await work
-
-
-def delete(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def delete(command: Command) -> Work:
     """RFC 3501 6.3.4; mailboxes below it stay."""
+    session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
     reader.end()
-    return _delete(session, tag, name)
+    return _delete(command, name)
 
 
-async def _delete(session: "ImapSession", tag: bytes, name: str) -> None:
+async def _delete(command: Command, name: str) -> None:
+    session = command.session
     place = await places.find(session, name, "x")
     if session.selected is not None and session.selected.key == place.key:
         session.deselect()
     await session.service.store.delete(place.account, place.name)
-    await done(session, tag, b"DELETE")
+    await command.complete(b"OK DELETE completed")
 
 
-def rename(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def rename(command: Command) -> Work:
     """RFC 3501 6.3.5; renaming INBOX moves its messages and leaves it empty."""
+    session, reader = command.session, command.reader
     reader.sp()
     old = read_name(session, reader)
     reader.sp()
     new = read_name(session, reader)
     reader.end()
-    return _rename(session, tag, old, new)
+    return _rename(command, old, new)
 
 
-async def _rename(session: "ImapSession", tag: bytes, old: str, new: str) -> None:
+async def _rename(command: Command, old: str, new: str) -> None:
+    session = command.session
     source = await places.find(session, old, "x")
     target = await places.may_create(session, new)
     if source.account != target.account:
         raise CannotDo("a mailbox cannot be renamed into another account")
     await session.service.store.rename(source.account, source.name, target.name)
-    await done(session, tag, b"RENAME")
+    await command.complete(b"OK RENAME completed")
 
 
-def subscribe(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def subscribe(command: Command) -> Work:
     """RFC 3501 6.3.6."""
+    session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
     reader.end()
-    return _subscribe(session, tag, name, True)
+    return _subscribe(command, name, True)
 
 
-def unsubscribe(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def unsubscribe(command: Command) -> Work:
     """RFC 3501 6.3.7."""
+    session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
     reader.end()
-    return _subscribe(session, tag, name, False)
+    return _subscribe(command, name, False)
 
 
-async def _subscribe(session: "ImapSession", tag: bytes, name: str, on: bool) -> None:
+async def _subscribe(command: Command, name: str, on: bool) -> None:
+    session = command.session
     assert session.account is not None
     if on and len(name.encode()) > LONGEST_SUBSCRIBED:
         raise TooMuch("the name is too long")
     if on and len((await session.service.store.listing(session.account)).subscribed) >= SUBSCRIPTIONS:
         raise TooMuch(f"at most {SUBSCRIPTIONS} names can be subscribed")
     await session.service.store.subscribe(session.account, places.subscription(session, name), on)
-    await done(session, tag, b"SUBSCRIBE" if on else b"UNSUBSCRIBE")
+    await command.complete(b"OK SUBSCRIBE completed" if on else b"OK UNSUBSCRIBE completed")
 
 
-def quoted(sep: str) -> bytes:
-    return b'"' + sep.encode() + b'"'
-
-
-def namespace(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def namespace(command: Command) -> Work:
     """RFC 2342; see imap.places."""
-    reader.end()
+    session = command.session
+    command.reader.end()
     sep = quoted(session.service.separator)
     tops = [places.OTHER, places.SHARED] if any(places.shared(session)) else [places.OTHER]
     others = [b'(("%b" %b))' % ((top + session.service.separator).encode(), sep) for top in tops]
     own = session.service.prefix.encode()
     session.conn.write(b'* NAMESPACE (("%b" %b)) %b\r\n' % (own, sep, b" ".join([*others, b"NIL"][:2])))
-    return session.finish(tag, b"OK NAMESPACE completed")  # type: ignore[no-any-return]
-
-
-def wire(session: "ImapSession", name: str) -> bytes:
-    """A stored name in a response."""
-    return wire_text(session, name.replace("/", session.service.separator))
-
-
-def wire_text(session: "ImapSession", name: str) -> bytes:
-    """The same for a name that has the client's separator."""
-    if not session.utf8 or name.isascii():
-        return quote(name.encode() if session.utf8 else encode_utf7(name))
-    return b'"' + name.replace("\\", "\\\\").replace('"', '\\"').encode() + b'"'
+    return command.finish(b"OK NAMESPACE completed")

@@ -4,21 +4,18 @@ administrator's, set in the configuration.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from fastmail._core.imap import ParseError, Reader, quote
 from fastmail.imap import places
-from fastmail.imap.authenticate import Work
-from fastmail.imap.mailboxes import decode_name, wire
+from fastmail.imap.command import Command, Work
+from fastmail.imap.errors import LONGEST_ENTRY, EntryTooBig, TooManyEntries
+from fastmail.imap.names import decode_name, wire
+from fastmail.imap.state import Session
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo, NoPermission, TooMuch
 from fastmail.store.interface import counts
 from fastmail.store.quota import check
 
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
-
-LONGEST = 65536
 MOST = 1000
 MOST_OCTETS = 4 << 20  # of all annotations of a mailbox, with their names
 NEEDS = ("l", "rswip")  # the first, and one of the others, to see annotations (RFC 5464 3.3)
@@ -30,15 +27,7 @@ def may_see(place: places.Place) -> bool:
     return NEEDS[0] in place.rights and bool(set(NEEDS[1]) & set(place.rights))
 
 
-class EntryTooBig(TooMuch):
-    """NO [METADATA MAXSIZE n]."""
-
-
-class TooManyEntries(TooMuch):
-    """NO [METADATA TOOMANY]."""
-
-
-def _mailbox(session: "ImapSession", reader: Reader) -> places.Place:
+def _mailbox(session: Session, reader: Reader) -> places.Place:
     """The mailbox; the empty name is the server."""
     raw = reader.astring()
     if not raw:
@@ -58,8 +47,9 @@ def read_entry(reader: Reader) -> bytes:
     return name
 
 
-def get(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def get(command: Command) -> Work:
     """RFC 5464 4.2."""
+    session, reader = command.session, command.reader
     reader.sp()
     most, depth = -1, 0
     if reader.peek() == 40:
@@ -84,7 +74,7 @@ def get(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Wor
         session.conn.write(line(session, place.shown, shown))
     cut = any(entry not in shown for entry in found)
     code = b"[METADATA LONGENTRIES %d] " % longest if cut else b""
-    return session.finish(tag, b"OK " + code + b"GETMETADATA completed")  # type: ignore[no-any-return]
+    return command.finish(b"OK " + code + b"GETMETADATA completed")
 
 
 def read_entries(reader: Reader) -> list[bytes]:
@@ -133,13 +123,13 @@ def _options(reader: Reader) -> tuple[int, int]:
     return most, depth
 
 
-def values(session: "ImapSession", place: places.Place, entries: list[bytes], depth: int = 0) -> dict[bytes, bytes]:
+def values(session: Session, place: places.Place, entries: list[bytes], depth: int = 0) -> dict[bytes, bytes]:
     """Annotations with these names, and below them as far as ``depth`` says."""
     wanted = set(entries)
     return {name: value for name, value in visible(session, place).items() if is_wanted(name, wanted, depth)}
 
 
-def visible(session: "ImapSession", place: places.Place) -> dict[bytes, bytes]:
+def visible(session: Session, place: places.Place) -> dict[bytes, bytes]:
     """All annotations of a mailbox, or of the server, as this account names them."""
     assert place.key is not None
     with session.service.store.snapshot(place.account) as snapshot:
@@ -156,7 +146,7 @@ def visible(session: "ImapSession", place: places.Place) -> dict[bytes, bytes]:
     return {name: value for name, value in notes.items() if name.startswith(ROOTS)}
 
 
-def server(session: "ImapSession") -> places.Place:
+def server(session: Session) -> places.Place:
     """Where annotations of the server are: with the account, at the mailbox of no name."""
     account = session.account
     assert account is not None
@@ -175,19 +165,19 @@ def is_wanted(name: bytes, entries: set[bytes], depth: int) -> bool:
     return True
 
 
-def _own(session: "ImapSession", place: places.Place) -> bytes:
+def _own(session: Session, place: places.Place) -> bytes:
     """In front of this account's /private entries of a mailbox that is another's."""
     assert session.account is not None
     return b"/of/%d" % session.account.id if place.account != session.account else b""
 
 
-def line(session: "ImapSession", name: str, found: Mapping[bytes, bytes | None]) -> bytes:
+def line(session: Session, name: str, found: Mapping[bytes, bytes | None]) -> bytes:
     """``* METADATA``."""
     shown = wire(session, name) if name else b'""'
     return b"* METADATA " + shown + b" (" + b" ".join(e + b" " + _string(v) for e, v in found.items()) + b")\r\n"
 
 
-def changed_line(session: "ImapSession", name: str, entries: Iterable[bytes]) -> bytes:
+def changed_line(session: Session, name: str, entries: Iterable[bytes]) -> bytes:
     """``* METADATA`` with the names of entries that somebody changed, without their values (RFC 5464 4.4.2)."""
     shown = wire(session, name) if name else b'""'
     return b"* METADATA " + shown + b" " + b" ".join(entries) + b"\r\n"
@@ -203,8 +193,9 @@ def _string(value: bytes | None) -> bytes:
     return quote(value)
 
 
-def set_(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def set_(command: Command) -> Work:
     """RFC 5464 4.3."""
+    session, reader = command.session, command.reader
     reader.sp()
     place = _mailbox(session, reader)
     reader.sp()
@@ -222,12 +213,13 @@ def set_(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Wo
         if not place.shown:
             raise NoPermission("annotations of the server are the administrator's")
         places.check(place, "w")
-    if any(value is not None and len(value) > LONGEST for value in changes.values()):
+    if any(value is not None and len(value) > LONGEST_ENTRY for value in changes.values()):
         raise EntryTooBig("a value is too long")
-    return _set(session, tag, place, changes)
+    return _set(command, place, changes)
 
 
-async def _set(session: "ImapSession", tag: bytes, place: places.Place, changes: dict[bytes, bytes | None]) -> None:
+async def _set(command: Command, place: places.Place, changes: dict[bytes, bytes | None]) -> None:
+    session = command.session
     assert place.key is not None
     store = session.service.store
     with store.snapshot(place.account) as snapshot:
@@ -249,6 +241,4 @@ async def _set(session: "ImapSession", tag: bytes, place: places.Place, changes:
     if session.notify is not None:
         session.notify.annotated(place.key, asked)
     await store.annotate(place.account, place.key, changes)
-    work = session.finish(tag, b"OK SETMETADATA completed")
-    if work is not None:
-        await work
+    await command.complete(b"OK SETMETADATA completed")

@@ -2,85 +2,27 @@
 mailboxes (``personal``, ``subtree`` and so on) is the filter of RFC 5465 6.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-from fastmail._core.imap import ParseError, Reader
+from fastmail._core.imap import ParseError
 from fastmail._core.uidset import UidSet
 from fastmail.imap import places
-from fastmail.imap.authenticate import Work
-from fastmail.imap.mailboxes import read_name, wire
-from fastmail.imap.search import Wanted, make_job, part_of, quoted, read_return
+from fastmail.imap.command import Command, Work
+from fastmail.imap.filters import CHOSEN, Filter, read_filter
+from fastmail.imap.names import wire
+from fastmail.imap.returns import Wanted, part_of, read_return
+from fastmail.imap.search_job import make_job
+from fastmail.imap.search_tree import Tree
+from fastmail.imap.state import Session
 from fastmail.imap.turns import Pace
 from fastmail.imap.views import Selected
 from fastmail.model.errors import TooMuch
-from fastmail.model.mailbox_name import INBOX
-from fastmail.store.interface import Listing, Mailbox
+from fastmail.store.interface import Mailbox
 
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
-
-KINDS = (
-    *(b"SELECTED", b"SELECTED-DELAYED", b"INBOXES", b"PERSONAL", b"SUBSCRIBED"),
-    *(b"SUBTREE", b"SUBTREE-ONE", b"MAILBOXES"),
-)
 MOST_FILTERS = 100  # of one command; each is asked about each mailbox
-NAMED = (b"SUBTREE", b"SUBTREE-ONE", b"MAILBOXES")
 
 
-@dataclass(slots=True)
-class Filter:
-    """Which mailboxes; ``names`` as they are stored. A set: one mailbox costs the same however many are named."""
-
-    kind: bytes
-    names: set[str] = field(default_factory=set)
-
-    def has(self, name: str, own: bool, listing: Listing) -> bool:
-        """Is a mailbox (not the selected one as such) meant? ``own``: it is the account's."""
-        if self.kind == b"PERSONAL":
-            return own
-        if self.kind == b"INBOXES":
-            return name == INBOX
-        if self.kind == b"SUBSCRIBED":
-            return name in listing.subscribed
-        if self.kind == b"SUBTREE":
-            return any(one in self.names for one in levels(name))
-        if self.kind == b"SUBTREE-ONE":
-            return name in self.names or name.rpartition("/")[0] in self.names
-        return self.kind == b"MAILBOXES" and name in self.names
-
-
-def levels(name: str) -> Iterator[str]:
-    """The name, and each name above it."""
-    yield name
-    while "/" in name:
-        name = name.rpartition("/")[0]
-        yield name
-
-
-def read_filter(session: "ImapSession", reader: Reader) -> Filter:
-    """RFC 5465 8: filter-mailboxes."""
-    at = reader.pos
-    kind = reader.atom().upper()
-    if kind not in KINDS:
-        raise ParseError(b", ".join(KINDS).decode().lower(), at)
-    found = Filter(kind)
-    if kind in NAMED:
-        reader.sp()
-        if reader.peek() == 40:
-            reader.open()
-            found.names.add(read_name(session, reader))
-            while reader.more():
-                found.names.add(read_name(session, reader))
-            reader.close()
-        else:
-            found.names.add(read_name(session, reader))
-    return found
-
-
-def esearch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def esearch(command: Command) -> Work:
     """RFC 7377 2."""
+    session, reader = command.session, command.reader
     reader.sp()
     filters = [Filter(b"SELECTED")]
     if reader.skip(b"IN ("):
@@ -101,24 +43,24 @@ def esearch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) ->
         raise ParseError("MIN, MAX, ALL, COUNT or PARTIAL", at)
     charset, tree = reader.search()
     reader.end()
-    chosen = any(one.kind in (b"SELECTED", b"SELECTED-DELAYED") for one in filters)
+    chosen = any(one.kind in CHOSEN for one in filters)
     if chosen and session.selected is None:
-        session.bad(tag, "no mailbox is selected")
+        command.bad("no mailbox is selected")
         return None
-    return _run(session, tag, filters, chosen, wanted, charset, tree)
+    return _run(command, filters, chosen, wanted, charset, tree)
 
 
 async def _run(
-    session: "ImapSession",
-    tag: bytes,
+    command: Command,
     filters: list[Filter],
     chosen: bool,
     wanted: Wanted,
     charset: bytes | None,
-    tree: tuple[Any, ...],
+    tree: Tree,
 ) -> None:
+    session = command.session
     listing, found_all = await places.everything(session)
-    pace = Pace(session.service.turns, session.conn, tag)
+    pace = Pace(session.service.turns, session.conn, command.tag)
     for place, box in found_all:
         mine = session.selected is not None and session.selected.key == box.key
         named = any(one.has(place.shown, place.account == session.account, listing) for one in filters)
@@ -128,20 +70,18 @@ async def _run(
         await session.look(place.account, box.key)
         selected = session.selected if mine else None
         view = selected if selected is not None else _view(session, place, box)
-        job = make_job(session, tag, view, charset, tree)
+        job = make_job(command, view, charset, tree)
         if job is None:
             return
         found = await job.evaluate(tree, view.uids)
         await job.learn_modseqs(found)
         if found:
-            session.conn.write(_answer(session, tag, view, wanted, found, job.highest(found) if job.modseq else 0))
+            session.conn.write(_answer(command, view, wanted, found, job.highest(found) if job.modseq else 0))
             await session.conn.drain()
-    work = session.finish(tag, b"OK ESEARCH completed")
-    if work is not None:
-        await work
+    await command.complete(b"OK ESEARCH completed")
 
 
-def _view(session: "ImapSession", place: places.Place, box: Mailbox) -> Selected:
+def _view(session: Session, place: places.Place, box: Mailbox) -> Selected:
     """A mailbox as it is now, without selecting it."""
     account = place.account
     with session.service.store.snapshot(account) as snapshot:
@@ -153,10 +93,11 @@ def _view(session: "ImapSession", place: places.Place, box: Mailbox) -> Selected
     )
 
 
-def _answer(session: "ImapSession", tag: bytes, view: Selected, wanted: Wanted, found: UidSet, modseq: int) -> bytes:
+def _answer(command: Command, view: Selected, wanted: Wanted, found: UidSet, modseq: int) -> bytes:
+    session = command.session
     names = wanted.names or []
-    where = b" MAILBOX %b UIDVALIDITY %d" % (wire(session, view.name), view.uidvalidity)
-    items = [b"* ESEARCH (TAG ", quoted(tag), where, b") UID"]
+    of = (command.tag, wire(session, view.name), view.uidvalidity)
+    items = [b'* ESEARCH (TAG "%b" MAILBOX %b UIDVALIDITY %d) UID' % of]
     if b"MIN" in names:
         items.append(b" MIN %d" % found.first)
     if b"MAX" in names:

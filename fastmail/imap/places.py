@@ -13,8 +13,9 @@ with whom is noted where the grantee is found by its own row; that note is a hin
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from fastmail.imap.service import OFF, SUBSCRIBED, Service
+from fastmail.imap.state import Session
 from fastmail.model import rights
 from fastmail.model.address import comparable
 from fastmail.model.errors import CannotDo, DamagedAccount, NoPermission, NoSuchMailbox
@@ -23,13 +24,9 @@ from fastmail.store import sharing
 from fastmail.store.interface import Account, Listing, Mailbox, Snapshot
 from fastmail.telemetry.counters import count
 
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession, Service
-
 OTHER = "Other Users"
 NOBODY = Account(0, "nobody@invalid")  # owns what is named by an address that no account has; numbers begin with 1
 SHARED = "Shared"
-LIST, SUBSCRIBED, OFF = "list", "subscribed", "off"  # what becomes of rights for anyone
 
 
 @dataclass(slots=True)
@@ -46,16 +43,16 @@ class Place:
 # -------------------------------------------------------------------- names
 
 
-def _dots(session: "ImapSession", level: str) -> str:
+def _dots(session: Session, level: str) -> str:
     """An address as one level of a name, or back: where the separator is a dot, its dots are shown as ^."""
     return level.replace(".", "^") if session.service.separator == "." else level
 
 
-def _plain(session: "ImapSession", level: str) -> str:
+def _plain(session: Session, level: str) -> str:
     return level.replace("^", ".") if session.service.separator == "." else level
 
 
-def full_name(session: "ImapSession", text: str) -> str:
+def full_name(session: Session, text: str) -> str:
     """A client's name as it is stored and compared, with "/" between levels; CannotDo for one that cannot be."""
     sep = session.service.separator
     top, _, rest = text.partition(sep)
@@ -70,7 +67,7 @@ def _prefixed(prefix: str, separator: str) -> str:
     return prefix.replace(separator, "/")
 
 
-def personal(service: "Service", text: str) -> str:
+def personal(service: Service, text: str) -> str:
     """A client's name of the account's own mailbox as the store has it; INBOX needs no prefix."""
     sep, prefix = service.separator, service.prefix
     if is_inbox(text):
@@ -80,17 +77,17 @@ def personal(service: "Service", text: str) -> str:
     return canonical(text[len(prefix) :], sep, service.dotted, new=False)
 
 
-def own_name(session: "ImapSession", name: str) -> str:
+def own_name(session: Session, name: str) -> str:
     """The account's own mailbox as the client knows it, with "/"."""
     return name if name == INBOX else _prefixed(session.service.prefix, session.service.separator) + name
 
 
-def shown_name(session: "ImapSession", name: str) -> str:
+def shown_name(session: Session, name: str) -> str:
     """The same for a subscription, which may be to a mailbox of another account."""
     return name if name.partition("/")[0] in (OTHER, SHARED) else own_name(session, name)
 
 
-def shared(session: "ImapSession") -> Iterator[str]:
+def shared(session: Session) -> Iterator[str]:
     """Addresses of the shared accounts of this session's domain."""
     assert session.account is not None
     domain = rights.domain_of(comparable(session.account.address))
@@ -99,12 +96,12 @@ def shared(session: "ImapSession") -> Iterator[str]:
             yield address
 
 
-def _is_foreign(session: "ImapSession", top: str, level: str) -> bool:
+def _is_foreign(session: Session, top: str, level: str) -> bool:
     """Does a prefix name mailboxes of others, whether there is such an account or not?"""
     return bool(_address(session, top, level))
 
 
-def _address(session: "ImapSession", top: str, level: str) -> str:
+def _address(session: Session, top: str, level: str) -> str:
     """Whose mailboxes a prefix names; empty where it is none."""
     name = _plain(session, level)
     if top == OTHER:
@@ -112,7 +109,7 @@ def _address(session: "ImapSession", top: str, level: str) -> str:
     return next((one for one in shared(session) if one.partition("@")[0] == name), "") if top == SHARED else ""
 
 
-def _owner(session: "ImapSession", top: str, level: str) -> Account | None:
+def _owner(session: Session, top: str, level: str) -> Account | None:
     """The same as an account: NOBODY where there is none, or it is switched off; None for the session's own names."""
     address = _address(session, top, level)
     if not address:
@@ -124,13 +121,13 @@ def _owner(session: "ImapSession", top: str, level: str) -> Account | None:
     return session.service.account(record) if record is not None and record.enabled else NOBODY
 
 
-def _prefix(session: "ImapSession", owner: Account) -> str:
+def _prefix(session: Session, owner: Account) -> str:
     if comparable(owner.address) in shared(session):
         return f"{SHARED}/{_dots(session, owner.address.partition('@')[0])}/"
     return f"{OTHER}/{_dots(session, owner.address)}/"
 
 
-def split(session: "ImapSession", name: str) -> tuple[Account, str]:
+def split(session: Session, name: str) -> tuple[Account, str]:
     """(owner, its name for the mailbox) of a full name."""
     assert session.account is not None
     top, _, rest = name.partition("/")
@@ -143,7 +140,7 @@ def split(session: "ImapSession", name: str) -> tuple[Account, str]:
     return session.account, name if name == INBOX else name.removeprefix(prefix)
 
 
-def subscription(session: "ImapSession", name: str) -> str:
+def subscription(session: Session, name: str) -> str:
     """A full name as it is kept among the subscriptions."""
     owner, inner = split(session, name)
     return inner if owner == session.account else name
@@ -152,25 +149,25 @@ def subscription(session: "ImapSession", name: str) -> str:
 # -------------------------------------------------------------------- rights
 
 
-def _anyone_counts(session: "ImapSession", owner: Account) -> bool:
+def _anyone_counts(session: Session, owner: Account) -> bool:
     """Do rights that the owner gave to ``anyone`` count? Those of shared accounts always do."""
     return session.service.anyone != OFF or owner.address in session.service.shared
 
 
-def refuse_anyone(session: "ImapSession", who: str, owner: Account) -> None:
+def refuse_anyone(session: Session, who: str, owner: Account) -> None:
     """NoPermission where the owner may not give rights to this identifier."""
     if who == rights.ANYONE and not _anyone_counts(session, owner):
         raise NoPermission("rights for anyone are switched off here")
 
 
-def _named(session: "ImapSession", snapshot: Snapshot, owner: Account, key: bytes) -> bool:
+def _named(session: Session, snapshot: Snapshot, owner: Account, key: bytes) -> bool:
     """May the session see a mailbox by its own entry in the list, not as anyone?"""
     assert session.account is not None
     acl = rights.load(snapshot.note(key, sharing.ACL))
     return "l" in rights.evaluate(acl, owner.address, session.account.address, False)
 
 
-def held(session: "ImapSession", snapshot: Snapshot, owner: Account, key: bytes) -> str:
+def held(session: Session, snapshot: Snapshot, owner: Account, key: bytes) -> str:
     """The session's rights on a mailbox."""
     assert session.account is not None
     stored = snapshot.note(key, sharing.ACL)
@@ -184,7 +181,7 @@ def held(session: "ImapSession", snapshot: Snapshot, owner: Account, key: bytes)
     return found if not session.service.store.read_only else rights.minus(found, rights.CHANGES)
 
 
-def locate(session: "ImapSession", name: str) -> Place:
+def locate(session: Session, name: str) -> Place:
     """Where a full name leads now; without a key when there is nothing."""
     owner, inner = split(session, name)
     store = session.service.store
@@ -197,7 +194,7 @@ def locate(session: "ImapSession", name: str) -> Place:
     return place
 
 
-def _nothing(session: "ImapSession") -> None:
+def _nothing(session: Session) -> None:
     """The work of finding that a mailbox may not be seen, for one that is not there."""
     assert session.account is not None
     store = session.service.store
@@ -207,7 +204,7 @@ def _nothing(session: "ImapSession") -> None:
         held(session, snapshot, NOBODY, key)
 
 
-def _shares(session: "ImapSession", owner: Account) -> bool:
+def _shares(session: Session, owner: Account) -> bool:
     """May the owner of a mailbox share something with this session? Only then its folders are looked at."""
     assert session.account is not None
     if owner == session.account or session.account.address in session.service.admins:
@@ -215,7 +212,7 @@ def _shares(session: "ImapSession", owner: Account) -> bool:
     return owner.address in shared(session) or owner.address in sharing.givers(session.service.store, session.account)
 
 
-async def find(session: "ImapSession", name: str, needs: str = "") -> Place:
+async def find(session: Session, name: str, needs: str = "") -> Place:
     """The mailbox; NoSuchMailbox where there is none for this session, NoPermission without one of ``needs``."""
     place = locate(session, name)
     if not place.rights and _shares(session, place.account):
@@ -224,7 +221,7 @@ async def find(session: "ImapSession", name: str, needs: str = "") -> Place:
     return check(place, needs)
 
 
-def glance(session: "ImapSession", name: str) -> tuple[Place, Mailbox, Mailbox | None] | None:
+def glance(session: Session, name: str) -> tuple[Place, Mailbox, Mailbox | None] | None:
     """The same with the mailbox's row, where it is there, may be read and needs no look at what other programs did;
     else None. Behind them the row of the selected mailbox at that moment, when it is of the same account."""
     owner, inner = split(session, name)
@@ -256,7 +253,7 @@ def check(place: Place, needs: str = "", some: str = "") -> Place:
     raise NoPermission("this account has no right to do that here")
 
 
-async def may_create(session: "ImapSession", name: str) -> Place:
+async def may_create(session: Session, name: str) -> Place:
     """Where a new mailbox would be: the right to make it is its parent's (RFC 4314 4)."""
     owner, inner = split(session, name)
     if owner != session.account:
@@ -271,7 +268,7 @@ async def may_create(session: "ImapSession", name: str) -> Place:
     return Place(owner, inner, name, rights.ALL)
 
 
-async def inherit(session: "ImapSession", place: Place) -> None:
+async def inherit(session: Session, place: Place) -> None:
     """A new mailbox begins with the list of the one above it (RFC 4314 2)."""
     store = session.service.store
     parent = place.name.rpartition("/")[0]
@@ -283,7 +280,7 @@ async def inherit(session: "ImapSession", place: Place) -> None:
             await store.annotate(place.account, key, {sharing.ACL: acl})
 
 
-async def change_acl(session: "ImapSession", place: Place, change: Callable[[rights.Acl], object]) -> None:
+async def change_acl(session: Session, place: Place, change: Callable[[rights.Acl], object]) -> None:
     """Change the mailbox's list; what others change in it meanwhile stays."""
     assert place.key is not None
     service = session.service
@@ -304,7 +301,7 @@ async def change_acl(session: "ImapSession", place: Place, change: Callable[[rig
 # -------------------------------------------------------------------- all of them
 
 
-def _givers(session: "ImapSession") -> list[Account]:
+def _givers(session: Session) -> list[Account]:
     """Accounts that may share something with this one."""
     assert session.account is not None
     service = session.service
@@ -319,7 +316,7 @@ def _givers(session: "ImapSession") -> list[Account]:
     return out
 
 
-async def foreign(session: "ImapSession", subscribed: Collection[str]) -> list[tuple[Place, Mailbox]]:
+async def foreign(session: Session, subscribed: Collection[str]) -> list[tuple[Place, Mailbox]]:
     """The mailboxes of others that the session is shown. Anybody may share any number of mailboxes with everybody, so
     of one account there are as many as ``limits.shared_mailboxes`` says, and what only ``anyone`` may see is shown, as
     ``[store] anyone`` says, always or once it is ``subscribed``. Shared accounts are the administrator's: no such
@@ -349,7 +346,7 @@ async def foreign(session: "ImapSession", subscribed: Collection[str]) -> list[t
     return out
 
 
-def _can_be_named(session: "ImapSession", name: str) -> bool:
+def _can_be_named(session: Session, name: str) -> bool:
     """Does the name that is shown for the account's own mailbox lead to it? A directory may be called like a mailbox of
     others, or have the separator in a level."""
     if session.service.separator != "/" and session.service.separator in name:
@@ -357,7 +354,7 @@ def _can_be_named(session: "ImapSession", name: str) -> bool:
     return split(session, own_name(session, name)) == (session.account, name)
 
 
-async def everything(session: "ImapSession") -> tuple[Listing, list[tuple[Place, Mailbox]]]:
+async def everything(session: Session) -> tuple[Listing, list[tuple[Place, Mailbox]]]:
     """(the account's own listing with its subscriptions as shown, all mailboxes that the session sees)."""
     assert session.account is not None
     listing = await session.service.store.listing(session.account)
@@ -370,7 +367,7 @@ async def everything(session: "ImapSession") -> tuple[Listing, list[tuple[Place,
     return Listing(listing.mailboxes, subscribed), own + await foreign(session, subscribed)
 
 
-def refresh(session: "ImapSession") -> None:
+def refresh(session: Session) -> None:
     """The rights on the selected mailbox of another account as they are now; CannotDo once it may not be read."""
     selected = session.selected
     assert selected is not None

@@ -4,38 +4,34 @@ Only a login that the configuration names as an administrator may set limits, of
 """
 
 import asyncio
-from typing import TYPE_CHECKING
 
-from fastmail._core.imap import ParseError, Reader, quote
+from fastmail._core.imap import ParseError, quote
 from fastmail.imap import places
-from fastmail.imap.authenticate import Work
-from fastmail.imap.mailboxes import read_name, wire
-from fastmail.model.errors import CannotDo, NoPermission
+from fastmail.imap.command import Command, Work
+from fastmail.imap.errors import NoSuchRoot
+from fastmail.imap.names import read_name, wire
+from fastmail.imap.state import Session
+from fastmail.model.errors import NoPermission
 from fastmail.model.quota import Quota
 from fastmail.store.interface import Account
 from fastmail.store.quota import usage
 
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
-
 RESOURCES = (b"STORAGE", b"MESSAGE", b"MAILBOX")
 
 
-class NoSuchRoot(CannotDo):
-    """NO [NONEXISTENT]."""
-
-
-def get_quota(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def get_quota(command: Command) -> Work:
     """RFC 9208 4.1.1."""
+    session, reader = command.session, command.reader
     reader.sp()
     root = reader.astring()
     reader.end()
     session.conn.write(_line(session, _owner(session, root)))
-    return session.finish(tag, b"OK GETQUOTA completed")  # type: ignore[no-any-return]
+    return command.finish(b"OK GETQUOTA completed")
 
 
-def get_quota_root(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def get_quota_root(command: Command) -> Work:
     """RFC 9208 4.1.2."""
+    session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
     reader.end()
@@ -44,11 +40,12 @@ def get_quota_root(session: "ImapSession", tag: bytes, reader: Reader, by_uid: b
     session.conn.write(b"* QUOTAROOT " + wire(session, name) + root + b"\r\n")
     if account.quota:
         session.conn.write(_line(session, account))
-    return session.finish(tag, b"OK GETQUOTAROOT completed")  # type: ignore[no-any-return]
+    return command.finish(b"OK GETQUOTAROOT completed")
 
 
-def set_quota(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def set_quota(command: Command) -> Work:
     """RFC 9208 4.1.3."""
+    session, reader = command.session, command.reader
     reader.sp()
     root = reader.astring()
     reader.sp()
@@ -71,21 +68,20 @@ def set_quota(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) 
     account = _owner(session, root)
     # a resource that is not named has no limit (RFC 9208 4.1.3)
     storage, messages, mailboxes = (limits.get(name, -1) for name in RESOURCES)
-    return _set(session, tag, account, Quota(storage * 1024 if storage > 0 else storage, messages, mailboxes))
+    return _set(command, account, Quota(storage * 1024 if storage > 0 else storage, messages, mailboxes))
 
 
-async def _set(session: "ImapSession", tag: bytes, account: Account, quota: Quota) -> None:
+async def _set(command: Command, account: Account, quota: Quota) -> None:
+    session = command.session
     service = session.service
     await asyncio.get_running_loop().run_in_executor(None, service.directory.set_quota, account.address, quota)
     record = service.directory.account(account.address)
     if record is not None:
         session.conn.write(_line(session, service.account(record)))
-    work = session.finish(tag, b"OK SETQUOTA completed")
-    if work is not None:
-        await work
+    await command.complete(b"OK SETQUOTA completed")
 
 
-def _owner(session: "ImapSession", root: bytes) -> Account:
+def _owner(session: Session, root: bytes) -> Account:
     """Whose root it is; its own account, or anyone's for an administrator."""
     own, service = session.account, session.service
     assert own is not None
@@ -98,7 +94,7 @@ def _owner(session: "ImapSession", root: bytes) -> Account:
     return service.account(record)
 
 
-def _line(session: "ImapSession", account: Account) -> bytes:
+def _line(session: Session, account: Account) -> bytes:
     held = usage(session.service.store, account)
     quota = account.quota
     parts = []

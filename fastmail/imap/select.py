@@ -2,25 +2,22 @@
 MAILBOXID (RFC 8474 4.2), what RFC 9051 6.3.2 adds and leaves out."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fastmail._core import fetch, pages
+from fastmail._core.fetch import Item
 from fastmail._core.imap import ParseError, Reader
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 from fastmail.imap import places
-from fastmail.imap.authenticate import Work
-from fastmail.imap.mailboxes import quoted, read_name, wire
-from fastmail.imap.views import FLAGS_ITEM, Selected, flags_line
+from fastmail.imap.command import Command, Work
+from fastmail.imap.names import quoted, read_name, wire
+from fastmail.imap.state import Session
+from fastmail.imap.views import Selected, flags_line
 from fastmail.message.identity import mailbox_id
 from fastmail.model import rights
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import DELETED, MAX_KEYWORDS
 from fastmail.store.interface import Snapshot
-
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
-
 
 LASTING = (  # the right that changes a flag (RFC 4314 2.1)
     ("w", rb"\Answered"),
@@ -40,27 +37,28 @@ class Resync:
     known: tuple[int, ...] | None = None
 
 
-def select(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def select(command: Command) -> Work:
     """RFC 3501 6.3.1."""
-    return _select(session, tag, reader, readonly=False)
+    return _select(command, readonly=False)
 
 
-def examine(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def examine(command: Command) -> Work:
     """RFC 3501 6.3.2."""
-    return _select(session, tag, reader, readonly=True)
+    return _select(command, readonly=True)
 
 
-def _select(session: "ImapSession", tag: bytes, reader: Reader, readonly: bool) -> Work:
+def _select(command: Command, readonly: bool) -> Work:
+    session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
     resync, condstore = _parameters(session, reader) if reader.more() else (None, False)
     reader.end()
     # Not learn_modseq: the HIGHESTMODSEQ of the mailbox that is opened comes anyway, and no other may come before it.
     session.condstore = session.condstore or condstore
-    return _open(session, tag, name, b"EXAMINE" if readonly else b"SELECT", resync)
+    return _open(command, name, b"EXAMINE" if readonly else b"SELECT", resync)
 
 
-def _parameters(session: "ImapSession", reader: Reader) -> tuple[Resync | None, bool]:
+def _parameters(session: Session, reader: Reader) -> tuple[Resync | None, bool]:
     """``(CONDSTORE)`` and ``(QRESYNC (...))`` (RFC 7162 3.1.8, 3.2.5)."""
     resync, condstore = None, False
     reader.open()
@@ -108,7 +106,8 @@ def _matches(reader: Reader) -> None:
     reader.close()
 
 
-async def _open(session: "ImapSession", tag: bytes, name: str, word: bytes, resync: Resync | None) -> None:
+async def _open(command: Command, name: str, word: bytes, resync: Resync | None) -> None:
+    session = command.session
     store = session.service.store
     if session.selected is not None:
         session.deselect()
@@ -119,16 +118,15 @@ async def _open(session: "ImapSession", tag: bytes, name: str, word: bytes, resy
     await session.look(account, key)
     await store.views.begin(key)
     try:
-        await _attach(session, tag, name, word, resync, place)
+        await _attach(command, name, word, resync, place)
     except BaseException:
         store.views.end(key)
         raise
 
 
-async def _attach(
-    session: "ImapSession", tag: bytes, name: str, word: bytes, resync: Resync | None, place: places.Place
-) -> None:
+async def _attach(command: Command, name: str, word: bytes, resync: Resync | None, place: places.Place) -> None:
     """Take the view and tell it; it was begun."""
+    session = command.session
     store, account, key = session.service.store, place.account, place.key
     assert key is not None
     readonly = word == b"EXAMINE" or not set(rights.WRITES) & set(place.rights)
@@ -151,7 +149,7 @@ async def _attach(
         # in the same snapshot: HIGHESTMODSEQ below is what the client is told here, and no more
         resynced = b""
         if resync is not None and resync.uidvalidity == box.uidvalidity:
-            resynced = _resynced(selected, snapshot, resync, FLAGS_ITEM | session.items(True))
+            resynced = _resynced(selected, snapshot, resync, Item.FLAGS | session.items(True))
     permanent = b"" if readonly else _permanent(place.rights, words)
     out = [
         flags_line(words),
@@ -169,7 +167,7 @@ async def _attach(
     out.append(b"* OK [MAILBOXID (%b)] lasting name\r\n" % mailbox_id(key))
     out.append(resynced)
     mode = b"[READ-ONLY]" if readonly else b"[READ-WRITE]"
-    out.append(b"%b OK %b %b completed\r\n" % (tag, mode, word))
+    out.append(b"%b OK %b %b completed\r\n" % (command.tag, mode, word))
     session.conn.write(b"".join(out))
     session.attach(selected)
 
@@ -199,13 +197,14 @@ def _resynced(selected: Selected, snapshot: Snapshot, resync: Resync, items: int
     return out.take()
 
 
-def close(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def close(command: Command) -> Work:
     """RFC 3501 6.4.2: expunges without telling, unless the mailbox is open for reading only."""
-    reader.end()
-    return _close(session, tag)
+    command.reader.end()
+    return _close(command)
 
 
-async def _close(session: "ImapSession", tag: bytes) -> None:
+async def _close(command: Command) -> None:
+    session = command.session
     selected = session.selected
     assert selected is not None
     session.deselect()
@@ -214,12 +213,13 @@ async def _close(session: "ImapSession", tag: bytes) -> None:
         done = await session.service.store.expunge(selected.account, selected.key, None, DELETED, mine=0)
         if session.qresync and done.uids:
             code = b"[HIGHESTMODSEQ %d] " % done.modseq
-    session.conn.write(tag + b" OK " + code + b"CLOSE completed\r\n")
+    command.answer(b"OK " + code + b"CLOSE completed")
 
 
-def unselect(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def unselect(command: Command) -> Work:
     """RFC 3691."""
-    reader.end()
+    session = command.session
+    command.reader.end()
     session.deselect()
-    session.conn.write(tag + b" OK UNSELECT completed\r\n")
+    command.answer(b"OK UNSELECT completed")
     return None

@@ -3,25 +3,29 @@
 The messages are found as by SEARCH; ``compared`` reads what is compared of them, and remembers it.
 """
 
+from array import array
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from fastmail._core import order
-from fastmail._core.imap import ParseError, Reader
-from fastmail._core.uidset import in_order
-from fastmail.imap import bounds, compared, context
-from fastmail.imap.authenticate import Work
+from fastmail._core.imap import ParseError
+from fastmail._core.uidset import UidSet, in_order
+from fastmail.imap import bounds, compared, updates
+from fastmail.imap.command import Command, Work
 from fastmail.imap.compared import ALGORITHMS, Criterion
-from fastmail.imap.search import AT_ONCE, Job, Wanted, make_job, narrowed, quoted, read_return
-
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
+from fastmail.imap.returns import Wanted, head, narrowed, read_return
+from fastmail.imap.search import AT_ONCE
+from fastmail.imap.search_job import Job, make_job
+from fastmail.imap.search_tree import frozen
+from fastmail.imap.views import Context, Selected
 
 KEYS = {b"ARRIVAL", b"SIZE", *order.NAMES}
+CRITERIA = 50  # of one command
 
 
-def sort(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def sort(command: Command) -> Work:
     """RFC 5256 4."""
+    selected, reader = command.session.selected, command.reader
+    assert selected is not None
     reader.sp()
     wanted = read_return(reader)
     reader.open()
@@ -33,103 +37,96 @@ def sort(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Wo
         if name not in KEYS:
             raise ParseError(b", ".join(sorted(KEYS)).decode() + ", with or without REVERSE", at)
         criteria.append((name, reverse))
-        if len(criteria) > 50:
+        if len(criteria) > CRITERIA:
             raise ParseError("fewer sort criteria", at)
         if not reader.more():
             break
     reader.close()
     reader.sp()
-    if wanted.update and context.in_use(session, tag):
-        session.bad(tag, "another search that is kept up to date has this tag")
+    if wanted.update and updates.in_use(selected, command.tag):
+        command.bad("another search that is kept up to date has this tag")
         return None
-    return _begin(session, tag, reader, lambda job, tree: _sort(session, tag, job, tree, criteria, wanted, by_uid))
+    return _begin(command, selected, lambda job: _sort(command, selected, job, criteria, wanted))
 
 
-def thread(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def thread(command: Command) -> Work:
     """RFC 5256 4."""
+    selected, reader = command.session.selected, command.reader
+    assert selected is not None
     reader.sp()
     at = reader.pos
     name = reader.atom().upper()
     if name not in ALGORITHMS:
         raise ParseError("ORDEREDSUBJECT, REFERENCES or REFS", at)
     reader.sp()
-    return _begin(session, tag, reader, lambda job, tree: _thread(session, tag, job, tree, name, by_uid))
+    return _begin(command, selected, lambda job: _thread(command, job, name))
 
 
-def _begin(session: "ImapSession", tag: bytes, reader: Reader, run: Callable[[Job, Any], Work]) -> Work:
+def _begin(command: Command, selected: Selected, run: Callable[[Job], Work]) -> Work:
     """Charset and search keys, then ``run``."""
+    reader = command.reader
     charset = reader.astring()
     reader.sp()
     _, tree = reader.search()
     reader.end()
-    assert session.selected is not None
-    job = make_job(session, tag, session.selected, charset, tree)
-    return run(job, tree) if job is not None else None
+    job = make_job(command, selected, charset, tree)
+    return run(job) if job is not None else None
 
 
-async def _sort(
-    session: "ImapSession",
-    tag: bytes,
-    job: Job,
-    tree: tuple[Any, ...],
-    criteria: list[Criterion],
-    wanted: Wanted,
-    by_uid: bool,
-) -> None:
-    selected = session.selected
-    assert selected is not None
-    found = await job.evaluate(tree, job.within)
+async def _sort(command: Command, selected: Selected, job: Job, criteria: list[Criterion], wanted: Wanted) -> None:
+    session = command.session
+    conn = session.conn
+    found = await job.evaluate(job.tree, job.within)
     await job.learn_modseqs(found)
     uids = await compared.ordered(session, job.pace, found, criteria)
-    top = b" (MODSEQ %d)" % job.highest(found) if job.modseq and uids else b""
     if wanted.names is None:
-        conn, view = session.conn, None if by_uid else selected.uids
         conn.write(b"* SORT")
+        view = None if command.by_uid else selected.uids
         for start in range(0, len(uids), AT_ONCE):  # made and written as the client reads them
             conn.write(order.numbered(uids[start : start + AT_ONCE], view))
             if conn.full:
                 await conn.drain()
-        conn.write(top + b"\r\n")
+        conn.write((b" (MODSEQ %d)" % job.highest(found) if job.modseq and uids else b"") + b"\r\n")
     else:
-        numbers = list(uids) if by_uid else [selected.uids.seq(uid) for uid in uids]
-        items = [b"* ESEARCH (TAG ", quoted(tag), b")", b" UID" if by_uid else b""]
-        if b"MIN" in wanted.names and numbers:
-            items.append(b" MIN %d" % numbers[0])
-        if b"MAX" in wanted.names and numbers:
-            items.append(b" MAX %d" % numbers[-1])
-        if b"ALL" in wanted.names and numbers:
-            items.append(b" ALL " + in_order(numbers))
-        if b"COUNT" in wanted.names:
-            items.append(b" COUNT %d" % len(numbers))
-        if wanted.partial is not None:
-            low, high = narrowed(wanted.partial, len(numbers))
-            part = in_order(numbers[low - 1 : high]) or b"NIL"
-            items.append(b" PARTIAL (%b %b)" % (wanted.label, part))
         if b"SAVE" in wanted.names:
             selected.saved = found
-        if job.modseq and uids:
-            items.append(b" MODSEQ %d" % job.highest(found))
         if not wanted.silent:
-            session.conn.write(b"".join(items) + b"\r\n")
+            conn.write(_line(command, selected, job, wanted, found, uids))
         if wanted.update:
-            keys = context.frozen(selected, tree)
+            tree = frozen(selected, job.tree)
 
             async def again() -> list[int]:
-                found = await job.evaluate(keys, selected.uids)
+                found = await job.evaluate(tree, selected.uids)
                 return list(await compared.ordered(session, job.pace, found, criteria))
 
-            context.begin(session, tag, by_uid, True, list(uids), again)
-    work_left = session.finish(tag, bounds.told(session, job.code, b"OK SORT completed"))
-    if work_left is not None:
-        await work_left
+            updates.begin(conn, selected, Context(command.tag, command.by_uid, True, list(uids), again))
+    await command.complete(bounds.told(session, job.code, b"OK SORT completed"))
 
 
-async def _thread(
-    session: "ImapSession", tag: bytes, job: Job, tree: tuple[Any, ...], name: bytes, by_uid: bool
-) -> None:
-    found = await job.evaluate(tree, job.within)
-    text = await compared.threaded(session, job.pace, found, name, by_uid)
+def _line(command: Command, selected: Selected, job: Job, wanted: Wanted, found: UidSet, uids: "array[int]") -> bytes:
+    """``* ESEARCH`` with what was to be returned, in the order of ``uids`` (RFC 5267 3.1)."""
+    numbers = list(uids) if command.by_uid else [selected.uids.seq(uid) for uid in uids]
+    names = wanted.names or []
+    items = [head(command.tag, command.by_uid)]
+    if b"MIN" in names and numbers:
+        items.append(b" MIN %d" % numbers[0])
+    if b"MAX" in names and numbers:
+        items.append(b" MAX %d" % numbers[-1])
+    if b"ALL" in names and numbers:
+        items.append(b" ALL " + in_order(numbers))
+    if b"COUNT" in names:
+        items.append(b" COUNT %d" % len(numbers))
+    if wanted.partial is not None:
+        low, high = narrowed(wanted.partial, len(numbers))
+        items.append(b" PARTIAL (%b %b)" % (wanted.label, in_order(numbers[low - 1 : high]) or b"NIL"))
+    if job.modseq and numbers:
+        items.append(b" MODSEQ %d" % job.highest(found))
+    return b"".join(items) + b"\r\n"
+
+
+async def _thread(command: Command, job: Job, name: bytes) -> None:
+    session = command.session
+    found = await job.evaluate(job.tree, job.within)
+    text = await compared.threaded(session, job.pace, found, name, command.by_uid)
     session.conn.write(b"* THREAD" + (b" " + text if text else b"") + b"\r\n")
-    work_left = session.finish(tag, bounds.told(session, job.code, b"OK THREAD completed"))
-    if work_left is not None:
-        await work_left
+    await command.complete(bounds.told(session, job.code, b"OK THREAD completed"))

@@ -4,36 +4,34 @@ mailbox's size.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fastmail._core import pages
 from fastmail._core.imap import ParseError, Reader
+from fastmail._core.pages import Field
 from fastmail.imap import places
-from fastmail.imap.authenticate import Work
-from fastmail.imap.mailboxes import read_name, wire
+from fastmail.imap.command import Command, Work
+from fastmail.imap.names import read_name, wire
+from fastmail.imap.state import Session
 from fastmail.message.identity import mailbox_id
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import DELETED
 from fastmail.store.interface import Mailbox
 
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession
-
 COMPLETED = b"OK STATUS completed"
-Value = Callable[["ImapSession", places.Place, Mailbox], int | bytes]
+Value = Callable[[Session, places.Place, Mailbox], int | bytes]
 
 
-def _append_limit(session: "ImapSession", place: places.Place, box: Mailbox) -> int:
+def _append_limit(session: Session, place: places.Place, box: Mailbox) -> int:
     return session.service.limits.message_size
 
 
-def _deleted_octets(session: "ImapSession", place: places.Place, box: Mailbox) -> int:
+def _deleted_octets(session: Session, place: places.Place, box: Mailbox) -> int:
     """What an EXPUNGE would give back (RFC 9208 4.1.4); the only item that looks at messages."""
     if not box.deleted:
         return 0
     with session.service.store.snapshot(place.account) as snapshot:
         every = (record for page in snapshot.pages(box.key) for record in pages.records(page))
-        return sum(record[5] for record in every if record[1] & DELETED)
+        return sum(record[Field.SIZE] for record in every if record[Field.FLAGS] & DELETED)
 
 
 ITEMS: dict[bytes, Value] = {
@@ -52,8 +50,9 @@ ITEMS: dict[bytes, Value] = {
 EXPECTED = b", ".join(ITEMS).decode().replace(", DELETED-STORAGE", " or DELETED-STORAGE")
 
 
-def status(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def status(command: Command) -> Work:
     """RFC 3501 6.3.10."""
+    session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
     reader.sp()
@@ -63,11 +62,10 @@ def status(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> 
         session.learn_modseq()
     found = places.glance(session, name)
     if found is None:
-        return _status(session, tag, name, items)
+        return _status(command, name, items)
     place, box, own = found
     session.conn.write(line(session, place, box, items))
-    work: Work = session.finish(tag, COMPLETED, box=own)
-    return work
+    return command.finish(COMPLETED, box=own)
 
 
 def read_items(reader: Reader) -> list[bytes]:
@@ -88,14 +86,15 @@ def read_items(reader: Reader) -> list[bytes]:
     return items
 
 
-def line(session: "ImapSession", place: places.Place, box: Mailbox, items: list[bytes]) -> bytes:
+def line(session: Session, place: places.Place, box: Mailbox, items: list[bytes]) -> bytes:
     """``* STATUS``."""
     values = ((item, ITEMS[item](session, place, box)) for item in items)
     text = b" ".join(b"%b %b" % (item, one if isinstance(one, bytes) else b"%d" % one) for item, one in values)
     return b"* STATUS %b (%b)\r\n" % (wire(session, place.shown), text)
 
 
-async def _status(session: "ImapSession", tag: bytes, name: str, items: list[bytes]) -> None:
+async def _status(command: Command, name: str, items: list[bytes]) -> None:
+    session = command.session
     place = await places.find(session, name, "r")
     assert place.key is not None
     await session.look(place.account, place.key)
@@ -104,6 +103,4 @@ async def _status(session: "ImapSession", tag: bytes, name: str, items: list[byt
     if box is None:
         raise NoSuchMailbox("mailbox does not exist")
     session.conn.write(line(session, place, box, items))
-    work = session.finish(tag, COMPLETED)
-    if work is not None:
-        await work
+    await command.complete(COMPLETED)

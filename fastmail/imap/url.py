@@ -3,7 +3,6 @@ selected mailbox.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from fastmail._core import pages
@@ -11,12 +10,10 @@ from fastmail._core.imap import ParseError, Reader
 from fastmail._core.uidset import UidSet
 from fastmail.imap import places
 from fastmail.imap.aside import aside
+from fastmail.imap.service import Service
 from fastmail.message import sections, summary
 from fastmail.model.errors import CannotDo, MailError
 from fastmail.store.interface import Account
-
-if TYPE_CHECKING:
-    from fastmail.imap.session import Service
 
 SCHEME = "imap://"
 PARAMETERS = ("UIDVALIDITY", "UID", "SECTION", "PARTIAL", "EXPIRE", "URLAUTH")  # in this order, each at most once
@@ -115,7 +112,7 @@ def _partial(text: str | None) -> tuple[int, int] | tuple[()] | None:
     return None if first is None or octets is None else (first, octets)
 
 
-async def read(service: "Service", account: Account, url: Url, selected: bytes | None, binary: bool = False) -> bytes:
+async def read(service: Service, account: Account, url: Url, selected: bytes | None, binary: bool = False) -> bytes:
     """The octets that a URL names, with CRLF. CannotDo when there are none; ``selected`` is the mailbox of relative
     ones; ``binary``: without the transfer encoding of the part."""
     store = service.store

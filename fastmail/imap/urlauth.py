@@ -8,22 +8,20 @@ import hmac
 import os
 import re
 import time
-from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from fastmail._core.imap import ParseError, Reader
 from fastmail.imap import places
 from fastmail.imap import url as urls
 from fastmail.imap.aside import aside
-from fastmail.imap.authenticate import Work
-from fastmail.imap.mailboxes import read_name
+from fastmail.imap.command import Command, Work
+from fastmail.imap.names import read_name
+from fastmail.imap.service import Service
+from fastmail.imap.state import Session
 from fastmail.message import sections, summary
 from fastmail.model.address import comparable
 from fastmail.model.errors import CannotDo, DamagedAccount, MailError, NoPermission, NoSuchMailbox
 from fastmail.store.interface import Account
-
-if TYPE_CHECKING:
-    from fastmail.imap.session import ImapSession, Service
 
 KEY = b"/urlauth"
 BODY, BINARY, STRUCTURE = b"BODY", b"BINARY", b"BODYPARTSTRUCTURE"
@@ -44,8 +42,9 @@ def cut(text: str) -> tuple[str, str] | None:
     return (rump, token) if good else None
 
 
-def generate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def generate(command: Command) -> Work:
     """GENURLAUTH (RFC 4467 7)."""
+    session, reader = command.session, command.reader
     wanted = []
     while True:
         reader.sp()
@@ -66,10 +65,11 @@ def generate(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -
         if reader.peek() != 32:
             break
     reader.end()
-    return _generate(session, tag, wanted)
+    return _generate(command, wanted)
 
 
-async def _generate(session: "ImapSession", tag: bytes, wanted: list[tuple[str, urls.Url]]) -> None:
+async def _generate(command: Command, wanted: list[tuple[str, urls.Url]]) -> None:
+    session = command.session
     assert session.account is not None
     made = []
     for text, url in wanted:
@@ -78,9 +78,7 @@ async def _generate(session: "ImapSession", tag: bytes, wanted: list[tuple[str, 
             raise NoSuchMailbox("mailbox does not exist")
         made.append(quote_always(f"{text}:internal:{_digest(secret, text)}".encode()))
     session.conn.write(b"* GENURLAUTH " + b" ".join(made) + b"\r\n")
-    work = session.finish(tag, b"OK GENURLAUTH completed")
-    if work is not None:
-        await work
+    await command.complete(b"OK GENURLAUTH completed")
 
 
 def quote_always(text: bytes) -> bytes:
@@ -92,7 +90,7 @@ def _digest(secret: bytes, text: str) -> str:
     return "01" + hmac.digest(secret, text.encode(), "sha256").hex()
 
 
-async def _secret(service: "Service", account: Account, url: urls.Url, make: bool) -> bytes | None:
+async def _secret(service: Service, account: Account, url: urls.Url, make: bool) -> bytes | None:
     """The mailbox's key."""
     store = service.store
     key = store.find(account, places.personal(service, url.mailbox))
@@ -107,7 +105,7 @@ async def _secret(service: "Service", account: Account, url: urls.Url, make: boo
     return found
 
 
-def _owner(service: "Service", own: Account | None, url: urls.Url) -> Account | None:
+def _owner(service: Service, own: Account | None, url: urls.Url) -> Account | None:
     directory = service.directory
     for name in (url.user, f"{url.user}@{url.host}"):
         try:
@@ -119,8 +117,9 @@ def _owner(service: "Service", own: Account | None, url: urls.Url) -> Account | 
     return own if own is not None and own.address.partition("@")[0] == url.user.lower() else None
 
 
-def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def fetch(command: Command) -> Work:
     """URLFETCH (RFC 4467 7, RFC 5524 3)."""
+    reader = command.reader
     wanted: list[tuple[str, list[bytes] | None]] = []
     while True:
         reader.sp()
@@ -138,7 +137,7 @@ def fetch(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
         if reader.peek() != 32:
             break
     reader.end()
-    return _fetch(session, tag, wanted)
+    return _fetch(command, wanted)
 
 
 def _items(reader: Reader) -> list[bytes]:
@@ -154,7 +153,8 @@ def _items(reader: Reader) -> list[bytes]:
     return items
 
 
-async def _fetch(session: "ImapSession", tag: bytes, wanted: list[tuple[str, list[bytes] | None]]) -> None:
+async def _fetch(command: Command, wanted: list[tuple[str, list[bytes] | None]]) -> None:
+    session = command.session
     for text, items in wanted:
         session.conn.write(b"* URLFETCH " + quote_always(text.encode()))
         try:
@@ -169,12 +169,10 @@ async def _fetch(session: "ImapSession", tag: bytes, wanted: list[tuple[str, lis
             session.conn.write(b" NIL")  # never why (RFC 4467 7)
         session.conn.write(b"\r\n")
         await session.conn.drain()
-    work = session.finish(tag, b"OK URLFETCH completed")
-    if work is not None:
-        await work
+    await command.complete(b"OK URLFETCH completed")
 
 
-async def _item(session: "ImapSession", account: Account, url: urls.Url, item: bytes, beside: list[bytes]) -> bytes:
+async def _item(session: Session, account: Account, url: urls.Url, item: bytes, beside: list[bytes]) -> bytes:
     """One element of the response (RFC 5524 3.2)."""
     if item == STRUCTURE:
         whole = await urls.read(session.service, account, urls.Url("", "", url.mailbox, 0, url.uid, "", None, ""), None)
@@ -193,7 +191,7 @@ async def _item(session: "ImapSession", account: Account, url: urls.Url, item: b
     return b" (" + item + b" " + tilde + b"{%d}\r\n%b)" % (len(octets), octets)
 
 
-async def submit(service: "Service", login: Account, text: str) -> bytes:
+async def submit(service: Service, login: Account, text: str) -> bytes:
     """What a URL names, with CRLF, for a login of the submission service (RFC 4468 3.3); CannotDo when it is not for
     it."""
     account, url = await _allowed(service, login, text, True)
@@ -201,9 +199,7 @@ async def submit(service: "Service", login: Account, text: str) -> bytes:
     return await urls.read(service, account, url, None)
 
 
-async def _allowed(
-    service: "Service", who: Account | None, text: str, submits: bool = False
-) -> tuple[Account, urls.Url]:
+async def _allowed(service: Service, who: Account | None, text: str, submits: bool = False) -> tuple[Account, urls.Url]:
     """Whose message it is, when the URL is good for this login; CannotDo otherwise. ``submits``: it is to be sent."""
     token = cut(text)
     url = urls.parse(token[0]) if token is not None else None
@@ -227,7 +223,7 @@ async def _allowed(
     raise CannotDo("the URL is for somebody else")
 
 
-def _is_login(service: "Service", user: str, who: Account) -> bool:
+def _is_login(service: Service, user: str, who: Account) -> bool:
     """Is a user of ``user+`` or ``submit+`` (percent-encoded, RFC 5092 11) this login? By its whole address: a name
     without a domain is one of the default domain, where the configuration has one, or else nobody's."""
     try:
@@ -248,8 +244,9 @@ def _moment(found: re.Match[str]) -> float:
     return base - (1 if zone[0] == "+" else -1) * (int(zone[1:3]) * 3600 + int(zone[4:6]) * 60)
 
 
-def reset(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> Work:
+def reset(command: Command) -> Work:
     """RESETKEY (RFC 4467 7): of one mailbox, or of all."""
+    session, reader = command.session, command.reader
     name = None
     if reader.more():
         name = read_name(session, reader)
@@ -258,10 +255,11 @@ def reset(session: "ImapSession", tag: bytes, reader: Reader, by_uid: bool) -> W
             if reader.atom().upper() != b"INTERNAL":
                 raise ParseError("INTERNAL", at)
     reader.end()
-    return _reset(session, tag, name)
+    return _reset(command, name)
 
 
-async def _reset(session: "ImapSession", tag: bytes, name: str | None) -> None:
+async def _reset(command: Command, name: str | None) -> None:
+    session = command.session
     account, store = session.account, session.service.store
     assert account is not None
     if name is not None:
@@ -275,6 +273,4 @@ async def _reset(session: "ImapSession", tag: bytes, name: str | None) -> None:
     for key in keys:
         await store.annotate(account, key, {KEY: os.urandom(32) if name is not None else None})
     code = b"[URLMECH INTERNAL] " if name is not None else b""
-    work = session.finish(tag, b"OK " + code + b"RESETKEY completed")
-    if work is not None:
-        await work
+    await command.complete(b"OK " + code + b"RESETKEY completed")

@@ -8,20 +8,42 @@ mailbox costs one row to look at.
 """
 
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastmail._core import fetch, pages
+from fastmail._core.fetch import Item
 from fastmail._core.octets import Out
+from fastmail._core.pages import Field, Head
 from fastmail._core.uidset import UidSet
 from fastmail.model import rights
+from fastmail.model.errors import CannotDo, NoPermission
+from fastmail.model.flags import SEEN
 from fastmail.store.interface import Account, Mailbox, Snapshot
 
 EMPTY = UidSet()
-FLAGS_ITEM = 2
-UID_ITEM = 1
-MODSEQ_ITEM = 16
-UIDONLY_ITEM = 512
+
+
+@dataclass(slots=True)
+class Context:
+    """One search whose results the client is kept told of (RFC 5267 4). ``results``: UIDs, in the order that was asked
+    for; ``again`` searches anew."""
+
+    tag: bytes
+    by_uid: bool
+    ordered: bool
+    results: list[int]
+    again: Callable[[], Awaitable[list[int]]]
+
+
+@dataclass(slots=True)
+class Piece:
+    """A big section that a client fetches piece by piece (RFC 3501 6.4.5): decoded once, and kept until the last piece
+    or another command. ``of``: UID and section."""
+
+    of: tuple[Any, ...]
+    octets: bytes
 
 
 @dataclass(slots=True)
@@ -45,6 +67,9 @@ class Selected:
     saved: UidSet = field(default_factory=UidSet)  # the result of the last SEARCH that was to be saved (RFC 5182)
     rights: str = rights.ALL
     removed: tuple[int, UidSet] = (0, EMPTY)  # MODSEQ of the mailbox, and what others removed from the view up to it
+    contexts: list[Context] = field(default_factory=list)
+    contexts_modseq: int = 0  # of the mailbox when they were last brought up to date
+    piece: Piece | None = None
 
     def recall(self, snapshot: Snapshot) -> None:
         """Have the snapshot show what others removed and this client was not told of yet."""
@@ -69,6 +94,26 @@ class Selected:
         if not top and ranges:
             return None
         return self.uids.at(numbers)
+
+
+def writable(selected: Selected, needs: str = "", some: str = "") -> None:
+    """CannotDo when the mailbox was opened with EXAMINE; NoPermission without all of ``needs`` and one of ``some``."""
+    held = selected.rights
+    if held != rights.ALL and not (set(needs) <= set(held) and (not some or set(some) & set(held))):
+        raise NoPermission("this account has no right to do that here")
+    if selected.readonly:
+        raise CannotDo("mailbox is open for reading only")
+
+
+def note_own(selected: Selected, changed: UidSet, before: int, modseq: int) -> tuple[UidSet, int] | None:
+    """Take a change of this session for told: ``changed`` has the MODSEQ ``modseq``, the mailbox had ``before``. Where
+    somebody else changed the mailbox too, returns what to leave out when that is told."""
+    if not changed:
+        return None
+    if selected.modseq == before and selected.gone_modseq == before:
+        selected.modseq = selected.gone_modseq = modseq
+        return None
+    return changed, modseq
 
 
 def is_quiet(selected: Selected, box: Mailbox | None) -> bool:
@@ -114,7 +159,7 @@ def changes(
             selected.recent = selected.recent.minus(gone)
         selected.gone_modseq = box.modseq
     if box.modseq != selected.modseq:
-        _tell_flags(out, selected, snapshot, box, FLAGS_ITEM | items, own)
+        _tell_flags(out, selected, snapshot, box, Item.FLAGS | items, own)
         selected.modseq = box.modseq
     if box.uidnext != selected.uidnext:
         grown = selected.uids.plus_pages(snapshot.presence(key, selected.uidnext - 1), selected.uidnext - 1)
@@ -229,9 +274,8 @@ class Answers:
 def first_unseen(snapshot: Snapshot, box: Mailbox) -> int:
     """UID of the first message without \\Seen, 0 when there is none."""
     for page in snapshot.pages(box.key):
-        bits = pages.head(page)[3]
-        if bits:
+        if pages.head(page)[Head.UNSEEN]:
             for record in pages.records(page):
-                if not record[1] & 1:
-                    return record[0]
+                if not record[Field.FLAGS] & SEEN:
+                    return record[Field.UID]
     return 0

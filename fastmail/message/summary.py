@@ -113,6 +113,11 @@ def message_id(data: Octets) -> bytes | None:
     return value if _PLAIN_ID.fullmatch(value) and end.endswith(b'>")') else None
 
 
+def size(data: Octets) -> int:
+    """RFC822.SIZE of the message: its octets with CRLF."""
+    return int(_FIXED.unpack_from(data)[7])
+
+
 def sent_day(data: Octets) -> int:
     """Day of the Date field since 1970, NO_DAY when there is none."""
     return int(_FIXED.unpack_from(data)[8]) if len(data) >= _FIXED.size and data[0] in VERSIONS else NO_DAY

@@ -121,7 +121,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a preview is found out again each time",
-        "fastmail/imap/fetch.py",
+        "fastmail/imap/fetch_job.py",
         "                self.previews[uid] = words\n",
         "                pass\n",
         ("tests/unit/imap/test_reading.py",),

@@ -314,8 +314,8 @@ MUTATIONS = [
     Mutation(
         "S33: a command with literals has the rights of before",
         "fastmail/imap/session.py",
-        "        if self._rights_stand(tag):\n            self._guard(tag, lambda: finish(self, upload))\n",
-        "        if True:\n            self._guard(tag, lambda: finish(self, upload))\n",
+        "        if self._rights_stand(command):\n            self.conn.run_now(",
+        "        if True:\n            self.conn.run_now(",
         ("tests/unit/imap/test_rights_now.py",),
     ),
     Mutation(

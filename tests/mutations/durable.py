@@ -387,7 +387,7 @@ MUTATIONS = [
     ),
     Mutation(
         "STORE answers before it is durable",
-        "fastmail/imap/messages.py",
+        "fastmail/imap/store.py",
         "    return await store.store(selected.account, selected.key, job.uids, job.mode, job.flags, job.words, job.unchanged)\n",
         "    asyncio.ensure_future(store.store(selected.account, selected.key, job.uids, job.mode, job.flags, job.words))\n"
         "    return None\n",

@@ -36,14 +36,14 @@ MUTATIONS = [
     ),
     Mutation(
         "-FLAGS adds",
-        "fastmail/imap/messages.py",
+        "fastmail/imap/store.py",
         "    return await store.store(selected.account, selected.key, job.uids, job.mode, job.flags,",
         "    return await store.store(selected.account, selected.key, job.uids, abs(job.mode), job.flags,",
         SIDE,
     ),
     Mutation(
         "FLAGS keeps the flags that it does not name",
-        "fastmail/imap/messages.py",
+        "fastmail/imap/store.py",
         "    return await store.store(selected.account, selected.key, job.uids, job.mode, job.flags,",
         "    return await store.store(selected.account, selected.key, job.uids, job.mode or 1, job.flags,",
         SIDE,
@@ -65,7 +65,7 @@ MUTATIONS = [
     Mutation(
         "flags that another session changed are not told",
         VIEWS,
-        "        _tell_flags(out, selected, snapshot, box, FLAGS_ITEM | items, own)\n",
+        "        _tell_flags(out, selected, snapshot, box, Item.FLAGS | items, own)\n",
         "",
         SIDE,
     ),
@@ -127,7 +127,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a message is told before its new keyword",
-        "fastmail/imap/fetch.py",
+        "fastmail/imap/fetch_job.py",
         "            out.write(new_keywords(self.selected, snapshot))\n",
         "            pass\n",
         SIDE,
@@ -162,7 +162,7 @@ MUTATIONS = [
     ),
     Mutation(
         "what a client says of itself (ID) is not in the log",
-        "fastmail/imap/authenticate.py",
+        "fastmail/imap/identify.py",
         '        log.event("imap.id", client=_shown(pairs), account=account, peer=session.conn.host)\n',
         "",
         (LOGGED,),

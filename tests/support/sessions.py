@@ -10,6 +10,7 @@ from fastmail.delivery.deliver import Deliverer
 from fastmail.directory.interface import AccountRecord, belongs, lookup
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
+from fastmail.imap.service import Service as ImapService
 from fastmail.model.limits import Limits
 from fastmail.model.quota import Quota
 from fastmail.net.connection import Connection
@@ -145,7 +146,7 @@ class Bench:
         shared: dict[str, Any] = {"hostname": "mx.example.test", "limits": self.limits, "verifier": self.verifier}
         mail = {"deliverer": self.deliverer, "staging": staging, "plaintext": True, **shared}
         box = {"store": self.store, "account": self.deliverer.account, "plaintext": True, **shared}
-        self.imap = imap_service = imap.Service(staging=staging, directory=self.directory, **box)
+        self.imap = imap_service = ImapService(staging=staging, directory=self.directory, **box)
         pop3_service = pop3.Service(**box)
         self.makers: dict[str, Any] = {
             "imap": lambda c: imap.ImapSession(imap_service, c),

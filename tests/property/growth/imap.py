@@ -2,7 +2,8 @@
 
 from fastmail._core.imap import Reader
 from fastmail._core.uidset import UidSet
-from fastmail.imap import context, metadata, multisearch, url, urlauth
+from fastmail.imap import filters, metadata, updates, url, urlauth
+from fastmail.imap.views import Context
 from fastmail.model.mailbox_name import Pattern, decode_utf7
 from fastmail.store.interface import Listing
 from tests.support.growth import Case
@@ -10,27 +11,27 @@ from tests.support.growth import Case
 NAMES = ["a" * 120] * 20  # as long as a name can be, or half of it
 
 
-def _removals(n: int) -> tuple[context.Context, UidSet]:
+def _removals(n: int) -> tuple[Context, UidSet]:
     async def again() -> list[int]:
         return []
 
     order = [*range(n, 0, -1)]
-    return context.Context(b"a", True, True, order, again), UidSet.of_ranges((1, n))
+    return Context(b"a", True, True, order, again), UidSet.of_ranges((1, n))
 
 
-def _filters(n: int) -> tuple[multisearch.Filter, list[str]]:
+def _filters(n: int) -> tuple[filters.Filter, list[str]]:
     """Named subtrees, and as many mailboxes that are in none of them."""
-    return multisearch.Filter(b"SUBTREE", {f"a/b{k}" for k in range(n)}), [f"a/c{k}/d" for k in range(n)]
+    return filters.Filter(b"SUBTREE", {f"a/b{k}" for k in range(n)}), [f"a/c{k}/d" for k in range(n)]
 
 
-def _ask(given: tuple[multisearch.Filter, list[str]]) -> list[bool]:
+def _ask(given: tuple[filters.Filter, list[str]]) -> list[bool]:
     listing = Listing()
     return [given[0].has(name, True, listing) for name in given[1]]
 
 
-def _tell(given: tuple[context.Context, UidSet]) -> bytes:
+def _tell(given: tuple[Context, UidSet]) -> bytes:
     asked, view = given
-    return context.tell(asked, view, list(asked.results), [], [])
+    return updates.tell(asked, view, list(asked.results), [], [])
 
 
 CASES = [

@@ -4,10 +4,12 @@ UTF8=ACCEPT (RFC 6855, RFC 9755), INPROGRESS (RFC 9585) and I18NLEVEL=1 (RFC 525
 import asyncio
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fastmail.imap import turns
+from fastmail.imap.capabilities import CAPABILITIES
 from tests.support.sessions import Bench, Client
 
 LOGIN = b"a LOGIN user@example.test secret\r\n"
@@ -115,5 +117,39 @@ def test_case_and_composition_do_not_matter(tmp_path: Path, word: str) -> None:
         text = word.encode()
         sent = b"u SEARCH CHARSET UTF-8 SUBJECT {%d+}\r\n" % len(text) + text + b"\r\n"
         assert b"* SEARCH 1\r\n" in await client.send(sent)
+
+    asyncio.run(main())
+
+
+def test_each_row_has_its_rfc_and_is_told_once() -> None:
+    index = (Path(__file__).parents[3] / "rfc.txt").read_text()
+    done = {int(number) for number in re.findall(r"^(\d+)\s+(?:yes|partial)\s", index, re.M)}
+    names = [row.name for row in CAPABILITIES]
+    assert len(set(names)) == len(names)
+    assert all(row.rfc in done and row.states for row in CAPABILITIES)
+
+
+def test_what_is_told_follows_its_condition(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(str(tmp_path))
+        client = bench.open("imap")
+        bench.imap.plaintext = False
+        found = await capabilities(client)
+        assert "LOGINDISABLED" in found and not any(one.startswith("AUTH=") for one in found)
+        assert b"NO [PRIVACYREQUIRED]" in await client.send(LOGIN)
+        bench.imap.plaintext = "loopback"
+        assert "LOGINDISABLED" not in await capabilities(client)
+        client.listener.tls = SimpleNamespace(end_point=b"", asks=False)
+        assert "STARTTLS" in await capabilities(client)
+        client.connection.tls = True
+        assert "STARTTLS" not in await capabilities(client)
+        await client.send(LOGIN)
+        assert "QUOTASET" not in await capabilities(client)
+        bench.imap.admins = frozenset(["user@example.test"])
+        bench.limits.messages_per_command = 0
+        after = await capabilities(client)
+        assert "QUOTASET" in after and not any(one.startswith("MESSAGELIMIT") for one in after)
+        await client.send(b"s SELECT INBOX\r\n")
+        assert await capabilities(client) == after
 
     asyncio.run(main())

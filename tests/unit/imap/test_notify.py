@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.imap import places
-from fastmail.imap.session import ImapSession
+from fastmail.imap.state import Session
 from tests.support.sessions import Bench, Client
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
@@ -235,7 +235,7 @@ def test_too_much_is_refused_or_ends_it(tmp_path: Path, monkeypatch: pytest.Monk
         one, two = await pair(tmp_path)
         many = b" ".join(b"(mailboxes m%d (MailboxName))" % n for n in range(200))
         assert (await one.send(b"a NOTIFY SET " + many + b"\r\n")).startswith(b"a NO [NOTIFICATIONOVERFLOW]")
-        monkeypatch.setattr("fastmail.imap.notify.MOST_ENTRIES", 2)
+        monkeypatch.setattr("fastmail.imap.watcher.MOST_ENTRIES", 2)
         assert b"s OK" in await one.send(SET % b"personal")
         got = await told(one, two, b'SETMETADATA INBOX (/private/a "1" /private/b "2" /private/c "3")')
         assert got.endswith(b"* OK [NOTIFICATIONOVERFLOW] too many annotations, nothing is told any more\r\n")
@@ -267,7 +267,7 @@ def test_a_change_of_one_mailbox_looks_at_that_one_only(tmp_path: Path, monkeypa
     looked: list[str] = []
     everything = places.everything
 
-    async def counted(session: ImapSession) -> object:
+    async def counted(session: Session) -> object:
         looked.append("everything")
         return await everything(session)
 

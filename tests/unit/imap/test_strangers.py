@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastmail.imap import places
+from fastmail.imap import service
 from tests.support.sessions import Bench
 from tests.unit.imap.test_acl import ALICE, BOB, Two, run
 
@@ -191,21 +191,21 @@ def test_s33_one_account_fills_nobodys_list(who: str) -> None:
     run(work, few)
 
 
-@pytest.mark.parametrize("how", [places.LIST, places.SUBSCRIBED, places.OFF])
+@pytest.mark.parametrize("how", [service.LIST, service.SUBSCRIBED, service.OFF])
 def test_s33_what_becomes_of_rights_for_anyone(how: str) -> None:
     async def work(two: Two) -> None:
         await shared_boxes(two, 3)
         await two.grant("lr", BOB, "Box001")
         two.bench.imap.anyone = how
         got = await two.ask('LIST "" *')
-        assert got.count("/Box") == (3 if how == places.LIST else 1) and "/Box001" in got
+        assert got.count("/Box") == (3 if how == service.LIST else 1) and "/Box001" in got
         by_name = await two.ask(f'SELECT "Other Users/{ALICE}/Box000"')
-        assert ("b OK" in by_name) == (how != places.OFF) and ("[NONEXISTENT]" in by_name) == (how == places.OFF)
+        assert ("b OK" in by_name) == (how != service.OFF) and ("[NONEXISTENT]" in by_name) == (how == service.OFF)
         assert "b OK" in await two.ask(f'SUBSCRIBE "Other Users/{ALICE}/Box002"')
         got = await two.ask('LIST "" *')
-        assert ("/Box002" in got) == (how != places.OFF) and ("/Box000" in got) == (how == places.LIST)
+        assert ("/Box002" in got) == (how != service.OFF) and ("/Box000" in got) == (how == service.LIST)
         given = await two.owner("SETACL Box000 anyone +w")
-        assert ("a NO [NOPERM]" in given) == (how == places.OFF)
+        assert ("a NO [NOPERM]" in given) == (how == service.OFF)
         assert "a OK" in await two.owner("SETACL Box000 -anyone r")
         assert "a OK" in await two.owner("SETACL Box000 anyone -l") and "a OK" in await two.owner(
             "DELETEACL Box000 anyone"
@@ -217,7 +217,7 @@ def test_s33_what_becomes_of_rights_for_anyone(how: str) -> None:
 def test_s33_a_shared_account_has_no_such_bounds() -> None:
     def shared(bench: Bench) -> None:
         bench.imap.shared = (ALICE,)
-        bench.imap.anyone = places.OFF
+        bench.imap.anyone = service.OFF
         bench.imap.limits.shared_mailboxes = 2
 
     async def work(two: Two) -> None:

@@ -1,0 +1,243 @@
+"""STORE (RFC 3501 6.4.6, RFC 7162 3.1.3, RFC 4314 4), and STOREs that a client sends one behind the other.
+
+STOREs of different messages that came together share one commit (RFC 3501 5.5): a client that marks a hundred messages
+costs one sync, not a hundred. They are recognised as commands, when the dispatcher has read their heads.
+
+Promise: each is answered by itself and in its place, those that are refused too; one that names a message of another
+STORE is done after it. What others changed in the mailbox is told at the end of the last one.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastmail._core import fetch as render
+from fastmail._core.fetch import Item
+from fastmail._core.imap import ParseError
+from fastmail._core.octets import Out
+from fastmail._core.uidset import UidSet
+from fastmail.imap import bounds
+from fastmail.imap.command import Command, Work
+from fastmail.imap.sets import read_set
+from fastmail.imap.state import Session
+from fastmail.imap.telling import Own
+from fastmail.imap.views import Selected, new_keywords, note_own, writable
+from fastmail.model import rights
+from fastmail.model.errors import NoPermission
+from fastmail.store.interface import ALL_MODSEQ, Octets, Store, Stored
+
+Results = Sequence[Stored | BaseException | None]  # None: a STORE that names no message
+TOGETHER = 256  # STOREs of one batch, and replies to bad ones: what one commit has to hold is bounded
+
+
+def store(command: Command) -> Work:
+    """RFC 3501 6.4.6."""
+    selected = command.session.selected
+    assert selected is not None
+    batch = Batch(command.session, selected)
+    batch.add(_read(command, selected))
+    last, pipeline, row = command, command.pipeline, command.row
+    while batch.has_room and (following := pipeline.following(row)) is not None:
+        following.out = batch
+        if pipeline.may_begin(following):
+            try:
+                batch.add(_read(following, selected))
+                last = following
+            except Exception as error:
+                following.fail(error)
+        following.out = command.out
+    work = batch.run()
+    return work if last is command else last.run(work)  # what goes wrong is the answer to the last of them
+
+
+@dataclass(slots=True)
+class Job:
+    """One STORE whose arguments were read. ``mode``: 0 replaces flags, 1 adds, -1 removes; ``code``: MESSAGELIMIT."""
+
+    command: Command
+    uids: UidSet
+    mode: int
+    silent: bool
+    flags: int
+    words: list[bytes]
+    unchanged: int
+    code: bytes
+
+
+def _read(command: Command, selected: Selected) -> Job:
+    """The arguments of a STORE."""
+    session, reader = command.session, command.reader
+    reader.sp()
+    uids = read_set(command)
+    reader.sp()
+    unchanged = ALL_MODSEQ
+    if reader.peek() == 40:
+        reader.open()
+        at = reader.pos
+        if not reader.skip(b"UNCHANGEDSINCE "):
+            raise ParseError("UNCHANGEDSINCE", at)
+        unchanged = reader.number(False, (1 << 63) - 1)
+        reader.close()
+        reader.sp()
+    mode, silent, flags, words = reader.store()
+    reader.end()
+    writable(selected, "", "swt")
+    if unchanged != ALL_MODSEQ:
+        session.learn_modseq()
+    uids, code = bounds.newest(session, uids)
+    return Job(command, uids, mode, silent, flags, words, unchanged, code)
+
+
+class Batch:
+    """STOREs that came together, with the replies to bad ones between them. ``waves``: those of one wave name different
+    messages, so they share a commit."""
+
+    __slots__ = ("_selected", "_session", "_waves")
+
+    def __init__(self, session: Session, selected: Selected) -> None:
+        self._session = session
+        self._selected = selected
+        self._waves: list[list[Job | bytes]] = [[]]
+
+    @property
+    def has_room(self) -> bool:
+        """A second wave is the last: what comes behind it waits for the first commit anyway."""
+        return len(self._waves) == 1 and len(self._waves[0]) < TOGETHER
+
+    def add(self, job: Job) -> None:
+        """One STORE more."""
+        if any(isinstance(one, Job) and one.uids.both(job.uids) for one in self._waves[-1]):
+            self._waves.append([])
+        self._waves[-1].append(job)
+
+    def write(self, data: bytes) -> None:
+        """A reply to a command that is not done, behind those of the STOREs before it."""
+        self._waves[-1].append(data)
+
+    async def run(self) -> None:
+        """Do them, and answer."""
+        for position, wave in enumerate(self._waves):
+            await self._run(wave, position == len(self._waves) - 1)
+
+    async def _run(self, wave: list[Job | bytes], last: bool) -> None:
+        session, selected = self._session, self._selected
+        jobs = [job for job in wave if isinstance(job, Job)]
+        results = await _commit(session.service.store, selected, jobs)
+        own, others, upto = _note(selected, jobs, results)
+        answers = iter(results)
+        for job in wave:
+            if isinstance(job, bytes):
+                session.conn.write(job)
+                continue
+            result = next(answers)
+            if isinstance(result, Exception):
+                job.command.fail(result)
+                continue
+            if isinstance(result, BaseException):
+                raise result
+            text = b"OK STORE completed"
+            if result is not None:
+                _tell(session, selected, job, result, others, upto)
+                if result.refused:
+                    numbers = result.refused if job.command.by_uid else selected.uids.seqs(result.refused)
+                    text = b"OK [MODIFIED " + numbers.octets() + b"] some were changed by others"
+            text = bounds.told(session, job.code, text)
+            if last and job is jobs[-1]:
+                await job.command.complete(text, own, result.box if result is not None else None)
+            else:
+                job.command.answer(text)
+
+
+async def _commit(store: Store, selected: Selected, jobs: list[Job]) -> Results:
+    """What became of each."""
+    if len(jobs) > 1:
+        return await asyncio.gather(*(_store(store, selected, job) for job in jobs), return_exceptions=True)
+    try:
+        return [await _store(store, selected, jobs[0])]
+    except Exception as error:
+        return [error]
+
+
+def _note(selected: Selected, jobs: list[Job], results: Results) -> tuple[Own | None, bool, int]:
+    """(what is not to be told again, whether another session changed the mailbox since this one was last told, MODSEQ
+    of the last change of this wave)."""
+    own: Own | None = None
+    others = False
+    upto = 0
+    for asked, result in zip(jobs, results, strict=True):
+        if isinstance(result, Stored):
+            upto = max(upto, result.modseq)
+            others = others or result.before != selected.modseq
+            changed = note_own(selected, result.changed, result.before, result.modseq)
+            # The answer to a silent STORE does not show what others did to its messages before: that is told at the
+            # end (RFC 3501 6.4.6).
+            own = own if changed is None or asked.silent else changed
+    return own, others, upto
+
+
+async def _store(store: Store, selected: Selected, job: Job) -> Stored | None:
+    if not job.uids:
+        return None
+    if selected.rights != rights.ALL:
+        return await _store_some(store, selected, job)
+    return await store.store(selected.account, selected.key, job.uids, job.mode, job.flags, job.words, job.unchanged)
+
+
+async def _store_some(store: Store, selected: Selected, job: Job) -> Stored:
+    """Change those of the flags that the rights allow; the others stay as they are (RFC 4314 4)."""
+    account, key, allowed = selected.account, selected.key, rights.flags(selected.rights)
+    words = job.words if "w" in selected.rights else []
+    mode, flags, unchanged = job.mode, job.flags & allowed, job.unchanged
+    if mode:
+        if not flags and not words:
+            raise NoPermission("this account has no right to change these flags")
+        return await store.store(account, key, job.uids, mode, flags, words, unchanged)
+    with store.snapshot(account) as snapshot:
+        known = snapshot.keywords(key) if "w" in selected.rights else []
+    kept = {word.lower() for word in words}
+    others = [word for word in known if word.lower() not in kept]
+    cleared = await store.store(account, key, job.uids, -1, allowed & ~flags, others, unchanged)
+    done = await store.store(account, key, job.uids.minus(cleared.refused), 1, flags, words)
+    done.changed = done.changed.plus(cleared.changed)
+    done.same = done.same.minus(done.changed)
+    done.refused, done.before, done.pages = cleared.refused, cleared.before, ()
+    return done
+
+
+def _tell(session: Session, selected: Selected, job: Job, result: Stored, others: bool, upto: int) -> None:
+    """The answer to a STORE. With ``others`` its messages may have keywords that the client does not know. ``upto``:
+    the MODSEQ of the last change that is answered with it."""
+    known = {word.lower() for word in selected.keywords}
+    if others or any(word.lower() not in known for word in job.words):
+        with session.service.store.snapshot(selected.account) as snapshot:
+            session.conn.write(new_keywords(selected, snapshot))
+    by_uid = job.command.by_uid
+    if not job.silent:
+        told = result.changed.plus(result.same).plus(result.refused)
+        session.conn.write(_responses(session, selected, told, by_uid, Item.FLAGS, result.pages, upto))
+    elif session.condstore:
+        session.conn.write(_responses(session, selected, result.changed, by_uid, 0, result.pages, upto))
+
+
+def _responses(
+    session: Session, selected: Selected, uids: UidSet, by_uid: bool, items: int, known: Sequence[Octets], upto: int
+) -> bytes:
+    """FETCH responses with these items of messages as they are now, or in the pages that are ``known``, and MODSEQ for
+    a client that knows it (RFC 7162 3.1.3)."""
+    out = Out(64 * len(uids) + 64)
+    items |= session.items(by_uid)
+
+    def write(page: Octets) -> None:
+        render.page(out, page, selected.uids, uids, items, selected.keywords, selected.recent, None, [], False)
+
+    if known:
+        for page in known:
+            write(page)
+    else:
+        with session.service.store.snapshot(selected.account) as snapshot:
+            box = snapshot.mailbox(selected.key)
+            if box is not None and box.modseq > upto:  # a later change of another session, perhaps with a new keyword
+                session.conn.write(new_keywords(selected, snapshot))
+            for page in snapshot.pages(selected.key, uids):
+                write(page)
+    return out.take()
