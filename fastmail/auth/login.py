@@ -1,5 +1,5 @@
-"""How a client logs in, the same in SMTP, POP3 and IMAP: the SASL dialogue, the check, and what a failure costs (RFC 4422,
-RFC 4954, RFC 5034, RFC 9051 6.2).
+"""How a client logs in, the same in SMTP, POP3 and IMAP: the SASL dialogue, the check, and what a failure costs
+(RFC 4422, RFC 4954, RFC 5034, RFC 9051 6.2).
 
 The protocol reads lines and words the replies. It asks a Login for everything else:
 
@@ -8,8 +8,8 @@ The protocol reads lines and words the replies. It asks a Login for everything e
     await attempt(claim)     -> a Result: Entry, Denied, Banned, NotNow, Again or Failed
 
 Promise: each finished exchange is counted once. A failure is answered no sooner than ``auth_failure_delay`` after the
-exchange ended, is logged, and is held against the peer's network (net.bans, net.guesses); after ``auth_failures`` of them
-the session ends. Nothing that a failure is answered with says whether there is such a user.
+exchange ended, is logged, and is held against the peer's network (net.bans, net.guesses); after ``auth_failures`` of
+them the session ends. Nothing that a failure is answered with says whether there is such a user.
 """
 
 import time
@@ -126,8 +126,8 @@ class Login:
         return self.answer(line)
 
     def answer(self, response: bytes | None) -> bytes | sasl.Claim:
-        """Take a response in base64, None where the client gave no initial one. Returns the next challenge in base64, or
-        the claim to be checked by ``attempt``. SaslError, whose text may be sent, ends the exchange."""
+        """Take a response in base64, None where the client gave no initial one. Returns the next challenge in base64,
+        or the claim to be checked by ``attempt``. SaslError, whose text may be sent, ends the exchange."""
         mechanism, self._mechanism = self._mechanism, None
         assert mechanism is not None
         found = mechanism.step(None if response is None else sasl.decode(response))
@@ -138,9 +138,7 @@ class Login:
 
     # ---------------------------------------------------------------- the check
 
-    async def attempt(
-        self, claim: sasl.Claim, prepare: Callable[[Entry], Awaitable[object]] | None = None
-    ) -> Result:
+    async def attempt(self, claim: sasl.Claim, prepare: Callable[[Entry], Awaitable[object]] | None = None) -> Result:
         """Check a claim. ``prepare``: what has to be done before the client hears that it is in; a login that ends
         meanwhile (directory.standing) has failed."""
         begun = time.monotonic()

@@ -45,8 +45,8 @@ FIRST = 100  # account numbers grow from 1: so many are looked at for one who is
 class Envelope:
     """One mail transaction. ``recipients``: the address as given, and the accounts behind it (none: another host's);
     ``asked``: what the sender wants to hear of each (RFC 3461). ``options``: the parameters of MAIL. ``login``: who
-    sends, when somebody logged in. ``tls``: version and cipher of the connection, empty without TLS; ``filters``: what the
-    filters made of the message."""
+    sends, when somebody logged in. ``tls``: version and cipher of the connection, empty without TLS; ``filters``: what
+    the filters made of the message."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)

@@ -1,8 +1,8 @@
 """Delivery reports (RFC 3461 6, RFC 3464, RFC 5321 6.1): which are made, and how they get into the queue.
 
 ``make`` is a pure function: the same message, fates and circumstances give the same report. A Report is nothing but a
-value until its commit; whoever commits it calls ``Reports.queued`` afterwards, which writes the log and the history. So a
-crash before the commit leaves no trace of a report that nobody will get.
+value until its commit; whoever commits it calls ``Reports.queued`` afterwards, which writes the log and the history. So
+a crash before the commit leaves no trace of a report that nobody will get.
 """
 
 import random
@@ -97,9 +97,9 @@ class Reports:
         return self._bounds.hourly
 
     def about(self, item: Item, fates: Sequence[dsn.Fate], content: bytes, lifetime: float = 0.0) -> Report | None:
-        """A report, to be committed with what it reports. None when there is nobody to be told (RFC 3461 6: a report makes
-        no other report), or when it would tell of success and the queue is full. ``lifetime``: of the message, where its
-        route has one of its own."""
+        """A report, to be committed with what it reports. None when there is nobody to be told (RFC 3461 6: a report
+        makes no other report), or when it would tell of success and the queue is full. ``lifetime``: of the message,
+        where its route has one of its own."""
         if not item.sender or not fates:
             return None
         if fates[0].action in SUCCESS and not self._bounds.allow_one_more(self._spool):

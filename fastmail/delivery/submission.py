@@ -1,8 +1,8 @@
 """Into the queue: a message for other hosts is completed, traced and kept.
 
 Promise: all recipients of a message that leaves this host, those of this server among them, are one entry of the queue:
-either the client hears 250 for a message that is on disk with all of them, or nothing was kept. The history of a message
-begins after its commit.
+either the client hears 250 for a message that is on disk with all of them, or nothing was kept. The history of a
+message begins after its commit.
 """
 
 import asyncio
@@ -128,9 +128,7 @@ class Submission:
         """Our Received field."""
         single = envelope.recipients[0][0] if len(envelope.recipients) == 1 else ""
         priority = envelope.options.priority
-        return trace.received(
-            envelope.helo, envelope.peer, self._hostname, envelope.protocol, number, single, priority
-        )
+        return trace.received(envelope.helo, envelope.peer, self._hostname, envelope.protocol, number, single, priority)
 
     def _groups(self, envelope: Envelope, seen: _Seen) -> dict[str, list[Rcpt]]:
         """The recipients by destination."""

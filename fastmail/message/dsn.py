@@ -68,8 +68,8 @@ def needs_utf8(sender: str) -> bool:
 
 
 def report(about: About, fates: Sequence[Fate], hostname: str, now: float, mark: str) -> bytes:
-    """A multipart/report with LF, to be sent with a null reverse-path. ``mark``: hexadecimal digits that are in no other
-    message, for its Message-ID and its boundaries."""
+    """A multipart/report with LF, to be sent with a null reverse-path. ``mark``: hexadecimal digits that are in no
+    other message, for its Message-ID and its boundaries."""
     utf8 = needs_utf8(about.sender)
     kind, encoding, original = _returned(about, utf8)
     lines = [

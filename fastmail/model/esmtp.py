@@ -3,8 +3,8 @@
 ``EsmtpOptions`` goes from MAIL through the delivery and the queue to the client side, ``Rcpt`` from RCPT. Nobody on the
 way takes them apart: whoever needs another value makes a new one with ``msgspec.structs.replace``.
 
-    MAIL  SIZE (RFC 1870), BODY (RFC 6152, RFC 3030), SMTPUTF8 (RFC 6531), RET and ENVID (RFC 3461), HOLDFOR and HOLDUNTIL
-          (RFC 4865), REQUIRETLS (RFC 8689), BY (RFC 2852), MT-PRIORITY (RFC 6710)
+    MAIL  SIZE (RFC 1870), BODY (RFC 6152, RFC 3030), SMTPUTF8 (RFC 6531), RET and ENVID (RFC 3461), HOLDFOR and
+          HOLDUNTIL (RFC 4865), REQUIRETLS (RFC 8689), BY (RFC 2852), MT-PRIORITY (RFC 6710)
     RCPT  NOTIFY and ORCPT (RFC 3461, RFC 6533)
 
 AUTH= (RFC 4954 5) is checked by smtp.envelope and not kept: this server vouches to other hosts for nobody.

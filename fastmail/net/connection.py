@@ -76,8 +76,8 @@ class Session(Protocol):
 class Door(Protocol):
     """What a connection asks of the listener that accepted it (net.listener).
 
-    ``buffer``: octets are received there, by all connections of the worker in turn; ``new_session``: makes the session of
-    a connection that is let in; ``alpn``: how a TLS handshake calls the protocol."""
+    ``buffer``: octets are received there, by all connections of the worker in turn; ``new_session``: makes the session
+    of a connection that is let in; ``alpn``: how a TLS handshake calls the protocol."""
 
     buffer: memoryview
     unread: Unread

@@ -1,7 +1,7 @@
 """The state of one POP3 session and what its commands may do with it (RFC 1939 3).
 
-Commands (one family a file, named in pop3.table) take a Dialogue and the rest of their line. They reply with ``ok``, with
-``err``, or with ``bad`` where the client made a mistake. pop3.session reads the lines.
+Commands (one family a file, named in pop3.table) take a Dialogue and the rest of their line. They reply with ``ok``,
+with ``err``, or with ``bad`` where the client made a mistake. pop3.session reads the lines.
 """
 
 from collections.abc import Iterable, Iterator

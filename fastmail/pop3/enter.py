@@ -1,5 +1,5 @@
-"""Commands before the login: CAPA (RFC 2449 5), STLS (RFC 2595 4), USER and PASS (RFC 1939 7), AUTH (RFC 5034), and what a
-login opens. auth.login has the SASL dialogue and the check."""
+"""Commands before the login: CAPA (RFC 2449 5), STLS (RFC 2595 4), USER and PASS (RFC 1939 7), AUTH (RFC 5034), and
+what a login opens. auth.login has the SASL dialogue and the check."""
 
 import fastmail
 from fastmail.auth import login, sasl

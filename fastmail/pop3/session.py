@@ -1,4 +1,5 @@
-"""One POP3 session (RFC 1939; CAPA RFC 2449, STLS RFC 2595, SASL RFC 5034, AUTH-RESP-CODE RFC 3206): lines out of octets.
+"""One POP3 session (RFC 1939; CAPA RFC 2449, STLS RFC 2595, SASL RFC 5034, AUTH-RESP-CODE RFC 3206): lines out of
+octets.
 
 pop3.table has the commands, pop3.dialogue what they work with, pop3.view the mailbox as the session sees it. Promise: a
 line that is too long is passed over in bounded memory; a session that is lost or too slow deletes nothing.

@@ -1,7 +1,8 @@
-"""Which command does what in which state (RFC 1939 3, RFC 2449, RFC 2595 4, RFC 5034): the one table of the POP3 sessions.
+"""Which command does what in which state (RFC 1939 3, RFC 2449, RFC 2595 4, RFC 5034): the one table of the POP3
+sessions.
 
-A row has a function for the AUTHORIZATION state and one for the TRANSACTION state, which gets the view too. None is a gap:
-"log in first", or "logged in already".
+A row has a function for the AUTHORIZATION state and one for the TRANSACTION state, which gets the view too. None is a
+gap: "log in first", or "logged in already".
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """The view of INBOX that a POP3 session has from its login to its end (RFC 1939 5, 6).
 
-It is frozen: new messages are not in it, and what others remove stays readable for a while (store.views). DELE only marks.
-UIDL is Dovecot's default form, so that clients which come from there download nothing twice; where another server's
-order and UIDLs are known (Snapshot.pop3), they hold.
+It is frozen: new messages are not in it, and what others remove stays readable for a while (store.views). DELE only
+marks. UIDL is Dovecot's default form, so that clients which come from there download nothing twice; where another
+server's order and UIDLs are known (Snapshot.pop3), they hold.
 """
 
 from collections.abc import Sequence

@@ -29,11 +29,11 @@ def id_of(number: str) -> int:
 
 @dataclass(slots=True)
 class Item:
-    """One message. ``id`` grows with time. ``options`` are what its client asked for with MAIL. ``record``, ``skip`` and
-    ``length`` say where the content lies; ``size`` is the number of octets with CRLF, ``eight``: some of them have the
-    eighth bit. ``hold``: what the store calls the content where it is shared with the mailbox of ``shared_with``, and
-    ``checksum`` its CRC-32 there. ``salt``: with ``id`` it is the id of the message's transaction, by which mailboxes
-    know it; ``mailbox``: where recipients of this server get it, empty for INBOX."""
+    """One message. ``id`` grows with time. ``options`` are what its client asked for with MAIL. ``record``, ``skip``
+    and ``length`` say where the content lies; ``size`` is the number of octets with CRLF, ``eight``: some of them have
+    the eighth bit. ``hold``: what the store calls the content where it is shared with the mailbox of ``shared_with``,
+    and ``checksum`` its CRC-32 there. ``salt``: with ``id`` it is the id of the message's transaction, by which
+    mailboxes know it; ``mailbox``: where recipients of this server get it, empty for INBOX."""
 
     id: int
     sender: str
@@ -73,9 +73,9 @@ class Item:
 
 
 class Job(msgspec.Struct, array_like=True):
-    """What is left to do for one destination, and its row. ``due``: when; ``last``: the last reply or trouble; ``late``:
-    the sender knows that it was not delivered in time. New fields go to the end; an older server takes no notice of
-    them."""
+    """What is left to do for one destination, and its row. ``due``: when; ``last``: the last reply or trouble;
+    ``late``: the sender knows that it was not delivered in time. New fields go to the end; an older server takes no
+    notice of them."""
 
     version: int
     item: int

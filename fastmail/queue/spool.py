@@ -227,7 +227,9 @@ class Spool:
         txn.put(U64.pack(item.id), item_row(item), db=db["item"])
         asked = item.options
         for number, (destination, recipients) in enumerate(groups.items()):
-            job = Job(1, item.id, number, destination, recipients, asked.release or item.arrived, priority=asked.priority)
+            job = Job(
+                1, item.id, number, destination, recipients, asked.release or item.arrived, priority=asked.priority
+            )
             txn.put(job.key, job_row(job), db=db["job"])
             txn.put(ready_key(job), b"", db=db["line"])
         self._count(txn, item, 1)
@@ -264,10 +266,10 @@ class Spool:
     async def change(
         self, key: bytes, change: Change, reports: Sequence[Outgoing] = (), most: int = 0, domain_most: int = 0
     ) -> list[int]:
-        """Replace a job by what ``change`` makes of it (None: it is done), and queue reports in the same commit. Returns
-        the ids of the reports that are in the queue now. A job that somebody dropped meanwhile is left alone, its reports
-        too. A report with a login is let go where that would have more recipients than ``most`` and ``domain_most`` (see
-        ``enqueue``)."""
+        """Replace a job by what ``change`` makes of it (None: it is done), and queue reports in the same commit.
+        Returns the ids of the reports that are in the queue now. A job that somebody dropped meanwhile is left alone,
+        its reports too. A report with a login is let go where that would have more recipients than ``most`` and
+        ``domain_most`` (see ``enqueue``)."""
         files: list[PieceJob] = []
         puts: list[Callable[[Any], Item]] = []
 

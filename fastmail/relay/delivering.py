@@ -9,14 +9,16 @@ import time
 from dataclasses import dataclass
 
 from fastmail.delivery.deliver import Deliverer, Envelope, Held, Named
+from fastmail.dns.resolver import NoSuchDomain, NullMx
 from fastmail.model.errors import CorruptData, DamagedAccount
 from fastmail.queue.model import LOCAL, Item, Job, number_of
 from fastmail.queue.routes import Hop, Routes
 from fastmail.queue.spool import Spool
 from fastmail.relay import attempt, pipe
 from fastmail.relay.connecting import Connector, Down
-from fastmail.relay.outcomes import FINAL, Expired, Outcomes, Said, final_reply
+from fastmail.relay.outcomes import Expired, Outcomes, Said, final_reply
 from fastmail.relay.scheduling import Destination, Scheduler
+from fastmail.relay.targets import Loops, NoTls
 from fastmail.smtp.client import Reply, Sending, SmtpClient
 from fastmail.telemetry import log
 
@@ -83,7 +85,7 @@ class Deliveries:
             if client is None or not client.usable:
                 client = await self.connector.kept(destination.name)
             done = await attempt.run(self.connector, destination.name, sending, client)
-        except tuple(FINAL) as error:
+        except (NoSuchDomain, NullMx, Loops, Expired, NoTls) as error:
             await self.outcomes.settle_all(job, item, final_reply(error), content)
             return client if isinstance(error, Expired) else None
         except Down as down:

@@ -1,8 +1,9 @@
 """What became of an attempt: written down for each recipient, with the reports that it makes (RFC 5321 4.2.5, 4.5.4.1,
 RFC 3461 5.2, RFC 2852 4).
 
-Promise: what is settled is settled in one commit with its reports; the log and the history hear of it afterwards. A message is given up for its age only when that
-much time has passed for this machine, whatever its clock was set to meanwhile.
+Promise: what is settled is settled in one commit with its reports; the log and the history hear of it afterwards. A
+message is given up for its age only when that much time has passed for this machine, whatever its clock was set to
+meanwhile.
 """
 
 import time
@@ -133,9 +134,7 @@ class Outcomes:
         last = next((str(reply) for reply in replies if not reply.ok), str(replies[0]) if replies else "")
         soon = any(reply.ok for reply in replies) and any(reply.code in NO_MORE_AT_ONCE for reply in replies)
         change = _changed(left, now, last, warn, item, schedule, soon)
-        queued = await self.spool.change(
-            job.key, change, [report.outgoing for report in reports], *self.reports.hourly
-        )
+        queued = await self.spool.change(job.key, change, [report.outgoing for report in reports], *self.reports.hourly)
         # Only now: a crash before the commit must leave no line of what did not happen.
         self.reports.queued(reports, queued)
         for rcpt, one in zip(job.recipients, said, strict=True):

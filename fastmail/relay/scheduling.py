@@ -5,8 +5,8 @@ after trouble, none for a while when no host of it answers; so a dead destinatio
 took mail the last time go first, and a fifth of all connections is theirs alone; of the others the newest goes first: a
 hundred thousand dead destinations delay no live one.
 
-Promise: a job is under way once at a time. Memory does not grow with the depth of the queue: WINDOW jobs of a destination
-are held. What waits, waits by the monotonic clock, so no clock that is set stops it.
+Promise: a job is under way once at a time. Memory does not grow with the depth of the queue: WINDOW jobs of a
+destination are held. What waits, waits by the monotonic clock, so no clock that is set stops it.
 """
 
 import itertools
@@ -46,9 +46,9 @@ class Most:
 class Destination:
     """What is known of one destination while it has mail. ``due``: when its next job outside the window is (s since
     1970); ``down_until``: when it may be tried again (monotonic); ``failures``: how often no host of it was reached,
-    ``put_off``: how many messages no host took for now, both in a row; ``limit``: connections at once, ``most`` at most;
-    ``streams``: those that are busy; ``good``: it took mail the last time; ``born``: grows with each destination that is
-    seen."""
+    ``put_off``: how many messages no host took for now, both in a row; ``limit``: connections at once, ``most`` at
+    most; ``streams``: those that are busy; ``good``: it took mail the last time; ``born``: grows with each destination
+    that is seen."""
 
     name: str
     due: float = math.inf

@@ -56,8 +56,8 @@ Key = tuple[str, ...]  # day, domain, policy, kind of failure, host, address, re
 @dataclass(slots=True)
 class Reporter:
     """One beside the runner. ``destination``: where a message of our own to an address goes; ``counts``: what is not
-    written down yet; ``inside``: may places be in our own network? ``waiting``: when a day's report for a domain is tried
-    again."""
+    written down yet; ``inside``: may places be in our own network? ``waiting``: when a day's report for a domain is
+    tried again."""
 
     spool: Spool
     destination: Callable[[str], str]

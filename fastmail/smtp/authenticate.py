@@ -33,7 +33,9 @@ def auth(session: Dialogue, rest: bytes) -> None:
 
 def in_transaction(session: Dialogue, rest: bytes) -> None:
     """AUTH within a mail transaction."""
-    session.bad("503 5.5.1 logged in already" if session.user is not None else "503 5.5.1 not inside a mail transaction")
+    session.bad(
+        "503 5.5.1 logged in already" if session.user is not None else "503 5.5.1 not inside a mail transaction"
+    )
 
 
 def line(session: Dialogue, text: bytes) -> None:

@@ -1,8 +1,8 @@
 """The content of a message: DATA (RFC 5321 4.1.1.4), BDAT (RFC 3030 2) and BURL (RFC 4468 3), up to the reply for it.
 
-smtp.transaction takes the octets, smtp.accept decides what becomes of the message; this file leads from one to the other.
-Promise: 250 comes after the message is durable in every mailbox it names, or in the queue. A chunk that nobody gets is
-read to its end, so that its octets are never taken for commands.
+smtp.transaction takes the octets, smtp.accept decides what becomes of the message; this file leads from one to the
+other. Promise: 250 comes after the message is durable in every mailbox it names, or in the queue. A chunk that nobody
+gets is read to its end, so that its octets are never taken for commands.
 """
 
 import asyncio

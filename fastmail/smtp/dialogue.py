@@ -1,7 +1,7 @@
 """The state of one SMTP session and what its commands may do with it (RFC 5321 3, RFC 6409, RFC 2033).
 
-Commands (one family a file, named in smtp.table) take a Dialogue and the rest of their line. They reply with ``say``, or
-with ``bad`` where the client made a mistake. smtp.session reads the lines.
+Commands (one family a file, named in smtp.table) take a Dialogue and the rest of their line. They reply with ``say``,
+or with ``bad`` where the client made a mistake. smtp.session reads the lines.
 """
 
 from collections.abc import Awaitable, Callable

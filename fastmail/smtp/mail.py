@@ -45,9 +45,7 @@ def mail(session: Dialogue, rest: bytes) -> None:
         return
     words = rest.rpartition(b">")[2].split()
     question = session.filters.mail(trace.new_id(), envelope, words)
-    session.conn.run(
-        session.consult(question, lambda: _begin(session, envelope, lowered), session.end_transaction)
-    )
+    session.conn.run(session.consult(question, lambda: _begin(session, envelope, lowered), session.end_transaction))
 
 
 def _refusal(session: Dialogue, sender: str, options: EsmtpOptions) -> str:

@@ -1,8 +1,8 @@
 """What the sessions of one listener share: the kind of service (RFC 5321, RFC 6409, RFC 2033), its limits and its
 collaborators.
 
-``smtp`` takes mail for this server's domains (port 25), ``submission`` takes mail from users, ``lmtp`` takes mail from a
-host in front of this one.
+``smtp`` takes mail for this server's domains (port 25), ``submission`` takes mail from users, ``lmtp`` takes mail from
+a host in front of this one.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,10 +25,10 @@ MX, SUBMISSION, LMTP = "smtp", "submission", "lmtp"
 
 @dataclass(slots=True)
 class Service:
-    """``kind``: smtp, submission or lmtp; ``staging``: the directory of content that is too big for memory; ``outbound``:
-    the way into the queue, None where nothing is sent to other servers; ``networks``: from which port 25 takes mail for
-    everywhere; ``xclient``: whose XCLIENT is taken; ``tells_strangers``: those who have not logged in hear of deliveries
-    (RFC 3461 5.2.3)."""
+    """``kind``: smtp, submission or lmtp; ``staging``: the directory of content that is too big for memory;
+    ``outbound``: the way into the queue, None where nothing is sent to other servers; ``networks``: from which port 25
+    takes mail for everywhere; ``xclient``: whose XCLIENT is taken; ``tells_strangers``: those who have not logged in
+    hear of deliveries (RFC 3461 5.2.3)."""
 
     kind: str
     hostname: str

@@ -17,11 +17,13 @@ from fastmail.smtp.hello import ehlo, helo
 from fastmail.smtp.mail import mail
 from fastmail.smtp.recipients import rcpt
 from fastmail.smtp.service import LMTP, MX, SUBMISSION
+from fastmail.smtp.transaction import CONTENT, State
 from fastmail.smtp.xclient import allowed as may_xclient
 from fastmail.smtp.xclient import in_transaction as xclient_in_transaction
 from fastmail.smtp.xclient import xclient
 
 Handler = Callable[[Dialogue, bytes], None]
+COLUMNS = tuple(state for state in State if state < CONTENT)  # those in which commands come
 EVERY = frozenset((MX, SUBMISSION, LMTP))
 ESMTP = frozenset((MX, SUBMISSION))
 USERS = frozenset((SUBMISSION,))
@@ -29,11 +31,11 @@ USERS = frozenset((SUBMISSION,))
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``services``: where it is known; ``run``: by State; ``args``: they are allowed; ``alone``: nothing may be sent
+    """``services``: where it is known; ``run``: by COLUMNS; ``args``: they are allowed; ``alone``: nothing may be sent
     behind it before its reply (RFC 2920 3.1)."""
 
     services: frozenset[str]
-    run: tuple[Handler, Handler, Handler, Handler, Handler]
+    run: tuple[Handler, ...]
     args: bool = True
     alone: bool = False
 
@@ -64,8 +66,8 @@ def help_(session: Dialogue, rest: bytes) -> None:
     session.say(f"214 2.0.0 {verbs}")
 
 
-def _always(run: Handler) -> tuple[Handler, Handler, Handler, Handler, Handler]:
-    return run, run, run, run, run
+def _always(run: Handler) -> tuple[Handler, ...]:
+    return (run,) * len(COLUMNS)
 
 
 # fmt: off

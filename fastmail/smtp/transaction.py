@@ -1,15 +1,15 @@
 """One mail transaction (RFC 5321 3.3): its envelope, its content as it comes, and the one state that it is in.
 
-MAIL makes a Transaction. It ends with the reply to its content, or with RSET, EHLO or STARTTLS. It takes octets and says
-what has come of them; it sends no reply and knows no session.
+MAIL makes a Transaction. It ends with the reply to its content, or with RSET, EHLO or STARTTLS. It takes octets and
+says what has come of them; it sends no reply and knows no session.
 
-    START --EHLO--> NONE --MAIL--> MAIL --RCPT--> RCPT --DATA--> DATA -------------------------> DECIDING --reply--> NONE
-                                    |              |--BDAT n---> CHUNK --chunk is complete--> BDAT --BDAT n--> CHUNK
-                                    |              `--BDAT n LAST, from RCPT or BDAT--> LAST_CHUNK --> DECIDING
-                                    `--BDAT, from NONE too--> PASSED_OVER --chunk is complete--> where it came from
+    START --EHLO--> NONE --MAIL--> MAIL --RCPT--> RCPT --DATA--> DATA --the final dot--> DECIDING --reply--> NONE
+    RCPT, BDAT --BDAT n--------> CHUNK ---------its last octet--> BDAT
+    RCPT, BDAT --BDAT n LAST---> LAST_CHUNK ----its last octet--> DECIDING --reply--> NONE
+    NONE, MAIL --BDAT n--------> PASSED_OVER ---its last octet--> where it came from
 
-Promise: content is staged in bounded memory, then in a file (durable.staging). What is too big, and what comes after the
-disk was full, is not kept, but its end is found all the same, so that the session can go on.
+Promise: content is staged in bounded memory, then in a file (durable.staging). What is too big, and what comes after
+the disk was full, is not kept, but its end is found all the same, so that the session can go on.
 """
 
 import time

@@ -393,7 +393,9 @@ def test_s43_a_report_by_https(tmp_path: Path) -> None:
 
 async def submit(w: World, mail: str, header: str = "") -> None:
     """As a session with TLS hands it over."""
-    envelope = Envelope("user@example.test", [("you@far.test", [])], [Rcpt("you@far.test")], EsmtpOptions(require_tls=bool(mail)))
+    envelope = Envelope(
+        "user@example.test", [("you@far.test", [])], [Rcpt("you@far.test")], EsmtpOptions(require_tls=bool(mail))
+    )
     text = f"From: user@example.test\n{header}Subject: hi\n\nbody\n".encode()
     assert (await w.outward.submission.submit(envelope, text, True)).ok
 

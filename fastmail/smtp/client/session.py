@@ -33,8 +33,8 @@ QUIT_WAIT = 2.0  # s
 
 
 class SmtpClient:
-    """A session with one host; ``open`` first, then ``transaction.send`` as often as ``usable``. ``without``: extensions that are
-    not used though the host offers them."""
+    """A session with one host; ``open`` first, then ``transaction.send`` as often as ``usable``. ``without``:
+    extensions that are not used though the host offers them."""
 
     def __init__(
         self,

@@ -54,7 +54,9 @@ def _from_the_back(content: bytes) -> None:
 
 def _reported(content: bytes) -> bytes:
     about = About("a@b.test", "1", 0, 0, content, False)
-    return dsn.report(about, [Fate("x@y.test", "", "failed", "5.0.0", content.decode("latin-1"))], "mx.test", 1e9, "a1" * 12)
+    return dsn.report(
+        about, [Fate("x@y.test", "", "failed", "5.0.0", content.decode("latin-1"))], "mx.test", 1e9, "a1" * 12
+    )
 
 
 def _told(count: int) -> bytes:

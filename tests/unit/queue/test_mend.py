@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fastmail.model.errors import CorruptData
-from fastmail.queue.mend import faults, mend
 from fastmail.model.esmtp import Rcpt
+from fastmail.queue.mend import faults, mend
 from fastmail.queue.model import Item, Job, Outgoing
 from fastmail.queue.spool import Spool, ready_key
 

@@ -8,9 +8,7 @@ from fastmail.model.esmtp import EsmtpOptions, Rcpt
 from fastmail.queue.model import Item, Job
 from fastmail.queue.rows import ItemRow, item_row, job_row, read_item, read_job
 
-ASKED = EsmtpOptions(
-    utf8=True, ret="HDRS", envid="e1", require_tls=True, release=17, by=18, by_mode="RT", priority=-3
-)
+ASKED = EsmtpOptions(utf8=True, ret="HDRS", envid="e1", require_tls=True, release=17, by=18, by_mode="RT", priority=-3)
 ITEM = Item(
     5,
     "a@b.test",
@@ -63,9 +61,24 @@ def test_longer_rows_are_of_later_versions() -> None:
 
 def test_jobs_hold_their_recipients_as_arrays() -> None:
     job = Job(1, 5, 0, "far.test", [Rcpt("x@far.test", "rfc822;x@far.test", "NEVER")], 9, last="450 later", priority=2)
-    row = [1, 5, 0, "far.test", [["x@far.test", "rfc822;x@far.test", "NEVER"]], 9, 0, False, False, "450 later", 2, False]
+    row = [
+        1,
+        5,
+        0,
+        "far.test",
+        [["x@far.test", "rfc822;x@far.test", "NEVER"]],
+        9,
+        0,
+        False,
+        False,
+        "450 later",
+        2,
+        False,
+    ]
     assert msgspec.msgpack.decode(job_row(job)) == row and read_job(msgspec.msgpack.encode(row)) == job
-    assert read_job(msgspec.msgpack.encode([1, 5, 0, "far.test", [["x@far.test"]], 9])).recipients == [Rcpt("x@far.test")]
+    assert read_job(msgspec.msgpack.encode([1, 5, 0, "far.test", [["x@far.test"]], 9])).recipients == [
+        Rcpt("x@far.test")
+    ]
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xc1", msgspec.msgpack.encode(ROW[:3]), msgspec.msgpack.encode({"id": 1})])

@@ -10,8 +10,8 @@ import pytest
 
 from fastmail.durable import segments
 from fastmail.model.errors import CorruptData, StorageFailed, StorageFull, TooMuch
-from fastmail.queue import spool as module
 from fastmail.model.esmtp import EsmtpOptions, Rcpt
+from fastmail.queue import spool as module
 from fastmail.queue.model import Item, Job, Outgoing, id_of, number_of
 from fastmail.queue.spool import Spool
 

@@ -15,7 +15,13 @@ LOGIN = b"AUTH PLAIN AHVzZXJAZXhhbXBsZS50ZXN0AHNlY3JldA==\r\n"
 MAIL = b"MAIL FROM:<%b>\r\n" % USER.encode()
 RCPT = b"RCPT TO:<%b>\r\n" % USER.encode()
 HELLO = {MX: b"EHLO me\r\n", SUBMISSION: b"EHLO me\r\n" + LOGIN, LMTP: b"LHLO me\r\n"}
-WAY = {State.START: b"", State.NONE: b"", State.MAIL: MAIL, State.RCPT: MAIL + RCPT, State.BDAT: MAIL + RCPT + b"BDAT 3\r\na\r\n"}
+WAY = {
+    State.START: b"",
+    State.NONE: b"",
+    State.MAIL: MAIL,
+    State.RCPT: MAIL + RCPT,
+    State.BDAT: MAIL + RCPT + b"BDAT 3\r\na\r\n",
+}
 NO_HELLO, NO_MAIL = b"503 5.5.1 say EHLO first", b"503 5.5.1 need MAIL first"
 NO_RCPT, UNDER_WAY = b"554 5.5.1 no valid recipients", b"503 5.5.1 a mail transaction is under way; RSET ends it"
 INSIDE = b"503 5.5.1 not inside a mail transaction"
