@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fastmail.delivery.deliver import Deliverer, Envelope, Held, Named
 from fastmail.dns.resolver import NoSuchDomain, NullMx
-from fastmail.model.errors import CorruptData, DamagedAccount
+from fastmail.model.errors import CorruptData, DamagedAccount, MailError
 from fastmail.queue.model import LOCAL, Item, Job, number_of
 from fastmail.queue.routes import Hop, Routes
 from fastmail.queue.spool import Spool
@@ -93,7 +93,12 @@ class Deliveries:
             await self.outcomes.settle_all(job, item, Reply(451, "4.4.1", str(down)), content)
             return None
         self.scheduler.learn(destination, done)
-        await self.outcomes.settle(job, item, done.said, content)
+        try:
+            await self.outcomes.settle(job, item, done.said, content)
+        except (MailError, OSError):
+            if done.client is not None and done.client is not client:
+                await done.client.close()  # nobody else knows of it
+            raise
         if done.client is not None and done.client.sent >= PER_CONNECTION:
             await done.client.close()
             return None

@@ -174,7 +174,7 @@ def test_connections_come_from_the_pool_in_turn(tmp_path: Path) -> None:
             await w.drained()
             idle = w.runner._connector.idle  # type: ignore[union-attr]
             for _ in range(1000):
-                if idle:
+                if any(idle.values()):
                     break
                 await asyncio.sleep(0.01)  # it is put aside a moment later
             for waiting in idle.values():
