@@ -15,7 +15,8 @@ from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
 from fastmail.model.esmtp import BINARY, EIGHT_BIT, NO_OPTIONS, SEVEN_BIT, EsmtpOptions, Rcpt
 
-MOST_HELD = 30 * 86400
+MOST_HELD = 30 * 86400  # s
+HOLDS = (b"HOLDFOR", b"HOLDUNTIL")
 _BY = re.compile(rb"([+-]?\d{1,9});([NR]T?)", re.IGNORECASE)
 _PRIORITY = re.compile(rb"0|-?[1-9]")
 
@@ -56,12 +57,11 @@ def _options(pairs: list[tuple[bytes, bytes]], limit: int) -> EsmtpOptions:
         read = PARAMETERS.get(name)
         if read is None:
             raise Refused(f"555 5.5.4 parameter {name.decode()} is not known")
-        fields = read(value)
-        if fields.get("size", 0) > limit:
-            raise Refused(f"552 5.3.4 message is too big: {limit} octets is the most")
-        if "release" in fields and "release" in found:
+        if name in HOLDS and "release" in found:
             raise Refused("501 5.5.4 HOLDFOR and HOLDUNTIL do not go together")
-        found.update(fields)
+        found.update(read(value))
+        if name == b"SIZE" and found["size"] > limit:
+            raise Refused(f"552 5.3.4 message is too big: {limit} octets is the most")
     return EsmtpOptions(**found)
 
 
