@@ -66,7 +66,8 @@ def make(item: Item, fates: Sequence[dsn.Fate], content: bytes, under: Circumsta
         not text.isascii(),
         login=item.login if action in SUCCESS else "",  # whose limits it counts in; the others must be sent
     )
-    received = trace.received(under.hostname, "local", under.hostname, "LOCAL", report.number, item.sender)
+    here = under.hostname
+    received = trace.received(here, "local", here, "LOCAL", report.number, item.sender, now=under.now)
     report.size += len(received) + received.count(b"\n")
     to = [Rcpt(item.sender, notify="NEVER")]
     return Report(Outgoing(report, {under.destination: to}, [received, text]), item, action)
