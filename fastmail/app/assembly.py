@@ -20,7 +20,8 @@ from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
-from fastmail.delivery.outbound import Outbound
+from fastmail.delivery.reports import Reports
+from fastmail.delivery.submission import Submission
 from fastmail.directory import external, sources, standing
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.live import Live
@@ -39,18 +40,22 @@ from fastmail.net.connection import Connection, Session
 from fastmail.net.guesses import Guesses
 from fastmail.net.listener import Listener, Registry
 from fastmail.net.tls import ServerTls
-from fastmail.pop3 import session as pop3
+from fastmail.pop3.service import Service as Pop3Service
+from fastmail.pop3.session import Pop3Session
 from fastmail.queue import routes
 from fastmail.queue.bell import Bell
-from fastmail.queue.schedule import Schedule
+from fastmail.queue.bounds import Bounds
+from fastmail.queue.schedule import Schedule, Schedules
 from fastmail.queue.spool import Spool
 from fastmail.relay.runner import Limits as RelayLimits
 from fastmail.relay.runner import Runner
+from fastmail.relay.scheduling import Most
 from fastmail.relay.sts import Policies
 from fastmail.relay.targets import Finder
-from fastmail.smtp import session as smtp
 from fastmail.smtp.client import Timeouts
 from fastmail.smtp.milter import Milter
+from fastmail.smtp.service import service as smtp_service
+from fastmail.smtp.session import SmtpSession
 from fastmail.store.filler import Filler
 from fastmail.store.fulltext import FullText
 from fastmail.store.hub import Hub
@@ -129,22 +134,17 @@ class Assembly:
         self.bell = Bell(config.server.run_dir)
         self.spool = Spool(config.server.data_dir, relay.map_size, self.bell.ring, self.store.holds)
         self.store.queued = self.spool.queued
-        schedule = Schedule([parse_time(one) for one in relay.retry], relay.lifetime, relay.delay_warning)
         self.history = History(config.server.data_dir, relay.trace_days, relay.trace_size)
         if worker >= 0:
             self.deliverer.history = self.history
-        hostname, is_local = config.server.hostname, self.directory.is_local
-        self.outbound = Outbound(
-            self.spool,
-            self.routes,
-            schedule,
-            hostname,
-            relay.messages,
-            is_local,
-            self.history,
-            relay.recipients_per_hour,
-            relay.domain_recipients_per_hour,
-            self.deliverer,
+        self.destinations = routes.Destinations(self.routes, self.directory.is_local)
+        usual = Schedule([parse_time(one) for one in relay.retry], relay.lifetime, relay.delay_warning)
+        self.schedules = Schedules(self.routes, usual)
+        hostname = config.server.hostname
+        bounds = Bounds(relay.messages, relay.recipients_per_hour, relay.domain_recipients_per_hour)
+        self.reports = Reports(self.spool, usual, hostname, bounds, self.destinations.of, self.history)
+        self.submission = Submission(
+            self.spool, self.routes, hostname, bounds, self.reports, self.history, self.deliverer
         )
         self.runner: Runner | None = None
         self.bans: Bans | None = None
@@ -217,15 +217,24 @@ class Assembly:
         finder = self.finder()
         timeouts = Timeouts(relay.connect_timeout, relay.command_timeout, 2 * relay.command_timeout)
         bounds = RelayLimits(
-            relay.connections_per_destination,
-            relay.connections,
+            Most(relay.connections_per_destination, relay.connections),
             timeouts,
             relay.source_ipv4,
             relay.source_ipv6,
             relay.pipe_timeout,
             relay.private_web_servers,
         )
-        self.runner = Runner(self.spool, self.outbound, finder, self.deliverer, hostname, bounds)
+        self.runner = Runner(
+            self.spool,
+            self.destinations,
+            self.schedules,
+            self.reports,
+            self.history,
+            self.deliverer,
+            finder,
+            hostname,
+            bounds,
+        )
         self.bell.listen(self.runner.wake)
         self.runner.start()
 
@@ -266,7 +275,7 @@ class Assembly:
         mail["xclient"] = [networks.parse(text) for text in config.listen.xclient]
         mail["tells_strangers"] = config.relay.success_reports_to_strangers
         if config.relay.enabled:
-            mail["outbound"] = self.outbound
+            mail["outbound"] = self.submission
             mail["networks"] = [networks.parse(text) for text in config.relay.networks]
         filters = config.filters
 
@@ -295,24 +304,24 @@ class Assembly:
             return await urlauth.submit(imap_service, self.deliverer.account(record), url)
 
         mail["resolve_url"] = resolve_url
-        mx = smtp.service("smtp", milters=milters(filters.smtp), **mail)
-        submission = smtp.service("submission", milters=milters(filters.submission), **mail)
-        lmtp = smtp.service("lmtp", milters=milters(filters.lmtp), **mail)
-        pop3_service = pop3.Service(
+        mx = smtp_service("smtp", milters=milters(filters.smtp), **mail)
+        submission = smtp_service("submission", milters=milters(filters.submission), **mail)
+        lmtp = smtp_service("lmtp", milters=milters(filters.lmtp), **mail)
+        pop3_service = Pop3Service(
             store=self.store,
             account=self.deliverer.account,
             plaintext=plaintext,
             **shared,  # type: ignore[arg-type]
         )
         return {
-            "smtp": lambda c: smtp.SmtpSession(mx, c),
-            "submission": lambda c: smtp.SmtpSession(submission, c),
-            "submissions": lambda c: smtp.SmtpSession(submission, c),
-            "lmtp": lambda c: smtp.SmtpSession(lmtp, c),
+            "smtp": lambda c: SmtpSession(mx, c),
+            "submission": lambda c: SmtpSession(submission, c),
+            "submissions": lambda c: SmtpSession(submission, c),
+            "lmtp": lambda c: SmtpSession(lmtp, c),
             "imap": lambda c: imap.ImapSession(imap_service, c),
             "imaps": lambda c: imap.ImapSession(imap_service, c),
-            "pop3": lambda c: pop3.Pop3Session(pop3_service, c),
-            "pop3s": lambda c: pop3.Pop3Session(pop3_service, c),
+            "pop3": lambda c: Pop3Session(pop3_service, c),
+            "pop3s": lambda c: Pop3Session(pop3_service, c),
         }
 
     async def listen(

@@ -296,8 +296,10 @@ async def _bounce(assembly: Assembly, chosen: Chosen) -> Done:
     for item, job in list(_jobs(assembly, chosen)):
         words = f"given up by the administrator{'; the last reply was: ' + job.last if job.last else ''}"
         fates = [dsn.Fate(r.address, r.orcpt, "failed", "5.0.0", words) for r in job.recipients]
-        report = assembly.outbound.report(item, fates, await assembly.spool.content(item))
-        await assembly.spool.change(job.key, lambda old: None, [report] if report is not None else [])
+        report = assembly.reports.about(item, fates, await assembly.spool.content(item))
+        made = [report] if report is not None else []
+        queued = await assembly.spool.change(job.key, lambda old: None, [one.outgoing for one in made])
+        assembly.reports.queued(made, queued)
         done.append(_row(item, job))
     return done
 
@@ -342,7 +344,7 @@ def move(
     async def work(assembly: Assembly) -> Done:
         addresses = [rcpt.address for _, job in _jobs(assembly, chosen) for rcpt in job.recipients]
         try:
-            where = await moving.destination(destination, assembly.finder(), addresses, assembly.outbound.destination)
+            where = await moving.destination(destination, assembly.finder(), addresses, assembly.destinations.of)
         except ClientError as problem:
             fail(str(problem), 2)
 

@@ -24,8 +24,8 @@ from fastmail.message.header import Octets
 from fastmail.message.preview import scanned
 from fastmail.message.summary import message_id
 from fastmail.model.errors import ClientError, DamagedAccount, MailError, OverQuota, StorageFull, TemporaryError
+from fastmail.model.esmtp import NO_OPTIONS, EsmtpOptions, Rcpt
 from fastmail.model.quota import NO_QUOTA, Quota
-from fastmail.queue.model import Rcpt
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Store
 from fastmail.store.quota import check
 from fastmail.store.room import Entry, Room
@@ -43,21 +43,14 @@ FIRST = 100  # account numbers grow from 1: so many are looked at for one who is
 @dataclass(slots=True)
 class Envelope:
     """One mail transaction. ``recipients``: the address as given, and the accounts behind it (none: another host's);
-    ``asked``: what the sender wants to hear of each (RFC 3461). ``login``: who sends, when somebody logged in.
-    ``release``: when it may go out, 0 at once; ``by``, ``by_mode``, ``priority``: as in queue.model.Item. ``tls``:
-    version and cipher of the connection, empty without TLS; ``filters``: what the filters made of the message."""
+    ``asked``: what the sender wants to hear of each (RFC 3461). ``options``: the parameters of MAIL. ``login``: who
+    sends, when somebody logged in. ``tls``: version and cipher of the connection, empty without TLS; ``filters``: what
+    the filters made of the message."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
     asked: list[Rcpt] = field(default_factory=list)
-    utf8: bool = False
-    ret: str = ""
-    envid: str = ""
-    release: int = 0
-    require_tls: bool = False
-    by: int = 0
-    by_mode: str = ""
-    priority: int = 0
+    options: EsmtpOptions = NO_OPTIONS
     login: str = ""
     helo: str = ""
     peer: str = ""
@@ -364,7 +357,7 @@ class Deliverer:
             return plan
         single = envelope.recipients[0][0] if len(envelope.recipients) == 1 else ""
         common = trace.received(
-            envelope.helo, envelope.peer, self.hostname, envelope.protocol, number, single, envelope.priority
+            envelope.helo, envelope.peer, self.hostname, envelope.protocol, number, single, envelope.options.priority
         )
         if traced:
             common = b""

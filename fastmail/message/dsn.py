@@ -6,16 +6,15 @@ not know SMTPUTF8 (RFC 6533 4.5). No line that is written here is longer than 99
 message that is sent back stays as it is.
 """
 
-import random
-import time
 from base64 import encodebytes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 
 from fastmail._core import header
 from fastmail.message import orcpt
 from fastmail.message.trace import clean, mailbox
+from fastmail.model.esmtp import NO_OPTIONS, EsmtpOptions
 
 ACTIONS = {
     "failed": "Undelivered Mail",
@@ -51,18 +50,16 @@ class Fate:
 
 @dataclass(slots=True)
 class About:
-    """The message that a report is about. ``content`` is all of it, with LF; ``until``: when it is given up; ``utf8``:
-    it came with SMTPUTF8; ``by``: when it was to be delivered (RFC 2852), 0 whenever."""
+    """The message that a report is about. ``options``: what its client asked for with MAIL; ``content`` is all of it,
+    with LF, of which ``full`` sends back all; ``until``: when it is given up."""
 
     sender: str
-    envid: str
     number: str
     arrived: int
     until: int
     content: bytes
     full: bool
-    utf8: bool = False
-    by: int = 0
+    options: EsmtpOptions = NO_OPTIONS
 
 
 def needs_utf8(sender: str) -> bool:
@@ -70,16 +67,16 @@ def needs_utf8(sender: str) -> bool:
     return not sender.isascii()
 
 
-def report(about: About, fates: list[Fate], hostname: str) -> bytes:
-    """A multipart/report with LF, to be sent with a null reverse-path."""
-    mark = f"{random.getrandbits(96):024x}"
+def report(about: About, fates: Sequence[Fate], hostname: str, now: float, mark: str) -> bytes:
+    """A multipart/report with LF, to be sent with a null reverse-path. ``mark``: hexadecimal digits that are in no
+    other message, for its Message-ID and its boundaries."""
     utf8 = needs_utf8(about.sender)
     kind, encoding, original = _returned(about, utf8)
     lines = [
         f"From: Mail Delivery System <MAILER-DAEMON@{hostname}>",
         f"To: <{mailbox(about.sender)}>",
         f"Subject: {ACTIONS[fates[0].action]}",
-        f"Date: {_date(time.time())}",
+        f"Date: {_date(now)}",
         f"Message-ID: <{mark}@{hostname}>",
         "Auto-Submitted: auto-replied",
         "MIME-Version: 1.0",
@@ -103,7 +100,7 @@ def report(about: About, fates: list[Fate], hostname: str) -> bytes:
         lines.append("Content-Transfer-Encoding: 8bit")
     lines += ["", *_of_message(about, hostname), ""]
     for fate in fates:
-        lines += [*_of_recipient(about, fate, utf8), ""]
+        lines += [*_of_recipient(about, fate, utf8, now), ""]
     lines += [f"--{mark}", f"Content-Type: {kind}"]
     if encoding:
         lines.append(f"Content-Transfer-Encoding: {encoding}")
@@ -114,15 +111,15 @@ def report(about: About, fates: list[Fate], hostname: str) -> bytes:
 def _of_message(about: About, hostname: str) -> Iterator[str]:
     """Fields about the message (RFC 3464 2.2)."""
     yield f"Reporting-MTA: dns; {hostname}"
-    if about.envid:
-        yield f"Original-Envelope-Id: {_plain(about.envid)}"
+    if about.options.envid:
+        yield f"Original-Envelope-Id: {_plain(about.options.envid)}"
     yield f"Arrival-Date: {_date(about.arrived)}"
     yield f"X-Queue-ID: {about.number}"
-    if about.by:
-        yield f"Deliver-By-Date: {_date(about.by)}"
+    if about.options.by:
+        yield f"Deliver-By-Date: {_date(about.options.by)}"
 
 
-def _of_recipient(about: About, fate: Fate, utf8: bool) -> Iterator[str]:
+def _of_recipient(about: About, fate: Fate, utf8: bool, now: float) -> Iterator[str]:
     """Fields about a recipient (RFC 3464 2.3)."""
     original = f"Original-Recipient: {orcpt.shown(fate.orcpt, utf8)}"
     if fate.orcpt and len(original.encode()) <= LONGEST:  # it cannot be folded, and a part of it would name another
@@ -135,7 +132,7 @@ def _of_recipient(about: About, fate: Fate, utf8: bool) -> Iterator[str]:
         yield from _folded("Diagnostic-Code: smtp; ", fate.words if utf8 else _ascii(fate.words), " ")
     if fate.action == "delayed":
         yield f"Will-Retry-Until: {_date(about.until)}"
-    yield f"Last-Attempt-Date: {_date(time.time())}"
+    yield f"Last-Attempt-Date: {_date(now)}"
 
 
 def _returned(about: About, utf8: bool) -> tuple[str, str, bytes]:
@@ -143,7 +140,7 @@ def _returned(about: About, utf8: bool) -> tuple[str, str, bytes]:
     head = about.content[: header.end(about.content)]
     cut = head.rfind(b"\n", 0, HEADER) + 1 if len(head) > HEADER else len(head)
     original = about.content if about.full else head[:cut]
-    if about.utf8 and not head.isascii() and _is_utf8(head):
+    if about.options.utf8 and not head.isascii() and _is_utf8(head):
         kind = "message/global" if about.full else "message/global-headers"
         return (kind, "8bit", original) if utf8 else (kind, "base64", encodebytes(original))
     kind = "message/rfc822" if about.full else "text/rfc822-headers"

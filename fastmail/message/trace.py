@@ -94,16 +94,23 @@ def _date(second: int) -> str:
 
 
 def received(
-    helo: str, peer: str, hostname: str, protocol: str, number: str, recipient: str, priority: int = 0
+    helo: str,
+    peer: str,
+    hostname: str,
+    protocol: str,
+    number: str,
+    recipient: str,
+    priority: int = 0,
+    now: float = 0.0,
 ) -> bytes:
-    """``Received:`` with LF; ``priority`` as RFC 6710 7 adds it."""
+    """``Received:`` with LF; ``priority`` as RFC 6710 7 adds it; ``now``: when, 0 for the time of day."""
     where = _literal(peer) if peer and peer != "local" else "local"
     who = f" for <{mailbox(recipient)}>" if recipient else ""
     if priority:
         who += f"\n\tPRIORITY {priority}"
     return (
         f"Received: from {_host(helo)} ({where})\n\tby {hostname} with {protocol} id {number}{who};\n"
-        f"\t{_date(int(time.time()))}\n"
+        f"\t{_date(int(now or time.time()))}\n"
     ).encode()
 
 

@@ -17,17 +17,17 @@ import termios
 import time
 import types
 import zlib
-from collections.abc import Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Protocol
 
 from fastmail.model.errors import MailError
+from fastmail.model.limits import Limits
 from fastmail.net.networks import is_here, plain
 from fastmail.net.proxy import ProxyError, ProxyHeader
+from fastmail.net.tls import ServerTls
+from fastmail.net.unread import Unread
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
-
-if TYPE_CHECKING:
-    from fastmail.net.listener import Listener
 
 PENDING = 65536
 QUEUED = 1 << 17  # octets of replies after which no further command is begun
@@ -73,6 +73,42 @@ class Session(Protocol):
         ...
 
 
+class Door(Protocol):
+    """What a connection asks of the listener that accepted it (net.listener).
+
+    ``buffer``: octets are received there, by all connections of the worker in turn; ``new_session``: makes the session
+    of a connection that is let in; ``alpn``: how a TLS handshake calls the protocol."""
+
+    buffer: memoryview
+    unread: Unread
+    limits: Limits
+    tls: ServerTls | None
+    implicit_tls: bool
+    alpn: str
+    loop: asyncio.AbstractEventLoop
+    new_session: Callable[["Connection"], Session]
+
+    def speaks_proxy(self, host: str) -> bool:
+        """True if a connection from there begins with a PROXY header."""
+        ...
+
+    def admit(self, connection: "Connection", balancer: bool = False) -> bytes:
+        """Count a connection; empty, or what to say to one that is not let in."""
+        ...
+
+    def release(self, connection: "Connection") -> None:
+        """Count a connection no more."""
+        ...
+
+    def blame(self, host: str, points: float, why: str) -> None:
+        """The peer did something that guessers do."""
+        ...
+
+    def secure(self, connection: "Connection", waiter: asyncio.Future[None] | None = None) -> Any:
+        """A transport that speaks TLS for the connection (net.tls_transport)."""
+        ...
+
+
 class Connection(asyncio.BufferedProtocol):
     """One accepted socket."""
 
@@ -106,7 +142,7 @@ class Connection(asyncio.BufferedProtocol):
         "transport",
     )
 
-    def __init__(self, listener: "Listener") -> None:
+    def __init__(self, listener: Door) -> None:
         self._listener = listener
         self._out: list[bytes] = []
         self._queued = 0  # octets in _out

@@ -1,33 +1,49 @@
-"""The POP3 command table (RFC 1939 3, RFC 2449, RFC 2595 4, RFC 5034): verb, method, state."""
+"""Which command does what in which state (RFC 1939 3, RFC 2449, RFC 2595 4, RFC 5034): the one table of the POP3
+sessions.
 
+A row has a function for the AUTHORIZATION state and one for the TRANSACTION state, which gets the view too. None is a
+gap: "log in first", or "logged in already".
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
-AUTHORIZATION, TRANSACTION = 1, 2
-BOTH = AUTHORIZATION | TRANSACTION
+from fastmail.pop3.dialogue import Dialogue
+from fastmail.pop3.enter import auth, capa, pass_, stls, user
+from fastmail.pop3.listing import list_, stat, uidl
+from fastmail.pop3.reading import retr, top
+from fastmail.pop3.removing import dele, leave, noop, quit_, rset
+from fastmail.pop3.view import View
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``method`` of the session and the states in which it is allowed."""
+    """What a verb does before the login and after it."""
 
-    method: str
-    states: int
+    before: Callable[[Dialogue, bytes], None] | None
+    after: Callable[[Dialogue, View, bytes], None] | None
 
 
+def _capa(session: Dialogue, view: View, rest: bytes) -> None:
+    capa(session, rest)
+
+
+# fmt: off
 COMMANDS = {
-    b"CAPA": Command("do_capa", BOTH),
-    b"QUIT": Command("do_quit", BOTH),
-    b"STLS": Command("do_stls", AUTHORIZATION),
-    b"AUTH": Command("do_auth", AUTHORIZATION),
-    b"USER": Command("do_user", AUTHORIZATION),
-    b"PASS": Command("do_pass", AUTHORIZATION),
-    b"STAT": Command("do_stat", TRANSACTION),
-    b"LIST": Command("do_list", TRANSACTION),
-    b"UIDL": Command("do_uidl", TRANSACTION),
-    b"RETR": Command("do_retr", TRANSACTION),
-    b"TOP": Command("do_top", TRANSACTION),
-    b"DELE": Command("do_dele", TRANSACTION),
-    b"NOOP": Command("do_noop", TRANSACTION),
-    b"RSET": Command("do_rset", TRANSACTION),
+    #                 AUTHORIZATION  TRANSACTION
+    b"CAPA": Command(capa,          _capa),
+    b"QUIT": Command(leave,         quit_),
+    b"STLS": Command(stls,          None),
+    b"AUTH": Command(auth,          None),
+    b"USER": Command(user,          None),
+    b"PASS": Command(pass_,         None),
+    b"STAT": Command(None,          stat),
+    b"LIST": Command(None,          list_),
+    b"UIDL": Command(None,          uidl),
+    b"RETR": Command(None,          retr),
+    b"TOP":  Command(None,          top),
+    b"DELE": Command(None,          dele),
+    b"NOOP": Command(None,          noop),
+    b"RSET": Command(None,          rset),
 }
-EXTRAS = (b"TOP", b"UIDL", b"RESP-CODES", b"AUTH-RESP-CODE", b"PIPELINING", b"EXPIRE NEVER")
+# fmt: on

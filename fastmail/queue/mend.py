@@ -7,15 +7,12 @@ due), which follows from the jobs. ``mend`` drops what cannot be read: nobody kn
 from collections import Counter
 from contextlib import suppress
 
-import msgspec
-
 from fastmail.durable import segments
 from fastmail.durable.env import Environment
 from fastmail.model.errors import CorruptData
 from fastmail.queue.model import KEY, Item, Job, number_of
-from fastmail.queue.spool import NUMBER, read_item, read_job, ready_key
-
-_encode = msgspec.msgpack.Encoder().encode
+from fastmail.queue.rows import item_row, job_row, read_item, read_job
+from fastmail.queue.spool import NUMBER, ready_key
 
 
 def _name(key: bytes) -> str:
@@ -71,11 +68,11 @@ def mend(env: Environment) -> None:
             txn.drop(db[name], delete=False)
         for key, item in items.items():
             if key in waiting:
-                txn.put(key, _encode(item), db=db["item"])
+                txn.put(key, item_row(item), db=db["item"])
                 if not item.hold:
                     alive[segments.split_id(item.record)[0]] += 1
         for key, job in jobs.items():
-            txn.put(key, _encode(job), db=db["job"])
+            txn.put(key, job_row(job), db=db["job"])
             if not job.held:
                 txn.put(ready_key(job), b"", db=db["line"])
         for number, count in alive.items():

@@ -1,4 +1,4 @@
-"""The queue's nouns, as they are stored (MessagePack arrays, a version first) and as the relay uses them.
+"""The queue's nouns, as the relay uses them; queue.rows has how they are stored.
 
 A message is an Item. Its recipients are grouped by where they go: one Job for each destination, which is tried,
 deferred and finished as a whole; what is settled for one of its recipients leaves the job. Times are seconds since
@@ -6,10 +6,12 @@ deferred and finished as a whole; what is settled for one of its recipients leav
 """
 
 import struct
+from dataclasses import dataclass
 
 import msgspec
 
 from fastmail.message import trace, transaction
+from fastmail.model.esmtp import NO_OPTIONS, EsmtpOptions, Rcpt
 
 KEY = struct.Struct(">QH")  # item, number of the job
 LOCAL = "local"  # destination of recipients of this server
@@ -25,47 +27,33 @@ def id_of(number: str) -> int:
     return trace.undigits(number.upper())
 
 
-class Rcpt(msgspec.Struct, array_like=True):
-    """One recipient: its address, and what RFC 3461 lets a sender ask (ORCPT as message.orcpt keeps it; NOTIFY in
-    capitals, empty for the default)."""
+@dataclass(slots=True)
+class Item:
+    """One message. ``id`` grows with time. ``options`` are what its client asked for with MAIL. ``record``, ``skip``
+    and ``length`` say where the content lies; ``size`` is the number of octets with CRLF, ``eight``: some of them have
+    the eighth bit. ``hold``: what the store calls the content where it is shared with the mailbox of ``shared_with``,
+    and ``checksum`` its CRC-32 there. ``salt``: with ``id`` it is the id of the message's transaction, by which
+    mailboxes know it; ``mailbox``: where recipients of this server get it, empty for INBOX."""
 
-    address: str
-    orcpt: str = ""
-    notify: str = ""
-
-
-class Item(msgspec.Struct, array_like=True):
-    """One message. ``id`` grows with time. ``record``, ``skip`` and ``length`` say where its content lies; ``size`` is
-    the number of octets with CRLF; ``release``: when it may go out, 0 at once. ``by``: when it is to be delivered, 0
-    whenever, and ``by_mode`` what happens then (RFC 2852); ``priority``: -9 to 9 (RFC 6710). ``hold``: what the store
-    calls the content where it is shared with the mailbox of ``shared_with``, and ``checksum`` its CRC-32 there.
-    ``salt``: with ``id`` it is the id of the message's transaction, by which mailboxes know it; ``mailbox``: where
-    recipients of this server get it, empty for INBOX. An older server takes no notice of these two."""
-
-    version: int
     id: int
     sender: str
     arrived: int
     size: int
-    record: int = 0
-    skip: int = 0
-    length: int = 0
-    utf8: bool = False
+    options: EsmtpOptions = NO_OPTIONS
     eight: bool = False
-    ret: str = ""
-    envid: str = ""
+    # the client
     helo: str = ""
     peer: str = ""
     login: str = ""
     protocol: str = ""
-    require_tls: bool = False
-    release: int = 0
-    by: int = 0
-    by_mode: str = ""
-    priority: int = 0
+    # where the content is
+    record: int = 0
+    skip: int = 0
+    length: int = 0
     hold: bytes = b""
     shared_with: str = ""
     checksum: int = 0
+    # deliveries here
     salt: bytes = b""
     mailbox: str = ""
 
@@ -81,12 +69,13 @@ class Item(msgspec.Struct, array_like=True):
     @property
     def begun(self) -> int:
         """When it was first to be sent."""
-        return max(self.arrived, self.release)
+        return max(self.arrived, self.options.release)
 
 
 class Job(msgspec.Struct, array_like=True):
-    """What is left to do for one destination. ``due``: when; ``last``: the last reply or trouble; ``late``: the sender
-    knows that it was not delivered in time."""
+    """What is left to do for one destination, and its row. ``due``: when; ``last``: the last reply or trouble;
+    ``late``: the sender knows that it was not delivered in time. New fields go to the end; an older server takes no
+    notice of them."""
 
     version: int
     item: int

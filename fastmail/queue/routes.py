@@ -10,6 +10,7 @@ before a domain's, a longer pattern before a shorter one.
 
 import ipaddress
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fastmail.model import secret
@@ -317,3 +318,16 @@ def _host(line: str, place: str, default: int) -> tuple[str, int]:
         raise ConfigError(f'[relay] routes: "{line}": HOST or HOST:PORT is expected: {error}') from None
     # as it is written where it is ASCII: it is part of the name that entries of the queue have for this destination
     return host if host.isascii() else comparable(host), int(port or default)
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Where messages of our own go, such as reports. ``is_local``: is a domain of this server?"""
+
+    routes: Routes
+    is_local: Callable[[str], bool]
+
+    def of(self, address: str) -> str:
+        """The destination of an address."""
+        domain = address.rpartition("@")[2].lower()
+        return LOCAL if self.is_local(domain) else self.routes.destination(domain)

@@ -29,8 +29,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-import msgspec
-
 from fastmail.durable import beneath, segments
 from fastmail.durable.commit import CommitQueue, Operation, PieceJob
 from fastmail.durable.env import Environment, Journaled, translate
@@ -38,7 +36,9 @@ from fastmail.durable.segments import SegmentReader, SegmentWriter
 from fastmail.durable.transaction import Txn
 from fastmail.message import transaction
 from fastmail.model.errors import CorruptData, StorageFailed, TooMuch
-from fastmail.queue.model import KEY, Item, Job, Outgoing, Rcpt, number_of
+from fastmail.model.esmtp import Rcpt
+from fastmail.queue.model import KEY, Item, Job, Outgoing, number_of
+from fastmail.queue.rows import item_row, job_row, read_item, read_job
 from fastmail.telemetry import log
 
 LAYOUT = 3
@@ -50,9 +50,6 @@ YOUNG = 900.0  # s until what is held for a message that is not in the queue is 
 NUMBER = struct.Struct(">I")
 RATE = struct.Struct(">II")
 U64 = struct.Struct(">Q")
-_encode = msgspec.msgpack.Encoder().encode
-_decode_item = msgspec.msgpack.Decoder(Item).decode
-_decode_job = msgspec.msgpack.Decoder(Job).decode
 Change = Callable[[Job], Job | None]
 
 
@@ -67,22 +64,6 @@ class Shared(Protocol):
     async def read(self, hold: bytes) -> bytes: ...
     async def let_go(self, holders: Sequence[int]) -> None: ...
     def holders(self) -> set[int]: ...
-
-
-def read_item(raw: bytes) -> Item:
-    """CorruptData for what is none."""
-    try:
-        return _decode_item(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptData(f"a message's record in the queue is damaged: {error}") from None
-
-
-def read_job(raw: bytes) -> Job:
-    """CorruptData for what is none."""
-    try:
-        return _decode_job(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptData(f"a job's record in the queue is damaged: {error}") from None
 
 
 def open_queue(data_dir: str, map_size: int) -> Environment:
@@ -243,10 +224,13 @@ class Spool:
 
     def _put(self, txn: Txn, item: Item, groups: dict[str, list[Rcpt]]) -> None:
         db = self.env.db
-        txn.put(U64.pack(item.id), _encode(item), db=db["item"])
+        txn.put(U64.pack(item.id), item_row(item), db=db["item"])
+        asked = item.options
         for number, (destination, recipients) in enumerate(groups.items()):
-            job = Job(1, item.id, number, destination, recipients, item.release or item.arrived, priority=item.priority)
-            txn.put(job.key, _encode(job), db=db["job"])
+            job = Job(
+                1, item.id, number, destination, recipients, asked.release or item.arrived, priority=asked.priority
+            )
+            txn.put(job.key, job_row(job), db=db["job"])
             txn.put(ready_key(job), b"", db=db["line"])
         self._count(txn, item, 1)
 
@@ -281,18 +265,21 @@ class Spool:
 
     async def change(
         self, key: bytes, change: Change, reports: Sequence[Outgoing] = (), most: int = 0, domain_most: int = 0
-    ) -> None:
-        """Replace a job by what ``change`` makes of it (None: it is done), and queue reports in the same commit. A job
-        that somebody dropped meanwhile is left alone, its reports too. A report with a login is let go where that would
-        have more recipients than ``most`` and ``domain_most`` (see ``enqueue``)."""
+    ) -> list[int]:
+        """Replace a job by what ``change`` makes of it (None: it is done), and queue reports in the same commit.
+        Returns the ids of the reports that are in the queue now. A job that somebody dropped meanwhile is left alone,
+        its reports too. A report with a login is let go where that would have more recipients than ``most`` and
+        ``domain_most`` (see ``enqueue``)."""
         files: list[PieceJob] = []
         puts: list[Callable[[Txn], Item]] = []
 
-        def all_of_it(txn: Txn) -> None:
+        def all_of_it(txn: Txn) -> list[int]:
+            queued: list[int] = []
             if self._replace(txn, key, change):
                 for put in puts:
                     with suppress(TooMuch):  # raised before the report is written
-                        put(txn)
+                        queued.append(put(txn).id)
+            return queued
 
         self._under_way += 1  # no file is closed that something has its place in
         try:
@@ -303,7 +290,8 @@ class Spool:
             future = self._begin(all_of_it, files)
         finally:
             self._done()
-        await future
+        queued: list[int] = await future
+        return queued
 
     def change_now(self, key: bytes, change: Change, wanted: bool = False) -> bool:
         """The same for a command, without reports. False when the job is not there. ``wanted``: the runner tries its
@@ -341,7 +329,7 @@ class Spool:
         """Make due what waits longer than any wait between two tries, because the clock was set back; how many. What
         its sender releases later stays (RFC 4865)."""
         now = time.time()
-        late = [job.key for item, job in self.jobs() if job.due > now + longest and item.release <= now]
+        late = [job.key for item, job in self.jobs() if job.due > now + longest and item.options.release <= now]
 
         def change(job: Job) -> Job:
             job.due = int(now)
@@ -359,7 +347,7 @@ class Spool:
             txn.delete(ready_key(old), db=db["line"])
         new = change(old)
         if new is not None:
-            txn.put(key, _encode(new), db=db["job"])
+            txn.put(key, job_row(new), db=db["job"])
             if not new.held:
                 txn.put(ready_key(new), b"", db=db["line"])
             return True

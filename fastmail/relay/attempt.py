@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fastmail.model.errors import MailError
 from fastmail.relay.connecting import Connector, Down, Hosts
 from fastmail.relay.outcomes import Said
-from fastmail.smtp.client import ClientTrouble, ConnectFailed, NoChunking, Reply, Sending, SmtpClient
+from fastmail.smtp.client import ClientTrouble, ConnectFailed, NoChunking, Reply, Sending, SmtpClient, send
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -97,7 +97,7 @@ class _Work:
         memory, target = self._connector.memory, client.target
         part = replace(self._sending, recipients=[self._sending.recipients[at] for at in self.left])
         try:
-            sent = await client.send(part)
+            sent = await send(client, part)
         except NoChunking as error:
             await client.close(False)
             memory.avoid(target, "CHUNKING")

@@ -7,16 +7,17 @@ only tested is tried first and reported, then the mail goes as without it (RFC 8
 """
 
 import itertools
+import time
 from dataclasses import dataclass, field, replace
 
-from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import LookupFailed
-from fastmail.queue.routes import STRICT, parts
+from fastmail.queue.routes import STRICT, Routes, parts
 from fastmail.relay.memory import HostMemory
 from fastmail.relay.targets import Finder, NoTls
 from fastmail.relay.tlsreport import Reporter
 from fastmail.smtp.client import ConnectFailed, SmtpClient, Target, Timeouts, TlsFailed
 
+LINGER = 3.0  # s that a session waits for another message
 SESSIONS = 5  # hosts that answer and are asked to take a message, in one attempt
 
 
@@ -26,15 +27,18 @@ class Down(Exception):
 
 @dataclass(slots=True)
 class Connector:
-    """Opens sessions for a runner. ``sources``: local addresses, of IPv4 and IPv6, empty for any."""
+    """Opens sessions for a runner, and keeps them open for the next message. ``sources``: local addresses, of IPv4 and
+    IPv6, empty for any. ``idle``: sessions that wait for another message, by destination, with when they began to
+    (monotonic)."""
 
     finder: Finder
     reporter: Reporter
-    outbound: Outbound
+    routes: Routes
     hostname: str
     timeouts: Timeouts
     sources: tuple[str, str] = ("", "")
     memory: HostMemory = field(default_factory=HostMemory)
+    idle: dict[str, list[tuple[float, SmtpClient]]] = field(default_factory=dict)
     _turn: "itertools.count[int]" = field(default_factory=itertools.count)
 
     async def hosts(self, destination: str) -> "Hosts":
@@ -49,7 +53,7 @@ class Connector:
     def source(self, destination: str, target: Target) -> str:
         """The local address for a connection. ConnectFailed when no address of the destination's pool fits."""
         six = ":" in target.address
-        pool = self.outbound.routes.pools.get(self.outbound.routes.of(destination).pool, [])
+        pool = self.routes.pools.get(self.routes.of(destination).pool, [])
         if not pool or target.address.startswith("/"):
             return self.sources[six]
         fitting = [one for one in pool if (":" in one) == six]
@@ -89,6 +93,41 @@ class Connector:
         client = SmtpClient(target, self.hostname, self.timeouts, source, self.memory.avoided(target))
         await client.open()
         return client
+
+    # ---------------------------------------------------------------- sessions that wait
+
+    def keep(self, destination: str, client: SmtpClient) -> None:
+        """Keep a session for the next message to the destination."""
+        self.idle.setdefault(destination, []).append((time.monotonic(), client))
+
+    async def kept(self, destination: str) -> SmtpClient | None:
+        """A session that was kept and is still good, the latest first."""
+        waiting = self.idle.get(destination, [])
+        while waiting:
+            at, client = waiting.pop()
+            if client.usable and time.monotonic() - at < LINGER:
+                return client
+            await client.close()
+        return None
+
+    async def close_old(self) -> None:
+        """Close the sessions that nobody needed for LINGER."""
+        now = time.monotonic()
+        for destination, waiting in list(self.idle.items()):
+            young = [(at, client) for at, client in waiting if now - at < LINGER]
+            if young:
+                self.idle[destination] = young
+            else:
+                del self.idle[destination]
+            for at, client in waiting:
+                if now - at >= LINGER:
+                    await client.close()
+
+    async def close(self) -> None:
+        """Close all of them."""
+        for waiting in self.idle.values():
+            for _, client in waiting:
+                await client.close()
 
 
 @dataclass(slots=True)

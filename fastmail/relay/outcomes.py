@@ -1,27 +1,54 @@
 """What became of an attempt: written down for each recipient, with the reports that it makes (RFC 5321 4.2.5, 4.5.4.1,
 RFC 3461 5.2, RFC 2852 4).
 
-Promise: what is settled is settled in one commit with its reports. A message is given up for its age only when that
-much time has passed for this machine, whatever its clock was set to meanwhile.
+Promise: what is settled is settled in one commit with its reports; the log and the history hear of it afterwards. A
+message is given up for its age only when that much time has passed for this machine, whatever its clock was set to
+meanwhile.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from fastmail.delivery.outbound import Outbound
+from fastmail.delivery.history import History
+from fastmail.delivery.reports import Reports
+from fastmail.dns.resolver import NoSuchDomain, NullMx
 from fastmail.message import dsn
-from fastmail.model.errors import MailError
-from fastmail.queue.model import LOCAL, Item, Job, Rcpt
-from fastmail.queue.schedule import Schedule
+from fastmail.model.errors import ClientError, MailError
+from fastmail.model.esmtp import Rcpt
+from fastmail.queue.model import LOCAL, Item, Job
+from fastmail.queue.schedule import Schedule, Schedules
 from fastmail.queue.spool import Spool
 from fastmail.relay.clock import Clock
+from fastmail.relay.targets import Loops, NoTls
 from fastmail.smtp.client import Reply
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 REMEMBERED = 1000  # answers that wait for our disk
 NO_MORE_AT_ONCE = (452, 552)  # to RCPT after one that was accepted: the rest goes in the next transaction
+
+
+class Expired(ClientError):
+    """A message was not delivered in its time (RFC 2852)."""
+
+    def __init__(self) -> None:
+        super().__init__("its time of delivery is over")
+
+
+FINAL = {  # what an attempt raises that no later one will change: code (556: RFC 7505 4.2) and status
+    NoSuchDomain: (550, "5.1.2"),
+    NullMx: (556, "5.1.10"),
+    Loops: (550, "5.4.6"),
+    Expired: (550, "5.4.7"),
+    NoTls: (550, "5.7.10"),
+}
+
+
+def final_reply(error: Exception) -> Reply:
+    """The reply of our own for an error of FINAL."""
+    code, status = FINAL[type(error)]
+    return Reply(code, "5.7.30" if "REQUIRETLS" in str(error) else status, str(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +69,11 @@ class Outcomes:
     what the job was then: that host has the message, and does not get it again while this process lives."""
 
     spool: Spool
-    outbound: Outbound
+    schedules: Schedules
+    reports: Reports
+    history: History
     clock: Clock
     unsettled: dict[bytes, tuple[int, list[Rcpt], list[Said]]] = field(default_factory=dict)
-
-    def schedule(self, destination: str) -> Schedule:
-        """Its route's waits, or those of everything else."""
-        route = self.outbound.routes.of(destination)
-        usual = self.outbound.schedule
-        if not route.retry and not route.lifetime:
-            return usual
-        return replace(usual, steps=list(route.retry) or usual.steps, lifetime=route.lifetime or usual.lifetime)
 
     async def settle_all(self, job: Job, item: Item, reply: Reply, content: bytes) -> None:
         """The same answer of our own for all recipients."""
@@ -80,8 +101,9 @@ class Outcomes:
         age = self.clock.age(item.begun)
         left: list[Rcpt] = []
         fates: dict[str, list[dsn.Fate]] = {}
-        schedule = self.schedule(job.destination)
-        late = bool(item.by) and now >= item.by and not job.late
+        schedule = self.schedules.of(job.destination)
+        asked = item.options
+        late = bool(asked.by) and now >= asked.by and not job.late
         warn = (age > schedule.warn_after and not job.warned) or late
 
         def tell(rcpt: Rcpt, one: Said, action: str, status: str, words: str) -> None:
@@ -91,7 +113,7 @@ class Outcomes:
         for rcpt, one in zip(job.recipients, said, strict=True):
             reply = one.reply
             words, status = str(reply), reply.enhanced
-            if reply.temporary and item.by_mode.startswith("R") and now >= item.by:
+            if reply.temporary and asked.expired(now):
                 words, status = f"not delivered in time; the last reply was: {reply}", "5.4.7"
             elif reply.temporary and age > schedule.lifetime:
                 words, status = f"given up after {age / 86400:.1f} days; the last reply was: {reply}", "5.4.7"
@@ -106,16 +128,15 @@ class Outcomes:
                     tell(rcpt, one, action, "2.0.0", words)
             elif _wants(rcpt, "FAILURE"):
                 tell(rcpt, one, "failed", status, words)
-        reports = [self.outbound.report(item, group, content, schedule.lifetime) for group in fates.values()]
+        made = (self.reports.about(item, group, content, schedule.lifetime) for group in fates.values())
+        reports = [report for report in made if report is not None]
         replies = [one.reply for one in said]
         last = next((str(reply) for reply in replies if not reply.ok), str(replies[0]) if replies else "")
         soon = any(reply.ok for reply in replies) and any(reply.code in NO_MORE_AT_ONCE for reply in replies)
-        await self.spool.change(
-            job.key,
-            _changed(left, now, last, warn, item, schedule, soon),
-            [report for report in reports if report is not None],
-            *self.outbound.rates,
-        )
+        change = _changed(left, now, last, warn, item, schedule, soon)
+        queued = await self.spool.change(job.key, change, [report.outgoing for report in reports], *self.reports.hourly)
+        # Only now: a crash before the commit must leave no line of what did not happen.
+        self.reports.queued(reports, queued)
         for rcpt, one in zip(job.recipients, said, strict=True):
             self._note(job, item, rcpt, one, rcpt in left)
 
@@ -135,7 +156,7 @@ class Outcomes:
             attempt=job.attempts + 1,
             reply=reply,
         )
-        self.outbound.history.note(
+        self.history.note(
             item.number,
             word,
             (rcpt.address,),
@@ -158,11 +179,11 @@ def _changed(
         old.recipients = left
         old.attempts += 1
         old.due = int(now) + 1 if soon else schedule.next(old.attempts, now)
-        if now < item.by:
-            old.due = min(old.due, item.by)  # neither later than its time, nor told too late of that
+        if now < item.options.by:
+            old.due = min(old.due, item.options.by)  # neither later than its time, nor told too late of that
         old.last = last[:500]
         old.warned = old.warned or warned
-        old.late = old.late or bool(item.by and now >= item.by)
+        old.late = old.late or bool(item.options.by and now >= item.options.by)
         return old
 
     return change
@@ -176,4 +197,5 @@ def _wants(rcpt: Rcpt, what: str) -> bool:
 def _traced(item: Item, rcpt: Rcpt, said: Said) -> bool:
     """Is the sender told that a message with a time of delivery was handed on: to a host that does not know of such
     times, or because it asked (RFC 2852 4)?"""
-    return bool(item.by) and "NEVER" not in rcpt.notify and (not said.by or item.by_mode.endswith("T"))
+    asked = item.options
+    return bool(asked.by) and "NEVER" not in rcpt.notify and (not said.by or asked.by_mode.endswith("T"))

@@ -14,16 +14,18 @@ import random
 import time
 from base64 import encodebytes
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
-from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import LookupFailed, NoSuchDomain, Resolver
 from fastmail.model.errors import MailError
+from fastmail.model.esmtp import Rcpt
 from fastmail.net import web
-from fastmail.queue.model import Item, Outgoing, Rcpt
+from fastmail.queue.model import Item, Outgoing
 from fastmail.queue.routes import LAX, marked
+from fastmail.queue.spool import Spool
 from fastmail.smtp.client import Target
 from fastmail.telemetry import log
 
@@ -53,10 +55,12 @@ Key = tuple[str, ...]  # day, domain, policy, kind of failure, host, address, re
 
 @dataclass(slots=True)
 class Reporter:
-    """One beside the runner. ``counts`` is what is not written down yet; ``inside``: may places be in our own
-    network? ``waiting``: when a day's report for a domain is tried again."""
+    """One beside the runner. ``destination``: where a message of our own to an address goes; ``counts``: what is not
+    written down yet; ``inside``: may places be in our own network? ``waiting``: when a day's report for a domain is
+    tried again."""
 
-    outbound: Outbound
+    spool: Spool
+    destination: Callable[[str], str]
     resolver: Resolver
     hostname: str
     counts: Counter[Key]
@@ -85,7 +89,7 @@ class Reporter:
         """Write the counts down, and the policies that they are about."""
         counts, self.counts = self.counts, Counter()
         policies, self.policies = self.policies, {}
-        spool = self.outbound.spool
+        spool = self.spool
         if counts:
             await spool.add_counts({"\0".join(key): count for key, count in counts.items()})
         for key, lines in policies.items():
@@ -100,7 +104,7 @@ class Reporter:
         last = time.strftime("%Y-%m-%d", time.gmtime(now - 2 * 86400))
         found: dict[tuple[str, str], list[tuple[list[str], int]]] = {}
         old: list[str] = []
-        for text, count in (await asyncio.get_running_loop().run_in_executor(None, self.outbound.spool.counts)).items():
+        for text, count in (await asyncio.get_running_loop().run_in_executor(None, self.spool.counts)).items():
             key = text.split("\0")
             if key[0] >= today:
                 continue
@@ -117,7 +121,7 @@ class Reporter:
             return sent
 
         if old:
-            await self.outbound.spool.drop_counts(old)
+            await self.spool.drop_counts(old)
         return sum(await asyncio.gather(*(some() for _ in range(min(AT_ONCE, len(found))))))
 
     async def _try(self, day: str, domain: str, rows: list[tuple[list[str], int]], now: float, again: bool) -> int:
@@ -134,8 +138,8 @@ class Reporter:
                 return 0
         self.waiting.pop((day, domain), None)
         for policy in {key[2] for key, _ in rows}:
-            await self.outbound.spool.drop_state(_name((day, domain, policy)))
-        await self.outbound.spool.drop_counts(["\0".join(key) for key, _ in rows])
+            await self.spool.drop_state(_name((day, domain, policy)))
+        await self.spool.drop_counts(["\0".join(key) for key, _ in rows])
         return sent
 
     async def _send(self, day: str, domain: str, rows: list[tuple[list[str], int]]) -> int:
@@ -172,15 +176,14 @@ class Reporter:
         return status
 
     async def _mail(self, day: str, domain: str, addresses: list[str], ident: str, packed: bytes) -> None:
-        spool = self.outbound.spool
-        item = Item(1, spool.new_id(), "", int(time.time()), 0)
+        item = Item(self.spool.new_id(), "", int(time.time()), 0)
         text = self._message(domain, addresses, ident, packed)
         item.size = len(text) + text.count(b"\n")
         groups: dict[str, list[Rcpt]] = {}
         for address in addresses:
-            where = marked(self.outbound.destination(address), LAX)
+            where = marked(self.destination(address), LAX)
             groups.setdefault(where, []).append(Rcpt(address, notify="NEVER"))
-        await spool.enqueue(Outgoing(item, groups, [text]))
+        await self.spool.enqueue(Outgoing(item, groups, [text]))
         log.event("tlsreport.sent", domain=domain, day=day, id=item.number)
 
     def _report(self, day: str, domain: str, rows: list[tuple[list[str], int]], ident: str) -> dict[str, Any]:
@@ -201,7 +204,7 @@ class Reporter:
                 for key, count in mine
                 if key[3]
             ]
-            lines = json.loads(self.outbound.spool.state(_name((day, domain, policy))) or b"[]")
+            lines = json.loads(self.spool.state(_name((day, domain, policy))) or b"[]")
             hosts = [line.partition(":")[2].strip() for line in lines if line[:3].lower() == "mx:"]
             about = {"policy-type": policy, "policy-string": lines, "policy-domain": domain, "mx-host": hosts}
             entry: dict[str, Any] = {

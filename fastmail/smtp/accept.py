@@ -12,24 +12,21 @@ nobody has the message and the client hears why.
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from fastmail.delivery.deliver import SCAN_ON_LOOP, Envelope, NotAll, Outcome
 from fastmail.message import header, submitted, trace
 from fastmail.message.header import Octets
-from fastmail.queue.model import Rcpt
+from fastmail.model.esmtp import Rcpt
 from fastmail.smtp import senders
+from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
-from fastmail.smtp.table import LMTP, SUBMISSION
+from fastmail.smtp.service import LMTP, SUBMISSION
 from fastmail.telemetry import log
-
-if TYPE_CHECKING:
-    from fastmail.smtp.session import SmtpSession
 
 TAKEN = Outcome(250, "2.0.0", "message taken")
 
 
-async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> list[Outcome]:
+async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[Outcome]:
     """Deliver a message (LF), or queue it when a recipient is elsewhere; one Outcome for each recipient."""
     service = session.service
     content = await header.with_end(content)
@@ -56,20 +53,20 @@ async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> l
             return [TAKEN]
         mailbox = "Junk" if verdict.quarantine else mailbox
     elsewhere = not all(records for _, records in envelope.recipients)
-    if service.outbound is not None and (elsewhere or envelope.release):
+    if service.outbound is not None and (elsewhere or envelope.options.release):
         return [await service.outbound.submit(envelope, content, incomplete, 0, mailbox)] * len(envelope.recipients)
     if incomplete:
         content = await _whole(await _completed(session, envelope, content))
     return await _deliver(session, envelope, content, mailbox)
 
 
-async def _deliver(session: "SmtpSession", envelope: Envelope, content: Octets, mailbox: str) -> list[Outcome]:
+async def _deliver(session: Dialogue, envelope: Envelope, content: Octets, mailbox: str) -> list[Outcome]:
     """All recipients are of this server."""
     service, outbound = session.service, session.service.outbound
     if service.kind == LMTP:  # one reply for each recipient (RFC 2033 4.2)
         outcomes = await service.deliverer.deliver(envelope, content, mailbox)
     else:
-        ident = outbound.spool.new_id() if outbound is not None else 0
+        ident = outbound.new_id() if outbound is not None else 0
         try:
             outcomes = await service.deliverer.deliver_to_all(envelope, content, mailbox, ident)
         except NotAll as trouble:
@@ -84,7 +81,7 @@ async def _deliver(session: "SmtpSession", envelope: Envelope, content: Octets, 
     return outcomes
 
 
-async def _completed(session: "SmtpSession", envelope: Envelope, content: Octets) -> Sequence[Octets]:
+async def _completed(session: Dialogue, envelope: Envelope, content: Octets) -> Sequence[Octets]:
     """What a user's program left out is there (RFC 6409 8)."""
     sender, hostname = envelope.sender, session.service.hostname
     if len(content) > SCAN_ON_LOOP:
@@ -112,7 +109,7 @@ def _words(verdict: Verdict, shown: bytes) -> str:
     return f"quarantined: {verdict.quarantine}" if verdict.quarantine else changed
 
 
-def _remember(session: "SmtpSession", envelope: Envelope, content: Octets, what: str) -> None:
+def _remember(session: Dialogue, envelope: Envelope, content: Octets, what: str) -> None:
     """A message that was kept out is in the trace too: somebody may ask where it is."""
     history = session.service.deliverer.history
     if history is None:
@@ -136,7 +133,7 @@ def _remember(session: "SmtpSession", envelope: Envelope, content: Octets, what:
     )
 
 
-def _apply(session: "SmtpSession", envelope: Envelope, verdict: Verdict) -> None:
+def _apply(session: Dialogue, envelope: Envelope, verdict: Verdict) -> None:
     """What filters changed of the envelope, as far as this session may do it."""
     if verdict.sender is not None:
         envelope.sender = verdict.sender

@@ -5,15 +5,18 @@ SMTPUTF8 6531, AUTH 4954, RET, ENVID, NOTIFY and ORCPT 3461 and 6533, HOLDFOR an
 
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from fastmail._core import smtp as grammar
 from fastmail.message import orcpt
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
+from fastmail.model.esmtp import BINARY, EIGHT_BIT, NO_OPTIONS, SEVEN_BIT, EsmtpOptions, Rcpt
 
-MOST_HELD = 30 * 86400
+MOST_HELD = 30 * 86400  # s
+HOLDS = (b"HOLDFOR", b"HOLDUNTIL")
 _BY = re.compile(rb"([+-]?\d{1,9});([NR]T?)", re.IGNORECASE)
 _PRIORITY = re.compile(rb"0|-?[1-9]")
 
@@ -22,24 +25,8 @@ class Refused(Exception):
     """str() is the reply."""
 
 
-@dataclass(slots=True)
-class MailParams:
-    """Parameters of MAIL."""
-
-    size: int = 0
-    utf8: bool = False
-    body: bytes = b"7BIT"
-    ret: bytes = b""
-    envid: bytes = b""
-    release: int = 0  # s since 1970 when it may go out; 0 at once
-    require_tls: bool = False
-    by: int = 0  # s since 1970 until which it is to be delivered; 0 whenever
-    by_mode: str = ""  # what happens then: N (the sender is told) or R (it is returned), T behind it for a trace
-    priority: int = 0
-
-
-def mail(rest: bytes, limit: int) -> tuple[str, MailParams]:
-    """``FROM:<reverse-path> parameters``: (address or "", parameters)."""
+def mail(rest: bytes, limit: int) -> tuple[str, EsmtpOptions]:
+    """``FROM:<reverse-path> parameters``: (address or "", parameters). ``limit``: octets that a message may have."""
     if rest[:5].upper() != b"FROM:":
         raise Refused("501 5.5.4 MAIL FROM:<address> is expected")
     text = rest[5:].lstrip(b" ")
@@ -53,67 +40,92 @@ def mail(rest: bytes, limit: int) -> tuple[str, MailParams]:
         pairs = grammar.parse_params(text, end)
     except ValueError as error:
         raise Refused(f"501 5.5.4 {error}") from None
-    params = MailParams()
+    options = _options(pairs, limit) if pairs else NO_OPTIONS
+    if not options.utf8 and path is not None and not b"".join(path).isascii():
+        raise Refused(_syntax(text, False, "5.1.7", ValueError()))
+    return _address(path, "5.1.7"), options
+
+
+def _options(pairs: list[tuple[bytes, bytes]], limit: int) -> EsmtpOptions:
+    """The parameters of MAIL; each is read by the function that PARAMETERS names."""
+    found: dict[str, Any] = {}
     seen: set[bytes] = set()
     for name, value in pairs:
         if name in seen:
             raise Refused(f"501 5.5.4 {name.decode()} was given twice")
         seen.add(name)
-        _mail_param(params, name, value, limit)
-    if not params.utf8 and path is not None and not b"".join(path).isascii():
-        raise Refused(_syntax(text, False, "5.1.7", ValueError()))
-    return _address(path, "5.1.7"), params
-
-
-def _mail_param(params: MailParams, name: bytes, value: bytes, limit: int) -> None:
-    if name == b"SIZE":
-        if not value.isdigit() or len(value) > 20:
-            raise Refused("501 5.5.4 SIZE needs a number")
-        params.size = int(value)
-        if params.size > limit:
-            raise Refused(f"552 5.3.4 message is too big: {limit} octets is the most")
-    elif name == b"BODY":
-        if value.upper() not in (b"7BIT", b"8BITMIME", b"BINARYMIME"):
-            raise Refused("501 5.5.4 BODY is 7BIT, 8BITMIME or BINARYMIME")
-        params.body = value.upper()
-    elif name == b"SMTPUTF8":
-        if value:
-            raise Refused("501 5.5.4 SMTPUTF8 takes no value")
-        params.utf8 = True
-    elif name == b"REQUIRETLS":
-        if value:
-            raise Refused("501 5.5.4 REQUIRETLS takes no value")
-        params.require_tls = True
-    elif name in (b"HOLDFOR", b"HOLDUNTIL"):
-        if params.release:
+        read = PARAMETERS.get(name)
+        if read is None:
+            raise Refused(f"555 5.5.4 parameter {name.decode()} is not known")
+        if name in HOLDS and "release" in found:
             raise Refused("501 5.5.4 HOLDFOR and HOLDUNTIL do not go together")
-        params.release = _release(name, value)
-    elif name == b"BY":
-        params.by, params.by_mode = _by(value)
-    elif name == b"MT-PRIORITY":
-        if not _PRIORITY.fullmatch(value):
-            raise Refused("501 5.5.2 MT-PRIORITY is a number from -9 to 9")
-        params.priority = int(value)
-    elif name == b"RET":
-        if value.upper() not in (b"FULL", b"HDRS"):
-            raise Refused("501 5.5.4 RET is FULL or HDRS")
-        params.ret = value.upper()
-    elif name in (b"ENVID", b"AUTH"):
-        if not value or len(value) > 500:
-            raise Refused(f"501 5.5.4 {name.decode()} needs a value")
-        try:
-            text = grammar.xtext(value)
-        except ValueError as error:
-            raise Refused(f"501 5.5.4 {name.decode()}: {error}") from None
-        if name == b"ENVID":
-            if any(c < 32 or c > 126 for c in text):
-                raise Refused("501 5.5.4 ENVID may have printable characters only")
-            params.envid = text
-    else:
-        raise Refused(f"555 5.5.4 parameter {name.decode()} is not known")
+        found.update(read(value))
+        if name == b"SIZE" and found["size"] > limit:
+            raise Refused(f"552 5.3.4 message is too big: {limit} octets is the most")
+    return EsmtpOptions(**found)
 
 
-def _by(value: bytes) -> tuple[int, str]:
+def _size(value: bytes) -> dict[str, Any]:
+    if not value.isdigit() or len(value) > 20:
+        raise Refused("501 5.5.4 SIZE needs a number")
+    return {"size": int(value)}
+
+
+def _body(value: bytes) -> dict[str, Any]:
+    body = value.upper().decode("ascii", "replace")
+    if body not in (SEVEN_BIT, EIGHT_BIT, BINARY):
+        raise Refused("501 5.5.4 BODY is 7BIT, 8BITMIME or BINARYMIME")
+    return {"body": body}
+
+
+def _utf8(value: bytes) -> dict[str, Any]:
+    if value:
+        raise Refused("501 5.5.4 SMTPUTF8 takes no value")
+    return {"utf8": True}
+
+
+def _require_tls(value: bytes) -> dict[str, Any]:
+    if value:
+        raise Refused("501 5.5.4 REQUIRETLS takes no value")
+    return {"require_tls": True}
+
+
+def _priority(value: bytes) -> dict[str, Any]:
+    if not _PRIORITY.fullmatch(value):
+        raise Refused("501 5.5.2 MT-PRIORITY is a number from -9 to 9")
+    return {"priority": int(value)}
+
+
+def _ret(value: bytes) -> dict[str, Any]:
+    ret = value.upper()
+    if ret not in (b"FULL", b"HDRS"):
+        raise Refused("501 5.5.4 RET is FULL or HDRS")
+    return {"ret": ret.decode()}
+
+
+def _envid(value: bytes) -> dict[str, Any]:
+    text = _xtext("ENVID", value)
+    if any(c < 32 or c > 126 for c in text):
+        raise Refused("501 5.5.4 ENVID may have printable characters only")
+    return {"envid": text.decode()}
+
+
+def _auth(value: bytes) -> dict[str, Any]:
+    """Whoever wrote the message, as another host knows him (RFC 4954 5): checked, and not kept."""
+    _xtext("AUTH", value)
+    return {}
+
+
+def _xtext(name: str, value: bytes) -> bytes:
+    if not value or len(value) > 500:
+        raise Refused(f"501 5.5.4 {name} needs a value")
+    try:
+        return grammar.xtext(value)
+    except ValueError as error:
+        raise Refused(f"501 5.5.4 {name}: {error}") from None
+
+
+def _by(value: bytes) -> dict[str, Any]:
     """When it is to be delivered, and what happens when it is not (RFC 2852 4)."""
     match = _BY.fullmatch(value)
     if match is None:
@@ -122,7 +134,7 @@ def _by(value: bytes) -> tuple[int, str]:
     seconds = int(match.group(1))
     if seconds <= 0 and mode[0] == "R":
         raise Refused("501 5.5.4 BY needs a time that is still to come for R")
-    return int(time.time()) + seconds, mode
+    return {"by": int(time.time()) + seconds, "by_mode": mode}
 
 
 def latest() -> bytes:
@@ -130,38 +142,50 @@ def latest() -> bytes:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + MOST_HELD)).encode()
 
 
-def _release(name: bytes, value: bytes) -> int:
-    """When a message may go out (RFC 4865 4)."""
-    now = int(time.time())
-    if name == b"HOLDFOR":
-        if not value.isdigit() or not 0 < len(value) <= 9 or not int(value):
-            raise Refused("501 5.5.4 HOLDFOR needs a number of seconds")
-        when = now + int(value)
-    else:
-        try:
-            moment = datetime.fromisoformat(value.decode("ascii").upper().replace("Z", "+00:00"))
-        except ValueError:
-            raise Refused("501 5.5.4 HOLDUNTIL needs a time such as 2027-01-31T08:00:00Z") from None
-        if moment.tzinfo is None:
-            raise Refused("501 5.5.4 HOLDUNTIL needs a time with its zone")
-        when = int(moment.timestamp())
-        if when <= now:
-            raise Refused("501 5.5.4 HOLDUNTIL lies in the past")
-    if when > now + MOST_HELD:
+def _hold_for(value: bytes) -> dict[str, Any]:
+    """Seconds until the message may go out (RFC 4865 4)."""
+    if not value.isdigit() or not 0 < len(value) <= 9 or not int(value):
+        raise Refused("501 5.5.4 HOLDFOR needs a number of seconds")
+    return _release(int(time.time()) + int(value))
+
+
+def _hold_until(value: bytes) -> dict[str, Any]:
+    """The moment from which the message may go out (RFC 4865 4)."""
+    try:
+        moment = datetime.fromisoformat(value.decode("ascii").upper().replace("Z", "+00:00"))
+    except ValueError:
+        raise Refused("501 5.5.4 HOLDUNTIL needs a time such as 2027-01-31T08:00:00Z") from None
+    if moment.tzinfo is None:
+        raise Refused("501 5.5.4 HOLDUNTIL needs a time with its zone")
+    when = int(moment.timestamp())
+    if when <= int(time.time()):
+        raise Refused("501 5.5.4 HOLDUNTIL lies in the past")
+    return _release(when)
+
+
+def _release(when: int) -> dict[str, Any]:
+    if when > int(time.time()) + MOST_HELD:
         raise Refused(f"501 5.5.4 a message can be held for {MOST_HELD} seconds at most")
-    return when
+    return {"release": when}
 
 
-@dataclass(slots=True)
-class RcptParams:
-    """Parameters of RCPT. ``notify`` as on the wire, ``orcpt`` as message.orcpt keeps it."""
+PARAMETERS: dict[bytes, Callable[[bytes], dict[str, Any]]] = {  # of MAIL: each returns fields of EsmtpOptions
+    b"SIZE": _size,
+    b"BODY": _body,
+    b"SMTPUTF8": _utf8,
+    b"RET": _ret,
+    b"ENVID": _envid,
+    b"AUTH": _auth,
+    b"HOLDFOR": _hold_for,
+    b"HOLDUNTIL": _hold_until,
+    b"REQUIRETLS": _require_tls,
+    b"BY": _by,
+    b"MT-PRIORITY": _priority,
+}
 
-    notify: str = ""
-    orcpt: str = ""
 
-
-def rcpt(rest: bytes, utf8: bool) -> tuple[str, str | None, RcptParams]:
-    """``TO:<forward-path> parameters``: (local-part, domain, parameters), domain None for ``<postmaster>``."""
+def rcpt(rest: bytes, utf8: bool, own: Callable[[], str]) -> Rcpt:
+    """``TO:<forward-path> parameters``. ``own``: the domain that ``<postmaster>`` without a domain is of."""
     if rest[:3].upper() != b"TO:":
         raise Refused("501 5.5.4 RCPT TO:<address> is expected")
     text = rest[3:].lstrip(b" ")
@@ -175,27 +199,26 @@ def rcpt(rest: bytes, utf8: bool) -> tuple[str, str | None, RcptParams]:
             raise Refused(_syntax(text, utf8, "5.1.3", error)) from None
     if path is None:
         raise Refused("501 5.1.3 a recipient can not be empty")
-    params = RcptParams()
+    original = notify = ""
     try:
-        pairs = grammar.parse_params(text, end)
-        for name, value in pairs:
-            _rcpt_param(params, name, value)
+        for name, value in grammar.parse_params(text, end):
+            if name == b"NOTIFY":
+                notify = _notify(value)
+            elif name == b"ORCPT":
+                original = orcpt.parse(value)
+            else:
+                raise Refused(f"555 5.5.4 parameter {name.decode()} is not known")
     except ValueError as error:
         raise Refused(f"501 5.5.4 {error}") from None
-    local, domain = path
-    return local.decode("utf-8", "replace"), _domain(domain, "5.1.3") or None, params
+    local, domain = path[0].decode("utf-8", "replace"), _domain(path[1], "5.1.3") or own()
+    return Rcpt(f"{local}@{domain}", original, notify)
 
 
-def _rcpt_param(params: RcptParams, name: bytes, value: bytes) -> None:
-    if name == b"NOTIFY":
-        words = value.upper().split(b",")
-        if words != [b"NEVER"] and not set(words) <= {b"SUCCESS", b"FAILURE", b"DELAY"}:
-            raise ValueError("NOTIFY is NEVER, or SUCCESS, FAILURE, DELAY with commas between")
-        params.notify = ",".join(sorted(word.decode() for word in words))
-    elif name == b"ORCPT":
-        params.orcpt = orcpt.parse(value)
-    else:
-        raise Refused(f"555 5.5.4 parameter {name.decode()} is not known")
+def _notify(value: bytes) -> str:
+    words = value.upper().split(b",")
+    if words != [b"NEVER"] and not set(words) <= {b"SUCCESS", b"FAILURE", b"DELAY"}:
+        raise ValueError("NOTIFY is NEVER, or SUCCESS, FAILURE, DELAY with commas between")
+    return ",".join(sorted(word.decode() for word in words))
 
 
 def _syntax(text: bytes, utf8: bool, code: str, error: ValueError) -> str:

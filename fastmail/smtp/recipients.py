@@ -5,43 +5,45 @@ are kept elsewhere are asked for first; while nobody can say whether there is on
 """
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from msgspec.structs import replace
 
 from fastmail.delivery.deliver import is_postmaster
 from fastmail.directory.interface import AccountRecord, fresh
 from fastmail.model.errors import TemporaryError
-from fastmail.queue.model import Rcpt
+from fastmail.model.esmtp import Rcpt
 from fastmail.smtp import envelope as grammar
-from fastmail.smtp.table import LMTP, SUBMISSION
+from fastmail.smtp.dialogue import Dialogue
+from fastmail.smtp.service import LMTP, SUBMISSION, Service
+from fastmail.smtp.transaction import State, Transaction
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
-
-if TYPE_CHECKING:
-    from fastmail.smtp.session import SmtpSession
 
 Work = Coroutine[Any, Any, None]
 
 
-def rcpt(session: "SmtpSession", rest: bytes) -> None:
+def rcpt(session: Dialogue, rest: bytes) -> None:
     """The command."""
-    service = session.service
-    if len(session.envelope.recipients) >= service.limits.recipients:
+    service, transaction = session.service, session.transaction
+    assert transaction is not None
+    if len(transaction.envelope.recipients) >= service.limits.recipients:
         session.bad("452 4.5.3 too many recipients")
         return
     try:
-        local, domain, params = grammar.rcpt(rest, session.utf8)
+        asked = grammar.rcpt(rest, transaction.envelope.options.utf8, lambda: _own_domain(service))
     except grammar.Refused as refusal:
         session.bad(str(refusal))
         return
     directory = service.deliverer.directory
-    if domain is None:
-        domain = session.own_domain()
-    notify = params.notify if _hears_of_success(session) else _without_success(params.notify)
-    asked = Rcpt(f"{local}@{domain}", params.orcpt, notify)
-    if directory.is_local(domain) or _is_hosts_postmaster(session, local, domain):
-        waits = _fresh(session, rest, asked) if directory.live is not None else _here(session, rest, asked)
+    if asked.notify and not _hears_of_success(session):
+        asked = replace(asked, notify=_without_success(asked.notify))
+    work = _Rcpt(session, transaction, rest, asked)
+    local, _, domain = asked.address.rpartition("@")
+    if directory.is_local(domain) or _is_hosts_postmaster(service, local, domain):
+        waits = work.fresh() if directory.live is not None else work.here()
     elif session.may_relay():
-        waits = _add(session, rest, asked, [])
+        waits = work.add([])
     else:
         waits = None
         if service.kind == SUBMISSION:
@@ -52,7 +54,14 @@ def rcpt(session: "SmtpSession", rest: bytes) -> None:
         session.conn.run(waits)
 
 
-def _hears_of_success(session: "SmtpSession") -> bool:
+def _own_domain(service: Service) -> str:
+    """The domain of ``<postmaster>`` without one (RFC 5321 4.5.1): the host's name, or the nearest domain above it."""
+    labels = service.hostname.lower().split(".")
+    names = [".".join(labels[i:]) for i in range(len(labels))]
+    return next((name for name in names if service.deliverer.directory.is_local(name)), names[0])
+
+
+def _hears_of_success(session: Dialogue) -> bool:
     """Users and trusted networks do; strangers may have written anybody's address as theirs, who would get the reports.
     By LMTP it is the host in front that reports to senders."""
     service = session.service
@@ -65,60 +74,73 @@ def _without_success(notify: str) -> str:
     return ",".join(kept) or "NEVER"
 
 
-def _is_hosts_postmaster(session: "SmtpSession", local: str, domain: str) -> bool:
+def _is_hosts_postmaster(service: Service, local: str, domain: str) -> bool:
     """This host has a postmaster, whether or not it takes other mail under its own name (RFC 5321 4.5.1)."""
-    return is_postmaster(local) and domain.lower() == session.service.hostname.lower()
+    return is_postmaster(local) and domain.lower() == service.hostname.lower()
 
 
-async def _fresh(session: "SmtpSession", rest: bytes, asked: Rcpt) -> None:
-    """An address here whose account is kept elsewhere."""
-    try:
+class _Rcpt:
+    """One RCPT on its way: each step replies, or returns what is left to wait for."""
+
+    __slots__ = ("_asked", "_rest", "_session", "_transaction")
+
+    def __init__(self, session: Dialogue, transaction: Transaction, rest: bytes, asked: Rcpt) -> None:
+        self._session = session
+        self._transaction = transaction
+        self._rest = rest
+        self._asked = asked
+
+    async def fresh(self) -> None:
+        """An address here whose account is kept elsewhere."""
+        deliverer = self._session.service.deliverer
+        try:
+            await fresh(deliverer.directory, self._asked.address)
+            if is_postmaster(self._asked.address):
+                for name in deliverer.postmasters:
+                    await fresh(deliverer.directory, name)
+        except TemporaryError:
+            self._session.say("451 4.3.0 accounts cannot be looked up now, try again later")
+            return
+        waits = self.here()
+        if waits is not None:
+            await waits
+
+    def here(self) -> Work | None:
+        """An address of a domain here."""
+        session, address = self._session, self._asked.address
         deliverer = session.service.deliverer
-        await fresh(deliverer.directory, asked.address)
-        if is_postmaster(asked.address):
-            for name in deliverer.postmasters:
-                await fresh(deliverer.directory, name)
-    except TemporaryError:
-        session.say("451 4.3.0 accounts cannot be looked up now, try again later")
-        return
-    waits = _here(session, rest, asked)
-    if waits is not None:
-        await waits
+        try:
+            records = deliverer.resolve(address)
+            full = deliverer.full(records, self._transaction.envelope.options.size)
+        except TemporaryError as error:
+            log.event("smtp.recipient", "error", address=address, why=error)
+            session.say("451 4.3.0 the mailbox cannot be reached now, try again later")
+            return None
+        if not records:
+            count("smtp.unknown")
+            if deliverer.directory.uncertain or is_postmaster(address):  # he is never unknown (RFC 5321 4.5.1)
+                session.say("451 4.3.0 accounts cannot be looked up now, try again later")
+            else:
+                session.bad("550 5.1.1 no such user here")
+            return None
+        if full:
+            session.bad("552 5.2.2 mailbox is full")
+            return None
+        return self.add(records)
 
+    def add(self, records: list[AccountRecord]) -> Work | None:
+        """Take the recipient, once the filters have been asked."""
+        session = self._session
+        if session.filters is None:
+            self._take(records)
+            return None
+        question = session.filters.rcpt(self._asked.address, self._rest.rpartition(b">")[2].split())
+        return session.consult(question, lambda: self._take(records))
 
-def _here(session: "SmtpSession", rest: bytes, asked: Rcpt) -> Work | None:
-    """An address of a domain here; what is left to wait for."""
-    deliverer = session.service.deliverer
-    try:
-        records = deliverer.resolve(asked.address)
-        full = deliverer.full(records, session.announced)
-    except TemporaryError as error:
-        log.event("smtp.recipient", "error", address=asked.address, why=error)
-        session.say("451 4.3.0 the mailbox cannot be reached now, try again later")
-        return None
-    if not records:
-        count("smtp.unknown")
-        if deliverer.directory.uncertain or is_postmaster(asked.address):  # he is never unknown (RFC 5321 4.5.1)
-            session.say("451 4.3.0 accounts cannot be looked up now, try again later")
-        else:
-            session.bad("550 5.1.1 no such user here")
-        return None
-    if full:
-        session.bad("552 5.2.2 mailbox is full")
-        return None
-    return _add(session, rest, asked, records)
-
-
-def _add(session: "SmtpSession", rest: bytes, asked: Rcpt, records: list[AccountRecord]) -> Work | None:
-    """Filters are heard first."""
-    if session.filters is None:
-        _take(session, asked, records)
-        return None
-    question = session.filters.rcpt(asked.address, rest.rpartition(b">")[2].split())
-    return session.consult(question, lambda: _take(session, asked, records))
-
-
-def _take(session: "SmtpSession", asked: Rcpt, records: list[AccountRecord]) -> None:
-    session.envelope.recipients.append((asked.address, records))
-    session.envelope.asked.append(asked)
-    session.say("250 2.1.5 recipient ok")
+    def _take(self, records: list[AccountRecord]) -> None:
+        transaction = self._transaction
+        transaction.envelope.recipients.append((self._asked.address, records))
+        transaction.envelope.asked.append(self._asked)
+        if transaction.state is State.MAIL:
+            transaction.state = State.RCPT
+        self._session.say("250 2.1.5 recipient ok")

@@ -1,52 +1,94 @@
-"""The SMTP command table (RFC 5321 4.1.1, 4.5.1; RFC 2033 4.1): verb, handler, and what must have come before.
+"""Which command does what in which state (RFC 5321 4.1.1, 4.1.4; RFC 2033 4.1): the one table of the SMTP sessions.
 
-A gap in the table is the error: an unknown verb gets 500, a verb of another service 502, one out of order 503.
+A row has one function for each state in which commands come (smtp.transaction.State): what does the command there, or
+what gives the reply that the gap deserves. What is not in the table has its reply in smtp.session: an unknown verb gets
+500, a verb of another service 502 or 500.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-MX, SUBMISSION, LMTP = "smtp", "submission", "lmtp"
+from fastmail.smtp.authenticate import auth
+from fastmail.smtp.authenticate import in_transaction as auth_in_transaction
+from fastmail.smtp.basics import noop, quit_, rset, starttls, starttls_in_transaction, vrfy
+from fastmail.smtp.content import bdat, bdat_for_nobody, burl, burl_for_nobody, data, no_recipients
+from fastmail.smtp.dialogue import Dialogue
+from fastmail.smtp.hello import ehlo, helo
+from fastmail.smtp.mail import mail
+from fastmail.smtp.recipients import rcpt
+from fastmail.smtp.service import LMTP, MX, SUBMISSION
+from fastmail.smtp.transaction import CONTENT, State
+from fastmail.smtp.xclient import allowed as may_xclient
+from fastmail.smtp.xclient import in_transaction as xclient_in_transaction
+from fastmail.smtp.xclient import xclient
+
+Handler = Callable[[Dialogue, bytes], None]
+COLUMNS = tuple(state for state in State if state < CONTENT)  # those in which commands come
 EVERY = frozenset((MX, SUBMISSION, LMTP))
+ESMTP = frozenset((MX, SUBMISSION))
+USERS = frozenset((SUBMISSION,))
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``method`` of the session; ``hello``: needs EHLO/HELO/LHLO; ``mail``/``rcpt``: needs that; ``args``: allowed."""
+    """``services``: where it is known; ``run``: by COLUMNS; ``args``: they are allowed; ``alone``: nothing may be sent
+    behind it before its reply (RFC 2920 3.1)."""
 
-    method: str
-    services: frozenset[str] = EVERY
-    hello: bool = False
-    mail: bool = False
-    rcpt: bool = False
+    services: frozenset[str]
+    run: tuple[Handler, ...]
     args: bool = True
+    alone: bool = False
 
 
+def no_hello(session: Dialogue, rest: bytes) -> None:
+    """A command before EHLO."""
+    session.bad("503 5.5.1 say LHLO first" if session.service.kind == LMTP else "503 5.5.1 say EHLO first")
+
+
+def _refused(reply: str) -> Handler:
+    """What gives this reply and changes nothing."""
+
+    def refuse(session: Dialogue, rest: bytes) -> None:
+        session.bad(reply)
+
+    return refuse
+
+
+no_mail = _refused("503 5.5.1 need MAIL first")
+under_way = _refused("503 5.5.1 a mail transaction is under way; RSET ends it")
+bdat_begun = _refused("503 5.5.1 BDAT was begun; DATA can not follow")
+
+
+def help_(session: Dialogue, rest: bytes) -> None:
+    """RFC 5321 4.1.1.8: the verbs of this service."""
+    known = [verb.decode() for verb, command in COMMANDS.items() if session.service.kind in command.services]
+    verbs = " ".join(verb for verb in known if verb != "XCLIENT" or may_xclient(session))
+    session.say(f"214 2.0.0 {verbs}")
+
+
+def _always(run: Handler) -> tuple[Handler, ...]:
+    return (run,) * len(COLUMNS)
+
+
+# fmt: off
 COMMANDS = {
-    b"EHLO": Command("do_ehlo", frozenset((MX, SUBMISSION))),
-    b"HELO": Command("do_helo", frozenset((MX, SUBMISSION))),
-    b"LHLO": Command("do_ehlo", frozenset((LMTP,))),
-    b"MAIL": Command("do_mail", hello=True),
-    b"RCPT": Command("do_rcpt", hello=True, mail=True),
-    b"DATA": Command("do_data", hello=True, mail=True, rcpt=True, args=False),
-    b"BDAT": Command("do_bdat", hello=True, mail=True),
-    b"BURL": Command("do_burl", frozenset((SUBMISSION,)), hello=True, mail=True),
-    b"RSET": Command("do_rset", args=False),
-    b"NOOP": Command("do_noop"),
-    b"QUIT": Command("do_quit", args=False),
-    b"VRFY": Command("do_vrfy"),
-    b"HELP": Command("do_help"),
-    b"STARTTLS": Command("do_starttls", hello=True, args=False),
-    b"XCLIENT": Command("do_xclient", frozenset((MX, SUBMISSION))),
-    b"AUTH": Command("do_auth", frozenset((SUBMISSION,)), hello=True),
+    #                              START     NONE             MAIL             RCPT         BDAT
+    b"EHLO": Command(ESMTP, _always(ehlo)),
+    b"HELO": Command(ESMTP, _always(helo)),
+    b"LHLO": Command(frozenset((LMTP,)), _always(ehlo)),
+    b"MAIL": Command(EVERY,       (no_hello, mail,            under_way,       under_way,   under_way)),
+    b"RCPT": Command(EVERY,       (no_hello, no_mail,         rcpt,            rcpt,        rcpt)),
+    b"DATA": Command(EVERY,       (no_hello, no_mail,         no_recipients,   data,        bdat_begun),
+                     args=False, alone=True),
+    b"BDAT": Command(EVERY,       (no_hello, bdat_for_nobody, bdat_for_nobody, bdat,        bdat)),
+    b"BURL": Command(USERS,       (no_hello, no_mail,         burl_for_nobody, burl,        burl)),
+    b"RSET": Command(EVERY, _always(rset), args=False),
+    b"NOOP": Command(EVERY, _always(noop)),
+    b"QUIT": Command(EVERY, _always(quit_), args=False),
+    b"VRFY": Command(EVERY, _always(vrfy)),
+    b"HELP": Command(EVERY, _always(help_)),
+    b"STARTTLS": Command(EVERY,   (no_hello, starttls, *[starttls_in_transaction] * 3), args=False),
+    b"XCLIENT": Command(ESMTP,    (xclient,  xclient,  *[xclient_in_transaction] * 3)),
+    b"AUTH": Command(USERS,       (no_hello, auth,     *[auth_in_transaction] * 3)),
 }
-HTTP = frozenset((b"GET", b"POST", b"CONNECT", b"HEAD", b"PUT", b"OPTIONS"))
-EXTENSIONS = (
-    *(b"PIPELINING", b"8BITMIME", b"SMTPUTF8", b"CHUNKING", b"BINARYMIME"),
-    *(b"ENHANCEDSTATUSCODES", b"DSN", b"HELP"),
-)
-LMTP_EXTENSIONS = tuple(one for one in EXTENSIONS if one != b"DSN")  # the host in front makes the reports
-EOD_REPLIES = {
-    "full": (552, "5.3.4", "message is too big"),
-    "bare": (550, "5.6.11", "bare CR or LF in the message; lines end in CRLF"),
-    "nul": (550, "5.6.0", "NUL in the message"),
-}
+# fmt: on

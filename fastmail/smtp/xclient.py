@@ -7,19 +7,22 @@ keeps an account out keeps it out here too.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fastmail._core import smtp as grammar
 from fastmail.auth import sasl
+from fastmail.auth.login import NOT_NOW
+from fastmail.auth.verifier import Entry
 from fastmail.model.errors import LoginRefused, TemporaryError
 from fastmail.net import networks
-
-if TYPE_CHECKING:
-    from fastmail.smtp.session import SmtpSession
+from fastmail.smtp.dialogue import Dialogue
+from fastmail.smtp.greeting import greet
+from fastmail.smtp.service import SUBMISSION
+from fastmail.telemetry import log
 
 ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT", "REVERSE_NAME")
 OFFER = b"XCLIENT " + " ".join(ATTRIBUTES).encode()
 UNKNOWN = ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
+NOT_ALLOWED = "550 5.7.1 XCLIENT is not allowed from your address"
 
 
 @dataclass(slots=True)
@@ -57,7 +60,34 @@ def parse(rest: bytes) -> Said:
     return said
 
 
-async def login(session: "SmtpSession", said: Said) -> None:
+def allowed(session: Dialogue) -> bool:
+    """True if the client may say for whom it speaks."""
+    return any(networks.address_in(session.conn.host, network) for network in session.service.xclient)
+
+
+def xclient(session: Dialogue, rest: bytes) -> None:
+    """The command."""
+    if not allowed(session):
+        session.bad(NOT_ALLOWED)
+        return
+    try:
+        said = parse(rest)
+    except ValueError as error:
+        session.bad(f"501 5.5.4 {error}")
+        return
+    if said.login and session.service.kind == SUBMISSION:
+        session.conn.run(_login(session, said))
+    else:
+        _begin_again(session, said, None)
+
+
+def in_transaction(session: Dialogue, rest: bytes) -> None:
+    """XCLIENT within a mail transaction."""
+    under_way = "503 5.5.1 a mail transaction is under way; RSET ends it"
+    session.bad(under_way if allowed(session) else NOT_ALLOWED)
+
+
+async def _login(session: Dialogue, said: Said) -> None:
     """Begin anew as the account that LOGIN names, if it may log in from the address that ADDR says."""
     try:
         entry = await session.service.verifier.admit(sasl.Verified(said.login), said.address or session.host)
@@ -65,9 +95,20 @@ async def login(session: "SmtpSession", said: Said) -> None:
         session.bad(f"525 5.7.13 {error}")
         return
     except TemporaryError:
-        session.say("454 4.7.0 logins cannot be checked now, try again later")
+        session.say(f"454 4.7.0 {NOT_NOW}")
         return
     if entry is None:
         session.bad("501 5.5.4 LOGIN names no account that may log in")
     else:
-        session.begin_again(said, entry)
+        _begin_again(session, said, entry)
+
+
+def _begin_again(session: Dialogue, said: Said, entry: Entry | None) -> None:
+    """For somebody else, who has logged in as ``entry`` says or not at all."""
+    session.host = said.address or session.host
+    session.user = entry.record if entry is not None else None
+    session.login = entry.login if entry is not None else None
+    session.hello = ""
+    session.end_transaction()
+    log.event("smtp.xclient", peer=session.conn.host, client=session.host, login=said.login)
+    greet(session)

@@ -23,7 +23,8 @@ from pathlib import Path
 
 import psutil
 
-from fastmail.queue.model import Item, Outgoing, Rcpt
+from fastmail.model.esmtp import Rcpt
+from fastmail.queue.model import Item, Outgoing
 from fastmail.queue.spool import Spool
 from tests.support.hosts import dead_port, name_server
 from tests.support.server import Server
@@ -105,7 +106,7 @@ async def fill(path: Path, messages: int, names: list[str]) -> float:
 
     async def one(n: int) -> None:
         where = names[n % len(names)]
-        item = Item(1, spool.new_id(), "a@example.test", int(time.time()) - 1, len(BODY))
+        item = Item(spool.new_id(), "a@example.test", int(time.time()) - 1, len(BODY))
         async with gate:
             await spool.enqueue(Outgoing(item, {where: [Rcpt(f"u{n}@{where}")]}, [BODY]))
 

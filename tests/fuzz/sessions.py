@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 from fastmail.delivery.history import History
-from fastmail.delivery.outbound import Outbound
 from fastmail.net import networks
 from fastmail.queue import routes
 from fastmail.queue.schedule import Schedule
@@ -25,6 +24,7 @@ from fastmail.queue.spool import Spool
 from fastmail.store.filler import Filler
 from fastmail.store.fulltext import FullText
 from fastmail.telemetry import counters, log
+from tests.support.relaying import Outward
 from tests.support.sessions import Bench
 from tests.support.slow import feed, opened
 
@@ -214,9 +214,7 @@ async def main(options: argparse.Namespace) -> int:
             spool = Spool(place, 1 << 26)
             history = History(place, 0.0, 1 << 24)
             table = routes.parse([], [])
-            outbound = Outbound(
-                spool, table, Schedule(), "mx.example.test", 100, lambda d: d == "example.test", history
-            )
+            outbound = Outward(spool, table, Schedule(), history, 100).submission
             relay = {"outbound": outbound, "xclient": [networks.parse("127.0.0.0/8")]}
             bench = Bench(place, outbound=relay, errors=1000, message_size=100_000)
             bench.imap.filler = Filler(FullText(place), bench.store)

@@ -13,7 +13,8 @@ import pytest
 
 from fastmail.app.child import free_ports
 from fastmail.dns.resolver import Resolver
-from fastmail.relay.runner import Limits, Runner
+from fastmail.relay.runner import Limits
+from fastmail.relay.scheduling import Most
 from fastmail.relay.targets import Finder
 from fastmail.smtp.client import Timeouts
 from tests.journey.test_relay import World, world
@@ -119,15 +120,9 @@ def run(path: Path, scenario: Callable[[World, Far], Awaitable[None]], digest: s
             names = Names(path / "dns", far.port, digest or far.digest())
             try:
                 resolver = Resolver([f"127.0.0.1:{names.port}"], trusted=True)
-                finder = Finder(w.outbound.routes, resolver, "mx.example.test", "may", far.port, True)
-                w.runner = Runner(
-                    w.spool,
-                    w.outbound,
-                    finder,
-                    w.bench.deliverer,
-                    "mx.example.test",
-                    Limits(5, 50, Timeouts(5.0, 5.0, 5.0)),
-                )
+                finder = Finder(w.outward.routes, resolver, "mx.example.test", "may", far.port, True)
+                limits = Limits(Most(5, 50), Timeouts(5.0, 5.0, 5.0))
+                w.runner = w.outward.runner(finder, w.bench.deliverer, limits)
                 w.runner.start()
                 w.schedule.steps[:] = [600.0]
                 await scenario(w, far)

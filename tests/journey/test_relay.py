@@ -15,7 +15,6 @@ import pytest
 
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
-from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import Resolver
 from fastmail.model.errors import StorageFull
 from fastmail.net import networks
@@ -23,10 +22,12 @@ from fastmail.queue import routes, spool
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
 from fastmail.relay.runner import Limits, Runner
+from fastmail.relay.scheduling import Most
 from fastmail.relay.targets import Finder
 from fastmail.smtp.client import Timeouts
 from fastmail.store.memory import MemoryStore
 from tests.support.hosts import NameServer, Sink, dead_port, name_server
+from tests.support.relaying import Outward
 from tests.support.sessions import USER, Bench, Client, FakeDirectory
 
 LOGIN = b"EHLO me.test\r\nAUTH PLAIN AHVzZXJAZXhhbXBsZS50ZXN0AHNlY3JldA==\r\n"
@@ -54,30 +55,21 @@ class World:
         self.spool = Spool(str(self.path), 1 << 26, wake, store.holds)
         self.history = History(str(self.path), 30.0, 1 << 24)
         table = routes.parse(self.lines, self.policies, pools=self.pools)
-        self.outbound = Outbound(
-            self.spool,
-            table,
-            self.schedule,
-            "mx.example.test",
-            1000,
-            lambda domain: domain == "example.test",
-            self.history,
-            deliverer=keeper,
-        )
-        trusted = {"outbound": self.outbound, "networks": [networks.parse("127.0.0.0/8")]}
+        self.outward = Outward(self.spool, table, self.schedule, self.history, deliverer=keeper)
+        trusted = {"outbound": self.outward.submission, "networks": [networks.parse("127.0.0.0/8")]}
         self.bench = Bench(str(self.path), store, outbound=trusted)
         self.bench.deliverer.history = self.history
 
     def run(self) -> Runner:
         finder = Finder(
-            self.outbound.routes,
+            self.outward.routes,
             Resolver([f"127.0.0.1:{self.dns.port}"]),
             "mx.example.test",
             port=self.sink.port,
             loopback=True,
         )
-        limits = Limits(5, 50, Timeouts(2.0, 2.0, 2.0))
-        self.runner = Runner(self.spool, self.outbound, finder, self.bench.deliverer, "mx.example.test", limits)
+        limits = Limits(Most(5, 50), Timeouts(2.0, 2.0, 2.0))
+        self.runner = self.outward.runner(finder, self.bench.deliverer, limits)
         self.runner.start()
         return self.runner
 
@@ -275,7 +267,7 @@ def test_what_queue_and_mailbox_share_is_let_go(tmp_path: Path, monkeypatch: pyt
             assert len(await w.inbox()) == 1
             # what cannot be queued holds nothing
             assert (await w.send(*(f"{n}@far.test" for n in range(3)), USER)).startswith(b"250")
-            w.outbound._rates = 1, 0
+            w.outward.bounds.login = 1
             assert (await w.send("one@far.test", "two@far.test", USER)).startswith(b"450 4.7.1")
             await w.drained()
             assert await w.spool.let_go() == 1 and store.holds.holders() == set()
@@ -495,7 +487,7 @@ def test_s9_hosts_that_do_not_speak_smtp(tmp_path: Path, verb: str, kind: str) -
             w.sink.answers.clear()
             w.spool.change_now(next(w.spool.jobs())[1].key, lambda job: _now(job))
             assert w.runner is not None
-            for destination in w.runner._destinations.values():
+            for destination in w.runner._scheduler.destinations.values():
                 destination.down_until = 0.0
             w.runner.wake()
             await w.drained()

@@ -119,7 +119,7 @@ def test_a_message_that_may_be_there_goes_to_no_other_host(tmp_path: Path) -> No
             assert second.connections == 0 and w.sink.connections == 1
             w.spool.change_now(next(w.spool.jobs())[1].key, _now)
             assert w.runner is not None
-            for one in w.runner._destinations.values():
+            for one in w.runner._scheduler.destinations.values():
                 one.down_until = 0.0
             w.runner.wake()
             await w.drained()
@@ -193,7 +193,7 @@ def test_a_host_that_ends_a_reused_connection(tmp_path: Path, how: str) -> None:
                 w.sink.answers["."] = final
             await w.drained()
             assert sorted(one.rcpts[0][9:11] for one in w.sink.taken) == ["u0", "u1", "u2", "u3"]
-            assert w.sink.connections >= 2 and runner._destinations["far.test"].put_off == 0
+            assert w.sink.connections >= 2 and runner._scheduler.destinations["far.test"].put_off == 0
 
     run(scenario)
 
@@ -263,7 +263,7 @@ def test_tls_that_breaks_off(tmp_path: Path, how: str, mode: str) -> None:
             await w.spool.close()
             w.open()
             runner = w.run()
-            runner._limits.timeouts.connect = 0.5
+            runner._connector.timeouts.connect = 0.5
             await w.send("you@far.test")
             if mode == "may":
                 await w.drained()
@@ -335,12 +335,12 @@ def test_answers_for_now_slow_a_destination_down(tmp_path: Path, verb: str, slow
                 await w.send(f"u{n}@far.test")
             runner = w.run()
             await w.until(lambda: len(w.sink.taken) >= 10)
-            assert runner._destinations["far.test"].limit > 2
+            assert runner._scheduler.destinations["far.test"].limit > 2
             w.sink.answers[verb] = "451 4.3.0 not now"
             # those that were past that command when it began are taken, which lets it begin anew after its pause
-            await w.until(lambda: runner._destinations["far.test"].put_off >= 3, 40.0)
-            assert runner._destinations["far.test"].limit <= 2
-            assert not runner._destinations["far.test"].good or verb == "RCPT"
+            await w.until(lambda: runner._scheduler.destinations["far.test"].put_off >= 3, 40.0)
+            assert runner._scheduler.destinations["far.test"].limit <= 2
+            assert not runner._scheduler.destinations["far.test"].good or verb == "RCPT"
 
     run(scenario)
 
@@ -438,7 +438,7 @@ def test_mail_that_is_wanted_now_waits_for_nothing(tmp_path: Path) -> None:
             runner = w.run()
             await w.send("you@far.test")
             await w.until(lambda: [job for _, job in w.spool.jobs() if job.attempts])
-            assert runner._destinations["far.test"].down_until > time.monotonic() + 30
+            assert runner._scheduler.destinations["far.test"].down_until > time.monotonic() + 30
             w.dns.records[("far.test", "MX")] = ["10 mail.far.test."]
             runner._finder.resolver._resolver.cache.flush()
             key = next(w.spool.jobs())[1].key

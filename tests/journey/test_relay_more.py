@@ -120,7 +120,7 @@ def test_s12_an_address_is_no_option(tmp_path: Path) -> None:
 def test_a_program_has_its_time_and_its_output_a_bound(tmp_path: Path) -> None:
     async def scenario(w: World, box: Path) -> None:
         assert w.runner is not None
-        w.runner._limits.pipe = 0.5
+        w.runner._deliveries.seconds = 0.5
         (box / "take").write_text("#!/bin/sh\nyes | head -c 3000000\nsleep 60\n")
         begun = time.monotonic()
         await w.send("you@far.test")
@@ -135,8 +135,8 @@ def test_a_program_that_no_route_names_is_not_run(tmp_path: Path) -> None:
         assert w.runner is not None
         await w.runner.close()
         await w.send("you@far.test")
-        w.outbound.routes.domains.clear()
-        w.outbound.routes.hops.clear()
+        w.outward.routes.domains.clear()
+        w.outward.routes.hops.clear()
         w.run()
         await w.until(lambda: [job for _, job in w.spool.jobs() if "no route leads" in job.last])
         assert not (box / "mail").exists()
@@ -172,15 +172,15 @@ def test_connections_come_from_the_pool_in_turn(tmp_path: Path) -> None:
         for n in range(4):
             await w.send(f"u{n}@far.test")
             await w.drained()
-            every = w.runner._destinations.values()  # type: ignore[union-attr]
+            idle = w.runner._connector.idle  # type: ignore[union-attr]
             for _ in range(1000):
-                if any(destination.idle for destination in every):
+                if any(idle.values()):
                     break
                 await asyncio.sleep(0.01)  # it is put aside a moment later
-            for destination in every:
-                for _, client in destination.idle:
+            for waiting in idle.values():
+                for _, client in waiting:
                     await client.close()
-        assert "far.test#out" in w.runner._destinations  # type: ignore[union-attr]
+        assert "far.test#out" in w.runner._scheduler.destinations  # type: ignore[union-attr]
         second.close()
 
     routed(tmp_path, scenario, ["from:@example.test mx pool=out"], ["out 127.0.0.2 127.0.0.3"])
@@ -220,7 +220,7 @@ def test_a_damaged_message_is_given_up_wherever_it_goes(tmp_path: Path, shared: 
         assert w.runner is not None
         await w.runner.close()
         if not shared:
-            w.outbound._deliverer = None
+            w.outward.submission._deliverer = None
         await w.send("you@far.test", "me@implicit.test", "other@example.test")
         holds = w.bench.store.holds._holds  # type: ignore[attr-defined]
         paths = list((w.path / "queue" / "segments").glob("*"))
@@ -355,14 +355,14 @@ def test_a_report_has_the_priority_of_its_message(tmp_path: Path) -> None:
     async def scenario(w: World) -> None:
         w.sink.answers["RCPT"] = "550 5.1.1 nobody"
         kept = []
-        enqueue = w.outbound.report
+        make = w.outward.reports.about
 
         def noted(*args: Any) -> Any:
-            made = enqueue(*args)
-            kept.append(made.item.priority if made is not None else None)
+            made = make(*args)
+            kept.append(made.outgoing.item.options.priority if made is not None else None)
             return made
 
-        w.outbound.report = noted  # type: ignore[method-assign]
+        w.outward.reports.about = noted  # type: ignore[method-assign]
         await w.send("you@far.test", mail=" MT-PRIORITY=-3")
         await w.drained()
         assert kept == [-3]
@@ -405,8 +405,8 @@ def test_dead_destinations_leave_room_for_live_ones(tmp_path: Path) -> None:
             ]
             w.open()
             runner = w.run()
-            runner._limits.all = 5
-            runner._limits.timeouts = Timeouts(3.0, 3.0, 3.0)
+            runner._scheduler._most.all = 5
+            runner._connector.timeouts = Timeouts(3.0, 3.0, 3.0)
             await w.send("first@far.test")
             await w.drained()
             for n in range(30):

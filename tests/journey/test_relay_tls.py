@@ -20,14 +20,15 @@ from cryptography.x509.oid import NameOID
 
 from fastmail.app.quickstart import write_certificate
 from fastmail.delivery.deliver import Envelope
-from fastmail.delivery.outbound import Outbound
+from fastmail.delivery.submission import Submission
 from fastmail.dns.resolver import Resolver
+from fastmail.model.esmtp import EsmtpOptions, Rcpt
 from fastmail.net.listener import Listener, Registry, bind
 from fastmail.net.tls import ServerTls
-from fastmail.queue.model import Rcpt
 from fastmail.relay import dane, runner, sts
 from fastmail.relay.dane import Tlsa
-from fastmail.relay.runner import Limits, Runner
+from fastmail.relay.runner import Limits
+from fastmail.relay.scheduling import Most
 from fastmail.relay.sts import BadPolicy, Policies
 from fastmail.relay.targets import Finder
 from fastmail.relay.tlsreport import Reporter
@@ -39,7 +40,7 @@ from tests.support.sessions import Bench
 class Far:
     """A host with STARTTLS and a certificate of its own making; with ``outbound`` it offers what relays offer."""
 
-    def __init__(self, path: Path, outbound: Outbound | None = None) -> None:
+    def __init__(self, path: Path, outbound: Submission | None = None) -> None:
         path.mkdir()
         self.bench = Bench(str(path), outbound={"outbound": outbound})
         write_certificate(str(path), "mail.far.test")
@@ -73,14 +74,14 @@ def run(
 ) -> None:
     async def main() -> None:
         async with world(path) as w:
-            far = Far(path / "far", w.outbound if relays else None)
+            far = Far(path / "far", w.outward.submission if relays else None)
             await far.start()
             w.dns.secure = True
             resolver = Resolver([f"127.0.0.1:{w.dns.port}"], trusted=True)
             policies = Policies(w.spool, resolver, get) if get is not None else None
-            finder = Finder(w.outbound.routes, resolver, "mx.example.test", "may", far.port, True, policies)
-            bounds = Limits(5, 50, Timeouts(2.0, 2.0, 2.0))
-            w.runner = Runner(w.spool, w.outbound, finder, w.bench.deliverer, "mx.example.test", bounds)
+            finder = Finder(w.outward.routes, resolver, "mx.example.test", "may", far.port, True, policies)
+            bounds = Limits(Most(5, 50), Timeouts(2.0, 2.0, 2.0))
+            w.runner = w.outward.runner(finder, w.bench.deliverer, bounds)
             w.runner.start()
             w.schedule.steps[:] = [600.0]
             try:
@@ -214,7 +215,7 @@ def test_s7_a_kept_policy_outlives_its_sources(tmp_path: Path) -> None:
         del w.dns.records[("_mta-sts.far.test", "TXT")]
         w.dns.broken.add("_mta-sts.far.test")
         assert w.runner is not None
-        for destination in w.runner._destinations.values():
+        for destination in w.runner._scheduler.destinations.values():
             destination.down_until = 0.0
         await w.send("two@far.test")
         await w.until(lambda: len([job for _, job in w.spool.jobs() if "does not name" in job.last]) == 2)
@@ -392,9 +393,11 @@ def test_s43_a_report_by_https(tmp_path: Path) -> None:
 
 async def submit(w: World, mail: str, header: str = "") -> None:
     """As a session with TLS hands it over."""
-    envelope = Envelope("user@example.test", [("you@far.test", [])], [Rcpt("you@far.test")], require_tls=bool(mail))
+    envelope = Envelope(
+        "user@example.test", [("you@far.test", [])], [Rcpt("you@far.test")], EsmtpOptions(require_tls=bool(mail))
+    )
     text = f"From: user@example.test\n{header}Subject: hi\n\nbody\n".encode()
-    assert (await w.outbound.submit(envelope, text, True)).ok
+    assert (await w.outward.submission.submit(envelope, text, True)).ok
 
 
 def test_mail_that_requires_tls_goes_to_a_proven_host(tmp_path: Path) -> None:
@@ -447,7 +450,7 @@ def test_mail_that_does_without_tls_takes_no_notice_of_policies(tmp_path: Path) 
 
 def test_a_header_field_does_not_undo_the_configuration(tmp_path: Path) -> None:
     async def scenario(w: World, far: Far) -> None:
-        w.outbound.routes.policies["far.test"] = "verify"
+        w.outward.routes.policies["far.test"] = "verify"
         await submit(w, "", "TLS-Required: No\n")
         await deferred(w, "certificate")
         assert far.mail() == 0

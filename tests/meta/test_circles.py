@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ["fastmail.imap"]
+PACKAGES = ["fastmail.imap", "fastmail.net", "fastmail.pop3", "fastmail.relay", "fastmail.smtp"]
 ROOT = Path(__file__).parents[2]
 
 

@@ -396,10 +396,10 @@ MUTATIONS = [
     ),
     Mutation(
         "POP3's QUIT answers before it is durable",
-        "fastmail/pop3/session.py",
-        "                await store.expunge(account, self._key, marked, 0, mine=1 if self._viewed else 0)\n",
-        "                import asyncio\n\n"
-        "                asyncio.ensure_future(store.expunge(account, self._key, marked, 0))\n",
+        "fastmail/pop3/removing.py",
+        "            await store.expunge(view.account, view.key, marked, 0, mine=session.views)\n",
+        "            import asyncio\n\n"
+        "            asyncio.ensure_future(store.expunge(view.account, view.key, marked, 0))\n",
         (f"{REPLIES}[maildir]",),
         slow=True,
     ),
@@ -475,8 +475,8 @@ MUTATIONS = [
     ),
     Mutation(
         "a queue that may have a message says that it has not",
-        "fastmail/delivery/outbound.py",
-        "            if not await self.spool.has(outgoing.item.id):\n",
+        "fastmail/delivery/submission.py",
+        "            if not await self._spool.has(outgoing.item.id):\n",
         "            if True:\n",
         ("tests/unit/delivery/test_repeats.py",),
     ),

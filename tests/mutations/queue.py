@@ -3,7 +3,7 @@
 from tests.mutations import Mutation
 
 SPOOL = "fastmail/queue/spool.py"
-RUNNER = "fastmail/relay/runner.py"
+DELIVERING = "fastmail/relay/delivering.py"
 UNIT = "tests/unit/queue/test_spool.py"
 ORDER = "tests/journey/test_durable_order.py::test_r4_what_is_queued_is_durable_before_its_reply"
 
@@ -36,11 +36,19 @@ MUTATIONS = [
     ),
     Mutation(
         "a job is removed before its message is sent",
-        RUNNER,
-        "            found = await self._found(job)\n",
-        "            found = await self._found(job)\n                    await self._spool.change(job.key, lambda old: None)\n",
+        DELIVERING,
+        "        found = await self._found(job)\n",
+        "        found = await self._found(job)\n        await self.spool.change(job.key, lambda old: None)\n",
         ("-m tests.crash.relay --rounds 4",),
         slow=True,
+    ),
+    Mutation(
+        "a report is in the history before it is in the queue",
+        "fastmail/relay/outcomes.py",
+        "        queued = await self.spool.change(",
+        "        self.reports.queued(reports, [one.outgoing.item.id for one in reports])\n"
+        "        queued = await self.spool.change(",
+        ("tests/unit/relay/test_outcomes.py",),
     ),
     Mutation(
         "a message whose content is damaged is sent as it is",

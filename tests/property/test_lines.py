@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmail._core import lines
-from fastmail.pop3.session import sent_pieces
+from fastmail.pop3.reading import sent_pieces
 
 pieces = st.lists(
     st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"..", b"a", b"bc", b"\0", b"\r\n.\r\n", b"\r\n."]), max_size=30

@@ -15,8 +15,10 @@ from fastmail.model.limits import Limits
 from fastmail.model.quota import Quota
 from fastmail.net.connection import Connection
 from fastmail.net.unread import Unread
-from fastmail.pop3 import session as pop3
-from fastmail.smtp import session as smtp
+from fastmail.pop3.service import Service as Pop3Service
+from fastmail.pop3.session import Pop3Session
+from fastmail.smtp.service import service as smtp_service
+from fastmail.smtp.session import SmtpSession
 from fastmail.store.interface import Store
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
@@ -147,10 +149,10 @@ class Bench:
         mail = {"deliverer": self.deliverer, "staging": staging, "plaintext": True, **shared}
         box = {"store": self.store, "account": self.deliverer.account, "plaintext": True, **shared}
         self.imap = imap_service = ImapService(staging=staging, directory=self.directory, **box)
-        pop3_service = pop3.Service(**box)
+        pop3_service = Pop3Service(**box)
         self.makers: dict[str, Any] = {
             "imap": lambda c: imap.ImapSession(imap_service, c),
-            "pop3": lambda c: pop3.Pop3Session(pop3_service, c),
+            "pop3": lambda c: Pop3Session(pop3_service, c),
         }
 
         async def resolve_url(record: AccountRecord, url: str) -> bytes:
@@ -158,8 +160,8 @@ class Bench:
 
         mail["resolve_url"] = resolve_url
         for kind in ("smtp", "submission", "lmtp"):
-            service = smtp.service(kind, **{**mail, **(outbound or {})})
-            self.makers[kind] = lambda c, service=service: smtp.SmtpSession(service, c)
+            service = smtp_service(kind, **{**mail, **(outbound or {})})
+            self.makers[kind] = lambda c, service=service: SmtpSession(service, c)
 
     def open(self, protocol: str, host: str = "127.0.0.1") -> "Client":
         return Client(FakeListener(self.makers[protocol], self.limits), host)

@@ -17,6 +17,7 @@ from fastmail.smtp.client.replies import (
     Unsure,
 )
 from fastmail.smtp.client.session import SmtpClient
+from fastmail.smtp.client.transaction import send
 
 __all__ = [
     "ClientTrouble",
@@ -32,4 +33,5 @@ __all__ = [
     "Timeouts",
     "TlsFailed",
     "Unsure",
+    "send",
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from fastmail.model.esmtp import NO_OPTIONS, EsmtpOptions, Rcpt
 from fastmail.smtp.client.replies import Reply
 
 
@@ -43,21 +44,16 @@ class Timeouts:
 
 @dataclass(slots=True)
 class Sending:
-    """One message for one host. ``recipients``: (address, ORCPT, NOTIFY). ``utf8``: its sender said SMTPUTF8; it is
-    handed on where an address or a header needs it (RFC 6531 3.4)."""
+    """One message for one host. ``options``: the parameters of the MAIL that it came with; each is handed on where the
+    host knows it, SMTPUTF8 where an address or a header needs it (RFC 6531 3.4). ``size``: octets with CRLF; ``eight``:
+    some of them have the eighth bit."""
 
     sender: str
-    recipients: Sequence[tuple[str, str, str]]
+    recipients: Sequence[Rcpt]
     content: bytes
     size: int
-    utf8: bool = False
     eight: bool = False
-    ret: str = ""
-    envid: str = ""
-    require_tls: bool = False
-    by: int = 0
-    by_mode: str = ""
-    priority: int = 0
+    options: EsmtpOptions = NO_OPTIONS
 
 
 @dataclass(slots=True)

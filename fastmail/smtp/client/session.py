@@ -1,5 +1,5 @@
-"""A session with one host: greeting, TLS and login (RFC 5321 3.1, 3.2, RFC 3207, RFC 4954); its messages are sent by
-``transaction``.
+"""A session with one host: greeting, TLS and login (RFC 5321 3.1, 3.2, RFC 3207, RFC 4954), questions and answers;
+``transaction`` sends messages through it.
 
 Promise: every recipient ends with exactly one Reply, the host's own words in it; a reply without a code, with mixed
 codes, of a megabyte or of ten thousand lines is ProtocolError, and the connection is not used again. Nothing is sent
@@ -13,8 +13,8 @@ import ssl
 from typing import Any
 
 from fastmail._core import smtp as grammar
-from fastmail.smtp.client import login, transaction
-from fastmail.smtp.client.nouns import Sending, Sent, Target, Timeouts
+from fastmail.smtp.client import login
+from fastmail.smtp.client.nouns import Target, Timeouts
 from fastmail.smtp.client.replies import (
     ClientTrouble,
     ConnectFailed,
@@ -33,8 +33,8 @@ QUIT_WAIT = 2.0  # s
 
 
 class SmtpClient:
-    """A session with one host; ``open`` first, then ``send`` as often as ``usable``. ``without``: extensions that are
-    not used though the host offers them."""
+    """A session with one host; ``open`` first, then ``transaction.send`` as often as ``usable``. ``without``:
+    extensions that are not used though the host offers them."""
 
     def __init__(
         self,
@@ -181,21 +181,6 @@ class SmtpClient:
     def value(self, name: str) -> str:
         """What EHLO says behind the name of an extension."""
         return self._extensions.get(name, "")
-
-    # ---------------------------------------------------------------- sending
-
-    async def send(self, sending: Sending) -> Sent:
-        """Send a message to all its recipients. ClientTrouble when the connection is of no use any more."""
-        self.ready = False
-        try:
-            found = await transaction.send(self, sending)
-        except TimeoutError:
-            raise Lost(f"{self.target.shown} does not answer") from None
-        except OSError as error:
-            raise Lost(f"{self.target.shown}: {words(error)}") from None
-        if not found.unable:
-            self.sent += 1
-        return found
 
     async def close(self, quit: bool = True) -> None:
         """End the session, with QUIT when it is still good."""

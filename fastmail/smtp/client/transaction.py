@@ -7,24 +7,36 @@ host could seem to have taken the message. By LMTP every accepted recipient has 
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
 
 from fastmail._core import smtp as grammar
 from fastmail.message import orcpt as original
+from fastmail.model.esmtp import Rcpt
 from fastmail.smtp.client.content import header_needs_utf8, wire
 from fastmail.smtp.client.nouns import Sending, Sent
 from fastmail.smtp.client.replies import ClientTrouble, Lost, NoChunking, ProtocolError, Reply, Unsure, number
-
-if TYPE_CHECKING:
-    from fastmail.smtp.client.session import SmtpClient
+from fastmail.smtp.client.session import SmtpClient, words
 
 BLOCK = 262144  # octets that are written at once; a larger message is made ready beside the event loop
 TOO_MANY = 552  # to RCPT: no room for more recipients (RFC 5321 4.5.3.1.10)
 UNKNOWN = (500, 501, 502, 504)  # the host does not know BDAT, or not its parameters
 
 
-async def send(client: "SmtpClient", sending: Sending) -> Sent:
-    """Send a message; leaves ``client.ready`` True when the next one may follow on the same connection."""
+async def send(client: SmtpClient, sending: Sending) -> Sent:
+    """Send a message to all its recipients. Leaves ``client.ready`` True when the next one may follow on the same
+    connection. ClientTrouble when the connection is of no use any more."""
+    client.ready = False
+    try:
+        found = await _send(client, sending)
+    except TimeoutError:
+        raise Lost(f"{client.target.shown} does not answer") from None
+    except OSError as error:
+        raise Lost(f"{client.target.shown}: {words(error)}") from None
+    if not found.unable:
+        client.sent += 1
+    return found
+
+
+async def _send(client: SmtpClient, sending: Sending) -> Sent:
     utf8 = await _needs_utf8(sending)
     refusal = _refusal(client, sending, utf8)
     if refusal is not None:
@@ -62,24 +74,24 @@ async def send(client: "SmtpClient", sending: Sending) -> Sent:
 async def _needs_utf8(sending: Sending) -> bool:
     """True when the message can only go where SMTPUTF8 is: an address or a header has characters beyond ASCII. That
     its sender said SMTPUTF8 is no need by itself (RFC 6531 3.4)."""
-    if not all(one.isascii() for one in (sending.sender, *(one[0] for one in sending.recipients))):
+    if not all(one.isascii() for one in (sending.sender, *(one.address for one in sending.recipients))):
         return True
-    if not sending.utf8:
+    if not sending.options.utf8:
         return False
     if len(sending.content) > BLOCK:
         return await asyncio.get_running_loop().run_in_executor(None, header_needs_utf8, sending.content)
     return header_needs_utf8(sending.content)
 
 
-def _refusal(client: "SmtpClient", sending: Sending, utf8: bool) -> Reply | None:
+def _refusal(client: SmtpClient, sending: Sending, utf8: bool) -> Reply | None:
     """What the host can not take, known before it is asked."""
     shown = client.target.shown
     if utf8 and not client.offers("SMTPUTF8"):
         return Reply(550, "5.6.7", f"{shown} does not offer SMTPUTF8, which this message needs")
-    if sending.require_tls and sending.sender and not (client.tls and client.offers("REQUIRETLS")):
+    if sending.options.require_tls and sending.sender and not (client.tls and client.offers("REQUIRETLS")):
         return Reply(550, "5.7.30", f"{shown} does not offer REQUIRETLS, which this message needs")
-    if sending.by_mode.startswith("R"):
-        left = sending.by - int(time.time())
+    if sending.options.returns:
+        left = sending.options.by - int(time.time())
         if left <= 0 or left < number(client.value("DELIVERBY")):
             return Reply(550, "5.4.7", "its time of delivery is over")
         if not client.offers("DELIVERBY"):
@@ -90,7 +102,7 @@ def _refusal(client: "SmtpClient", sending: Sending, utf8: bool) -> Reply | None
     return None
 
 
-async def _envelope(client: "SmtpClient", lines: list[bytes], chunking: bool) -> tuple[Reply, list[Reply], bool]:
+async def _envelope(client: SmtpClient, lines: list[bytes], chunking: bool) -> tuple[Reply, list[Reply], bool]:
     """(the reply to MAIL, those to RCPT, was DATA written too?)."""
     seconds = client.timeouts.command
     words = ["MAIL", *["RCPT"] * (len(lines) - 1)]
@@ -121,7 +133,7 @@ def _without_room(rcpts: list[Reply]) -> list[Reply]:
     return out
 
 
-async def _by_bdat(client: "SmtpClient", octets: bytes, good: int) -> list[Reply]:
+async def _by_bdat(client: SmtpClient, octets: bytes, good: int) -> list[Reply]:
     """The whole content as the last chunk (RFC 3030 2); a final reply for each accepted recipient."""
     client.write(b"BDAT %d LAST\r\n" % len(octets))
     final = await _content(client, octets, good, "BDAT")
@@ -130,7 +142,7 @@ async def _by_bdat(client: "SmtpClient", octets: bytes, good: int) -> list[Reply
     return final
 
 
-async def _by_data(client: "SmtpClient", octets: bytes, good: int, asked: bool) -> list[Reply]:
+async def _by_data(client: SmtpClient, octets: bytes, good: int, asked: bool) -> list[Reply]:
     """The content after DATA; ``asked``: DATA was written before. A final reply for each accepted recipient, none when
     there is no such recipient."""
     if not asked:
@@ -151,7 +163,7 @@ async def _by_data(client: "SmtpClient", octets: bytes, good: int, asked: bool) 
     return await _content(client, octets, good, ".")
 
 
-async def _content(client: "SmtpClient", octets: bytes, good: int, command: str) -> list[Reply]:
+async def _content(client: SmtpClient, octets: bytes, good: int, command: str) -> list[Reply]:
     """Write the content, and read what the host says to it. Unsure when that is nothing. By LMTP, recipients that the
     host answered for before the connection broke are settled; the others are tried again."""
     final: list[Reply] = []
@@ -168,7 +180,7 @@ async def _content(client: "SmtpClient", octets: bytes, good: int, command: str)
     return final if client.target.lmtp else final * good
 
 
-def _after_content(client: "SmtpClient", error: Exception) -> ClientTrouble:
+def _after_content(client: SmtpClient, error: Exception) -> ClientTrouble:
     """The same trouble, as one after which the host may have the message, unless it said that it does not."""
     shown = client.target.shown
     if isinstance(error, TimeoutError):
@@ -180,7 +192,7 @@ def _after_content(client: "SmtpClient", error: Exception) -> ClientTrouble:
     return Unsure(f"{error}; it may have the message", sent=True)
 
 
-async def _reset(client: "SmtpClient") -> None:
+async def _reset(client: SmtpClient) -> None:
     """Forget the transaction (RFC 5321 4.1.1.5), so that the next one may follow. What the host said of this one
     stands, even when it ends the connection now."""
     try:
@@ -189,7 +201,8 @@ async def _reset(client: "SmtpClient") -> None:
         client.ready = False
 
 
-def _mail(client: "SmtpClient", sending: Sending, utf8: bool) -> bytes:
+def _mail(client: SmtpClient, sending: Sending, utf8: bool) -> bytes:
+    options = sending.options
     line = f"MAIL FROM:<{sending.sender}>"
     if client.offers("SIZE"):
         line += f" SIZE={sending.size}"
@@ -197,26 +210,25 @@ def _mail(client: "SmtpClient", sending: Sending, utf8: bool) -> bytes:
         line += " BODY=8BITMIME"
     if utf8:
         line += " SMTPUTF8"
-    if sending.require_tls and client.tls and client.offers("REQUIRETLS"):
+    if options.require_tls and client.tls and client.offers("REQUIRETLS"):
         line += " REQUIRETLS"
-    if sending.by and client.offers("DELIVERBY"):
-        line += f" BY={sending.by - int(time.time())};{sending.by_mode}"
-    if sending.priority and client.offers("MT-PRIORITY"):
-        line += f" MT-PRIORITY={sending.priority}"
+    if options.by and client.offers("DELIVERBY"):
+        line += f" BY={options.by - int(time.time())};{options.by_mode}"
+    if options.priority and client.offers("MT-PRIORITY"):
+        line += f" MT-PRIORITY={options.priority}"
     if client.offers("DSN"):
-        if sending.ret:
-            line += f" RET={sending.ret}"
-        if sending.envid:
-            line += " ENVID=" + grammar.to_xtext(sending.envid.encode()).decode()
+        if options.ret:
+            line += f" RET={options.ret}"
+        if options.envid:
+            line += " ENVID=" + grammar.to_xtext(options.envid.encode()).decode()
     return line.encode()
 
 
-def _rcpt(client: "SmtpClient", one: tuple[str, str, str], utf8: bool) -> bytes:
-    address, orcpt, notify = one
-    line = f"RCPT TO:<{address}>"
+def _rcpt(client: SmtpClient, one: Rcpt, utf8: bool) -> bytes:
+    line = f"RCPT TO:<{one.address}>"
     if client.offers("DSN"):
-        if notify:
-            line += f" NOTIFY={notify}"
-        if orcpt:
-            line += f" ORCPT={original.wire(orcpt, utf8)}"
+        if one.notify:
+            line += f" NOTIFY={one.notify}"
+        if one.orcpt:
+            line += f" ORCPT={original.wire(one.orcpt, utf8)}"
     return line.encode()

@@ -53,14 +53,16 @@ def _from_the_back(content: bytes) -> None:
 
 
 def _reported(content: bytes) -> bytes:
-    about = About("a@b.test", "", "1", 0, 0, content, False)
-    return dsn.report(about, [Fate("x@y.test", "", "failed", "5.0.0", content.decode("latin-1"))], "mx.test")
+    about = About("a@b.test", "1", 0, 0, content, False)
+    return dsn.report(
+        about, [Fate("x@y.test", "", "failed", "5.0.0", content.decode("latin-1"))], "mx.test", 1e9, "a1" * 12
+    )
 
 
 def _told(count: int) -> bytes:
-    about = About("a@b.test", "", "1", 0, 0, b"Subject: x\n\n", False)
+    about = About("a@b.test", "1", 0, 0, b"Subject: x\n\n", False)
     fates = [Fate(f"x{n}@y.test", f"rfc822;x{n}@y.test", "failed", "5.0.0", "no such user") for n in range(count)]
-    return dsn.report(about, fates, "mx.test")
+    return dsn.report(about, fates, "mx.test", 1e9, "a1" * 12)
 
 
 def _refused(step: Callable[[bytes], object]) -> Callable[[bytes], None]:

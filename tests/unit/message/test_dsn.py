@@ -10,14 +10,16 @@ import pytest
 
 from fastmail.message import dsn
 from fastmail.message.dsn import About, Fate
+from fastmail.model.esmtp import EsmtpOptions
 
 PLAIN = b"From: a@b.test\nSubject: x\n\nbody\n"
 UTF8 = "From: josé@b.test\nSubject: für dich\n\nbödy\n".encode()
 
 
 def made(sender: str, content: bytes, *fates: Fate, utf8: bool = False, full: bool = True, envid: str = "") -> bytes:
-    about = About(sender, envid, "1", 0, 0, content, full, utf8)
-    return dsn.report(about, list(fates) or [Fate("x@y.test", "", "failed", "5.1.1", "no such user", "mx")], "mx.test")
+    about = About(sender, "1", 0, 0, content, full, EsmtpOptions(envid=envid, utf8=utf8))
+    told = list(fates) or [Fate("x@y.test", "", "failed", "5.1.1", "no such user", "mx")]
+    return dsn.report(about, told, "mx.test", 1e9, "a1" * 12)
 
 
 def parts(text: bytes) -> list[Any]:

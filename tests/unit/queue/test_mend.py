@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 
 from fastmail.model.errors import CorruptData
+from fastmail.model.esmtp import Rcpt
 from fastmail.queue.mend import faults, mend
-from fastmail.queue.model import Item, Job, Outgoing, Rcpt
+from fastmail.queue.model import Item, Job, Outgoing
 from fastmail.queue.spool import Spool, ready_key
 
 
 async def fill(spool: Spool, count: int = 4) -> list[Item]:
     out = []
     for number in range(count):
-        item = Item(1, spool.new_id(), "a@b.test", 100 + number, 10)
+        item = Item(spool.new_id(), "a@b.test", 100 + number, 10)
         out.append(await spool.enqueue(Outgoing(item, {"far.test": [Rcpt(f"x{number}@far.test")]}, [b"body\n"])))
     return out
 

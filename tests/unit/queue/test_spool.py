@@ -10,8 +10,9 @@ import pytest
 
 from fastmail.durable import segments
 from fastmail.model.errors import CorruptData, StorageFailed, StorageFull, TooMuch
+from fastmail.model.esmtp import EsmtpOptions, Rcpt
 from fastmail.queue import spool as module
-from fastmail.queue.model import Item, Job, Outgoing, Rcpt, id_of, number_of
+from fastmail.queue.model import Item, Job, Outgoing, id_of, number_of
 from fastmail.queue.spool import Spool
 
 
@@ -27,7 +28,7 @@ def run(path: Path, scenario: Callable[[Spool], Awaitable[None]]) -> None:
 
 
 def outgoing(spool: Spool, groups: dict[str, list[str]], content: bytes = b"Subject: x\n\nbody\n") -> Outgoing:
-    item = Item(1, spool.new_id(), "a@b.test", int(time.time()), len(content))
+    item = Item(spool.new_id(), "a@b.test", int(time.time()), len(content))
     return Outgoing(item, {where: [Rcpt(one) for one in names] for where, names in groups.items()}, [content])
 
 
@@ -230,10 +231,10 @@ def test_higher_priorities_go_first(tmp_path: Path) -> None:
         now = int(time.time())
         for priority in (0, -9, 4, 9, 0):
             one = outgoing(spool, {"far.test": [f"p{priority}@far.test"]})
-            one.item.priority = priority
+            one.item.options = EsmtpOptions(priority=priority)
             await spool.enqueue(one)
         later = outgoing(spool, {"far.test": ["later@far.test"], "other.test": ["x@other.test"]})
-        later.item.priority, later.item.release = 6, now + 50
+        later.item.options = EsmtpOptions(priority=6, release=now + 50)
         await spool.enqueue(later)
         assert spool.destinations() == {"far.test": spool.destinations()["far.test"], "other.test": now + 50}
         assert spool.destinations()["far.test"] <= now + 1
@@ -348,20 +349,6 @@ def test_one_number_of_two_processes(tmp_path: Path) -> None:
         with pytest.raises(StorageFailed):
             await spool.enqueue(two)
         assert spool.depth() == (1, 1) and spool.item(one.item.id).salt == one.item.salt  # type: ignore[union-attr]
-
-    run(tmp_path, scenario)
-
-
-def test_items_from_before_there_were_salts(tmp_path: Path) -> None:
-    import msgspec
-
-    async def scenario(spool: Spool) -> None:
-        one = outgoing(spool, {"one.test": ["a@one.test"]})
-        await spool.enqueue(one)
-        whole = msgspec.msgpack.decode(msgspec.msgpack.encode(spool.item(one.item.id)))
-        old = module.read_item(msgspec.msgpack.encode(whole[:24]))
-        assert old.salt == b"" and old.mailbox == "" and old.transaction == one.item.id.to_bytes(8, "big") + bytes(8)
-        assert one.item.transaction == one.item.id.to_bytes(8, "big") + one.item.salt != old.transaction
 
     run(tmp_path, scenario)
 

@@ -10,12 +10,9 @@ from typing import Any
 
 import pytest
 
-from fastmail.delivery.history import History
-from fastmail.delivery.outbound import Outbound
 from fastmail.dns.resolver import Resolver
 from fastmail.net import web
 from fastmail.queue import routes
-from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
 from fastmail.relay import tlsreport
 from fastmail.relay.tlsreport import PLACES, Reporter, wishes
@@ -34,9 +31,8 @@ def reported(path: Path, counted: Any) -> list[dict[str, Any]]:
     async def main() -> list[dict[str, Any]]:
         dns = await name_server({("_smtp._tls.far.test", "TXT"): ['"v=TLSRPTv1; rua=mailto:r@far.test"']})
         spool = Spool(str(path), 1 << 26)
-        history = History(str(path), 0.0, 1)
-        outbound = Outbound(spool, routes.parse([], []), Schedule(), "mx.near.test", 10, lambda domain: False, history)
-        reporter = Reporter(outbound, Resolver([f"127.0.0.1:{dns.port}"]), "mx.near.test", Counter())
+        destinations = routes.Destinations(routes.parse([], []), lambda domain: False)
+        reporter = Reporter(spool, destinations.of, Resolver([f"127.0.0.1:{dns.port}"]), "mx.near.test", Counter())
         counted(reporter)
         await reporter.write()
         assert await reporter.send(time.time() + 86400) == 1
@@ -161,9 +157,8 @@ def test_s43_a_web_server_that_never_answers_holds_up_no_other_report(
         rua = {("_smtp._tls." + name, "TXT"): [f'"v=TLSRPTv1; rua=https://{name}/in"'] for name in names}
         dns = await name_server(rua)
         spool = Spool(str(tmp_path), 1 << 26)
-        history = History(str(tmp_path), 0.0, 1)
-        outbound = Outbound(spool, routes.parse([], []), Schedule(), "mx.near.test", 10, lambda domain: False, history)
-        reporter = Reporter(outbound, Resolver([f"127.0.0.1:{dns.port}"]), "mx.near.test", Counter())
+        destinations = routes.Destinations(routes.parse([], []), lambda domain: False)
+        reporter = Reporter(spool, destinations.of, Resolver([f"127.0.0.1:{dns.port}"]), "mx.near.test", Counter())
         for name in names:
             reporter.note(name, NONE, True)
         await reporter.write()

@@ -10,7 +10,6 @@ import pytest
 
 from fastmail._core import mime, pages
 from fastmail.delivery.history import History
-from fastmail.delivery.outbound import Outbound
 from fastmail.durable.staging import Budget
 from fastmail.net.connection import Connection
 from fastmail.queue import routes
@@ -19,6 +18,7 @@ from fastmail.queue.spool import Spool
 from fastmail.store.interface import NewMessage
 from tests.support.cancelled import at_step
 from tests.support.homes import local_store
+from tests.support.relaying import Outward
 from tests.support.sessions import USER, Bench, Client
 
 STEPS = 60
@@ -40,16 +40,9 @@ class World:
         await self.store.start()
         os.makedirs(self.path / "staging")
         self.budget = Budget(1 << 20)
-        outbound = Outbound(
-            self.spool,
-            routes.parse([], []),
-            Schedule([1.0], 3600.0, 3600.0),
-            "mx.example.test",
-            1000,
-            lambda domain: domain == "example.test",
-            History(str(self.path / "data"), 30.0, 1 << 24),
-        )
-        self.history = outbound.history
+        self.history = History(str(self.path / "data"), 30.0, 1 << 24)
+        schedule = Schedule([1.0], 3600.0, 3600.0)
+        outbound = Outward(self.spool, routes.parse([], []), schedule, self.history).submission
         shared = {"outbound": outbound, "staging": str(self.path / "staging"), "budget": self.budget}
         self.bench = Bench(str(self.path), self.store, outbound=shared)
         outbound._deliverer = self.bench.deliverer

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from fastmail.model.esmtp import EsmtpOptions, Rcpt
 from fastmail.smtp.client import (
     ClientTrouble,
     Lost,
@@ -16,6 +17,7 @@ from fastmail.smtp.client import (
     Target,
     Timeouts,
     Unsure,
+    send,
 )
 from tests.support.hosts import Teller
 
@@ -53,12 +55,12 @@ def sent(
         host = await Teller(told(answers, extensions)).start()
         target = Target("far", "127.0.0.1", host.port, lmtp, "none")
         client = SmtpClient(target, "near.test", Timeouts(seconds, seconds, seconds))
-        recipients = [(f"r{n}@far.test", "", "") for n in range(rcpts)]
-        message = Sending(sender, recipients, content, len(content), utf8, not content.isascii())
+        recipients = [Rcpt(f"r{n}@far.test") for n in range(rcpts)]
+        message = Sending(sender, recipients, content, len(content), not content.isascii(), EsmtpOptions(utf8=utf8))
         try:
             await client.open()
             for _ in range(times):
-                found: Sent | ClientTrouble = await client.send(message)
+                found: Sent | ClientTrouble = await send(client, message)
         except ClientTrouble as error:
             found = error
         usable = client.usable

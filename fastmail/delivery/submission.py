@@ -1,0 +1,199 @@
+"""Into the queue: a message for other hosts is completed, traced and kept.
+
+Promise: all recipients of a message that leaves this host, those of this server among them, are one entry of the queue:
+either the client hears 250 for a message that is on disk with all of them, or nothing was kept. The history of a
+message begins after its commit.
+"""
+
+import asyncio
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastmail._core import mime
+from fastmail.delivery.deliver import MAX_HOPS, SCAN_ON_LOOP, Deliverer, Envelope, Outcome, note_accepted
+from fastmail.delivery.history import History
+from fastmail.delivery.reports import Reports
+from fastmail.message import submitted, trace
+from fastmail.message.header import Octets
+from fastmail.model.errors import MailError, StorageFull, TooMuch
+from fastmail.model.esmtp import Rcpt
+from fastmail.queue.bounds import Bounds
+from fastmail.queue.model import LOCAL, Item, Outgoing, number_of
+from fastmail.queue.routes import LAX, STRICT, Routes, marked
+from fastmail.queue.spool import Spool
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+
+def _measure(chunks: Sequence[bytes | memoryview]) -> tuple[int, bool]:
+    """(octets with CRLF, are there 8-bit ones?)."""
+    size = sum(mime.served_size(chunk) for chunk in chunks if len(chunk))
+    return size, not all(bytes(chunk).isascii() for chunk in chunks)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the header of a message says to the queue, and the message as it will be sent, in pieces."""
+
+    hops: int
+    without_tls: bool
+    message_id: str
+    pieces: Sequence[Octets]
+
+
+def _look(content: Octets, sender: str | None, hostname: str) -> _Seen:
+    """Read the header, and complete it for a user's ``sender``."""
+    pieces = submitted.complete(content, sender, hostname) if sender is not None else [content]
+    found = submitted.message_id(pieces[0]) or submitted.message_id(content)
+    return _Seen(submitted.hops(content), submitted.does_without_tls(content), found, pieces)
+
+
+class Submission:
+    """One in each worker. ``deliverer``: who keeps content that a mailbox of this server will have too."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        routes: Routes,
+        hostname: str,
+        bounds: Bounds,
+        reports: Reports,
+        history: History,
+        deliverer: Deliverer | None = None,
+    ) -> None:
+        self._spool = spool
+        self._routes = routes
+        self._hostname = hostname
+        self._bounds = bounds
+        self._reports = reports
+        self._history = history
+        self._deliverer = deliverer
+
+    def new_id(self) -> int:
+        """A number for a message that may be submitted later, by ``submit``."""
+        return self._spool.new_id()
+
+    async def submit(
+        self, envelope: Envelope, content: Octets, complete: bool, ident: int = 0, mailbox: str = "INBOX"
+    ) -> Outcome:
+        """Queue a message (LF) for all its recipients. ``complete``: it comes from a user's program, which may have
+        left out what a message must have. ``ident``: the number that this process gave it already; what a mailbox got
+        in its transaction it does not get again. ``mailbox``: where recipients of this server get it."""
+        large = len(content) > SCAN_ON_LOOP
+        loop = asyncio.get_running_loop()
+        message = content, envelope.sender if complete else None, self._hostname
+        seen = await loop.run_in_executor(None, _look, *message) if large else _look(*message)
+        if seen.hops > MAX_HOPS:
+            count("delivery.loops")
+            return Outcome(554, "5.4.6", "Too many hops: the message loops")
+        if not self._bounds.allow_one_more(self._spool):
+            return Outcome(452, "4.3.1", "the queue is full, try again later")
+        ident = ident or self._spool.new_id()
+        received = self._received(envelope, number_of(ident))
+        chunks: list[bytes | memoryview] = [received, *(memoryview(piece) for piece in seen.pieces)]
+        size, eight = await loop.run_in_executor(None, _measure, chunks) if large else _measure(chunks)
+        item = Item(
+            ident,
+            envelope.sender,
+            int(time.time()),
+            size,
+            envelope.options,
+            eight,
+            helo=envelope.helo,
+            peer=envelope.peer,
+            login=envelope.login,
+            protocol=envelope.protocol,
+            mailbox=mailbox if mailbox != "INBOX" else "",
+        )
+        refused = await self._kept(envelope, Outgoing(item, self._groups(envelope, seen), chunks))
+        if refused is not None:
+            return refused
+        count("queue.messages")
+        log.event(
+            "queued",
+            id=item.number,
+            sender=envelope.sender,
+            size=item.size,
+            recipients=len(envelope.recipients),
+            login=envelope.login,
+            peer=envelope.peer,
+            protocol=envelope.protocol,
+        )
+        note_accepted(self._history, item.number, envelope, seen.message_id, item.size)  # it is durable now
+        return Outcome(250, "2.0.0", f"{item.number} queued")
+
+    def _received(self, envelope: Envelope, number: str) -> bytes:
+        """Our Received field."""
+        single = envelope.recipients[0][0] if len(envelope.recipients) == 1 else ""
+        priority = envelope.options.priority
+        return trace.received(envelope.helo, envelope.peer, self._hostname, envelope.protocol, number, single, priority)
+
+    def _groups(self, envelope: Envelope, seen: _Seen) -> dict[str, list[Rcpt]]:
+        """The recipients by destination."""
+        mark = ""
+        if envelope.options.require_tls and envelope.sender:
+            mark = STRICT
+        elif not envelope.options.require_tls and seen.without_tls:
+            mark = LAX
+        groups: dict[str, list[Rcpt]] = {}
+        for (address, records), asked in zip(envelope.recipients, envelope.asked, strict=True):
+            where = self._routes.destination(address.rpartition("@")[2], envelope.sender)
+            where = LOCAL if records else marked(where, mark)
+            groups.setdefault(where, []).append(asked)
+        return groups
+
+    async def _kept(self, envelope: Envelope, outgoing: Outgoing) -> Outcome | None:
+        """Queue it; why that could not be."""
+        try:
+            await self._keep(envelope, outgoing)
+        except TooMuch as error:
+            count("queue.rate")
+            log.event("queue.rate", "warning", login=envelope.login, peer=envelope.peer)
+            return Outcome(450, "4.7.1", f"{error}, try again later")
+        except (MailError, OSError) as error:
+            log.event("queue.refused", "error", id=outgoing.item.number, error=repr(error))
+            full = isinstance(error, StorageFull)
+            return Outcome(452 if full else 451, "4.3.1" if full else "4.3.0", "cannot queue it now, try again later")
+        return None
+
+    async def _keep(self, envelope: Envelope, outgoing: Outgoing) -> None:
+        """Into the queue; what a mailbox of this server will have too is kept once."""
+        item = outgoing.item
+        deliverer = self._deliverer
+        if deliverer is None or LOCAL not in outgoing.groups or item.options.release:
+            await self._enqueue(outgoing)
+            return
+        try:
+            held = await deliverer.hold(envelope, outgoing.content, item.size, item.id, item.arrived)
+        except (MailError, OSError) as error:  # trouble of that mailbox: the queue keeps the message by itself
+            log.event("queue.unshared", "warning", id=item.number, error=repr(error))
+            held = None
+        if held is not None:
+            item.hold, item.shared_with, item.skip = held.hold, held.address, held.skip
+            item.length = sum(map(len, outgoing.content))
+            for piece in outgoing.content:
+                item.checksum = zlib.crc32(piece, item.checksum)
+        try:
+            await self._enqueue(outgoing)
+        except TooMuch:  # after anything else it may be in the queue all the same: Spool.let_go finds out
+            if held is not None:
+                await deliverer.store.let_go([item.id])
+            raise
+
+    async def _enqueue(self, outgoing: Outgoing) -> None:
+        """Into the queue. Where its commit failed and may have been kept all the same, the queue is asked: the client
+        hears that it is to try again only if the message is not there."""
+        try:
+            await self._spool.enqueue(outgoing, *self._bounds.hourly)
+        except (TooMuch, StorageFull):
+            raise
+        except (MailError, OSError):
+            if not await self._spool.has(outgoing.item.id):
+                raise
+            log.event("queue.kept", "warning", id=outgoing.item.number)
+
+    async def tell_delivered(self, envelope: Envelope, content: Octets, done: list[bool]) -> None:
+        """Tell the sender of a message that was delivered here at once, where it asked for that (Reports)."""
+        await self._reports.tell_delivered(envelope, content, done)

@@ -1,0 +1,77 @@
+"""Messages on their way to the client: RETR (RFC 1939 5) and TOP (RFC 1939 7).
+
+Promise: a message goes out in pieces that the peer reads before there are more, whatever its lines are like.
+"""
+
+from collections.abc import Iterator
+
+from fastmail._core.lines import dot_stuffed, top_end
+from fastmail.model.errors import MailError
+from fastmail.pop3.dialogue import Dialogue
+from fastmail.pop3.view import View
+from fastmail.telemetry import log
+
+BLOCK = 65536  # octets of a long answer that are written at once
+
+
+def retr(session: Dialogue, view: View, rest: bytes) -> None:
+    """RFC 1939 5."""
+    number = session.number(view, rest.strip())
+    if number:
+        session.conn.run_now(_send(session, view, number, -1))
+
+
+def top(session: Dialogue, view: View, rest: bytes) -> None:
+    """RFC 1939 7: the header and so many lines of the body."""
+    words = rest.split()
+    if len(words) != 2 or not words[1].isdigit() or len(words[1]) > 9:
+        session.bad("TOP message lines is expected")
+        return
+    number = session.number(view, words[0])
+    if number:
+        session.conn.run_now(_send(session, view, number, int(words[1])))
+
+
+async def _send(session: Dialogue, view: View, number: int, lines: int) -> None:
+    """``lines`` of the body, all of them where that is negative."""
+    try:
+        content = await session.service.store.content(view.account, view.key, view.uid(number))
+    except MailError as error:
+        log.event("pop3.unreadable", "error", account=view.account.address, error=error)
+        session.err("[SYS/TEMP] message can not be read now")
+        return
+    if content is None:
+        session.err("message was removed by another program")
+        return
+    if lines < 0:
+        view.read.add(number)
+    session.ok(f"{view.sizes[number - 1]} octets")
+    for piece in sent_pieces(content if lines < 0 else content[: top_end(content, lines)]):
+        session.conn.write(piece)
+        if session.conn.full:
+            await session.conn.drain()
+
+
+def sent_pieces(content: bytes, block: int = BLOCK) -> Iterator[bytes]:
+    """A message as RETR sends it, with its final dot, in pieces that are not much longer than ``block``, whatever its
+    lines are like."""
+    view, start, size = memoryview(content), 0, len(content)
+    inside = False  # of a line that is longer than a piece
+    while size - start > block:
+        if inside or (end := content.rfind(b"\n", start, start + block) + 1) == 0:
+            end = content.find(b"\n", start, start + block) + 1
+            if end:
+                yield content[start : end - 1].removesuffix(b"\r") + b"\r\n"
+            else:
+                end = start + block
+                end -= content[end - 1] == 13 and block > 1  # it may belong to the line's end
+                yield (b"." if not inside and content[start] == 46 else b"") + content[start:end]
+            inside = content[end - 1] != 10
+        else:
+            yield dot_stuffed(view[start:end], False)
+        start = end
+    if inside:
+        end = content.find(b"\n", start) + 1
+        yield (content[start : end - 1].removesuffix(b"\r") if end else content[start:]) + b"\r\n"
+        start = end or size
+    yield dot_stuffed(view[start:])

@@ -1,0 +1,140 @@
+"""One job of the queue: its recipients get the message, by the hosts of their destination, by a program, or in their
+mailboxes here; then what came of it is settled (relay.outcomes).
+
+Promise: an attempt that was made is settled, or tried again as it was: a crash repeats it at most. Trouble of our own
+disk is MailError or OSError, and leaves the job as it is.
+"""
+
+import time
+from dataclasses import dataclass
+
+from fastmail.delivery.deliver import Deliverer, Envelope, Held, Named
+from fastmail.dns.resolver import NoSuchDomain, NullMx
+from fastmail.model.errors import CorruptData, DamagedAccount, MailError
+from fastmail.queue.model import LOCAL, Item, Job, number_of
+from fastmail.queue.routes import Hop, Routes
+from fastmail.queue.spool import Spool
+from fastmail.relay import attempt, pipe
+from fastmail.relay.connecting import Connector, Down
+from fastmail.relay.outcomes import Expired, Outcomes, Said, final_reply
+from fastmail.relay.scheduling import Destination, Scheduler
+from fastmail.relay.targets import Loops, NoTls
+from fastmail.smtp.client import Reply, Sending, SmtpClient
+from fastmail.telemetry import log
+
+PER_CONNECTION = 200  # messages
+
+
+@dataclass(slots=True)
+class Deliveries:
+    """Delivers the jobs of a runner. ``seconds``: that a program may take."""
+
+    spool: Spool
+    routes: Routes
+    deliverer: Deliverer
+    connector: Connector
+    scheduler: Scheduler
+    outcomes: Outcomes
+    seconds: float
+
+    async def deliver(self, destination: Destination, job: Job, client: SmtpClient | None) -> SmtpClient | None:
+        """One job, settled. ``client``: a session with a host of the destination, or None; returns the one for the next
+        job."""
+        found = await self._found(job)
+        if found is None:
+            return client
+        item, content = found
+        said = self.outcomes.known(job)
+        if said is not None:
+            await self.outcomes.settle(job, item, said, content)
+        elif destination.name == LOCAL:
+            await self._here(job, item, content)
+        elif (hop := self.routes.of(destination.name).hop) is not None and hop.kind == "pipe":
+            await self._pipe(job, item, content, hop)
+        else:
+            return await self._attempt(destination, job, item, content, client)
+        return client
+
+    async def _found(self, job: Job) -> tuple[Item, bytes] | None:
+        """The job's message and its content; None when there is none, or it is damaged, and the job is settled."""
+        try:
+            item = self.spool.item(job.item)
+        except CorruptData as error:
+            addresses = [one.address for one in job.recipients]
+            log.event("queue.damaged", "error", id=number_of(job.item), error=error, recipients=addresses)
+            item = None
+        if item is None:
+            await self.spool.change(job.key, lambda old: None)
+            return None
+        try:
+            return item, await self.spool.content(item)
+        except CorruptData as error:
+            log.event("queue.damaged", "error", id=item.number, error=error)
+            lost = Reply(554, "5.3.0", "the message was damaged on this server")
+            await self.outcomes.settle_all(job, item, lost, b"Subject: (damaged)\n\n")
+            return None
+
+    async def _attempt(
+        self, destination: Destination, job: Job, item: Item, content: bytes, client: SmtpClient | None
+    ) -> SmtpClient | None:
+        """One message to the hosts of a destination; the connection for the next one."""
+        sending = Sending(item.sender, job.recipients, content, item.size, item.eight, item.options)
+        try:
+            if item.options.expired(time.time()):
+                raise Expired
+            if client is None or not client.usable:
+                client = await self.connector.kept(destination.name)
+            done = await attempt.run(self.connector, destination.name, sending, client)
+        except (NoSuchDomain, NullMx, Loops, Expired, NoTls) as error:
+            await self.outcomes.settle_all(job, item, final_reply(error), content)
+            return client if isinstance(error, Expired) else None
+        except Down as down:
+            self.scheduler.set_down(destination, str(down))
+            await self.outcomes.settle_all(job, item, Reply(451, "4.4.1", str(down)), content)
+            return None
+        self.scheduler.learn(destination, done)
+        try:
+            await self.outcomes.settle(job, item, done.said, content)
+        except (MailError, OSError):
+            if done.client is not None and done.client is not client:
+                await done.client.close()  # nobody else knows of it
+            raise
+        if done.client is not None and done.client.sent >= PER_CONNECTION:
+            await done.client.close()
+            return None
+        return done.client
+
+    async def _here(self, job: Job, item: Item, content: bytes) -> None:
+        """Recipients of this server."""
+        if item.options.expired(time.time()):
+            await self.outcomes.settle_all(job, item, final_reply(Expired()), content)
+            return
+        envelope = Envelope(item.sender, helo=item.helo, peer=item.peer, protocol=item.protocol)
+        replies: dict[str, Reply] = {}
+        for rcpt in job.recipients:
+            try:
+                records = self.deliverer.resolve(rcpt.address)
+            except DamagedAccount as error:
+                log.event("relay.recipient", "error", address=rcpt.address, why=error)
+                replies[rcpt.address] = Reply(451, "4.3.0", "the mailbox cannot be reached now")
+                continue
+            if records:
+                envelope.recipients.append((rcpt.address, records))
+            else:
+                replies[rcpt.address] = Reply(550, "5.1.1", "no such user here")
+        if envelope.recipients:
+            there = Held(item.hold, item.shared_with, item.skip, item.arrived) if item.hold else None
+            named = Named(item.number, item.transaction, there)
+            outcomes = await self.deliverer.deliver(envelope, content, item.mailbox or "INBOX", named)
+            for (address, _), one in zip(envelope.recipients, outcomes, strict=True):
+                replies[address] = Reply(one.code, one.enhanced, one.text)
+        said = [Said(replies[rcpt.address]) for rcpt in job.recipients]
+        await self.outcomes.settle(job, item, said, content)
+
+    async def _pipe(self, job: Job, item: Item, content: bytes, hop: Hop) -> None:
+        """Recipients whose mail goes to a program."""
+        said = [
+            Said(await pipe.run(hop, item.sender, rcpt.address, item.number, content, self.seconds))
+            for rcpt in job.recipients
+        ]
+        await self.outcomes.settle(job, item, said, content)

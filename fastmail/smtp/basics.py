@@ -1,0 +1,54 @@
+"""Commands that change little: RSET, NOOP, QUIT, VRFY (RFC 5321 4.1.1.5, 4.1.1.9, 4.1.1.10, 3.5.3) and STARTTLS (RFC
+3207)."""
+
+from fastmail.smtp import envelope as grammar
+from fastmail.smtp.dialogue import Dialogue
+
+
+def rset(session: Dialogue, rest: bytes) -> None:
+    """RFC 5321 4.1.1.5."""
+    session.end_transaction()
+    session.say("250 2.0.0 ok")
+
+
+def noop(session: Dialogue, rest: bytes) -> None:
+    """RFC 5321 4.1.1.9."""
+    session.say("250 2.0.0 ok")
+
+
+def quit_(session: Dialogue, rest: bytes) -> None:
+    """RFC 5321 4.1.1.10."""
+    session.say(f"221 2.0.0 {session.service.hostname} closing")
+    session.conn.close()
+
+
+def vrfy(session: Dialogue, rest: bytes) -> None:
+    """RFC 5321 3.5.3: never tells who exists."""
+    try:
+        grammar.vrfy(rest)
+    except grammar.Refused as refusal:
+        session.bad(str(refusal))
+        return
+    session.say("252 2.1.5 send mail to find out")
+
+
+def starttls(session: Dialogue, rest: bytes) -> None:
+    """RFC 3207 4."""
+    trouble = _no_tls(session)
+    if trouble:
+        session.bad(trouble)
+        return
+    session.say("220 2.0.0 start TLS now")
+    session.conn.start_tls()
+
+
+def starttls_in_transaction(session: Dialogue, rest: bytes) -> None:
+    """STARTTLS within a mail transaction."""
+    session.bad(_no_tls(session) or "503 5.5.1 not inside a mail transaction")
+
+
+def _no_tls(session: Dialogue) -> str:
+    """Why there can be no TLS handshake on this connection; empty when there can."""
+    if session.conn.tls:
+        return "503 5.5.1 TLS is on already"
+    return "" if session.conn.tls_available else "502 5.5.1 TLS is not available"

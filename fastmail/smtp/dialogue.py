@@ -1,0 +1,107 @@
+"""The state of one SMTP session and what its commands may do with it (RFC 5321 3, RFC 6409, RFC 2033).
+
+Commands (one family a file, named in smtp.table) take a Dialogue and the rest of their line. They reply with ``say``,
+or with ``bad`` where the client made a mistake. smtp.session reads the lines.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from fastmail.auth.login import Login
+from fastmail.delivery.deliver import Outcome
+from fastmail.directory.interface import AccountRecord
+from fastmail.directory.standing import Standing
+from fastmail.net.connection import Connection
+from fastmail.net.networks import address_in
+from fastmail.smtp.milter import Filters
+from fastmail.smtp.service import LMTP, SUBMISSION, Service
+from fastmail.smtp.transaction import State, Transaction
+from fastmail.telemetry.counters import count
+
+
+class Dialogue:
+    """See the module. ``transaction`` is None while there is no mail transaction."""
+
+    __slots__ = (
+        "_errors",
+        "conn",
+        "filters",
+        "hello",
+        "host",
+        "logging_in",
+        "login",
+        "service",
+        "transaction",
+        "user",
+    )
+
+    def __init__(self, service: Service, connection: Connection) -> None:
+        self.service = service
+        self.conn = connection
+        # who the client is
+        self.host = connection.host  # XCLIENT may tell of another
+        self.hello = ""  # what it calls itself; empty before EHLO
+        self.user: AccountRecord | None = None
+        self.login: Standing | None = None
+        self.logging_in = Login(service.verifier, service.limits, SUBMISSION, connection, self)
+        # its mail
+        self.transaction: Transaction | None = None
+        self.filters: Filters | None = None
+        self._errors = 0
+
+    @property
+    def state(self) -> State:
+        """The column of smtp.table that holds for the next command."""
+        if self.transaction is not None:
+            return self.transaction.state
+        return State.NONE if self.hello else State.START
+
+    def end_transaction(self) -> None:
+        """Forget the mail transaction, if there is one (RFC 5321 4.1.1.5)."""
+        if self.filters is not None:
+            self.filters.abort()
+        transaction, self.transaction = self.transaction, None
+        if transaction is not None:
+            transaction.drop()
+
+    async def consult(
+        self, question: Awaitable[Outcome | None], then: Callable[[], None], otherwise: Callable[[], None] | None = None
+    ) -> None:
+        """Ask the filters, and go on, or refuse."""
+        refusal = await question
+        if refusal is None:
+            then()
+            return
+        count("milter.refused")
+        if otherwise is not None:
+            otherwise()
+        self.bad(f"{refusal.code} {refusal.enhanced} {refusal.text}")
+
+    def may_relay(self) -> bool:
+        """Users may send anywhere; so may hosts of trusted networks, by port 25."""
+        service = self.service
+        if service.outbound is None or service.kind == LMTP:
+            return False
+        if service.kind == SUBMISSION:
+            return self.user is not None
+        return any(address_in(self.host, network) for network in service.networks)
+
+    def blame(self, points: float, why: str) -> None:
+        """The peer's mistakes; not those of a host that speaks for many."""
+        if self.host == self.conn.host:
+            self.conn.blame(points, why)
+
+    # ---------------------------------------------------------------- replies
+
+    def say(self, line: str) -> None:
+        """A reply."""
+        self.conn.write(line.encode() + b"\r\n")
+
+    def bad(self, line: str) -> None:
+        """An error reply; too many of them end the session."""
+        self._errors += 1
+        self.say(line)
+        if self._errors >= self.service.limits.errors:
+            count("smtp.errors")
+            self.blame(2, "too many errors")
+            self.say("421 4.7.0 too many errors, closing")
+            self.conn.close()

@@ -1,0 +1,84 @@
+"""MAIL (RFC 5321 4.1.1.2): a mail transaction begins. Its parameters are read by smtp.envelope."""
+
+from msgspec.structs import replace
+
+from fastmail.delivery.deliver import Envelope
+from fastmail.message import trace
+from fastmail.model.esmtp import EsmtpOptions
+from fastmail.smtp import envelope as grammar
+from fastmail.smtp.dialogue import Dialogue
+from fastmail.smtp.senders import may
+from fastmail.smtp.service import LMTP, SUBMISSION
+from fastmail.smtp.transaction import Transaction
+
+
+def mail(session: Dialogue, rest: bytes) -> None:
+    """The command."""
+    service = session.service
+    if service.kind == SUBMISSION and session.user is None:
+        hint = "STARTTLS, then AUTH" if not session.conn.tls and session.conn.tls_available else "AUTH"
+        session.bad(f"530 5.7.0 login needed: {hint}")
+        return
+    try:
+        sender, options = grammar.mail(rest, service.limits.message_size)
+    except grammar.Refused as refusal:
+        session.bad(str(refusal))
+        return
+    refused = _refusal(session, sender, options)
+    if refused:
+        session.bad(refused)
+        return
+    lowered = options.priority > 0 and not session.may_relay()
+    if lowered:
+        options = replace(options, priority=0)
+    envelope = Envelope(
+        sender=sender,
+        options=options,
+        login=session.user.address if session.user is not None else "",
+        helo=session.hello,
+        peer=session.host,
+        protocol=_protocol(session, options.utf8),
+        tls=_cipher(session),
+    )
+    if session.filters is None:
+        _begin(session, envelope, lowered)
+        return
+    words = rest.rpartition(b">")[2].split()
+    question = session.filters.mail(trace.new_id(), envelope, words)
+    session.conn.run(session.consult(question, lambda: _begin(session, envelope, lowered), session.end_transaction))
+
+
+def _refusal(session: Dialogue, sender: str, options: EsmtpOptions) -> str:
+    """The reply to parameters, or to a sender, that this client may not give here; empty when it may."""
+    service = session.service
+    if options.release and (service.kind != SUBMISSION or service.outbound is None):
+        return "555 5.5.4 parameter HOLDFOR or HOLDUNTIL is for users, on the submission ports"
+    if options.require_tls and not session.conn.tls:
+        return "530 5.7.30 REQUIRETLS needs TLS on this connection too"
+    directory = service.deliverer.directory
+    if session.user is not None and sender and not may(directory, service.senders, session.user, sender):
+        return "553 5.7.1 sender address does not belong to this login"
+    if (options.by or options.priority) and (service.kind == LMTP or service.outbound is None):
+        return "555 5.5.4 parameters BY and MT-PRIORITY are not known here"
+    return ""
+
+
+def _begin(session: Dialogue, envelope: Envelope, lowered: bool) -> None:
+    session.transaction = Transaction(envelope)
+    if lowered:
+        session.say("250 2.3.6 0 is the priority of this message: a higher one is for users")
+    else:
+        session.say("250 2.1.0 sender ok")
+
+
+def _protocol(session: Dialogue, utf8: bool) -> str:
+    """The protocol as Received fields name it (RFC 3848, RFC 6531 4.3)."""
+    word = "LMTP" if session.service.kind == LMTP else "SMTP" if utf8 else "ESMTP"
+    word = "UTF8" + word if utf8 else word
+    return word + ("S" if session.conn.tls else "") + ("A" if session.user is not None else "")
+
+
+def _cipher(session: Dialogue) -> str:
+    """Version and cipher of the connection's TLS, for the trace; empty without."""
+    cipher = session.conn.transport.get_extra_info("cipher") if session.conn.tls else None
+    return f"{cipher[1]} {cipher[0]}" if cipher else ""
