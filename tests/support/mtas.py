@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.app.child import free_ports
+from tests.support.ports import free_ports
 from fastmail.bench.load import unverified
 
 UNPACKED = Path(__file__).parents[2] / "build" / "mtas"

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from fastmail.app.child import free_ports
+from tests.support.ports import free_ports
 
 PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
 CLI = [sys.executable, "-c", "from fastmail.cli.main import main; main()"]

@@ -13,7 +13,7 @@ from fastmail.model.errors import StorageFailed, StorageFull
 from fastmail.model.quota import Quota
 from fastmail.relay import runner
 from fastmail.store.interface import Appended, Delivery
-from tests.journey.test_relay import world
+from tests.integration.test_relay import world
 from tests.support.sessions import USER, Bench, Client
 
 OTHER = "other@example.test"

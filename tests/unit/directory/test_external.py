@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fastmail.app.child import free_ports
+from tests.support.ports import free_ports
 from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Directory
 from fastmail.directory import ldap
@@ -288,7 +288,9 @@ def _ldap(tmp_path: Path) -> Iterator[Kept]:
 SOURCES = {"file": _file, "sqlite": _sqlite, "postgresql": _postgresql, "mysql": _mysql, "ldap": _ldap}
 
 
-@pytest.fixture(params=list(SOURCES))
+@pytest.fixture(
+    params=["file", "sqlite", *(pytest.param(name, marks=pytest.mark.peer) for name in ("postgresql", "mysql", "ldap"))]
+)
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
     with contextlib.contextmanager(SOURCES[request.param])(tmp_path) as one:
         yield one

@@ -12,7 +12,7 @@ import pytest
 from fastmail.model.quota import Quota
 from fastmail.store.interface import Appended, Delivery
 from fastmail.store.local.store import LocalStore
-from tests.journey.test_relay import run, world
+from tests.integration.test_relay import run, world
 from tests.support.sessions import USER, Bench, Client
 
 OTHER = "other@example.test"
