@@ -1,12 +1,12 @@
 """Builds the Cython modules; everything else is in pyproject.toml.
 
-Portable C only: no -march flags, so that one wheel serves every x86-64 or aarch64 machine. Cython and the C compiler use
-all cores, and only what changed is built again.
+Portable C only: no -march flags, so that one wheel serves every x86-64 or aarch64 machine. Cython and the C compiler
+use all cores, and only what changed is built again.
 
-Environment, each "1" to switch on: FASTMAIL_STRICT makes warnings of Cython and of the C compiler errors (our own builds
-and CI; not the default, because another compiler has other warnings); FASTMAIL_SANITIZE adds AddressSanitizer and UBSan;
-FASTMAIL_DEBUG keeps bounds checks; FASTMAIL_TRACE lets coverage see the lines of compiled modules; FASTMAIL_PURE builds
-nothing (for an editable install whose modules `build_ext --inplace` makes).
+Environment, each "1" to switch on: FASTMAIL_STRICT makes warnings of Cython and of the C compiler errors (for our own
+builds and CI; not the default, because another compiler has other warnings); FASTMAIL_SANITIZE adds AddressSanitizer
+and UBSan; FASTMAIL_DEBUG keeps bounds checks; FASTMAIL_TRACE lets coverage see the lines of compiled modules;
+FASTMAIL_PURE builds nothing (for an editable install whose modules `build_ext --inplace` makes).
 """
 
 import os

@@ -48,9 +48,7 @@ class Supervisor:
     """``run`` returns the exit code when all workers have ended. ``free_ports``: where a port is taken, the next free
     one is used instead, in the configuration too."""
 
-    def __init__(
-        self, config: Config, ready: Callable[[], None] = lambda: None, free_ports: bool = False
-    ) -> None:
+    def __init__(self, config: Config, ready: Callable[[], None] = lambda: None, free_ports: bool = False) -> None:
         self._config = config
         self._say_ready = ready
         self._free_ports = free_ports

@@ -226,7 +226,14 @@ def summary(config: ConfigOption = "fastmail.toml", json: JsonOption = False) ->
             row[3] = max(row[3], int(time.time() - item.arrived))
             row[4] = job.last or row[4]
         return [
-            {"destination": name, "messages": a, "recipients": b, "octets": c, "oldest_s": d, "last": e if json else _begun(e)}
+            {
+                "destination": name,
+                "messages": a,
+                "recipients": b,
+                "octets": c,
+                "oldest_s": d,
+                "last": e if json else _begun(e),
+            }
             for name, (a, b, c, d, e) in sorted(found.items(), key=lambda one: -one[1][0])
         ]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ports import free_ports
 from fastmail.dns.resolver import Resolver
 from fastmail.relay.runner import Limits, Runner
 from fastmail.relay.targets import Finder
@@ -17,6 +16,7 @@ from fastmail.smtp.client import Timeouts
 from tests.integration.test_relay import World, world
 from tests.integration.test_relay_tls import Far
 from tests.support import needs
+from tests.support.ports import free_ports
 
 ZONE = """$ORIGIN {name}.
 $TTL 60

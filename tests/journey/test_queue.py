@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ports import free_ports
 from fastmail.bench.load import unverified
 from tests.journey.test_clients import letter
 from tests.support import mtas, needs
 from tests.support.hosts import dead_port
+from tests.support.ports import free_ports
 from tests.support.server import Server
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from fastmail.app import quickstart
-from tests.support.ports import free_ports
 from tests.support.authorities import Authority
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 PORTS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")

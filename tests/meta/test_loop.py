@@ -26,7 +26,9 @@ def test_every_test_is_in_one_part() -> None:
         has = dict(zip(MARKERS, values, strict=True))
         if has["counted"] and (has["harness"] or has["alone"]):
             continue  # nothing is both
-        runs = [name for name, text in every.items() if Expression.compile(text).evaluate(lambda name, has=has: has[name])]
+        runs = [
+            name for name, text in every.items() if Expression.compile(text).evaluate(lambda name, has=has: has[name])
+        ]
         assert len(runs) == 1, (has, runs)
 
 

@@ -45,7 +45,7 @@ def test_a_port_that_is_free_is_used(others: ExitStack) -> None:
 
 
 def test_a_port_that_is_taken_is_an_error_or_the_next_free_one(others: ExitStack) -> None:
-    imap, imaps = free_ports(2)
+    (imap,) = free_ports(1)
     take(others, imap)
     with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{imap}: Address already in use"):
         ports.bind_all(listening(imap=imap), 1, 1, 0o660, None)
@@ -53,7 +53,9 @@ def test_a_port_that_is_taken_is_an_error_or_the_next_free_one(others: ExitStack
     sockets, moved = ports.bind_all(listen, 1, 1, 0o660, None, move=True)
     (first, second) = bound(sockets)
     assert first[1] > imap + 1 and second == ("imaps", imap + 1), "which the settings name elsewhere is left to those"
-    assert moved == [f"port {imap} is taken: imap is at 127.0.0.1:{first[1]}"] and listen.imap == [f"127.0.0.1:{first[1]}"]
+    assert moved == [f"port {imap} is taken: imap is at 127.0.0.1:{first[1]}"] and listen.imap == [
+        f"127.0.0.1:{first[1]}"
+    ]
 
 
 def test_a_port_that_is_taken_at_the_last_moment(others: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:

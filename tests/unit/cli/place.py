@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from typer.testing import CliRunner, Result
 
 from fastmail.app.quickstart import quickstart
@@ -49,8 +48,3 @@ class Place:
 
     def files(self) -> list[Path]:
         return sorted(self.maildir.glob("[nc]*/*"))
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "server")

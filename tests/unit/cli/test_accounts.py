@@ -7,9 +7,7 @@ import pytest
 from fastmail.auth import schemes
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.local import LocalDirectory
-from tests.unit.cli.place import USER, Place, place
-
-__all__ = ["place"]
+from tests.unit.cli.place import USER, Place
 
 
 def record(place: Place, address: str) -> AccountRecord | None:

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from tests.unit.cli.place import USER, Place, place
-
-__all__ = ["place"]
+from tests.unit.cli.place import USER, Place
 
 
 def test_a_backup_is_made_listed_and_brought_back(place: Place, tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """``fastmail bans``: networks that are kept out and let in again."""
 
-from tests.unit.cli.place import Place, place
-
-__all__ = ["place"]
+from tests.unit.cli.place import Place
 
 
 def test_a_network_is_banned_and_let_in_again(place: Place) -> None:

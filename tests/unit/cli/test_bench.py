@@ -45,4 +45,4 @@ def test_a_row_is_on_one_line_whole(capsys: pytest.CaptureFixture[str], monkeypa
     monkeypatch.setenv("COLUMNS", "20")
     bench._tell(row("a journey", 1234.5, 0.25))
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.split() == "a journey 1,234 1,234 to 1,236 0.250 ms 2.0 ms 9.0 ms".split()
+    assert line.split() == ["a", "journey", "1,234", "1,234", "to", "1,236", "0.250", "ms", "2.0", "ms", "9.0", "ms"]

@@ -1,8 +1,6 @@
 """``fastmail check`` finds what is wrong and mends what it can; ``fastmail upgrade`` says what is kept how."""
 
-from tests.unit.cli.place import USER, Place, place
-
-__all__ = ["place"]
+from tests.unit.cli.place import USER, Place
 
 
 def test_a_message_that_is_gone_is_found_and_mended(place: Place) -> None:

@@ -2,9 +2,7 @@
 
 import pytest
 
-from tests.unit.cli.place import USER, Place, place
-
-__all__ = ["place"]
+from tests.unit.cli.place import USER, Place
 
 
 def test_there_and_back_again(place: Place) -> None:

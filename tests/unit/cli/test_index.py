@@ -2,9 +2,7 @@
 
 import shutil
 
-from tests.unit.cli.place import USER, Place, place
-
-__all__ = ["place"]
+from tests.unit.cli.place import USER, Place
 
 
 def test_an_index_that_is_lost_is_made_anew(place: Place) -> None:

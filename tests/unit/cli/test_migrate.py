@@ -8,9 +8,7 @@ import typer
 
 from fastmail.cli import migrate
 from fastmail.model.errors import CannotDo
-from tests.unit.cli.place import MESSAGE, USER, Place, place
-
-__all__ = ["place"]
+from tests.unit.cli.place import MESSAGE, USER, Place
 
 
 def test_a_plan_for_maildirs(place: Place, tmp_path: Path) -> None:

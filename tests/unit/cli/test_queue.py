@@ -10,9 +10,8 @@ from fastmail.app.assembly import beside
 from fastmail.cli import queue
 from fastmail.config.load import load
 from fastmail.queue.model import Item, Job, Outgoing, Rcpt
-from tests.unit.cli.place import USER, Place, place
+from tests.unit.cli.place import USER, Place
 
-__all__ = ["place"]
 LONG = "451 4.7.1 " + "words of the other side " * 10
 CONTENT = b"From: me@example.test\nSubject: out\n\nbody\n"
 
@@ -44,7 +43,7 @@ def test_what_waits_is_listed(filled: Place) -> None:
     assert sorted(row["recipients"] for row in rows) == [["u0@one.test"], ["u1@one.test"], ["u2@two.test"]]
     assert len(filled.rows("queue", "list", "--limit", "2")) == 2
     text = filled.run("queue", "list").splitlines()
-    assert len(text) == 4 and text[0].split() == "id age size sender recipients tries next last".split()
+    assert len(text) == 4 and text[0].split() == ["id", "age", "size", "sender", "recipients", "tries", "next", "last"]
     (held,) = [line for line in text if "u2@two.test" in line]
     assert "4h00m" in held and "in 1h06m" in held and "<>" in "".join(text)
 

@@ -6,9 +6,7 @@ from typer.testing import CliRunner
 
 from fastmail.cli.main import app
 from fastmail.config.settings import SECTIONS
-from tests.unit.cli.place import Place, place
-
-__all__ = ["place"]
+from tests.unit.cli.place import Place
 
 
 def test_a_configuration_that_is_right_is_told_as_such(place: Place) -> None:

@@ -1,9 +1,7 @@
 """``fastmail trace``: the life of a message, in words."""
 
 from fastmail.cli import trace
-from tests.unit.cli.place import Place, place
-
-__all__ = ["place"]
+from tests.unit.cli.place import Place
 
 
 def test_nothing_is_known_of_what_never_came(place: Place) -> None:

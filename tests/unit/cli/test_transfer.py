@@ -7,9 +7,7 @@ import pytest
 
 from fastmail.cli import transfer
 from fastmail.model.errors import CannotDo
-from tests.unit.cli.place import MESSAGE, USER, Place, place
-
-__all__ = ["place"]
+from tests.unit.cli.place import MESSAGE, USER, Place
 
 
 def test_mbox_in_and_maildir_out(place: Place, tmp_path: Path) -> None:
