@@ -111,5 +111,5 @@ def test_a_sender_hears_of_what_is_given_up(filled: Place) -> None:
 def test_nothing_is_no_choice_and_everything_has_to_be_said(filled: Place, name: str) -> None:
     assert "say which messages" in filled.run("queue", name, code=2)
     assert "--all is everything" in filled.run("queue", name, "--all", "--domain", "one.test", code=2)
-    assert "an id such as" in filled.run("queue", name, "what", code=2)
+    assert "an id such as" in filled.run("queue", name, "no id", code=2)
     assert len(filled.rows("queue", "list")) == 3

@@ -36,11 +36,14 @@ def test_a_maildir_comes_in_with_its_folders(place: Place, tmp_path: Path) -> No
 
 
 def test_an_unreadable_message_stops_an_export_unless_it_may_be_left_out(place: Place, tmp_path: Path) -> None:
+    place.config.write_text(place.config.read_text().replace('content = "maildir"', 'content = "segments"'))
     place.deliver("one", "two")
-    place.files()[0].unlink()
-    place.files()[0].write_bytes(place.files()[0].read_bytes())
-    done = place.run("export", "maildir", USER, str(tmp_path / "out"))
-    assert done.splitlines()[1].split()[:3] == [USER, "INBOX", "1"]
+    (segment,) = [path for path in (place.base / "data").glob("segments-*/*") if b"body of one" in path.read_bytes()]
+    segment.write_bytes(segment.read_bytes().replace(b"body of one", b"body of 0ne"))
+    out = str(tmp_path / "out")
+    assert "--skip-bad leaves it out" in place.run("export", "maildir", USER, out, code=1).replace("\n", " ")
+    (row,) = [row for row in place.rows("export", "maildir", USER, out, "--skip-bad", code=1) if row["bad"]]
+    assert (row["mailbox"], row["messages"]) == ("INBOX", 1) and row["bad"][0].startswith("UID 1: ")
 
 
 LISTS = {
