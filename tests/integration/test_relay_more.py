@@ -362,7 +362,7 @@ def test_a_report_has_the_priority_of_its_message(tmp_path: Path) -> None:
             kept.append(made.item.priority if made is not None else None)
             return made
 
-        w.outbound.report = noted  # type: ignore[method-assign]
+        w.outbound.report = noted  # type: ignore[assignment]
         await w.send("you@far.test", mail=" MT-PRIORITY=-3")
         await w.drained()
         assert kept == [-3]

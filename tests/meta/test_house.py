@@ -1,6 +1,7 @@
 """The house stays liveable: layers inside compiled modules, file sizes, heads of files, RFC citations."""
 
 import ast
+import dataclasses
 import re
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_every_setting_is_explained() -> None:
 
     for section in SECTIONS.values():
         assert section.__doc__
-        for item in section.__dataclass_fields__.values():
+        for item in dataclasses.fields(section):
             assert len(item.metadata["help"]) > 10, item.name
 
 

@@ -40,7 +40,7 @@ def test_a_password_is_hashed_and_changed(place: Place) -> None:
 
 
 def test_limits_are_shown_as_they_were_given(place: Place) -> None:
-    wanted = {"address": USER, "storage": "default", "messages": "default", "mailboxes": "default"}
+    wanted: dict[str, object] = {"address": USER, "storage": "default", "messages": "default", "mailboxes": "default"}
     assert place.rows("account", "quota", USER) == [wanted]
     wanted |= {"storage": 5 << 30, "messages": "none"}
     assert place.rows("account", "quota", USER, "--storage", "5 GiB", "--messages", "none") == [wanted]
