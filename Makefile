@@ -82,7 +82,7 @@ check: $(STAMP)
 	@$(TOGETHER) lint types layers quick
 
 test: check
-	@$(TOGETHER) journeys counted
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 journeys counted
 	@$(MAKE) --no-print-directory alone
 
 lint: $(STAMP)
