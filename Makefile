@@ -1,16 +1,36 @@
-# Two commands on a fresh machine: `make run` and `make test`. Each does its whole set-up.
+# Two commands on a fresh machine: `make run` and `make test`. Each does its whole set-up. While working: `make check`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= run
+TOOLS := $(VENV)/.tools
 STAMP := $(VENV)/.built
-SOURCES := setup.py pyproject.toml $(shell find fastmail -name '*.pyx' -o -name '*.pxd')
+SOURCES := setup.py $(shell find fastmail -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: help run test build lint bench bench-journal bench-mailbox bench-peers bench-relay bench-sessions test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations test-wheel nightly fuzz fuzz-every sdist wheel clean
+# Tests that compute have a process for each core. Journeys wait for servers, clients and clocks: two for each core.
+CORES := $(shell nproc)
+SIDE_BY_SIDE ?= $(shell expr 2 \* $(CORES))
+TOGETHER = $(MAKE) --no-print-directory --keep-going --output-sync=target --jobs 4
+PYTEST = $(BIN)/python -m pytest
+# Each test is in exactly one of these parts (tests/meta/test_loop.py). The markers are explained in pyproject.toml.
+QUICK := not (journey or integration or peer or counted or harness or alone)
+JOURNEYS := (journey or integration or peer) and not (counted or harness or alone)
+ALONE := alone and not harness
+SHORT := harness and not alone
+SHORT_ALONE := harness and alone
+
+# Tests start hundreds of commands and servers: their modules are compiled once, not by each of them.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help run check test build lint types layers quick journeys counted alone coverage lock bench bench-journal bench-mailbox bench-peers bench-relay bench-sessions test-short test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations test-wheel nightly fuzz fuzz-every sdist wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
-	@echo "make test            the whole test suite, lint, types and layers"
+	@echo "make check           the loop of a minute: build what changed, lint, types, layers, and the tests without servers"
+	@echo "make test            all tests, after make check; no long run of a harness"
+	@echo "make test-short      short runs of the harnesses below: kills, power, failing calls, damage, load, fuzzing, mutations"
+	@echo "make coverage        which lines the tests without servers reach, of Python and Cython; fails below the floor"
+	@echo "make lock            requirements-dev.lock made anew from pyproject.toml"
 	@echo "make bench           micro benchmarks, saved and compared with the last ones (pytest-benchmark), then fastmail bench: a throw-away server under load"
 	@echo "make bench-peers     the same on Dovecot, in turn: benchmarks/report.md (needs root, Postfix and Dovecot; DIR= for a disk)"
 	@echo "make bench-mailbox   IMAP commands in 10,000 and 250,000 messages, beside Dovecot: benchmarks/mailbox.md"
@@ -33,14 +53,20 @@ help:
 	@echo "make wheel           a wheel in dist/"
 	@echo "make clean           remove what was built (not mail)"
 
-$(STAMP): $(SOURCES)
+# The virtual environment with the tools of requirements-dev.lock, and this directory installed in it, not yet compiled.
+$(TOOLS): pyproject.toml requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fastmail needs Python 3.11 or newer: apt-get install python3.11 (or set PYTHON=...)")'
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "the venv module is missing: apt-get install python3-venv"; exit 1; }
 	@command -v cc >/dev/null || command -v gcc >/dev/null || { echo "a C compiler is missing: apt-get install gcc libc6-dev"; exit 1; }
 	@$(PYTHON) -c 'import sysconfig, os, sys; p = os.path.join(sysconfig.get_paths()["include"], "Python.h"); sys.exit(0 if os.path.exists(p) else "Python.h is missing: apt-get install python3-dev")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools>=77' wheel 'cython>=3.1,<4'
-	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	FASTMAIL_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(TOOLS)
+
+# Only modules whose sources changed are compiled again.
+$(STAMP): $(TOOLS) $(SOURCES)
+	$(BIN)/python setup.py -q build_ext --inplace
 	@touch $(STAMP)
 
 build: $(STAMP)
@@ -49,14 +75,49 @@ run: $(STAMP)
 	@test -f $(RUN)/fastmail.toml || $(BIN)/fastmail quickstart $(RUN) me@example.test --hostname localhost --generate
 	@exec $(BIN)/fastmail serve -c $(RUN)/fastmail.toml --free-ports --welcome
 
+# Our own builds take no warning of Cython or of the C compiler.
+check test test-short: export FASTMAIL_STRICT := 1
+
+check: $(STAMP)
+	@$(TOGETHER) lint types layers quick
+
+test: check
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 journeys counted
+	@$(MAKE) --no-print-directory alone
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(STAMP)
 	$(BIN)/mypy
+
+layers: $(STAMP)
 	$(BIN)/lint-imports
 
-test: lint
-	$(BIN)/python -m pytest
+quick: $(STAMP)
+	$(PYTEST) -n $(CORES) --dist worksteal --durations=5 -m "$(QUICK)"
+
+journeys: $(STAMP)
+	$(PYTEST) -n $(SIDE_BY_SIDE) --dist worksteal --durations=15 -m "$(JOURNEYS)"
+
+counted: $(STAMP)
+	$(PYTEST) -m counted
+
+alone: $(STAMP)
+	$(PYTEST) --durations=15 -m "$(ALONE)"
+
+test-short: $(STAMP)
+	$(PYTEST) -n $(SIDE_BY_SIDE) --dist worksteal --durations=15 -m "$(SHORT)"
+	$(PYTEST) --durations=15 -m "$(SHORT_ALONE)"
+
+coverage: $(STAMP)
+	tests/coverage.sh $(BIN)/python $(CORES)
+
+lock: $(TOOLS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --extra dev \
+	  --custom-compile-command "make lock" pyproject.toml -o requirements-dev.lock
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks/micro --benchmark-only -q -o addopts= --benchmark-columns=min,median,iqr,ops \

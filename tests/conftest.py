@@ -1,12 +1,39 @@
-"""Fixtures that every kind of test uses."""
+"""What every kind of test uses: markers by folder, what is skipped for want of a program, one server for journeys.
 
+Tests do the same each time: examples that hypothesis makes up follow from the test alone, and no example has a limit of
+time, which would depend on what else the machine does. ``HYPOTHESIS_PROFILE=search`` makes up others each time.
+"""
+
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from fastmail.telemetry import log
+from tests.support import needs
 from tests.support.server import Server
+
+TESTS = Path(__file__).parent
+FOLDERS = {"journey", "integration"}  # those whose tests all have the marker of that name
+
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("search", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+        if folder in FOLDERS:
+            item.add_marker(folder)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    why = needs.missing(item)
+    if why:
+        pytest.skip(why)
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +45,7 @@ def log_as_it_begins() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One running server for all journeys that do not break it."""
+    """One running server for all journeys of a process that do not break it."""
     running = Server(tmp_path_factory.mktemp("server"))
     running.start()
     yield running

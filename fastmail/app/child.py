@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from fastmail.model.errors import ConfigError
 
-PORTS = (10_000, 32_000)
+PORTS = (26_000, 32_000)
 
 
 def free_ports(count: int) -> list[int]:

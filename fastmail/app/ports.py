@@ -12,6 +12,8 @@ from fastmail.telemetry import log
 
 PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
 FURTHER = 500  # ports that are tried behind one that is taken
+TRIES = 5  # another program may take a port between the look at it and the bind
+Sockets = list[list[tuple[str, socket.socket]]]  # for each worker its (protocol, socket) pairs
 
 
 def move_to_free(listen: Listen) -> list[str]:
@@ -40,27 +42,50 @@ def _free(place: str) -> bool:
     try:
         bind(place, reuse_port=False).close()
     except ConfigError as error:
-        cause = error.__context__
-        return not (isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE)
+        return not _taken(error)
     return True
 
 
+def _taken(error: ConfigError) -> bool:
+    """True if a place could not be bound because somebody else has it."""
+    cause = error.__context__
+    return isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
+
+
 def bind_all(
-    listen: Listen, workers: int, delivering: int, mode: int, who: owner.Who | None
-) -> list[list[tuple[str, socket.socket]]]:
-    """For each worker its (protocol, socket) pairs. Mail from other servers is taken by the first ``delivering`` of
-    them; a Unix socket is shared by all. ``who``: whom root works for, who binds the Unix sockets in directories of
-    its own."""
-    sockets: list[list[tuple[str, socket.socket]]] = [[] for _ in range(workers)]
-    for protocol in PROTOCOLS:
-        for address in getattr(listen, protocol):
-            shared = None
-            if address.startswith("unix:"):
-                root = who is None or owner.trusted(os.path.dirname(address[5:]), who)
-                with owner.acting(None if root else who):
-                    shared = bind(address, mode=mode)
-            else:
-                bind(address, reuse_port=False).close()  # sharing a port with a stranger would lose half the mail
-            for number in range(delivering if protocol in ("smtp", "lmtp") else workers):
-                sockets[number].append((protocol, shared or bind(address)))
+    listen: Listen, workers: int, delivering: int, mode: int, who: owner.Who | None, move: bool = False
+) -> tuple[Sockets, list[str]]:
+    """The sockets of each worker, and a sentence for each port that was taken. Mail from other servers is taken by the
+    first ``delivering`` workers; a Unix socket is shared by all. ``who``: whom root works for, who binds the Unix
+    sockets in directories of its own. ``move``: use the next free port where one is taken; without, that is a
+    ConfigError."""
+    moved: list[str] = []
+    for _ in range(TRIES if move else 0):
+        moved += move_to_free(listen)
+        try:
+            return _bind(listen, workers, delivering, mode, who), moved
+        except ConfigError as error:
+            if not _taken(error):
+                raise
+    return _bind(listen, workers, delivering, mode, who), moved
+
+
+def _bind(listen: Listen, workers: int, delivering: int, mode: int, who: owner.Who | None) -> Sockets:
+    sockets: Sockets = [[] for _ in range(workers)]
+    try:
+        for protocol in PROTOCOLS:
+            for address in getattr(listen, protocol):
+                shared = None
+                if address.startswith("unix:"):
+                    root = who is None or owner.trusted(os.path.dirname(address[5:]), who)
+                    with owner.acting(None if root else who):
+                        shared = bind(address, mode=mode)
+                else:
+                    bind(address, reuse_port=False).close()  # sharing a port with a stranger would lose half the mail
+                for number in range(delivering if protocol in ("smtp", "lmtp") else workers):
+                    sockets[number].append((protocol, shared or bind(address)))
+    except ConfigError:
+        for _, sock in (pair for own in sockets for pair in own):
+            sock.close()
+        raise
     return sockets

@@ -45,11 +45,14 @@ REASON = 16384  # octets of why a worker did not start
 
 
 class Supervisor:
-    """``run`` returns the exit code when all workers have ended."""
+    """``run`` returns the exit code when all workers have ended. ``free_ports``: where a port is taken, the next free
+    one is used instead, in the configuration too."""
 
-    def __init__(self, config: Config, ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, config: Config, ready: Callable[[], None] = lambda: None, free_ports: bool = False) -> None:
         self._config = config
         self._say_ready = ready
+        self._free_ports = free_ports
+        self.moved: list[str] = []  # a sentence for each port that was taken, once ports are bound
         self._started: dict[int, int] = {}  # by process id: a pipe that says that it serves, or why not
         self._serving: set[int] = set()  # numbers of workers that do
         self._failures = [0] * self._count_of(config)  # starts of each that failed since it served last
@@ -163,7 +166,9 @@ class Supervisor:
         users_of(self._config.listen.unix_users)
         mode = 0o666 if self._config.listen.unix_users else 0o660  # peers are asked who they are
         who = owner.root_for(self._config)
-        self._sockets = ports.bind_all(self._config.listen, self._count, self._delivering, mode, who)
+        self._sockets, self.moved = ports.bind_all(
+            self._config.listen, self._count, self._delivering, mode, who, self._free_ports
+        )
         if not any(self._sockets):
             raise ConfigError(f"{self._config.path}: [listen] names no address, so there is nothing to serve")
 

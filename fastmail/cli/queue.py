@@ -1,6 +1,7 @@
 """``fastmail queue``: what still has to go out, and what to do about it; live, while the server runs."""
 
 import asyncio
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ ErrorOption = Annotated[str, typer.Option("--error", help="Whose last error has 
 MatchOption = Annotated[
     str, typer.Option("--match", help="Whose id, sender, recipients, destination or last error is like this.")
 ]
+TERMINAL = 80  # characters of a reply in a list on a terminal
 AllOption = Annotated[bool, typer.Option("--all", help="Everything in the queue.")]
 
 
@@ -115,6 +117,11 @@ def _age(arrived: int) -> str:
     return f"{hours}h{rest // 60:02}m" if hours else f"{rest // 60}m"
 
 
+def _begun(text: str) -> str:
+    """A reply whole; on a terminal its beginning, so that a row stays on a line there."""
+    return text[:TERMINAL] if sys.stdout.isatty() else text
+
+
 @app.command("list")
 @command
 def list_(
@@ -148,7 +155,7 @@ def list_(
                     "recipients": names[0] + (f" +{len(names) - 1}" if len(names) > 1 else ""),
                     "tries": job.attempts,
                     "next": "held" if job.held else _when(job.due),
-                    "last": job.last[:80],
+                    "last": _begun(job.last),
                 }
             )
         return rows
@@ -218,7 +225,14 @@ def summary(config: ConfigOption = "fastmail.toml", json: JsonOption = False) ->
             row[3] = max(row[3], int(time.time() - item.arrived))
             row[4] = job.last or row[4]
         return [
-            {"destination": name, "messages": a, "recipients": b, "octets": c, "oldest_s": d, "last": e[:80]}
+            {
+                "destination": name,
+                "messages": a,
+                "recipients": b,
+                "octets": c,
+                "oldest_s": d,
+                "last": e if json else _begun(e),
+            }
             for name, (a, b, c, d, e) in sorted(found.items(), key=lambda one: -one[1][0])
         ]
 

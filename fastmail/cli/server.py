@@ -9,8 +9,7 @@ import typer
 
 from fastmail.app import owner
 from fastmail.app import quickstart as first
-from fastmail.app.derived import make_tls, running
-from fastmail.app.ports import move_to_free
+from fastmail.app.derived import make_tls
 from fastmail.auth import schemes
 from fastmail.cli.common import ConfigOption, PasswordStdin, ask_password, command, output, read_config
 from fastmail.config import certificate
@@ -60,10 +59,9 @@ def serve(
 
     settings = load(config)
     log.setup(settings.log.format, settings.log.level)
-    notes = move_to_free(settings.listen) if free_ports and not running(settings) else []
 
     def ready() -> None:
-        for note in notes:
+        for note in supervisor.moved:
             output.print(note, markup=False)
         print("\n".join(welcome_text(settings, known)), flush=True)
 
@@ -72,7 +70,8 @@ def serve(
         owner.prepare(settings)
         with owner.acting(owner.root_for(settings)):
             known = first_account(settings)
-    raise typer.Exit(Supervisor(settings, ready if show_welcome else lambda: None).run())
+    supervisor = Supervisor(settings, ready if show_welcome else lambda: None, free_ports)
+    raise typer.Exit(supervisor.run())
 
 
 @command

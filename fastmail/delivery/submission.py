@@ -179,7 +179,7 @@ class Submission:
             await self._enqueue(outgoing)
         except TooMuch:  # after anything else it may be in the queue all the same: Spool.let_go finds out
             if held is not None:
-                await deliverer.store.let_go([item.id])
+                await deliverer.store.holds.let_go([item.id])
             raise
 
     async def _enqueue(self, outgoing: Outgoing) -> None:

@@ -95,7 +95,6 @@ class Environment:
         """``former``: an earlier layout that is known by its tables, and how its rows become this one's. ``moving``: a
         table whose rows will be copied to another one, which takes as much room again."""
         make_directories(path)
-        self._journaled = journaled
         self._journal: Journal | None = None
         self._checkpoints: Checkpoints | None = None
         self._pin: Any = None

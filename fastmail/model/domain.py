@@ -17,9 +17,9 @@ import idna
 from fastmail.model.errors import BadAddress
 
 LONGEST = 255  # characters of a name (RFC 5321 4.5.3.1.2); before and after the mapping
-LONGEST_LABEL = 63  # octets (RFC 1035 2.3.4)
 REMEMBERED = 4096  # names that are not ASCII, or have A-labels; each is at most LONGEST characters
 PREFIX = "xn--"
+# labels have at most 63 octets (RFC 1035 2.3.4)
 _ASCII = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
 

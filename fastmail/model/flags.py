@@ -6,17 +6,9 @@ mailbox. Other letters, and everything from a comma on, belong to other tools an
 
 SEEN, ANSWERED, FLAGGED, DELETED, DRAFT = 1, 2, 4, 8, 16
 ALL_FLAGS = 31
-NAMES = {SEEN: b"\\Seen", ANSWERED: b"\\Answered", FLAGGED: b"\\Flagged", DELETED: b"\\Deleted", DRAFT: b"\\Draft"}
 LETTERS = {"D": DRAFT, "F": FLAGGED, "R": ANSWERED, "S": SEEN, "T": DELETED}
 MAX_KEYWORDS = 64
 LETTERED_KEYWORDS = 26
-
-
-def flag_names(flags: int, keywords: int, names: list[bytes]) -> bytes:
-    """``(\\Seen $Work)`` for a bit set; unknown keyword bits are left out."""
-    words = [name for bit, name in NAMES.items() if flags & bit]
-    words += [name for i, name in enumerate(names) if keywords >> i & 1]
-    return b"(" + b" ".join(words) + b")"
 
 
 def from_info(info: str) -> tuple[int, int, str]:

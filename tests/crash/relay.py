@@ -71,7 +71,7 @@ def mailbox(server: Server) -> tuple[Counter[str], set[str]]:
     """(how often each message is in the mailbox, those that are not whole)."""
     with imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=60) as imap:
         imap.login(server.user, server.password)
-        count = int(imap.select("INBOX", readonly=True)[1][0])
+        count = int(imap.select("INBOX", readonly=True)[1][0])  # type: ignore[arg-type]
         found: Counter[str] = Counter()
         torn = set()
         for first in range(1, count + 1, 500):

@@ -48,7 +48,7 @@ def main() -> int:
     every = [("parser", name) for name in PARSERS] + [("session", name) for name in PROTOCOLS]
     every = [(kind, name) for kind, name in every if options.only in (None, kind)]
     with ThreadPoolExecutor(options.jobs) as pool:
-        good = list(pool.map(lambda one: fuzz(*one, options.seconds, options.seed), every))
+        good = list(pool.map(lambda one: fuzz(one[0], one[1], options.seconds, options.seed), every))
     print(f"{len(every)} fuzzed, {good.count(False)} findings")
     return 0 if all(good) else 1
 

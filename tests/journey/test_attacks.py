@@ -662,7 +662,7 @@ def test_s37_a_browser_is_sent_away(server: Server, verb: bytes) -> None:
             assert one.file.read() == b""
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.root
 def test_s40_local_sockets_know_who_speaks(tmp_path: Path) -> None:
     """LMTP on a socket in a directory: the users who were named, nobody else; and garbage harms nothing."""
     with tempfile.TemporaryDirectory(dir="/tmp") as place:
@@ -694,7 +694,7 @@ def test_s40_local_sockets_know_who_speaks(tmp_path: Path) -> None:
             server.stop()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.root
 def test_s40_nobody_else_rings_the_doorbell(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as place:
 
@@ -742,6 +742,7 @@ def colliding(count: int, one: str, two: str) -> list[str]:
     return ["X-" + "".join(two if n >> at & 1 else one for at in range(bits)) for n in range(count)]
 
 
+@pytest.mark.alone
 def test_s46_names_that_collide_cost_no_more(server: Server) -> None:
     """Twenty thousand field names, keywords and message ids that are equal under hashes without a seed (times 31, times
     33) cost what other names of that length cost: kept, searched and threaded."""

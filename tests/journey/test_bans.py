@@ -97,6 +97,7 @@ def test_s23_a_ban_holds_for_logins_on_connections_from_before(server: Server, p
     assert asked(server, protocol, "127.0.0.78", server.password).startswith(RIGHT[protocol])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("protocol", list(RIGHT))
 def test_s23_a_spread_attack_is_slowed_and_the_owner_is_not(tmp_path: Path, protocol: str) -> None:
     extra = "\n[limits]\nauth_failure_delay = 0.01\nslow_after = 3\nban_exempt = []\n"

@@ -4,7 +4,6 @@ import email
 import imaplib
 import json
 import poplib
-import shutil
 import smtplib
 import subprocess
 import time
@@ -192,10 +191,9 @@ def test_a_new_password_counts_at_once(server: Server) -> None:
         imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=20).login(address, "another")
 
 
+@pytest.mark.peer("curl")
 @pytest.mark.parametrize("protocol", ["imap", "imaps", "pop3", "pop3s", "smtp"])
 def test_curl(server: Server, protocol: str, tmp_path: Path) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed: apt-get install curl")
     address = account(server, f"curl-{protocol}")
     mail = tmp_path / "mail"
     mail.write_bytes(b"Subject: by curl\r\n\r\n.dot\r\n")
@@ -229,9 +227,8 @@ def test_curl(server: Server, protocol: str, tmp_path: Path) -> None:
     assert b"Subject: by curl" in done.stdout and b"\n.dot" in done.stdout
 
 
+@pytest.mark.peer("swaks")
 def test_swaks(server: Server) -> None:
-    if shutil.which("swaks") is None:
-        pytest.skip("swaks is not installed: apt-get install swaks")
     address = account(server, "swaks")
     where = f"127.0.0.1:{server.ports['submission']}"
     subprocess.run(
@@ -259,9 +256,8 @@ def test_swaks(server: Server) -> None:
         assert imap.select()[1] == [b"1"]
 
 
+@pytest.mark.peer("mbsync")
 def test_mbsync_reads_a_whole_account(server: Server, tmp_path: Path) -> None:
-    if shutil.which("mbsync") is None:
-        pytest.skip("mbsync is not installed: apt-get install isync")
     address = account(server, "mbsync")
     with imap_login(server, address) as imap:
         imap.create("Work/2026")

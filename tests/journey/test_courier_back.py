@@ -5,11 +5,14 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.journey.test_dovecot import USER, look, pop3, seen, use
 from tests.support import courier
 from tests.support.server import Server
 
 
+@pytest.mark.peer
 def test_courier_goes_on(tmp_path: Path) -> None:
     theirs = courier.Courier(tmp_path / "mail" / "user")
     folders = ["INBOX.Work", "INBOX.Work.2026.Q4", "INBOX.Entw&APw-rfe", "INBOX.Sent"]

@@ -189,6 +189,7 @@ def test_check_does_not_open_what_is_damaged(tmp_path: Path) -> None:
     assert "directory" in done.stdout and "kept beside it" in done.stdout
 
 
+@pytest.mark.harness
 @pytest.mark.parametrize("content", ["maildir", "segments"])
 def test_random_damage(content: str, capsys: pytest.CaptureFixture[str]) -> None:
     tally = damage.run(4, 7, content)

@@ -1,8 +1,6 @@
 """DANE (RFC 7672) with a resolver and a name server that are not ours: NSD serves signed zones, Unbound validates."""
 
 import asyncio
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -11,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.app.child import free_ports
 from fastmail.dns.resolver import Resolver
 from fastmail.relay.runner import Limits
 from fastmail.relay.scheduling import Most
 from fastmail.relay.targets import Finder
 from fastmail.smtp.client import Timeouts
-from tests.journey.test_relay import World, world
-from tests.journey.test_relay_tls import Far
+from tests.integration.test_relay import World, world
+from tests.integration.test_relay_tls import Far
+from tests.support import needs
+from tests.support.ports import free_ports
 
 ZONE = """$ORIGIN {name}.
 $TTL 60
@@ -29,16 +28,14 @@ ns IN A 127.0.0.1
 {more}
 """
 PROGRAMS = ("nsd", "unbound", "ldns-keygen", "ldns-signzone")
+pytestmark = pytest.mark.peer(*PROGRAMS)
 
 
 class Names:
     """``signed`` zones, of which ``bogus`` ones were changed after they were signed, and ``plain`` ones."""
 
     def __init__(self, base: Path, port: int, digest: str) -> None:
-        paths = {name: shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") for name in PROGRAMS}
-        missing = [name for name, path in paths.items() if path is None]
-        if missing:
-            pytest.skip(f"{', '.join(missing)} not installed: apt-get install nsd unbound ldnsutils")
+        paths = {name: needs.program(name) for name in PROGRAMS}
         self.base = base
         self.processes: list[subprocess.Popen[bytes]] = []
         self.port, authority = free_ports(2)

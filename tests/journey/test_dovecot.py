@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 
-from fastmail.store.local.dovecot import control_files
-from fastmail.store.local.maildir.home import Home
 from tests.support import courier, dovecot
 from tests.support.server import Server
 
@@ -146,6 +144,8 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("pair", LAYOUTS.values(), ids=LAYOUTS, indirect=True)
+@pytest.mark.peer("dovecot")
+@pytest.mark.root
 def test_there_and_back_again(pair: tuple[dovecot.Dovecot, Server]) -> None:
     theirs, ours = pair
     theirs.start()
@@ -190,6 +190,8 @@ def validity(port: int, password: str, name: str) -> int:
 
 
 @pytest.mark.parametrize("pair", [LAYOUTS["maildir++"], LAYOUTS["fs, control"]], ids=["own", "control"], indirect=True)
+@pytest.mark.peer("dovecot")
+@pytest.mark.root
 def test_a_name_that_comes_again_has_a_higher_uidvalidity(pair: tuple[dovecot.Dovecot, Server]) -> None:
     """Over there, here, and back there, even where the other has been ahead of the clock."""
     theirs, ours = pair
@@ -226,6 +228,8 @@ MANY = [f"word{n}" for n in range(45)]
     ids=["with the mail", "apart"],
     indirect=True,
 )
+@pytest.mark.peer("dovecot")
+@pytest.mark.root
 def test_more_keywords_than_letters(pair: tuple[dovecot.Dovecot, Server]) -> None:
     """Those that only Dovecot's index has come over, and go back into a new one."""
     theirs, ours = pair
@@ -293,6 +297,8 @@ def lists(port: int, password: str, folders: list[str]) -> dict[str, dict[str, s
     return found
 
 
+@pytest.mark.peer("dovecot")
+@pytest.mark.root
 def test_rights_and_limits_are_taken_over(pair: tuple[dovecot.Dovecot, Server]) -> None:
     theirs, ours = pair
     theirs.config.write_text(theirs.config.read_text() + ACL)
@@ -341,6 +347,8 @@ def test_rights_and_limits_are_taken_over(pair: tuple[dovecot.Dovecot, Server]) 
     assert lists(theirs.ports["imap"], ours.password, folders) == after
 
 
+@pytest.mark.peer("dovecot")
+@pytest.mark.root
 def test_two_servers_are_compared(pair: tuple[dovecot.Dovecot, Server], tmp_path: Path) -> None:
     theirs, ours = pair
     theirs.start()
@@ -377,6 +385,8 @@ def mail(path: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("pair", [("", ""), (":LAYOUT=fs", 'layout = "fs"')], ids=["maildir++", "fs"], indirect=True)
+@pytest.mark.peer("dovecot")
+@pytest.mark.root
 def test_a_shadow_beside_it(pair: tuple[dovecot.Dovecot, Server], tmp_path: Path) -> None:
     theirs, ours = pair
     theirs.start()
@@ -398,6 +408,8 @@ def test_a_shadow_beside_it(pair: tuple[dovecot.Dovecot, Server], tmp_path: Path
     assert mail(theirs.mail) == before
 
 
+@pytest.mark.peer("dovecot")
+@pytest.mark.root
 def test_a_server_that_only_reads(pair: tuple[dovecot.Dovecot, Server]) -> None:
     theirs, ours = pair
     theirs.start()
@@ -446,6 +458,8 @@ def strip(found: dict[str, Any]) -> dict[bytes, Any]:
     }
 
 
+@pytest.mark.peer("dovecot")
+@pytest.mark.root
 def test_a_plan_for_this_dovecot(pair: tuple[dovecot.Dovecot, Server], tmp_path: Path) -> None:
     theirs, ours = pair
     conf = subprocess.run(
@@ -459,6 +473,7 @@ def test_a_plan_for_this_dovecot(pair: tuple[dovecot.Dovecot, Server], tmp_path:
     ours.cli("check-config", "-c", str(tmp_path / "new" / "fastmail.toml"), config=False)
 
 
+@pytest.mark.peer
 def test_files_that_courier_wrote(tmp_path: Path) -> None:
     theirs = courier.Courier(tmp_path / "mail" / "user")
     folders = ["INBOX.Work", "INBOX.Work.2026.Q4", "INBOX.Entw&APw-rfe", "INBOX.Sent"]
@@ -537,24 +552,3 @@ def test_courier_is_taken_over(tmp_path: Path) -> None:
         client.quit()
     finally:
         ours.stop()
-
-
-def test_subscription_files() -> None:
-    names = ["INBOX", "Work/2026", "Entwürfe", "a & b"]
-    home = Home("")
-    data = control_files.subscription_file(home, names)
-    assert data.startswith(b"V\t2\n\n") and b"Work\t2026\n" in data
-    assert sorted(control_files.parse_subscriptions(home, data)) == sorted(names)
-    assert control_files.parse_subscriptions(home, b"INBOX\nWork.2026\n../x\n\n") == ["INBOX", "Work/2026"]
-
-
-def test_a_uidlist_that_was_written_is_read_again() -> None:
-    kept = [
-        control_files.Kept(1, b"a"),
-        control_files.Kept(7, b"b,S=1", 3, b"UID7-1"),
-        control_files.Kept(9, b"c", 0, b"c"),
-    ]
-    again = control_files.parse_uidlist(control_files.uidlist(5, 10, b"0" * 32, kept))
-    assert again is not None and (again.uidvalidity, again.uidnext) == (5, 10)
-    assert again.uids == {b"a": 1, b"b,S=1": 7, b"c": 9}
-    assert again.pop3 == {b"b,S=1": (3, b"UID7-1"), b"c": (0, b"c")}

@@ -10,6 +10,7 @@ from fastmail.message import sections, summary
 from tests.support import dovecot
 from tests.support.dovecot import Dovecot
 
+pytestmark = [pytest.mark.peer("dovecot"), pytest.mark.root]
 START = b"From: a@b.example\nContent-Type: multipart/mixed; boundary="
 ODD = {
     "boundary of the parent": START + b"b\n\npre\n--b\nContent-Type: multipart/alternative; boundary=b\n\n--b\n\nplain\n--b\n"

@@ -42,7 +42,7 @@ def test_the_certificate_is_the_login(server: Server, known: Authority) -> None:
         assert imap.authenticate("EXTERNAL", lambda _: server.user.encode())[0] == "OK"
     pop = poplib.POP3_SSL("127.0.0.1", server.ports["pop3s"], context=context)
     assert "EXTERNAL" in pop.capa()["SASL"]
-    assert pop._shortcmd("AUTH EXTERNAL =").startswith(b"+OK")
+    assert pop._shortcmd("AUTH EXTERNAL =").startswith(b"+OK")  # type: ignore[attr-defined]
     pop.quit()
     with smtplib.SMTP_SSL("127.0.0.1", server.ports["submissions"], context=context) as smtp:
         smtp.ehlo()

@@ -7,6 +7,8 @@ import pytest
 
 from tests.crash import faults
 
+pytestmark = pytest.mark.harness
+
 
 @pytest.mark.parametrize(
     "call,error,content",

@@ -9,6 +9,7 @@ from tests.crash import kill
 KINDS = {"maildir": ("keeper", "recovery", "supervisor"), "segments": ("checkpoint, all", "worker")}
 
 
+@pytest.mark.harness
 @pytest.mark.parametrize("content", ["maildir", "segments"])
 def test_r1_nothing_is_lost_by_kills(content: str) -> None:
     if shutil.which("strace") is None:

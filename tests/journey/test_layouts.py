@@ -16,7 +16,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from fastmail.app.child import free_ports
+from tests.support.ports import free_ports
 from tests.support.server import CLI, PROTOCOLS
 
 DATA = Path(__file__).parents[1] / "data" / "layouts"

@@ -8,6 +8,8 @@ import pytest
 from tests.load.gates import GATES
 
 
+@pytest.mark.harness
+@pytest.mark.alone
 @pytest.mark.parametrize("gate", list(GATES))
 def test_a_gate_is_kept(tmp_path: Path, gate: str) -> None:
     assert GATES[gate](tmp_path / "s", 0.02)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.app.child import free_ports
+from tests.support.ports import free_ports
 from tests.support.server import Server
 
 HOPS = 50  # Received fields above which a message is refused

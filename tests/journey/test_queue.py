@@ -5,7 +5,6 @@ import email
 import imaplib
 import json
 import os
-import shutil
 import smtplib
 import subprocess
 import time
@@ -14,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.app.child import free_ports
 from fastmail.bench.load import unverified
 from tests.journey.test_clients import letter
-from tests.support import mtas
+from tests.support import mtas, needs
 from tests.support.hosts import dead_port
+from tests.support.ports import free_ports
 from tests.support.server import Server
 
 
@@ -199,6 +198,8 @@ def test_queue_and_mailbox_share_one_copy(tmp_path: Path, content: str) -> None:
         server.stop()
 
 
+@pytest.mark.peer
+@pytest.mark.root
 @pytest.mark.parametrize("mta", [mtas.postfix, mtas.exim, mtas.opensmtpd])
 def test_by_way_of_another_mta(tmp_path: Path, near: Server, far: Server, mta: mtas.Mta) -> None:
     """Both directions: it takes mail from us, and hands it to us, all that we hand over, once, as it was."""
@@ -250,12 +251,10 @@ def test_a_program_takes_mail(tmp_path: Path, near: Server) -> None:
     assert int((box / "who").read_text()) == (65534 if os.geteuid() == 0 else os.geteuid())
 
 
+@pytest.mark.peer("smtp-source", "smtp-sink")
 def test_postfix_tools_as_source_and_sink(tmp_path: Path, near: Server, far: Server) -> None:
     """smtp-source sends many at once, over many sessions; what is for elsewhere reaches smtp-sink, all of it."""
-    path = os.environ.get("PATH", "") + ":/usr/sbin"
-    source, sink = shutil.which("smtp-source", path=path), shutil.which("smtp-sink", path=path)
-    if source is None or sink is None:
-        pytest.skip("smtp-source and smtp-sink (Debian package postfix) are not installed here")
+    source, sink = (str(needs.program(name)) for name in ("smtp-source", "smtp-sink"))
     (port,) = free_ports(1)
     dumps = tmp_path / "dumps"
     dumps.mkdir(mode=0o777)

@@ -8,7 +8,6 @@ import mailbox
 import os
 import pty
 import select
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -99,9 +98,8 @@ def test_imapclient(account: Account) -> None:
         assert client.folder_status("empty", ["MESSAGES"])[b"MESSAGES"] == 0
 
 
+@pytest.mark.peer("offlineimap")
 def test_offlineimap(account: Account, tmp_path: Path) -> None:
-    if shutil.which("offlineimap") is None:
-        pytest.skip("offlineimap is not installed: apt-get install offlineimap3")
     config = tmp_path / "rc"
     config.write_text(
         f"[general]\naccounts = a\nmetadata = {tmp_path}/meta\nui = basic\n[Account a]\nlocalrepository = l\n"
@@ -126,10 +124,9 @@ def essence(one: email.message.Message) -> tuple[str, bytes]:
     return one["Message-ID"], body.replace(b"\r\n", b"\n")
 
 
+@pytest.mark.peer("neomutt")
 def test_neomutt(account: Account, tmp_path: Path) -> None:
     """By TLS, which is GnuTLS there: everything is copied, one message read, one flagged, one removed."""
-    if shutil.which("neomutt") is None:
-        pytest.skip("neomutt is not installed: apt-get install neomutt")
     own = Account(account.server, "mutt@example.test")
     port = account.server.ports["imaps"]
     keys = (
@@ -176,6 +173,8 @@ def utf7(name: str) -> str:
     return encode_utf7(name).decode()
 
 
+@pytest.mark.peer("dovecot", "doveadm")
+@pytest.mark.root
 def test_dovecot_copies_the_whole_account(
     account: Account, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> None:

@@ -145,6 +145,7 @@ def remove(server: Server, user: str) -> None:
 CHANGES = {"passwd": passwd, "import": imported, "nologin": nologin, "off": off, "remove": remove}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", CHANGES)
 def test_s47_every_session_ends_within_a_second(server: Server, how: str) -> None:
     """In both workers: IDLE, between commands, inside a literal; POP3 with something marked; inside of a message that is
@@ -176,6 +177,7 @@ def test_s47_every_session_ends_within_a_second(server: Server, how: str) -> Non
     assert len(kept) == 1, "what POP3 had marked stays, and no half message came"
 
 
+@pytest.mark.alone
 def test_s47_a_session_at_a_mailbox_of_a_removed_account_ends(server: Server) -> None:
     add(server, "owner@example.test")
     add(server, "guest@example.test")

@@ -21,13 +21,13 @@ from pathlib import Path
 import pytest
 
 from fastmail.app import quickstart
-from fastmail.app.child import free_ports
 from tests.support.authorities import Authority
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 PORTS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
 USER = "nobody"
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who drops it")
+pytestmark = pytest.mark.root
 
 
 class Place:

@@ -10,6 +10,7 @@ import pytest
 from fastmail.bench import machine
 from tests.support.server import Server
 
+pytestmark = pytest.mark.alone  # the share of a core that a server takes
 MESSAGES = 2000
 # keys that read every message each, a few thousand of them in a line
 KEYS = b" ".join(b"NOT HEADER Received q%d" % n for n in range(1900))

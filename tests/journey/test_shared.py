@@ -18,6 +18,7 @@ from tests.journey.test_dovecot import USER, look, pop3
 from tests.support import dovecot
 from tests.support.server import Server
 
+pytestmark = [pytest.mark.peer("dovecot"), pytest.mark.root]
 FOLDERS = ["INBOX", "Work", "Archive/2026"]
 WORDS = ["$Forwarded", "todo", "NonJunk", "urgent", "later"]
 ROUNDS = int(os.environ.get("SHARED_ROUNDS", "3"))

@@ -37,6 +37,7 @@ def test_the_tests_of_a_mutation_are_there(mutation: Mutation) -> None:
             assert re.search(rf"(def|class) {part}\b", (ROOT / path).read_text()), one
 
 
+@pytest.mark.harness
 @pytest.mark.timeout(600)
 def test_a_few_are_caught(capfd: pytest.CaptureFixture[str]) -> None:
     """Some quick ones; `make test-mutations` runs all. A list without a known fault in it would prove nothing: one that

@@ -27,14 +27,14 @@ MUTATIONS = [
         "fastmail/smtp/client/session.py",
         "            if wire.unread:  # somebody on the way put them there (CVE-2021-33515 and its kind): not even in the clear\n",
         "            if False:\n",
-        ("tests/journey/test_relay.py -k s6_",),
+        ("tests/integration/test_relay.py -k s6_",),
     ),
     Mutation(
         "S7: the policy of a domain is not asked",
         "fastmail/relay/sts.py",
         '    if mode not in ("enforce", "testing", "none"):\n',
         '    mode = "none"\n    if not mode:\n',
-        ("tests/journey/test_relay_tls.py -k s7_",),
+        ("tests/integration/test_relay_tls.py -k s7_",),
     ),
     Mutation(
         "S9: a filter may announce a packet of any length",
@@ -56,7 +56,7 @@ MUTATIONS = [
         "fastmail/relay/pipe.py",
         '        if filled.startswith("-") and not word.startswith("-"):\n',
         "        if False:\n",
-        ("tests/journey/test_relay_more.py -k s12_",),
+        ("tests/integration/test_relay_more.py -k s12_",),
     ),
     Mutation(
         "S13: a quote in a name ends a text in SQL",
@@ -84,7 +84,7 @@ MUTATIONS = [
         "fastmail/smtp/recipients.py",
         "    return service.kind != LMTP and (service.tells_strangers or session.may_relay())\n",
         "    return True\n",
-        ("tests/journey/test_success_reports.py -k s19_a",),
+        ("tests/integration/test_success_reports.py -k s19_a",),
     ),
     Mutation(
         "S25: a client that was kept from binding to the channel is let in",
@@ -358,7 +358,7 @@ MUTATIONS = [
         "fastmail/net/web.py",
         "if inside or not places.inner(one)]",
         "if one]",
-        ("tests/journey/test_relay_tls.py -k s43_", "tests/unit/net/test_web.py -k s43_nothing"),
+        ("tests/integration/test_relay_tls.py -k s43_", "tests/unit/net/test_web.py -k s43_nothing"),
     ),
     Mutation(
         "S43: a web server has all the time that it takes",
@@ -372,7 +372,7 @@ MUTATIONS = [
         "fastmail/delivery/reports.py",
         "        if not item.sender or not fates:\n",
         "        if not fates:\n",
-        ("tests/journey/test_relay.py -k s44_",),
+        ("tests/integration/test_relay.py -k s44_",),
     ),
     Mutation(
         "S47: an account that was switched off logs in by token or certificate",

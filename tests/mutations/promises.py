@@ -121,7 +121,7 @@ MUTATIONS = [
         "fastmail/relay/connecting.py",
         "        except LookupFailed as error:\n            raise Down(str(error)) from None\n",
         "        except LookupFailed as error:\n            from fastmail.dns.resolver import NoSuchDomain\n\n            raise NoSuchDomain(str(error)) from None\n",
-        ("tests/journey/test_relay.py::test_dns_trouble_only_defers",),
+        ("tests/integration/test_relay.py::test_dns_trouble_only_defers",),
     ),
     Mutation(
         "a slow client may stay",

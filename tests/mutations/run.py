@@ -40,7 +40,6 @@ COPIED = (
     "docs",
     "pyproject.toml",
     "setup.py",
-    "rfc.txt",
     "README.md",
     "SECURITY.md",
 )

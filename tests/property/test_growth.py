@@ -7,6 +7,7 @@ import pytest
 from tests.property.growth import harness
 from tests.support import growth
 
+pytestmark = [pytest.mark.counted, pytest.mark.timeout(1800)]  # the first case waits for all of them: minutes
 CASES = growth.cases()
 KNOWN_TO_GROW = {harness.QUADRATIC.name, harness.FAST_QUADRATIC.name}
 
@@ -22,7 +23,6 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return growth.measure(wanted, tmp_path_factory.mktemp("growth"))
 
 
-@pytest.mark.timeout(1800)  # the first case waits for all of them, two minutes on an idle machine
 @pytest.mark.parametrize("name", sorted(CASES.keys() - KNOWN_TO_GROW))
 def test_twice_the_input_costs_twice_the_work(name: str, outcomes: dict[str, growth.Outcome]) -> None:
     outcome = outcomes[name]
@@ -30,7 +30,6 @@ def test_twice_the_input_costs_twice_the_work(name: str, outcomes: dict[str, gro
     assert outcome.growth < growth.LIMIT, f"instructions at n, 2n, 4n: {outcome.counts}"
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", sorted(KNOWN_TO_GROW))
 def test_the_harness_sees_what_is_quadratic(name: str, outcomes: dict[str, growth.Outcome]) -> None:
     outcome = outcomes[name]
@@ -38,7 +37,6 @@ def test_the_harness_sees_what_is_quadratic(name: str, outcomes: dict[str, growt
     assert outcome.growth > growth.LIMIT, f"instructions at n, 2n, 4n: {outcome.counts}"
 
 
-@pytest.mark.timeout(1800)
 def test_the_body_of_a_message_in_47_messages_is_read_once(tmp_path: Path) -> None:
     """Were it read for each of them, it would cost 47 times as much."""
     why = growth.missing()

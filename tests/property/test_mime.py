@@ -75,7 +75,7 @@ def samples() -> list[tuple[str, bytes]]:
 
 def shape(part: Message) -> object:
     if part.is_multipart() and part.get_content_maintype() == "multipart":
-        return [shape(p) for p in part.get_payload()]
+        return [shape(p) for p in part.get_payload()]  # type: ignore[arg-type]
     return part.get_content_type()
 
 
@@ -94,7 +94,7 @@ def _children(item: list[object]) -> list[object]:
         if not isinstance(x, list):
             break
         out.append(x)
-    return out
+    return out  # type: ignore[return-value]
 
 
 # where Python keeps a defect as an empty or a wrong part, or reads a header that is none

@@ -65,7 +65,7 @@ def theirs(part: Message) -> object:
     if part.get_content_maintype() == "multipart":
         return [part.get_content_subtype(), *map(theirs, part.get_payload())]
     if part.get_content_type() == "message/rfc822":
-        return ["message/rfc822", theirs(part.get_payload(0))]
+        return ["message/rfc822", theirs(part.get_payload(0))]  # type: ignore[arg-type]
     return part.get_content_type()
 
 
@@ -87,7 +87,7 @@ def leaves(part: Message, path: tuple[int, ...] = ()) -> list[tuple[tuple[int, .
     if part.get_content_type() == "message/rfc822":
         inner = part.get_payload(0)
         below = (path or (1,)) + (() if inner.get_content_maintype() == "multipart" else (1,))
-        return leaves(inner, below)
+        return leaves(inner, below)  # type: ignore[arg-type]
     return [(path or (1,), part.get_payload(decode=True))]
 
 

@@ -83,7 +83,7 @@ class Mailbox:
         self.table = Threads(bytes(range(16)))
         cut = rng.randint(0, count)
         for part in (slice(0, cut), slice(cut, count)):
-            assert self.table.add(uids[part], dates[part], items[part]) == ([], [])
+            assert self.table.add(uids[part], dates[part], items[part]) == ([], [])  # type: ignore[arg-type]
         self.uids = uids
 
     def check(self, rng: random.Random) -> None:
@@ -127,5 +127,5 @@ def test_ranked_sorts_as_sorted_does(rows: list[tuple[int, bytes, int]], down: b
     ]
     wanted = list(range(len(rows)))
     for values, reverse in reversed(columns):
-        wanted.sort(key=values.__getitem__, reverse=reverse)  # type: ignore[attr-defined]
+        wanted.sort(key=values.__getitem__, reverse=reverse)  # type: ignore[index]
     assert order.ranked(columns, len(rows)) == wanted  # type: ignore[arg-type]

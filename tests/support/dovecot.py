@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.app.child import free_ports
+from tests.support.ports import free_ports
 
 USER = "nobody"  # Dovecot reads no mail as root
 

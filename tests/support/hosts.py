@@ -10,7 +10,7 @@ import dns.name
 import dns.rcode
 import dns.rrset
 
-from fastmail.app.child import free_ports
+from tests.support.ports import free_ports
 
 
 class NameServer(asyncio.DatagramProtocol):

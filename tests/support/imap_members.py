@@ -246,7 +246,7 @@ class Member:
         answer = await self.run(b"UID STORE %d FLAGS (%b)" % (message.uid, b" ".join(sorted(wanted))))
         self.model.end_change(message, add, remove, True)
         shown = self.view[self._number(message.uid) - 1]
-        assert shown.flags == wanted, (wanted, answer)
+        assert shown.flags == wanted, (wanted, answer)  # type: ignore[comparison-overlap]
         self._exact(message, answer, bool(add or remove))
 
     async def conditional(self) -> None:

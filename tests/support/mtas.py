@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.app.child import free_ports
 from fastmail.bench.load import unverified
+from tests.support.ports import free_ports
 
 UNPACKED = Path(__file__).parents[2] / "build" / "mtas"
 Mta = Callable[[Path, int], AbstractContextManager[int]]

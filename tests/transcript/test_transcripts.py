@@ -73,7 +73,8 @@ def bench_for(path: Path, staging: Path, monkeypatch: pytest.MonkeyPatch) -> Ben
     if "PROGRESS" in limits:
         monkeypatch.setattr("fastmail.imap.turns.PROGRESS", int(limits.pop("PROGRESS")))
         monkeypatch.setattr("fastmail.imap.turns.SLICE", 0.0)
-    return Bench(str(staging), **{name: int(value) for name, value in limits.items()})
+    bounds: dict[str, Any] = {name: int(value) for name, value in limits.items()}
+    return Bench(str(staging), **bounds)
 
 
 def steps(path: Path) -> tuple[list[str], list[tuple[bytes, list[str]]]]:

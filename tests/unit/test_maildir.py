@@ -85,7 +85,7 @@ def test_what_others_do_is_seen(tmp_path: Path) -> None:
         rows = {row.key: (row.subdir, row.flags, row.size) for row in ours.rows()}
         theirs = mailbox.Maildir(tmp_path / "box")
         wanted = {
-            key: (m.get_subdir(), m.get_flags(), os.path.getsize(os.path.join(theirs._path, theirs._lookup(key))))
+            key: (m.get_subdir(), m.get_flags(), os.path.getsize(os.path.join(theirs._path, theirs._lookup(key))))  # type: ignore[attr-defined]
             for key, m in theirs.items()
         }
         assert rows == wanted

@@ -49,7 +49,7 @@ CASES = [
     Case("imap: keywords of a STORE", 200, lambda n: b"(" + b" ".join(b"k%d" % k for k in range(n)) + b")",
          lambda data: Reader(data).flag_list()),
     Case("imap: ranges of a set", 4_000, lambda n: b",".join(b"%d" % (2 * k) for k in range(n, 0, -1)),
-         lambda data: UidSet.of_ranges(Reader(data).sequence_set())),
+         lambda data: UidSet.of_ranges(Reader(data).sequence_set())),  # type: ignore[arg-type]
     Case("imap: a URL that is a host", 8_000, lambda n: "imap://" + "a" * n, url.parse),
     Case("imap: a URL of parameters", 8_000, lambda n: "imap://a@b/c" + ";UID=1/" * n, url.parse),
     Case("imap: authorities in a URL", 8_000, lambda n: "imap://" + "a;AUTH=*@b" * n, url.parse),

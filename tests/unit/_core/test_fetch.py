@@ -30,7 +30,7 @@ def one(content: bytes, size: int, items: int, wanted: list[tuple[bytes, bytes]]
     view = UidSet.of([3, 7])
     made = mime.scan(content)
     asked = [(b"BODY[HEADER.FIELDS (SUBJECT)]", (b"subject",))] if items & 128 else []
-    done = fetch.message(out, page, view, 7, items, [], UidSet(), made, asked, content, wanted)
+    done = fetch.message(out, page, view, 7, items, [], UidSet(), made, asked, content, wanted)  # type: ignore[arg-type]
     return out.take() if done else None
 
 

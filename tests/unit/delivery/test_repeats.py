@@ -13,7 +13,7 @@ from fastmail.model.errors import StorageFailed, StorageFull
 from fastmail.model.quota import Quota
 from fastmail.relay import runner
 from fastmail.store.interface import Appended, Delivery
-from tests.journey.test_relay import world
+from tests.integration.test_relay import world
 from tests.support.sessions import USER, Bench, Client
 
 OTHER = "other@example.test"
@@ -190,7 +190,7 @@ def test_who_is_told_that_not_all_have_it_knows_who_has(tmp_path: Path) -> None:
         with pytest.raises(NotAll) as caught:
             await bench.deliverer.deliver_to_all(envelope, b"Subject: x\n\nbody\n")
         assert [item.account.address for item, _ in caught.value.kept] == [USER] and caught.value.some
-        bench.store.expunge = failing  # type: ignore[method-assign]
+        bench.store.expunge = failing  # type: ignore[assignment]
         await bench.deliverer.take_back(caught.value.kept)  # it is in the log
         assert had(bench) == {USER: 1, OTHER: 0}
 

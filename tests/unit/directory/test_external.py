@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from fastmail.app.child import free_ports
 from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Directory
 from fastmail.directory import ldap
@@ -24,6 +23,7 @@ from fastmail.directory.local import LocalDirectory
 from fastmail.directory.sources import source
 from fastmail.model.errors import ConfigError, TemporaryError
 from fastmail.model.quota import Quota
+from tests.support.ports import free_ports
 
 TEXT = """# comment
 Anna@one.test:{SSHA256}abc::::/home/anna::userdb_quota_rule=*:storage=2G
@@ -288,7 +288,9 @@ def _ldap(tmp_path: Path) -> Iterator[Kept]:
 SOURCES = {"file": _file, "sqlite": _sqlite, "postgresql": _postgresql, "mysql": _mysql, "ldap": _ldap}
 
 
-@pytest.fixture(params=list(SOURCES))
+@pytest.fixture(
+    params=["file", "sqlite", *(pytest.param(name, marks=pytest.mark.peer) for name in ("postgresql", "mysql", "ldap"))]
+)
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
     with contextlib.contextmanager(SOURCES[request.param])(tmp_path) as one:
         yield one

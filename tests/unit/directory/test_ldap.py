@@ -81,6 +81,7 @@ def test_conditions(more: dict[str, Any], nets: str, nologin: str) -> None:
         assert line is not None and (line.nets, line.nologin) == (nets, nologin)
 
 
+@pytest.mark.peer
 def test_an_account_counts_at_once(tmp_path: Path) -> None:
     """A real directory server: nobody is there, then somebody is, without a look at everybody between."""
     with contextlib.contextmanager(_ldap)(tmp_path) as kept:

@@ -17,7 +17,7 @@ import pytest
 
 from fastmail.durable import checkpoint, files, journal
 from fastmail.durable.checkpoint import Lock, State
-from fastmail.durable.env import Environment
+from fastmail.durable.env import Environment, Journaled
 from fastmail.durable.journal import Position
 from fastmail.durable.salvage import TOP
 from fastmail.model.errors import ConfigError, CorruptData, StorageFailed, StorageFull
@@ -364,7 +364,7 @@ def test_a_newer_layout_is_refused_and_others_may_open_it(tmp_path: Path) -> Non
     env.close()
     for place in (tmp_path, copy):
         with pytest.raises(ConfigError):
-            Environment(str(place / "env"), ["rows"], 0, journaled=env._journaled)
+            Environment(str(place / "env"), ["rows"], 0, journaled=Journaled(str(tmp_path)))
         again = environment(place)
         assert rows(again) == {"rows": {b"a": b"1"}}
         again.close()

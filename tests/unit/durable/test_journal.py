@@ -186,7 +186,7 @@ def test_one_that_fails_in_the_middle_looks_anew(tmp_path: Path, monkeypatch: py
     def fails(fd: int, buffers: list[bytes], offset: int) -> None:
         if offset >= START and sum(map(len, buffers)) > 400:
             raise OSError(errno.EIO, "no")
-        write(fd, buffers, offset)
+        write(fd, buffers, offset)  # type: ignore[arg-type]
 
     monkeypatch.setattr(journal, "write_at", fails)
     with pytest.raises(OSError, match="no"):
@@ -244,7 +244,7 @@ def test_a_slot_is_on_the_disk_before_the_next_is_written(tmp_path: Path, monkey
             if offset == 0:
                 names.append(len(dirty - {path(fd)}))
             dirty.add(path(fd))
-        real_write(fd, buffers, offset)
+        real_write(fd, buffers, offset)  # type: ignore[arg-type]
 
     def sync(fd: int) -> None:
         real_sync(fd)

@@ -181,7 +181,7 @@ def test_messages_without_a_usable_summary_are_read(tmp_path: Path, version: int
         ):
             await append(client, header)
         wanted = [await answer(client, command) for command in ASKED[:5]]
-        for box in bench.store.boxes.values():
+        for box in bench.store.boxes.values():  # type: ignore[attr-defined]
             for message in box.messages:
                 message.summary = bytes([version]) + message.summary[1:]
         bench.imap.answers = Answers()

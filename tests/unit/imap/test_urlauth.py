@@ -90,9 +90,9 @@ def test_binary_parts_keep_every_octet() -> None:
     import email
 
     message = email.message_from_bytes(kept)
-    first, second = message.get_payload()  # type: ignore[misc]
+    first, second = message.get_payload()  # type: ignore[misc, str-unpack]
     assert first.get_payload() == "plain"
-    assert second["Content-Transfer-Encoding"] == "base64"
+    assert second["Content-Transfer-Encoding"] == "base64"  # type: ignore[index]
     assert second.get_payload(decode=True) == odd
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.migrate import found
-from fastmail.migrate.plan import BLOCKS, MISSING, NOTICED, SAME
+from fastmail.migrate.plan import BLOCKS, MISSING, NOTICED, SAME, Plan
 
 
 def maildir(path: Path, folders: tuple[str, ...] = (), uids: str = "") -> Path:
@@ -19,7 +19,7 @@ def maildir(path: Path, folders: tuple[str, ...] = (), uids: str = "") -> Path:
     return path
 
 
-def states(plan: found.Plan, what: str) -> dict[str, str]:
+def states(plan: Plan, what: str) -> dict[str, str]:
     return {one.theirs: one.state for one in plan.findings if one.what == what}
 
 

@@ -4,14 +4,13 @@ import pytest
 
 from fastmail.model.address import Address, account_address, domain_name
 from fastmail.model.errors import BadAddress
-from fastmail.model.flags import ANSWERED, FLAGGED, SEEN, flag_names, from_info, to_info
+from fastmail.model.flags import ANSWERED, FLAGGED, SEEN, from_info, to_info
 
 
 def test_info_keeps_what_others_put_there() -> None:
     assert from_info("FPSab,x=1") == (FLAGGED | SEEN, 3, "P,x=1")
     assert to_info(FLAGGED | SEEN | ANSWERED, 3, "P,x=1") == "FPRSab,x=1"
     assert to_info(0, 1 << 40) == ""
-    assert flag_names(SEEN | ANSWERED, 2, [b"a", b"b"]) == b"(\\Seen \\Answered b)"
 
 
 def test_addresses() -> None:

@@ -120,7 +120,7 @@ def test_quit_that_can_not_remove_says_so(tmp_path: Path) -> None:
 
     async def main() -> None:
         bench = await filled(tmp_path)
-        bench.store.__class__ = Broken
+        bench.store.__class__ = Broken  # type: ignore[assignment]
         client = await logged_in(bench)
         await client.send(b"DELE 1\r\n")
         assert await client.send(b"QUIT\r\n") == b"-ERR [SYS/TEMP] some messages were not removed\r\n"

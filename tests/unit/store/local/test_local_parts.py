@@ -154,7 +154,7 @@ def test_stage_puts_files_in_place_and_tells_each_failure(tmp_path: Path) -> Non
         (root + b"/new/" + old, root + b"/new/linked", root + b"/new", None, -1, -1, True)
         for old in (b"none", b"there")
     ]
-    assert stage.place(jobs) == [*[0] * 21, errno.ENOENT, errno.EEXIST, errno.ENOENT, errno.ENOENT]
+    assert stage.place(jobs) == [*[0] * 21, errno.ENOENT, errno.EEXIST, errno.ENOENT, errno.ENOENT]  # type: ignore[arg-type]
     assert stage.place([(root + b"/new/0", root + b"/new/linked", root + b"/new", None, -1, -1, True)]) == [0]
     assert stage.place([]) == []
     assert (tmp_path / "new" / "linked").samefile(tmp_path / "new" / "0")

@@ -65,7 +65,7 @@ def earlier(txn: Any, t: Any) -> None:
     for at, value in list(txn.cursor(db=t.msg).iternext()):
         stored = layout.summary_of(value)
         end = len(stored) - identity.TRAIL.size
-        txn.put(at, layout.pack_message(layout.marked_of(value), stored[:end] + ident(stored).mark), db=t.msg)
+        txn.put(at, layout.pack_message(layout.marked_of(value), stored[:end] + ident(stored).mark), db=t.msg)  # type: ignore[operator]
 
 
 def test_an_index_of_an_earlier_version_is_counted_by_the_first_write(tmp_path: Path) -> None:

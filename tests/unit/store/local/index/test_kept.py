@@ -389,7 +389,9 @@ def test_what_is_kept_does_not_come_back_from_a_saved_index(tmp_path: Path) -> N
                 value = txn.get(layout.uid_key(key, 3), db=shard.tables.msg)
                 wrong = references.MARK.pack(b"s", 1 << 50, *references.MARK.unpack(layout.marked_of(value))[2:])
                 txn.put(
-                    layout.uid_key(key, 3), layout.pack_message(wrong, layout.summary_of(value)), db=shard.tables.msg
+                    layout.uid_key(key, 3),
+                    layout.pack_message(wrong, layout.summary_of(value)),  # type: ignore[arg-type]
+                    db=shard.tables.msg,
                 )
             assert await mend.find_again(store, shard, [account]) == 0
             for uid in (1, 2, 3, 4, 5, 6):

@@ -11,7 +11,7 @@ import pytest
 
 from fastmail.model.quota import Quota
 from fastmail.store.interface import Appended, Delivery
-from tests.journey.test_relay import run, world
+from tests.integration.test_relay import run, world
 from tests.support.homes import local_store
 from tests.support.sessions import USER, Bench, Client
 

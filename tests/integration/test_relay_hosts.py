@@ -11,7 +11,7 @@ import pytest
 
 from fastmail.app.quickstart import write_certificate
 from fastmail.relay.clock import Clock
-from tests.journey.test_relay import World, report, run, world
+from tests.integration.test_relay import World, report, run, world
 from tests.support.hosts import Sink
 
 

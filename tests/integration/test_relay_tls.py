@@ -33,7 +33,7 @@ from fastmail.relay.sts import BadPolicy, Policies
 from fastmail.relay.targets import Finder
 from fastmail.relay.tlsreport import Reporter
 from fastmail.smtp.client import Timeouts
-from tests.journey.test_relay import World, report, world
+from tests.integration.test_relay import World, report, world
 from tests.support.sessions import Bench
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastmail.smtp.client import Timeouts
-from tests.journey.test_relay import World, report, run, world
+from tests.integration.test_relay import World, report, run, world
 
 PROGRAM = """#!/bin/sh
 cat > {out}

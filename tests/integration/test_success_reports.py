@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.delivery.deliver import NotAll, Outcome
-from tests.journey.test_relay import USER, World, report, world
+from tests.integration.test_relay import USER, World, report, world
 from tests.support.sessions import Client
 
 FAR = "192.0.2.9"

@@ -1,0 +1,45 @@
+"""`make check`, `make test` and `make test-short` together run every test, and none twice."""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import pytest
+from _pytest.mark.expression import Expression
+
+ROOT = Path(__file__).parents[2]
+MARKERS = ("journey", "integration", "peer", "root", "counted", "harness", "alone")
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def parts() -> dict[str, str]:
+    """Name and marker expression of each part."""
+    named = dict(re.findall(r"(?m)^([A-Z_]+) := ((?:not|alone|harness|\().*)$", MAKEFILE))
+    found = re.findall(r"""(?m)^\t\$\(PYTEST\) .*?-m (?:"\$\((\w+)\)"|(\w+))$""", MAKEFILE)
+    return {one or two: named.get(one, two) for one, two in found}
+
+
+def test_every_test_is_in_one_part() -> None:
+    every = parts()
+    assert len(every) == 6
+    for values in product([False, True], repeat=len(MARKERS)):
+        has = dict(zip(MARKERS, values, strict=True))
+        if has["counted"] and (has["harness"] or has["alone"]):
+            continue  # nothing is both
+        runs = [
+            name
+            for name, text in every.items()
+            if Expression.compile(text).evaluate(has.__getitem__)  # type: ignore[arg-type]
+        ]
+        assert len(runs) == 1, (has, runs)
+
+
+def test_no_test_is_counted_and_more(request: pytest.FixtureRequest) -> None:
+    for item in request.session.items:
+        names = {marker.name for marker in item.iter_markers()}
+        assert not ("counted" in names and names & {"harness", "alone"}), item.nodeid
+
+
+def test_every_marker_is_explained(pytestconfig: pytest.Config) -> None:
+    explained = {line.partition(":")[0].partition("(")[0] for line in pytestconfig.getini("markers")}
+    assert set(MARKERS) <= explained

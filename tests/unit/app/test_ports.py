@@ -1,0 +1,82 @@
+"""fastmail.app.ports: a port that somebody has is left to them, and said."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from fastmail.app import ports
+from fastmail.config.settings import Listen
+from fastmail.model.errors import ConfigError
+from tests.support.ports import free_ports
+
+
+@pytest.fixture
+def others() -> Iterator[ExitStack]:
+    """Sockets of other programs."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def take(others: ExitStack, port: int) -> None:
+    sock = others.enter_context(socket.socket())
+    sock.bind(("127.0.0.1", port))
+    sock.listen()
+
+
+def bound(sockets: ports.Sockets) -> list[tuple[str, int]]:
+    found = [(name, sock.getsockname()[1]) for own in sockets for name, sock in own]
+    for own in sockets:
+        for _, sock in own:
+            sock.close()
+    return found
+
+
+def listening(**places: int) -> Listen:
+    return Listen(**{name: [f"127.0.0.1:{port}"] for name, port in places.items()})
+
+
+def test_a_port_that_is_free_is_used(others: ExitStack) -> None:
+    imap, lmtp = free_ports(2)
+    listen = listening(imap=imap, lmtp=lmtp)
+    sockets, moved = ports.bind_all(listen, 2, 1, 0o660, None, move=True)
+    assert moved == [] and bound(sockets) == [("lmtp", lmtp), ("imap", imap), ("imap", imap)]
+
+
+def test_a_port_that_is_taken_is_an_error_or_the_next_free_one(others: ExitStack) -> None:
+    (imap,) = free_ports(1)
+    take(others, imap)
+    with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{imap}: Address already in use"):
+        ports.bind_all(listening(imap=imap), 1, 1, 0o660, None)
+    listen = listening(imap=imap, imaps=imap + 1)
+    sockets, moved = ports.bind_all(listen, 1, 1, 0o660, None, move=True)
+    (first, second) = bound(sockets)
+    assert first[1] > imap + 1 and second == ("imaps", imap + 1), "which the settings name elsewhere is left to those"
+    assert moved == [f"port {imap} is taken: imap is at 127.0.0.1:{first[1]}"] and listen.imap == [
+        f"127.0.0.1:{first[1]}"
+    ]
+
+
+def test_a_port_that_is_taken_at_the_last_moment(others: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    (imap,) = free_ports(1)
+    look = ports.move_to_free
+    rivals = [1, 1]
+
+    def looked(listen: Listen) -> list[str]:
+        found = look(listen)
+        if rivals:
+            rivals.pop()
+            take(others, int(listen.imap[0].rpartition(":")[2]))
+        return found
+
+    monkeypatch.setattr(ports, "move_to_free", looked)
+    sockets, moved = ports.bind_all(listening(imap=imap), 1, 1, 0o660, None, move=True)
+    ((_, at),) = bound(sockets)
+    assert at > imap + 1 and len(moved) == 2 and moved[-1].endswith(f"imap is at 127.0.0.1:{at}")
+
+
+def test_other_trouble_is_told(others: ExitStack) -> None:
+    listen = Listen(imap=["192.0.2.77:14300"])
+    with pytest.raises(ConfigError, match="cannot listen on 192.0.2.77:14300"):
+        ports.bind_all(listen, 1, 1, 0o660, None, move=True)

@@ -1,0 +1,51 @@
+"""fastmail.bench.machine: figures of this machine and of processes are those that the system tells."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fastmail.bench import machine
+
+SLEEPER = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); print(1, flush=True); time.sleep(60)"
+
+
+def test_a_disk_is_measured_and_left_as_it_was(tmp_path: Path) -> None:
+    found = machine.measure(str(tmp_path), 0.05)
+    assert found.cores == len(os.sched_getaffinity(0)) and found.kernel == os.uname().release
+    assert min(found.appends, found.files, found.files8, found.hashed) > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_counts_with_its_children() -> None:
+    with subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, start_new_session=True) as parent:
+        try:
+            assert parent.stdout is not None and parent.stdout.readline() == b"1\n"
+            first, second = machine.children(parent.pid)
+            assert first == parent.pid
+            assert machine.pss(parent.pid) > machine.pss(second) > 0
+            assert machine.cpu(parent.pid) > machine.cpu(second) >= 0
+        finally:
+            os.killpg(parent.pid, 9)
+
+
+def test_the_cpu_of_children_that_ended_counts() -> None:
+    before = machine.cpu(os.getpid())
+    spin = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", spin], check=True)
+    assert machine.cpu(os.getpid()) - before > 0.25
+
+
+def test_memory_at_rest_is_what_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = iter([900, 500, 301, 300, 100])
+    monkeypatch.setattr(machine, "pss", lambda pid: next(figures))
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert machine.pss_at_rest(1) == 300
+
+
+def test_memory_that_never_rests_is_told_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "pss", lambda pid: time.perf_counter_ns())
+    assert machine.pss_at_rest(1, patience=0.0) > 0

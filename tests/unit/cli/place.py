@@ -1,0 +1,56 @@
+"""A server that is set up and does not run, and its commands, run in this process."""
+
+import gc
+import json
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from fastmail.app.quickstart import quickstart
+from fastmail.cli.main import app
+from fastmail.model.address import Address
+
+USER = "me@example.test"
+MESSAGE = "From: you@example.org\nTo: me@example.test\nSubject: {0}\nMessage-ID: <{0}@example.org>\n\nbody of {0}\n"
+
+
+class Place:
+    """Its files are in ``base``; one account, USER."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.config = Path(quickstart(str(base), Address.parse(USER), "mx.example.test", "secret", False))
+
+    def call(self, *words: str, stdin: str = "", config: bool = True) -> Result:
+        """Run a command. What it left open is closed, as by the end of its process."""
+        done = CliRunner().invoke(app, [*words, *(["-c", str(self.config)] if config else [])], input=stdin)
+        assert done.exception is None or isinstance(done.exception, SystemExit), (words, done.output, done.exception)
+        done.exc_info = done.exception = None
+        gc.collect()
+        assert "Traceback" not in done.output
+        return done
+
+    def run(self, *words: str, stdin: str = "", code: int = 0) -> str:
+        """What a command says: on standard output, and where it fails on both. It ends with ``code``."""
+        done = self.call(*words, stdin=stdin)
+        assert done.exit_code == code, (words, done.output)
+        return done.output if code else done.stdout
+
+    def rows(self, *words: str, code: int = 0) -> list[dict[str, Any]]:
+        """What a command lists."""
+        done = self.call(*words, "--json")
+        assert done.exit_code == code, (words, done.output)
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found
+
+    def deliver(self, *subjects: str) -> None:
+        for subject in subjects:
+            self.run("deliver", USER, "-r", "you@example.org", stdin=MESSAGE.format(subject))
+
+    @property
+    def maildir(self) -> Path:
+        return self.base / "data" / "mail" / "example.test" / "me"
+
+    def files(self) -> list[Path]:
+        return sorted(self.maildir.glob("[nc]*/*"))

@@ -1,0 +1,115 @@
+"""``fastmail queue``: which messages a command chooses, and what it does to them."""
+
+import asyncio
+import sys
+import time
+
+import pytest
+
+from fastmail.app.assembly import beside
+from fastmail.cli import queue
+from fastmail.config.load import load
+from fastmail.queue.model import Item, Job, Outgoing, Rcpt
+from tests.unit.cli.place import USER, Place
+
+LONG = "451 4.7.1 " + "words of the other side " * 10
+CONTENT = b"From: me@example.test\nSubject: out\n\nbody\n"
+
+
+@pytest.fixture
+def filled(place: Place) -> Place:
+    """Three messages for two destinations; one was tried and has the long reply."""
+
+    async def work() -> None:
+        async with beside(load(str(place.config))) as assembly:
+            for n, where in enumerate(("one.test", "one.test", "two.test")):
+                sender = USER if n else ""
+                item = Item(1, assembly.spool.new_id(), sender, int(time.time()) - n * 7200, len(CONTENT))
+                await assembly.spool.enqueue(Outgoing(item, {where: [Rcpt(f"u{n}@{where}")]}, [CONTENT]))
+
+            def tried(job: Job) -> Job:
+                job.last, job.attempts, job.due = LONG, 1, int(time.time()) + 4000
+                return job
+
+            (key,) = [job.key for _, job in assembly.spool.jobs() if job.destination == "two.test"]
+            await assembly.spool.change(key, tried)
+
+    asyncio.run(work())
+    return place
+
+
+def test_what_waits_is_listed(filled: Place) -> None:
+    rows = filled.rows("queue", "list")
+    assert sorted(row["recipients"] for row in rows) == [["u0@one.test"], ["u1@one.test"], ["u2@two.test"]]
+    assert len(filled.rows("queue", "list", "--limit", "2")) == 2
+    text = filled.run("queue", "list").splitlines()
+    assert len(text) == 4 and text[0].split() == ["id", "age", "size", "sender", "recipients", "tries", "next", "last"]
+    (held,) = [line for line in text if "u2@two.test" in line]
+    assert "4h00m" in held and "in 1h06m" in held and "<>" in "".join(text)
+
+
+def test_a_reply_is_cut_on_a_terminal_only(filled: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in ("list", "summary"):
+        assert LONG.strip() in filled.run("queue", command)
+    assert [row["last"] for row in filled.rows("queue", "summary")] == ["", LONG]
+    assert queue._begun(LONG) == LONG
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert queue._begun(LONG) == LONG[:80]
+
+
+@pytest.mark.parametrize(
+    ("words", "recipients"),
+    [
+        (("--sender", "me@*"), ["u1@one.test", "u2@two.test"]),
+        (("--recipient", "u0@one.test"), ["u0@one.test"]),
+        (("--domain", "ONE.test"), ["u0@one.test", "u1@one.test"]),
+        (("--older", "1"), ["u1@one.test", "u2@two.test"]),
+        (("--older", "1", "--domain", "one.test"), ["u1@one.test"]),
+        (("--error", "OTHER SIDE"), ["u2@two.test"]),
+        (("--match", "two"), ["u2@two.test"]),
+        (("--match", "nothing like it"), []),
+    ],
+)
+def test_options_choose(filled: Place, words: tuple[str, ...], recipients: list[str]) -> None:
+    assert sorted(row["recipients"][0] for row in filled.rows("queue", "list", *words)) == recipients
+
+
+def test_messages_are_held_released_and_tried(filled: Place) -> None:
+    assert filled.run("queue", "hold", "--domain", "one.test") == "held 2\n"
+    assert sorted(row["held"] for row in filled.rows("queue", "list")) == [False, True, True]
+    assert filled.run("queue", "release", "--all") == "released 3\n"
+    rows = filled.rows("queue", "list")
+    assert not any(row["held"] for row in rows) and all(row["due"] <= time.time() for row in rows)
+    (changed,) = filled.rows("queue", "retry", "--error", "other side")
+    assert changed["action"] == "will try" and changed["recipients"] == ["u2@two.test"]
+
+
+def test_a_message_is_shown_moved_and_dropped(filled: Place) -> None:
+    (row,) = filled.rows("queue", "list", "--domain", "two.test")
+    assert filled.rows("queue", "show", row["id"]) == [row]
+    assert "destination  two.test\n" in filled.run("queue", "show", row["id"])
+    assert filled.run("queue", "show", row["id"], "--content").endswith("Subject: out\n\nbody\n")
+    filled.run("queue", "move", "smtp:192.0.2.9:2525", row["id"])
+    assert filled.rows("queue", "show", row["id"])[0]["destination"] == "smtp:192.0.2.9:2525"
+    filled.run("queue", "move", "smtp:nowhere at all", row["id"], code=2)
+    assert filled.run("queue", "drop", row["id"]) == "dropped 1\n"
+    filled.run("queue", "show", row["id"], code=1)
+    filled.run("queue", "drop", row["id"], code=1)
+
+
+def test_a_sender_hears_of_what_is_given_up(filled: Place) -> None:
+    assert filled.run("queue", "bounce", "--domain", "two.test") == "bounced 1\n"
+    (report,) = filled.rows("queue", "list", "--recipient", USER)
+    assert report["sender"] == ""
+    text = filled.run("queue", "show", report["id"], "--content")
+    assert "given up by the administrator" in text and "u2@two.test" in text
+    assert filled.run("queue", "bounce", "--recipient", "u0@one.test") == "bounced 1\n"  # of a report: nobody hears
+    assert len(filled.rows("queue", "list")) == 2
+
+
+@pytest.mark.parametrize("name", ["hold", "release", "retry", "drop", "bounce"])
+def test_nothing_is_no_choice_and_everything_has_to_be_said(filled: Place, name: str) -> None:
+    assert "say which messages" in filled.run("queue", name, code=2)
+    assert "--all is everything" in filled.run("queue", name, "--all", "--domain", "one.test", code=2)
+    assert "an id such as" in filled.run("queue", name, "no id", code=2)
+    assert len(filled.rows("queue", "list")) == 3

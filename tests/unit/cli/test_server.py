@@ -1,0 +1,38 @@
+"""``quickstart``, ``serve``, ``check-config`` and ``config-reference``, without a server that runs."""
+
+import tomllib
+
+from typer.testing import CliRunner
+
+from fastmail.cli.main import app
+from fastmail.config.settings import SECTIONS
+from tests.unit.cli.place import Place
+
+
+def test_a_configuration_that_is_right_is_told_as_such(place: Place) -> None:
+    said = place.run("check-config")
+    assert f"{place.config} is right" in said and "smtp=127.0.0.1:2525" in said
+
+
+def test_one_that_is_wrong_is_not_served(place: Place) -> None:
+    text = place.config.read_text()
+    place.config.write_text(text.replace("[server]", '[server]\ncolour = "red"'))
+    for words in (("check-config",), ("serve",)):
+        assert "colour" in place.run(*words, code=78)
+    place.config.write_text(text.replace('certificate = "cert.pem"', 'certificate = "fastmail.toml"'))
+    place.run("check-config", code=78)
+
+
+def test_quickstart_overwrites_nothing(place: Place) -> None:
+    before = place.config.read_bytes()
+    words = ["quickstart", str(place.base), "you@example.test", "--password-stdin"]
+    again = CliRunner().invoke(app, words, input="x\n")
+    assert again.exit_code == 78 and "is already there" in again.output and place.config.read_bytes() == before
+
+
+def test_every_setting_is_in_the_reference() -> None:
+    text = CliRunner().invoke(app, ["config-reference"]).stdout
+    for name in SECTIONS:
+        assert f"[{name}]" in text
+    # as it stands it is a configuration: what it shows are comments and defaults
+    tomllib.loads(text)
