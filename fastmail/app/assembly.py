@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cached_property
 
 from fastmail.app.derived import (
     ban_rules,
@@ -11,7 +12,9 @@ from fastmail.app.derived import (
     index_template,
     limits,
     maildir_template,
+    policy_settings,
     read_instance,
+    resolver_of,
     users_of,
 )
 from fastmail.auth import oauth, provider, send_as
@@ -37,6 +40,7 @@ from fastmail.net.connection import Connection, Session
 from fastmail.net.guesses import Guesses
 from fastmail.net.listener import Listener, Registry
 from fastmail.net.tls import ServerTls
+from fastmail.policy.receive import Receiver
 from fastmail.pop3 import session as pop3
 from fastmail.queue import routes
 from fastmail.queue.schedule import Schedule
@@ -189,11 +193,14 @@ class Assembly:
             self.followed = external.Follower(self.directory, source)
             self.followed.start()
 
+    @cached_property
+    def resolver(self) -> Resolver:
+        """What this process knows of the DNS."""
+        return resolver_of(self.config)
+
     def finder(self) -> Finder:
         """Where mail for other servers goes."""
-        relay = self.config.relay
-        validates = None if relay.dnssec == "auto" else bool(relay.dnssec)
-        resolver = Resolver(relay.dns_servers, relay.ipv6, validates)
+        relay, resolver = self.config.relay, self.resolver
         return Finder(
             self.routes,
             resolver,
@@ -287,7 +294,9 @@ class Assembly:
             return await urlauth.submit(imap_service, self.deliverer.account(record), url)
 
         mail["resolve_url"] = resolve_url
-        mx = smtp.service("smtp", milters=milters(filters.smtp), **mail)
+        policy = Receiver(self.resolver, policy_settings(config))
+        exempt = [networks.parse(text) for text in config.policy.exempt]
+        mx = smtp.service("smtp", milters=milters(filters.smtp), policy=policy, exempt=exempt, **mail)
         submission = smtp.service("submission", milters=milters(filters.submission), **mail)
         lmtp = smtp.service("lmtp", milters=milters(filters.lmtp), **mail)
         pop3_service = pop3.Service(

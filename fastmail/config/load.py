@@ -212,6 +212,7 @@ def _finish(config: Config, text: str, path: str) -> None:
         ("relay", "networks"),
         ("listen", "proxy_protocol"),
         ("listen", "xclient"),
+        ("policy", "exempt"),
         ("limits", "ban_exempt"),
     ):
         for text in getattr(getattr(config, section), key):

@@ -30,7 +30,8 @@ from fastmail.message.recode import without_binary
 from fastmail.model.errors import CannotDo, ClientError, MailError, StorageFull
 from fastmail.model.limits import Limits
 from fastmail.net.connection import Connection
-from fastmail.net.networks import Network, address_in
+from fastmail.net.networks import Network, address_in, is_here
+from fastmail.policy.receive import Receiver, Receiving
 from fastmail.smtp import accept, authenticate, recipients, xclient
 from fastmail.smtp import envelope as grammar
 from fastmail.smtp.milter import Filters, Milter
@@ -65,6 +66,8 @@ class Service:
     resolve_url: Callable[[AccountRecord, str], Awaitable[bytes]] | None = None
     budget: Budget = field(default_factory=Budget)
     unheard: Unheard = field(default_factory=Unheard)
+    policy: Receiver | None = None
+    exempt: Sequence[Network] = ()
 
 
 class SmtpSession:
@@ -93,6 +96,7 @@ class SmtpSession:
         "filters",
         "host",
         "login",
+        "receiving",
         "sasl",
         "service",
         "user",
@@ -105,6 +109,7 @@ class SmtpSession:
         self._hello = b""
         self.host = connection.host  # who the peer is; XCLIENT may tell of another
         self.filters: Filters | None = None
+        self.receiving: Receiving | None = None  # what is thought of the message under way
         self._errors = 0
         self.failures = 0
         self.user: AccountRecord | None = None
@@ -120,6 +125,9 @@ class SmtpSession:
         """No mail transaction."""
         if self.filters is not None:
             self.filters.abort()
+        if self.receiving is not None:
+            self.receiving.close()
+            self.receiving = None
         self.envelope = Envelope()
         self._mail = False
         self.utf8 = False
@@ -456,6 +464,10 @@ class SmtpSession:
 
     def _begin_mail(self, lowered: bool) -> None:
         self._mail = True
+        policy = self.service.policy
+        if policy is not None and not is_here(self.host) and not self.may_relay() and not self._exempt():
+            self.receiving = policy.begin(self.host, self.envelope.helo)
+            self.receiving.mail_from(self.envelope.sender)
         if lowered:
             self.say("250 2.3.6 0 is the priority of this message: a higher one is for users")
         else:
@@ -478,6 +490,9 @@ class SmtpSession:
         if service.kind == SUBMISSION:
             return self.user is not None
         return any(address_in(self.host, network) for network in service.networks)
+
+    def _exempt(self) -> bool:
+        return any(address_in(self.host, network) for network in self.service.exempt)
 
     def own_domain(self) -> str:
         """For ``<postmaster>`` without a domain (RFC 5321 4.5.1): the host's name, or the nearest domain above it."""
@@ -615,6 +630,8 @@ class SmtpSession:
         self._reader = ContentReader(dots, self.service.limits.message_size)
         self._chunked = not dots
         self._staged = Staged(self.service.staging, self.service.budget)
+        if self.receiving is not None:
+            self._staged.tap = self.receiving.feed
         self._begun, self._received = time.monotonic(), 0
 
     def _content(self, data: memoryview, position: int) -> int:

@@ -131,8 +131,8 @@ MUTATIONS = [
     Mutation(
         "S38: noise instead of an answer means that a domain is not there",
         "fastmail/dns/resolver.py",
-        '            raise LookupFailed(f"looking for the mail hosts of {domain}: {_why(error)}") from None\n',
-        "            raise NoSuchDomain(str(error)) from None\n",
+        '            raise LookupFailed(f"looking for the mail hosts of {domain}: {answer.why}")\n',
+        "            raise NoSuchDomain(answer.why)\n",
         ("tests/unit/dns/test_lies.py -k s38_",),
     ),
     Mutation(

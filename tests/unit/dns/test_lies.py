@@ -84,7 +84,7 @@ async def asked(answer: Answer) -> list[str]:
         lambda: Liar(answer), local_addr=("127.0.0.1", 0)
     )
     resolver = Resolver([f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"])
-    resolver._resolver.lifetime = 0.7
+    resolver.lifetime = 0.7
     try:
         async with asyncio.timeout(5):
             return [one.host for one in await resolver.mx("far.test")]
