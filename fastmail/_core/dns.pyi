@@ -13,6 +13,6 @@ def answer(data: Octets, name: bytes, kind: int) -> tuple[int, list[Any], str, i
     (the word with flags and RCODE, records, the name at the end of all aliases, TTL).
 
     Records: A a text, AAAA 16 octets, MX (preference, name), PTR a name, TXT its strings joined, TLSA (usage, selector,
-    matching, data), others their octets. The TTL is the least of those used, or, where there is no record, how long that
-    may be kept (RFC 2308 5), -1 when it is not said. ValueError for what is no answer to that.
+    matching, data), others their octets. The TTL is the least of those used, or, where there is no record, how long
+    that may be kept (RFC 2308 5), -1 when it is not said. ValueError for what is no answer to that.
     """

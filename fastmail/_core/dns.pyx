@@ -161,7 +161,7 @@ def answer(const unsigned char[::1] data, bytes name not None, int kind):
     cdef Py_ssize_t n = data.shape[0], at = HEADER, end
     cdef const uint8_t* p
     cdef Name owner
-    cdef int answers, authorities, this, i, links
+    cdef int answers, behind, this, i, links
     cdef uint32_t ttl, least
     cdef dict aliases = {}, found = {}
     cdef list records
@@ -176,9 +176,9 @@ def answer(const unsigned char[::1] data, bytes name not None, int kind):
         raise ValueError("it answers another question")
     at += 4
     answers = get16be(p + 6)
-    authorities = get16be(p + 8)
+    behind = answers + get16be(p + 8)
     negative = -1
-    for i in range(answers + authorities):
+    for i in range(behind + get16be(p + 10)):  # all of it must be there, although what is additional does not count
         at = read_name(p, n, at, &owner)
         if at < 0 or at + FIXED > n:
             raise ValueError("a record is cut short")
@@ -189,7 +189,7 @@ def answer(const unsigned char[::1] data, bytes name not None, int kind):
         end = at + FIXED + get16be(p + at + 8)
         if end > n:
             raise ValueError("a record is cut short")
-        if get16be(p + at + 2) != INTERNET:
+        if get16be(p + at + 2) != INTERNET or i >= behind:
             at = end
             continue
         at += FIXED

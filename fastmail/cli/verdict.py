@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fastmail.app.derived import policy_settings, resolver_of
-from fastmail.cli.common import ConfigOption, JsonOption, USAGE, command, fail, output, read_config, show
+from fastmail.cli.common import USAGE, ConfigOption, JsonOption, command, fail, output, read_config, show
 from fastmail.config.settings import Config
 from fastmail.net import networks
 from fastmail.policy.receive import Received, Receiver

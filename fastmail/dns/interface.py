@@ -1,8 +1,8 @@
 """What others ask of the DNS, and what they hear: the port that ``Resolver`` and ``MemoryResolver`` keep.
 
 A look-up never raises for what the DNS says or fails to say: its Answer tells records, "no data", "no such name" and
-"could not be known" apart, because SPF, DKIM and DMARC treat each of them differently. A Budget is what all look-ups for
-one message may take together (RFC 7208 4.6.4); it is passed along with each of them.
+"could not be known" apart, because SPF, DKIM and DMARC treat each of them differently. A Budget is what all look-ups
+for one message may take together (RFC 7208 4.6.4); it is passed along with each of them.
 """
 
 import time

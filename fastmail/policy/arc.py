@@ -30,8 +30,8 @@ NONE, PASS, FAIL = "none", "pass", "fail"
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """``result``: none, pass or fail; ``sets``: how many; ``sealers``: their domains, the newest first; ``results``: what
-    the newest set says of the message when it came to its sealer."""
+    """``result``: none, pass or fail; ``sets``: how many; ``sealers``: their domains, the newest first; ``results``:
+    what the newest set says of the message when it came to its sealer."""
 
     result: str
     why: str = ""
@@ -215,7 +215,11 @@ def seal(content: Content, found: Found, chain: Chain, payload: str, hostname: s
     ]
     message = sign.completed(start, content.fields.canonical(covered, True), key)
     cv = chain.result
-    start = [f"ARC-Seal: i={number}; a={key.algorithm}; cv={cv}; t={now};", f"\td={key.domain};", f"\ts={key.selector};"]
+    start = [
+        f"ARC-Seal: i={number}; a={key.algorithm}; cv={cv}; t={now};",
+        f"\td={key.domain};",
+        f"\ts={key.selector};",
+    ]
     sets = [one for three in found.sets for one in three] if cv != FAIL else []
     data = b"".join(core.field(one, True) for one in [*sets, results, message])
     return [sign.completed(start, data, key), message, results]

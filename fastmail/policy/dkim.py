@@ -95,7 +95,7 @@ class Content:
         self.fields = core.Fields(header[:HEADER])
         self.broken = self.fields.broken or len(header) > HEADER
         self._bodies: dict[bool, core.Body] = {}
-        self._hashes: dict[bool, "hashlib._Hash"] = {}
+        self._hashes: dict[bool, hashlib._Hash] = {}
         self._sums: dict[bool, bytes] = {}
 
     def want(self, relaxed: bool) -> None:
@@ -315,9 +315,7 @@ class Verifier:
         covers = frozenset(name.decode("ascii") for name in one.names if content.fields.number(name))
 
         def said(result: str, why: str = "", bits: int = 0) -> Signed:
-            return Signed(
-                result, why, one.domain, one.selector, one.identity, one.algorithm, one.shown, bits, covers
-            )
+            return Signed(result, why, one.domain, one.selector, one.identity, one.algorithm, one.shown, bits, covers)
 
         if one.length >= 0 and one.length != content.body_size(one.body_relaxed):
             if one.length > content.body_size(one.body_relaxed):

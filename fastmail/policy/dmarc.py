@@ -99,12 +99,14 @@ def _parse(octets: bytes) -> Record | None:
         if found is not None:
             tags.setdefault(found.group(1).lower(), found.group(2))
     rua, ruf = _uris(tags.get("rua", "")), _uris(tags.get("ruf", ""))
-    wishes = [tags[name].lower() if name in tags else "" for name in ("p", "sp", "np")]
-    if not wishes[0] or any(wish and wish not in WISHES for wish in wishes):
-        wishes = ["none" if rua else "", "", ""]  # RFC 9989 4.10.1
+    policy, subdomains, missing = (tags[name].lower() if name in tags else "" for name in ("p", "sp", "np"))
+    if not policy or any(wish and wish not in WISHES for wish in (policy, subdomains, missing)):
+        policy, subdomains, missing = "none" if rua else "", "", ""  # RFC 9989 4.10.1
     psd = tags.get("psd", "u").lower()
     return Record(
-        *wishes,
+        policy,
+        subdomains,
+        missing,
         tags.get("adkim", "r").lower() == "s",
         tags.get("aspf", "r").lower() == "s",
         psd if psd in ("y", "n") else "u",
@@ -190,7 +192,13 @@ class Evaluator:
         return walk
 
     async def evaluate(
-        self, domain: str, spf: str, dkim: Sequence[str], unsure: str, budget: Budget, memo: dict[str, Walk] | None = None
+        self,
+        domain: str,
+        spf: str,
+        dkim: Sequence[str],
+        unsure: str,
+        budget: Budget,
+        memo: dict[str, Walk] | None = None,
     ) -> Dmarc:
         """``domain``: the author's; ``spf``: of MAIL FROM where that passed; ``dkim``: d= of signatures that passed;
         ``unsure``: why another of them could not be known, or empty."""

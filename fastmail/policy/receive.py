@@ -1,12 +1,12 @@
 """The checks of one message as it comes in by port 25, from the first command to the verdict.
 
-A ``Receiver`` is a worker's; ``begin`` gives an object for one mail transaction. Its calls in order: ``mail_from``, which
-starts what needs the client and the sender; ``feed`` for the content as it comes (dots undone, CRLF or LF, cut anywhere),
-which starts keys and records when the header has ended, while the body is still coming; ``finish``, which waits for all
-of it within the message's budget of look-ups; ``close`` at any time, which ends what is under way.
+A ``Receiver`` is a worker's; ``begin`` gives an object for one mail transaction. Its calls in order: ``mail_from``,
+which starts what needs the client and the sender; ``feed`` for the content as it comes (dots undone, CRLF or LF, cut
+anywhere), which starts keys and records when the header has ended, while the body is still coming; ``finish``, which
+waits for all of it within the message's budget of look-ups; ``close`` at any time, which ends what is under way.
 
-Promise: nothing raises for what a message or the DNS says. The result does not depend on how the content was cut. What
-is kept of a message is its header, HEADER octets at most.
+Promise: nothing raises for what a message or the DNS says. The result does not depend on how the content was cut.
+What is kept of a message is its header, HEADER octets at most.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from fastmail._core import lines
 from fastmail.dns.interface import LOOKUPS, Budget, Names
 from fastmail.policy import arc, dkim, dmarc, iprev, results, verdict
-from fastmail.policy.arc import Arc, Chain
+from fastmail.policy.arc import Arc
 from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
 from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
 from fastmail.policy.iprev import Reverse
@@ -113,8 +113,8 @@ class Receiving:
         self._listed = False
 
     def _budget(self) -> Budget:
-        """For the look-ups that begin now. Each of a message's three stages has its time, because its content may be long
-        on its way; the number of questions is one for all."""
+        """For the look-ups that begin now. Each of a message's three stages has its time, because its content may be
+        long on its way; the number of questions is one for all."""
         self._budgets.append(Budget(self._settings.seconds, LOOKUPS - self._asked))
         return self._budgets[-1]
 
@@ -164,9 +164,7 @@ class Receiving:
             if head.startswith(start):
                 return 0, len(start)
         found = [
-            (at + 1, at + len(mark))
-            for mark in (b"\n\n", b"\n\r\n")
-            if (at := head.find(mark, self._looked)) >= 0
+            (at + 1, at + len(mark)) for mark in (b"\n\n", b"\n\r\n") if (at := head.find(mark, self._looked)) >= 0
         ]
         return min(found) if found else (-1, -1)
 
@@ -261,9 +259,7 @@ def authentication(checks: Checks, ip: str) -> list[Result]:
     if checks.dmarc is not None:
         found = checks.dmarc
         wish = found.policy if found.record is not None else ""
-        out.append(
-            Result("dmarc", found.result, (("header.from", found.domain), ("policy.dmarc", wish)), found.why)
-        )
+        out.append(Result("dmarc", found.result, (("header.from", found.domain), ("policy.dmarc", wish)), found.why))
     elif checks.nobody:
         out.append(Result("dmarc", "permerror", reason=checks.nobody))
     return out

@@ -1,11 +1,12 @@
 """Authentication-Results (RFC 8601): written, and forged ones found.
 
-What is written is one field with all results. Nothing from a message or the DNS gets in as it is: names are names, other
-values are cut down to printable ASCII and quoted where they are no tokens, so nobody can end a value or start a field.
+What is written is one field with all results. Nothing from a message or the DNS gets in as it is: names are names,
+other values are cut down to printable ASCII and quoted where they are no tokens, so nobody can end a value or start a
+field.
 
-Forged are fields that bear our own name, in any spelling that a reader may take for it (comments, quotes, case, U-labels)
-and those whose name or version cannot be told, because some reader could take them for ours (5). They are removed after
-signatures were verified, since a signature may cover them.
+Forged are fields that bear our own name, in any spelling that a reader may take for it (comments, quotes, case,
+U-labels) and those whose name or version cannot be told, because some reader could take them for ours (5). They are
+removed after signatures were verified, since a signature may cover them.
 """
 
 import asyncio
@@ -103,7 +104,7 @@ def behind_cfws(text: str, at: int) -> int:
 
 
 def server(octets: bytes) -> str | None:
-    """Whose results a field's value has, as ``comparable`` writes it; None where that, or its version, cannot be told."""
+    """Whose results a field's value has, as ``comparable`` writes it; None where that or its version cannot be told."""
     text = octets[:LOOKED_AT].decode("utf-8", "replace")
     at = behind_cfws(text, 0)
     found = _NAME.match(text, at) if at >= 0 else None

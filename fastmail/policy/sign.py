@@ -1,12 +1,12 @@
 """DKIM signatures for what we send (RFC 6376 5, RFC 8301, RFC 8463).
 
-A signature covers all of its message: never ``l=``. The fields of OVERSIGNED are named once more than they are there, so
-that nobody can add one; those of SIGNED as often as they are there. Both canonical forms are relaxed, because relays
-change white space. A message can have a signature of each kind of key, RSA first: it is the one that everybody
+A signature covers all of its message: never ``l=``. The fields of OVERSIGNED are named once more than they are there,
+so that nobody can add one; those of SIGNED as often as they are there. Both canonical forms are relaxed, because
+relays change white space. A message can have a signature of each kind of key, RSA first: it is the one that everybody
 verifies.
 
-Promise: what comes out is a field (LF) of printable ASCII, folded below 80 characters, that this server's own verifier
-takes. The message is not changed.
+Promise: what comes out is a field (LF) of printable ASCII, folded below 80 characters, that this server's own
+verifier takes. The message is not changed.
 """
 
 import hashlib

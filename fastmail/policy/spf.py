@@ -128,7 +128,9 @@ class Spf:
 
 
 def _as(kept: Checked, identity: str) -> Checked:
-    return Checked(kept.result, identity, kept.domain, kept.mechanism, kept.why, kept.explanation, kept.terms, kept.voids)
+    return Checked(
+        kept.result, identity, kept.domain, kept.mechanism, kept.why, kept.explanation, kept.terms, kept.voids
+    )
 
 
 def _name(text: str) -> str:

@@ -1,7 +1,7 @@
 """SPF records: which of the TXT records is one, and what it says (RFC 7208 3, 4.5, 4.6, 5, 6).
 
-Promise: a record is parsed whole before any of it counts, in linear time; an error anywhere is BadRecord. Parsed records
-are kept by their text, because the mail of a provider brings the same ones again and again.
+Promise: a record is parsed whole before any of it counts, in linear time; an error anywhere is BadRecord. Parsed
+records are kept by their text, because the mail of a provider brings the same ones again and again.
 """
 
 import re

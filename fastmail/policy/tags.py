@@ -47,8 +47,8 @@ def words(value: str) -> list[str]:
 
 
 def without(field: bytes, name: bytes) -> bytes:
-    """A header field with the value of one tag removed, and the white space around that value (RFC 6376 3.7). The tag is
-    found as ``parse`` finds it, wherever it is."""
+    """A header field with the value of one tag removed, and the white space around that value (RFC 6376 3.7). The tag
+    is found as ``parse`` finds it, wherever it is."""
     colon = field.index(b":")
     parts = field[colon + 1 :].split(b";")
     for at, part in enumerate(parts):

@@ -1,11 +1,11 @@
 """One verdict for a message: a score with named reasons, and what they lead to.
 
-Each check gives a reason with a score; ``decide`` adds them up and compares the sum with the thresholds. Authentication
-says who somebody is, not whether he is wanted, so a pass weighs little.
+Each check gives a reason with a score; ``decide`` adds them up and compares the sum with the thresholds.
+Authentication says who somebody is, not whether he is wanted, so a pass weighs little.
 
-DMARC (RFC 9989 7.4, 8): a failure whose domain wants it rejected is treated as one to quarantine, unless other reasons
-speak against the message too, and it is no mail of a list. A chain of ARC counts only from sealers that the operator
-trusts. A message without one author (RFC 5322 3.6) is refused, because each program would show another one.
+DMARC (RFC 9989 7.4, 8): a failure whose domain wants it rejected is treated as one to quarantine, unless other
+reasons speak against the message too, and it is no mail of a list. A chain of ARC counts only from sealers that the
+operator trusts. A message without one author (RFC 5322 3.6) is refused, because each program would show another one.
 
 This module only says what it thinks; whether anything is done about it is the receiver's setting.
 """
@@ -77,8 +77,8 @@ class Checks:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``action``: accept, junk or refuse; ``reply``: the SMTP reply of a refusal; ``override``: why DMARC's wish was not
-    followed (RFC 9990 names these)."""
+    """``action``: accept, junk or refuse; ``reply``: the SMTP reply of a refusal; ``override``: why DMARC's wish was
+    not followed (RFC 9990 names these)."""
 
     action: str
     score: float
@@ -100,7 +100,9 @@ def reasons(checks: Checks) -> list[Reason]:
         out.append(_reason(f"helo.{checks.helo.result}", f"{checks.helo.domain} {checks.helo.why}".strip()))
     if checks.sender is not None:
         sender = checks.sender
-        name = "everybody" if sender.result == "pass" and sender.mechanism.lstrip("+").lower() == "all" else sender.result
+        name = (
+            "everybody" if sender.result == "pass" and sender.mechanism.lstrip("+").lower() == "all" else sender.result
+        )
         out.append(_reason(f"spf.{name}", f"{sender.domain} {sender.mechanism} {sender.why}".strip()))
     seen = set()
     for one in checks.dkim or ():
@@ -128,10 +130,16 @@ def decide(checks: Checks, thresholds: Thresholds) -> Verdict:
             found.append(_reason(f"dmarc.{dmarc.result}", f"{dmarc.domain} {dmarc.why}".strip()))
         else:
             action, override = _wish(dmarc, checks, against, thresholds)
-            name = "dmarc.fail" if dmarc.policy == "none" or override == "trusted_forwarder" else f"dmarc.{dmarc.policy}"
+            name = (
+                "dmarc.fail" if dmarc.policy == "none" or override == "trusted_forwarder" else f"dmarc.{dmarc.policy}"
+            )
             found.append(_reason(name, f"{dmarc.domain}: {dmarc.why}"))
             if action == REFUSE:
-                reply = (550, "5.7.1", f"DMARC of {dmarc.domain} asks to refuse this message, and other checks failed too")
+                reply = (
+                    550,
+                    "5.7.1",
+                    f"DMARC of {dmarc.domain} asks to refuse this message, and other checks failed too",
+                )
     score = sum(one.score for one in found)
     if score >= thresholds.refuse and action != REFUSE:
         action, reply = REFUSE, (550, "5.7.1", "this message looks unwanted")

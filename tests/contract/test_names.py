@@ -18,7 +18,7 @@ RECORDS = {
     ("a.test", "AAAA"): ["2001:db8::1"],
     ("a.test", "MX"): ["10 mail.a.test.", "0 ."],
     ("1.2.0.192.in-addr.arpa", "PTR"): ["Mail.A.test."],
-    ("_25._tcp.a.test", "TLSA"): ["3 1 1 00ff"],
+    ("_25._tcp.a.test", "TLSA"): ["3 1 0 00ff"],
     ("alias.test", "CNAME"): ["a.test."],
     ("xn--fa-hia.test", "A"): ["192.0.2.7"],
 }
@@ -28,7 +28,7 @@ IN_MEMORY = {
     ("a.test", "AAAA"): ["2001:db8::1"],
     ("a.test", "MX"): [(10, "mail.a.test"), (0, "")],
     ("1.2.0.192.in-addr.arpa", "PTR"): ["mail.a.test"],
-    ("_25._tcp.a.test", "TLSA"): [(3, 1, 1, b"\0\xff")],
+    ("_25._tcp.a.test", "TLSA"): [(3, 1, 0, b"\0\xff")],
     ("alias.test", "CNAME"): ["a.test"],
     ("xn--fa-hia.test", "A"): ["192.0.2.7"],
 }
@@ -76,7 +76,7 @@ def ask(request: pytest.FixtureRequest) -> Callable[..., Answer]:
         ("a.test", "AAAA", {"2001:db8::1"}),
         ("a.test", "MX", {(10, "mail.a.test"), (0, "")}),
         ("1.2.0.192.in-addr.arpa", "PTR", {"mail.a.test"}),
-        ("_25._tcp.a.test", "TLSA", {(3, 1, 1, b"\0\xff")}),
+        ("_25._tcp.a.test", "TLSA", {(3, 1, 0, b"\0\xff")}),
         ("alias.test", "A", {"192.0.2.1"}),
         ("fa\u00df.test", "A", {"192.0.2.7"}),
     ],

@@ -13,7 +13,9 @@ from fastmail._core import dns as core
 KINDS = {"A": 1, "CNAME": 5, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "TLSA": 52}
 
 
-def made(name: str, kind: str, *records: tuple[str, str, str, int], authority: tuple[str, int, int] | None = None) -> bytes:
+def made(
+    name: str, kind: str, *records: tuple[str, str, str, int], authority: tuple[str, int, int] | None = None
+) -> bytes:
     reply = dns.message.make_response(dns.message.make_query(name + ".", kind))
     for owner, what, text, ttl in records:
         reply.answer.append(dns.rrset.from_text(owner + ".", ttl, "IN", what, text))
@@ -37,7 +39,7 @@ def read(data: bytes, name: str, kind: str):  # type: ignore[no-untyped-def]
         ("PTR", "host.a.test.", "host.a.test"),
         ("TXT", '"v=spf1 " "-all" ""', b"v=spf1 -all"),
         ("TXT", '""', b""),
-        ("TLSA", "3 1 1 00ff", (3, 1, 1, b"\0\xff")),
+        ("TLSA", "3 1 0 00ff", (3, 1, 0, b"\0\xff")),
     ],
 )
 def test_records_of_each_kind(kind: str, text: str, record: object) -> None:
@@ -47,7 +49,11 @@ def test_records_of_each_kind(kind: str, text: str, record: object) -> None:
 
 
 def test_aliases_are_followed_in_any_order() -> None:
-    records = [("c.test", "A", "192.0.2.1", 300), ("b.test", "CNAME", "c.test.", 20), ("a.test", "CNAME", "b.test.", 90)]
+    records = [
+        ("c.test", "A", "192.0.2.1", 300),
+        ("b.test", "CNAME", "c.test.", 20),
+        ("a.test", "CNAME", "b.test.", 90),
+    ]
     for _ in range(6):
         random.shuffle(records)
         assert read(made("a.test", "A", *records), "a.test", "A")[1:] == (["192.0.2.1"], "c.test", 20)

@@ -27,7 +27,13 @@ def test_answers_are_forgotten_in_time() -> None:
     kept.put(("a.test", "A"), Answer(FOUND, ("192.0.2.1",), until=time.monotonic() - 1))
     assert kept.get(("a.test", "A")) is None and kept.held == 0
     now = time.monotonic()
-    for ttl, found, seconds in ((0, True, 5), (60, True, 60), (1 << 30, True, 3600), (1 << 30, False, 900), (-1, False, 60)):
+    for ttl, found, seconds in (
+        (0, True, 5),
+        (60, True, 60),
+        (1 << 30, True, 3600),
+        (1 << 30, False, 900),
+        (-1, False, 60),
+    ):
         assert seconds - 1 < cache.until(ttl, found) - now < seconds + 1
 
 

@@ -1,6 +1,7 @@
 """The checks of one message, from MAIL FROM to the verdict; the result does not depend on how its content was cut."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,7 +37,7 @@ def receive(
         receiving = Receiver(names, Settings("mx.test", **settings)).begin(ip, helo)
         receiving.mail_from(sender)
         places = [0, *cuts, len(content)]
-        for a, b in zip(places, places[1:], strict=False):
+        for a, b in itertools.pairwise(places):
             receiving.feed(content[a:b])
         try:
             return await receiving.finish()
@@ -49,7 +50,9 @@ def receive(
 def test_a_message_that_everything_vouches_for() -> None:
     found = receive(signed())
     assert found.words == "spf=pass dkim=pass dmarc=pass: accept -0.9"
-    assert found.add.startswith(b"Authentication-Results: mx.test;\n\tiprev=pass (mail.example.org) policy.iprev=192.0.2.1;")
+    assert found.add.startswith(
+        b"Authentication-Results: mx.test;\n\tiprev=pass (mail.example.org) policy.iprev=192.0.2.1;"
+    )
     assert b"spf=pass smtp.mailfrom=example.org;" in found.add
     assert b"dkim=pass (2048-bit key) header.d=example.org" in found.add
     assert b"dmarc=pass header.from=example.org policy.dmarc=reject" in found.add
@@ -59,7 +62,13 @@ def test_a_message_that_everything_vouches_for() -> None:
 
 def test_where_content_is_cut_does_not_matter() -> None:
     rng = random.Random(7)
-    for content in (signed(), signed().replace(b"\n", b"\r\n"), b"\n" + MESSAGE, MESSAGE.partition(b"\n\n")[0], b"From: a@b.test\r\n\r\n"):
+    for content in (
+        signed(),
+        signed().replace(b"\n", b"\r\n"),
+        b"\n" + MESSAGE,
+        MESSAGE.partition(b"\n\n")[0],
+        b"From: a@b.test\r\n\r\n",
+    ):
         whole = receive(content)
         assert receive(content, range(1, len(content))).add == whole.add
         for _ in range(20):
@@ -107,7 +116,18 @@ def test_checks_that_are_off_say_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n", b"\r\n", b"\0", b"no header", b"From: a@b.test", b"x" * 300_000, b"A: b\n" * 60_000 + b"\n", b"\r" * 9]
+    "content",
+    [
+        b"",
+        b"\n",
+        b"\r\n",
+        b"\0",
+        b"no header",
+        b"From: a@b.test",
+        b"x" * 300_000,
+        b"A: b\n" * 60_000 + b"\n",
+        b"\r" * 9,
+    ],
 )
 def test_content_of_any_kind(content: bytes) -> None:
     found = receive(content, range(1, len(content), 5000))

@@ -18,19 +18,36 @@ def test_fields_that_we_write() -> None:
         US,
         [
             Result("spf", "pass", (("smtp.mailfrom", "example.net"),)),
-            Result("dkim", "fail", (("header.d", "example.net"), ("header.i", ""), ("header.b", "ab/+=")), "the body was changed"),
+            Result(
+                "dkim",
+                "fail",
+                (("header.d", "example.net"), ("header.i", ""), ("header.b", "ab/+=")),
+                "the body was changed",
+            ),
             Result("iprev", "pass", (("policy.iprev", "2001:db8::1"),), comment="mail.example.net"),
         ],
     )
     assert made == (
         b"Authentication-Results: mx.example.org;\n\tspf=pass smtp.mailfrom=example.net;\n"
-        b'\tdkim=fail reason="the body was changed" header.d=example.net\n\t  header.b="ab/+=";\n'
+        b'\tdkim=fail reason="the body was changed" header.d=example.net header.b="ab/+=";\n'
         b'\tiprev=pass (mail.example.net) policy.iprev="2001:db8::1"\n'
     )
 
 
 @pytest.mark.parametrize(
-    "text", ["a\r\nX: y", "a; dmarc=pass", 'a" dmarc=pass "', "a\\", "(comment", "\0", "a b", "\u00fc", "a" * 9000, "x=y; z=\n\n"]
+    "text",
+    [
+        "a\r\nX: y",
+        "a; dmarc=pass",
+        'a" dmarc=pass "',
+        "a\\",
+        "(comment",
+        "\0",
+        "a b",
+        "\u00fc",
+        "a" * 9000,
+        "x=y; z=\n\n",
+    ],
 )
 def test_nothing_of_a_stranger_gets_out_of_its_value(text: str) -> None:
     made = results.field(US, [Result("dkim", "pass", (("header.d", text), ("header.s", "end")), text, text)])

@@ -10,10 +10,9 @@ from fastmail.policy.sign import OVERSIGNED, SigningKey
 from tests.support.signing import MESSAGE, key, published, signed, verify
 
 
-@pytest.mark.parametrize("kind", ["rsa", "ed25519"])
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
-def test_others_verify_it(kind: str, ends: bytes) -> None:
-    signer = key(kind=kind)
+def test_others_verify_it(ends: bytes) -> None:
+    signer = key()
     records = {name.encode() + b".": found[0].encode() for (name, _), found in published(signer).items()}
     content = signed(MESSAGE.replace(b"\n", ends), signer)
     assert dkimpy.verify(re.sub(rb"\r?\n", b"\r\n", content), dnsfunc=lambda name, timeout=5: records[name])

@@ -86,9 +86,7 @@ def test_several_domains() -> None:
 def test_records_of_single_users() -> None:
     """RFC 7208 A.3."""
     records = {
-        ("example.com", "TXT"): [
-            "v=spf1 mx include:mobile-users._spf.%{d} include:remote-users._spf.%{d} -all"
-        ],
+        ("example.com", "TXT"): ["v=spf1 mx include:mobile-users._spf.%{d} include:remote-users._spf.%{d} -all"],
         ("mobile-users._spf.example.com", "TXT"): ["v=spf1 exists:%{l1r+}.%{d}"],
         ("remote-users._spf.example.com", "TXT"): ["v=spf1 exists:%{ir}.%{l1r+}.%{d}"],
         ("mary.mobile-users._spf.example.com", "A"): ["127.0.0.2"],
@@ -140,7 +138,13 @@ EXPANSIONS = {
 
 def expand(text: str, ip: str = "192.0.2.3") -> str:
     run = _Run(
-        MemoryResolver(ZONE), Budget(), networks.address(ip), "strong-bad@email.example.com", "mail.example.com", "mx", 2
+        MemoryResolver(ZONE),
+        Budget(),
+        networks.address(ip),
+        "strong-bad@email.example.com",
+        "mail.example.com",
+        "mx",
+        2,
     )
     template = macros.parse(text)
     values = asyncio.run(run._values(template.letters, "email.example.com"))
@@ -235,6 +239,7 @@ def test_forms_that_are_right(record: str, wanted: str) -> None:
 
 def test_which_text_is_the_record() -> None:
     """RFC 7208 3.2, 3.3, 4.5: the version and a space; one record; the strings of one are joined."""
+
     def texts(*found: bytes) -> str:
         return check({("example.com", "TXT"): list(found)}).result
 
@@ -256,7 +261,9 @@ def test_senders_without_a_domain() -> None:
 
 def test_helo_is_an_identity_of_its_own() -> None:
     async def main() -> tuple[Checked, Checked]:
-        names = MemoryResolver({("mail.example.com", "TXT"): ["v=spf1 a -all"], ("mail.example.com", "A"): ["192.0.2.5"]})
+        names = MemoryResolver(
+            {("mail.example.com", "TXT"): ["v=spf1 a -all"], ("mail.example.com", "A"): ["192.0.2.5"]}
+        )
         spf = Spf(names, "mx")
         return (
             await spf.helo("192.0.2.5", "mail.example.com", Budget()),
@@ -315,7 +322,9 @@ def test_s16_names_of_one_address() -> None:
         assert result(f"v=spf1 ptr:n{at:02}.test -all", records=here) == wanted
 
 
-@pytest.mark.parametrize("record", ["v=spf1 a:slow.test -all", "v=spf1 include:slow.test -all", "v=spf1 redirect=slow.test"])
+@pytest.mark.parametrize(
+    "record", ["v=spf1 a:slow.test -all", "v=spf1 include:slow.test -all", "v=spf1 redirect=slow.test"]
+)
 def test_s16_what_takes_too_long_is_temperror(record: str) -> None:
     found = check({("example.com", "TXT"): [record]}, slow=["slow.test"])
     assert found.result == "temperror" and found.until == 0
