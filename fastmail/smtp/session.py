@@ -464,7 +464,7 @@ class SmtpSession:
 
     def _begin_mail(self, lowered: bool) -> None:
         self._mail = True
-        policy = self.service.policy
+        policy = self.service.policy if self.service.kind == MX else None
         if policy is not None and not is_here(self.host) and not self.may_relay() and not self._exempt():
             self.receiving = policy.begin(self.host, self.envelope.helo)
             self.receiving.mail_from(self.envelope.sender)

@@ -54,7 +54,12 @@ CASES = [
     Case("fields: white space", 100_000, lambda n: b"X: " + b" \n" * n, lambda data: core.field(data, True)),
     Case("signatures: many", 1_000, _signatures, lambda data: dkim.read(dkim.Content(data))),
     Case("chain: many sets", 1_000, _sets, lambda data: arc.read(dkim.Content(data))),
-    Case("tags: without b", 20_000, lambda n: b"X: " + b"a=1;" * n + b"b=" + b"x " * n, lambda one: tags.without(one, b"b")),
+    Case(
+        "tags: without b",
+        20_000,
+        lambda n: b"X: " + b"a=1;" * n + b"b=" + b"x " * n,
+        lambda one: tags.without(one, b"b"),
+    ),
     Case("tags: no value", 20_000, lambda n: "a" + " " * n + "=", _refused(tags.parse, tags.BadTags)),
     Case("key: base64", 1_000, lambda n: ("p=" + "eA" * n).encode(), _refused(keys._parse.__wrapped__, keys.BadKey)),
     Case("macros: many", 4_000, lambda n: "%{d}" * n, macros.parse),
@@ -100,7 +105,9 @@ CASES = [
         "answer: a long text",
         4_000,
         lambda n: (
-            b"\0\0\x80\0\0\1\0\1\0\0\0\0\x01a\0\0\x10\0\1\xc0\x0c\0\x10\0\1\0\0\0\5" + (2 * n).to_bytes(2, "big") + b"\1x" * n
+            b"\0\0\x80\0\0\1\0\1\0\0\0\0\x01a\0\0\x10\0\1\xc0\x0c\0\x10\0\1\0\0\0\5"
+            + (2 * n).to_bytes(2, "big")
+            + b"\1x" * n
         ),
         lambda data: dns.answer(data, b"\x01a\0", 16),
     ),
