@@ -58,6 +58,9 @@ def test_bodies(body: bytes, cuts: list[int]) -> None:
 
 @given(BODIES.filter(lambda body: b"\n" not in body.replace(b"\r\n", b"") and b"\r" not in body.replace(b"\r\n", b"")))
 def test_bodies_as_dkimpy_has_them(body: bytes) -> None:
+    body += (
+        b"" if body.endswith(b"\r\n") else b"\r\n"
+    )  # as SMTP ends every line; dkimpy keeps white space at an open end
     assert cut(body, [], False) == theirs.Simple.canonicalize_body(body)
     assert cut(body, [], True) == theirs.Relaxed.canonicalize_body(body)
 
@@ -96,7 +99,7 @@ def test_fields(fields: list[tuple[bytes, list[bytes]]], names: list[bytes], for
 @settings(max_examples=40, deadline=None)
 @given(BODIES, st.sampled_from([b"simple", b"relaxed"]), st.sampled_from([b"simple", b"relaxed"]), st.booleans())
 def test_what_dkimpy_signs_verifies(body: bytes, header: bytes, form: bytes, length: bool) -> None:
-    body = re.sub(rb"(?<!\r)\n|\r(?!\n)", b"", body)
+    body = re.sub(rb"(?<!\r)\n|\r(?!\n)", b"", body) + b"\r\n"
     message = MESSAGE.partition(b"\n\n")[0].replace(b"\n", b"\r\n") + b"\r\n\r\n" + body
     private = rsa(1024).private_bytes(*PEM)
     field = dkimpy.sign(message, b"one", b"example.org", private, canonicalize=(header, form), length=length)
@@ -119,7 +122,7 @@ PEM = _pem()
     st.lists(st.sampled_from([b"Cc: a@b.test\n", b"List-Id: x\n", b"X: y\n z\n", b"Sender:\t s \n"]), max_size=4),
 )
 def test_what_we_sign_dkimpy_verifies(body: bytes, more: list[bytes]) -> None:
-    body = re.sub(rb"(?<!\r)\n|\r(?!\n)", b"", body).replace(b"\r\n", b"\n")
+    body = re.sub(rb"(?<!\r)\n|\r(?!\n)", b"", body).replace(b"\r\n", b"\n") + b"\n"
     content = signed(b"".join(more) + MESSAGE.partition(b"\n\n")[0] + b"\n\n" + body, key(bits=1024))
     record = key(bits=1024).record().encode()
     assert dkimpy.verify(content.replace(b"\n", b"\r\n"), minkey=1024, dnsfunc=lambda name, timeout=5: record)
