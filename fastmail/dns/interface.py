@@ -5,7 +5,9 @@ A look-up never raises for what the DNS says or fails to say: its Answer tells r
 for one message may take together (RFC 7208 4.6.4); it is passed along with each of them.
 """
 
+import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -63,3 +65,15 @@ class Names(Protocol):
 
     def cached(self, name: str, kind: str) -> Answer | None:
         """The same where it is known without asking."""
+
+
+async def ask_all(names: Names, asked: Sequence[tuple[str, str]], budget: Budget) -> list[Answer]:
+    """The answers to several questions, (name, type), at once: none waits for another, and what is known costs no
+    task."""
+    known = [names.cached(name, kind) for name, kind in asked]
+    missing = [one for one, answer in zip(asked, known, strict=True) if answer is None]
+    if len(missing) == 1:
+        rest = iter([await names.ask(*missing[0], budget)])
+    else:
+        rest = iter(await asyncio.gather(*(names.ask(name, kind, budget) for name, kind in missing)) if missing else [])
+    return [answer if answer is not None else next(rest) for answer in known]

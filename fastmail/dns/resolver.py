@@ -16,6 +16,7 @@ import random
 import socket
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fastmail._core import dns
 from fastmail.dns import cache, wire
@@ -32,6 +33,7 @@ PROBE_WAIT = 2.0  # s for the answer to that question
 PROBE = 600.0  # s until name servers that do not validate are asked again whether they do
 NOERROR, FORMERR, NXDOMAIN, NOTIMP = 0, 1, 3, 4
 RCODE = 15
+KEYS = 8192  # names whose one spelling is remembered
 SERVERS = 3  # of a machine (resolv.conf(5))
 RESOLV_CONF = "/etc/resolv.conf"
 
@@ -330,6 +332,7 @@ def _place(server: str) -> tuple[str, int]:
     return server, 53
 
 
+@lru_cache(KEYS)
 def _key(name: str) -> str:
     """The one spelling of a name; what IDNA does not allow stays as it is, and is looked for as it is."""
     try:

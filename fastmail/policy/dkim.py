@@ -10,7 +10,6 @@ Results are those of RFC 8601 2.7.1, each with its reason. A key in testing mode
 than none (6376 3.6.1).
 """
 
-import asyncio
 import hashlib
 import re
 import time
@@ -19,7 +18,7 @@ from binascii import a2b_base64
 from dataclasses import dataclass
 
 from fastmail._core import dkim as core
-from fastmail.dns.interface import FAILED, Budget, Names
+from fastmail.dns.interface import FAILED, Budget, Names, ask_all
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
 from fastmail.policy import keys, tags
@@ -34,7 +33,7 @@ EARLY = 300  # s that a clock may be behind
 SHOWN = 8  # characters of b= in results (RFC 6008 4)
 OCTETS = 65536  # that are canonicalised and hashed at once
 RECORDS = 10  # TXT records at one name that are tried
-_FIELD_NAME = re.compile(rb"[\x21-\x39\x3b-\x7e]+")
+_FIELD_NAMES = re.compile(r"[\x21-\x39\x3b-\x7e]+(?::[\x21-\x39\x3b-\x7e]+)*")
 _QUOTED = re.compile(r"=([0-9A-F]{2})")
 _NUMBER = re.compile(r"\d{1,12}")
 
@@ -75,7 +74,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """The result of one signature. ``covers``: names of the fields that it vouches for."""
+    """The result of one signature."""
 
     result: str
     why: str = ""
@@ -85,7 +84,6 @@ class Signed:
     algorithm: str = ""
     shown: str = ""
     bits: int = 0
-    covers: frozenset[str] = frozenset()
 
 
 class Content:
@@ -191,11 +189,14 @@ def _signature(field: bytes, found: dict[str, str], arc: bool) -> Signature:
         raise BadSignature("c= is not known")
     if "dns/txt" not in tags.words(found.get("q", "dns/txt")):
         raise BadSignature("q= is not known")
-    names = tuple(word.strip(" \t\r\n").lower().encode("utf-8") for word in found["h"].split(":"))
+    listed = (
+        re.sub(r"[ \t\r\n]*:[ \t\r\n]*", ":", found["h"]) if any(c in found["h"] for c in " \t\r\n") else found["h"]
+    )
+    if not _FIELD_NAMES.fullmatch(listed):
+        raise BadSignature("h= has no form")
+    names = tuple(listed.lower().encode("ascii").split(b":"))
     if len(names) > NAMES:
         raise BadSignature(f"h= has more than {NAMES} names")
-    if not all(_FIELD_NAME.fullmatch(name) for name in names):
-        raise BadSignature("h= has no form")
     if arc and any(name.startswith(b"arc-") for name in names):
         raise BadSignature("h= names fields of ARC", "permerror")
     if b"from" not in names:
@@ -300,28 +301,34 @@ class Verifier:
 
     async def prefetch(self, found: list[Signature | Signed], budget: Budget) -> None:
         """Have the keys in the cache when the body has come."""
-        names = {one.key_name for one in found if isinstance(one, Signature)}
-        await asyncio.gather(*(self._names.ask(name, "TXT", budget) for name in names))
+        await ask_all(self._names, self.wanted(found), budget)
+
+    def wanted(self, found: list[Signature | Signed]) -> list[tuple[str, str]]:
+        """The names of the keys that are not in the cache."""
+        asked = {(one.key_name, "TXT") for one in found if isinstance(one, Signature)}
+        return [one for one in asked if self._names.cached(*one) is None]
 
     async def verify(self, content: Content, found: list[Signature | Signed], budget: Budget) -> list[Signed]:
         """The result of each, in order; ``content`` is finished. The look-ups do not wait for each other."""
-        return list(await asyncio.gather(*(self._result(content, one, budget) for one in found)))
+        changed = {id(one) for one in found if isinstance(one, Signature) and not self._same(content, one)}
+        await ask_all(self._names, self.wanted([one for one in found if id(one) not in changed]), budget)
+        return [one if isinstance(one, Signed) else await self.one(content, one, budget) for one in found]
 
-    async def _result(self, content: Content, one: Signature | Signed, budget: Budget) -> Signed:
-        return one if isinstance(one, Signed) else await self.one(content, one, budget)
+    @staticmethod
+    def _same(content: Content, one: Signature) -> bool:
+        return one.body_hash == content.body_hash(one.body_relaxed)
 
     async def one(self, content: Content, one: Signature, budget: Budget) -> Signed:
         """The result of one signature."""
-        covers = frozenset(name.decode("ascii") for name in one.names if content.fields.number(name))
 
         def said(result: str, why: str = "", bits: int = 0) -> Signed:
-            return Signed(result, why, one.domain, one.selector, one.identity, one.algorithm, one.shown, bits, covers)
+            return Signed(result, why, one.domain, one.selector, one.identity, one.algorithm, one.shown, bits)
 
         if one.length >= 0 and one.length != content.body_size(one.body_relaxed):
             if one.length > content.body_size(one.body_relaxed):
                 return said("permerror", "l= is more than the body has")
             return said("policy", "l= leaves a part of the body unsigned")
-        if one.body_hash != content.body_hash(one.body_relaxed):
+        if not self._same(content, one):
             return said("fail", "the body was changed")
         answer = await self._names.ask(one.key_name, "TXT", budget)
         if answer.state == FAILED:

@@ -9,14 +9,15 @@ pass nor fail; where one aligned pass is sure it does not matter.
 what else must speak against the message.
 """
 
-import asyncio
 import re
+import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from fastmail._core import header as scanner
-from fastmail.dns.interface import FAILED, NO_NAME, Budget, Names
+from fastmail.dns.interface import FAILED, NO_NAME, Budget, Names, ask_all
 from fastmail.message import authors
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
@@ -24,11 +25,17 @@ from fastmail.model.errors import BadAddress
 QUERIES = 8  # names of a walk (RFC 9989 4.10)
 RECORD = 4096  # octets
 REMEMBERED = 2048
+KEPT, KEPT_SIGNATURES = 10_000, 5  # evaluations, of messages with so many signatures that passed
 URIS = 20  # of rua and ruf each
 WISHES = ("none", "quarantine", "reject")
 _VERSION = re.compile(r"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|$)")
 _TAG = re.compile(r"[ \t]*([A-Za-z]+)[ \t]*=[ \t]*(.*?)[ \t]*", re.DOTALL)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x3b\x3d\x3f-\x7e]+")
+# nearly every From: a name of plain words or in quotes, and a plain address; everything else is parsed
+_USUAL = re.compile(
+    rb'[ \t]*(?:"[A-Za-z0-9 ._-]*"[ \t]*|(?:[A-Za-z0-9]+[ \t]+)*(?:[A-Za-z0-9]+)?)'
+    rb"<[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@([A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*)>[ \t]*\n?"
+)
 _SIZE = re.compile(r"![0-9]+[kmgtKMGT]?$")
 
 
@@ -71,11 +78,14 @@ class NoAuthor(ValueError):
 
 def author(header: bytes) -> str:
     """The Author Domain of a header (LF), with A-labels. NoAuthor."""
-    if b"\r" in header:
+    if b"\r" in header:  # which only BINARYMIME can bring
         raise NoAuthor("the header has a carriage return within a line")
     found = scanner.values(header, (b"from",), authors.MOST)
     if found is None or len(found) != 1:
         raise NoAuthor("From is too long" if found is None else f"{len(found)} From fields")
+    usual = _USUAL.fullmatch(found[0][1])
+    if usual is not None:
+        return ascii_name(usual.group(1).decode("ascii"))
     try:
         addresses = list(authors.parse(found[0][1].decode("utf-8", "surrogateescape")))
         domains = {ascii_name(one.rpartition("@")[2]) for one in addresses}
@@ -142,6 +152,7 @@ class Walk:
     start: str
     records: list[tuple[str, Record]] = field(default_factory=list)
     trouble: str = ""
+    until: float = float("inf")  # as long as its answers count
 
     @property
     def organization(self) -> str:
@@ -170,6 +181,11 @@ class Evaluator:
 
     def __init__(self, resolver: Names) -> None:
         self._names = resolver
+        self._kept: OrderedDict[tuple[object, ...], tuple[Dmarc, float]] = OrderedDict()
+
+    def unknown(self, domain: str) -> bool:
+        """Does a walk from there need the network?"""
+        return any(self._names.cached(f"_dmarc.{name}", "TXT") is None for name in names(domain))
 
     async def walk(self, domain: str, budget: Budget, memo: dict[str, Walk]) -> Walk:
         """The walk from a domain; ``memo`` is the message's."""
@@ -178,8 +194,9 @@ class Evaluator:
             return known
         walk = memo[domain] = Walk(domain)
         asked = names(domain)
-        answers = await asyncio.gather(*(self._names.ask(f"_dmarc.{name}", "TXT", budget) for name in asked))
+        answers = await ask_all(self._names, [(f"_dmarc.{name}", "TXT") for name in asked], budget)
         for name, answer in zip(asked, answers, strict=True):
+            walk.until = min(walk.until, answer.until)
             if answer.state == FAILED:
                 walk.trouble = walk.trouble or f"the record of {name}: {answer.why}"
                 continue
@@ -198,11 +215,25 @@ class Evaluator:
         dkim: Sequence[str],
         unsure: str,
         budget: Budget,
-        memo: dict[str, Walk] | None = None,
     ) -> Dmarc:
         """``domain``: the author's; ``spf``: of MAIL FROM where that passed; ``dkim``: d= of signatures that passed;
         ``unsure``: why another of them could not be known, or empty."""
-        memo = {} if memo is None else memo
+        key = (domain, spf, *dkim)
+        kept = self._kept.get(key) if not unsure else None
+        if kept is not None and kept[1] > time.monotonic():
+            return kept[0]
+        walks: dict[str, Walk] = {}
+        found = await self._evaluate(domain, spf, dkim, unsure, budget, walks)
+        if not unsure and found.result != "temperror" and len(dkim) <= KEPT_SIGNATURES:
+            self._kept[key] = found, min(walk.until for walk in walks.values())
+            self._kept.move_to_end(key)
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+    async def _evaluate(
+        self, domain: str, spf: str, dkim: Sequence[str], unsure: str, budget: Budget, memo: dict[str, Walk]
+    ) -> Dmarc:
         walk = await self.walk(domain, budget, memo)
         applicable = walk.applicable()
         if walk.trouble and (applicable is None or applicable[0] != domain):
@@ -211,7 +242,7 @@ class Evaluator:
             why = "the domain has no DMARC record" if applicable is None else "its record asks for nothing"
             return Dmarc("none", why, domain, organization=walk.organization)
         found, record = applicable
-        published = await self._wish(domain, found, record, budget)
+        published = await self._wish(walk, found, record, budget)
         if not published:
             return Dmarc("temperror", f"whether {domain} exists could not be known", domain, found)
         wish = WISHES[max(0, WISHES.index(published) - 1)] if record.testing else published
@@ -230,13 +261,15 @@ class Evaluator:
         why = "" if aligned else trouble or "neither SPF nor DKIM vouches for the author"
         return Dmarc(result, why, domain, found, wish, published, walk.organization, tuple(aligned), record)
 
-    async def _wish(self, domain: str, found: str, record: Record, budget: Budget) -> str:
+    async def _wish(self, walk: Walk, found: str, record: Record, budget: Budget) -> str:
         """Which of p, sp and np applies (RFC 9989 4.10.1); empty where that could not be known."""
+        domain = walk.start
         if found == domain:
             return record.policy
         if not record.missing or record.missing == (record.subdomains or record.policy):
             return record.subdomains or record.policy
         answer = await self._names.ask(domain, "A", budget)
+        walk.until = min(walk.until, answer.until)
         if answer.state == FAILED:
             return ""
         return record.missing if answer.state == NO_NAME else record.subdomains or record.policy

@@ -98,9 +98,10 @@ class Receiving:
         self._helo = helo
         self._budgets: list[Budget] = []
         self._tasks: list[asyncio.Task[Any]] = []
-        self._reverse: asyncio.Task[Reverse] | None = None
-        self._greeted: asyncio.Task[Checked] | None = None
-        self._sender: asyncio.Task[Checked] | None = None
+        # What is known at once, or the task that finds it out.
+        self._reverse: asyncio.Task[Reverse] | Reverse | None = None
+        self._greeted: asyncio.Task[Checked] | Checked | None = None
+        self._sender: asyncio.Task[Checked] | Checked | None = None
         # The content: its header until that has ended, then hashes of its body.
         self._head = bytearray()
         self._looked = 0  # octets of it in which no empty line begins
@@ -129,12 +130,15 @@ class Receiving:
 
     def mail_from(self, sender: str) -> None:
         """Start what depends on client and sender."""
-        receiver, budget = self._receiver, self._budget()
+        receiver, budget, ip, helo = self._receiver, self._budget(), self._ip, self._helo
         if self._settings.reverse:
-            self._reverse = self._start(iprev.check(receiver.names, self._ip, budget))
+            known = iprev.known(receiver.names, ip)
+            self._reverse = known or self._start(iprev.check(receiver.names, ip, budget))
         if self._settings.spf:
-            self._greeted = self._start(receiver.spf.helo(self._ip, self._helo, budget))
-            self._sender = self._start(receiver.spf.mail_from(self._ip, self._helo, sender, budget))
+            greeted = receiver.spf.known(ip, helo, "helo")
+            self._greeted = greeted or self._start(receiver.spf.helo(ip, helo, budget))
+            checked = receiver.spf.known(ip, sender.rpartition("@")[2] or helo, "mailfrom")
+            self._sender = checked or self._start(receiver.spf.mail_from(ip, helo, sender, budget))
 
     # ---------------------------------------------------------------- content
 
@@ -170,7 +174,7 @@ class Receiving:
 
     def _header(self, head: bytes) -> None:
         """The header has come: see what it asks for, and start it."""
-        settings, receiver, budget = self._settings, self._receiver, self._budget()
+        settings, receiver = self._settings, self._receiver
         content = self._content = Content(head)
         self._listed = bool(content.fields.number(b"list-id"))
         try:
@@ -179,11 +183,12 @@ class Receiving:
             self._nobody = str(error)
         if settings.dkim:
             self._signatures, self._more = dkim.read(content)
-            self._start(receiver.dkim.prefetch(self._signatures, budget))
+            if receiver.dkim.wanted(self._signatures):
+                self._start(receiver.dkim.prefetch(self._signatures, self._budget()))
         if settings.arc:
             self._chain = arc.read(content)
-        if settings.dmarc and self._author:
-            self._start(receiver.dmarc.walk(self._author, budget, {}))
+        if settings.dmarc and self._author and receiver.dmarc.unknown(self._author):
+            self._start(receiver.dmarc.walk(self._author, self._budget(), {}))
 
     # ---------------------------------------------------------------- the end
 
@@ -205,9 +210,7 @@ class Receiving:
         content = self._content
         assert content is not None  # _header made it
         content.finish()
-        reverse = await self._reverse if self._reverse is not None else None
-        greeted = await self._greeted if self._greeted is not None else None
-        sender = await self._sender if self._sender is not None else None
+        reverse, greeted, sender = await _found(self._reverse), await _found(self._greeted), await _found(self._sender)
         signed = await receiver.dkim.verify(content, self._signatures, budget) if settings.dkim else None
         chain = await receiver.arc.verify(content, self._chain, budget) if settings.arc else None
         policy = None
@@ -236,6 +239,10 @@ class Receiving:
         for task in self._tasks:
             task.cancel()
         self._tasks = []
+
+
+async def _found(result: "asyncio.Task[T] | T") -> T:
+    return await result if isinstance(result, asyncio.Task) else result
 
 
 def authentication(checks: Checks, ip: str) -> list[Result]:

@@ -13,12 +13,14 @@ import asyncio
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fastmail._core import header as scanner
 from fastmail.message.header import ON_LOOP, Octets
 from fastmail.model.domain import comparable
 
 VALUE = 255  # characters
+REMEMBERED = 4096  # results as lines
 LOOKED_AT = 2048  # octets of a foreign field
 OURS = (b"x-spam", b"x-fastmail-")  # what names of fields that only this server sets begin with
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]+")
@@ -59,16 +61,18 @@ def comment(text: str) -> str:
 
 def payload(found: Iterable[Result]) -> str:
     """All results, one a line (LF), each behind a semicolon; "none" where there is no result (RFC 8601 2.2)."""
-    lines = []
-    for one in found:
-        words = [f"{one.method}={one.result}"]
-        if one.comment:
-            words.append(comment(one.comment))
-        if one.reason:
-            words.append(f"reason={quoted(one.reason)}")
-        words += [f"{name}={value(text)}" for name, text in one.properties if text]
-        lines.append(_folded(words))
-    return "".join(f";\n\t{line}" for line in lines) if lines else "; none"
+    return "".join([f";\n\t{_line(one)}" for one in found]) or "; none"
+
+
+@lru_cache(REMEMBERED)  # but for signatures, messages of one sender have the same ones
+def _line(one: Result) -> str:
+    words = [f"{one.method}={one.result}"]
+    if one.comment:
+        words.append(comment(one.comment))
+    if one.reason:
+        words.append(f"reason={quoted(one.reason)}")
+    words += [f"{name}={value(text)}" for name, text in one.properties if text]
+    return _folded(words)
 
 
 def _folded(words: list[str]) -> str:

@@ -12,7 +12,7 @@ shortest TTL that it rests on. An explanation is the words of a stranger: ASCII,
 import re
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from fastmail.dns.interface import FAILED, Answer, Budget, Names
@@ -85,18 +85,18 @@ class Spf:
         local, _, domain = sender.rpartition("@")
         return await self.check(ip, domain, "mailfrom", f"{local or 'postmaster'}@{domain}", helo, budget)
 
-    def known(self, ip: str, domain: str) -> Checked | None:
+    def known(self, ip: str, domain: str, identity: str) -> Checked | None:
         """A result that is kept."""
         found = self._kept.get((domain, ip))
         if found is None or found.until < time.monotonic():
             return None
-        return found
+        return found if found.identity == identity else replace(found, identity=identity)
 
     async def check(self, ip: str, domain: str, identity: str, sender: str, helo: str, budget: Budget) -> Checked:
         """``check_host`` for one identity; never raises for what the DNS or the sender says."""
-        kept = self.known(ip, domain)
+        kept = self.known(ip, domain, identity)
         if kept is not None:
-            return kept if kept.identity == identity else _as(kept, identity)
+            return kept
         try:
             address = networks.address(ip)
         except ValueError:
@@ -125,12 +125,6 @@ class Spf:
         self._kept.move_to_end(key)
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
-
-
-def _as(kept: Checked, identity: str) -> Checked:
-    return Checked(
-        kept.result, identity, kept.domain, kept.mechanism, kept.why, kept.explanation, kept.terms, kept.voids
-    )
 
 
 def _name(text: str) -> str:

@@ -9,6 +9,7 @@ import re
 TAGS = 100
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _SPACE = " \t\r\n"
+_NO_SPACE = str.maketrans("", "", _SPACE)
 
 
 class BadTags(ValueError):
@@ -38,7 +39,7 @@ def parse(text: str) -> dict[str, str]:
 
 def plain(value: str) -> str:
     """A value without any white space, as base64 and lists may have it folded (RFC 6376 2.3)."""
-    return "".join(value.split()) if any(c in _SPACE for c in value) else value
+    return value.translate(_NO_SPACE)
 
 
 def words(value: str) -> list[str]:
