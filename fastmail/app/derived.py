@@ -17,6 +17,7 @@ from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
 from fastmail.net import networks
 from fastmail.net.bans import Rules
+from fastmail.policy import lists
 from fastmail.policy import receive as policy
 from fastmail.policy.verdict import Thresholds
 from fastmail.store.local.names import NO_INSTANCE
@@ -75,6 +76,8 @@ def policy_settings(config: Config) -> policy.Settings:
         own.lookup_time,
         own.void_lookups,
         Thresholds(own.junk_score, own.refuse_score, frozenset(map(comparable, own.trusted_sealers))),
+        [lists.parse(text) for text in own.lists],
+        [lists.parse(text) for text in own.domain_lists],
     )
 
 

@@ -356,6 +356,14 @@ class Policy:
     trusted_sealers: list[str] = _s(
         [], "Domains of forwarders whose ARC seals count: DMARC failures of what they pass on do no harm."
     )
+    lists: list[str] = _s(
+        [],
+        'DNS lists of addresses, as "ZONE=CODES*WEIGHT": "zen.spamhaus.org=127.0.0.[2..11]*3". The weight is added to '
+        "the score; that of an allow list is negative. A list whose test entries are not right does not count.",
+    )
+    domain_lists: list[str] = _s(
+        [], 'The same for domains, of HELO, MAIL FROM, From and signatures: "dbl.spamhaus.org=127.0.1.[2..99]*4".'
+    )
     exempt: list[str] = _s(
         [],
         "Networks whose mail is not checked, such as a gateway's; [relay] networks and this machine are exempt anyway.",

@@ -10,17 +10,19 @@ What is kept of a message is its header, HEADER octets at most.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastmail._core import lines
 from fastmail.dns.interface import LOOKUPS, Budget, Names
+from fastmail.model.domain import comparable
 from fastmail.policy import arc, dkim, dmarc, iprev, results, verdict
 from fastmail.policy.arc import Arc
 from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
 from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
 from fastmail.policy.iprev import Reverse
+from fastmail.policy.lists import Listed, Lists, Zone
 from fastmail.policy.results import Result
 from fastmail.policy.spf import Checked, Spf
 from fastmail.policy.verdict import Checks, Thresholds, Verdict
@@ -45,6 +47,8 @@ class Settings:
     seconds: float = 20.0
     voids: int = 2
     thresholds: Thresholds = Thresholds()
+    lists: Sequence[Zone] = ()
+    domain_lists: Sequence[Zone] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Receiver:
         self.dkim = Verifier(names)
         self.dmarc = Evaluator(names)
         self.arc = Arc(names, self.dkim)
+        self.lists = Lists(names, settings.lists, settings.domain_lists)
 
     def begin(self, ip: str, helo: str) -> "Receiving":
         """A mail transaction of a client."""
@@ -102,6 +107,8 @@ class Receiving:
         self._reverse: asyncio.Task[Reverse] | Reverse | None = None
         self._greeted: asyncio.Task[Checked] | Checked | None = None
         self._sender: asyncio.Task[Checked] | Checked | None = None
+        self._lists: list[asyncio.Task[list[Listed]]] = []
+        self._domains: set[str] = set()  # of HELO and MAIL FROM
         # The content: its header until that has ended, then hashes of its body.
         self._head = bytearray()
         self._looked = 0  # octets of it in which no empty line begins
@@ -131,6 +138,9 @@ class Receiving:
     def mail_from(self, sender: str) -> None:
         """Start what depends on client and sender."""
         receiver, budget, ip, helo = self._receiver, self._budget(), self._ip, self._helo
+        self._domains = {comparable(name) for name in (helo, sender.rpartition("@")[2]) if name}
+        if self._settings.lists:
+            self._lists.append(self._start(receiver.lists.client(ip)))
         if self._settings.reverse:
             known = iprev.known(receiver.names, ip)
             self._reverse = known or self._start(iprev.check(receiver.names, ip, budget))
@@ -187,6 +197,10 @@ class Receiving:
                 self._start(receiver.dkim.prefetch(self._signatures, self._budget()))
         if settings.arc:
             self._chain = arc.read(content)
+        if settings.domain_lists:
+            signers = {one.domain for one in self._signatures if isinstance(one, Signature)}
+            named = sorted(self._domains) + [self._author] + sorted(signers)
+            self._lists.append(self._start(receiver.lists.names(named)))
         if settings.dmarc and self._author and receiver.dmarc.unknown(self._author):
             self._start(receiver.dmarc.walk(self._author, self._budget(), {}))
 
@@ -216,7 +230,8 @@ class Receiving:
         policy = None
         if settings.dmarc and self._author:
             policy = await self._evaluate(sender, signed or [], budget)
-        checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed)
+        lists = [one for task in self._lists for one in await task]
+        checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, lists)
         decided = verdict.decide(checks, settings.thresholds)
         for name, result in (("spf", sender), ("dmarc", policy)):
             if result is not None:

@@ -17,6 +17,7 @@ from fastmail.policy.arc import Chain
 from fastmail.policy.dkim import Signed
 from fastmail.policy.dmarc import Dmarc
 from fastmail.policy.iprev import Reverse
+from fastmail.policy.lists import Listed
 from fastmail.policy.spf import Checked
 
 ACCEPT, JUNK, REFUSE = "accept", "junk", "refuse"
@@ -61,8 +62,9 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """What was found out; None for what was not looked at. ``nobody``: why the message has no one author; ``listed``:
-    it comes from a mailing list, as it says itself; ``more``: signatures that were not looked at."""
+    """What was found out; None for what was not looked at. ``lists``: listings by DNS lists; ``nobody``: why the
+    message has no one author; ``listed``: it comes from a mailing list, as it says itself; ``more``: signatures that
+    were not looked at."""
 
     helo: Checked | None = None
     sender: Checked | None = None
@@ -73,6 +75,7 @@ class Checks:
     reverse: Reverse | None = None
     nobody: str = ""
     listed: bool = False
+    lists: Sequence[Listed] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ def reasons(checks: Checks) -> list[Reason]:
         out.append(_reason("dkim.many", f"{checks.more} more signatures were not looked at"))
     if checks.arc is not None and checks.arc.result != "none":
         out.append(_reason(f"arc.{checks.arc.result}", checks.arc.why or " ".join(checks.arc.sealers)))
+    for found in checks.lists:
+        out.append(Reason(f"list.{found.zone}", found.weight, f"{found.what} {' '.join(found.codes)}"[:WORDS]))
     if checks.nobody:
         out.append(_reason("author.none", checks.nobody))
     return out

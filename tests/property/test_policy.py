@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fastmail._core import dkim as core
 from fastmail.dns.interface import Budget
 from fastmail.dns.memory import MemoryResolver
+from fastmail.message import authors
 from fastmail.policy import dmarc, macros, spf_record
 from fastmail.policy.dkim import Content
 from fastmail.policy.dmarc import Evaluator
@@ -234,3 +235,13 @@ def test_a_long_body_is_hashed_in_time(form: bool) -> None:
         content.feed(b"word  word \r\n" * 8_000)
     content.finish()
     assert time.process_time() - started < 3
+
+
+@given(st.lists(st.sampled_from(["a", "Bc", " ", "\t", '"', "<", ">", "@", ".", "-", "d.test", "<a@b.test>", "\n ", ",", "(", ")", "_"]),
+                max_size=8).map("".join))  # fmt: skip
+def test_the_short_way_to_an_author_is_the_long_one(text: str) -> None:
+    """The pattern for a usual From takes nothing that the parser reads otherwise."""
+    usual = dmarc._USUAL.fullmatch(text.encode())
+    if usual is not None:
+        (address,) = authors.parse(text)
+        assert address.rpartition("@")[2] == usual.group(1).decode()

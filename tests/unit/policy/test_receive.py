@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fastmail.dns.memory import MemoryResolver
+from fastmail.policy.lists import parse
 from fastmail.policy.receive import Received, Receiver, Settings
 from fastmail.policy.verdict import Thresholds
 from tests.support.signing import MESSAGE, key, published, signed
@@ -157,6 +158,42 @@ def test_s16_the_questions_of_a_message_are_bounded() -> None:
     names = MemoryResolver(zone)
     receive(content, records=names, ip="198.51.100.9", sender="a@evil.test", helo="mail.evil.test")
     assert len(names.asked) <= 300
+
+
+def test_lists_weigh_what_the_operator_says() -> None:
+    zone = {
+        **ZONE,
+        ("1.2.0.192.bl.test", "A"): ["127.0.0.2"],
+        ("2.0.0.127.bl.test", "A"): ["127.0.0.2"],
+        ("test.dbl.test", "A"): ["127.0.1.2"],
+        ("example.org.dbl.test", "A"): ["127.0.1.2"],
+    }
+    found = receive(signed(), records=zone, lists=[parse("bl.test*3")], domain_lists=[parse("dbl.test*4")])
+    assert [(one.name, one.score) for one in found.verdict.reasons if one.name.startswith("list.")] == [
+        ("list.bl.test", 3.0),
+        ("list.dbl.test", 4.0),
+    ]
+    assert found.verdict.action == "junk"
+
+
+def test_the_order_of_answers_does_not_matter() -> None:
+    zone: dict[tuple[str, str], list[Any]] = {
+        **ZONE,
+        ("one._domainkey.example.org", "TXT"): ["noise", *published(key()).popitem()[1], "v=DKIM1; p="],
+        ("example.org", "TXT"): ["other", "v=spf1 mx ptr -all", "v=spf10"],
+        ("example.org", "MX"): [(10, f"m{n}.example.org") for n in range(9)],
+        ("m7.example.org", "A"): ["203.0.113.1", "192.0.2.1"],
+        ("1.2.0.192.in-addr.arpa", "PTR"): [f"p{n}.example.org" for n in range(8)],
+        ("p3.example.org", "A"): ["192.0.2.1"],
+        ("p5.example.org", "A"): ["192.0.2.1"],
+        ("_dmarc.example.org", "TXT"): ["v=spf1", "v=DMARC1; p=reject", "x"],
+    }
+    wanted = receive(signed(), records=zone).add
+    assert b"spf=pass" in wanted and b"dkim=pass" in wanted and b"(p3.example.org)" in wanted
+    rng = random.Random(3)
+    for _ in range(20):
+        shuffled = {name: rng.sample(records, len(records)) for name, records in zone.items()}
+        assert receive(signed(), records=shuffled).add == wanted
 
 
 def test_who_hangs_up_leaves_nothing_behind() -> None:
