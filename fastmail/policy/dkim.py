@@ -16,6 +16,7 @@ import time
 from binascii import Error as BadBase64
 from binascii import a2b_base64
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fastmail._core import dkim as core
 from fastmail.dns.interface import FAILED, Budget, Names, ask_all
@@ -32,6 +33,9 @@ HEADER = 262144  # octets of a header that is looked at
 EARLY = 300  # s that a clock may be behind
 SHOWN = 8  # characters of b= in results (RFC 6008 4)
 OCTETS = 65536  # that are canonicalised and hashed at once
+USUAL = 1024  # characters of an h= that is remembered
+IDENTITY = 320  # of i=
+REMEMBERED = 2048  # domains, selectors and lists of fields, in their one form
 RECORDS = 10  # TXT records at one name that are tried
 _FIELD_NAMES = re.compile(r"[\x21-\x39\x3b-\x7e]+(?::[\x21-\x39\x3b-\x7e]+)*")
 _QUOTED = re.compile(r"=([0-9A-F]{2})")
@@ -152,10 +156,10 @@ def unusable(error: BadSignature) -> Signed:
     return Signed(
         error.result,
         str(error),
-        known.get("d", ""),
-        known.get("s", ""),
-        known.get("i", ""),
-        known.get("a", ""),
+        known.get("d", "")[:IDENTITY],
+        known.get("s", "")[:IDENTITY],
+        known.get("i", "")[:IDENTITY],
+        known.get("a", "")[:IDENTITY],
         tags.plain(known.get("b", ""))[:SHOWN],
     )
 
@@ -189,14 +193,7 @@ def _signature(field: bytes, found: dict[str, str], arc: bool) -> Signature:
         raise BadSignature("c= is not known")
     if "dns/txt" not in tags.words(found.get("q", "dns/txt")):
         raise BadSignature("q= is not known")
-    listed = (
-        re.sub(r"[ \t\r\n]*:[ \t\r\n]*", ":", found["h"]) if any(c in found["h"] for c in " \t\r\n") else found["h"]
-    )
-    if not _FIELD_NAMES.fullmatch(listed):
-        raise BadSignature("h= has no form")
-    names = tuple(listed.lower().encode("ascii").split(b":"))
-    if len(names) > NAMES:
-        raise BadSignature(f"h= has more than {NAMES} names")
+    names = _names(found["h"]) if len(found["h"]) <= USUAL else _names.__wrapped__(found["h"])
     if arc and any(name.startswith(b"arc-") for name in names):
         raise BadSignature("h= names fields of ARC", "permerror")
     if b"from" not in names:
@@ -224,6 +221,18 @@ def _signature(field: bytes, found: dict[str, str], arc: bool) -> Signature:
     )
 
 
+@lru_cache(REMEMBERED)  # what signs mail signs the same fields each time
+def _names(text: str) -> tuple[bytes, ...]:
+    """h= (RFC 6376 3.5)."""
+    listed = re.sub(r"[ \t\r\n]*:[ \t\r\n]*", ":", text)
+    if not _FIELD_NAMES.fullmatch(listed):
+        raise BadSignature("h= has no form")
+    names = tuple(listed.lower().encode("ascii").split(b":"))
+    if len(names) > NAMES:
+        raise BadSignature(f"h= has more than {NAMES} names")
+    return names
+
+
 def _algorithm(text: str) -> str:
     algorithm = text.lower()
     if algorithm == "rsa-sha1":
@@ -233,6 +242,7 @@ def _algorithm(text: str) -> str:
     return algorithm
 
 
+@lru_cache(REMEMBERED)
 def domain_of(text: str) -> str:
     """d= in its one form: a name of several labels, because a public suffix signs for nobody. BadSignature."""
     try:
@@ -244,6 +254,7 @@ def domain_of(text: str) -> str:
     return name
 
 
+@lru_cache(REMEMBERED)
 def selector_of(text: str) -> str:
     try:
         return ascii_name(text)
@@ -267,6 +278,7 @@ def _number(found: dict[str, str], name: str, otherwise: int = 0) -> int:
     return int(found[name])
 
 
+@lru_cache(REMEMBERED)
 def _identity(text: str, domain: str) -> str:
     """i= with its domain in its one form, at or below d= (RFC 6376 3.5)."""
     text = _QUOTED.sub(lambda found: chr(int(found.group(1), 16)), text) if text else "@" + domain
@@ -275,7 +287,7 @@ def _identity(text: str, domain: str) -> str:
         name = ascii_name(where)
     except BadAddress:
         at = ""
-    if not at:
+    if not at or len(text) > IDENTITY:
         raise BadSignature("i= has no form")
     if name != domain and not name.endswith("." + domain):
         raise BadSignature("i= is not below d=", "permerror")

@@ -24,7 +24,7 @@ from fastmail.model.errors import BadAddress
 
 QUERIES = 8  # names of a walk (RFC 9989 4.10)
 RECORD = 4096  # octets
-REMEMBERED = 2048
+REMEMBERED = 1024
 KEPT, KEPT_SIGNATURES = 10_000, 5  # evaluations, of messages with so many signatures that passed
 URIS = 20  # of rua and ruf each
 WISHES = ("none", "quarantine", "reject")

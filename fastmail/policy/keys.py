@@ -23,7 +23,7 @@ from fastmail.policy.tags import BadTags
 RECORD = 4096  # octets of a key record
 LEAST, MOST = 1024, 4096  # bits of an RSA key (RFC 8301 3.2)
 EXPONENT = 64  # bits; others make each verification as slow as signing
-REMEMBERED = 4096
+REMEMBERED = 1024
 _PKCS1, _HASHED = PKCS1v15(), Prehashed(SHA256())
 
 

@@ -138,7 +138,8 @@ class Receiving:
     def mail_from(self, sender: str) -> None:
         """Start what depends on client and sender."""
         receiver, budget, ip, helo = self._receiver, self._budget(), self._ip, self._helo
-        self._domains = {comparable(name) for name in (helo, sender.rpartition("@")[2]) if name}
+        if self._settings.domain_lists:
+            self._domains = {comparable(name) for name in (helo, sender.rpartition("@")[2]) if name}
         if self._settings.lists:
             self._lists.append(self._start(receiver.lists.client(ip)))
         if self._settings.reverse:
@@ -188,7 +189,7 @@ class Receiving:
         content = self._content = Content(head)
         self._listed = bool(content.fields.number(b"list-id"))
         try:
-            self._author = dmarc.author(lines.to_lf(head[:HEADER]))
+            self._author = dmarc.author(lines.to_lf(head[:HEADER]) if b"\r" in head else head[:HEADER])
         except NoAuthor as error:
             self._nobody = str(error)
         if settings.dkim:

@@ -15,7 +15,7 @@ from fastmail.policy.macros import BadMacro, Template
 
 VERSION = b"v=spf1"
 LONGEST = 4096  # octets of a record; published ones have a few hundred
-REMEMBERED = 2048
+REMEMBERED = 512
 ASKS = frozenset(("include", "a", "mx", "ptr", "exists"))  # terms that count (RFC 7208 4.6.4)
 _MODIFIER = re.compile(r"([A-Za-z][A-Za-z0-9._-]*)=(.*)", re.DOTALL)
 _MECHANISM = re.compile(r"([+?~-]?)([A-Za-z][A-Za-z0-9._-]*)(?:([:/])(.*))?", re.DOTALL)

@@ -32,7 +32,7 @@ def parse(text: str) -> dict[str, str]:
         if not equals or not _NAME.fullmatch(name):
             raise BadTags("a part is no tag")
         if name in out:
-            raise BadTags(f"{name}= is there twice")
+            raise BadTags(f"{name[:20]}= is there twice")
         out[name] = value.strip(_SPACE)
     return out
 
