@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fastmail._core import header as scanner
+from fastmail.durable.staging import Staged
 from fastmail.message.header import ON_LOOP, Octets
 from fastmail.model.domain import comparable
 
 VALUE = 255  # characters
+PIECE = 65536  # octets of a large message that are copied at once
 REMEMBERED = 4096  # results as lines
 LOOKED_AT = 2048  # octets of a foreign field
 OURS = (b"x-spam", b"x-fastmail-")  # what names of fields that only this server sets begin with
@@ -141,19 +143,34 @@ def forged(header: Octets, hostname: str) -> list[tuple[int, int]]:
     return out
 
 
-def replaced(add: bytes, content: Octets, hostname: str) -> bytes:
-    """The message (LF) with ``add`` in front of it and without forged fields."""
+def pieces(add: bytes, content: Octets, cuts: Iterable[tuple[int, int]]) -> list[Octets]:
+    """The message with ``add`` in front of it and without ``cuts``."""
     out: list[Octets] = [add]
     at = 0
-    for start, end in forged(content, hostname):
+    for start, end in cuts:
         out.append(content[at:start])
         at = end
     out.append(content[at:])
-    return b"".join(out)
+    return out
 
 
-async def put(add: bytes, content: Octets, hostname: str) -> bytes:
-    """The same; a large message is copied by a helper thread."""
+def replaced(add: bytes, content: Octets, hostname: str) -> bytes:
+    """The message (LF) with ``add`` in front of it and without forged fields."""
+    return b"".join(pieces(add, content, forged(content, hostname)))
+
+
+async def put(add: bytes, content: Octets, hostname: str, staged: Staged) -> Octets:
+    """The same; a large message, which lies in a file, goes to a file again by ``staged``, and is not in memory."""
     if len(content) <= ON_LOOP:
         return replaced(add, content, hostname)
-    return await asyncio.get_running_loop().run_in_executor(None, replaced, add, content, hostname)
+    cuts = await asyncio.get_running_loop().run_in_executor(None, forged, content, hostname)
+    try:
+        for piece in pieces(add, content, cuts):
+            for start in range(0, len(piece), PIECE):
+                if staged.add(bytes(piece[start : start + PIECE])):
+                    await staged.spill()
+        if staged.spilled:
+            await staged.spill()
+        return staged.content()
+    finally:
+        staged.drop()  # what was returned stays as long as somebody holds it

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastmail.delivery.deliver import SCAN_ON_LOOP, Envelope, NotAll, Outcome
+from fastmail.durable.staging import Staged
 from fastmail.message import header, submitted, trace
 from fastmail.message.header import Octets
 from fastmail.policy import results, verdict
@@ -38,7 +39,8 @@ async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> l
     mailbox = "INBOX"
     if session.receiving is not None:
         received = await session.receiving.finish()
-        content = await results.put(received.add, content, service.hostname)
+        again = Staged(service.staging, service.budget)
+        content = await results.put(received.add, content, service.hostname, again)
         envelope.filters = received.words
         if received.enforced(verdict.REFUSE):
             return _refused(session, envelope, content, Outcome(*received.verdict.reply))

@@ -1,9 +1,12 @@
 """Authentication-Results (RFC 8601): what we write, and which fields of others are forged."""
 
+import asyncio
 import re
+from pathlib import Path
 
 import pytest
 
+from fastmail.durable.staging import Budget, Staged
 from fastmail.policy import results
 from fastmail.policy.results import Result
 
@@ -103,3 +106,19 @@ def test_messages_without_a_header_or_a_body() -> None:
     assert results.replaced(b"x\n", b"", US) == b"x\n"
     assert results.replaced(b"x\n", b"\nAuthentication-Results: mx.example.org; none\n", US).startswith(b"x\n\nAuth")
     assert results.replaced(b"", b"Authentication-Results: mx.example.org", US) == b""
+
+
+def test_a_large_message_goes_through_a_file(tmp_path: Path) -> None:
+    forged = b"Authentication-Results: mx.example.org" + REST
+    budget = Budget()
+
+    async def main(content: bytes) -> tuple[type, bytes]:
+        made = await results.put(b"ours\n", content, US, Staged(str(tmp_path), budget))
+        return type(made), bytes(made)
+
+    for size in (10, 2_000_000):
+        content = forged + b"From: a\n" + forged + b"\n" + b"x" * size
+        kind, made = asyncio.run(main(content))
+        assert made == b"ours\nFrom: a\n\n" + b"x" * size
+        assert kind is (memoryview if size > 1000 else bytes)
+    assert budget.held == 0 and list(tmp_path.iterdir()) == []
