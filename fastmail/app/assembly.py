@@ -40,6 +40,7 @@ from fastmail.net.connection import Connection, Session
 from fastmail.net.guesses import Guesses
 from fastmail.net.listener import Listener, Registry
 from fastmail.net.tls import ServerTls
+from fastmail.policy.greylist import Greylist
 from fastmail.policy.receive import Receiver
 from fastmail.pop3 import session as pop3
 from fastmail.queue import routes
@@ -148,6 +149,7 @@ class Assembly:
         self.guesses: Guesses | None = None
         self.followed: external.Follower | None = None
         self.live: Live | None = None
+        self.greylist: Greylist | None = None
         finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes, config.base)
         if finder is not None:
             self.live = self.directory.live = Live(self.directory, finder, config.directory.sql_every)
@@ -245,6 +247,8 @@ class Assembly:
             self.bans.close()
         if self.guesses is not None:
             self.guesses.close()
+        if self.greylist is not None:
+            self.greylist.close()
         self.verifier.close()
         self.directory.close()
 
@@ -294,7 +298,8 @@ class Assembly:
             return await urlauth.submit(imap_service, self.deliverer.account(record), url)
 
         mail["resolve_url"] = resolve_url
-        policy = Receiver(self.resolver, policy_settings(config))
+        self.greylist = Greylist(config.server.data_dir, config.policy.greylist_delay)
+        policy = Receiver(self.resolver, policy_settings(config), self.greylist)
         exempt = [networks.parse(text) for text in config.policy.exempt]
         mx = smtp.service("smtp", milters=milters(filters.smtp), policy=policy, exempt=exempt, **mail)
         submission = smtp.service("submission", milters=milters(filters.submission), **mail)

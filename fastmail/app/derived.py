@@ -78,6 +78,7 @@ def policy_settings(config: Config) -> policy.Settings:
         Thresholds(own.junk_score, own.refuse_score, frozenset(map(comparable, own.trusted_sealers))),
         [lists.parse(text) for text in own.lists],
         [lists.parse(text) for text in own.domain_lists],
+        own.greylist_score,
     )
 
 

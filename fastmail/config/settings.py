@@ -353,6 +353,12 @@ class Policy:
     )
     junk_score: float = _s(5.0, "Score from which a message is junk.")
     refuse_score: float = _s(15.0, "Score from which a message is refused.")
+    greylist_score: float = _s(
+        0.0,
+        "Score from which a message of an unknown sender is put off at first (greylisting), such as 1.0; 0: never. "
+        "Needs enforce.",
+    )
+    greylist_delay: float = _s(300.0, "How long it is put off.", "time")
     trusted_sealers: list[str] = _s(
         [], "Domains of forwarders whose ARC seals count: DMARC failures of what they pass on do no harm."
     )

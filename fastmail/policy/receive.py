@@ -11,7 +11,7 @@ What is kept of a message is its header, HEADER octets at most.
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from fastmail._core import lines
@@ -21,6 +21,7 @@ from fastmail.policy import arc, dkim, dmarc, iprev, results, verdict
 from fastmail.policy.arc import Arc
 from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
 from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
+from fastmail.policy.greylist import Greylist, place
 from fastmail.policy.iprev import Reverse
 from fastmail.policy.lists import Listed, Lists, Zone
 from fastmail.policy.results import Result
@@ -35,7 +36,7 @@ Octets = bytes | bytearray | memoryview
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What is looked at. ``hostname`` names us in Authentication-Results; ``enforce``: act upon the verdict, or only
-    write it down."""
+    write it down; ``greylist``: the score from which a message of an unknown sender is put off, 0 for never."""
 
     hostname: str
     spf: bool = True
@@ -49,6 +50,7 @@ class Settings:
     thresholds: Thresholds = Thresholds()
     lists: Sequence[Zone] = ()
     domain_lists: Sequence[Zone] = ()
+    greylist: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,9 @@ class Received:
 class Receiver:
     """What the transactions of a worker share: resolver, caches, settings."""
 
-    def __init__(self, names: Names, settings: Settings) -> None:
+    def __init__(self, names: Names, settings: Settings, greylist: Greylist | None = None) -> None:
         self.names = names
+        self.greylist = greylist
         self.settings = settings
         self.spf = Spf(names, settings.hostname, settings.voids)
         self.dkim = Verifier(names)
@@ -107,6 +110,7 @@ class Receiving:
         self._reverse: asyncio.Task[Reverse] | Reverse | None = None
         self._greeted: asyncio.Task[Checked] | Checked | None = None
         self._sender: asyncio.Task[Checked] | Checked | None = None
+        self._from = ""
         self._lists: list[asyncio.Task[list[Listed]]] = []
         self._domains: set[str] = set()  # of HELO and MAIL FROM
         # The content: its header until that has ended, then hashes of its body.
@@ -138,6 +142,7 @@ class Receiving:
     def mail_from(self, sender: str) -> None:
         """Start what depends on client and sender."""
         receiver, budget, ip, helo = self._receiver, self._budget(), self._ip, self._helo
+        self._from = sender
         if self._settings.domain_lists:
             self._domains = {comparable(name) for name in (helo, sender.rpartition("@")[2]) if name}
         if self._settings.lists:
@@ -234,12 +239,25 @@ class Receiving:
         lists = [one for task in self._lists for one in await task]
         checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, lists)
         decided = verdict.decide(checks, settings.thresholds)
+        decided = self._put_off(decided, sender)
         for name, result in (("spf", sender), ("dmarc", policy)):
             if result is not None:
                 count(f"policy.{name}.{result.result}")
         count(f"policy.{decided.action}")
         found = authentication(checks, self._ip)
         return Received(results.field(settings.hostname, found), checks, decided, self._asked, settings.enforce)
+
+    def _put_off(self, decided: Verdict, sender: Checked | None) -> Verdict:
+        """The same, or a later one for who is not known and has a score."""
+        settings, greylist = self._settings, self._receiver.greylist
+        suspect = decided.action == verdict.ACCEPT and 0 < settings.greylist <= decided.score
+        if greylist is None or not settings.enforce or not suspect:
+            return decided
+        seconds = greylist.wait(place(self._ip, sender), self._from)
+        if not seconds:
+            return decided
+        reply = (450, "4.7.1", f"not known here yet: try again in {seconds} seconds")
+        return replace(decided, action=verdict.LATER, reply=reply)
 
     async def _evaluate(self, sender: Checked | None, signed: list[Signed], budget: Budget) -> Dmarc:
         """DMARC, of what SPF and DKIM came to."""

@@ -20,8 +20,7 @@ from fastmail.policy.iprev import Reverse
 from fastmail.policy.lists import Listed
 from fastmail.policy.spf import Checked
 
-ACCEPT, JUNK, REFUSE = "accept", "junk", "refuse"
-ACTIONS = (ACCEPT, JUNK, REFUSE)
+ACCEPT, JUNK, REFUSE, LATER = "accept", "junk", "refuse", "later"
 AGAINST = 2.0  # score of other reasons from which a DMARC failure may be refused
 SCORES = {
     "spf.pass": -0.2,
@@ -80,8 +79,8 @@ class Checks:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``action``: accept, junk or refuse; ``reply``: the SMTP reply of a refusal; ``override``: why DMARC's wish was
-    not followed (RFC 9990 names these)."""
+    """``action``: accept, junk, refuse or later; ``reply``: the SMTP reply of the last two; ``override``: why DMARC's
+    wish was not followed (RFC 9990 names these)."""
 
     action: str
     score: float

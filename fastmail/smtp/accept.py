@@ -42,7 +42,7 @@ async def take(session: "SmtpSession", envelope: Envelope, content: Octets) -> l
         again = Staged(service.staging, service.budget)
         content = await results.put(received.add, content, service.hostname, again)
         envelope.filters = received.words
-        if received.enforced(verdict.REFUSE):
+        if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
             return _refused(session, envelope, content, Outcome(*received.verdict.reply))
         mailbox = "Junk" if received.enforced(verdict.JUNK) else mailbox
     refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)

@@ -8,6 +8,7 @@ import pytest
 
 from fastmail.dns.memory import MemoryResolver
 from fastmail.net import networks
+from fastmail.policy.greylist import Greylist
 from fastmail.policy.receive import Receiver, Settings
 from tests.support.sessions import USER, Bench
 from tests.support.signing import MESSAGE, key, published, signed
@@ -76,6 +77,24 @@ def test_a_verdict_is_acted_upon_where_the_setting_says_so(tmp_path: Path) -> No
     assert reply.startswith(b"550 5.7.1 DMARC") and boxes == {"INBOX": [], "Junk": []}
     reply, boxes, _ = run(tmp_path / "3", b"List-Id: <l.test>\n" + MESSAGE, far, enforce=True)
     assert reply.startswith(b"250") and len(boxes["Junk"]) == 1
+
+
+def test_unknown_senders_with_a_score_are_put_off(tmp_path: Path) -> None:
+    """RFC 6647: 450 at the end of the data, and taken when the time is over."""
+    zone = {name: found for name, found in ZONE.items() if not name[0].startswith(("_dmarc", "1.2.0"))}
+    settings = Settings("mx.example.test", enforce=True, greylist=1.0)
+
+    async def send(delay: float) -> bytes:
+        receiver = Receiver(MemoryResolver(zone), settings, Greylist(str(tmp_path), delay))
+        client = Bench(str(tmp_path), outbound={"policy": receiver}).open("smtp", "192.0.2.1")
+        await client.send(START.replace(b"joe@example.org", b"joe@nowhere.test"))
+        await client.send(b"DATA\r\n")
+        return await client.send(MESSAGE.replace(b"\n", b"\r\n") + b".\r\n")
+
+    assert asyncio.run(send(300.0)).startswith(b"450 4.7.1 not known here yet: try again in 300 seconds")
+    assert asyncio.run(send(300.0)).startswith(b"450 4.7.1")
+    assert asyncio.run(send(0.0)).startswith(b"250")
+    assert asyncio.run(send(300.0)).startswith(b"250")
 
 
 def test_binary_mail_is_verified_as_it_came(tmp_path: Path) -> None:
