@@ -249,6 +249,8 @@ class Assembly:
             self.guesses.close()
         if self.greylist is not None:
             self.greylist.close()
+        if "resolver" in self.__dict__:  # nobody has asked anything otherwise
+            self.resolver.close()
         self.verifier.close()
         self.directory.close()
 

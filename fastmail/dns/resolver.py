@@ -28,6 +28,7 @@ from fastmail.telemetry.counters import count
 
 LOOKUP = 15.0
 WAIT = 2.0  # s for one server's answer, before the next one is asked; longer in the second round
+CROWD = 2000  # questions under way beyond which messages ask no more: strangers choose what their messages ask
 ROUNDS = 3  # that each server is asked
 PROBE_WAIT = 2.0  # s for the answer to that question
 PROBE = 600.0  # s until name servers that do not validate are asked again whether they do
@@ -192,6 +193,9 @@ class Resolver:
                 return Answer(FAILED, why="the look-ups of this message took too long")
             budget.asked += 1
         task = self._asking.get(key)
+        if task is None and budget is not None and len(self._asking) >= CROWD:
+            count("dns.crowded")
+            return Answer(FAILED, why="too many questions are under way")
         if task is None:
             task = self._asking[key] = asyncio.create_task(self._look(key))
             task.add_done_callback(lambda _: self._asking.pop(key, None))

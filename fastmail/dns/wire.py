@@ -17,6 +17,7 @@ PAYLOAD = 1232  # octets of a datagram that pass everywhere (RFC 6891 6.2.5)
 SOCKETS = 4  # for one server at a time
 QUESTIONS = 2000  # by one socket
 AGE = 60.0  # s of a socket
+STREAM = 8.0  # s for an answer by TCP
 RD, AD, TC, QR = 0x0100, 0x0020, 0x0200, 0x8000
 _HEADER = struct.Struct("!HHHHHH")
 _draw = random.SystemRandom()
@@ -82,9 +83,10 @@ class Server:
         """The answer to a question; ``more``: the OPT record, or nothing. OSError."""
         async with asyncio.timeout(seconds):
             data = await self._by_datagram(asked, flags, more)
-            if data[2] << 8 & TC:
-                return await self._by_stream(asked, flags, more)
+        if not data[2] << 8 & TC:
             return data
+        async with asyncio.timeout(STREAM):  # it is there and has an answer: that is worth a wait
+            return await self._by_stream(asked, flags, more)
 
     async def probe(self, asked: bytes, flags: int, seconds: float) -> bytes:
         """The same by one datagram: how much of the answer fits into it does not matter. OSError."""

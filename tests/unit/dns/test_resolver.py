@@ -7,6 +7,7 @@ import pytest
 
 from fastmail.app.child import free_ports
 from fastmail.dns import resolver as resolver_module
+from fastmail.dns.interface import Budget
 from fastmail.dns.resolver import LookupFailed, Mx, NoSuchDomain, NullMx, Resolver, _place, of_machine
 from fastmail.dns.wire import Server
 from tests.support.hosts import NameServer, name_server
@@ -219,6 +220,25 @@ def test_ports_and_numbers_are_drawn() -> None:
         assert len({port for port, _ in seen}) == 4
         numbers = sorted(number for _, number in seen)
         assert len(numbers) >= 190 and numbers[-1] - numbers[0] > 30_000
+        resolver.close()
+        server.transport.close()
+
+    asyncio.run(main())
+
+
+def test_s16_strangers_cannot_have_more_than_so_many_questions_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mail that waits is still looked up."""
+    monkeypatch.setattr(resolver_module, "CROWD", 20)
+
+    async def main() -> None:
+        server = await name_server(dict(RECORDS))
+        server.silent |= {f"n{n}.test" for n in range(100)}
+        resolver = Resolver([f"127.0.0.1:{server.port}"], trusted=False)
+        waiting = [asyncio.create_task(resolver.ask(f"n{n}.test", "A", Budget(0.5))) for n in range(100)]
+        done, _ = await asyncio.wait(waiting, timeout=0.3)
+        assert len(done) == 80 and {one.result().state for one in done} == {"failed"}
+        assert await resolver.mx("a.test")
+        await asyncio.gather(*waiting)
         resolver.close()
         server.transport.close()
 
