@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cached_property
 
 from fastmail.app.derived import (
     ban_rules,
@@ -11,7 +12,9 @@ from fastmail.app.derived import (
     index_template,
     limits,
     maildir_template,
+    policy_settings,
     read_instance,
+    resolver_of,
     users_of,
 )
 from fastmail.app.homes import Homes
@@ -40,6 +43,8 @@ from fastmail.net.connection import Connection, Session
 from fastmail.net.guesses import Guesses
 from fastmail.net.listener import Listener, Registry
 from fastmail.net.tls import ServerTls
+from fastmail.policy.greylist import Greylist
+from fastmail.policy.receive import Receiver
 from fastmail.pop3.service import Service as Pop3Service
 from fastmail.pop3.session import Pop3Session
 from fastmail.queue import routes
@@ -151,6 +156,7 @@ class Assembly:
         self.guesses: Guesses | None = None
         self.followed: external.Follower | None = None
         self.live: Live | None = None
+        self.greylist: Greylist | None = None
         finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes, config.base)
         if finder is not None:
             self.live = self.directory.live = Live(self.directory, finder, config.directory.sql_every)
@@ -196,11 +202,14 @@ class Assembly:
             self.followed = external.Follower(self.directory, source)
             self.followed.start()
 
+    @cached_property
+    def resolver(self) -> Resolver:
+        """What this process knows of the DNS."""
+        return resolver_of(self.config)
+
     def finder(self) -> Finder:
         """Where mail for other servers goes."""
-        relay = self.config.relay
-        validates = None if relay.dnssec == "auto" else bool(relay.dnssec)
-        resolver = Resolver(relay.dns_servers, relay.ipv6, validates)
+        relay, resolver = self.config.relay, self.resolver
         return Finder(
             self.routes,
             resolver,
@@ -255,6 +264,10 @@ class Assembly:
             self.bans.close()
         if self.guesses is not None:
             self.guesses.close()
+        if self.greylist is not None:
+            self.greylist.close()
+        if "resolver" in self.__dict__:  # nobody has asked anything otherwise
+            self.resolver.close()
         self.verifier.close()
         self.directory.close()
 
@@ -304,7 +317,10 @@ class Assembly:
             return await urlauth.submit(imap_service, self.deliverer.account(record), url)
 
         mail["resolve_url"] = resolve_url
-        mx = smtp_service("smtp", milters=milters(filters.smtp), **mail)
+        self.greylist = Greylist(config.server.data_dir, config.policy.greylist_delay)
+        policy = Receiver(self.resolver, policy_settings(config), self.greylist)
+        exempt = [networks.parse(text) for text in config.policy.exempt]
+        mx = smtp_service("smtp", milters=milters(filters.smtp), policy=policy, exempt=exempt, **mail)
         submission = smtp_service("submission", milters=milters(filters.submission), **mail)
         lmtp = smtp_service("lmtp", milters=milters(filters.lmtp), **mail)
         pop3_service = Pop3Service(

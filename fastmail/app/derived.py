@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastmail.config.settings import Config
+from fastmail.dns.resolver import Resolver
+from fastmail.model.domain import comparable
 from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
 from fastmail.net import networks
 from fastmail.net.bans import Rules
+from fastmail.policy import lists
+from fastmail.policy import receive as policy
+from fastmail.policy.verdict import Thresholds
 from fastmail.store.local.maildir.names import NO_INSTANCE
 
 if TYPE_CHECKING:
@@ -49,6 +54,32 @@ def ban_rules(config: Config) -> Rules:
     own = config.limits
     exempt = [networks.parse(text) for text in own.ban_exempt]
     return Rules(own.ban_after, own.ban_window, own.ban_time, exempt)
+
+
+def resolver_of(config: Config) -> Resolver:
+    """Whom to ask about the DNS."""
+    relay = config.relay
+    return Resolver(relay.dns_servers, relay.ipv6, None if relay.dnssec == "auto" else bool(relay.dnssec))
+
+
+def policy_settings(config: Config) -> policy.Settings:
+    """What is thought of mail from others, and by which rules."""
+    own = config.policy
+    return policy.Settings(
+        config.server.hostname,
+        own.spf,
+        own.dkim,
+        own.dmarc,
+        own.arc,
+        own.reverse_dns,
+        own.enforce,
+        own.lookup_time,
+        own.void_lookups,
+        Thresholds(own.junk_score, own.refuse_score, frozenset(map(comparable, own.trusted_sealers))),
+        [lists.parse(text) for text in own.lists],
+        [lists.parse(text) for text in own.domain_lists],
+        own.greylist_score,
+    )
 
 
 def users_of(names: Sequence[str]) -> frozenset[int]:

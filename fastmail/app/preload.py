@@ -1,16 +1,14 @@
 """Imports all that a worker may need later, while the program's files can still be read.
 
-Python looks modules up when they are first used: a codec for a message's charset, a kind of DNS record, a password
-scheme. After root was dropped the program's directory may be closed to the process (a clone below /root, say), so
-everything is imported before.
+Python looks modules up when they are first used: a codec for a message's charset, a password scheme. After root was
+dropped the program's directory may be closed to the process (a clone below /root, say), so everything is imported
+before.
 """
 
 import encodings
 import importlib
 import pkgutil
 from contextlib import suppress
-
-import dns.rdtypes
 
 import fastmail
 from fastmail.model.domain import ascii_name
@@ -29,7 +27,7 @@ NEVER = ("fastmail.cli", "fastmail.bench", "fastmail.migrate", "fastmail.backup"
 
 def everything(accounts: bool = False) -> None:
     """Import it all. ``accounts``: the libraries of account sources too."""
-    for package in (fastmail, encodings, dns.rdtypes, *map(importlib.import_module, ("dns", "passlib", "idna", "jwt"))):
+    for package in (fastmail, encodings, *map(importlib.import_module, ("passlib", "idna", "jwt"))):
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + ".", onerror=lambda _: None):
             if not found.name.startswith(NEVER) and not found.name.endswith("__main__"):
                 _try(found.name)

@@ -19,6 +19,7 @@ COMMANDS = {
     "config-reference": "server.config_reference",
     "deliver": "deliver.deliver",
     "trace": "trace.trace",
+    "verdict": "verdict.verdict",
     "bench": "bench.bench",
     "check": "check.check",
     "upgrade": "check.upgrade",

@@ -16,6 +16,7 @@ from fastmail.model.address import comparable
 from fastmail.model.errors import ConfigError
 from fastmail.model.units import parse_size, parse_time
 from fastmail.net import networks
+from fastmail.policy import lists
 from fastmail.queue import routes
 
 _CHOICES = {
@@ -212,6 +213,7 @@ def _finish(config: Config, text: str, path: str) -> None:
         ("relay", "networks"),
         ("listen", "proxy_protocol"),
         ("listen", "xclient"),
+        ("policy", "exempt"),
         ("limits", "ban_exempt"),
     ):
         for text in getattr(getattr(config, section), key):
@@ -219,6 +221,12 @@ def _finish(config: Config, text: str, path: str) -> None:
                 networks.parse(text)
             except ValueError as error:
                 problem(section, key, str(error))
+    for key in ("lists", "domain_lists"):
+        for text in getattr(config.policy, key):
+            try:
+                lists.parse(text)
+            except ValueError as error:
+                problem("policy", key, str(error))
     if problems:
         raise ConfigError("\n".join(problems))
 

@@ -338,6 +338,47 @@ class Filters:
 
 
 @dataclass(slots=True)
+class Policy:
+    """What is thought of mail that comes in by port 25 from others: docs/trust.md."""
+
+    spf: bool = _s(True, "Check whether the host may send for the domains of HELO and MAIL FROM (SPF).")
+    dkim: bool = _s(True, "Verify signatures (DKIM).")
+    dmarc: bool = _s(True, "Compare the author's domain with what SPF and DKIM vouch for (DMARC).")
+    arc: bool = _s(True, "Verify the chain of those who passed a message on (ARC).")
+    reverse_dns: bool = _s(True, "Look whether the name of the client's address leads back to it.")
+    enforce: bool = _s(
+        False,
+        "Act upon the verdict: put unwanted mail into Junk, and refuse what is to be refused. Otherwise it is only "
+        "written down, in Authentication-Results and in `fastmail trace`.",
+    )
+    junk_score: float = _s(5.0, "Score from which a message is junk.")
+    refuse_score: float = _s(15.0, "Score from which a message is refused.")
+    greylist_score: float = _s(
+        0.0,
+        "Score from which a message of an unknown sender is put off at first (greylisting), such as 1.0; 0: never. "
+        "Needs enforce.",
+    )
+    greylist_delay: float = _s(300.0, "How long it is put off.", "time")
+    trusted_sealers: list[str] = _s(
+        [], "Domains of forwarders whose ARC seals count: DMARC failures of what they pass on do no harm."
+    )
+    lists: list[str] = _s(
+        [],
+        'DNS lists of addresses, as "ZONE=CODES*WEIGHT": "zen.spamhaus.org=127.0.0.[2..11]*3". The weight is added to '
+        "the score; that of an allow list is negative. A list whose test entries are not right does not count.",
+    )
+    domain_lists: list[str] = _s(
+        [], 'The same for domains, of HELO, MAIL FROM, From and signatures: "dbl.spamhaus.org=127.0.1.[2..99]*4".'
+    )
+    exempt: list[str] = _s(
+        [],
+        "Networks whose mail is not checked, such as a gateway's; [relay] networks and this machine are exempt anyway.",
+    )
+    lookup_time: float = _s(20.0, "Longest time that the look-ups for a message may take.", "time")
+    void_lookups: int = _s(2, "Look-ups of one SPF record that may find nothing (RFC 7208 4.6.4).")
+
+
+@dataclass(slots=True)
 class Limits:
     """Each is enforced before memory is spent, with the reply that its protocol has for it."""
 
@@ -407,6 +448,7 @@ class Config:
     store: Store = field(default_factory=Store)
     relay: Relay = field(default_factory=Relay)
     filters: Filters = field(default_factory=Filters)
+    policy: Policy = field(default_factory=Policy)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
     path: str = ""
@@ -423,6 +465,7 @@ SECTIONS = {
     "store": Store,
     "relay": Relay,
     "filters": Filters,
+    "policy": Policy,
     "limits": Limits,
     "log": Log,
 }

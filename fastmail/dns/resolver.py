@@ -1,32 +1,42 @@
-"""Where mail for a domain goes (RFC 5321 5.1, RFC 7505): MX records, addresses of hosts, and what is known of their
-keys (RFC 7672).
+"""What the DNS says (RFC 1035), with what DNSSEC vouches for, and where mail for a domain goes (RFC 5321 5.1, RFC 7505,
+RFC 7672).
 
-Answers are kept as long as their TTL allows. What the DNS says for sure (no such domain, no mail wanted) and what it
-could not say now are different errors, because the first ends a delivery and the second only defers it.
+Answers are kept as long as their TTL allows (dns.cache), and one question is asked once however many wait for it. What
+the DNS says for sure (no such domain, no mail wanted) and what it could not say now are different errors, because the
+first ends a delivery and the second only defers it. The name servers validate: this module takes their word (the AD
+bit) where the way to them is safe.
+
+Promise: a question ends within LOOKUP seconds, or what its budget has left. Nothing that a name server sends raises
+anything but what is said here.
 """
 
 import asyncio
 import ipaddress
 import random
+import socket
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
-import dns.asyncquery
-import dns.asyncresolver
-import dns.exception
-import dns.flags
-import dns.message
-import dns.name
-import dns.resolver
-
+from fastmail._core import dns
+from fastmail.dns import cache, wire
+from fastmail.dns.interface import FAILED, FOUND, NO_DATA, NO_NAME, TYPES, Answer, Budget
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress, ClientError, TemporaryError
 from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
 
-REMEMBERED = 20_000
 LOOKUP = 15.0
+WAIT = 2.0  # s for one server's answer, before the next one is asked; longer in the second round
+CROWD = 2000  # questions under way beyond which messages ask no more: strangers choose what their messages ask
+ROUNDS = 3  # that each server is asked
 PROBE_WAIT = 2.0  # s for the answer to that question
 PROBE = 600.0  # s until name servers that do not validate are asked again whether they do
+NOERROR, FORMERR, NXDOMAIN, NOTIMP = 0, 1, 3, 4
+RCODE = 15
+KEYS = 8192  # names whose one spelling is remembered
+SERVERS = 3  # of a machine (resolv.conf(5))
+RESOLV_CONF = "/etc/resolv.conf"
 
 
 class NoSuchDomain(ClientError):
@@ -61,98 +71,80 @@ class Resolver:
         self._settled = trusted is not None
         self._again = 0.0
         self._probing = asyncio.Lock()
-        try:
-            self._resolver = dns.asyncresolver.Resolver(configure=not servers)
-        except dns.resolver.NoResolverConfiguration:
+        self.lifetime = LOOKUP
+        self.servers = [wire.Server(*_place(one)) for one in servers or of_machine()]
+        if not self.servers:
             log.event("dns.none", "warning", then="mail for other domains waits until /etc/resolv.conf names a server")
-            self._resolver = dns.asyncresolver.Resolver(configure=False)
-        if servers:
-            places = [_place(server) for server in servers]
-            self._resolver.nameservers = [host for host, _ in places]
-            self._resolver.nameserver_ports = dict(places)
-        self._resolver.lifetime = LOOKUP
-        if trusted:
-            self._resolver.use_edns(0, dns.flags.DO, 1232)
-        if trusted is not False:
-            self._resolver.flags = dns.flags.RD | dns.flags.AD  # tell us what you know, please (RFC 6840 5.7)
-        self._resolver.cache = dns.resolver.LRUCache(REMEMBERED)
+        self._more = wire.extension(bool(trusted))
+        self._flags = wire.RD if trusted is False else wire.RD | wire.AD  # tell us what you know (RFC 6840 5.7)
+        self._cache = cache.Cache()
+        self._asking: dict[cache.Key, asyncio.Task[Answer]] = {}
 
-    async def _settle(self) -> None:
-        """Find out whether the name servers validate, once; where they do not, or could not say, again after a while.
-        What validated once is believed to go on: an attacker who keeps the root away gains nothing by that."""
-        async with self._probing:
-            if self._settled or time.monotonic() < self._again:
-                return
-            self._again = time.monotonic() + PROBE
-            if not all(_is_near(str(server)) for server in self._resolver.nameservers):
-                self._settled = True
-                return
-            query = dns.message.make_query(dns.name.root, "SOA", flags=dns.flags.RD | dns.flags.AD)
-            flags = 0
-            for server in self._resolver.nameservers:
-                port = self._resolver.nameserver_ports.get(str(server), self._resolver.port)
-                try:  # one datagram: how much of the answer fits into it does not matter
-                    flags = (await dns.asyncquery.udp(query, str(server), PROBE_WAIT, port)).flags
-                    break
-                except (dns.exception.DNSException, OSError):
-                    continue
-            self._trusted = self._settled = bool(flags & dns.flags.AD)
-            if self._trusted:
-                log.event("dns.validates", then="DANE is used")
+    # ---------------------------------------------------------------- the port
+
+    async def ask(self, name: str, kind: str, budget: Budget | None = None) -> Answer:
+        """Records of a name; a failure of the last seconds is not tried again."""
+        key = _key(name), kind
+        answer = self._cache.get(key)
+        if answer is not None:
+            count("dns.remembered")
+            if budget is not None and answer.void:
+                budget.void += 1
+            return answer
+        return await self._fetch(key, budget)
+
+    def cached(self, name: str, kind: str) -> Answer | None:
+        return self._cache.get((_key(name), kind))
+
+    def forget(self) -> None:
+        """Know nothing any more."""
+        self._cache.forget()
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
+
+    # ---------------------------------------------------------------- mail hosts
 
     async def mx(self, domain: str) -> list[Mx]:
         """Hosts by preference, those of one preference in random order; the domain itself where it has none."""
-        name = _name(domain)
-        await self._settle()
-        try:
-            answer = await self._resolver.resolve(name, "MX", search=False, raise_on_no_answer=False)
-        except dns.resolver.NXDOMAIN:
-            raise NoSuchDomain(f"domain {domain} does not exist") from None
-        except dns.exception.DNSException as error:
-            raise LookupFailed(f"looking for the mail hosts of {domain}: {_why(error)}") from None
-        secure = self._is_secure(answer)  # of a proof that there is no MX record too (RFC 7672 2.2.2)
-        if answer.rrset is None:
-            return [Mx(0, domain, secure)]
-        found = [Mx(one.preference, one.exchange.to_text(omit_final_dot=True).lower(), secure) for one in answer]
-        if any(one.host in ("", ".") for one in found):
+        answer = await self._sure(domain, "MX")
+        if answer.state == NO_NAME:
+            raise NoSuchDomain(f"domain {domain} does not exist")
+        if answer.state == FAILED:
+            raise LookupFailed(f"looking for the mail hosts of {domain}: {answer.why}")
+        if answer.state == NO_DATA:  # a proof that there is no MX record is one, too (RFC 7672 2.2.2)
+            return [Mx(0, domain, answer.secure)]
+        found = [Mx(preference, host, answer.secure) for preference, host in answer.records]
+        if any(not one.host for one in found):
             if len(found) == 1:
                 raise NullMx(f"domain {domain} takes no mail")
-            found = [one for one in found if one.host not in ("", ".")]
+            found = [one for one in found if one.host]
         random.shuffle(found)
         return sorted(found, key=lambda one: one.preference)
 
     async def addresses(self, host: str) -> list[str]:
         """IPv6 and IPv4 addresses of a host, one kind after the other at random; NoSuchDomain when it has none."""
-        out: list[list[str]] = []
-        trouble: LookupFailed | None = None
-        for kind in ("AAAA", "A") if self._ipv6 else ("A",):
-            try:
-                answer = await self._resolver.resolve(_name(host), kind, search=False)
-                out.append([one.address for one in answer])
-            except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-                continue
-            except dns.exception.DNSException as error:
-                trouble = LookupFailed(f"looking for the address of {host}: {_why(error)}")
+        kinds = ("AAAA", "A") if self._ipv6 else ("A",)
+        answers = await asyncio.gather(*(self._sure(host, kind) for kind in kinds))
+        out = [random.sample(answer.records, len(answer.records)) for answer in answers if answer.state == FOUND]
+        trouble = next((answer for answer in answers if answer.state == FAILED), None)
         if not out and trouble is not None:
-            raise trouble
+            raise LookupFailed(f"looking for the address of {host}: {trouble.why}")
         if not out:
             raise NoSuchDomain(f"host {host} has no address")
-        return [address for group in out for address in random.sample(group, len(group))]
-
-    def _is_secure(self, answer: dns.resolver.Answer) -> bool:
-        return self._trusted and bool(answer.response.flags & dns.flags.AD)
+        return [address for group in out for address in group]
 
     async def alias(self, host: str) -> str:
         """The name at the end of a host's CNAME records, when DNSSEC vouches for all of them; empty when there is none,
         or it can not be known."""
         for kind in ("A", "AAAA") if self._trusted else ():
             try:
-                answer = await self._resolver.resolve(_name(host), kind, search=False, raise_on_no_answer=False)
-            except (dns.exception.DNSException, NoSuchDomain):
+                answer = await self._sure(host, kind)
+            except NoSuchDomain:
                 continue
-            name = answer.canonical_name.to_text(omit_final_dot=True).lower()
-            if self._is_secure(answer) and name != host.lower().rstrip("."):
-                return str(name)
+            if answer.state in (FOUND, NO_DATA) and answer.secure and answer.name != host.lower().rstrip("."):
+                return answer.name
         return ""
 
     async def tlsa(self, host: str, port: int) -> list[tuple[int, int, int, bytes]]:
@@ -162,41 +154,176 @@ class Resolver:
             return []
         secure = False
         for kind in ("A", "AAAA"):
-            try:
-                secure = secure or self._is_secure(await self._resolver.resolve(_name(host), kind, search=False))
-            except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-                continue
-            except dns.exception.DNSException as error:
-                raise LookupFailed(f"looking for the address of {host}: {_why(error)}") from None
+            answer = await self._sure(host, kind)
+            if answer.state == FAILED:
+                raise LookupFailed(f"looking for the address of {host}: {answer.why}")
+            secure = secure or (answer.state == FOUND and answer.secure)
         if not secure:
             return []
-        try:
-            answer = await self._resolver.resolve(_name(f"_{port}._tcp.{host}"), "TLSA", search=False)
-        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-            return []
-        except dns.exception.DNSException as error:
-            raise LookupFailed(f"looking for the TLSA records of {host}: {_why(error)}") from None
-        if not self._is_secure(answer):
-            return []
-        return [(one.usage, one.selector, one.mtype, bytes(one.cert)) for one in answer]
+        answer = await self._sure(f"_{port}._tcp.{host}", "TLSA")
+        if answer.state == FAILED:
+            raise LookupFailed(f"looking for the TLSA records of {host}: {answer.why}")
+        return list(answer.records) if answer.secure else []
 
     async def texts(self, name: str) -> list[str]:
         """TXT records; none when there are none."""
         try:
-            answer = await self._resolver.resolve(_name(name), "TXT", search=False)
-        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, NoSuchDomain):
+            answer = await self._sure(name, "TXT")
+        except NoSuchDomain:
             return []
-        except dns.exception.DNSException as error:
-            raise LookupFailed(f"looking for {name}: {_why(error)}") from None
-        return [b"".join(one.strings).decode("utf-8", "replace") for one in answer]
+        if answer.state == FAILED:
+            raise LookupFailed(f"looking for {name}: {answer.why}")
+        return [text.decode("utf-8", "replace") for text in answer.records]
+
+    async def _sure(self, name: str, kind: str) -> Answer:
+        """For mail that waits for it: a failure is tried again whenever somebody asks. NoSuchDomain for no name."""
+        try:
+            key = ascii_name(name), kind
+        except BadAddress:
+            raise NoSuchDomain(f"{name} is not a domain name") from None
+        answer = self._cache.get(key)
+        return answer if answer is not None and answer.state != FAILED else await self._fetch(key, None)
+
+    # ---------------------------------------------------------------- questions
+
+    async def _fetch(self, key: cache.Key, budget: Budget | None) -> Answer:
+        """Ask, or wait with those who ask already; as long as the budget allows."""
+        if budget is not None:
+            if not budget.left:
+                return Answer(FAILED, why="the look-ups of this message took too long")
+            budget.asked += 1
+        task = self._asking.get(key)
+        if task is None and budget is not None and len(self._asking) >= CROWD:
+            count("dns.crowded")
+            return Answer(FAILED, why="too many questions are under way")
+        if task is None:
+            task = self._asking[key] = asyncio.create_task(self._look(key))
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
+        # shielded: who is cancelled, or has no more time, does not take the answer from the others
+        if budget is None:
+            answer = await asyncio.shield(task)
+        else:
+            try:
+                async with asyncio.timeout(budget.left):
+                    answer = await asyncio.shield(task)
+            except TimeoutError:
+                return Answer(FAILED, why="no answer in the time that was left")
+            if answer.void:
+                budget.void += 1
+        return answer
+
+    async def _look(self, key: cache.Key) -> Answer:
+        """Ask the name servers, and remember what they say."""
+        name, kind = key
+        try:
+            octets = dns.wire(name) if name else b"\0"
+        except ValueError:  # a name that the DNS can not have: nothing is there (RFC 7208 4.3)
+            return Answer(NO_NAME, until=time.monotonic() + cache.LEAST)
+        if not self._settled:
+            await self._settle()
+        count("dns.asked")
+        try:
+            async with asyncio.timeout(self.lifetime):
+                answer = await self._rounds(octets, TYPES[kind])
+        except TimeoutError:
+            answer = _failed("no answer in time")
+        count("dns.failed" if answer.state == FAILED else "dns.void" if answer.void else "dns.found")
+        self._cache.put(key, answer)
+        return answer
+
+    async def _rounds(self, octets: bytes, kind: int) -> Answer:
+        """One server after the other. Who said that he cannot say it is not asked again."""
+        servers = list(self.servers)
+        if not servers:
+            return _failed("no name server is known")
+        why = ""
+        for number in range(ROUNDS):
+            for server in list(servers):
+                answer = await self._one(server, octets, kind, WAIT * (number + 1))
+                if answer.state != FAILED:
+                    return answer
+                why = answer.why
+                if answer.until:
+                    servers.remove(server)
+            if not servers:
+                break
+        return _failed(why)
+
+    async def _one(self, server: wire.Server, octets: bytes, kind: int, seconds: float) -> Answer:
+        """One server's answer; FAILED with ``until`` when asking it again is of no use."""
+        asked = wire.question(octets, kind)
+        try:
+            data = await server.ask(asked, self._flags, self._more, seconds)
+            flags, records, name, ttl = dns.answer(data, octets, kind)
+            if flags & RCODE in (FORMERR, NOTIMP):  # it does not know EDNS (RFC 6891 7)
+                data = await server.ask(asked, self._flags, b"", seconds)
+                flags, records, name, ttl = dns.answer(data, octets, kind)
+        except TimeoutError:
+            return Answer(FAILED, why=f"{server.host} does not answer")
+        except OSError as error:
+            return _failed(f"{server.host}: {' '.join(str(error).split())[:200]}")
+        except ValueError as error:
+            return _failed(f"{server.host} answers what is no answer: {error}")
+        code = flags & RCODE
+        if code not in (NOERROR, NXDOMAIN):
+            return _failed(f"{server.host} answers with code {code}")
+        secure = self._trusted and bool(flags & wire.AD)
+        if kind == TYPES["AAAA"]:
+            records = [socket.inet_ntop(socket.AF_INET6, one) for one in records]
+        if records:
+            return Answer(FOUND, tuple(records), name, secure, cache.until(ttl, True))
+        state = NO_NAME if code == NXDOMAIN else NO_DATA
+        return Answer(state, (), name, secure, cache.until(ttl, False))
+
+    async def _settle(self) -> None:
+        """Find out whether the name servers validate, once; where they do not, or could not say, again after a while.
+        What validated once is believed to go on: an attacker who keeps the root away gains nothing by that."""
+        async with self._probing:
+            if self._settled or time.monotonic() < self._again:
+                return
+            self._again = time.monotonic() + PROBE
+            if not all(_is_near(server.host) for server in self.servers):
+                self._settled = True
+                return
+            flags = 0
+            for server in self.servers:
+                try:
+                    data = await server.probe(wire.question(b"\0", TYPES["SOA"]), self._flags, PROBE_WAIT)
+                    flags = data[2] << 8 | data[3]
+                    break
+                except OSError:
+                    continue
+            self._trusted = self._settled = bool(flags & wire.AD)
+            if self._trusted:
+                log.event("dns.validates", then="DANE is used")
+
+
+def of_machine(path: str = RESOLV_CONF) -> list[str]:
+    """The name servers that the machine's configuration names (resolv.conf(5)); none when it has none."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            words = [line.split() for line in file.read(65536).splitlines()]
+    except OSError:
+        return []
+    named = [line[1].partition("%")[0] for line in words if len(line) > 1 and line[0] == "nameserver"]
+    return [one for one in named if _is_address(one)][:SERVERS]
+
+
+def _failed(why: str) -> Answer:
+    return Answer(FAILED, until=time.monotonic() + cache.FAILURE, why=why)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_near(server: str) -> bool:
     """True for a name server on this machine."""
-    try:
-        return ipaddress.ip_address(server).is_loopback
-    except ValueError:
-        return False
+    return _is_address(server) and ipaddress.ip_address(server).is_loopback
 
 
 def _place(server: str) -> tuple[str, int]:
@@ -209,12 +336,10 @@ def _place(server: str) -> tuple[str, int]:
     return server, 53
 
 
-def _name(text: str) -> dns.name.Name:
+@lru_cache(KEYS)
+def _key(name: str) -> str:
+    """The one spelling of a name; what IDNA does not allow stays as it is, and is looked for as it is."""
     try:
-        return dns.name.from_text(ascii_name(text))
-    except (dns.exception.DNSException, BadAddress):
-        raise NoSuchDomain(f"{text} is not a domain name") from None
-
-
-def _why(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        return ascii_name(name)
+    except BadAddress:
+        return name.lower().removesuffix(".")

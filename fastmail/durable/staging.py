@@ -10,6 +10,7 @@ import itertools
 import mmap
 import os
 import threading
+from collections.abc import Callable
 from typing import BinaryIO
 
 from fastmail.durable import beneath
@@ -75,6 +76,7 @@ class Staged:
         "_path",
         "_writing",
         "size",
+        "tap",
     )
 
     def __init__(self, directory: str, budget: Budget | None = None, owner: str = "", announced: int = 0) -> None:
@@ -91,9 +93,12 @@ class Staged:
         self._writing = False  # a helper thread has the file
         self._dropped = False
         self.size = 0
+        self.tap: Callable[[bytes], None] | None = None  # hears of all content as it is added
 
     def add(self, data: bytes) -> bool:
         """Keep more content in memory; True when ``spill`` should be awaited before more is taken."""
+        if self.tap is not None:
+            self.tap(data)
         self._chunks.append(data)
         self._held += len(data)
         self.size += len(data)

@@ -14,9 +14,11 @@ import asyncio
 from collections.abc import Sequence
 
 from fastmail.delivery.deliver import SCAN_ON_LOOP, Envelope, NotAll, Outcome
+from fastmail.durable.staging import Staged
 from fastmail.message import header, submitted, trace
 from fastmail.message.header import Octets
 from fastmail.model.esmtp import Rcpt
+from fastmail.policy import results, verdict
 from fastmail.smtp import senders
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
@@ -31,33 +33,48 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
     service = session.service
     content = await header.with_end(content)
     incomplete = service.kind == SUBMISSION
+    mailbox = "INBOX"
+    receiving = session.transaction.receiving if session.transaction is not None else None
+    if receiving is not None:
+        received = await receiving.finish()
+        again = Staged(service.staging, service.budget)
+        content = await results.put(received.add, content, service.hostname, again)
+        envelope.filters = received.words
+        if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
+            return _refused(session, envelope, content, Outcome(*received.verdict.reply))
+        mailbox = "Junk" if received.enforced(verdict.JUNK) else mailbox
     refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)
     if refused is not None:
-        envelope.filters = f"refused: {refused.code} {refused.enhanced} {refused.text}"
-        _remember(session, envelope, content, "refused")
-        return [refused] * len(envelope.recipients)
-    mailbox = "INBOX"
+        return _refused(session, envelope, content, refused)
     if session.filters is not None:
         whole = await _whole([content] if not incomplete else await _completed(session, envelope, content))
         incomplete = False
-        verdict = await session.filters.message(whole)
-        envelope.filters = _words(verdict, whole)
-        if verdict.refusal is not None or verdict.discard:
-            outcome = verdict.refusal or TAKEN
+        said = await session.filters.message(whole)
+        envelope.filters = "; ".join(filter(None, (envelope.filters, _words(said, whole))))
+        if said.refusal is not None or said.discard:
+            outcome = said.refusal or TAKEN
             log.event("milter.verdict", sender=envelope.sender, reply=f"{outcome.code} {outcome.text}")
-            _remember(session, envelope, whole, "refused" if verdict.refusal is not None else "discarded")
+            _remember(session, envelope, whole, "refused" if said.refusal is not None else "discarded")
             return [outcome] * len(envelope.recipients)
-        content = verdict.content
-        _apply(session, envelope, verdict)
+        content = said.content
+        _apply(session, envelope, said)
         if not envelope.recipients:
             return [TAKEN]
-        mailbox = "Junk" if verdict.quarantine else mailbox
+        mailbox = "Junk" if said.quarantine else mailbox
     elsewhere = not all(records for _, records in envelope.recipients)
     if service.outbound is not None and (elsewhere or envelope.options.release):
         return [await service.outbound.submit(envelope, content, incomplete, 0, mailbox)] * len(envelope.recipients)
     if incomplete:
         content = await _whole(await _completed(session, envelope, content))
     return await _deliver(session, envelope, content, mailbox)
+
+
+def _refused(session: Dialogue, envelope: Envelope, content: Octets, outcome: Outcome) -> list[Outcome]:
+    """Nobody gets it, and the trace knows why."""
+    words = f"refused: {outcome.code} {outcome.enhanced} {outcome.text}"
+    envelope.filters = "; ".join(filter(None, (envelope.filters, words)))
+    _remember(session, envelope, content, "refused")
+    return [outcome] * len(envelope.recipients)
 
 
 async def _deliver(session: Dialogue, envelope: Envelope, content: Octets, mailbox: str) -> list[Outcome]:

@@ -5,10 +5,11 @@ from msgspec.structs import replace
 from fastmail.delivery.deliver import Envelope
 from fastmail.message import trace
 from fastmail.model.esmtp import EsmtpOptions
+from fastmail.net.networks import address_in, is_here
 from fastmail.smtp import envelope as grammar
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.senders import may
-from fastmail.smtp.service import LMTP, SUBMISSION
+from fastmail.smtp.service import LMTP, MX, SUBMISSION
 from fastmail.smtp.transaction import Transaction
 
 
@@ -65,10 +66,18 @@ def _refusal(session: Dialogue, sender: str, options: EsmtpOptions) -> str:
 
 def _begin(session: Dialogue, envelope: Envelope, lowered: bool) -> None:
     session.transaction = Transaction(envelope)
+    policy = session.service.policy if session.service.kind == MX else None
+    if policy is not None and not is_here(session.host) and not session.may_relay() and not _exempt(session):
+        session.transaction.receiving = receiving = policy.begin(session.host, session.hello)
+        receiving.mail_from(envelope.sender)
     if lowered:
         session.say("250 2.3.6 0 is the priority of this message: a higher one is for users")
     else:
         session.say("250 2.1.0 sender ok")
+
+
+def _exempt(session: Dialogue) -> bool:
+    return any(address_in(session.host, network) for network in session.service.exempt)
 
 
 def _protocol(session: Dialogue, utf8: bool) -> str:

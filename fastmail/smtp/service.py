@@ -17,6 +17,7 @@ from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Budget
 from fastmail.model.limits import Limits
 from fastmail.net.networks import Network
+from fastmail.policy.receive import Receiver
 from fastmail.smtp.milter import Milter
 from fastmail.smtp.unheard import Unheard
 
@@ -28,7 +29,8 @@ class Service:
     """``kind``: smtp, submission or lmtp; ``staging``: the directory of content that is too big for memory;
     ``outbound``: the way into the queue, None where nothing is sent to other servers; ``networks``: from which port 25
     takes mail for everywhere; ``xclient``: whose XCLIENT is taken; ``tells_strangers``: those who have not logged in
-    hear of deliveries (RFC 3461 5.2.3)."""
+    hear of deliveries (RFC 3461 5.2.3); ``policy``: what is thought of mail from others, on port 25, but for clients in
+    ``exempt`` networks."""
 
     kind: str
     hostname: str
@@ -46,6 +48,8 @@ class Service:
     resolve_url: Callable[[AccountRecord, str], Awaitable[bytes]] | None = None
     budget: Budget = field(default_factory=Budget)
     unheard: Unheard = field(default_factory=Unheard)
+    policy: Receiver | None = None
+    exempt: Sequence[Network] = ()
 
 
 def service(kind: str, **shared: Any) -> Service:

@@ -19,6 +19,7 @@ from fastmail._core.lines import ContentReader
 from fastmail.delivery.deliver import Envelope
 from fastmail.durable.staging import Budget, Staged
 from fastmail.model.esmtp import BINARY
+from fastmail.policy.receive import Receiving
 
 TAKE = 65536  # octets that the reader holds before they are staged
 
@@ -56,6 +57,7 @@ class Transaction:
         "no_room",
         "reader",
         "received",
+        "receiving",
         "resumes",
         "staged",
         "state",
@@ -64,6 +66,7 @@ class Transaction:
     def __init__(self, envelope: Envelope, state: State = State.MAIL) -> None:
         self.state = state
         self.envelope = envelope
+        self.receiving: Receiving | None = None  # what is thought of it, where that is asked
         self.binary = envelope.options.body == BINARY  # content with NUL and bare line ends, by BDAT only (RFC 3030 3)
         # the content
         self.reader: ContentReader | None = None
@@ -99,6 +102,8 @@ class Transaction:
     def _begin(self, dots: bool, staging: str, budget: Budget, limit: int) -> None:
         self.reader = ContentReader(dots, limit)
         self.staged = Staged(staging, budget)
+        if self.receiving is not None:
+            self.staged.tap = self.receiving.feed
         self.begun, self.received = time.monotonic(), 0
         self._limit = limit
 
@@ -162,7 +167,10 @@ class Transaction:
         return "bare" if self.reader.bare else "nul" if self.reader.nul else ""
 
     def drop(self) -> None:
-        """Forget the content."""
+        """Forget the content, and what is thought of it."""
+        if self.receiving is not None:
+            self.receiving.close()
+            self.receiving = None
         if self.staged is not None:
             self.staged.drop()
         self.reader = self.staged = None

@@ -22,6 +22,10 @@ from pathlib import Path
 import lmdb
 
 from fastmail._core import (
+    dkim as canonical,
+)
+from fastmail._core import (
+    dns,
     envelope,
     fetch,
     header,
@@ -40,6 +44,7 @@ from fastmail._core import (
 from fastmail._core.octets import Out
 from fastmail._core.threads import Threads
 from fastmail._core.uidset import UidSet
+from fastmail.policy import arc, dkim, dmarc, keys, macros, results, spf_record, tags
 from tests.fuzz.sessions import SPICE, corpus, damaged
 
 CASES = Path(__file__).parent / "cases"
@@ -319,6 +324,93 @@ def fuzz_uidset(rng: random.Random) -> None:
     ):  # fmt: skip
         with contextlib.suppress(ValueError, OverflowError):
             call()
+
+
+REPLIES = [
+    bytes.fromhex(text)
+    for text in (
+        "123481800001000200000000016104746573740000010001c00c0001000100000005000400000001c00c00010001000000050004c0000201",
+        "123481800001000300000000016104746573740000010001c00c0005000100000005000401620163c024c00c0005000100000005000401620163",
+        "1234818000010001000100000161047465737400000f0001c00c000f00010000000500090005046d61696cc00cc0110006000100000005"
+        "001601610001620000000001000000020000000300000004000000050000",
+        "123481800001000100000000016104746573740000100001c00c001000010000000500110b763d73706631202d616c6c046d6f7265",
+    )
+]
+SIGNATURE = (
+    b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/simple; d=b.test; s=one; i=@b.test; t=1; l=5; h=from : to;\n"
+    b" bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=eA=\n =\n"
+)
+CHAIN = (
+    b"ARC-Seal: i=1; a=rsa-sha256; cv=none; t=1; d=b.test; s=one; b=eA==\n"
+    b"ARC-Message-Signature: i=1; " + SIGNATURE.partition(b"v=1; ")[2] + b"ARC-Authentication-Results: i=1; x; none\n"
+)
+RECORDS = [
+    b"v=spf1 a:%{d}/24 mx//64 ip4:192.0.2.0/24 ip6:2001:db8::/32 include:%{ir}.x.test exists:%{L1r+-}.y.test ?all exp=z.test",
+    b"v=DMARC1; p=reject; sp=none; np=quarantine; rua=mailto:a@b.test!10m, https://c.test; adkim=s; fo=1:d; psd=y; t=y",
+    b"v=DKIM1; k=rsa; h=sha256; s=email:*; t=y:s; n=x; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDkHlOQoBTzWRiGs5V6NpP3idY6W"
+    b"k08a5qhdR6wy5bdOKb2jLQiY/J16JYi0Qvx/byYzCNb3W91y3FutACDfzwQ/BC/e/8uBsCR+yz1Lxj+PL6lHvqMKrM3rG4hstT5QjvHO9PzoxZyVYLz"
+    b"BfO2EeC3Ip3G+2kryOTIKT+l/K4w3QIDAQAB",
+    b"v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+]
+
+
+def fuzz_dns(rng: random.Random) -> None:
+    data = spoil(rng, rng.choice(REPLIES))
+    for name, kind in (("a.test", 1), ("a.test", 15), ("a.test", 16)):
+        with contextlib.suppress(ValueError):
+            _, found, at_end, ttl = dns.answer(some(rng, data), dns.wire(name), kind)
+            assert at_end.isprintable() and ttl >= -1 and len(found) <= len(data)
+    with contextlib.suppress(ValueError):
+        assert dns.text(spoil(rng, dns.wire("a.b.test"))).isprintable()
+    with contextlib.suppress(ValueError):
+        dns.wire(data.decode("latin-1"))
+
+
+def fuzz_dkim(rng: random.Random) -> None:
+    """Bodies cut anywhere, headers with damaged signatures and chains."""
+    body = spoil(rng, rng.choice(MESSAGES))
+    for relaxed in (False, True):
+        made, whole = canonical.Body(relaxed), canonical.Body(relaxed)
+        at, out = 0, b""
+        while at < len(body):
+            step = rng.choice([1, 2, 7, 500])
+            out += made.feed(some(rng, body[at : at + step]))
+            at += step
+        assert out + made.finish() == whole.feed(body) + whole.finish()
+    content = dkim.Content(spoil(rng, CHAIN + SIGNATURE + rng.choice(MESSAGES)))
+    content.fields.canonical([rng.choice(NAMES) for _ in range(rng.randint(0, 9))], rng.random() < 0.5)
+    found, _ = dkim.read(content)
+    arc.read(content)
+    content.feed(body)
+    content.finish()
+    for one in found:
+        if isinstance(one, dkim.Signature):
+            dkim.Verifier.signed(content, one)
+    with contextlib.suppress(ValueError):
+        canonical.field(some(rng, spoil(rng, SIGNATURE)), rng.random() < 0.5)
+    for name in (b"dkim-signature", *arc.NAMES):
+        for field in content.fields.named(name):
+            assert len(tags.without(field, b"b")) <= len(field)
+
+
+def fuzz_records(rng: random.Random) -> None:
+    """What strangers publish, and what they say that others found."""
+    text = spoil(rng, rng.choice(RECORDS))
+    dmarc.parse(text)
+    for call in (
+        lambda: spf_record.parse(text),
+        lambda: keys.parse(text),
+        lambda: macros.domain_spec(text.decode("latin-1")),
+    ):
+        with contextlib.suppress(ValueError):
+            call()
+    header_text = spoil(rng, b'Authentication-Results: (a (b)) "mx.test" 1; dkim=pass\nFrom: a@b.test\n' * 2)
+    with contextlib.suppress(dmarc.NoAuthor):
+        dmarc.author(header_text)
+    kept = results.replaced(b"", some(rng, header_text), "mx.test")
+    assert results.forged(kept, "mx.test") == []
+    line = results.field("mx.test", [results.Result("dkim", "fail", (("header.d", text.decode("latin-1")),), "x", "y")])
+    assert line.isascii() and line.count(b"\n") == line.count(b"\n\t") + 1
 
 
 @functools.cache

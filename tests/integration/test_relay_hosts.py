@@ -404,7 +404,7 @@ def test_a_next_hop_that_the_dns_does_not_know_for_a_while(tmp_path: Path) -> No
             assert await w.inbox() == []
             w.dns.records[("smart.test", "A")] = ["127.0.0.1"]
             assert w.runner is not None
-            w.runner._finder.resolver._resolver.cache.flush()
+            w.runner._finder.resolver.forget()
             await w.drained()
             assert len(w.sink.taken) == 1
 
@@ -440,7 +440,7 @@ def test_mail_that_is_wanted_now_waits_for_nothing(tmp_path: Path) -> None:
             await w.until(lambda: [job for _, job in w.spool.jobs() if job.attempts])
             assert runner._scheduler.destinations["far.test"].down_until > time.monotonic() + 30
             w.dns.records[("far.test", "MX")] = ["10 mail.far.test."]
-            runner._finder.resolver._resolver.cache.flush()
+            runner._finder.resolver.forget()
             key = next(w.spool.jobs())[1].key
             w.spool.change_now(key, _now)  # due, and not asked for by anybody
             runner.wake()

@@ -299,7 +299,7 @@ def test_a_day_of_sessions_is_reported(tmp_path: Path) -> None:
         w.dns.records[("other.test", "MX")] = ["10 mail.far.test."]
         assert w.runner is not None
         await w.runner._finder.resolver.texts("x.test")
-        w.runner._finder.resolver._resolver.cache.flush()
+        w.runner._finder.resolver.forget()
         await asyncio.sleep(3.2)  # until the connection is not reused
         await w.send("two@far.test")
         await deferred(w, "fits no TLSA record")

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastmail"
 PYTHON = sorted(PACKAGE.rglob("*.py"))
 CYTHON = sorted(PACKAGE.rglob("*.pyx"))
-ROWS = [["_core"], ["model", "telemetry"], ["message"], ["durable"], ["net"], ["directory"], ["store", "auth"], ["delivery"],
+ROWS = [["_core"], ["model", "telemetry"], ["message"], ["durable", "dns"], ["net"], ["directory"], ["store", "auth", "queue", "policy"], ["delivery"],
         ["smtp"], ["imap", "pop3"], ["config"], ["app"], ["cli"]]  # fmt: skip
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 

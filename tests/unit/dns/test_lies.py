@@ -84,7 +84,7 @@ async def asked(answer: Answer) -> list[str]:
         lambda: Liar(answer), local_addr=("127.0.0.1", 0)
     )
     resolver = Resolver([f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"])
-    resolver._resolver.lifetime = 0.7
+    resolver.lifetime = 0.7
     try:
         async with asyncio.timeout(5):
             return [one.host for one in await resolver.mx("far.test")]
@@ -168,3 +168,20 @@ def test_names_that_are_none() -> None:
     for name in ("a..b", "x" * 70 + ".test", ".".join(["a" * 60] * 6), "\ud800.test"):
         with pytest.raises(NoSuchDomain):
             asyncio.run(Resolver(["127.0.0.1:1"]).mx(name))
+
+
+def test_servers_that_do_not_know_edns_are_asked_without() -> None:
+    """RFC 6891 7."""
+    seen = []
+
+    def answer(query: dns.message.Message) -> bytes:
+        seen.append(query.edns)
+        made = reply(query, ("far.test.", "MX", "10 mail.far.test."))
+        if query.edns >= 0:
+            made = reply(query)
+            made.set_rcode(dns.rcode.FORMERR)
+        made.use_edns(False)
+        return made.to_wire()
+
+    assert asyncio.run(asked(answer)) == ["mail.far.test"]
+    assert seen[-2:] == [0, -1]

@@ -1,11 +1,15 @@
 """What the DNS says, and what it can not say."""
 
 import asyncio
+from pathlib import Path
 
-import dns.resolver
 import pytest
 
-from fastmail.dns.resolver import LookupFailed, Mx, NoSuchDomain, NullMx, Resolver, _place
+from fastmail.app.child import free_ports
+from fastmail.dns import resolver as resolver_module
+from fastmail.dns.interface import Budget
+from fastmail.dns.resolver import LookupFailed, Mx, NoSuchDomain, NullMx, Resolver, _place, of_machine
+from fastmail.dns.wire import Server
 from tests.support.hosts import NameServer, name_server
 
 RECORDS = {
@@ -83,9 +87,9 @@ def test_what_name_servers_elsewhere_say_of_dnssec_is_hearsay() -> None:
         server = await name_server(dict(RECORDS))
         server.secure = True
         resolver = Resolver([f"127.0.0.1:{server.port}"])
-        ours, resolver._resolver.nameservers = resolver._resolver.nameservers, ["192.0.2.53"]
+        ours, resolver.servers = resolver.servers, [Server("192.0.2.53", 53)]
         await resolver._settle()
-        resolver._resolver.nameservers = ours
+        resolver.servers = ours
         assert not any(one.secure for one in await resolver.mx("a.test"))
         assert (".", "SOA") not in server.asked
         server.transport.close()
@@ -106,7 +110,7 @@ def test_dnssec_is_off_where_the_configuration_says_so() -> None:
 
 
 def test_a_machine_without_name_servers_still_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dns.resolver.BaseResolver, "read_resolv_conf", lambda self, f: _none())
+    monkeypatch.setattr(resolver_module.of_machine, "__defaults__", ("/nowhere/resolv.conf",))
     resolver = Resolver([])
 
     async def main() -> None:
@@ -116,8 +120,14 @@ def test_a_machine_without_name_servers_still_starts(monkeypatch: pytest.MonkeyP
     asyncio.run(main())
 
 
-def _none() -> None:
-    raise dns.resolver.NoResolverConfiguration
+def test_name_servers_of_the_machine(tmp_path: Path) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_text(
+        "# mine\nsearch a.test\nnameserver 192.0.2.1\nnameserver fe80::1%eth0\nnameserver name\nnameserver\n"
+    )
+    assert of_machine(str(file)) == ["192.0.2.1", "fe80::1"]
+    file.write_text("nameserver 192.0.2.1\n" * 9)
+    assert of_machine(str(file)) == ["192.0.2.1"] * 3
 
 
 def test_names_are_asked_for_with_a_labels() -> None:
@@ -129,3 +139,107 @@ def test_names_are_asked_for_with_a_labels() -> None:
     for name in ("\U0001f4a9.test", "xn--a.test", "a b.test", "\u00fc" * 300):
         with pytest.raises(NoSuchDomain):
             ask(lambda r, name=name: r.mx(name))
+
+
+def test_one_question_however_many_wait_for_it() -> None:
+    async def main() -> None:
+        server = await name_server(dict(RECORDS))
+        resolver = Resolver([f"127.0.0.1:{server.port}"], trusted=False)
+        answers = await asyncio.gather(*(resolver.ask("A.test", "MX") for _ in range(50)))
+        assert {answer.state for answer in answers} == {"found"}
+        assert (await resolver.ask("a.test", "MX")).records and resolver.cached("a.test", "MX") is not None
+        assert server.asked == [("a.test", "MX")]
+        resolver.forget()
+        assert resolver.cached("a.test", "MX") is None
+        resolver.close()
+        server.transport.close()
+
+    asyncio.run(main())
+
+
+def test_who_is_cancelled_does_not_take_the_answer_from_others() -> None:
+    async def main() -> None:
+        server = await name_server(dict(RECORDS))
+        resolver = Resolver([f"127.0.0.1:{server.port}"], trusted=False)
+        first, second = (asyncio.create_task(resolver.ask("a.test", "MX")) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert (await second).state == "found"
+        resolver.close()
+        server.transport.close()
+
+    asyncio.run(main())
+
+
+def test_failures_are_remembered_for_messages_and_not_for_mail_that_waits() -> None:
+    async def main() -> None:
+        server = await name_server(dict(RECORDS))
+        server.broken.add("a.test")
+        resolver = Resolver([f"127.0.0.1:{server.port}"], trusted=False)
+        for _ in range(3):
+            assert (await resolver.ask("a.test", "MX")).state == "failed"
+        assert len(server.asked) == 1
+        server.broken.clear()
+        assert await resolver.mx("a.test")
+        assert (await resolver.ask("a.test", "MX")).state == "found"
+        resolver.close()
+        server.transport.close()
+
+    asyncio.run(main())
+
+
+def test_the_next_server_is_asked_when_one_is_away_or_broken() -> None:
+    async def main() -> None:
+        broken, good = await name_server({}), await name_server(dict(RECORDS))
+        broken.broken.add("a.test")
+        for first in (f"127.0.0.1:{broken.port}", f"127.0.0.1:{free_ports(1)[0]}"):
+            resolver = Resolver([first, f"127.0.0.1:{good.port}"], trusted=False)
+            assert await resolver.mx("a.test")
+            resolver.close()
+        broken.transport.close()
+        good.transport.close()
+
+    asyncio.run(main())
+
+
+def test_ports_and_numbers_are_drawn() -> None:
+    """RFC 5452: a forger has to guess both."""
+
+    async def main() -> None:
+        server = await name_server(dict(RECORDS))
+        seen: set[tuple[int, int]] = set()
+        taken = server.datagram_received
+
+        def note(data: bytes, peer: tuple[str, int]) -> None:
+            seen.add((peer[1], data[0] << 8 | data[1]))
+            taken(data, peer)
+
+        server.datagram_received = note  # type: ignore[method-assign]
+        resolver = Resolver([f"127.0.0.1:{server.port}"], trusted=False)
+        await asyncio.gather(*(resolver.ask(f"n{n}.test", "A") for n in range(200)))
+        assert len({port for port, _ in seen}) == 4
+        numbers = sorted(number for _, number in seen)
+        assert len(numbers) >= 190 and numbers[-1] - numbers[0] > 30_000
+        resolver.close()
+        server.transport.close()
+
+    asyncio.run(main())
+
+
+def test_s16_strangers_cannot_have_more_than_so_many_questions_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mail that waits is still looked up."""
+    monkeypatch.setattr(resolver_module, "CROWD", 20)
+
+    async def main() -> None:
+        server = await name_server(dict(RECORDS))
+        server.silent |= {f"n{n}.test" for n in range(100)}
+        resolver = Resolver([f"127.0.0.1:{server.port}"], trusted=False)
+        waiting = [asyncio.create_task(resolver.ask(f"n{n}.test", "A", Budget(0.5))) for n in range(100)]
+        done, _ = await asyncio.wait(waiting, timeout=0.3)
+        assert len(done) == 80 and {one.result().state for one in done} == {"failed"}
+        assert await resolver.mx("a.test")
+        await asyncio.gather(*waiting)
+        resolver.close()
+        server.transport.close()
+
+    asyncio.run(main())

@@ -1,0 +1,90 @@
+"""``fastmail verdict``: what would be thought of a message if it came in now, and why."""
+
+import asyncio
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from fastmail.app.derived import policy_settings, resolver_of
+from fastmail.cli.common import USAGE, ConfigOption, JsonOption, command, fail, output, read_config, show
+from fastmail.config.settings import Config
+from fastmail.net import networks
+from fastmail.policy.receive import Received, Receiver
+
+PIECE = 65536
+
+
+@command
+def verdict(
+    message: Annotated[str, typer.Argument(metavar="FILE", help="The message as it would come; - for standard input.")],
+    sender: Annotated[str, typer.Option("--from", metavar="ADDRESS", help="MAIL FROM; empty for a report.")] = "",
+    ip: Annotated[str, typer.Option("--ip", metavar="ADDRESS", help="The address that it would come from.")] = "",
+    helo: Annotated[str, typer.Option("--helo", metavar="NAME", help="What the client calls itself.")] = "",
+    explain: Annotated[bool, typer.Option("--explain", help="Each reason, with its score.")] = False,
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+) -> None:
+    """What would happen to a message and why: SPF, DKIM, DMARC, ARC by the DNS of now. Nothing is delivered.
+
+    Without --ip nothing is said of the host that it came from.
+    """
+    settings = read_config(config)
+    if ip:
+        try:
+            networks.address(ip)
+        except ValueError:
+            fail(f"{ip} is no IP address", USAGE)
+    found = asyncio.run(_check(settings, message, sender, ip, helo))
+    action = found.verdict.action
+    if json:
+        show([_row(found)], True)
+        return
+    happens = "" if found.enforce or action == "accept" else " (not done: [policy] enforce is false)"
+    output.print(f"{action}, score {found.verdict.score:g}{happens}", markup=False)
+    if action == "refuse":
+        output.print("reply: {} {} {}".format(*found.verdict.reply), markup=False)
+    if explain:
+        show([{"score": f"{one.score:g}", "reason": one.name, "why": one.why} for one in found.verdict.reasons], False)
+        if found.checks.sender is not None and found.checks.sender.explanation:
+            output.print(f"the sender's domain explains: {found.checks.sender.explanation}", markup=False)
+        output.print(f"{found.asked} look-ups", markup=False)
+    output.print(found.add.decode().rstrip("\n"), markup=False)
+
+
+async def _check(config: Config, path: str, sender: str, ip: str, helo: str) -> Received:
+    resolver = resolver_of(config)
+    receiving = Receiver(resolver, policy_settings(config)).begin(ip, helo)
+    try:
+        if ip:
+            receiving.mail_from(sender)
+        with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
+            while data := file.read(PIECE):
+                receiving.feed(data)
+        return await receiving.finish()
+    except OSError as error:
+        fail(f"{path}: {os.strerror(error.errno) if error.errno else error}")
+        raise  # not reached: fail ends the command
+    finally:
+        receiving.close()
+        resolver.close()
+
+
+def _row(found: Received) -> dict[str, Any]:
+    """For scripts."""
+    checks = found.checks
+    return {
+        "action": found.verdict.action,
+        "score": found.verdict.score,
+        "enforced": found.enforce,
+        "reply": "{} {} {}".format(*found.verdict.reply) if found.verdict.action == "refuse" else "",
+        "override": found.verdict.override,
+        "reasons": [{"name": one.name, "score": one.score, "why": one.why} for one in found.verdict.reasons],
+        "spf": checks.sender.result if checks.sender is not None else "",
+        "dkim": [{"domain": one.domain, "result": one.result, "why": one.why} for one in checks.dkim or ()],
+        "dmarc": checks.dmarc.result if checks.dmarc is not None else "",
+        "arc": checks.arc.result if checks.arc is not None else "",
+        "field": found.add.decode(),
+        "lookups": found.asked,
+    }

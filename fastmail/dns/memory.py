@@ -1,0 +1,69 @@
+"""A DNS in memory: the plainest form of the port ``Names``, with the records that it is given.
+
+For tests, and for asking "what would be if": it has no TTLs and never waits. A name without records below which there
+are others exists (RFC 8020), any other does not.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastmail.dns.interface import FAILED, FOUND, NO_DATA, NO_NAME, TYPES, Answer, Budget
+from fastmail.model.domain import ascii_name
+from fastmail.model.errors import BadAddress
+
+FOREVER = float("inf")
+LINKS = 12
+
+
+class MemoryResolver:
+    """``records``: (name, type) -> records, as Answer has them; TXT may be text. ``broken`` names fail, ``slow`` ones
+    too when there is a budget, because they never answer."""
+
+    def __init__(self, records: Mapping[tuple[str, str], Iterable[Any]], secure: bool = False) -> None:
+        self.records = {(_key(name), kind): tuple(found) for (name, kind), found in records.items()}
+        self.secure = secure
+        self.broken: set[str] = set()
+        self.slow: set[str] = set()
+        self.asked: list[tuple[str, str]] = []
+
+    async def ask(self, name: str, kind: str, budget: Budget | None = None) -> Answer:
+        assert kind in TYPES
+        if budget is not None:
+            if not budget.left:
+                return Answer(FAILED, why="the look-ups of this message took too long")
+            budget.asked += 1
+        answer = self._answer(_key(name), kind, budget)
+        if budget is not None and answer.void:
+            budget.void += 1
+        return answer
+
+    def cached(self, name: str, kind: str) -> Answer | None:
+        """Nothing: everything is asked for, so that it is counted."""
+        return None
+
+    def _answer(self, name: str, kind: str, budget: Budget | None) -> Answer:
+        self.asked.append((name, kind))
+        for _ in range(LINKS):
+            if name in self.broken:
+                return Answer(FAILED, why="SERVFAIL")
+            if name in self.slow:
+                if budget is not None:
+                    budget.deadline = 0.0
+                return Answer(FAILED, why="no answer in time")
+            found = self.records.get((name, kind))
+            if found:
+                made = tuple(one.encode() if isinstance(one, str) and kind == "TXT" else one for one in found)
+                return Answer(FOUND, made, name, self.secure, FOREVER)
+            alias = self.records.get((name, "CNAME"))
+            if not alias:
+                there = any(known == name or known.endswith("." + name) for known, _ in self.records)
+                return Answer(NO_DATA if there else NO_NAME, (), name, self.secure, FOREVER)
+            name = _key(alias[0])
+        return Answer(FAILED, why="its aliases do not end")
+
+
+def _key(name: str) -> str:
+    try:
+        return ascii_name(name)
+    except BadAddress:
+        return name.lower().rstrip(".")

@@ -1,0 +1,225 @@
+"""ARC (RFC 8617): the chain of those who passed a message on, verified; and a set of our own put on it.
+
+A chain is as good as those who sealed it: ``pass`` says that nobody tampered with it, and no more. So only sealers on a
+list of the operator's count for anything (policy.verdict). Trouble of any kind, of the DNS too, is ``fail`` (5.2.1).
+
+Bounds: SETS sets; all seals together hash each field once or twice, however many there are.
+"""
+
+import asyncio
+import hashlib
+import re
+import time
+from base64 import b64encode
+from dataclasses import dataclass, field
+
+from fastmail._core import dkim as core
+from fastmail.dns.interface import FAILED, Budget, Names
+from fastmail.policy import dkim, keys, sign, tags
+from fastmail.policy.dkim import BadSignature, Content, Signature, Verifier
+from fastmail.policy.keys import BadKey
+from fastmail.policy.sign import SigningKey
+from fastmail.policy.tags import BadTags
+
+SETS = 50
+RESULTS, MESSAGE, SEAL = b"arc-authentication-results", b"arc-message-signature", b"arc-seal"
+NAMES = (RESULTS, MESSAGE, SEAL)
+_INSTANCE = re.compile(rb"[^:]*:\s*i\s*=\s*(\d{1,3})\s*;", re.DOTALL)
+NONE, PASS, FAIL = "none", "pass", "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """``result``: none, pass or fail; ``sets``: how many; ``sealers``: their domains, the newest first; ``results``:
+    what the newest set says of the message when it came to its sealer."""
+
+    result: str
+    why: str = ""
+    sets: int = 0
+    sealers: tuple[str, ...] = ()
+    results: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seal:
+    """One ARC-Seal."""
+
+    domain: str
+    selector: str
+    algorithm: str
+    signature: bytes
+    cv: str
+
+
+@dataclass(slots=True)
+class Found:
+    """What a header has of ARC: sets in order, each (results, message signature, seal) as whole fields; or what is
+    wrong with them."""
+
+    sets: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
+    seals: list[_Seal] = field(default_factory=list)
+    newest: Signature | None = None
+    why: str = ""
+
+
+def read(content: Content) -> Found:
+    """RFC 8617 5.2, steps 1 to 3; asks ``content`` for the body that the newest set needs."""
+    found = Found()
+    fields = [content.fields.named(name) for name in NAMES]
+    if not any(fields):
+        return found
+    try:
+        found.sets = _sets(fields)
+        found.seals = [_seal(seal) for _, _, seal in found.sets]
+        for number, seal in reversed(list(enumerate(found.seals, 1))):
+            if seal.cv != (NONE if number == 1 else PASS):
+                raise BadSignature(f"the chain is said to {'fail' if seal.cv == FAIL else 'be otherwise'} at {number}")
+        if content.broken:
+            raise BadSignature("a line of the header is no field")
+        found.newest = dkim.parse(found.sets[-1][1], arc=True)
+    except BadSignature as error:
+        found.why = str(error) or "no form"
+        return found
+    content.want(found.newest.body_relaxed)
+    return found
+
+
+def _sets(fields: list[list[bytes]]) -> list[tuple[bytes, bytes, bytes]]:
+    """One field of each kind for 1..N, in any order. BadSignature."""
+    count = len(fields[0])
+    if not 0 < count <= SETS or any(len(one) != count for one in fields):
+        raise BadSignature("the sets of ARC are not complete, or too many")
+    out: list[list[bytes]] = [[] for _ in range(count)]
+    for kind in fields:
+        for text in kind:
+            number = _instance(text)
+            if not 1 <= number <= count:
+                raise BadSignature("the sets of ARC have a gap")
+            out[number - 1].append(text)
+        if len({len(one) for one in out}) != 1:
+            raise BadSignature("a set of ARC is there twice")
+    return [(one[0], one[1], one[2]) for one in out]
+
+
+def _instance(text: bytes) -> int:
+    """i=, which is first in results and anywhere in the others (RFC 8617 4.2.1)."""
+    found = _INSTANCE.match(text)
+    if found is not None:
+        return int(found.group(1))
+    try:
+        value = tags.parse(text.partition(b":")[2].decode("utf-8")).get("i", "")
+    except (BadTags, UnicodeDecodeError):
+        raise BadSignature("a field of ARC has no form") from None
+    if not re.fullmatch(r"[0-9]{1,3}", value):
+        raise BadSignature("a field of ARC has no i=")
+    return int(value)
+
+
+def _seal(text: bytes) -> _Seal:
+    """RFC 8617 4.1.3. BadSignature."""
+    try:
+        found = tags.parse(text.partition(b":")[2].decode("utf-8"))
+    except (BadTags, UnicodeDecodeError):
+        raise BadSignature("a seal has no form") from None
+    if not {"a", "b", "d", "s", "cv"} <= set(found) or "h" in found:
+        raise BadSignature("a seal has not the tags that it needs, or h=")
+    algorithm = found["a"].lower()
+    if algorithm not in ("rsa-sha256", "ed25519-sha256"):
+        raise BadSignature("the algorithm of a seal is not known")
+    domain, selector = dkim.domain_of(found["d"]), dkim.selector_of(found["s"])
+    return _Seal(domain, selector, algorithm, dkim.octets_of(found["b"]), found["cv"].lower())
+
+
+def _digests(found: Found) -> list[bytes]:
+    """What each seal signed (RFC 8617 5.1.1): all sets up to its own, its own without b=."""
+    out = []
+    before = hashlib.sha256()
+    for results, message, seal in found.sets:
+        before.update(core.field(results, True) + core.field(message, True))
+        own = before.copy()
+        own.update(core.field(tags.without(seal, b"b"), True).removesuffix(b"\r\n"))
+        out.append(own.digest())
+        before.update(core.field(seal, True))
+    return out
+
+
+class Arc:
+    """Verifies chains; one for each worker."""
+
+    def __init__(self, names: Names, verifier: Verifier) -> None:
+        self._names = names
+        self._verifier = verifier
+
+    async def verify(self, content: Content, found: Found, budget: Budget) -> Chain:
+        """RFC 8617 5.2, the rest; ``content`` is finished."""
+        if found.newest is None and not found.why:
+            return Chain(NONE)
+        count = len(found.sets)
+        sealers = tuple(seal.domain for seal in reversed(found.seals))
+        if found.newest is None:
+            return Chain(FAIL, found.why, count, sealers)
+        newest = await self._verifier.one(content, found.newest, budget)
+        if newest.result != PASS:
+            return Chain(FAIL, f"the newest message signature: {newest.why}", count, sealers)
+        digests = _digests(found)
+        whys = await asyncio.gather(
+            *(self._check(seal, digest, budget) for seal, digest in zip(found.seals, digests, strict=True))
+        )
+        for number in range(count, 0, -1):
+            if whys[number - 1]:
+                return Chain(FAIL, f"seal {number}: {whys[number - 1]}", count, sealers)
+        text = found.sets[-1][0].partition(b";")[2].decode("utf-8", "replace")
+        return Chain(PASS, "", count, sealers, text.strip())
+
+    async def _check(self, seal: _Seal, digest: bytes, budget: Budget) -> str:
+        """Why a seal does not hold; empty when it does."""
+        answer = await self._names.ask(f"{seal.selector}._domainkey.{seal.domain}", "TXT", budget)
+        if answer.state == FAILED:
+            return answer.why
+        why = "there is no key"
+        for record in sorted(answer.records)[: dkim.RECORDS]:
+            try:
+                key = keys.parse(record)
+            except BadKey as error:
+                why = str(error)
+                continue
+            if not seal.algorithm.startswith(key.kind + "-"):
+                why = "the key is of another kind"
+            elif key.verify(seal.signature, digest):
+                return ""
+            else:
+                why = "the signature does not fit"
+        return why
+
+
+def seal(content: Content, found: Found, chain: Chain, payload: str, hostname: str, key: SigningKey) -> list[bytes]:
+    """Our own set for a message that we pass on (RFC 8617 5.1): fields (LF) to be put in front of it, as they stand.
+    ``content`` is finished and its relaxed body was wanted; ``payload``: of our Authentication-Results, as
+    ``results.payload`` gives it. None are added to a chain that is full, or was said to fail."""
+    count = len(found.sets)
+    if chain.result == FAIL and (not found.seals or found.seals[-1].cv == FAIL or count == 0):
+        return []
+    number = count + 1
+    if number > SETS:
+        return []
+    results = f"ARC-Authentication-Results: i={number}; {hostname}{payload}\n".encode("ascii")
+    now = int(time.time())
+    covered = [name for name in sign.names(content.fields) if not name.startswith(b"arc-")]
+    covered += [b"dkim-signature"] * min(content.fields.number(b"dkim-signature"), sign.MOST_NAMED)
+    start = [
+        f"ARC-Message-Signature: i={number}; a={key.algorithm}; c=relaxed/relaxed;",
+        f"\td={key.domain};",
+        f"\ts={key.selector}; t={now};",
+        *sign.listed(covered),
+        f"\tbh={b64encode(content.body_hash(True)).decode()};",
+    ]
+    message = sign.completed(start, content.fields.canonical(covered, True), key)
+    cv = chain.result
+    start = [
+        f"ARC-Seal: i={number}; a={key.algorithm}; cv={cv}; t={now};",
+        f"\td={key.domain};",
+        f"\ts={key.selector};",
+    ]
+    sets = [one for three in found.sets for one in three] if cv != FAIL else []
+    data = b"".join(core.field(one, True) for one in [*sets, results, message])
+    return [sign.completed(start, data, key), message, results]

@@ -1,0 +1,380 @@
+"""DKIM signatures of a message, verified (RFC 6376, RFC 8301, RFC 8463, RFC 8616).
+
+The body is hashed while it comes, once for each canonical form that a signature asks for; then the bodies' hashes are
+compared, which costs no look-up, then keys are fetched and signatures verified. Bounds: SIGNATURES are looked at, from
+the top; NAMES in h=; the key's own (policy.keys). ``l=`` counts only when it covers the whole body: what somebody adds
+is never hidden behind a pass. A message whose header has lines that are no fields has no good signature, because
+programs differ about where its header ends (6376 3.8).
+
+Results are those of RFC 8601 2.7.1, each with its reason. A key in testing mode makes a message no better and no worse
+than none (6376 3.6.1).
+"""
+
+import hashlib
+import re
+import time
+from binascii import Error as BadBase64
+from binascii import a2b_base64
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fastmail._core import dkim as core
+from fastmail.dns.interface import FAILED, Budget, Names, ask_all
+from fastmail.model.domain import ascii_name
+from fastmail.model.errors import BadAddress
+from fastmail.policy import keys, tags
+from fastmail.policy.keys import BadKey, Key
+from fastmail.policy.tags import BadTags
+
+SIGNATURES = 5
+NAMES = 1000  # of h=
+FIELD = 65536  # octets of one signature field
+HEADER = 262144  # octets of a header that is looked at
+EARLY = 300  # s that a clock may be behind
+SHOWN = 8  # characters of b= in results (RFC 6008 4)
+OCTETS = 65536  # that are canonicalised and hashed at once
+USUAL = 1024  # characters of an h= that is remembered
+IDENTITY = 320  # of i=
+REMEMBERED = 2048  # domains, selectors and lists of fields, in their one form
+RECORDS = 10  # TXT records at one name that are tried
+_FIELD_NAMES = re.compile(r"[\x21-\x39\x3b-\x7e]+(?::[\x21-\x39\x3b-\x7e]+)*")
+_QUOTED = re.compile(r"=([0-9A-F]{2})")
+_NUMBER = re.compile(r"\d{1,12}")
+
+
+class BadSignature(ValueError):
+    """A signature that cannot count. ``result`` as in RFC 8601 2.7.1; ``known``: its tags, as far as they were read."""
+
+    def __init__(self, why: str, result: str = "neutral", known: dict[str, str] | None = None) -> None:
+        super().__init__(why)
+        self.result = result
+        self.known = known or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a signature says. ``field``: the whole header field; ``instance``: of an ARC set, 0 for DKIM."""
+
+    domain: str
+    selector: str
+    identity: str
+    algorithm: str
+    header_relaxed: bool
+    body_relaxed: bool
+    names: tuple[bytes, ...]
+    body_hash: bytes
+    signature: bytes
+    shown: str
+    signed: int
+    expires: int
+    length: int
+    field: bytes
+    instance: int = 0
+
+    @property
+    def key_name(self) -> str:
+        return f"{self.selector}._domainkey.{self.domain}"
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The result of one signature."""
+
+    result: str
+    why: str = ""
+    domain: str = ""
+    selector: str = ""
+    identity: str = ""
+    algorithm: str = ""
+    shown: str = ""
+    bits: int = 0
+
+
+class Content:
+    """A message as signatures see it: its header, and its body in the forms that were asked for."""
+
+    def __init__(self, header: bytes) -> None:
+        self.fields = core.Fields(header[:HEADER])
+        self.broken = self.fields.broken or len(header) > HEADER
+        self._bodies: dict[bool, core.Body] = {}
+        self._hashes: dict[bool, hashlib._Hash] = {}
+        self._sums: dict[bool, bytes] = {}
+
+    def want(self, relaxed: bool) -> None:
+        """Hash the body in that form too. Before the first octet of it."""
+        if relaxed not in self._bodies:
+            self._bodies[relaxed] = core.Body(relaxed)
+            self._hashes[relaxed] = hashlib.sha256()
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self._bodies)
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """More of the body (LF or CRLF), cut anywhere."""
+        view = memoryview(data)
+        for start in range(0, len(view), OCTETS):
+            piece = view[start : start + OCTETS]
+            for relaxed, body in self._bodies.items():
+                self._hashes[relaxed].update(body.feed(piece))
+
+    def finish(self) -> None:
+        """All of it has come."""
+        for relaxed, body in self._bodies.items():
+            self._hashes[relaxed].update(body.finish())
+            self._sums[relaxed] = self._hashes[relaxed].digest()
+
+    def body_hash(self, relaxed: bool) -> bytes:
+        return self._sums[relaxed]
+
+    def body_size(self, relaxed: bool) -> int:
+        """Octets of the canonical form."""
+        return self._bodies[relaxed].size
+
+
+def read(content: Content) -> tuple[list[Signature | Signed], int]:
+    """The signatures of a message from the top, and how many more it has; asks ``content`` for the bodies that they
+    need. One that cannot count is its result already."""
+    found = content.fields.named(b"dkim-signature")
+    out: list[Signature | Signed] = []
+    for field in found[:SIGNATURES]:
+        try:
+            if content.broken:
+                raise BadSignature("a line of the header is no field", "permerror")
+            signature = parse(field)
+        except BadSignature as error:
+            out.append(unusable(error))
+            continue
+        content.want(signature.body_relaxed)
+        out.append(signature)
+    return out, max(0, len(found) - SIGNATURES)
+
+
+def unusable(error: BadSignature) -> Signed:
+    """The result of a signature that has no form; what it names is shown where it could be read."""
+    known = error.known
+    return Signed(
+        error.result,
+        str(error),
+        known.get("d", "")[:IDENTITY],
+        known.get("s", "")[:IDENTITY],
+        known.get("i", "")[:IDENTITY],
+        known.get("a", "")[:IDENTITY],
+        tags.plain(known.get("b", ""))[:SHOWN],
+    )
+
+
+def parse(field: bytes, arc: bool = False) -> Signature:
+    """A DKIM-Signature field, or with ``arc`` an ARC-Message-Signature (RFC 8617 4.1.2). BadSignature."""
+    if len(field) > FIELD:
+        raise BadSignature(f"the signature is longer than {FIELD} octets")
+    try:
+        found = tags.parse(field.partition(b":")[2].decode("utf-8"))
+    except UnicodeDecodeError:
+        raise BadSignature("the signature is not UTF-8") from None
+    except BadTags as error:
+        raise BadSignature(f"the signature has no form: {error}") from None
+    try:
+        return _signature(field, found, arc)
+    except BadSignature as error:
+        error.known = found
+        raise
+
+
+def _signature(field: bytes, found: dict[str, str], arc: bool) -> Signature:
+    for name in ("a", "b", "bh", "d", "h", "s", *(("i",) if arc else ("v",))):
+        if name not in found:
+            raise BadSignature(f"the signature has no {name}=", "permerror")
+    if not arc and found["v"] != "1":
+        raise BadSignature("the signature has another version", "permerror")
+    algorithm = _algorithm(found["a"])
+    header, _, body = found.get("c", "simple").lower().partition("/")
+    if header not in ("simple", "relaxed") or (body or "simple") not in ("simple", "relaxed"):
+        raise BadSignature("c= is not known")
+    if "dns/txt" not in tags.words(found.get("q", "dns/txt")):
+        raise BadSignature("q= is not known")
+    names = _names(found["h"]) if len(found["h"]) <= USUAL else _names.__wrapped__(found["h"])
+    if arc and any(name.startswith(b"arc-") for name in names):
+        raise BadSignature("h= names fields of ARC", "permerror")
+    if b"from" not in names:
+        raise BadSignature("From is not signed", "permerror")
+    domain = domain_of(found["d"])
+    identity, instance = ("", _number(found, "i")) if arc else (_identity(found.get("i", ""), domain), 0)
+    signed, expires = _number(found, "t"), _number(found, "x")
+    _check_times(signed, expires)
+    return Signature(
+        domain,
+        selector_of(found["s"]),
+        identity,
+        algorithm,
+        header == "relaxed",
+        body == "relaxed",
+        names,
+        octets_of(found["bh"]),
+        octets_of(found["b"]),
+        tags.plain(found["b"])[:SHOWN],
+        signed,
+        expires,
+        _number(found, "l", -1),
+        field,
+        instance,
+    )
+
+
+@lru_cache(REMEMBERED)  # what signs mail signs the same fields each time
+def _names(text: str) -> tuple[bytes, ...]:
+    """h= (RFC 6376 3.5)."""
+    listed = re.sub(r"[ \t\r\n]*:[ \t\r\n]*", ":", text)
+    if not _FIELD_NAMES.fullmatch(listed):
+        raise BadSignature("h= has no form")
+    names = tuple(listed.lower().encode("ascii").split(b":"))
+    if len(names) > NAMES:
+        raise BadSignature(f"h= has more than {NAMES} names")
+    return names
+
+
+def _algorithm(text: str) -> str:
+    algorithm = text.lower()
+    if algorithm == "rsa-sha1":
+        raise BadSignature("rsa-sha1 does not count (RFC 8301 3.1)", "policy")
+    if algorithm not in ("rsa-sha256", "ed25519-sha256"):
+        raise BadSignature("a= is not known")
+    return algorithm
+
+
+@lru_cache(REMEMBERED)
+def domain_of(text: str) -> str:
+    """d= in its one form: a name of several labels, because a public suffix signs for nobody. BadSignature."""
+    try:
+        name = ascii_name(text)
+    except BadAddress:
+        name = ""
+    if "." not in name:
+        raise BadSignature("d= is no domain name")
+    return name
+
+
+@lru_cache(REMEMBERED)
+def selector_of(text: str) -> str:
+    try:
+        return ascii_name(text)
+    except BadAddress:
+        raise BadSignature("s= is no selector") from None
+
+
+def octets_of(text: str) -> bytes:
+    """base64, perhaps folded. BadSignature."""
+    try:
+        return a2b_base64(tags.plain(text), strict_mode=True)
+    except (BadBase64, ValueError):
+        raise BadSignature("b= or bh= is not base64") from None
+
+
+def _number(found: dict[str, str], name: str, otherwise: int = 0) -> int:
+    if name not in found:
+        return otherwise
+    if not _NUMBER.fullmatch(found[name]) or not found[name].isascii():
+        raise BadSignature(f"{name}= is no number")
+    return int(found[name])
+
+
+@lru_cache(REMEMBERED)
+def _identity(text: str, domain: str) -> str:
+    """i= with its domain in its one form, at or below d= (RFC 6376 3.5)."""
+    text = _QUOTED.sub(lambda found: chr(int(found.group(1), 16)), text) if text else "@" + domain
+    local, at, where = text.rpartition("@")
+    try:
+        name = ascii_name(where)
+    except BadAddress:
+        at = ""
+    if not at or len(text) > IDENTITY:
+        raise BadSignature("i= has no form")
+    if name != domain and not name.endswith("." + domain):
+        raise BadSignature("i= is not below d=", "permerror")
+    return f"{local}@{name}"
+
+
+def _check_times(signed: int, expires: int) -> None:
+    """RFC 6376 3.5: x= has to come, and to be later than t=."""
+    now = time.time()
+    if expires and expires <= signed:
+        raise BadSignature("x= is before t=", "permerror")
+    if expires and expires < now:
+        raise BadSignature("the signature has expired", "fail")
+    if signed > now + EARLY:
+        raise BadSignature("the signature is from the future", "policy")
+
+
+class Verifier:
+    """Verifies signatures; one for each worker."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+
+    async def prefetch(self, found: list[Signature | Signed], budget: Budget) -> None:
+        """Have the keys in the cache when the body has come."""
+        await ask_all(self._names, self.wanted(found), budget)
+
+    def wanted(self, found: list[Signature | Signed]) -> list[tuple[str, str]]:
+        """The names of the keys that are not in the cache."""
+        asked = {(one.key_name, "TXT") for one in found if isinstance(one, Signature)}
+        return [one for one in asked if self._names.cached(*one) is None]
+
+    async def verify(self, content: Content, found: list[Signature | Signed], budget: Budget) -> list[Signed]:
+        """The result of each, in order; ``content`` is finished. The look-ups do not wait for each other."""
+        changed = {id(one) for one in found if isinstance(one, Signature) and not self._same(content, one)}
+        await ask_all(self._names, self.wanted([one for one in found if id(one) not in changed]), budget)
+        return [one if isinstance(one, Signed) else await self.one(content, one, budget) for one in found]
+
+    @staticmethod
+    def _same(content: Content, one: Signature) -> bool:
+        return one.body_hash == content.body_hash(one.body_relaxed)
+
+    async def one(self, content: Content, one: Signature, budget: Budget) -> Signed:
+        """The result of one signature."""
+
+        def said(result: str, why: str = "", bits: int = 0) -> Signed:
+            return Signed(result, why, one.domain, one.selector, one.identity, one.algorithm, one.shown, bits)
+
+        if one.length >= 0 and one.length != content.body_size(one.body_relaxed):
+            if one.length > content.body_size(one.body_relaxed):
+                return said("permerror", "l= is more than the body has")
+            return said("policy", "l= leaves a part of the body unsigned")
+        if not self._same(content, one):
+            return said("fail", "the body was changed")
+        answer = await self._names.ask(one.key_name, "TXT", budget)
+        if answer.state == FAILED:
+            return said("temperror", f"the key: {answer.why}")
+        if answer.void:
+            return said("permerror", "there is no key")
+        digest = hashlib.sha256(self.signed(content, one)).digest()
+        worst = said("permerror", "there is no key")
+        for record in sorted(answer.records)[:RECORDS]:  # so that their order does not matter
+            try:
+                key = keys.parse(record)
+                _usable(key, one)
+            except BadKey as error:
+                worst = said(error.result, str(error)) if worst.result != "fail" else worst
+                continue
+            good = key.verify(one.signature, digest)
+            if key.testing:
+                worst = said("neutral", "the key is in testing mode", key.bits)
+            elif good:
+                return said("pass", "", key.bits)
+            else:
+                worst = said("fail", "the signature does not fit", key.bits)
+        return worst
+
+    @staticmethod
+    def signed(content: Content, one: Signature) -> bytes:
+        """What was signed: the fields of h=, then the signature's own, without b= (RFC 6376 3.7)."""
+        own = core.field(tags.without(one.field, b"b"), one.header_relaxed)
+        return content.fields.canonical(list(one.names), one.header_relaxed) + own.removesuffix(b"\r\n")
+
+
+def _usable(key: Key, one: Signature) -> None:
+    """Does the key fit the signature (RFC 6376 6.1.2)? BadKey."""
+    if not one.algorithm.startswith(key.kind + "-"):
+        raise BadKey("the key is of another kind")
+    if key.exact and one.identity and one.identity.rpartition("@")[2] != one.domain:
+        raise BadKey("the key is not for subdomains")

@@ -1,0 +1,288 @@
+"""DMARC (RFC 9989): is the domain that a message shows as its author's the one that SPF or DKIM vouches for, and what
+does its owner want to be done where it is not?
+
+The record is found by the DNS tree walk (4.10): at most 8 names, all known beforehand, so that they are asked for at
+once; a message's identifiers share what was found. DNS trouble where the answer matters is temperror (5.3.6), neither
+pass nor fail; where one aligned pass is sure it does not matter.
+
+``policy`` is a wish. That the owner wants a failure rejected is alone no reason to do it (7.4, 8): policy.verdict says
+what else must speak against the message.
+"""
+
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from fastmail._core import header as scanner
+from fastmail.dns.interface import FAILED, NO_NAME, Budget, Names, ask_all
+from fastmail.message import authors
+from fastmail.model.domain import ascii_name
+from fastmail.model.errors import BadAddress
+
+QUERIES = 8  # names of a walk (RFC 9989 4.10)
+RECORD = 4096  # octets
+REMEMBERED = 1024
+KEPT, KEPT_SIGNATURES = 10_000, 5  # evaluations, of messages with so many signatures that passed
+URIS = 20  # of rua and ruf each
+WISHES = ("none", "quarantine", "reject")
+_VERSION = re.compile(r"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|$)")
+_TAG = re.compile(r"[ \t]*([A-Za-z]+)[ \t]*=[ \t]*(.*?)[ \t]*", re.DOTALL)
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x3b\x3d\x3f-\x7e]+")
+# nearly every From: a name of plain words or in quotes, and a plain address; everything else is parsed
+_USUAL = re.compile(
+    rb'[ \t]*(?:"[A-Za-z0-9 ._-]*"[ \t]*|(?:[A-Za-z0-9]+[ \t]+)*(?:[A-Za-z0-9]+)?)'
+    rb"<[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@([A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*)>[ \t]*\n?"
+)
+_SIZE = re.compile(r"![0-9]+[kmgtKMGT]?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A DMARC Policy Record (RFC 9989 4.7). ``policy`` is empty where the record asks for nothing (4.10.1)."""
+
+    policy: str
+    subdomains: str
+    missing: str
+    strict_dkim: bool
+    strict_spf: bool
+    psd: str
+    testing: bool
+    rua: tuple[str, ...]
+    ruf: tuple[str, ...]
+    fo: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dmarc:
+    """``result`` as in RFC 9989 9.1; ``domain``: the author's; ``found``: where the record is; ``policy``: what its
+    owner wants for a failure, ``published`` before t= lowered it; ``aligned``: which identifiers vouch for the author,
+    as (method, domain)."""
+
+    result: str
+    why: str = ""
+    domain: str = ""
+    found: str = ""
+    policy: str = "none"
+    published: str = ""
+    organization: str = ""
+    aligned: tuple[tuple[str, str], ...] = ()
+    record: Record | None = None
+
+
+class NoAuthor(ValueError):
+    """The message shows no author, or several of different domains (RFC 9989 5.3.1); the text says which."""
+
+
+def author(header: bytes) -> str:
+    """The Author Domain of a header (LF), with A-labels. NoAuthor."""
+    if b"\r" in header:  # which only BINARYMIME can bring
+        raise NoAuthor("the header has a carriage return within a line")
+    found = scanner.values(header, (b"from",), authors.MOST)
+    if found is None or len(found) != 1:
+        raise NoAuthor("From is too long" if found is None else f"{len(found)} From fields")
+    usual = _USUAL.fullmatch(found[0][1])
+    if usual is not None:
+        return ascii_name(usual.group(1).decode("ascii"))
+    try:
+        addresses = list(authors.parse(found[0][1].decode("utf-8", "surrogateescape")))
+        domains = {ascii_name(one.rpartition("@")[2]) for one in addresses}
+    except authors.Unreadable as error:
+        raise NoAuthor(f"From cannot be read: {error}") from None
+    except BadAddress:
+        raise NoAuthor("From has no domain name") from None
+    if len(domains) != 1:
+        raise NoAuthor("From has several domains" if domains else "From names nobody")
+    return domains.pop()
+
+
+@lru_cache(REMEMBERED)
+def _parse(octets: bytes) -> Record | None:
+    text = octets.decode("utf-8", "replace")
+    if not _VERSION.match(text):
+        return None
+    tags: dict[str, str] = {}
+    for part in text.split(";")[1:]:
+        found = _TAG.fullmatch(part)
+        if found is not None:
+            tags.setdefault(found.group(1).lower(), found.group(2))
+    rua, ruf = _uris(tags.get("rua", "")), _uris(tags.get("ruf", ""))
+    policy, subdomains, missing = (tags[name].lower() if name in tags else "" for name in ("p", "sp", "np"))
+    if not policy or any(wish and wish not in WISHES for wish in (policy, subdomains, missing)):
+        policy, subdomains, missing = "none" if rua else "", "", ""  # RFC 9989 4.10.1
+    psd = tags.get("psd", "u").lower()
+    return Record(
+        policy,
+        subdomains,
+        missing,
+        tags.get("adkim", "r").lower() == "s",
+        tags.get("aspf", "r").lower() == "s",
+        psd if psd in ("y", "n") else "u",
+        tags.get("t", "n").lower() == "y",
+        rua,
+        ruf,
+        tags.get("fo", "0"),
+    )
+
+
+def parse(octets: bytes) -> Record | None:
+    """A TXT record; None for what is no DMARC record: its version is not first, or not exactly DMARC1."""
+    return _parse(octets) if len(octets) <= RECORD else None
+
+
+def _uris(text: str) -> tuple[str, ...]:
+    """The URIs of a list that have their form, without the sizes that they once had."""
+    words = [_SIZE.sub("", word.strip(" \t")) for word in text.split(",", URIS)[:URIS]]
+    return tuple(word for word in words if _URI.fullmatch(word))
+
+
+def names(domain: str) -> list[str]:
+    """Whom a tree walk asks, the longest name first (RFC 9989 4.10)."""
+    labels = domain.split(".")
+    longest = min(len(labels) - 1, QUERIES - 1)
+    return [domain, *(".".join(labels[-count:]) for count in range(longest, 0, -1))]
+
+
+@dataclass(slots=True)
+class Walk:
+    """What a tree walk found: names with their records, from the longest; where it stops, nothing follows."""
+
+    start: str
+    records: list[tuple[str, Record]] = field(default_factory=list)
+    trouble: str = ""
+    until: float = float("inf")  # as long as its answers count
+
+    @property
+    def organization(self) -> str:
+        """RFC 9989 4.10.2."""
+        for name, record in self.records:
+            if record.psd == "n":
+                return name
+            if record.psd == "y" and name != self.start:
+                labels = self.start.split(".")
+                return ".".join(labels[-name.count(".") - 2 :])
+        return self.records[-1][0] if self.records else self.start
+
+    def applicable(self) -> tuple[str, Record] | None:
+        """The record of the author, else of the organization, else of the public suffix (RFC 9989 4.10.1)."""
+        found = dict(self.records)
+        organization = self.organization
+        suffix = next((name for name, record in self.records if record.psd == "y"), "")
+        for name in (self.start, organization, suffix):
+            if name in found:
+                return name, found[name]
+        return None
+
+
+class Evaluator:
+    """Evaluates messages; one for each worker."""
+
+    def __init__(self, resolver: Names) -> None:
+        self._names = resolver
+        self._kept: OrderedDict[tuple[object, ...], tuple[Dmarc, float]] = OrderedDict()
+
+    def unknown(self, domain: str) -> bool:
+        """Does a walk from there need the network?"""
+        return any(self._names.cached(f"_dmarc.{name}", "TXT") is None for name in names(domain))
+
+    async def walk(self, domain: str, budget: Budget, memo: dict[str, Walk]) -> Walk:
+        """The walk from a domain; ``memo`` is the message's."""
+        known = memo.get(domain)
+        if known is not None:
+            return known
+        walk = memo[domain] = Walk(domain)
+        asked = names(domain)
+        answers = await ask_all(self._names, [(f"_dmarc.{name}", "TXT") for name in asked], budget)
+        for name, answer in zip(asked, answers, strict=True):
+            walk.until = min(walk.until, answer.until)
+            if answer.state == FAILED:
+                walk.trouble = walk.trouble or f"the record of {name}: {answer.why}"
+                continue
+            records = [one for one in map(parse, answer.records) if one is not None]
+            if len(records) != 1:  # several count as none (RFC 9989 4.10)
+                continue
+            walk.records.append((name, records[0]))
+            if records[0].psd != "u":
+                break
+        return walk
+
+    async def evaluate(
+        self,
+        domain: str,
+        spf: str,
+        dkim: Sequence[str],
+        unsure: str,
+        budget: Budget,
+    ) -> Dmarc:
+        """``domain``: the author's; ``spf``: of MAIL FROM where that passed; ``dkim``: d= of signatures that passed;
+        ``unsure``: why another of them could not be known, or empty."""
+        key = (domain, spf, *dkim)
+        kept = self._kept.get(key) if not unsure else None
+        if kept is not None and kept[1] > time.monotonic():
+            return kept[0]
+        walks: dict[str, Walk] = {}
+        found = await self._evaluate(domain, spf, dkim, unsure, budget, walks)
+        if not unsure and found.result != "temperror" and len(dkim) <= KEPT_SIGNATURES:
+            self._kept[key] = found, min(walk.until for walk in walks.values())
+            self._kept.move_to_end(key)
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+    async def _evaluate(
+        self, domain: str, spf: str, dkim: Sequence[str], unsure: str, budget: Budget, memo: dict[str, Walk]
+    ) -> Dmarc:
+        walk = await self.walk(domain, budget, memo)
+        applicable = walk.applicable()
+        if walk.trouble and (applicable is None or applicable[0] != domain):
+            return Dmarc("temperror", walk.trouble, domain)
+        if applicable is None or not applicable[1].policy:
+            why = "the domain has no DMARC record" if applicable is None else "its record asks for nothing"
+            return Dmarc("none", why, domain, organization=walk.organization)
+        found, record = applicable
+        published = await self._wish(walk, found, record, budget)
+        if not published:
+            return Dmarc("temperror", f"whether {domain} exists could not be known", domain, found)
+        wish = WISHES[max(0, WISHES.index(published) - 1)] if record.testing else published
+        aligned: list[tuple[str, str]] = []
+        trouble = unsure
+        for method, strict, identifier in [
+            *(("dkim", record.strict_dkim, one) for one in dict.fromkeys(dkim)),
+            *(("spf", record.strict_spf, one) for one in (spf,) if one),
+        ]:
+            match = await self._aligned(walk, identifier, strict, budget, memo)
+            if match is None:
+                trouble = trouble or f"the organization of {identifier} could not be known"
+            elif match:
+                aligned.append((method, identifier))
+        result = "pass" if aligned else "temperror" if trouble else "fail"
+        why = "" if aligned else trouble or "neither SPF nor DKIM vouches for the author"
+        return Dmarc(result, why, domain, found, wish, published, walk.organization, tuple(aligned), record)
+
+    async def _wish(self, walk: Walk, found: str, record: Record, budget: Budget) -> str:
+        """Which of p, sp and np applies (RFC 9989 4.10.1); empty where that could not be known."""
+        domain = walk.start
+        if found == domain:
+            return record.policy
+        if not record.missing or record.missing == (record.subdomains or record.policy):
+            return record.subdomains or record.policy
+        answer = await self._names.ask(domain, "A", budget)
+        walk.until = min(walk.until, answer.until)
+        if answer.state == FAILED:
+            return ""
+        return record.missing if answer.state == NO_NAME else record.subdomains or record.policy
+
+    async def _aligned(
+        self, walk: Walk, identifier: str, strict: bool, budget: Budget, memo: dict[str, Walk]
+    ) -> bool | None:
+        """RFC 9989 4.4 and 4.10.2; None where that could not be known."""
+        if identifier == walk.start:
+            return True
+        if strict or identifier.rpartition(".")[2] != walk.start.rpartition(".")[2]:
+            return False
+        other = await self.walk(identifier, budget, memo)
+        if other.trouble or walk.trouble:
+            return None
+        return other.organization == walk.organization

@@ -1,0 +1,97 @@
+"""Greylisting (RFC 6647): a message that nothing speaks for and something speaks against is put off at first. Who
+comes back with it is a mail server, and is free for a long time; most senders of spam do not come back.
+
+Only messages with a score of the operator's choice get here, at the end of their data, so that lists, SPF and DKIM
+have been heard. What is remembered is who sends: the domain that SPF vouches for, whose hosts may take turns, else
+the client's network (an IPv4 /24, an IPv6 /64), with the sender's address; of one that has proved itself, without it.
+
+Two files that all workers share (net.scores) hold keyed hashes and times: constant memory and time, and the entry
+that was not used longest gives way. Where they cannot be opened nobody is put off.
+"""
+
+import ipaddress
+import math
+import os
+import time
+from dataclasses import dataclass
+
+from fastmail.net import networks
+from fastmail.net.scores import Scores
+from fastmail.policy.spf import Checked
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+DELAY = 300.0  # s until the message is taken (RFC 6647 5: at least a minute)
+WINDOW = 2 * 86400.0  # s in which it has to come back
+KEEP = 35 * 86400.0  # s for which who came back is free
+RENEW = 0.9  # of what is left of that, below which a message writes it again
+BITS = {4: 24, 6: 64}  # of an address that make a network
+
+
+def place(ip: str, sender: Checked | None) -> str:
+    """Who sends: a domain, or a network; empty for what is neither."""
+    if sender is not None and sender.result == "pass":
+        return sender.domain
+    try:
+        address = networks.address(ip)
+    except ValueError:
+        return ""
+    return str(ipaddress.ip_network((address, BITS[address.version]), strict=False))
+
+
+@dataclass(slots=True)
+class _Tables:
+    """``waiting``: what was put off; ``proved``: who came back. Each has one point that fades away in time, so it says
+    how old it is."""
+
+    waiting: Scores
+    proved: Scores
+
+
+class Greylist:
+    """One in each worker."""
+
+    def __init__(self, data_dir: str, delay: float = DELAY) -> None:
+        self._directory = os.path.join(data_dir, "greylist")
+        self._delay = delay
+        self._tables: _Tables | None = None
+        self._broken = False
+
+    def close(self) -> None:
+        if self._tables is not None:
+            self._tables.waiting.close()
+            self._tables.proved.close()
+            self._tables = None
+
+    def _opened(self) -> _Tables | None:
+        if self._tables is None and not self._broken:
+            try:
+                os.makedirs(self._directory, mode=0o700, exist_ok=True)
+                paths = [os.path.join(self._directory, name) for name in ("waiting", "proved")]
+                self._tables = _Tables(Scores(paths[0]), Scores(paths[1]))
+            except OSError as error:
+                log.event("policy.greylist", "error", path=self._directory, error=error, then="nobody is put off")
+                self._broken = True
+        return self._tables
+
+    def wait(self, who: str, sender: str) -> int:
+        """Seconds until a message is taken; 0 for now."""
+        tables, now = self._opened(), time.time()
+        if tables is None or not who:
+            return 0
+        left = tables.proved.get(who, 1 / KEEP, now)
+        if left > 0:
+            if left < RENEW:
+                tables.proved.add(who, 1.0 - left, 1 / KEEP, math.inf, now)
+            return 0
+        key = f"{who} {sender.lower()}"
+        left = tables.waiting.get(key, 1 / WINDOW, now)
+        age = (1.0 - left) * WINDOW
+        if left <= 0:
+            tables.waiting.add(key, 1.0, 1 / WINDOW, math.inf, now)
+            age = 0.0
+        if age < self._delay:
+            count("policy.put_off")
+            return math.ceil(self._delay - age)
+        tables.proved.add(who, 1.0, 1 / KEEP, math.inf, now)
+        return 0

@@ -1,0 +1,76 @@
+"""Reverse DNS of a client (RFC 8601 3): does one of the names of its address lead back to it?
+
+Promise: at most NAMES names are looked at, and none of them in turn has names that are.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fastmail.dns.interface import FAILED, Answer, Budget, Names, ask_all
+from fastmail.net import networks
+
+NAMES = 10
+REMEMBERED = 4096  # clients
+
+
+@dataclass(frozen=True, slots=True)
+class Reverse:
+    """``result``: pass, fail, temperror or permerror (RFC 8601 2.7.3); ``name``: one that leads back, the first in
+    alphabetical order, or the first that does not."""
+
+    result: str
+    name: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """An address, the name that its names are at, and the type of what has to lead back."""
+
+    text: str
+    pointer: str
+    kind: str
+
+
+@lru_cache(REMEMBERED)
+def _client(ip: str) -> _Client | None:
+    """None for what is no address."""
+    try:
+        address = networks.address(ip)
+    except ValueError:
+        return None
+    return _Client(str(address), address.reverse_pointer, "A" if address.version == 4 else "AAAA")
+
+
+async def check(resolver: Names, ip: str, budget: Budget) -> Reverse:
+    """Never raises for what the DNS says."""
+    client = _client(ip)
+    if client is None:
+        return Reverse("permerror", why="no IP address")
+    answer = await resolver.ask(client.pointer, "PTR", budget)
+    names = sorted(answer.records)[:NAMES]
+    return _judged(client, answer, names, await ask_all(resolver, [(name, client.kind) for name in names], budget))
+
+
+def known(resolver: Names, ip: str) -> Reverse | None:
+    """The same where the cache has all of it."""
+    client = _client(ip)
+    answer = resolver.cached(client.pointer, "PTR") if client is not None else None
+    if client is None or answer is None:
+        return None
+    names = sorted(answer.records)[:NAMES]
+    found = [one for name in names if (one := resolver.cached(name, client.kind)) is not None]
+    return _judged(client, answer, names, found) if len(found) == len(names) else None
+
+
+def _judged(client: _Client, answer: Answer, names: list[str], found: list[Answer]) -> Reverse:
+    if answer.state == FAILED:
+        return Reverse("temperror", why=answer.why)
+    if answer.void:
+        return Reverse("permerror", why="the address has no name")
+    for name, one in zip(names, found, strict=True):
+        if client.text in one.records:
+            return Reverse("pass", name)
+    if any(one.state == FAILED for one in found):
+        return Reverse("temperror", names[0], "a name could not be looked up")
+    return Reverse("fail", names[0], "none of its names leads back to the address")

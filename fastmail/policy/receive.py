@@ -1,0 +1,318 @@
+"""The checks of one message as it comes in by port 25, from the first command to the verdict.
+
+A ``Receiver`` is a worker's; ``begin`` gives an object for one mail transaction. Its calls in order: ``mail_from``,
+which starts what needs the client and the sender; ``feed`` for the content as it comes (dots undone, CRLF or LF, cut
+anywhere), which starts keys and records when the header has ended, while the body is still coming; ``finish``, which
+waits for all of it within the message's budget of look-ups; ``close`` at any time, which ends what is under way.
+
+Promise: nothing raises for what a message or the DNS says. The result does not depend on how the content was cut.
+What is kept of a message is its header, HEADER octets at most.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from fastmail._core import lines
+from fastmail.dns.interface import LOOKUPS, Budget, Names
+from fastmail.model.domain import comparable
+from fastmail.policy import arc, dkim, dmarc, iprev, results, verdict
+from fastmail.policy.arc import Arc
+from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
+from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
+from fastmail.policy.greylist import Greylist, place
+from fastmail.policy.iprev import Reverse
+from fastmail.policy.lists import Listed, Lists, Zone
+from fastmail.policy.results import Result
+from fastmail.policy.spf import Checked, Spf
+from fastmail.policy.verdict import Checks, Thresholds, Verdict
+from fastmail.telemetry.counters import count
+
+T = TypeVar("T")
+Octets = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is looked at. ``hostname`` names us in Authentication-Results; ``enforce``: act upon the verdict, or only
+    write it down; ``greylist``: the score from which a message of an unknown sender is put off, 0 for never."""
+
+    hostname: str
+    spf: bool = True
+    dkim: bool = True
+    dmarc: bool = True
+    arc: bool = True
+    reverse: bool = True
+    enforce: bool = False
+    seconds: float = 20.0
+    voids: int = 2
+    thresholds: Thresholds = Thresholds()
+    lists: Sequence[Zone] = ()
+    domain_lists: Sequence[Zone] = ()
+    greylist: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What the checks came to. ``add``: the field to put in front of the message (LF); what to remove from it,
+    ``results.forged`` says of the content as it is kept."""
+
+    add: bytes
+    checks: Checks
+    verdict: Verdict
+    asked: int = 0
+    enforce: bool = False
+
+    def enforced(self, action: str) -> bool:
+        """Is this what the verdict says, and is it to be done?"""
+        return self.enforce and self.verdict.action == action
+
+    @property
+    def words(self) -> str:
+        """For the trace of the message, in one line."""
+        checks = self.checks
+        words = [f"spf={checks.sender.result}"] if checks.sender is not None else []
+        words += [f"dkim={one.result}" for one in checks.dkim or ()]
+        words += [f"dmarc={checks.dmarc.result}"] if checks.dmarc is not None else []
+        return f"{' '.join(words)}: {self.verdict.action} {self.verdict.score:g}".lstrip(": ")
+
+
+class Receiver:
+    """What the transactions of a worker share: resolver, caches, settings."""
+
+    def __init__(self, names: Names, settings: Settings, greylist: Greylist | None = None) -> None:
+        self.names = names
+        self.greylist = greylist
+        self.settings = settings
+        self.spf = Spf(names, settings.hostname, settings.voids)
+        self.dkim = Verifier(names)
+        self.dmarc = Evaluator(names)
+        self.arc = Arc(names, self.dkim)
+        self.lists = Lists(names, settings.lists, settings.domain_lists)
+
+    def begin(self, ip: str, helo: str) -> "Receiving":
+        """A mail transaction of a client."""
+        return Receiving(self, ip, helo)
+
+
+class Receiving:
+    """One mail transaction; see the module. It is made within the event loop."""
+
+    def __init__(self, receiver: Receiver, ip: str, helo: str) -> None:
+        self._receiver = receiver
+        self._settings = receiver.settings
+        self._ip = ip
+        self._helo = helo
+        self._budgets: list[Budget] = []
+        self._tasks: list[asyncio.Task[Any]] = []
+        # What is known at once, or the task that finds it out.
+        self._reverse: asyncio.Task[Reverse] | Reverse | None = None
+        self._greeted: asyncio.Task[Checked] | Checked | None = None
+        self._sender: asyncio.Task[Checked] | Checked | None = None
+        self._from = ""
+        self._lists: list[asyncio.Task[list[Listed]]] = []
+        self._domains: set[str] = set()  # of HELO and MAIL FROM
+        # The content: its header until that has ended, then hashes of its body.
+        self._head = bytearray()
+        self._looked = 0  # octets of it in which no empty line begins
+        self._content: Content | None = None
+        self._signatures: list[Signature | Signed] = []
+        self._more = 0
+        self._chain = arc.Found()
+        self._author = ""
+        self._nobody = ""
+        self._listed = False
+
+    def _budget(self) -> Budget:
+        """For the look-ups that begin now. Each of a message's three stages has its time, because its content may be
+        long on its way; the number of questions is one for all."""
+        self._budgets.append(Budget(self._settings.seconds, LOOKUPS - self._asked))
+        return self._budgets[-1]
+
+    @property
+    def _asked(self) -> int:
+        return sum(budget.asked for budget in self._budgets)
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.create_task(work)
+        self._tasks.append(task)
+        return task
+
+    def mail_from(self, sender: str) -> None:
+        """Start what depends on client and sender."""
+        receiver, budget, ip, helo = self._receiver, self._budget(), self._ip, self._helo
+        self._from = sender
+        if self._settings.domain_lists:
+            self._domains = {comparable(name) for name in (helo, sender.rpartition("@")[2]) if name}
+        if self._settings.lists:
+            self._lists.append(self._start(receiver.lists.client(ip)))
+        if self._settings.reverse:
+            known = iprev.known(receiver.names, ip)
+            self._reverse = known or self._start(iprev.check(receiver.names, ip, budget))
+        if self._settings.spf:
+            greeted = receiver.spf.known(ip, helo, "helo")
+            self._greeted = greeted or self._start(receiver.spf.helo(ip, helo, budget))
+            checked = receiver.spf.known(ip, sender.rpartition("@")[2] or helo, "mailfrom")
+            self._sender = checked or self._start(receiver.spf.mail_from(ip, helo, sender, budget))
+
+    # ---------------------------------------------------------------- content
+
+    def feed(self, data: Octets) -> None:
+        """More of the content."""
+        if self._content is not None:
+            if self._content.wanted:
+                self._content.feed(data)
+            return
+        self._head += data
+        at, behind = self._end()
+        if at >= 0:
+            head, self._head = self._head, bytearray()
+            self._header(bytes(head[:at]))
+            if self._content is not None and self._content.wanted:
+                self._content.feed(memoryview(head)[behind:])
+        elif len(self._head) > HEADER:
+            head, self._head = self._head, bytearray()
+            self._header(bytes(head))
+        else:
+            self._looked = max(0, len(self._head) - len(b"\n\r\n") + 1)
+
+    def _end(self) -> tuple[int, int]:
+        """(where the empty line begins that ends the header, where the body does); -1 for what has not come yet."""
+        head = self._head
+        for start in (b"\n", b"\r\n"):
+            if head.startswith(start):
+                return 0, len(start)
+        found = [
+            (at + 1, at + len(mark)) for mark in (b"\n\n", b"\n\r\n") if (at := head.find(mark, self._looked)) >= 0
+        ]
+        return min(found) if found else (-1, -1)
+
+    def _header(self, head: bytes) -> None:
+        """The header has come: see what it asks for, and start it."""
+        settings, receiver = self._settings, self._receiver
+        content = self._content = Content(head)
+        self._listed = bool(content.fields.number(b"list-id"))
+        try:
+            self._author = dmarc.author(lines.to_lf(head[:HEADER]) if b"\r" in head else head[:HEADER])
+        except NoAuthor as error:
+            self._nobody = str(error)
+        if settings.dkim:
+            self._signatures, self._more = dkim.read(content)
+            if receiver.dkim.wanted(self._signatures):
+                self._start(receiver.dkim.prefetch(self._signatures, self._budget()))
+        if settings.arc:
+            self._chain = arc.read(content)
+        if settings.domain_lists:
+            signers = {one.domain for one in self._signatures if isinstance(one, Signature)}
+            named = sorted(self._domains) + [self._author] + sorted(signers)
+            self._lists.append(self._start(receiver.lists.names(named)))
+        if settings.dmarc and self._author and receiver.dmarc.unknown(self._author):
+            self._start(receiver.dmarc.walk(self._author, self._budget(), {}))
+
+    # ---------------------------------------------------------------- the end
+
+    async def finish(self) -> Received:
+        """All of the content has come."""
+        tasks, self._tasks = self._tasks, []  # whoever closes this now, the checks go on
+        try:
+            return await self._finish()
+        finally:
+            for task in tasks + self._tasks:
+                task.cancel()
+            self._tasks = []
+
+    async def _finish(self) -> Received:
+        settings, receiver, budget = self._settings, self._receiver, self._budget()
+        if self._content is None:
+            head, self._head = self._head, bytearray()
+            self._header(bytes(head))
+        content = self._content
+        assert content is not None  # _header made it
+        content.finish()
+        reverse, greeted, sender = await _found(self._reverse), await _found(self._greeted), await _found(self._sender)
+        signed = await receiver.dkim.verify(content, self._signatures, budget) if settings.dkim else None
+        chain = await receiver.arc.verify(content, self._chain, budget) if settings.arc else None
+        policy = None
+        if settings.dmarc and self._author:
+            policy = await self._evaluate(sender, signed or [], budget)
+        lists = [one for task in self._lists for one in await task]
+        checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, lists)
+        decided = verdict.decide(checks, settings.thresholds)
+        decided = self._put_off(decided, sender)
+        for name, result in (("spf", sender), ("dmarc", policy)):
+            if result is not None:
+                count(f"policy.{name}.{result.result}")
+        count(f"policy.{decided.action}")
+        found = authentication(checks, self._ip)
+        return Received(results.field(settings.hostname, found), checks, decided, self._asked, settings.enforce)
+
+    def _put_off(self, decided: Verdict, sender: Checked | None) -> Verdict:
+        """The same, or a later one for who is not known and has a score."""
+        settings, greylist = self._settings, self._receiver.greylist
+        suspect = decided.action == verdict.ACCEPT and 0 < settings.greylist <= decided.score
+        if greylist is None or not settings.enforce or not suspect:
+            return decided
+        seconds = greylist.wait(place(self._ip, sender), self._from)
+        if not seconds:
+            return decided
+        reply = (450, "4.7.1", f"not known here yet: try again in {seconds} seconds")
+        return replace(decided, action=verdict.LATER, reply=reply)
+
+    async def _evaluate(self, sender: Checked | None, signed: list[Signed], budget: Budget) -> Dmarc:
+        """DMARC, of what SPF and DKIM came to."""
+        passed = sender.domain if sender is not None and sender.result == "pass" else ""
+        domains = [one.domain for one in signed if one.result == "pass"]
+        unsure = next((one.why for one in signed if one.result == "temperror"), "")
+        if sender is not None and sender.result == "temperror":
+            unsure = unsure or sender.why
+        return await self._receiver.dmarc.evaluate(self._author, passed, domains, unsure, budget)
+
+    def close(self) -> None:
+        """End what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
+
+
+async def _found(result: "asyncio.Task[T] | T") -> T:
+    return await result if isinstance(result, asyncio.Task) else result
+
+
+def authentication(checks: Checks, ip: str) -> list[Result]:
+    """The results as RFC 8601 writes them."""
+    out = []
+    if checks.reverse is not None:
+        comment = checks.reverse.name
+        out.append(Result("iprev", checks.reverse.result, (("policy.iprev", ip),), comment=comment))
+    if checks.helo is not None and checks.helo.result != "none":
+        out.append(Result("spf", checks.helo.result, (("smtp.helo", checks.helo.domain),), checks.helo.why))
+    if checks.sender is not None:
+        sender = checks.sender
+        out.append(Result("spf", sender.result, (("smtp.mailfrom", sender.domain),), sender.why))
+    if checks.dkim is not None:
+        out += [_signed(one) for one in checks.dkim] or [Result("dkim", "none")]
+    if checks.more:
+        out.append(Result("dkim", "policy", reason=f"{checks.more} more signatures were not looked at"))
+    if checks.arc is not None and checks.arc.result != "none":
+        sealer = checks.arc.sealers[0] if checks.arc.sealers else ""
+        out.append(Result("arc", checks.arc.result, (("header.d", sealer),), checks.arc.why))
+    if checks.dmarc is not None:
+        found = checks.dmarc
+        wish = found.policy if found.record is not None else ""
+        out.append(Result("dmarc", found.result, (("header.from", found.domain), ("policy.dmarc", wish)), found.why))
+    elif checks.nobody:
+        out.append(Result("dmarc", "permerror", reason=checks.nobody))
+    return out
+
+
+def _signed(one: Signed) -> Result:
+    properties = (
+        ("header.d", one.domain),
+        ("header.i", one.identity),
+        ("header.s", one.selector),
+        ("header.a", one.algorithm),
+        ("header.b", one.shown),
+    )
+    comment = f"{one.bits}-bit key" if one.bits else ""
+    return Result("dkim", one.result, properties, one.why, comment)

@@ -1,0 +1,176 @@
+"""Authentication-Results (RFC 8601): written, and forged ones found.
+
+What is written is one field with all results. Nothing from a message or the DNS gets in as it is: names are names,
+other values are cut down to printable ASCII and quoted where they are no tokens, so nobody can end a value or start a
+field.
+
+Forged are fields that bear our own name, in any spelling that a reader may take for it (comments, quotes, case,
+U-labels) and those whose name or version cannot be told, because some reader could take them for ours (5). They are
+removed after signatures were verified, since a signature may cover them.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fastmail._core import header as scanner
+from fastmail.durable.staging import Staged
+from fastmail.message.header import ON_LOOP, Octets
+from fastmail.model.domain import comparable
+
+VALUE = 255  # characters
+PIECE = 65536  # octets of a large message that are copied at once
+REMEMBERED = 4096  # results as lines
+LOOKED_AT = 2048  # octets of a foreign field
+OURS = (b"x-spam", b"x-fastmail-")  # what names of fields that only this server sets begin with
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]+")
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9!#$%&'*+\-/^_`{|}~.]*)@[A-Za-z0-9._-]+")
+_UNSAFE = re.compile(r"[^\x20-\x7e]")
+_COMMENT = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
+_NAME = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s()<>@,;:\\"/\[\]?=]+)')
+_VERSION = re.compile(r"1(?:[\s;(]|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One method's. ``properties``: pairs such as ("header.d", "example.org"); ``comment``: for people."""
+
+    method: str
+    result: str
+    properties: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
+    comment: str = ""
+
+
+def value(text: str) -> str:
+    """A value as RFC 8601 2.2 has it: a token, an address, or a quoted string."""
+    text = _UNSAFE.sub("?", text[:VALUE])
+    if _TOKEN.fullmatch(text) or _ADDRESS.fullmatch(text):
+        return text
+    return quoted(text)
+
+
+def quoted(text: str) -> str:
+    return '"' + re.sub(r'(["\\])', r"\\\1", _UNSAFE.sub("?", text[:VALUE])) + '"'
+
+
+def comment(text: str) -> str:
+    """For people; no brackets or backslashes, which would nest or escape."""
+    return "(" + re.sub(r"[()\\]|[^\x20-\x7e]", "?", text[:VALUE]) + ")"
+
+
+def payload(found: Iterable[Result]) -> str:
+    """All results, one a line (LF), each behind a semicolon; "none" where there is no result (RFC 8601 2.2)."""
+    return "".join([f";\n\t{_line(one)}" for one in found]) or "; none"
+
+
+@lru_cache(REMEMBERED)  # but for signatures, messages of one sender have the same ones
+def _line(one: Result) -> str:
+    words = [f"{one.method}={one.result}"]
+    if one.comment:
+        words.append(comment(one.comment))
+    if one.reason:
+        words.append(f"reason={quoted(one.reason)}")
+    words += [f"{name}={value(text)}" for name, text in one.properties if text]
+    return _folded(words)
+
+
+def _folded(words: list[str]) -> str:
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) > 76:
+            lines.append("")
+        lines[-1] += (" " if lines[-1] else "") + word
+    return "\n\t  ".join(lines)
+
+
+def field(hostname: str, found: Iterable[Result]) -> bytes:
+    """The whole field (LF)."""
+    return f"Authentication-Results: {hostname}{payload(found)}\n".encode("ascii")
+
+
+def behind_cfws(text: str, at: int) -> int:
+    """Where comments and white space end (RFC 5322 3.2.2); -1 for a comment without an end."""
+    while at < len(text):
+        if text[at] in " \t\r\n":
+            at += 1
+            continue
+        if text[at] != "(":
+            break
+        at, depth = at + 1, 1
+        while depth:
+            found = _COMMENT.match(text, at)
+            if found is None:
+                return -1
+            depth += {"(": 1, ")": -1}.get(found.group(), 0)
+            at = found.end()
+    return at
+
+
+def server(octets: bytes) -> str | None:
+    """Whose results a field's value has, as ``comparable`` writes it; None where that or its version cannot be told."""
+    text = octets[:LOOKED_AT].decode("utf-8", "replace")
+    at = behind_cfws(text, 0)
+    found = _NAME.match(text, at) if at >= 0 else None
+    if found is None:
+        return None
+    name = found.group(2) or re.sub(r"\\(.)", r"\1", found.group(1) or "", flags=re.DOTALL)
+    at = behind_cfws(text, found.end())
+    if at < 0 or (at < len(text) and text[at] != ";" and not _VERSION.match(text, at)):
+        return None
+    return comparable(name.strip())
+
+
+def forged(header: Octets, hostname: str) -> list[tuple[int, int]]:
+    """Which octets of a header (LF) to cut out, in order: fields of results that are ours or may be, and fields that
+    only this server sets."""
+    mine = comparable(hostname)
+    out: list[tuple[int, int]] = []
+    starts = memoryview(scanner.starts(header)).cast("I")
+    for start in starts:
+        if header[start] | 32 not in b"ax":  # nearly every field
+            continue
+        name, behind, end = scanner.field(header, start)
+        word = bytes(header[start:name]).lower()
+        if word == b"authentication-results":
+            whose = server(bytes(header[behind : min(end, behind + LOOKED_AT)]))
+            if whose is None or whose == mine:
+                out.append((start, end))
+        elif word.startswith(OURS):
+            out.append((start, end))
+    return out
+
+
+def pieces(add: bytes, content: Octets, cuts: Iterable[tuple[int, int]]) -> list[Octets]:
+    """The message with ``add`` in front of it and without ``cuts``."""
+    out: list[Octets] = [add]
+    at = 0
+    for start, end in cuts:
+        out.append(content[at:start])
+        at = end
+    out.append(content[at:])
+    return out
+
+
+def replaced(add: bytes, content: Octets, hostname: str) -> bytes:
+    """The message (LF) with ``add`` in front of it and without forged fields."""
+    return b"".join(pieces(add, content, forged(content, hostname)))
+
+
+async def put(add: bytes, content: Octets, hostname: str, staged: Staged) -> Octets:
+    """The same; a large message, which lies in a file, goes to a file again by ``staged``, and is not in memory."""
+    if len(content) <= ON_LOOP:
+        return replaced(add, content, hostname)
+    cuts = await asyncio.get_running_loop().run_in_executor(None, forged, content, hostname)
+    try:
+        for piece in pieces(add, content, cuts):
+            for start in range(0, len(piece), PIECE):
+                if staged.add(bytes(piece[start : start + PIECE])):
+                    await staged.spill()
+        if staged.spilled:
+            await staged.spill()
+        return staged.content()
+    finally:
+        staged.drop()  # what was returned stays as long as somebody holds it

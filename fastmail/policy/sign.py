@@ -1,0 +1,137 @@
+"""DKIM signatures for what we send (RFC 6376 5, RFC 8301, RFC 8463).
+
+A signature covers all of its message: never ``l=``. The fields of OVERSIGNED are named once more than they are there,
+so that nobody can add one; those of SIGNED as often as they are there. Both canonical forms are relaxed, because
+relays change white space. A message can have a signature of each kind of key, RSA first: it is the one that everybody
+verifies.
+
+Promise: what comes out is a field (LF) of printable ASCII, folded below 80 characters, that this server's own
+verifier takes. The message is not changed.
+"""
+
+import hashlib
+import time
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from fastmail._core import dkim as core
+from fastmail._core import header as scanner
+from fastmail.policy.dkim import Content
+
+OVERSIGNED = (
+    *(b"from", b"to", b"subject", b"date", b"message-id"),
+    *(b"list-id", b"list-help", b"list-subscribe", b"list-post", b"list-owner", b"list-archive"),
+    *(b"list-unsubscribe", b"list-unsubscribe-post"),
+)
+SIGNED = (
+    *(b"cc", b"reply-to", b"sender", b"in-reply-to", b"references", b"mime-version", b"content-type"),
+    *(b"content-transfer-encoding", b"content-id", b"content-description", b"feedback-id"),
+    *(b"resent-date", b"resent-from", b"resent-sender", b"resent-to", b"resent-cc", b"resent-message-id"),
+)
+LIFETIME = 14 * 86400  # s until a signature expires: longer than a queue keeps its messages
+LINE = 72
+MOST_NAMED = 100  # instances of one name in h=
+_PKCS1, _HASHED = PKCS1v15(), Prehashed(SHA256())
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """``domain`` with A-labels; the public half is published at ``selector``._domainkey.``domain``."""
+
+    domain: str
+    selector: str
+    private: RSAPrivateKey | Ed25519PrivateKey
+
+    @property
+    def algorithm(self) -> str:
+        return "rsa-sha256" if isinstance(self.private, RSAPrivateKey) else "ed25519-sha256"
+
+    def record(self) -> str:
+        """What to publish (RFC 6376 3.6.1, RFC 8463 4.2)."""
+        public = self.private.public_key()
+        if isinstance(self.private, RSAPrivateKey):
+            octets = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            return f"v=DKIM1; k=rsa; p={b64encode(octets).decode()}"
+        octets = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return f"v=DKIM1; k=ed25519; p={b64encode(octets).decode()}"
+
+    def sign(self, data: bytes) -> bytes:
+        """RFC 8463 3 signs the digest with Ed25519, as a message of its own."""
+        digest = hashlib.sha256(data).digest()
+        if isinstance(self.private, RSAPrivateKey):
+            return self.private.sign(digest, _PKCS1, _HASHED)
+        return self.private.sign(digest)
+
+
+def names(fields: core.Fields) -> list[bytes]:
+    """What h= says for a message."""
+    out: list[bytes] = []
+    for name in SIGNED:
+        out += [name] * min(fields.number(name), MOST_NAMED)
+    for name in OVERSIGNED:
+        out += [name] * (min(fields.number(name), MOST_NAMED) + 1)
+    return out
+
+
+def message(content: bytes | memoryview, keys: Sequence[SigningKey], lifetime: int = LIFETIME) -> bytes:
+    """The signatures of a whole message (LF or CRLF), to be put in front of it: one field for each key."""
+    end = scanner.end(content)
+    made = Content(bytes(content[:end]))
+    made.want(True)
+    made.feed(memoryview(content)[_behind(content, end) :])
+    made.finish()
+    return b"".join(fields(made, keys, lifetime))
+
+
+def _behind(content: bytes | memoryview, end: int) -> int:
+    """Where the body begins, behind the empty line at ``end``."""
+    return end + (2 if bytes(content[end : end + 2]) == b"\r\n" else 1)
+
+
+def fields(content: Content, keys: Iterable[SigningKey], lifetime: int = LIFETIME) -> list[bytes]:
+    """The same for a message whose body was hashed while it came: ``content`` is finished, and its relaxed body was
+    wanted."""
+    now = int(time.time())
+    covered = names(content.fields)
+    data = content.fields.canonical(covered, True)
+    digest = b64encode(content.body_hash(True)).decode()
+    return [_field(key, data, covered, digest, now, lifetime) for key in keys]
+
+
+def _field(key: SigningKey, data: bytes, covered: list[bytes], digest: str, now: int, lifetime: int) -> bytes:
+    times = f"t={now}; x={now + lifetime};" if lifetime else f"t={now};"
+    lines = [
+        f"DKIM-Signature: v=1; a={key.algorithm}; c=relaxed/relaxed;",
+        f"\td={key.domain};",
+        f"\ts={key.selector}; {times}",
+        *listed(covered),
+        f"\tbh={digest};",
+    ]
+    return completed(lines, data, key)
+
+
+def completed(lines: list[str], data: bytes, key: SigningKey) -> bytes:
+    """A signature field (LF) of these lines with b= behind them; ``data``: what is signed in front of the field."""
+    unsigned = "\n".join([*lines, "\tb="]).encode("ascii")
+    signature = b64encode(key.sign(data + core.field(unsigned, True).removesuffix(b"\r\n"))).decode()
+    parts = [signature[at : at + LINE] for at in range(0, len(signature), LINE)]
+    return "\n".join([*lines, "\tb=" + "\n\t".join(parts)]).encode("ascii") + b"\n"
+
+
+def listed(covered: list[bytes]) -> list[str]:
+    """h=, folded behind a colon."""
+    lines = ["\th="]
+    for at, name in enumerate(covered):
+        word = name.decode("ascii") + (":" if at + 1 < len(covered) else ";")
+        if len(lines[-1]) + len(word) > LINE:
+            lines.append("\t ")
+        lines[-1] += word
+    return lines

@@ -1,0 +1,168 @@
+"""One verdict for a message: a score with named reasons, and what they lead to.
+
+Each check gives a reason with a score; ``decide`` adds them up and compares the sum with the thresholds.
+Authentication says who somebody is, not whether he is wanted, so a pass weighs little.
+
+DMARC (RFC 9989 7.4, 8): a failure whose domain wants it rejected is treated as one to quarantine, unless other
+reasons speak against the message too, and it is no mail of a list. A chain of ARC counts only from sealers that the
+operator trusts. A message without one author (RFC 5322 3.6) is refused, because each program would show another one.
+
+This module only says what it thinks; whether anything is done about it is the receiver's setting.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastmail.policy.arc import Chain
+from fastmail.policy.dkim import Signed
+from fastmail.policy.dmarc import Dmarc
+from fastmail.policy.iprev import Reverse
+from fastmail.policy.lists import Listed
+from fastmail.policy.spf import Checked
+
+ACCEPT, JUNK, REFUSE, LATER = "accept", "junk", "refuse", "later"
+AGAINST = 2.0  # score of other reasons from which a DMARC failure may be refused
+SCORES = {
+    "spf.pass": -0.2,
+    "spf.everybody": 2.0,
+    "spf.softfail": 1.0,
+    "spf.fail": 2.0,
+    "spf.permerror": 0.5,
+    "helo.fail": 1.0,
+    "dkim.pass": -0.2,
+    "dkim.many": 0.5,
+    "dmarc.pass": -0.5,
+    "dmarc.quarantine": 1.5,
+    "dmarc.reject": 3.0,
+    "reverse.fail": 1.0,
+    "reverse.permerror": 1.0,
+    "author.none": 5.0,
+}
+WORDS = 200  # characters of a reason
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """``name``: a key of SCORES, or another with the score 0; ``why``: for people."""
+
+    name: str
+    score: float
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Scores; ``sealers``: domains whose chains of ARC count."""
+
+    junk: float = 5.0
+    refuse: float = 15.0
+    sealers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What was found out; None for what was not looked at. ``lists``: listings by DNS lists; ``nobody``: why the
+    message has no one author; ``listed``: it comes from a mailing list, as it says itself; ``more``: signatures that
+    were not looked at."""
+
+    helo: Checked | None = None
+    sender: Checked | None = None
+    dkim: Sequence[Signed] | None = None
+    more: int = 0
+    dmarc: Dmarc | None = None
+    arc: Chain | None = None
+    reverse: Reverse | None = None
+    nobody: str = ""
+    listed: bool = False
+    lists: Sequence[Listed] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``action``: accept, junk, refuse or later; ``reply``: the SMTP reply of the last two; ``override``: why DMARC's
+    wish was not followed (RFC 9990 names these)."""
+
+    action: str
+    score: float
+    reasons: tuple[Reason, ...]
+    reply: tuple[int, str, str] = (250, "2.0.0", "")
+    override: str = ""
+
+
+def _reason(name: str, why: str = "") -> Reason:
+    return Reason(name, SCORES.get(name, 0.0), why[:WORDS])
+
+
+def reasons(checks: Checks) -> list[Reason]:
+    """All but DMARC's, each with its score."""
+    out = []
+    if checks.reverse is not None:
+        out.append(_reason(f"reverse.{checks.reverse.result}", checks.reverse.why or checks.reverse.name))
+    if checks.helo is not None:
+        out.append(_reason(f"helo.{checks.helo.result}", f"{checks.helo.domain} {checks.helo.why}".strip()))
+    if checks.sender is not None:
+        sender = checks.sender
+        name = (
+            "everybody" if sender.result == "pass" and sender.mechanism.lstrip("+").lower() == "all" else sender.result
+        )
+        out.append(_reason(f"spf.{name}", f"{sender.domain} {sender.mechanism} {sender.why}".strip()))
+    seen = set()
+    for one in checks.dkim or ():
+        name, why = f"dkim.{one.result}", f"{one.domain} {one.why}".strip()
+        # ten signatures of a kind are worth no more than one
+        out.append(Reason(name, 0.0, why[:WORDS]) if name in seen else _reason(name, why))
+        seen.add(name)
+    if checks.more:
+        out.append(_reason("dkim.many", f"{checks.more} more signatures were not looked at"))
+    if checks.arc is not None and checks.arc.result != "none":
+        out.append(_reason(f"arc.{checks.arc.result}", checks.arc.why or " ".join(checks.arc.sealers)))
+    for found in checks.lists:
+        out.append(Reason(f"list.{found.zone}", found.weight, f"{found.what} {' '.join(found.codes)}"[:WORDS]))
+    if checks.nobody:
+        out.append(_reason("author.none", checks.nobody))
+    return out
+
+
+def decide(checks: Checks, thresholds: Thresholds) -> Verdict:
+    """What to do with a message."""
+    found = reasons(checks)
+    against = sum(one.score for one in found)
+    action, reply, override = ACCEPT, (250, "2.0.0", ""), ""
+    dmarc = checks.dmarc
+    if dmarc is not None and dmarc.result != "none":
+        if dmarc.result != "fail":
+            found.append(_reason(f"dmarc.{dmarc.result}", f"{dmarc.domain} {dmarc.why}".strip()))
+        else:
+            action, override = _wish(dmarc, checks, against, thresholds)
+            name = (
+                "dmarc.fail" if dmarc.policy == "none" or override == "trusted_forwarder" else f"dmarc.{dmarc.policy}"
+            )
+            found.append(_reason(name, f"{dmarc.domain}: {dmarc.why}"))
+            if action == REFUSE:
+                reply = (
+                    550,
+                    "5.7.1",
+                    f"DMARC of {dmarc.domain} asks to refuse this message, and other checks failed too",
+                )
+    score = sum(one.score for one in found)
+    if score >= thresholds.refuse and action != REFUSE:
+        action, reply = REFUSE, (550, "5.7.1", "this message looks unwanted")
+    if checks.nobody and action != REFUSE:
+        action, reply = REFUSE, (550, "5.7.1", "From must name one author, or authors of one domain")
+    if score >= thresholds.junk and action == ACCEPT:
+        action = JUNK
+    return Verdict(action, round(score, 3), tuple(found), reply, override)
+
+
+def _wish(dmarc: Dmarc, checks: Checks, against: float, thresholds: Thresholds) -> tuple[str, str]:
+    """(action, override) of a DMARC failure."""
+    chain = checks.arc
+    if chain is not None and chain.result == "pass" and chain.sealers and chain.sealers[0] in thresholds.sealers:
+        return ACCEPT, "trusted_forwarder"
+    if dmarc.policy == "none":
+        return ACCEPT, "policy_test_mode" if dmarc.published != dmarc.policy else ""
+    if dmarc.policy == "reject" and against >= AGAINST and not checks.listed:
+        return REFUSE, ""
+    return JUNK, "policy_test_mode" if dmarc.published != dmarc.policy else "mailing_list" if checks.listed else (
+        "local_policy" if dmarc.policy == "reject" else ""
+    )

@@ -1,0 +1,114 @@
+"""What strangers can make long in signatures, records and answers of the DNS (RFC 6376, 7208, 8601, 8617, 9989)."""
+
+from fastmail._core import dkim as core
+from fastmail._core import dns
+from fastmail.policy import arc, dkim, dmarc, keys, macros, results, spf_record, tags
+from tests.support.growth import Case
+
+US = "mx.example.org"
+
+
+def _body(octets: bytes) -> int:
+    made = core.Body(True)
+    made.feed(octets)
+    made.finish()
+    return made.size
+
+
+def _refused(call, *errors):  # type: ignore[no-untyped-def]
+    def run(value: object) -> object:
+        try:
+            return call(value)
+        except errors:
+            return None
+
+    return run
+
+
+def _signatures(n: int) -> bytes:
+    return b"".join(b"DKIM-Signature: v=1; d=a.test; b=x\n" for _ in range(n)) + b"From: a@b.test\n"
+
+
+def _sets(n: int) -> bytes:
+    return b"".join(b"ARC-Seal: i=%d; b=x\n" % (k % 60 + 1) for k in range(n))
+
+
+def _alias(n: int) -> bytes:
+    """A question, and n aliases that do not matter."""
+    head = b"\0\0\x80\0\0\1" + n.to_bytes(2, "big") + b"\0\0\0\0" + b"\x01a\0" + b"\0\1\0\1"
+    return head + b"".join(b"\x02%c%c\0\0\5\0\1\0\0\0\5\0\3\1b\0" % (97 + k % 26, 97 + k // 26 % 26) for k in range(n))
+
+
+CASES = [
+    Case("body: spaces", 400_000, lambda n: b" " * n, _body),
+    Case("body: empty lines, then a letter", 200_000, lambda n: b"\r\n" * n + b"a", _body),
+    Case("body: words", 100_000, lambda n: b"a  b " * n, _body),
+    Case("body: carriage returns", 400_000, lambda n: b"\r" * n, _body),
+    Case("body: one line", 800_000, lambda n: b"x" * n, _body),
+    Case(
+        "fields: as many as there are",
+        1_000,
+        lambda n: (b"X: y\n" * n, [b"x"] * n),
+        lambda pair: core.Fields(pair[0]).canonical(pair[1], True),
+    ),
+    Case("fields: white space", 100_000, lambda n: b"X: " + b" \n" * n, lambda data: core.field(data, True)),
+    Case("signatures: many", 1_000, _signatures, lambda data: dkim.read(dkim.Content(data))),
+    Case("chain: many sets", 1_000, _sets, lambda data: arc.read(dkim.Content(data))),
+    Case(
+        "tags: without b",
+        20_000,
+        lambda n: b"X: " + b"a=1;" * n + b"b=" + b"x " * n,
+        lambda one: tags.without(one, b"b"),
+    ),
+    Case("tags: no value", 20_000, lambda n: "a" + " " * n + "=", _refused(tags.parse, tags.BadTags)),
+    Case("key: base64", 1_000, lambda n: ("p=" + "eA" * n).encode(), _refused(keys._parse.__wrapped__, keys.BadKey)),
+    Case("macros: many", 4_000, lambda n: "%{d}" * n, macros.parse),
+    Case("macros: delimiters", 20_000, lambda n: "%{d" + "-" * n + "}", macros.parse),
+    Case("macros: digits", 20_000, lambda n: "%{d" + "1" * n, _refused(macros.parse, macros.BadMacro)),
+    Case(
+        "name: labels",
+        10_000,
+        lambda n: (macros.parse("%{l-}.x"), {"l": "a-" * n}),
+        lambda pair: pair[0].name(pair[1]),
+    ),
+    Case(
+        "spf: terms",
+        1_000,
+        lambda n: b"v=spf1" + b" a:b.test" * n,
+        _refused(spf_record._parse.__wrapped__, spf_record.BadRecord),
+    ),
+    Case("spf: spaces", 40_000, lambda n: b"v=spf1" + b" " * n, spf_record._parse.__wrapped__),
+    Case(
+        "spf: a domain of letters",
+        10_000,
+        lambda n: b"v=spf1 a:" + b"a" * n,
+        _refused(spf_record._parse.__wrapped__, spf_record.BadRecord),
+    ),
+    Case(
+        "spf: a domain of hyphens",
+        10_000,
+        lambda n: b"v=spf1 a:x." + b"a-" * n,
+        _refused(spf_record._parse.__wrapped__, spf_record.BadRecord),
+    ),
+    Case("dmarc: tags", 4_000, lambda n: b"v=DMARC1;" + b"a=1;" * n, dmarc._parse.__wrapped__),
+    Case("dmarc: spaces", 40_000, lambda n: b"v=DMARC1; p=" + b" " * n + b"x", dmarc._parse.__wrapped__),
+    Case("dmarc: places", 40_000, lambda n: b"v=DMARC1; rua=" + b"mailto:a@b.c," * n, dmarc._parse.__wrapped__),
+    Case("results: comments", 400, lambda n: b"(" * n + b")" * n + b" x;", results.server),
+    Case(
+        "results: fields",
+        2_000,
+        lambda n: b"Authentication-Results: mx.example.org; none\n" * n,
+        lambda data: results.replaced(b"", data, US),
+    ),
+    Case("answer: aliases", 600, _alias, lambda data: dns.answer(data, b"\x01a\0", 1)),
+    Case(
+        "answer: a long text",
+        4_000,
+        lambda n: (
+            b"\0\0\x80\0\0\1\0\1\0\0\0\0\x01a\0\0\x10\0\1\xc0\x0c\0\x10\0\1\0\0\0\5"
+            + (2 * n).to_bytes(2, "big")
+            + b"\1x" * n
+        ),
+        lambda data: dns.answer(data, b"\x01a\0", 16),
+    ),
+]

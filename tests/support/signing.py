@@ -1,0 +1,82 @@
+"""Keys and messages for tests of signatures: made once for each run of the tests."""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+
+from fastmail._core import header as scanner
+from fastmail.dns.interface import Budget
+from fastmail.dns.memory import MemoryResolver
+from fastmail.policy import dkim
+from fastmail.policy.dkim import Content, Signed, Verifier
+from fastmail.policy.sign import SigningKey, message
+
+MESSAGE = (
+    b"From: Joe SixPack <joe@example.org>\nTo: Suzie Q <suzie@shopping.example.net>\nSubject: Is dinner ready?\n"
+    b"Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)\nMessage-ID: <20030712040037.46341.5F8J@example.org>\n\n"
+    b"Hi.\n\nWe lost the game.  Are you hungry yet?\n\nJoe.\n"
+)
+
+
+@cache
+def rsa(bits: int = 2048) -> RSAPrivateKey:
+    return generate_private_key(65537, bits)
+
+
+@cache
+def ed25519() -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.generate()
+
+
+def key(domain: str = "example.org", selector: str = "one", kind: str = "rsa", bits: int = 2048) -> SigningKey:
+    return SigningKey(domain, selector, rsa(bits) if kind == "rsa" else ed25519())
+
+
+def published(*keys: SigningKey) -> dict[tuple[str, str], list[Any]]:
+    return {(f"{one.selector}._domainkey.{one.domain}", "TXT"): [one.record()] for one in keys}
+
+
+def signed(content: bytes = MESSAGE, *keys: SigningKey, **more: Any) -> bytes:
+    return message(content, keys or [key()], **more) + content
+
+
+def parts(content: bytes) -> tuple[bytes, bytes]:
+    """Header and body."""
+    end = scanner.end(content)
+    return content[:end], content[end:].removeprefix(b"\r").removeprefix(b"\n")
+
+
+def verify(content: bytes, records: Mapping[tuple[str, str], Sequence[Any]] | MemoryResolver) -> list[Signed]:
+    """The results of a message's signatures."""
+    names = records if isinstance(records, MemoryResolver) else MemoryResolver(records)
+    header, body = parts(content)
+
+    async def main() -> list[Signed]:
+        made = Content(header)
+        found, _ = dkim.read(made)
+        made.feed(body)
+        made.finish()
+        return await Verifier(names).verify(made, found, Budget())
+
+    return asyncio.run(main())
+
+
+def public_key(modulus: int, exponent: int = 65537) -> str:
+    """The p= of an RSA key that nobody needs to be able to use (RFC 5280 4.1)."""
+
+    def piece(tag: int, content: bytes) -> bytes:
+        size = len(content)
+        octets = bytes([size]) if size < 128 else (b"\x82" + size.to_bytes(2, "big"))
+        return bytes([tag]) + octets + content
+
+    def number(value: int) -> bytes:
+        return piece(2, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+
+    kind = piece(0x30, bytes.fromhex("06092a864886f70d0101010500"))
+    numbers = piece(0x30, number(modulus) + number(exponent))
+    return b64encode(piece(0x30, kind + piece(3, b"\0" + numbers))).decode()

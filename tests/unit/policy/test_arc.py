@@ -1,0 +1,135 @@
+"""Chains of ARC (RFC 8617): made, passed on, tampered with."""
+
+import asyncio
+import re
+from collections.abc import Callable
+
+import dkim as dkimpy
+import pytest
+
+from fastmail.dns.interface import Budget
+from fastmail.dns.memory import MemoryResolver
+from fastmail.policy import arc
+from fastmail.policy.arc import Arc, Chain
+from fastmail.policy.dkim import Content, Verifier
+from fastmail.policy.sign import SigningKey
+from tests.support.signing import MESSAGE, key, parts, published
+
+A, B = key("a.test"), key("b.test", "two", "ed25519")
+KEYS = published(A, B)
+
+
+def verify(content: bytes, names: MemoryResolver | None = None) -> tuple[Content, arc.Found, Chain]:
+    names = names if names is not None else MemoryResolver(KEYS)
+    header, body = parts(content)
+
+    async def main() -> tuple[Content, arc.Found, Chain]:
+        made = Content(header)
+        made.want(True)
+        found = arc.read(made)
+        made.feed(body)
+        made.finish()
+        return made, found, await Arc(names, Verifier(names)).verify(made, found, Budget())
+
+    return asyncio.run(main())
+
+
+def passed_on(content: bytes, signer: SigningKey, payload: str = ";\n\tspf=pass smtp.mailfrom=example.org") -> bytes:
+    made, found, chain = verify(content)
+    return b"".join(arc.seal(made, found, chain, payload, f"mx.{signer.domain}", signer)) + content
+
+
+def test_no_chain() -> None:
+    assert verify(MESSAGE)[2] == Chain("none")
+
+
+def test_a_chain_of_two() -> None:
+    content = passed_on(passed_on(MESSAGE, A), B, "; none")
+    chain = verify(content)[2]
+    assert (chain.result, chain.sets, chain.sealers, chain.why) == ("pass", 2, ("b.test", "a.test"), "")
+    assert chain.results == "mx.b.test; none"
+    assert verify(content.replace(b"\n", b"\r\n"))[2].result == "pass"
+
+
+def test_others_verify_it() -> None:
+    """As far as they can: dkimpy seals and verifies by RSA only."""
+    content = passed_on(passed_on(MESSAGE, A), key("c.test"))
+    records = {name.encode() + b".": found[0].encode() for (name, _), found in published(A, key("c.test")).items()}
+    verdict, _, why = dkimpy.arc_verify(content.replace(b"\n", b"\r\n"), dnsfunc=lambda name, timeout=5: records[name])
+    assert verdict == b"pass", why
+
+
+def test_the_order_of_the_fields_does_not_matter() -> None:
+    content = passed_on(passed_on(MESSAGE, A), B)
+    fields = re.findall(rb"[^\n]+\n(?:[ \t][^\n]*\n)*", content.partition(b"\n\n")[0] + b"\n")
+    assert len(fields) == 11
+    moved = b"".join(fields[:6][::-1] + fields[6:]) + b"\n" + content.partition(b"\n\n")[2]
+    assert verify(moved)[2].result == "pass"
+
+
+def drop(name: bytes, number: int) -> Callable[[bytes], bytes]:
+    return lambda content: re.sub(rb"(?im)^%s: i=%d;[^\n]*\n(?:[ \t][^\n]*\n)*" % (name, number), b"", content, count=1)
+
+
+def again(name: bytes, number: int) -> Callable[[bytes], bytes]:
+    def change(content: bytes) -> bytes:
+        found = re.search(rb"(?im)^%s: i=%d;[^\n]*\n(?:[ \t][^\n]*\n)*" % (name, number), content)
+        assert found is not None
+        return found.group() + content
+
+    return change
+
+
+def swap(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    def change(content: bytes) -> bytes:
+        assert old in content, old
+        return content.replace(old, new, 1)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        drop(b"ARC-Seal", 1), drop(b"ARC-Seal", 2), drop(b"ARC-Message-Signature", 1),
+        drop(b"ARC-Authentication-Results", 2), again(b"ARC-Seal", 2), again(b"ARC-Authentication-Results", 1),
+        swap(b"hungry", b"angry"), swap(b"Subject: Is", b"Subject: was"), swap(b"spf=pass", b"spf=fail"),
+        swap(b"cv=pass", b"cv=none"), swap(b"cv=pass", b"cv=fail"), swap(b"cv=none", b"cv=pass"),
+        swap(b"ARC-Seal: i=2;", b"ARC-Seal: i=3;"), swap(b"ARC-Seal: i=2;", b"ARC-Seal: i=0;"),
+        swap(b"ARC-Seal: i=2;", b"ARC-Seal: i=2; h=from;"), swap(b"ARC-Seal: i=2;", b"ARC-Seal: "),
+        swap(b"ARC-Seal: i=2;", b"ARC-Seal: i=2; i=2;"), swap(b"a=ed25519-sha256; cv", b"a=rsa-sha1; cv"),
+        swap(b"h=", b"h=arc-seal:"), swap(b"i=2; mx.b.test", b"i=two; mx.b.test"),
+        swap(b"\n\n", b"\nno field\n\n"),
+    ],
+)  # fmt: skip
+def test_what_breaks_a_chain(change: Callable[[bytes], bytes]) -> None:
+    content = change(passed_on(passed_on(MESSAGE, A), B))
+    chain = verify(content)[2]
+    assert chain.result == "fail" and chain.why.isprintable()
+
+
+def test_trouble_of_the_dns_breaks_it_too() -> None:
+    """RFC 8617 5.2.1."""
+    content = passed_on(passed_on(MESSAGE, A), B)
+    names = MemoryResolver(KEYS)
+    names.broken.add("one._domainkey.a.test")
+    assert verify(content, names)[2].result == "fail"
+    assert verify(content, MemoryResolver({}))[2].result == "fail"
+
+
+def test_a_message_that_was_changed_on_the_way_is_sealed_as_failed_once() -> None:
+    """RFC 8617 5.1: the seal of a failed chain covers its own set only; nobody seals behind it."""
+    changed = passed_on(MESSAGE, A).replace(b"hungry", b"angry")
+    content = passed_on(changed, B)
+    assert b"ARC-Seal: i=2; a=ed25519-sha256; cv=fail;" in content
+    assert verify(content)[2].result == "fail"
+    assert passed_on(content, A) == content
+
+
+def test_fifty_sets_and_no_more() -> None:
+    content = MESSAGE
+    for _ in range(50):
+        content = passed_on(content, B)
+    assert verify(content)[2].sets == 50 and verify(content)[2].result == "pass"
+    assert passed_on(content, B) == content
+    assert verify(again(b"ARC-Seal", 50)(content))[2].result == "fail"

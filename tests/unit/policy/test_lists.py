@@ -1,0 +1,92 @@
+"""DNS lists (RFC 5782): what counts as a listing, and lists that are out of order."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from fastmail.dns.memory import MemoryResolver
+from fastmail.policy import lists
+from fastmail.policy.lists import Listed, Lists
+
+SOUND = {("2.0.0.127.bl.test", "A"): ["127.0.0.2"], ("test.dbl.test", "A"): ["127.0.1.2"]}
+
+
+def client(
+    records: dict[tuple[str, str], Any], text: str = "bl.test", ip: str = "192.0.2.1", **names: Any
+) -> list[Listed]:
+    made = MemoryResolver({**SOUND, **records})
+    made.slow |= set(names.get("slow", ()))
+    return asyncio.run(Lists(made, [lists.parse(text)], []).client(ip))
+
+
+def domains(records: dict[tuple[str, str], Any], *found: str) -> list[Listed]:
+    made = MemoryResolver({**SOUND, **records})
+    return asyncio.run(Lists(made, [], [lists.parse("dbl.test=127.0.1.[2..99]*4")]).names(found))
+
+
+def test_listings() -> None:
+    there = {("1.2.0.192.bl.test", "A"): ["127.0.0.4", "127.0.0.2"]}
+    assert client(there) == [Listed("bl.test", 2.0, "192.0.2.1", ("127.0.0.2", "127.0.0.4"))]
+    assert client(there, "bl.test=127.0.0.[3..5;9]*1.5") == [Listed("bl.test", 1.5, "192.0.2.1", ("127.0.0.4",))]
+    assert client(there, "bl.test=127.0.0.9*3") == []
+    assert client(there, "bl.test*-3")[0].weight == -3
+    assert client({}) == []
+    assert client(there, ip="::ffff:192.0.2.1") and not client(there, ip="local")
+
+
+def test_ipv6() -> None:
+    name = "1." + "0." * 23 + "8.b.d.0.1.0.0.2.bl.test"
+    assert client({(name, "A"): ["127.0.0.2"]}, ip="2001:db8::1")[0].what == "2001:db8::1"
+
+
+@pytest.mark.parametrize(
+    "code", ["127.255.255.252", "127.255.255.254", "127.255.255.255", "127.0.0.1", "127.0.0.255", "192.0.2.80"]
+)
+def test_answers_that_are_no_listings(code: str) -> None:
+    assert client({("1.2.0.192.bl.test", "A"): [code]}) == []
+    assert client({("1.2.0.192.bl.test", "A"): [code, "127.0.0.2"]}) == []
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {("2.0.0.127.bl.test", "A"): []},
+        {("1.0.0.127.bl.test", "A"): ["127.0.0.2"]},
+        {("2.0.0.127.bl.test", "A"): ["192.0.2.80"]},
+        {("2.0.0.127.bl.test", "A"): ["127.255.255.254"]},
+    ],
+    ids=["empty", "lists everything", "sold", "does not answer us"],
+)
+def test_a_list_that_is_out_of_order_keeps_nobody_out(broken: dict[tuple[str, str], Any], capsys: Any) -> None:
+    names = MemoryResolver({**SOUND, ("1.2.0.192.bl.test", "A"): ["127.0.0.2"], **broken})
+
+    async def main() -> list[Listed]:
+        made = Lists(names, [lists.parse("bl.test")], [])
+        return await made.client("192.0.2.1") + await made.client("192.0.2.1")
+
+    assert asyncio.run(main()) == []
+    assert capsys.readouterr().err.count("event=policy.list ") == 1
+
+
+def test_a_list_that_does_not_answer_does_not_count() -> None:
+    assert client({("1.2.0.192.bl.test", "A"): ["127.0.0.2"]}, slow=["2.0.0.127.bl.test"]) == []
+
+
+def test_domains_of_a_message() -> None:
+    there = {("evil.test.dbl.test", "A"): ["127.0.1.4"], ("ip.test.dbl.test", "A"): ["127.0.1.255"]}
+    found = domains(there, "good.test", "evil.test", "evil.test", "ip.test", "localhost")
+    assert found == [Listed("dbl.test", 4.0, "evil.test", ("127.0.1.4",))]
+    names = MemoryResolver({**SOUND, **there})
+    asyncio.run(Lists(names, [], [lists.parse("dbl.test")]).names(f"d{n}.test" for n in range(1000)))
+    assert len(names.asked) == 12
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "=127.0.0.2", "a b", "bl.test=127.0.0", "bl.test=127.0.0.256", "bl.test=127.0.0.[9..2]", "bl.test=127.0.0.2.1",
+     "bl.test=127.0.0.[2", "bl.test=127.0.0.2.", "bl.test*x", "bl.test=*2", "..", "bl.test=127.0.0.[2..11]*3*4"],
+)  # fmt: skip
+def test_lists_that_are_written_wrong(text: str) -> None:
+    with pytest.raises(ValueError):
+        lists.parse(text)

@@ -1,0 +1,215 @@
+"""The checks of one message, from MAIL FROM to the verdict; the result does not depend on how its content was cut."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from fastmail.dns.memory import MemoryResolver
+from fastmail.policy.lists import parse
+from fastmail.policy.receive import Received, Receiver, Settings
+from fastmail.policy.verdict import Thresholds
+from tests.support.signing import MESSAGE, key, published, signed
+
+ZONE: dict[tuple[str, str], list[Any]] = {
+    **published(key()),
+    ("example.org", "TXT"): ["v=spf1 ip4:192.0.2.1 -all"],
+    ("_dmarc.example.org", "TXT"): ["v=DMARC1; p=reject"],
+    ("1.2.0.192.in-addr.arpa", "PTR"): ["mail.example.org"],
+    ("mail.example.org", "A"): ["192.0.2.1"],
+}
+
+
+def receive(
+    content: bytes,
+    cuts: Sequence[int] = (),
+    records: Mapping[tuple[str, str], Any] | MemoryResolver = ZONE,
+    ip: str = "192.0.2.1",
+    sender: str = "joe@example.org",
+    helo: str = "mail.example.org",
+    **settings: Any,
+) -> Received:
+    names = records if isinstance(records, MemoryResolver) else MemoryResolver(records)
+
+    async def main() -> Received:
+        receiving = Receiver(names, Settings("mx.test", **settings)).begin(ip, helo)
+        receiving.mail_from(sender)
+        places = [0, *cuts, len(content)]
+        for a, b in itertools.pairwise(places):
+            receiving.feed(content[a:b])
+        try:
+            return await receiving.finish()
+        finally:
+            receiving.close()
+
+    return asyncio.run(main())
+
+
+def test_a_message_that_everything_vouches_for() -> None:
+    found = receive(signed())
+    assert found.words == "spf=pass dkim=pass dmarc=pass: accept -0.9"
+    assert found.add.startswith(
+        b"Authentication-Results: mx.test;\n\tiprev=pass (mail.example.org) policy.iprev=192.0.2.1;"
+    )
+    assert b"spf=pass smtp.mailfrom=example.org;" in found.add
+    assert b"dkim=pass (2048-bit key) header.d=example.org" in found.add
+    assert b"dmarc=pass header.from=example.org policy.dmarc=reject" in found.add
+    assert found.checks.dmarc is not None
+    assert found.checks.dmarc.aligned == (("dkim", "example.org"), ("spf", "example.org"))
+
+
+def test_where_content_is_cut_does_not_matter() -> None:
+    rng = random.Random(7)
+    for content in (
+        signed(),
+        signed().replace(b"\n", b"\r\n"),
+        b"\n" + MESSAGE,
+        MESSAGE.partition(b"\n\n")[0],
+        b"From: a@b.test\r\n\r\n",
+    ):
+        whole = receive(content)
+        assert receive(content, range(1, len(content))).add == whole.add
+        for _ in range(20):
+            cuts = sorted(rng.randrange(len(content)) for _ in range(rng.randint(1, 6)))
+            assert receive(content, cuts) == whole
+
+
+def test_line_ends_do_not_matter() -> None:
+    content = signed()
+    assert receive(content) == receive(content.replace(b"\n", b"\r\n"))
+
+
+def test_a_forger_is_found_out() -> None:
+    found = receive(MESSAGE, ip="198.51.100.9", helo="far.test")
+    assert found.words == "spf=fail dmarc=fail: refuse 6"
+    assert b"dkim=none" in found.add and b"policy.dmarc=reject" in found.add
+    assert not found.enforced("refuse")
+    assert receive(MESSAGE, ip="198.51.100.9", helo="far.test", enforce=True).enforced("refuse")
+
+
+def test_a_null_sender_is_the_helo_name() -> None:
+    """RFC 9989 3.2.4: for DMARC too."""
+    found = receive(MESSAGE, sender="", records={**ZONE, ("mail.example.org", "TXT"): ["v=spf1 a -all"]})
+    assert found.checks.dmarc is not None and found.checks.dmarc.aligned == (("spf", "mail.example.org"),)
+
+
+def test_a_helo_that_passes_vouches_for_no_sender() -> None:
+    """RFC 9989 4.4.2: SPF counts by MAIL FROM."""
+    zone = {**ZONE, ("mail.example.org", "TXT"): ["v=spf1 a -all"], ("example.org", "TXT"): ["v=spf1 -all"]}
+    found = receive(MESSAGE, records=zone)
+    assert found.checks.helo is not None and found.checks.helo.result == "pass"
+    assert found.checks.dmarc is not None and found.checks.dmarc.result == "fail"
+
+
+def test_s14_whose_message_it_is() -> None:
+    """A pass for one domain says nothing of another that From shows, whichever field a program would show."""
+    for more in (b"From: boss@bank.test\n", b"from : boss@bank.test\n"):
+        found = receive(signed().replace(b"From:", more + b"From:", 1))
+        assert found.checks.dmarc is None and b"dmarc=permerror" in found.add and found.verdict.action == "refuse"
+
+
+def test_checks_that_are_off_say_nothing() -> None:
+    found = receive(signed(), spf=False, dkim=False, dmarc=False, arc=False, reverse=False)
+    assert found.add == b"Authentication-Results: mx.test; none\n" and found.asked == 0
+    assert b"dkim=" not in receive(signed(), dkim=False).add
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b"\r\n",
+        b"\0",
+        b"no header",
+        b"From: a@b.test",
+        b"x" * 300_000,
+        b"A: b\n" * 60_000 + b"\n",
+        b"\r" * 9,
+    ],
+)
+def test_content_of_any_kind(content: bytes) -> None:
+    found = receive(content, range(1, len(content), 5000))
+    assert found.add.isascii() and found.add.count(b"\nA") == 0
+    assert found == receive(content)
+
+
+def test_a_dns_that_never_answers_costs_the_budget_and_no_more() -> None:
+    names = MemoryResolver(ZONE)
+    names.slow |= {"example.org", "one._domainkey.example.org", "_dmarc.example.org", "1.2.0.192.in-addr.arpa"}
+    found = receive(signed(), records=names)
+    assert b"spf=temperror" in found.add and b"dkim=temperror" in found.add and b"dmarc=temperror" in found.add
+    assert found.verdict.action == "accept"
+
+
+def test_s16_the_questions_of_a_message_are_bounded() -> None:
+    zone: dict[tuple[str, str], Any] = {
+        ("evil.test", "TXT"): ["v=spf1 " + "mx:many.test " * 10 + "-all"],
+        ("mail.evil.test", "TXT"): ["v=spf1 " + "mx:many.test " * 10 + "-all"],
+        ("many.test", "MX"): [(n, f"m{n}.many.test") for n in range(10)],
+        ("9.100.51.198.in-addr.arpa", "PTR"): [f"p{n}.many.test" for n in range(50)],
+    }
+    content = b"".join(
+        f"DKIM-Signature: v=1; a=rsa-sha256; d=d{n}.test; s=s; h=from; b=eA==; bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=\n".encode()
+        for n in range(100)
+    ) + MESSAGE.replace(b"example.org", b"a.b.c.d.e.f.g.h.i.j.evil.test")
+    names = MemoryResolver(zone)
+    receive(content, records=names, ip="198.51.100.9", sender="a@evil.test", helo="mail.evil.test")
+    assert len(names.asked) <= 300
+
+
+def test_lists_weigh_what_the_operator_says() -> None:
+    zone = {
+        **ZONE,
+        ("1.2.0.192.bl.test", "A"): ["127.0.0.2"],
+        ("2.0.0.127.bl.test", "A"): ["127.0.0.2"],
+        ("test.dbl.test", "A"): ["127.0.1.2"],
+        ("example.org.dbl.test", "A"): ["127.0.1.2"],
+    }
+    found = receive(signed(), records=zone, lists=[parse("bl.test*3")], domain_lists=[parse("dbl.test*4")])
+    assert [(one.name, one.score) for one in found.verdict.reasons if one.name.startswith("list.")] == [
+        ("list.bl.test", 3.0),
+        ("list.dbl.test", 4.0),
+    ]
+    assert found.verdict.action == "junk"
+
+
+def test_the_order_of_answers_does_not_matter() -> None:
+    zone: dict[tuple[str, str], list[Any]] = {
+        **ZONE,
+        ("one._domainkey.example.org", "TXT"): ["noise", *published(key()).popitem()[1], "v=DKIM1; p="],
+        ("example.org", "TXT"): ["other", "v=spf1 mx ptr -all", "v=spf10"],
+        ("example.org", "MX"): [(10, f"m{n}.example.org") for n in range(9)],
+        ("m7.example.org", "A"): ["203.0.113.1", "192.0.2.1"],
+        ("1.2.0.192.in-addr.arpa", "PTR"): [f"p{n}.example.org" for n in range(8)],
+        ("p3.example.org", "A"): ["192.0.2.1"],
+        ("p5.example.org", "A"): ["192.0.2.1"],
+        ("_dmarc.example.org", "TXT"): ["v=spf1", "v=DMARC1; p=reject", "x"],
+    }
+    content = signed()
+    wanted = receive(content, records=zone).add
+    assert b"spf=pass" in wanted and b"dkim=pass" in wanted and b"(p3.example.org)" in wanted
+    rng = random.Random(3)
+    for _ in range(20):
+        shuffled = {name: rng.sample(records, len(records)) for name, records in zone.items()}
+        assert receive(content, records=shuffled).add == wanted
+
+
+def test_who_hangs_up_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        receiving = Receiver(MemoryResolver(ZONE), Settings("mx.test")).begin("192.0.2.1", "mail.example.org")
+        receiving.mail_from("joe@example.org")
+        receiving.feed(signed())
+        receiving.close()
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+def test_thresholds_are_settings() -> None:
+    found = receive(MESSAGE, ip="198.51.100.9", thresholds=Thresholds(refuse=3.0), dmarc=False)
+    assert (found.verdict.action, found.verdict.score) == ("refuse", 3.0)

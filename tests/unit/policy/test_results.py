@@ -1,0 +1,124 @@
+"""Authentication-Results (RFC 8601): what we write, and which fields of others are forged."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from fastmail.durable.staging import Budget, Staged
+from fastmail.policy import results
+from fastmail.policy.results import Result
+
+US = "mx.example.org"
+REST = b"; spf=pass smtp.mailfrom=evil.test\n"
+
+
+def test_fields_that_we_write() -> None:
+    """RFC 8601 2.2; B.2 for nothing done."""
+    assert results.field(US, []) == b"Authentication-Results: mx.example.org; none\n"
+    made = results.field(
+        US,
+        [
+            Result("spf", "pass", (("smtp.mailfrom", "example.net"),)),
+            Result(
+                "dkim",
+                "fail",
+                (("header.d", "example.net"), ("header.i", ""), ("header.b", "ab/+=")),
+                "the body was changed",
+            ),
+            Result("iprev", "pass", (("policy.iprev", "2001:db8::1"),), comment="mail.example.net"),
+        ],
+    )
+    assert made == (
+        b"Authentication-Results: mx.example.org;\n\tspf=pass smtp.mailfrom=example.net;\n"
+        b'\tdkim=fail reason="the body was changed" header.d=example.net header.b="ab/+=";\n'
+        b'\tiprev=pass (mail.example.net) policy.iprev="2001:db8::1"\n'
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\r\nX: y",
+        "a; dmarc=pass",
+        'a" dmarc=pass "',
+        "a\\",
+        "(comment",
+        "\0",
+        "a b",
+        "\u00fc",
+        "a" * 9000,
+        "x=y; z=\n\n",
+    ],
+)
+def test_nothing_of_a_stranger_gets_out_of_its_value(text: str) -> None:
+    made = results.field(US, [Result("dkim", "pass", (("header.d", text), ("header.s", "end")), text, text)])
+    assert made.isascii() and len(made) < 1500
+    lines = made.decode().split("\n")
+    assert lines[-1] == "" and all(line.startswith("\t") for line in lines[1:-1])
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"|\([^()]*\)', "Q", made.decode())
+    assert re.fullmatch(
+        r"Authentication-Results: mx.example.org;\s+dkim=pass\s+Q\s+reason=Q\s+header.d=(Q|a+)\s+header.s=end\n", bare
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b" mx.example.org" + REST, b"mx.example.org" + REST, b" MX.Example.ORG" + REST, b" mx.example.org." + REST,
+        b" (a (b) \\) c) mx.example.org" + REST, b" mx.example.org (comment)" + REST, b"\n mx.example.org\n " + REST,
+        b' "mx.example.org"' + REST, b' "mx\\.example.org"' + REST, b" mx.example.org 1" + REST,
+        b" foo (foobar) 2 (baz)" + REST, b" other.test 99" + REST, b" ; none\n", b" \n", b" (unended mx.example.org; x\n",
+        b" <mx.example.org>" + REST, b" spf=pass\n", b" other.test mx.example.org; none\n", b" @; none\n",
+    ],
+)  # fmt: skip
+def test_s14_fields_that_may_be_taken_for_ours(value: bytes) -> None:
+    content = b"From: a@b.test\nAUTHENTICATION-results:" + value + b"To: c@d.test\n\nbody\n"
+    assert results.replaced(b"", content, US) == b"From: a@b.test\nTo: c@d.test\n\nbody\n"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b" other.example.org" + REST, b" example.org 1; none\n", b" foo.example.net (foobar) 1 (baz);\n dkim=pass\n",
+        b" xn--fa-hia.test" + REST, b" mx.example.org.evil.test" + REST, b" other.test\n",
+    ],
+)  # fmt: skip
+def test_fields_of_others_stay(value: bytes) -> None:
+    content = b"Authentication-Results:" + value + b"\nAuthentication-Results: mx.example.org" + REST
+    assert results.replaced(b"", content, US) == content
+
+
+def test_a_host_with_u_labels() -> None:
+    content = "Authentication-Results: fa\u00df.test; spf=pass\nFrom: a\n\n".encode()
+    assert results.replaced(b"", content, "xn--fa-hia.test") == b"From: a\n\n"
+
+
+def test_s14_every_one_of_many_is_removed() -> None:
+    """None is missed because the one in front of it was removed, and it costs no more than the header is long."""
+    forged = b"Authentication-Results: mx.example.org" + REST
+    content = (forged * 3 + b"X-Spam-Flag: NO\nFrom: a\n" + forged) * 2000 + b"\n" + forged
+    assert results.replaced(b"ours\n", content, US) == b"ours\n" + b"From: a\n" * 2000 + b"\n" + forged
+
+
+def test_messages_without_a_header_or_a_body() -> None:
+    assert results.replaced(b"x\n", b"", US) == b"x\n"
+    assert results.replaced(b"x\n", b"\nAuthentication-Results: mx.example.org; none\n", US).startswith(b"x\n\nAuth")
+    assert results.replaced(b"", b"Authentication-Results: mx.example.org", US) == b""
+
+
+def test_a_large_message_goes_through_a_file(tmp_path: Path) -> None:
+    forged = b"Authentication-Results: mx.example.org" + REST
+    budget = Budget()
+
+    async def main(content: bytes) -> tuple[type, bytes]:
+        made = await results.put(b"ours\n", content, US, Staged(str(tmp_path), budget))
+        return type(made), bytes(made)
+
+    for size in (10, 2_000_000):
+        content = forged + b"From: a\n" + forged + b"\n" + b"x" * size
+        kind, made = asyncio.run(main(content))
+        assert made == b"ours\nFrom: a\n\n" + b"x" * size
+        assert kind is (memoryview if size > 1000 else bytes)
+    assert budget.held == 0 and list(tmp_path.iterdir()) == []

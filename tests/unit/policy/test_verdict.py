@@ -1,0 +1,92 @@
+"""One verdict: what reasons weigh, and what DMARC's wish leads to (RFC 9989 7.4)."""
+
+from fastmail.policy.arc import Chain
+from fastmail.policy.dkim import Signed
+from fastmail.policy.dmarc import Dmarc
+from fastmail.policy.iprev import Reverse
+from fastmail.policy.spf import Checked
+from fastmail.policy.verdict import SCORES, Checks, Thresholds, Verdict, decide
+
+LIMITS = Thresholds()
+
+
+def sender(result: str, mechanism: str = "-all") -> Checked:
+    return Checked(result, "mailfrom", "example.com", mechanism)
+
+
+def failed(policy: str, published: str = "") -> Dmarc:
+    return Dmarc("fail", "neither", "example.com", "example.com", policy, published or policy)
+
+
+def names(verdict: Verdict) -> list[str]:
+    return [one.name for one in verdict.reasons]
+
+
+def test_good_mail() -> None:
+    found = decide(
+        Checks(sender=sender("pass"), dkim=[Signed("pass", domain="example.com")], dmarc=Dmarc("pass", domain="example.com"),
+               reverse=Reverse("pass", "mail.example.com")),
+        LIMITS,
+    )  # fmt: skip
+    assert (found.action, names(found)) == ("accept", ["reverse.pass", "spf.pass", "dkim.pass", "dmarc.pass"])
+    assert found.score == round(sum(SCORES[name] for name in ("spf.pass", "dkim.pass", "dmarc.pass")), 3)
+
+
+def test_nothing_is_held_against_mail_that_nothing_is_known_of() -> None:
+    found = decide(Checks(sender=sender("none"), dkim=[], dmarc=Dmarc("none")), LIMITS)
+    assert (found.action, found.score) == ("accept", 0)
+
+
+def test_rejection_is_a_wish() -> None:
+    """That alone makes mail junk; with other reasons against it, it is refused; a list's never."""
+    assert decide(Checks(dmarc=failed("reject")), LIMITS).action == "junk"
+    assert decide(Checks(dmarc=failed("reject")), LIMITS).override == "local_policy"
+    against = Checks(sender=sender("fail"), reverse=Reverse("fail"), dmarc=failed("reject"))
+    found = decide(against, LIMITS)
+    assert found.action == "refuse" and found.reply[:2] == (550, "5.7.1") and "DMARC" in found.reply[2]
+    listed = Checks(sender=sender("fail"), reverse=Reverse("fail"), dmarc=failed("reject"), listed=True)
+    assert (decide(listed, LIMITS).action, decide(listed, LIMITS).override) == ("junk", "mailing_list")
+
+
+def test_quarantine_and_none() -> None:
+    assert decide(Checks(dmarc=failed("quarantine")), LIMITS).action == "junk"
+    assert decide(Checks(dmarc=failed("none")), LIMITS).action == "accept"
+    tested = decide(Checks(dmarc=failed("none", "quarantine")), LIMITS)
+    assert (tested.action, tested.score, tested.override) == ("accept", 0, "policy_test_mode")
+    assert decide(Checks(sender=sender("fail"), dmarc=failed("quarantine", "reject")), LIMITS).action == "junk"
+
+
+def test_only_sealers_that_are_trusted_count() -> None:
+    chain = Chain("pass", sets=1, sealers=("forward.test",))
+    checks = Checks(sender=sender("fail"), reverse=Reverse("fail"), dmarc=failed("reject"), arc=chain)
+    assert decide(checks, LIMITS).action == "refuse"
+    found = decide(checks, Thresholds(sealers=frozenset({"forward.test"})))
+    assert (found.action, found.override) == ("accept", "trusted_forwarder")
+    broken = Checks(dmarc=failed("reject"), arc=Chain("fail", "x", 1, ("forward.test",)))
+    assert decide(broken, Thresholds(sealers=frozenset({"forward.test"}))).action == "junk"
+
+
+def test_thresholds() -> None:
+    checks = Checks(sender=sender("fail"), helo=Checked("fail", "helo", "x.test"), reverse=Reverse("fail"))
+    assert decide(checks, Thresholds(junk=4.0)).action == "junk"
+    assert decide(checks, Thresholds(junk=1.0, refuse=4.0)).action == "refuse"
+    assert decide(checks, Thresholds(junk=4.1)).action == "accept"
+
+
+def test_s14_a_message_without_one_author_is_refused() -> None:
+    found = decide(Checks(nobody="2 From fields"), LIMITS)
+    assert (found.action, found.reply[0]) == ("refuse", 550)
+
+
+def test_many_signatures_weigh_no_more_than_one() -> None:
+    one = decide(Checks(dkim=[Signed("pass")]), LIMITS)
+    assert decide(Checks(dkim=[Signed("pass")] * 5), LIMITS).score == one.score
+
+
+def test_everybody_is_nobody() -> None:
+    assert "spf.everybody" in names(decide(Checks(sender=sender("pass", "+all")), LIMITS))
+
+
+def test_reasons_are_short() -> None:
+    found = decide(Checks(dkim=[Signed("fail", "x" * 5000)]), LIMITS)
+    assert all(len(one.why) <= 200 for one in found.reasons)
