@@ -34,6 +34,7 @@ from fastmail.directory.local import LocalDirectory
 from fastmail.durable import env as durable
 from fastmail.durable.commit import CommitQueue, Operation
 from fastmail.durable.env import Environment, Journaled
+from fastmail.durable.transaction import Txn
 from fastmail.model.address import account_address
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store.interface import Delivery, NewMessage
@@ -187,7 +188,7 @@ async def _make_mailboxes(config: str, content: str) -> None:
     for start in range(0, len(rows), 1000):
         some = [row.id for row in rows[start : start + 1000]]
 
-        def apply(txn: object, some: list[int] = some) -> None:
+        def apply(txn: Txn, some: list[int] = some) -> None:
             for number in some:
                 for name in BOXES:
                     if mailboxes.find(txn, shard.tables, number, name) is None:

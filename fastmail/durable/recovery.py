@@ -166,8 +166,7 @@ class _Rows:
                     self._txn.delete(key, db=table)
                 else:
                     put.append((key, value))
-            with self._txn.cursor(db=table) as cursor:
-                cursor.putmulti(put)
+            self._txn.cursor(db=table).putmulti(put)
         self._rows.clear()
 
 

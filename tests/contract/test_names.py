@@ -36,7 +36,7 @@ IN_MEMORY = {
 
 @asynccontextmanager
 async def memory() -> AsyncIterator[Names]:
-    made = MemoryResolver(IN_MEMORY)
+    made = MemoryResolver(IN_MEMORY)  # type: ignore[arg-type]
     made.broken.add("broken.test")
     made.slow.add("slow.test")
     yield made

@@ -362,7 +362,7 @@ def test_a_report_has_the_priority_of_its_message(tmp_path: Path) -> None:
             kept.append(made.outgoing.item.options.priority if made is not None else None)
             return made
 
-        w.outward.reports.about = noted  # type: ignore[method-assign]
+        w.outward.reports.about = noted  # type: ignore[method-assign, assignment]
         await w.send("you@far.test", mail=" MT-PRIORITY=-3")
         await w.drained()
         assert kept == [-3]

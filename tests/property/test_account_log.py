@@ -28,7 +28,7 @@ from fastmail.store.local.segments import convert
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
 from fastmail.store.transfer import transfer
-from tests.support.homes import housed, local_store
+from tests.support.homes import home_of, housed, local_store
 
 STEPS = 45
 ALL = UidSet.of_ranges((1, 0xFFFFFFFE))
@@ -327,7 +327,7 @@ class Work:
             else:
                 await world.store.expunge(world.account, key, uids, 0)
             return
-        store, place = world.store, folder(world.account.home, name)
+        store, place = world.store, folder(home_of(world.account), name)
         await store._tidier.close()
         await self._finish_names(store, world.account, key)
         if what == "put":

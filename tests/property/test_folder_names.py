@@ -63,9 +63,10 @@ async def look(top: str, folders: list[list[bytes]], fs: bool, utf8: bool, separ
     """List, open and try to make each mailbox; the names."""
     root = Path(top) / "mail/example.test/user"
     make(root, folders, fs)
-    bench = Bench(top, local_store(top + "/index"))
+    store = local_store(top + "/index")
+    bench = Bench(top, store)
     homes = Homes(bench.directory, top + "/mail/{domain}/{user}", layout="fs" if fs else "maildir++", utf8=utf8)
-    bench.store.places.home = homes.home
+    store.places.home = homes.home
     await bench.store.start()
     service = bench.imap
     service.separator, service.dotted = separator, fs and separator == "/"

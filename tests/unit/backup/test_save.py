@@ -13,7 +13,7 @@ from fastmail.backup.vault import Vault
 from fastmail.directory.local import LocalDirectory
 from fastmail.model.flags import SEEN
 from fastmail.store.interface import Account, NewMessage
-from fastmail.store.local.store import LocalStore
+from tests.support.homes import housed, local_store
 
 USER = "user@example.test"
 TEXT = b"Subject: %d\n\nbody\n"
@@ -24,14 +24,14 @@ class House:
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        self.account = Account(1, USER, str(base / "mail"))
+        self.account = housed(1, USER, str(base / "mail"))
         self.vault = Vault(str(base / "vault"))
         self.read: list[int] = []  # UIDs whose content was asked for
 
     def run(self, work: Callable[["House"], Awaitable[Any]]) -> Any:
         async def main() -> Any:
             self.directory = LocalDirectory(str(self.base / "data"))
-            self.store = LocalStore(str(self.base / "data"))
+            self.store = local_store(str(self.base / "data"))
             await self.store.start()
             await self.store.open(self.account)
             content = self.store.content
@@ -64,7 +64,7 @@ class House:
     async def save(self) -> tuple[str, save.Saved]:
         with self.vault.locked():
             name, (saved,) = await save.save(
-                self.vault, self.directory, self.store, [self.account], lambda one: None, self.store.help
+                self.vault, self.directory, self.store, [self.account], lambda one: None, self.store.commits.help
             )
         return name, saved
 

@@ -9,7 +9,8 @@ import pytest
 from fastmail.app.assembly import beside
 from fastmail.cli import queue
 from fastmail.config.load import load
-from fastmail.queue.model import Item, Job, Outgoing, Rcpt
+from fastmail.model.esmtp import Rcpt
+from fastmail.queue.model import Item, Job, Outgoing
 from tests.unit.cli.place import USER, Place
 
 LONG = "451 4.7.1 " + "words of the other side " * 10
@@ -24,7 +25,7 @@ def filled(place: Place) -> Place:
         async with beside(load(str(place.config))) as assembly:
             for n, where in enumerate(("one.test", "one.test", "two.test")):
                 sender = USER if n else ""
-                item = Item(1, assembly.spool.new_id(), sender, int(time.time()) - n * 7200, len(CONTENT))
+                item = Item(assembly.spool.new_id(), sender, int(time.time()) - n * 7200, len(CONTENT))
                 await assembly.spool.enqueue(Outgoing(item, {where: [Rcpt(f"u{n}@{where}")]}, [CONTENT]))
 
             def tried(job: Job) -> Job:

@@ -28,7 +28,7 @@ class Unsure:
         self.kept, self.times, self.mute, self.asked = kept, times, mute, 0
         self.error: Exception = StorageFailed("perhaps it is kept")
         self._deliver, self._given = bench.store.deliver, bench.store.given
-        bench.store.deliver, bench.store.given = self.deliver, self.given  # type: ignore[method-assign]
+        bench.store.deliver, bench.store.given = self.deliver, self.given  # type: ignore[method-assign, assignment]
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
         if self.times and any(item.account.address not in self.kept for item in items) | (len(self.kept) == 2):
@@ -237,7 +237,7 @@ def test_a_queue_that_refuses_what_some_have_already(tmp_path: Path) -> None:
             w.spool.enqueue = full  # type: ignore[assignment, method-assign]
             assert await sent(w.bench, "smtp", USER, OTHER) == [b"452"]
             assert had(w.bench) == {USER: 0, OTHER: 0}
-            w.spool.enqueue = enqueue  # type: ignore[method-assign]
+            w.spool.enqueue = enqueue  # type: ignore[method-assign, assignment]
             assert await sent(w.bench, "smtp", USER, OTHER) == [b"250"]
             assert had(w.bench) == {USER: 1, OTHER: 0} and w.spool.depth()[0] == 1
             unsure.times = 0
@@ -262,7 +262,7 @@ def test_an_answer_that_could_not_be_written_down_is_not_asked_for_again(tmp_pat
                     raise StorageFailed("not now")
                 await change(*args, **more)
 
-            w.spool.change = fails  # type: ignore[method-assign]
+            w.spool.change = fails  # type: ignore[method-assign, assignment]
             assert (await w.send("you@far.test")).startswith(b"250")
             w.run()
             await w.drained()

@@ -52,7 +52,7 @@ def test_pieces_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     whole = os.urandom(200_001)
     Path("file").write_bytes(whole)
     at = [0, 1, 70_000, 200_000, 200_000, 200_001, 300_000]
-    pieces = [whole, whole[1:], whole[70_000:140_000], whole[-1:], whole[-1:] + b"x", b"", b"x"]
+    pieces: list[files.Octets] = [whole, whole[1:], whole[70_000:140_000], whole[-1:], whole[-1:] + b"x", b"", b"x"]
     assert files.same_pieces(b"file", at, pieces) == [True, True, True, True, False, True, False]
     assert files.same_pieces(b"file", [1], [whole[:1] + whole[1:]]) == [False]
     assert files.same_pieces(b"none", [0], [b"x"]) == [False]

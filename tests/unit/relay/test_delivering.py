@@ -104,7 +104,7 @@ def run(path: Path, monkeypatch: pytest.MonkeyPatch, scenario: Callable[[World],
 
 def test_options_and_recipients_reach_the_host_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(w: World) -> None:
-        asked = {"utf8": True, "envid": "e", "require_tls": True, "priority": 3, "ret": "HDRS"}
+        asked: dict[str, Any] = {"utf8": True, "envid": "e", "require_tls": True, "priority": 3, "ret": "HDRS"}
         destination, job = await w.queue("x@far.test", **asked)
         await w.deliveries.deliver(destination, job, None)
         ((sending, client),) = w.asked
@@ -123,7 +123,7 @@ def test_which_session_the_next_message_gets(tmp_path: Path, monkeypatch: pytest
             destination, job = await w.queue("x@far.test")
             w.ends = Attempt([Said(OK, "mx")], after)  # type: ignore[arg-type]
             found = await w.deliveries.deliver(destination, job, client)  # type: ignore[arg-type]
-            assert w.asked[-1][1] is used
+            assert w.asked[-1][1] is used  # type: ignore[comparison-overlap]
             assert found is (after if after is not worn else None)
         assert not worn.usable, "it has taken enough messages"
 
@@ -140,11 +140,11 @@ def test_a_session_is_closed_when_our_disk_fails(tmp_path: Path, monkeypatch: py
         async def fails(*args: Any) -> list[int]:
             raise StorageFailed("not now")
 
-        w.spool.change = fails  # type: ignore[method-assign]
+        w.spool.change = fails  # type: ignore[method-assign, assignment]
         with pytest.raises(StorageFailed):
             await w.deliveries.deliver(destination, job, None)
         assert not fresh.usable
-        w.spool.change = change  # type: ignore[method-assign]
+        w.spool.change = change  # type: ignore[method-assign, assignment]
         await w.deliveries.deliver(destination, job, None)
         assert len(w.asked) == 1 and w.left() == [], "the host has it already"
 
@@ -185,7 +185,7 @@ def test_recipients_of_this_server(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 raise DamagedAccount("its row is damaged")
             return resolve(address)
 
-        w.bench.deliverer.resolve = look  # type: ignore[method-assign]
+        w.bench.deliverer.resolve = look  # type: ignore[method-assign, assignment]
         destination, job = await w.queue(USER, "nobody@example.test", "hurt@example.test", where=LOCAL)
         await w.deliveries.deliver(destination, job, None)
         ((_, left),) = w.spool.jobs()

@@ -91,7 +91,7 @@ def test_nothing_is_noted_before_the_commit(tmp_path: Path) -> None:
                 raise StorageFailed("not now")
             return await change(*args)
 
-        w.spool.change = fails  # type: ignore[method-assign]
+        w.spool.change = fails  # type: ignore[method-assign, assignment]
         said = [Said(NO, "mx")]
         for _ in range(2):
             with pytest.raises(StorageFailed):

@@ -166,7 +166,7 @@ def test_trouble_of_the_spool_leaves_the_count_right() -> None:
             raise OSError("the disk")
         return due(name, *args)
 
-    line.due = fails  # type: ignore[method-assign]
+    line.due = fails  # type: ignore[method-assign, assignment]
     started: list[str] = []
     with pytest.raises(OSError):
         one.begin(lambda destination: started.append(destination.name))

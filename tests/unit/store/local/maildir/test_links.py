@@ -21,7 +21,7 @@ from fastmail.store.local.dovecot import control_files, hand_back
 from fastmail.store.local.maildir.folders import control_directory, folder, look
 from fastmail.store.local.store import LocalStore
 from tests.support import without_openat2
-from tests.support.homes import housed, local_store
+from tests.support.homes import home_of, housed, local_store
 
 pytestmark = pytest.mark.parametrize("way", ["openat2", "ENOSYS"])
 SECRET = b"Subject: of somebody else\n\n"
@@ -111,10 +111,10 @@ def test_control_files_that_are_no_files_are_not_read(way: str, tmp_path: Path, 
         os.mkfifo(mine / name)
 
     async def work(store: LocalStore, account: Account) -> None:
-        place = folder(account.home, "INBOX")
+        place = folder(home_of(account), "INBOX")
         assert not control_files.read_control(place, place)
-        assert control_files.read_subscriptions(account.home) in (None, [])
-        assert control_files.last_uidvalidity(account.home) == 0 and control_files.guid_of(place) == b""
+        assert control_files.read_subscriptions(home_of(account)) in (None, [])
+        assert control_files.last_uidvalidity(home_of(account)) == 0 and control_files.guid_of(place) == b""
         assert control_files.read_acl(place, account.address) == ({}, []) and control_files.read_limits(place) == (0, 0)
         assert control_files.uidnext_of_damaged(place, 1600000000) == 1
         assert (await store.listing(account)).subscribed.isdisjoint({"secret", "second"})
@@ -311,7 +311,7 @@ def test_the_maildir_itself_may_be_a_link(way: str, tmp_path: Path) -> None:
     (tmp_path / "control").symlink_to("disk")
 
     async def work(store: LocalStore, account: Account) -> None:
-        account = housed(1, account.address, account.home.root, control=str(tmp_path / "control" / "tree"))
+        account = housed(1, account.address, home_of(account).root, control=str(tmp_path / "control" / "tree"))
         await store.open(account)
         await store.create(account, "A/B")
         await store.create(account, "Old")
@@ -321,11 +321,11 @@ def test_the_maildir_itself_may_be_a_link(way: str, tmp_path: Path) -> None:
         await store.rename(account, "A/B", "C")
         await store.delete(account, "Old")
         assert await texts(store, account, "C") == [OWN] and await texts(store, account, "INBOX") == [OWN]
-        found = look(account.home)
+        found = look(home_of(account))
         assert found is not None and "C" in found.ages and "Old" not in found.ages
         assert len(os.listdir(real / ".C" / "new")) + len(os.listdir(real / ".C" / "cur")) == 1
         await hand_back.hand_back(store, account)
-        assert os.path.exists(os.path.join(control_directory(account.home, "INBOX"), "dovecot-uidlist"))
+        assert os.path.exists(os.path.join(control_directory(home_of(account), "INBOX"), "dovecot-uidlist"))
         assert (tmp_path / "disk" / "tree" / "subscriptions").exists()
 
     serve(way, tmp_path, work)

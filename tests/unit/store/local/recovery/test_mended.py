@@ -15,7 +15,7 @@ from fastmail.message import transaction
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.maildir import folders
 from fastmail.store.local.store import LocalStore
-from tests.support.homes import housed, local_store
+from tests.support.homes import home_of, housed, local_store
 
 ALL = UidSet.of_ranges((1, 0xFFFFFFFF))
 
@@ -112,7 +112,7 @@ def test_a_message_of_a_mailbox_that_was_being_renamed_stays(tmp_path: Path, nam
 
     def hurt(place: Path) -> None:
         account = accounts(place)[1]
-        folders.rename(account.home, [("Old", "Fresh")])
+        folders.rename(home_of(account), [("Old", "Fresh")])
         for path in (place / "mail" / "u1" / ".Fresh" / "new").iterdir():
             os.truncate(path, 0)
             if not named:
@@ -152,11 +152,13 @@ def test_a_move_that_was_not_answered_leaves_one_message(tmp_path: Path) -> None
 
 def test_a_mailbox_that_was_removed_is_synced_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     account = accounts(tmp_path)[1]
-    folders.make_all(account.home, ["INBOX", "Gone"])
+    folders.make_all(home_of(account), ["INBOX", "Gone"])
     synced: list[str] = []
     monkeypatch.setattr(folders, "sync_directories", lambda paths: synced.extend(paths))
-    folders.move_away(account.home, "Gone", os.path.join(folders.folder(account.home, "INBOX"), "tmp", "deleted.1"))
-    top = os.path.normpath(account.home.root)
+    folders.move_away(
+        home_of(account), "Gone", os.path.join(folders.folder(home_of(account), "INBOX"), "tmp", "deleted.1")
+    )
+    top = os.path.normpath(home_of(account).root)
     assert {top, os.path.join(top, "tmp")} <= {os.path.normpath(path) for path in synced}
 
 

@@ -16,7 +16,7 @@ from fastmail.model.flags import FLAGGED, SEEN
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.maildir.names import NameMaker
 from fastmail.store.local.store import LocalStore
-from tests.support.homes import housed, local_store
+from tests.support.homes import home_of, housed, local_store
 from tests.support.journals import crashed
 
 Seen = dict[str, dict[int, bytes]]
@@ -243,7 +243,7 @@ def test_a_file_that_was_cut_short_and_never_answered_is_no_message(tmp_path: Pa
 
     async def work(store: LocalStore, account: Account, key: bytes) -> None:
         await store.append(account, key, [message(1)])
-        new = Path(account.home.root) / "new"
+        new = Path(home_of(account).root) / "new"
         for content in (b"", bytes(300)):
             (new / os.fsdecode(store.maker.make(300, 310))).write_bytes(content)
         (new / "1700000000.M1P1.other.host,S=300").write_bytes(b"")  # somebody else's is left to them
