@@ -25,8 +25,8 @@ from fastmail.cli.common import (
     read_config,
     show,
 )
+from fastmail.directory.errors import NoSuchUser
 from fastmail.directory.interface import AccountRecord
-from fastmail.directory.local import NoSuchUser
 from fastmail.model.errors import CannotDo
 from fastmail.model.mailbox_name import canonical
 from fastmail.store.interface import Account

@@ -24,7 +24,7 @@ from fastmail.cli.common import (
     read_config,
     show,
 )
-from fastmail.directory.local import NoSuchUser
+from fastmail.directory.errors import NoSuchUser
 from fastmail.migrate import incoming, outgoing
 from fastmail.model.errors import BadAddress, CannotDo, DamagedAccount
 from fastmail.model.mailbox_name import canonical

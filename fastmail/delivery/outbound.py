@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastmail._core import mime
+from fastmail.delivery import forward
 from fastmail.delivery.deliver import MAX_HOPS, SCAN_ON_LOOP, Deliverer, Envelope, Outcome, note_accepted
 from fastmail.delivery.history import History
 from fastmail.message import dsn, submitted, trace
@@ -77,6 +78,7 @@ class Outbound:
         self._is_local = is_local
         self.history = history
         self._rates = rate, domain_rate
+        self._told = forward.Told()
 
     async def submit(
         self, envelope: Envelope, content: Octets, complete: bool, ident: int = 0, mailbox: str = "INBOX"
@@ -91,6 +93,9 @@ class Outbound:
         if seen.hops > MAX_HOPS:
             count("delivery.loops")
             return Outcome(554, "5.4.6", "Too many hops: the message loops")
+        if self._deliverer is not None and envelope.forwards and forward.loops(self._deliverer, envelope, content):
+            count("delivery.loops")
+            return Outcome(554, "5.4.6", "the message was forwarded by this address already: it loops")
         if not self._has_room():
             return Outcome(452, "4.3.1", "the queue is full, try again later")
         mark = ""
@@ -101,7 +106,7 @@ class Outbound:
         groups: dict[str, list[Rcpt]] = {}
         for (address, records), asked in zip(envelope.recipients, envelope.asked, strict=True):
             where = self.routes.destination(address.rpartition("@")[2], envelope.sender)
-            where = LOCAL if records else marked(where, mark)
+            where = LOCAL if records or address in envelope.forwards else marked(where, mark)
             groups.setdefault(where, []).append(Rcpt(address, asked.orcpt, asked.notify))
         ident = ident or self.spool.new_id()
         number = number_of(ident)
@@ -215,30 +220,33 @@ class Outbound:
         message, where its route has one of its own."""
         if not item.sender or not fates:
             return None
+        to = item.owner or item.sender
+        if item.owner:  # who forwards mail hears what becomes of it, and nobody else
+            fates = self._told.news(item.owner, fates)
+            if not fates:
+                return None
         success = fates[0].action in SUCCESS
         if success and not self._has_room():
-            log.event("queue.report", "warning", id=item.number, to=item.sender, why="the queue is full")
+            log.event("queue.report", "warning", id=item.number, to=to, why="the queue is full")
             return None
         full = item.ret != "HDRS" and not item.require_tls and fates[0].action == "failed" and len(content) <= FULL
         until = item.begun + int(lifetime or self.schedule.lifetime)
-        about = dsn.About(item.sender, item.envid, item.number, item.arrived, until, content, full, item.utf8, item.by)
+        about = dsn.About(to, item.envid, item.number, item.arrived, until, content, full, item.utf8, item.by)
         text = dsn.report(about, list(fates), self.hostname)
         report = Item(1, self.spool.new_id(), "", int(time.time()), len(text) + text.count(b"\n"))
         report.login = item.login if success else ""  # whose limits it counts in; the others must be sent
-        report.utf8 = dsn.needs_utf8(item.sender)
+        report.utf8 = dsn.needs_utf8(to)
         report.eight = not text.isascii()
-        report.priority = item.priority
+        report.priority, report.owner = item.priority, item.owner
         report.require_tls = item.require_tls  # where it can be had (RFC 8689 5)
         number = report.number
-        received = trace.received(self.hostname, "local", self.hostname, "LOCAL", number, item.sender)
+        received = trace.received(self.hostname, "local", self.hostname, "LOCAL", number, to)
         report.size += len(received) + received.count(b"\n")
-        where = self.destination(item.sender)
-        log.event("queue.report", id=item.number, report=number, action=fates[0].action, to=item.sender)
-        self.history.note(
-            item.number, "reported", (number,), report=number, action=fates[0].action, recipient=item.sender
-        )
-        self.history.note(number, "report", (item.sender,), about=item.number, recipient=item.sender)
-        return Outgoing(report, {where: [Rcpt(item.sender, notify="NEVER")]}, [received, text])
+        where = self.destination(to)
+        log.event("queue.report", id=item.number, report=number, action=fates[0].action, to=to)
+        self.history.note(item.number, "reported", (number,), report=number, action=fates[0].action, recipient=to)
+        self.history.note(number, "report", (to,), about=item.number, recipient=to)
+        return Outgoing(report, {where: [Rcpt(to, notify="NEVER")]}, [received, text])
 
     async def tell_delivered(self, envelope: Envelope, content: Octets, done: list[bool]) -> None:
         """Success reports for what was delivered here, where the sender asked for them (RFC 3461 4.1, 6.2.1)."""

@@ -281,7 +281,7 @@ async def enter(session: "ImapSession", tag: bytes, claim: sasl.Claim) -> bool:
     is still to be said, of a token."""
     service, begun = session.service, time.monotonic()
     try:
-        entry = await service.verifier.admit(claim, session.conn.host)
+        entry = await service.verifier.admit(claim, session.conn.host, "imap")
     except LoginRefused as error:  # RFC 5530 3
         session.conn.write(tag + b" NO [AUTHORIZATIONFAILED] " + str(error).encode() + b"\r\n")
         return True

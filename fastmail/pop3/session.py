@@ -258,7 +258,7 @@ class Pop3Session:
     async def _login(self, claim: sasl.Claim) -> None:
         service, begun = self._service, time.monotonic()
         try:
-            entry = await service.verifier.admit(claim, self._conn.host)
+            entry = await service.verifier.admit(claim, self._conn.host, "pop3")
         except LoginRefused as error:
             self._err(f"[AUTH] {error}")
             return

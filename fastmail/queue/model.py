@@ -40,7 +40,8 @@ class Item(msgspec.Struct, array_like=True):
     whenever, and ``by_mode`` what happens then (RFC 2852); ``priority``: -9 to 9 (RFC 6710). ``hold``: what the store
     calls the content where it is shared with the mailbox of ``shared_with``, and ``checksum`` its CRC-32 there.
     ``salt``: with ``id`` it is the id of the message's transaction, by which mailboxes know it; ``mailbox``: where
-    recipients of this server get it, empty for INBOX. An older server takes no notice of these two."""
+    recipients of this server get it, empty for INBOX; ``owner``: the address here that forwards it, which hears of
+    trouble instead of the sender. An older server takes no notice of these three."""
 
     version: int
     id: int
@@ -68,6 +69,7 @@ class Item(msgspec.Struct, array_like=True):
     checksum: int = 0
     salt: bytes = b""
     mailbox: str = ""
+    owner: str = ""
 
     @property
     def number(self) -> str:

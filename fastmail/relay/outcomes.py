@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fastmail.delivery.outbound import Outbound
 from fastmail.message import dsn
 from fastmail.model.errors import MailError
-from fastmail.queue.model import LOCAL, Item, Job, Rcpt
+from fastmail.queue.model import LOCAL, Item, Job, Outgoing, Rcpt
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
 from fastmail.relay.clock import Clock
@@ -58,11 +58,16 @@ class Outcomes:
         """The same answer of our own for all recipients."""
         await self.settle(job, item, [Said(reply)] * len(job.recipients), content)
 
-    async def settle(self, job: Job, item: Item, said: Sequence[Said], content: bytes) -> None:
-        """Write down what became of each recipient. Where that fails, ``known`` has it for the next try."""
+    async def settle(
+        self, job: Job, item: Item, said: Sequence[Said], content: bytes, more: Sequence[Outgoing] = ()
+    ) -> None:
+        """Write down what became of each recipient. Where that fails, ``known`` has it for the next try. ``more``:
+        messages that are queued in the same commit; with them everything is done again."""
         try:
-            await self._settle(job, item, said, content)
+            await self._settle(job, item, said, content, more)
         except (MailError, OSError):
+            if more:
+                raise
             if len(self.unsettled) >= REMEMBERED:
                 del self.unsettled[next(iter(self.unsettled))]
             self.unsettled[job.key] = job.attempts, job.recipients, list(said)
@@ -75,7 +80,9 @@ class Outcomes:
             return None
         return found[2]
 
-    async def _settle(self, job: Job, item: Item, said: Sequence[Said], content: bytes) -> None:
+    async def _settle(
+        self, job: Job, item: Item, said: Sequence[Said], content: bytes, more: Sequence[Outgoing]
+    ) -> None:
         now = time.time()
         age = self.clock.age(item.begun)
         left: list[Rcpt] = []
@@ -113,7 +120,7 @@ class Outcomes:
         await self.spool.change(
             job.key,
             _changed(left, now, last, warn, item, schedule, soon),
-            [report for report in reports if report is not None],
+            [*more, *(report for report in reports if report is not None)],
             *self.outbound.rates,
         )
         for rcpt, one in zip(job.recipients, said, strict=True):

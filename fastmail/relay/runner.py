@@ -19,11 +19,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastmail.delivery import forward
 from fastmail.delivery.deliver import Deliverer, Envelope, Held, Named
 from fastmail.delivery.outbound import Outbound
+from fastmail.directory.lookup import Destinations
 from fastmail.dns.resolver import NoSuchDomain, NullMx
 from fastmail.model.errors import ClientError, CorruptData, DamagedAccount, MailError
-from fastmail.queue.model import LOCAL, Item, Job, Rcpt, number_of
+from fastmail.queue.model import LOCAL, Item, Job, Outgoing, Rcpt, number_of
 from fastmail.queue.routes import Hop
 from fastmail.queue.spool import Spool
 from fastmail.relay import attempt, pipe
@@ -444,29 +446,63 @@ class Runner:
         """Recipients of this server."""
         envelope = Envelope(item.sender, helo=item.helo, peer=item.peer, protocol=item.protocol)
         replies: dict[str, Reply] = {}
+        there: dict[str, Destinations] = {}
         if item.by_mode.startswith("R") and item.by <= time.time():
             expired = Reply(*GONE[Expired], "its time of delivery is over")
             await self._outcomes.settle_all(job, item, expired, content)
             return
         for rcpt in job.recipients:
             try:
-                records = self._deliverer.resolve(rcpt.address)
+                there[rcpt.address] = forward.here(self._deliverer, item, rcpt.address)
             except DamagedAccount as error:
                 log.event("relay.recipient", "error", address=rcpt.address, why=error)
                 replies[rcpt.address] = Reply(451, "4.3.0", "the mailbox cannot be reached now")
                 continue
-            if records:
-                envelope.recipients.append((rcpt.address, records))
+            found = there[rcpt.address]
+            if found.accounts:
+                envelope.recipients.append((rcpt.address, found.accounts))
+            elif found.elsewhere:
+                replies[rcpt.address] = Reply(250, "2.0.0", "forwarded")
             else:
                 replies[rcpt.address] = Reply(550, "5.1.1", "no such user here")
         if envelope.recipients:
-            there = Held(item.hold, item.shared_with, item.skip, item.arrived) if item.hold else None
-            named = Named(item.number, item.transaction, there)
+            held = Held(item.hold, item.shared_with, item.skip, item.arrived) if item.hold else None
+            named = Named(item.number, item.transaction, held)
             outcomes = await self._deliverer.deliver(envelope, content, item.mailbox or "INBOX", named)
             for (address, _), one in zip(envelope.recipients, outcomes, strict=True):
                 replies[address] = Reply(one.code, one.enhanced, one.text)
-        said = [Said(replies[rcpt.address]) for rcpt in job.recipients]
-        await self._outcomes.settle(job, item, said, content)
+        more = await self._forwarded(job, item, content, there, replies)
+        # nobody hears that it was delivered where it was only handed on
+        said = [
+            Said(replies[rcpt.address], dsn=rcpt.address in there and not there[rcpt.address].accounts)
+            for rcpt in job.recipients
+        ]
+        await self._outcomes.settle(job, item, said, content, more)
+
+    async def _forwarded(
+        self, job: Job, item: Item, content: bytes, there: dict[str, Destinations], replies: dict[str, Reply]
+    ) -> list[Outgoing]:
+        """What goes on to other hosts, for the recipients that are not tried again."""
+        leaving = [
+            rcpt
+            for rcpt in job.recipients
+            if rcpt.address in there and there[rcpt.address].elsewhere and not replies[rcpt.address].temporary
+        ]
+        if not leaving:
+            return []
+        deliverer, routes, new_id = self._deliverer, self._outbound.routes, self._spool.new_id
+        if deliverer.srs is not None:
+            await asyncio.get_running_loop().run_in_executor(None, deliverer.srs.prepare)
+        out = []
+        for rcpt in leaving:
+            elsewhere = there[rcpt.address].elsewhere
+            made = forward.outgoing(deliverer, routes, new_id, item, rcpt, content, elsewhere)
+            for one in made:
+                number = one.item.number
+                log.event("queue.forward", id=item.number, forward=number, recipient=rcpt.address)
+                self._outbound.history.note(item.number, "forwarded", (number,), recipient=rcpt.address, forward=number)
+            out += made
+        return out
 
     async def _pipe(self, job: Job, item: Item, content: bytes, hop: Hop) -> None:
         """Recipients whose mail goes to a program."""

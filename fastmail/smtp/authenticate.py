@@ -78,7 +78,7 @@ def _step(session: "SmtpSession", text: bytes | None) -> None:
 async def _login(session: "SmtpSession", claim: sasl.Claim) -> None:
     limits, begun = session.service.limits, time.monotonic()
     try:
-        entry = await session.service.verifier.admit(claim, session.host)
+        entry = await session.service.verifier.admit(claim, session.host, "smtp")
     except LoginRefused as error:
         session.say(f"525 5.7.13 {error}")
         return

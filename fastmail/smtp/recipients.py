@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastmail.delivery.deliver import is_postmaster
 from fastmail.directory.interface import AccountRecord, fresh
+from fastmail.directory.lookup import NOT_FOUND, Destinations, at_home
 from fastmail.model.errors import TemporaryError
 from fastmail.queue.model import Rcpt
 from fastmail.smtp import envelope as grammar
@@ -90,23 +91,41 @@ def _here(session: "SmtpSession", rest: bytes, asked: Rcpt) -> Work | None:
     """An address of a domain here; what is left to wait for."""
     deliverer = session.service.deliverer
     try:
-        records = deliverer.resolve(asked.address)
-        full = deliverer.full(records, session.announced)
+        there = deliverer.destinations(asked.address)
+        full = deliverer.full(there.accounts, session.announced)
     except TemporaryError as error:
         log.event("smtp.recipient", "error", address=asked.address, why=error)
         session.say("451 4.3.0 the mailbox cannot be reached now, try again later")
         return None
-    if not records:
+    if not there:
         count("smtp.unknown")
-        if deliverer.directory.uncertain or is_postmaster(asked.address):  # he is never unknown (RFC 5321 4.5.1)
+        if there.refusal != NOT_FOUND:
+            (session.bad if there.refusal.startswith("5") else session.say)(there.refusal)
+        elif deliverer.directory.uncertain or is_postmaster(asked.address):  # he is never unknown (RFC 5321 4.5.1)
             session.say("451 4.3.0 accounts cannot be looked up now, try again later")
         else:
-            session.bad("550 5.1.1 no such user here")
+            session.bad(NOT_FOUND)
         return None
-    if full:
-        session.bad("552 5.2.2 mailbox is full")
+    refused = _forbidden(session, there)
+    if full or refused:
+        session.bad(refused or "552 5.2.2 mailbox is full")
         return None
-    return _add(session, rest, asked, records)
+    if there.elsewhere:
+        session.envelope.forwards.add(asked.address)
+    return _add(session, rest, asked, there.accounts)
+
+
+def _forbidden(session: "SmtpSession", there: Destinations) -> str:
+    """Why this session may not write to an address that is there; empty where it may."""
+    if there.bounces and session.envelope.sender:
+        return "550 5.7.1 this address takes delivery reports only"
+    if there.inside:
+        mine = at_home(session.service.deliverer.directory, session.user.address) if session.user is not None else ""
+        if mine.rpartition("@")[2] != there.inside:
+            return "550 5.7.1 this address takes mail from users of its domain only"
+    if there.elsewhere and session.service.outbound is None:
+        return "550 5.7.1 mail for this address leaves this server, which is switched off"
+    return ""
 
 
 def _add(session: "SmtpSession", rest: bytes, asked: Rcpt, records: list[AccountRecord]) -> Work | None:

@@ -34,7 +34,7 @@ from fastmail.net.networks import Network, address_in
 from fastmail.smtp import accept, authenticate, recipients, xclient
 from fastmail.smtp import envelope as grammar
 from fastmail.smtp.milter import Filters, Milter
-from fastmail.smtp.senders import may
+from fastmail.smtp.senders import barred, may
 from fastmail.smtp.table import COMMANDS, EOD_REPLIES, EXTENSIONS, HTTP, LMTP, LMTP_EXTENSIONS, MX, SUBMISSION
 from fastmail.smtp.unheard import Unheard, transaction_of
 from fastmail.telemetry import log
@@ -423,6 +423,11 @@ class SmtpSession:
         if self.user is not None and sender and not may(directory, service.senders, self.user, sender):
             self.bad("553 5.7.1 sender address does not belong to this login")
             return
+        if self.user is not None and self.login is not None:
+            why = barred(directory, self.user, self.login.revision)
+            if why:
+                self.bad(f"550 5.7.1 {why}")
+                return
         if (params.by or params.priority) and (service.kind == LMTP or service.outbound is None):
             self.bad("555 5.5.4 parameters BY and MT-PRIORITY are not known here")
             return
