@@ -21,7 +21,7 @@ from fastmail.cli.common import (
 from fastmail.directory import fields
 from fastmail.directory.errors import NoSuchUser
 from fastmail.directory.local import LocalDirectory
-from fastmail.directory.records import Alias, Domain
+from fastmail.directory.records import LATER, NO_MAIL, Alias, Domain
 from fastmail.model.address import domain_name
 
 app = typer.Typer(no_args_is_help=True, help="Domains that this server takes mail for.")
@@ -112,7 +112,7 @@ def domain_disable(
     config: ConfigOption = "fastmail.toml",
 ) -> None:
     """Take no mail for a domain, and let none of its accounts log in; everything else stays as it is."""
-    _switch(config, name, False, fields.LATER if for_now else fields.NO_MAIL)
+    _switch(config, name, False, LATER if for_now else NO_MAIL)
     output.print(f"switched off {domain_name(name)}", markup=False)
 
 

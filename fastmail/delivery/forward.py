@@ -63,11 +63,11 @@ class Told:
         out = [
             fate
             for fate in fates
-            if fate.action == "failed" and self._when.get((owner, fate.recipient), 0.0) < now - QUIET
+            if fate.action == "failed" and self._when.get((owner, fate.address), 0.0) < now - QUIET
         ]
         for fate in out:
-            self._when[owner, fate.recipient] = now
-            self._when.move_to_end((owner, fate.recipient))
+            self._when[owner, fate.address] = now
+            self._when.move_to_end((owner, fate.address))
         while len(self._when) > REMEMBERED:
             self._when.popitem(last=False)
         return out

@@ -2,8 +2,8 @@
 accounts states, in Dovecot's words: ``nologin``, ``allow_nets``, ``proxy``, ``host``.
 
 Two texts of a source are kept for an account: ``nets``, from where it may log in, and ``nologin``, why it may not at
-all; both are empty where there is no condition. A condition that is stated badly lets nobody in, as in Dovecot: it was put there to
-keep somebody out.
+all; both are empty where there is no condition. A condition that is stated badly lets nobody in, as in
+Dovecot: it was put there to keep somebody out.
 """
 
 import ipaddress

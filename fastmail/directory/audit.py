@@ -2,6 +2,7 @@
 other. The last MOST are kept. No password, key or hash is ever written down."""
 
 import time
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -29,18 +30,21 @@ def note(txn: Txn, who: str, what: str, name: str, text: str) -> None:
 def difference(old: Any, new: Any) -> str:
     """The fields of a record that changed, from what to what; of one that is new those that are not the default."""
     out = []
+    defaults = _defaults(type(new))
     for name in new.__struct_fields__:
         now = getattr(new, name)
-        before = getattr(old, name) if old is not None else _default(type(new), name)
+        before = getattr(old, name) if old is not None else defaults[name]
         if name in SILENT or before == now:
             continue
         out.append(name if name in SECRET else f"{name}: {_word(before)} -> {_word(now)}")
     return "; ".join(out)
 
 
-def _default(kind: type, name: str) -> Any:
-    found = next(field for field in msgspec.structs.fields(kind) if field.name == name)
-    return None if found.default is msgspec.NODEFAULT else found.default
+@cache
+def _defaults(kind: type[Any]) -> dict[str, Any]:
+    """What fields are where nothing is said of them; None of those that have to be said."""
+    names, values = kind.__struct_fields__, kind.__struct_defaults__
+    return dict.fromkeys(names) | dict(zip(names[len(names) - len(values) :], values, strict=True))
 
 
 def _word(value: Any) -> str:

@@ -2,8 +2,8 @@
 for batches and for files of a wanted state.
 
 A value may be text, as it is typed, or JSON. What ``shown`` gives is what ``changed`` takes, so a state that was read
-can be written back. Promise: a value that is not what its field needs is DirectoryError with the field's name, and
-nothing has been changed.
+can be written back. Promise: a value that is not what its field needs is DirectoryError, or BadAddress, with the
+field's name, and nothing has been changed.
 """
 
 import time
@@ -207,7 +207,9 @@ def read(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
             raise DirectoryError(f"{kind}s have no {name}; they have {', '.join(KINDS[kind])}")
         try:
             out[name] = reader(value)
-        except (ValueError, TypeError, OverflowError, BadAddress) as error:
+        except BadAddress as error:
+            raise BadAddress(f"{name}: {error}") from None
+        except (ValueError, TypeError, OverflowError) as error:
             raise DirectoryError(f"{name}: {str(value)[:100]!r}: {error}") from None
     return out
 

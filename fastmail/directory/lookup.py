@@ -122,7 +122,8 @@ def landing(directory: Lookup, address: str) -> Landing | None:
             return found
     if local in ROLES and domain.postmaster:
         return Landing(f"{local}@{name}", targets=domain.postmaster)
-    return _row(directory, f"@{name}") or NOWHERE
+    caught = directory.alias(f"@{name}")
+    return Landing(f"@{name}", alias=caught, targets=caught.targets) if caught is not None else NOWHERE
 
 
 def _row(directory: Lookup, address: str) -> Landing | None:
@@ -219,14 +220,17 @@ def find(directory: Lookup, address: str) -> Destinations:
     )
 
 
-def lookup(directory: Lookup, address: str) -> list[Account]:
-    """The accounts among them."""
-    return find(directory, address).accounts
+class Resolver(Lookup, Protocol):
+    """The same with ``resolve``, which may remember."""
+
+    def resolve(self, address: str) -> list[Account]: ...
 
 
-def belongs(directory: Lookup, account: Account, address: str) -> bool:
+def belongs(directory: Resolver, account: Account, address: str) -> bool:
     """Is the address the account's: its own, with any detail, an alias to it, or one of its sender identities? A
     catch-all makes no address somebody's."""
+    if address == account.address:
+        return True
     whole = at_home(directory, address)
     local, _, domain = whole.rpartition("@")
     row = directory.domain(domain)
@@ -237,7 +241,7 @@ def belongs(directory: Lookup, account: Account, address: str) -> bool:
     if account.senders and not named.isdisjoint(map(comparable, account.senders)):
         return True
     return any(
-        directory.alias(name) is not None and account.id in {one.id for one in lookup(directory, name)}
+        account.id in [one.id for one in directory.resolve(name)] and directory.alias(name) is not None
         for name in dict.fromkeys((whole, base))
     )
 

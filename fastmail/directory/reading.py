@@ -6,6 +6,7 @@ it is. Lists come a page at a time, each from its own short transaction, so memo
 slow reader keeps no old commit alive.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,6 +28,7 @@ CHANGES = b"changes"  # grows with each change of what is remembered here
 UNCERTAIN = b"uncertain"
 SRS = b"srs:"  # with the time(8) when a key was made: the key
 REMEMBERED = 50_000
+UNASKED = Domain("")  # stands for a domain of which nothing is remembered
 PAGE = 1000  # rows that are read in one transaction
 
 
@@ -41,6 +43,7 @@ class Reading:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        self._last_commit = tables.last_commit
         self._batch: Txn | None = None  # the transaction of many changes, which sees what they have done so far
         self._commit = -1  # the last one that was looked at
         self._changes = -1  # what its CHANGES was
@@ -67,12 +70,15 @@ class Reading:
         if self._batch is not None:
             self._forget()
             return
-        commit = self._tables.last_commit()
+        commit = self._last_commit()
         if commit != self._commit:
             changes = _counted(self._tables.get(META, CHANGES))
             if changes != self._changes:
                 self._forget()
             self._commit, self._changes, self._uncertain = commit, changes, None
+
+    def _have_room(self) -> None:
+        """Before something more is remembered."""
         if len(self._local) + len(self._found) + len(self._domains) > REMEMBERED:
             self._forget()
 
@@ -85,11 +91,13 @@ class Reading:
     def domain(self, name: str) -> Domain | None:
         """The row of a domain, by either spelling. DamagedAccount."""
         self._check_memory()
-        if name not in self._domains:
+        found = self._domains.get(name, UNASKED)  # another thread may forget meanwhile
+        if found is UNASKED:
+            self._have_room()
             key = domain_key(name)
             row = self._get("domains", key)
-            self._domains[name] = DOMAINS.unpack(key, row) if row is not None else None
-        return self._domains[name]
+            found = self._domains[name] = DOMAINS.unpack(key, row) if row is not None else None
+        return found
 
     def _main_key(self, address: str) -> bytes:
         """The key of an address under the first name of its domain; empty where its domain has no other name."""
@@ -139,6 +147,7 @@ class Reading:
         self._check_memory()
         known = self._local.get(domain)
         if known is None:
+            self._have_room()
             known = self._local[domain] = self._get("domains", domain_key(domain)) is not None
         return known
 
@@ -146,7 +155,8 @@ class Reading:
         """Who gets mail for an address; remembered until something changes."""
         self._check_memory()
         known = self._found.get(address)
-        if known is None or known.until <= time.time():
+        if known is None or (known.until < math.inf and known.until <= time.time()):
+            self._have_room()
             known = self._found[address] = lookup.find(self, address)
         return known
 
@@ -172,7 +182,7 @@ class Reading:
 
     @property
     def revision(self) -> int:
-        commit = self._tables.last_commit()
+        commit = self._last_commit()
         if commit != self._revised[0]:
             self._revised = commit, _counted(self._tables.get(META, REVISION))
         return self._revised[1]
@@ -300,7 +310,7 @@ class Reading:
         for table, shape in (("domains", DOMAINS), ("accounts", ACCOUNTS), ("aliases", ALIASES), ("apps", APPS)):
             for key, row in self._each(table):
                 try:
-                    found = shape.unpack(key, row)  # type: ignore[attr-defined]
+                    found = shape.unpack(key, row)
                 except CorruptData as error:
                     out.append((rows.shown(key) if NUL in key and table != "apps" else _text(key), str(error)))
                     damaged.add(key)

@@ -64,7 +64,7 @@ class Shape(Generic[T]):
     """Packs and unpacks the rows of one table. ``word``: what a row is called."""
 
     def __init__(self, kind: type[T], word: str, then: str) -> None:
-        self._decode = msgspec.msgpack.Decoder(kind).decode
+        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind)
         self.word, self._then = word, then
 
     def pack(self, key: bytes, value: T) -> bytes:
@@ -80,7 +80,7 @@ class Shape(Generic[T]):
             if version > VERSION:
                 raise DamagedAccount(f"{self.word} {shown(key)} has layout {version}")
             if version == VERSION and check == zlib.crc32(body, zlib.crc32(key)):
-                return self._decode(body)
+                return self._decoder.decode(body)
         except (struct.error, msgspec.DecodeError, UnicodeError):
             pass  # said below
         raise DamagedAccount(f"{self.word} {shown(key)}: its row is damaged; {self._then}")

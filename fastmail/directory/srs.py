@@ -5,8 +5,8 @@ SPF check passes (RFC 7208), and a delivery report that comes to it finds the wa
     SRS1=HHHHHH=first==...@ours           what an SRS0 address of another forwarder, ``first``, becomes
 
 TT is the day of the rewriting, modulo 1024, in two characters of base 32; HHHHHH the first 30 bits of an HMAC-SHA256
-over all the rest. Hosts change the case of addresses, so neither depends on it. Keys are the directory's: a new one every
-KEY_DAYS, and an old one counts as long as an address that was made with it.
+over all the rest. Hosts change the case of addresses, so neither depends on it. Keys are the directory's: a new one
+every KEY_DAYS, and an old one counts as long as an address that was made with it.
 
 Promises: an address that was not made here, or more than AGE days ago, leads to nobody, not even to a catch-all. Only
 mail without a sender is taken for one. What would be longer than a local-part may be (64 octets, RFC 5321 4.5.3.1.1),

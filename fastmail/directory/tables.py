@@ -69,14 +69,14 @@ class LmdbTxn:
         return bool(key and self.raw.delete(key, db=self._db[table]))
 
     def items(self, table: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        cursor = self.raw.cursor(db=self._db[table])
-        if cursor.set_range(start) if start else cursor.first():
-            for key, value in cursor.iternext():
-                yield bytes(key), bytes(value)
+        with self.raw.cursor(db=self._db[table]) as cursor:
+            if cursor.set_range(start) if start else cursor.first():
+                for key, value in cursor.iternext():
+                    yield bytes(key), bytes(value)
 
     def last(self, table: str) -> bytes:
-        cursor = self.raw.cursor(db=self._db[table])
-        return bytes(cursor.key()) if cursor.last() else b""
+        with self.raw.cursor(db=self._db[table]) as cursor:  # a write transaction counts those that are open
+            return bytes(cursor.key()) if cursor.last() else b""
 
 
 class LmdbTables:
@@ -85,6 +85,7 @@ class LmdbTables:
     def __init__(self, path: str, former: Former | None = None) -> None:
         self.env = Environment(path, TABLES, LAYOUT, MAP, former)
         self.db = self.env.db
+        self.last_commit = self.env.last_commit
 
     def get(self, table: str, key: bytes) -> bytes | None:
         if not key:
@@ -102,9 +103,6 @@ class LmdbTables:
     def write(self) -> Iterator[Txn]:
         with self.env.write() as txn:
             yield LmdbTxn(txn, self.db)
-
-    def last_commit(self) -> int:
-        return self.env.last_commit()
 
     def close(self) -> None:
         self.env.close()

@@ -26,7 +26,7 @@ from fastmail.directory.reading import (
     _number,
     _pair,
 )
-from fastmail.directory.records import Account, Alias, AppPassword, Domain
+from fastmail.directory.records import Account, Alias, AppPassword, Domain, Used
 from fastmail.directory.rows import ACCOUNTS, ALIASES, APPS, COUNTS, DOMAINS, NUL, U64, address_key, domain_key
 from fastmail.directory.tables import META, Txn
 from fastmail.model.errors import CorruptData, DamagedAccount
@@ -327,7 +327,7 @@ class Writing(Reading):
                 with suppress(CorruptData):
                     last = dict(rows.USED.unpack(key, row).last) if row is not None else {}
                 if at > last.get(protocol, 0) and txn.get("numbers", U64.pack(number)) is not None:
-                    txn.put("used", key, rows.USED.pack(key, rows.Used(last | {protocol: at})))
+                    txn.put("used", key, rows.USED.pack(key, Used(last | {protocol: at})))
 
     def renew_srs_keys(self, now: int) -> None:
         """Make a new key where the newest is too old, and remove those that no address can be of any more."""
