@@ -447,6 +447,9 @@ class Deliverer:
         if now is records or now == records:
             return records
         numbers = {record.id for record in now}
+        own = self.directory.account(address)  # which hears of its own forward, whether or not it keeps mail
+        if own is not None and own.enabled:
+            numbers.add(own.id)
         return [record for record in records if record.id in numbers]
 
     async def _item(

@@ -30,7 +30,7 @@ def note(txn: Txn, who: str, what: str, name: str, text: str) -> None:
 def difference(old: Any, new: Any) -> str:
     """The fields of a record that changed, from what to what; of one that is new those that are not the default."""
     out = []
-    defaults = _defaults(type(new))
+    defaults = _defaults(new.__class__)
     for name in new.__struct_fields__:
         now = getattr(new, name)
         before = getattr(old, name) if old is not None else defaults[name]
@@ -41,7 +41,7 @@ def difference(old: Any, new: Any) -> str:
 
 
 @cache
-def _defaults(kind: type[Any]) -> dict[str, Any]:
+def _defaults(kind: Any) -> dict[str, Any]:
     """What fields are where nothing is said of them; None of those that have to be said."""
     names, values = kind.__struct_fields__, kind.__struct_defaults__
     return dict.fromkeys(names) | dict(zip(names[len(names) - len(values) :], values, strict=True))
