@@ -222,6 +222,8 @@ class Writing(Reading):
         txn.put("accounts", key, ACCOUNTS.pack(key, new))
         if old is not None and revokes and takes_back(old, new):
             self._revoke(txn, [new.id])
+        elif old is not None and (old.sends, old.suspended) != (new.sends, new.suspended):
+            self._revoke(txn, ())  # sessions look at the account again before they send
         self._note(
             txn, "account set" if old is not None else "account add", new.address, audit.difference(old, new), who
         )
