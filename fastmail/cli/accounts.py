@@ -1,20 +1,15 @@
 """``fastmail account``: who logs in and gets mail. Commands work while the server runs, and count at once."""
 
-import asyncio
 import itertools
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from fastmail.app.derived import maildir_template
-from fastmail.auth import schemes
 from fastmail.cli.common import (
     AfterOption,
     ConfigOption,
@@ -30,6 +25,7 @@ from fastmail.cli.common import (
     directory,
     errors,
     fail,
+    hashed,
     moment,
     output,
     pairs,
@@ -65,7 +61,7 @@ def account_add(
     if place.account(account.key) is not None:
         fail(f"account {account} is already there; `fastmail account passwd` changes its password")
     password = ask_password(password_stdin)
-    place.add_accounts([(account.key, schemes.hash_password(password), schemes.scram(password))])
+    place.add_accounts([(account.key, *hashed(password))])
     output.print(f"added {account}")
 
 
@@ -78,7 +74,7 @@ def account_passwd(
     place = directory(config)
     account = account_of(place, address)
     password = ask_password(password_stdin)
-    place.set_password(account.address, schemes.hash_password(password), schemes.scram(password))
+    place.set_password(account.address, *hashed(password))
     output.print(f"changed the password of {account.address}")
 
 
@@ -139,6 +135,9 @@ def account_remove(
     delete_mail: Annotated[bool, typer.Option("--delete-mail", help="Delete its Maildir too.")] = False,
 ) -> None:
     """Remove an account, and end its sessions; its Maildir stays unless --delete-mail."""
+    import asyncio
+    import shutil
+
     account = account_address(address)
     settings = read_config(config)
     place = directory(config)
@@ -260,9 +259,13 @@ def account_import(
         for name in sorted({address.rpartition("@")[2] for address, *_ in entries}):
             if not place.is_local(name):
                 place.add_domain(name)
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rich.progress import Progress
+
     done = new = 0
     threads = os.cpu_count() or 1
-    with Progress(console=errors, transient=True) as progress, ThreadPoolExecutor(threads) as pool:
+    with Progress(console=errors.console, transient=True) as progress, ThreadPoolExecutor(threads) as pool:
         task = progress.add_task("accounts", total=len(entries))
         for batch in _batches(entries):
             hashed = list(pool.map(_hashed, batch))
@@ -273,6 +276,8 @@ def account_import(
 
 
 def _read_entries(file: str) -> Iterable[Entry]:
+    from fastmail.auth import schemes
+
     try:
         with sys.stdin if file == "-" else open(file, encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -299,12 +304,14 @@ def _read_entries(file: str) -> Iterable[Entry]:
 
 
 def _hashed(entry: Entry) -> tuple[str, ...]:
+    from fastmail.auth import schemes
+
     address, password, *restricted = entry
     if password.startswith("{PLAIN}"):
         return address, password, schemes.scram(password.removeprefix("{PLAIN}")), *restricted
     if password.startswith("{"):
         return address, password, "", *restricted
-    return address, schemes.hash_password(password), schemes.scram(password), *restricted
+    return address, *hashed(password), *restricted
 
 
 def _batches(entries: list[Entry]) -> Iterable[list[Entry]]:

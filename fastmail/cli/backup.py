@@ -37,7 +37,7 @@ RunOption = Annotated[str, typer.Option(help="An earlier backup, as `backup --li
 
 def _bar() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=errors, transient=True)
+    return Progress(*columns, console=errors.console, transient=True)
 
 
 def _show(rows: list[dict[str, Any]], json: bool) -> None:

@@ -20,6 +20,7 @@ from fastmail.cli.common import (
     JsonOption,
     command,
     directory,
+    hashed,
     output,
     show,
 )
@@ -73,17 +74,11 @@ def _answer(place: LocalDirectory, line: bytes) -> dict[str, Any]:
         if not isinstance(request, dict):
             raise DirectoryError("an object is expected")
         ident = {"id": request["id"]} if "id" in request else {}
-        return ident | {"ok": True} | perform(place, request, _hashed)
+        return ident | {"ok": True} | perform(place, request, hashed)
     except (ClientError, CorruptData) as error:
         return ident | {"ok": False, "error": str(error)}
     except (ValueError, RecursionError) as error:
         return ident | {"ok": False, "error": f"this is no JSON: {error}"}
-
-
-def _hashed(password: str) -> tuple[str, str]:
-    from fastmail.auth import schemes
-
-    return schemes.hash_password(password), schemes.scram(password)
 
 
 @command
@@ -108,7 +103,7 @@ def apply(
             raise DirectoryError("nothing was changed: --yes is needed where nobody can be asked")
         typer.confirm("Do this?", abort=True)
     with place.batch():
-        in_any_order([partial(perform, place, step.request, _hashed) for step in found])
+        in_any_order([partial(perform, place, step.request, hashed) for step in found])
     if not as_json:
         output.print(f"done: {len(found)} changes")
 

@@ -91,7 +91,7 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
         out += _aliases(assembly, mend)
         out += _queue(assembly, mend)
         out += await _held(assembly, mend)
-        with Progress(console=errors, transient=True) as progress:
+        with Progress(console=errors.console, transient=True) as progress:
             for record in progress.track(assembly.directory.accounts(), description="accounts"):
                 place = assembly.deliverer.account(record)
                 every.append(place)

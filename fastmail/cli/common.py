@@ -13,12 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from functools import wraps
+from functools import cached_property, wraps
 from itertools import chain, islice
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
 
 from fastmail.app.owner import act_for
 from fastmail.config.load import load
@@ -29,9 +28,34 @@ from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
 from fastmail.model.errors import BadAddress, ClientError, ConfigError, DamagedAccount, MailError, TemporaryError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 FAILED, USAGE, NO_USER, TRY_LATER, BAD_CONFIG = 1, 2, 67, 75, 78
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-output = Console(highlight=False, soft_wrap=True)
+
+
+class Screen:
+    """A console of rich, which is imported when something is printed: that takes as long as most commands."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        self._stderr = stderr
+
+    @cached_property
+    def console(self) -> "Console":
+        from rich.console import Console
+
+        return Console(stderr=self._stderr, highlight=False, soft_wrap=True)
+
+    def print(self, text: object = "", markup: bool = True, **how: Any) -> None:
+        """Text without markup needs no console."""
+        if how or (markup and "[" in str(text)):
+            self.console.print(text, markup=markup, **how)
+        else:
+            print(text, file=sys.stderr if self._stderr else sys.stdout)
+
+
+errors = Screen(stderr=True)
+output = Screen()
 
 ConfigOption = Annotated[
     str, typer.Option("--config", "-c", envvar="FASTMAIL_CONFIG", help="The configuration file, fastmail.toml.")
@@ -150,6 +174,13 @@ def ask_password(from_stdin: bool, twice: bool = True) -> str:
     if not password:
         fail("the password is empty", 2)
     return str(password)
+
+
+def hashed(password: str) -> tuple[str, str]:
+    """What is stored of a password, and keys for SCRAM; some 20 ms of CPU."""
+    from fastmail.auth import schemes  # with the libraries that hash, which few commands need
+
+    return schemes.hash_password(password), schemes.scram(password)
 
 
 def chosen(rows: Iterable[Row], match: str = "", limit: int = 0) -> Iterator[Row]:

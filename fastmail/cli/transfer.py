@@ -65,7 +65,7 @@ def _run(
     async def go() -> list[Any]:
         async with beside(settings) as assembly:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-            with Progress(*columns, console=errors, transient=True) as progress:
+            with Progress(*columns, console=errors.console, transient=True) as progress:
                 task = progress.add_task("begin", total=None)
 
                 def told(row: Any) -> None:
