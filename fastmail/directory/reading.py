@@ -38,12 +38,33 @@ class Asker(Protocol):
     async def freshen(self, address: str) -> str: ...
 
 
+class _Rows:
+    """Look-ups of one search (lookup.Lookup): the memory was checked when it began, and addresses come in the form for
+    comparing, under the first name of their domain."""
+
+    __slots__ = ("_get", "domain")
+
+    def __init__(self, place: "Reading") -> None:
+        self._get, self.domain = place._get, place._domain
+
+    def account(self, address: str) -> Account | None:
+        key = rows.compared_key(address)
+        row = self._get("accounts", key)
+        return ACCOUNTS.unpack(key, row) if row is not None else None
+
+    def alias(self, address: str) -> Alias | None:
+        key = rows.compared_key(address)
+        row = self._get("aliases", key)
+        return ALIASES.unpack(key, row) if row is not None else None
+
+
 class Reading:
     """See interface.Directory."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._last_commit = tables.last_commit
+        self._rows = _Rows(self)
         self._batch: Txn | None = None  # the transaction of many changes, which sees what they have done so far
         self._commit = -1  # the last one that was looked at
         self._changes = -1  # what its CHANGES was
@@ -91,6 +112,10 @@ class Reading:
     def domain(self, name: str) -> Domain | None:
         """The row of a domain, by either spelling. DamagedAccount."""
         self._check_memory()
+        return self._domain(name)
+
+    def _domain(self, name: str) -> Domain | None:
+        """The same, where memory was checked already."""
         found = self._domains.get(name, UNASKED)  # another thread may forget meanwhile
         if found is UNASKED:
             self._have_room()
@@ -157,7 +182,7 @@ class Reading:
         known = self._found.get(address)
         if known is None or (known.until < math.inf and known.until <= time.time()):
             self._have_room()
-            known = self._found[address] = lookup.find(self, address)
+            known = self._found[address] = lookup.find(self._rows, address)
         return known
 
     def resolve(self, address: str) -> list[Account]:

@@ -49,7 +49,12 @@ def domain_key(name: str) -> bytes:
 
 def address_key(address: str) -> bytes:
     """Where the row of an account or an alias is; empty for what is too long to have one."""
-    local, _, domain = comparable(address).rpartition("@")
+    return compared_key(comparable(address))
+
+
+def compared_key(address: str) -> bytes:
+    """The same of an address that is in the form for comparing."""
+    local, _, domain = address.rpartition("@")
     key = f"{domain}\0{local}".encode("utf-8", "surrogatepass")
     return key if len(key) <= LONGEST else b""
 
