@@ -29,6 +29,7 @@ from fastmail.directory import external, sources, standing
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
+from fastmail.directory.srs import Srs
 from fastmail.dns.resolver import Resolver
 from fastmail.durable import once
 from fastmail.durable.staging import Budget
@@ -134,6 +135,7 @@ class Assembly:
             [name for name in (config.server.postmaster, *config.auth.admins) if name],
             self.homes.note,
         )
+        self.deliverer.srs = Srs(self.directory)
         relay = config.relay
         self.routes = routes.parse(relay.routes, relay.tls_policies, config.base, relay.pools)
         self.bell = Bell(config.server.run_dir)

@@ -16,7 +16,7 @@ from functools import partial
 from fastmail.app.assembly import beside
 from fastmail.config.settings import Config
 from fastmail.delivery import history
-from fastmail.directory import local
+from fastmail.directory import local, tables, upgrade
 from fastmail.durable import checkpoint, salvage
 from fastmail.durable.env import Environment
 from fastmail.model.errors import ConfigError
@@ -46,8 +46,9 @@ class Place:
 def places(config: Config) -> list[Place]:
     """The environments that are there."""
     data, size = config.server.data_dir, config.store.index_map_size
+    accounts = os.path.join(data, "directory")
     every = [
-        Place(os.path.join(data, "directory"), local.TABLES, local.MAP, needed=True),
+        Place(accounts, upgrade.tables_of(accounts), tables.MAP, needed=True),
         Place(os.path.join(data, "queue", "index"), spool.TABLES, config.relay.map_size, queue=True),
         Place(os.path.join(data, "bans"), bans.TABLES, bans.MAP),
         Place(os.path.join(data, "trace"), history.TABLES, size),

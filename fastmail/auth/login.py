@@ -25,6 +25,7 @@ from fastmail.model.errors import KeptOut, LoginRefused, TemporaryError
 from fastmail.model.limits import Limits
 from fastmail.telemetry import log
 
+APPS_SAY = {"submission": "smtp"}  # the protocol as app passwords and last logins name it
 NOT_NOW = "logins cannot be checked now, try again later"
 
 
@@ -143,7 +144,7 @@ class Login:
         meanwhile (directory.standing) has failed."""
         begun = time.monotonic()
         try:
-            entry = await self._verifier.admit(claim, self._peer.host)
+            entry = await self._verifier.admit(claim, self._peer.host, APPS_SAY.get(self._protocol, self._protocol))
         except LoginRefused as error:
             return Denied(str(error))
         except KeptOut as error:

@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fastmail.auth import sasl, schemes
+from fastmail.auth.lastlogins import LastLogins
 from fastmail.auth.mechanisms import TOKENS
 from fastmail.auth.oauth import Tokens
 from fastmail.auth.provider import Settings
-from fastmail.directory import access, standing
+from fastmail.directory import access, apps, standing
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.model.address import comparable
 from fastmail.model.errors import KeptOut, LoginRefused, MailError, TemporaryError
@@ -71,6 +72,7 @@ class Verifier:
         self._mechanisms = mechanisms
         self._directory = directory
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="auth")
+        self._used = LastLogins(directory, self._threads)
         schemes.dummy()  # now, so that the first login that needs it takes no longer than others
         self._waiting = 0
         self._key = os.urandom(32)  # for what is remembered here
@@ -80,6 +82,7 @@ class Verifier:
         self.guesses: Guesses | None = None  # who may try a login now
 
     def close(self) -> None:
+        self._used.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._tokens.close()
 
@@ -147,8 +150,9 @@ class Verifier:
         size = hashlib.new(schemes.SCRAM[name]).digest_size
         return salt, os.urandom(size), os.urandom(size), schemes.ITERATIONS
 
-    async def admit(self, claim: sasl.Claim, host: str = "") -> Entry | None:
-        """The account that a finished exchange leads to, for somebody at the address ``host``. None when the claim is
+    async def admit(self, claim: sasl.Claim, host: str = "", protocol: str = "") -> Entry | None:
+        """The account that a finished exchange leads to, for somebody at the address ``host`` who speaks ``protocol``
+        (imap, pop3, smtp). None when the claim is
         wrong, or made where the account may not log in from; LoginRefused when it may not log in at all; KeptOut, and
         TemporaryError without a look at the claim, while others guess (see net.guesses). Each finished exchange is
         counted once. Who waits before the session begins asks ``ended`` again then."""
@@ -159,28 +163,35 @@ class Verifier:
             guesses.admit(host)
             if isinstance(claim, sasl.Credentials) and claim.password:
                 await guesses.wait(self.address(claim.login), host)
-        found = await self._admit(claim)
+        found = await self._admit(claim, host, protocol)
         if found is None:
             count("auth.failed")
             if guesses is not None and not isinstance(claim, sasl.Token):
                 guesses.failed(self.address(claim.login))
             return None
-        record, revision = found
+        record, revision, app = found
         if not access.allows(record.nets, host):
             count("auth.failed")
             log.event("login.elsewhere", "warning", account=record.address, peer=host, allowed=record.nets)
             return None
-        if record.nologin:
+        domain = self._directory.domain(record.address.rpartition("@")[2])
+        why = access.refusal(record, domain)
+        if not why and not app and _showed_password(claim) and domain is not None and domain.app_passwords_only:
+            why = access.APP_NEEDED if protocol in access.MAIL else ""
+        if why:
             count("auth.failed")
-            log.event("login.refused", "warning", account=record.address, peer=host, why=record.nologin)
-            raise LoginRefused(record.nologin)
-        login = standing.Standing(record.id, record.address, host, revision)
+            log.event(
+                "login.refused", "warning", account=record.address, peer=host, why=why, suspended=record.suspended
+            )
+            raise LoginRefused(why)
+        login = standing.Standing(record.id, record.address, host, revision, app)
         if self.ended(login):  # while it was checked
             count("auth.failed")
             return None
         count("auth.ok")
         if guesses is not None:
             guesses.succeeded(comparable(record.address), host)
+        self._used.note(record.id, app, protocol)
         return Entry(record, login)
 
     def ended(self, login: standing.Standing | None) -> str:
@@ -191,10 +202,12 @@ class Verifier:
         """The same for the account of a mailbox that a session looks at."""
         return standing.OWNER if standing.is_off(self._directory, number, address) else ""
 
-    async def _admit(self, claim: sasl.Credentials | sasl.Verified | sasl.Token) -> tuple[AccountRecord, int] | None:
-        """The account, and the revision of the directory before it was looked up."""
+    async def _admit(
+        self, claim: sasl.Credentials | sasl.Verified | sasl.Token, host: str, protocol: str
+    ) -> tuple[AccountRecord, int, bytes] | None:
+        """The account, the revision of the directory before it was looked up, and the digest of an app password."""
         if isinstance(claim, sasl.Credentials):
-            return await self._check(claim.login, claim.password)
+            return await self._check(claim.login, claim.password, host, protocol)
         if isinstance(claim, sasl.Token):
             login = await self._tokens.login(claim.token)
             if login is None or (claim.login and self.address(claim.login) != self.address(login)):
@@ -209,14 +222,16 @@ class Verifier:
             return None
         if 0 <= claim.revision < self._directory.revoked(record.id):
             return None  # the password was changed since the exchange began
-        return record, revision
+        return record, revision, b""
 
     async def check(self, login: str, password: bytes) -> AccountRecord | None:
         """The account, or None; TemporaryError when too many logins wait."""
         found = await self._check(login, password)
         return found[0] if found is not None else None
 
-    async def _check(self, login: str, password: bytes) -> tuple[AccountRecord, int] | None:
+    async def _check(
+        self, login: str, password: bytes, host: str = "", protocol: str = ""
+    ) -> tuple[AccountRecord, int, bytes] | None:
         address = await self._directory.freshen(self.address(login))
         revision = self._directory.revision
         record = self._directory.account(address)
@@ -226,12 +241,17 @@ class Verifier:
             raise TemporaryError("accounts cannot be looked up now")
         if not password or len(password) > MAX_PASSWORD:
             record = None
+        shown = apps.digest(password)
+        if record is not None and shown:
+            app = self._directory.app_password(record.id, shown)
+            if app is not None and apps.counts(app, protocol, host):
+                return record, revision, shown
         digest = hashlib.blake2b(password[:MAX_PASSWORD], key=self._key, digest_size=32).digest()
         if record is not None:
             known = self._remembered.get((address, digest))
             if known is not None and known[1] > time.monotonic() and _same(known[0], record.password):
                 count("auth.remembered")
-                return record, revision
+                return record, revision, b""
         if self._waiting >= QUEUE:
             count("auth.shed")
             raise TemporaryError("too many logins wait")
@@ -248,7 +268,7 @@ class Verifier:
         self._remember((address, digest), record.password)
         if self._upgrade and not (schemes.is_strong(record.password) and record.scram):
             self._improve(record, password, (address, digest))
-        return record, revision
+        return record, revision, b""
 
     def _remember(self, entry: tuple[str, bytes], stored: str) -> None:
         """This password was found to be the one of what is stored for the account."""
@@ -284,6 +304,11 @@ class Verifier:
         except (UnicodeDecodeError, MailError) as error:
             log.event("password.upgrade", "warning", account=record.address, error=repr(error))
         return ""
+
+
+def _showed_password(claim: sasl.Claim) -> bool:
+    """Did the client show that it knows the account's main password, and not a token or a certificate?"""
+    return isinstance(claim, sasl.Credentials) or (isinstance(claim, sasl.Verified) and claim.revision >= 0)
 
 
 def _work(stored: str, password: bytes, address: str) -> bool:

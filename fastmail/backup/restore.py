@@ -10,18 +10,25 @@ import os
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from fastmail._core.lines import to_lf
 from fastmail._core.uidset import UidSet
 from fastmail.backup import sound
 from fastmail.backup.vault import Vault
 from fastmail.directory.local import LocalDirectory
+from fastmail.directory.records import Account as Record
+from fastmail.directory.records import Alias, Domain
+from fastmail.directory.requests import in_any_order
 from fastmail.durable import beneath
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.durable.transaction import Txn
 from fastmail.message.preview import scanned
 from fastmail.message.summary import served_size
+from fastmail.model import domain as names
 from fastmail.model.errors import CannotDo, CorruptData
 from fastmail.model.flags import LETTERED_KEYWORDS, to_info
 from fastmail.model.mailbox_name import INBOX
@@ -36,6 +43,8 @@ from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.store import LocalStore
 
 BATCH, OCTETS = 100, 8 << 20  # messages, their octets and those of their summaries, that are kept in one commit
+KEPT = ("enabled", "logs_in", "receives", "sends", "suspended", "forward", "keeps", "senders", "role", "administers",
+        "name", "language", "zone", "notes", "message_size", "recipients_per_hour", "answer")  # fmt: skip
 LETTERS = (1 << LETTERED_KEYWORDS) - 1
 
 
@@ -56,9 +65,13 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "") -> l
     wanted = [row for row in found["accounts"] if not only or row["address"] == only]
     if only and not wanted:
         raise CannotDo(f"the backup has no account {only}")
-    for name in found["domains"]:
-        if not into.is_local(name) and (not only or only.endswith("@" + name)):
-            into.add_domain(name)
+    settings = sound.settings(found)
+    known = {names.comparable(one.name): one for one in settings.domains}
+    rows = [known.get(names.comparable(name), Domain(name)) for name in found["domains"]]
+    for domain in sorted(rows, key=lambda one: bool(one.alias_of)):  # another name comes after what it stands for
+        if not into.is_local(domain.name) and (not only or only.endswith("@" + domain.name)):
+            into.add_domain(domain)
+    fresh = []
     for row in wanted:
         if into.account(row["address"]) is None:
             conditions = row.get("nets", ""), row.get("nologin", "")
@@ -66,11 +79,27 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "") -> l
             quota = Quota(*row["quota"])
             if quota:
                 into.set_quota(row["address"], quota)
+            fresh.append(row)
+    later: list[Callable[[], object]] = []  # what may need others to be there
+    for row in fresh:
+        later.append(partial(into.change_account, row["address"], partial(_restored, sound.account_of(row))))
+        for app in settings.apps.get(row["address"], []):
+            into.add_app_password(row["address"], app)
     if not only:
-        for address, targets in found["aliases"]:
-            if into.alias(address) is None and into.account(address) is None:
-                into.add_alias(address, targets)
+        of = {one.address: one for one in settings.aliases}
+        later += [
+            partial(into.put_alias, of.get(address, Alias(address, tuple(targets))))
+            for address, targets in found["aliases"]
+            if into.alias(address) is None and into.account(address) is None
+        ]
+    in_any_order(later)
     return [row["address"] for row in wanted]
+
+
+def _restored(saved: Record, made: Record) -> Record:
+    """An account with what the backup says of it; where its mail lies is not the backup's to say."""
+    kept = {name: getattr(saved, name) for name in KEPT}
+    return msgspec.structs.replace(made, **kept)
 
 
 def check(vault: Vault, run: str, only: str, form: Home) -> None:

@@ -7,8 +7,10 @@ it could be read. Each account is as of one commit. What cannot be read is named
 import json
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from fastmail._core import pages
 from fastmail.backup.vault import VERSION, Vault, write_rows
@@ -34,13 +36,28 @@ class Saved:
 
 def directory_rows(directory: LocalDirectory) -> dict[str, Any]:
     """Everything that the built-in directory holds."""
-    accounts = [asdict(record) for record in directory.accounts()]
+    domains, accounts, aliases = directory.domains(), directory.accounts(), directory.aliases()
     return {
         "version": VERSION,
-        "domains": directory.domains(),
-        "accounts": accounts,
-        "aliases": [[address, targets] for address, targets in directory.aliases()],
+        "domains": [one.name for one in domains],
+        "accounts": [_plain(one) | {"quota": list(one.quota), "scram": one.scram} for one in accounts],
+        "aliases": [[one.address, list(one.targets)] for one in aliases],
+        # what an older fastmail, which reads the rows above, takes no notice of
+        "settings": {
+            "domains": [_plain(one) for one in domains],
+            "aliases": [_plain(one) for one in aliases],
+            "apps": {
+                one.address: [_plain(app) for app in apps]
+                for one in accounts
+                if (apps := directory.app_passwords(one.id))
+            },
+        },
     }
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(record)
+    return found
 
 
 async def save(

@@ -10,7 +10,11 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from fastmail.backup.vault import FORM, Vault
+from fastmail.directory.records import Account as Record
+from fastmail.directory.records import Alias, AppPassword, Domain
 from fastmail.model.address import Address, account_address, domain_name
 from fastmail.model.errors import BadAddress, CannotDo, CorruptData
 from fastmail.model.flags import ALL_FLAGS, MAX_KEYWORDS
@@ -69,14 +73,49 @@ def check_directory(found: Any) -> None:
             quota = row.get("quota")
             if not isinstance(quota, list) or len(quota) != 3 or not all(type(one) is int for one in quota):
                 raise _Bad("its quota is no list of three numbers")
+            account_of(row)
         for row in _rows(found, "aliases", list):
             where = f"directory.json: alias {str(row[:1])[:80]}"
             if len(row) != 2 or not isinstance(row[0], str) or not isinstance(row[1], list):
                 raise _Bad("it is not an address and a list")
-            for name in [row[0], *_texts({"targets": row[1]}, "targets")]:
-                domain_name(name[1:]) if name.startswith("@") else Address.parse(name)
+            _alias(row[0], _texts({"targets": row[1]}, "targets"))
+        settings(found)
     except (_Bad, BadAddress) as error:
         raise _refuse(where, error) from None
+
+
+class Settings(msgspec.Struct):
+    """What a backup says of the directory beside the rows that every version reads."""
+
+    domains: list[Domain] = []
+    aliases: list[Alias] = []
+    apps: dict[str, list[AppPassword]] = {}
+
+
+def settings(found: Mapping[str, Any]) -> Settings:
+    """CorruptData for what is none; nothing in a backup of a version that had none."""
+    try:
+        made = msgspec.convert(found.get("settings", {}), Settings)
+        for one in made.domains:
+            domain_name(one.name)
+        for alias in made.aliases:
+            _alias(alias.address, list(alias.targets))
+        return made
+    except (msgspec.ValidationError, BadAddress) as error:
+        raise _refuse("directory.json: settings", error) from None
+
+
+def account_of(row: Mapping[str, Any]) -> Record:
+    """An account as the backup has it. CorruptData."""
+    try:
+        return msgspec.convert({"id": 0, **row}, Record)
+    except msgspec.ValidationError as error:
+        raise _refuse(f"directory.json: account {str(row.get('address'))[:80]!r}", error) from None
+
+
+def _alias(address: str, targets: list[str]) -> None:
+    for name in (address, *targets):
+        domain_name(name[1:]) if name.startswith("@") else Address.parse(name)
 
 
 def _rows(found: Mapping[str, Any], name: str, kind: type) -> Iterable[Any]:

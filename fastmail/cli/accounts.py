@@ -1,22 +1,20 @@
-"""``domain``, ``account`` and ``alias``: they work while the server runs, and count at once."""
+"""``fastmail account``: who logs in and gets mail. Commands work while the server runs, and count at once."""
 
-import asyncio
 import itertools
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from fastmail.app.derived import maildir_template
-from fastmail.auth import schemes
 from fastmail.cli.common import (
+    AfterOption,
     ConfigOption,
+    CsvOption,
+    DomainOption,
     JsonOption,
     LimitOption,
     MatchOption,
@@ -27,55 +25,32 @@ from fastmail.cli.common import (
     directory,
     errors,
     fail,
+    hashed,
+    moment,
     output,
+    pairs,
     read_config,
     show,
+    show_one,
 )
 from fastmail.config.settings import Config
+from fastmail.directory import fields
 from fastmail.directory.access import conditions
+from fastmail.directory.errors import DirectoryError
 from fastmail.directory.interface import AccountRecord
-from fastmail.directory.local import DirectoryError
-from fastmail.model.address import Address, account_address, domain_name
+from fastmail.model.address import account_address
 from fastmail.model.errors import BadAddress
 from fastmail.model.quota import Quota
-from fastmail.model.units import parse_size
 
 Entry = tuple[str, str, str, str]  # address, password, nets, nologin (directory.access)
 
-domains = typer.Typer(no_args_is_help=True, help="Domains that this server takes mail for.")
-accounts = typer.Typer(no_args_is_help=True, help="Accounts: who can log in and get mail.")
-aliases = typer.Typer(no_args_is_help=True, help="Other addresses of accounts; @domain catches all.")
+app = typer.Typer(no_args_is_help=True, help="Accounts: who can log in and get mail.")
 AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="Such as you@example.org.")]
 BATCH = 500
 REMOVALS, REMOVAL_PAUSE = 6, 0.3  # tries to delete a Maildir, and s between them
 
 
-@domains.command("add")
-@command
-def domain_add(name: str, config: ConfigOption = "fastmail.toml") -> None:
-    """Take mail for a domain."""
-    directory(config).add_domain(domain_name(name))
-    output.print(f"added {domain_name(name)}")
-
-
-@domains.command("remove")
-@command
-def domain_remove(name: str, config: ConfigOption = "fastmail.toml") -> None:
-    """Take no more mail for a domain; its accounts and aliases must be gone."""
-    directory(config).remove_domain(domain_name(name))
-    output.print(f"removed {domain_name(name)}")
-
-
-@domains.command("list")
-@command
-def domain_list(
-    match: MatchOption = "", limit: LimitOption = 0, config: ConfigOption = "fastmail.toml", json: JsonOption = False
-) -> None:
-    """All domains."""
-    show([{"domain": name} for name in directory(config).domains()], json, match=match, limit=limit)
-
-
-@accounts.command("add")
+@app.command("add")
 @command
 def account_add(
     address: AddressArgument, password_stdin: PasswordStdin = False, config: ConfigOption = "fastmail.toml"
@@ -86,11 +61,11 @@ def account_add(
     if place.account(account.key) is not None:
         fail(f"account {account} is already there; `fastmail account passwd` changes its password")
     password = ask_password(password_stdin)
-    place.add_accounts([(account.key, schemes.hash_password(password), schemes.scram(password))])
+    place.add_accounts([(account.key, *hashed(password))])
     output.print(f"added {account}")
 
 
-@accounts.command("passwd")
+@app.command("passwd")
 @command
 def account_passwd(
     address: AddressArgument, password_stdin: PasswordStdin = False, config: ConfigOption = "fastmail.toml"
@@ -99,11 +74,11 @@ def account_passwd(
     place = directory(config)
     account = account_of(place, address)
     password = ask_password(password_stdin)
-    place.set_password(account.address, schemes.hash_password(password), schemes.scram(password))
+    place.set_password(account.address, *hashed(password))
     output.print(f"changed the password of {account.address}")
 
 
-@accounts.command("quota")
+@app.command("quota")
 @command
 def account_quota(
     address: AddressArgument,
@@ -128,17 +103,13 @@ def account_quota(
 
 def _limit(text: str, old: int) -> int:
     """A limit as it is kept: 0 default, -1 none."""
-    if not text:
-        return old
-    if text in ("none", "default"):
-        return -1 if text == "none" else 0
     try:
-        return parse_size(text)
+        return fields.limit(text) if text else old
     except ValueError:
         raise DirectoryError(f'{text!r} is not a limit: a number or "5 GiB", none or default is expected') from None
 
 
-@accounts.command("disable")
+@app.command("disable")
 @command
 def account_disable(address: AddressArgument, config: ConfigOption = "fastmail.toml") -> None:
     """Switch an account off: its sessions end, nobody logs in, and mail for it is refused, until `account enable`."""
@@ -147,7 +118,7 @@ def account_disable(address: AddressArgument, config: ConfigOption = "fastmail.t
     output.print(f"switched off {account_of(place, address).address}")
 
 
-@accounts.command("enable")
+@app.command("enable")
 @command
 def account_enable(address: AddressArgument, config: ConfigOption = "fastmail.toml") -> None:
     """Switch an account on again."""
@@ -156,7 +127,7 @@ def account_enable(address: AddressArgument, config: ConfigOption = "fastmail.to
     output.print(f"switched on {account_of(place, address).address}")
 
 
-@accounts.command("remove")
+@app.command("remove")
 @command
 def account_remove(
     address: AddressArgument,
@@ -164,6 +135,9 @@ def account_remove(
     delete_mail: Annotated[bool, typer.Option("--delete-mail", help="Delete its Maildir too.")] = False,
 ) -> None:
     """Remove an account, and end its sessions; its Maildir stays unless --delete-mail."""
+    import asyncio
+    import shutil
+
     account = account_address(address)
     settings = read_config(config)
     place = directory(config)
@@ -189,20 +163,80 @@ async def _forget(settings: Config, record: AccountRecord) -> None:
         assembly.filler.index.forget(record.id)
 
 
-@accounts.command("list")
+@app.command("show")
+@command
+def account_show(address: AddressArgument, config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+    """All that is set for an account, and when it was last used."""
+    place = directory(config)
+    record = account_of(place, address)
+    when = {name: moment(at) for name, at in sorted(place.used(record.id).items())}
+    row = {
+        "address": record.address,
+        "number": record.id,
+        "state": _state(record),
+        "created": moment(record.created),
+        "scheme": _scheme(record),
+        **fields.shown(record),
+        "app_passwords": len(place.app_passwords(record.id)),
+        "last_logins": when if json else [f"{name} {at}" for name, at in when.items()],
+    }
+    show_one(row, json)
+
+
+@app.command("set")
+@command
+def account_set(
+    address: AddressArgument,
+    settings: Annotated[
+        list[str], typer.Argument(metavar="FIELD=VALUE...", help="`fastmail account show` has all fields.")
+    ],
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Change settings of an account in one step; they count at once. `suspended=REASON` keeps it from logging in and
+    from sending: support sees the reason, its user only that."""
+    place = directory(config)
+    values = fields.read("account", pairs(settings))
+    record = place.change_account(account_address(address).key, lambda old: fields.changed(old, values))
+    output.print(f"changed {record.address}", markup=False)
+
+
+@app.command("list")
 @command
 def account_list(
-    match: MatchOption = "", limit: LimitOption = 0, config: ConfigOption = "fastmail.toml", json: JsonOption = False
+    domain: DomainOption = "",
+    match: MatchOption = "",
+    limit: LimitOption = 0,
+    after: AfterOption = "",
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+    csv: CsvOption = False,
 ) -> None:
-    """All accounts."""
+    """All accounts, or those of a domain, by domain and name."""
     rows = (
-        {"address": a.address, "scheme": a.password.partition("}")[0].lstrip("{"), "enabled": a.enabled}
-        for a in directory(config).accounts()
+        {"address": a.address, "scheme": _scheme(a), "enabled": a.enabled, "state": _state(a)}
+        for a in directory(config).each_account(domain, after)
     )
-    show(rows, json, match=match, limit=limit)
+    show(rows, json, match=match, limit=limit, csv=csv)
 
 
-@accounts.command("import")
+def _scheme(record: AccountRecord) -> str:
+    return record.password.partition("}")[0].lstrip("{")
+
+
+def _state(record: AccountRecord) -> str:
+    """What it may not do, in one word each."""
+    if not record.enabled:
+        return "off"
+    words = [
+        "suspended" if record.suspended else "",
+        "" if record.logs_in and not record.nologin else "no-login",
+        "" if record.receives else "receives-nothing",
+        "" if record.sends else "sends-nothing",
+    ]
+    return ",".join(filter(None, words)) or "on"
+
+
+@app.command("import")
 @command
 def account_import(
     file: Annotated[
@@ -220,13 +254,18 @@ def account_import(
     """Make many accounts at once. A hash is kept as it is; a password is hashed, on all cores."""
     entries = list(_read_entries(file))
     place = directory(config)
+    place.actor = f"{place.actor} (import)"
     if add_domains:
         for name in sorted({address.rpartition("@")[2] for address, *_ in entries}):
             if not place.is_local(name):
                 place.add_domain(name)
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rich.progress import Progress
+
     done = new = 0
     threads = os.cpu_count() or 1
-    with Progress(console=errors, transient=True) as progress, ThreadPoolExecutor(threads) as pool:
+    with Progress(console=errors.console, transient=True) as progress, ThreadPoolExecutor(threads) as pool:
         task = progress.add_task("accounts", total=len(entries))
         for batch in _batches(entries):
             hashed = list(pool.map(_hashed, batch))
@@ -237,6 +276,8 @@ def account_import(
 
 
 def _read_entries(file: str) -> Iterable[Entry]:
+    from fastmail.auth import schemes
+
     try:
         with sys.stdin if file == "-" else open(file, encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -263,52 +304,17 @@ def _read_entries(file: str) -> Iterable[Entry]:
 
 
 def _hashed(entry: Entry) -> tuple[str, ...]:
+    from fastmail.auth import schemes
+
     address, password, *restricted = entry
     if password.startswith("{PLAIN}"):
         return address, password, schemes.scram(password.removeprefix("{PLAIN}")), *restricted
     if password.startswith("{"):
         return address, password, "", *restricted
-    return address, schemes.hash_password(password), schemes.scram(password), *restricted
+    return address, *hashed(password), *restricted
 
 
 def _batches(entries: list[Entry]) -> Iterable[list[Entry]]:
     rest = iter(entries)
     while batch := list(itertools.islice(rest, BATCH)):
         yield batch
-
-
-@aliases.command("add")
-@command
-def alias_add(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The alias, or @domain for a catch-all.")],
-    targets: Annotated[list[str], typer.Argument(metavar="TARGET...", help="Who gets its mail.")],
-    config: ConfigOption = "fastmail.toml",
-) -> None:
-    """Let mail for an address go to accounts of this server."""
-    name = _alias_name(address)
-    directory(config).add_alias(name, [Address.parse(target).key for target in targets])
-    output.print(f"added {name}")
-
-
-def _alias_name(address: str) -> str:
-    if address.startswith("@"):
-        return "@" + domain_name(address[1:])
-    return Address.parse(address).key
-
-
-@aliases.command("remove")
-@command
-def alias_remove(address: AddressArgument, config: ConfigOption = "fastmail.toml") -> None:
-    """Remove an alias."""
-    directory(config).remove_alias(_alias_name(address))
-    output.print(f"removed {_alias_name(address)}")
-
-
-@aliases.command("list")
-@command
-def alias_list(
-    match: MatchOption = "", limit: LimitOption = 0, config: ConfigOption = "fastmail.toml", json: JsonOption = False
-) -> None:
-    """All aliases."""
-    rows = ({"alias": name, "targets": targets} for name, targets in directory(config).aliases())
-    show(rows, json, match=match, limit=limit)

@@ -25,8 +25,8 @@ from fastmail.cli.common import (
     read_config,
     show,
 )
+from fastmail.directory.errors import NoSuchUser
 from fastmail.directory.interface import AccountRecord
-from fastmail.directory.local import NoSuchUser
 from fastmail.model.errors import CannotDo
 from fastmail.model.mailbox_name import canonical
 from fastmail.store.local.maildir.home import Home
@@ -37,7 +37,7 @@ RunOption = Annotated[str, typer.Option(help="An earlier backup, as `backup --li
 
 def _bar() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=errors, transient=True)
+    return Progress(*columns, console=errors.console, transient=True)
 
 
 def _show(rows: list[dict[str, Any]], json: bool) -> None:

@@ -15,8 +15,8 @@ from fastmail.app.assembly import Assembly, beside
 from fastmail.app.derived import ban_rules, running
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
 from fastmail.config.settings import Config
-from fastmail.directory.local import LAYOUT as DIRECTORY
-from fastmail.directory.local import TABLES as DIRECTORY_TABLES
+from fastmail.directory.tables import LAYOUT as DIRECTORY
+from fastmail.directory.tables import TABLES as DIRECTORY_TABLES
 from fastmail.durable import checkpoint
 from fastmail.durable.env import layout_of
 from fastmail.model.errors import ConfigError, DamagedAccount, MailError
@@ -93,7 +93,7 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
         out += _aliases(assembly, mend)
         out += _queue(assembly, mend)
         out += await _held(assembly, mend)
-        with Progress(console=errors, transient=True) as progress:
+        with Progress(console=errors.console, transient=True) as progress:
             for record in progress.track(assembly.directory.accounts(), description="accounts"):
                 place = assembly.deliverer.account(record)
                 every.append(place)
@@ -188,9 +188,11 @@ def _files(settings: Config, mend: bool, json: bool) -> list[Problem]:
 
 
 def _leads(assembly: Assembly, target: str) -> bool:
-    """To an account, sound or damaged."""
+    """To an account, sound or damaged, or to another host."""
     try:
-        return bool(assembly.directory.resolve(target))
+        return not assembly.directory.is_local(target.rpartition("@")[2]) or bool(
+            assembly.directory.destinations(target)
+        )
     except DamagedAccount:
         return True
 
@@ -203,10 +205,11 @@ def _aliases(assembly: Assembly, mend: bool) -> list[Problem]:
         assembly.directory.mend()
     left = assembly.directory.faults()
     out = [Problem(*one, say if one in left and mend else "rebuilt" if mend else "run with --repair") for one in faults]
-    for address, targets in assembly.directory.aliases():
-        lost = [target for target in targets if not _leads(assembly, target)]
+    for alias in assembly.directory.each_alias():
+        lost = [target for target in alias.targets if not _leads(assembly, target)]
         if lost:
-            out.append(Problem(f"alias {address}", f"nobody gets mail for {', '.join(lost)}", "fastmail alias remove"))
+            what = f"nobody gets mail for {', '.join(lost)}"
+            out.append(Problem(f"alias {alias.address}", what, "fastmail alias set, or remove"))
     return out
 
 

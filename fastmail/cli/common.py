@@ -6,29 +6,56 @@ understand). What is listed can be cut down by ``--match`` and ``--limit``.
 """
 
 import json
+import os
+import pwd
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from functools import wraps
-from itertools import islice
-from typing import Annotated, Any, TypeVar
+from functools import cached_property, wraps
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.cells import cell_len
-from rich.console import Console
 
 from fastmail.app.owner import act_for
 from fastmail.config.load import load
 from fastmail.config.settings import Config
+from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.interface import AccountRecord
-from fastmail.directory.local import LocalDirectory, NoSuchUser
+from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
 from fastmail.model.errors import BadAddress, ClientError, ConfigError, DamagedAccount, MailError, TemporaryError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 FAILED, USAGE, NO_USER, TRY_LATER, BAD_CONFIG = 1, 2, 67, 75, 78
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-output = Console(highlight=False, soft_wrap=True)
+
+
+class Screen:
+    """A console of rich, which is imported when something is printed: that takes as long as most commands."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        self._stderr = stderr
+
+    @cached_property
+    def console(self) -> "Console":
+        from rich.console import Console
+
+        return Console(stderr=self._stderr, highlight=False, soft_wrap=True)
+
+    def print(self, text: object = "", markup: bool = True, **how: Any) -> None:
+        """Text without markup needs no console."""
+        if how or (markup and "[" in str(text)):
+            self.console.print(text, markup=markup, **how)
+        else:
+            print(text, file=sys.stderr if self._stderr else sys.stdout)
+
+
+errors = Screen(stderr=True)
+output = Screen()
 
 ConfigOption = Annotated[
     str, typer.Option("--config", "-c", envvar="FASTMAIL_CONFIG", help="The configuration file, fastmail.toml.")
@@ -43,7 +70,14 @@ MatchOption = Annotated[
         help="Only rows with this text in one of their columns; with * or ? it stands for a whole column.",
     ),
 ]
+DomainOption = Annotated[str, typer.Option("--domain", metavar="DOMAIN", help="Only those of this domain.")]
+AfterOption = Annotated[
+    str, typer.Option("--after", metavar="NAME", help="Begin behind this one: with --limit, the next page.")
+]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print comma-separated values, with a line of names.")]
 LimitOption = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many rows; 0 for all.")]
+SAMPLE = 500  # rows that say how wide columns are
+BLOCK = 5000  # lines that are written at once
 Row = dict[str, Any]
 _CONTROL = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]|[\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -90,8 +124,37 @@ def read_config(path: str) -> Config:
 
 
 def directory(path: str) -> LocalDirectory:
-    """The directory of the configured server."""
-    return LocalDirectory(read_config(path).server.data_dir)
+    """The directory of the configured server; what is changed is written down as this user's doing."""
+    who = actor()  # before root becomes the server's user
+    place = LocalDirectory(read_config(path).server.data_dir)
+    place.actor = who
+    return place
+
+
+def actor() -> str:
+    """Who runs the command: the user, and who became that user by sudo."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    before = os.environ.get("SUDO_USER", "")
+    return f"{before} as {name}"[:100] if before and before != name else name
+
+
+def pairs(words: Sequence[str]) -> dict[str, str]:
+    """``FIELD=VALUE`` arguments. DirectoryError for others."""
+    out = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise DirectoryError(f"{word}: FIELD=VALUE is expected")
+        out[name] = value
+    return out
+
+
+def moment(seconds: int) -> str:
+    """A time for people, in UTC; a hyphen where there is none."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else "-"
 
 
 def account_of(place: LocalDirectory, text: str) -> AccountRecord:
@@ -113,6 +176,13 @@ def ask_password(from_stdin: bool, twice: bool = True) -> str:
     return str(password)
 
 
+def hashed(password: str) -> tuple[str, str]:
+    """What is stored of a password, and keys for SCRAM; some 20 ms of CPU."""
+    from fastmail.auth import schemes  # with the libraries that hash, which few commands need
+
+    return schemes.hash_password(password), schemes.scram(password)
+
+
 def chosen(rows: Iterable[Row], match: str = "", limit: int = 0) -> Iterator[Row]:
     """The rows that ``--match`` and ``--limit`` leave, as they come; none is read behind the last one."""
     wanted = match.casefold()
@@ -128,25 +198,84 @@ def chosen(rows: Iterable[Row], match: str = "", limit: int = 0) -> Iterator[Row
     return islice(rows, limit or None)
 
 
-def show(rows: Iterable[Row], as_json: bool, empty: str = "none", match: str = "", limit: int = 0) -> None:
-    """Rows as plain columns, never cut, or as JSON. ``empty``: what is said where there is none; ``match`` and
+def show(
+    rows: Iterable[Row], as_json: bool, empty: str = "none", match: str = "", limit: int = 0, csv: bool = False
+) -> None:
+    """Rows as plain columns, never cut, as JSON or as CSV, as they come: the widths are those of the first rows, so a
+    later cell that is longer moves the rest of its line. ``empty``: what is said where there is none; ``match`` and
     ``limit`` as for ``chosen``."""
-    found = list(chosen(rows, match, limit))
+    found = chosen(rows, match, limit)
     if as_json:
-        print(json.dumps(found, indent=2))
+        _write(_as_json(found))
         return
-    if not found:
+    sample = list(islice(found, SAMPLE))
+    if csv:
+        _write(_as_csv(sample, found))
+    elif sample:
+        _write(_as_table(sample, found))
+    else:
         print(empty)
+
+
+def show_one(row: Row, as_json: bool) -> None:
+    """One thing: a name and a value on each line, or an object of JSON."""
+    if as_json:
+        print(json.dumps(row, indent=2))
         return
-    names = list(found[0])
-    lines = [[_cell(row.get(name, "")) for name in names] for row in found]
-    widths = [max(map(cell_len, column)) for column in zip(names, *lines, strict=True)]
-    out = [
-        "  ".join(_padded(text, width) for text, width in zip(line, widths, strict=True)) for line in [names, *lines]
-    ]
-    if sys.stdout.isatty():
-        out[0] = f"\x1b[1m{out[0].rstrip()}\x1b[0m"
-    sys.stdout.write("".join(line.rstrip() + "\n" for line in out))
+    width = max(map(len, row))
+    _write(f"{name.ljust(width)}  {_cell(_plain_value(value))}".rstrip() for name, value in row.items())
+
+
+def _plain_value(value: Any) -> Any:
+    return ("yes" if value else "no") if isinstance(value, bool) else value
+
+
+def _write(lines: Iterable[str]) -> None:
+    """Many lines at once; what comes first is out soon."""
+    at_once = SAMPLE
+    lines = iter(lines)
+    while block := list(islice(lines, at_once)):
+        sys.stdout.write("\n".join(block) + "\n")
+        sys.stdout.flush()
+        at_once = BLOCK
+
+
+def _as_json(rows: Iterator[Row]) -> Iterator[str]:
+    """A list, an object at a time."""
+    last = ""
+    for row in rows:
+        yield (last + ",") if last else "["
+        last = "  " + json.dumps(row, indent=2).replace("\n", "\n  ")
+    yield f"{last}\n]" if last else "[]"
+
+
+def _as_csv(sample: Sequence[Row], rest: Iterator[Row]) -> Iterator[str]:
+    import csv
+    import io
+
+    if not sample:
+        return
+    names = list(sample[0])
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="")
+    for values in chain([names], ([_cell(row.get(name, "")) for name in names] for row in chain(sample, rest))):
+        writer.writerow(values)
+        yield out.getvalue()
+        out.seek(0)
+        out.truncate()
+
+
+def _as_table(sample: Sequence[Row], rest: Iterator[Row]) -> Iterator[str]:
+    names = list(sample[0])
+
+    def cells(row: Row) -> list[str]:
+        return [_cell(row.get(name, "")) for name in names]
+
+    first = [cells(row) for row in sample]
+    widths = [max(map(_width, column)) for column in zip(names, *first, strict=True)]
+    for number, line in enumerate(chain([names], first, map(cells, rest))):
+        text = "  ".join(_padded(text, width) for text, width in zip(line, widths, strict=True)).rstrip()
+        yield f"\x1b[1m{text}\x1b[0m" if not number and sys.stdout.isatty() else text
 
 
 def _cell(value: Any) -> str:
@@ -157,4 +286,13 @@ def _cell(value: Any) -> str:
 
 
 def _padded(text: str, width: int) -> str:
-    return text.ljust(width) if text.isascii() else text + " " * (width - cell_len(text))
+    return text.ljust(width) if text.isascii() else text + " " * (width - _width(text))
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)

@@ -37,7 +37,7 @@ def _run(settings: Config, work: Work, kind: str = "") -> Any:
     async def go() -> Any:
         settings.store.content = kind or settings.store.content
         async with beside(settings) as assembly:
-            with Progress(console=errors, transient=True) as progress:
+            with Progress(console=errors.console, transient=True) as progress:
                 return await work(assembly, progress)
 
     return asyncio.run(go())

@@ -12,10 +12,12 @@ from fastmail.cli.common import FAILED, TRY_LATER, ConfigOption, command, errors
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer, Envelope, NotAll, Outcome
 from fastmail.directory.interface import fresh
+from fastmail.directory.lookup import NOT_FOUND
 from fastmail.message import header
 from fastmail.message.header import Octets
 from fastmail.model.address import Address
 from fastmail.model.errors import TemporaryError
+from fastmail.queue.model import Rcpt
 from fastmail.telemetry import log
 
 NO_USER = 67
@@ -69,10 +71,16 @@ async def _deliver(settings: Config, addresses: list[str], sender: str, content:
                 unsure = assembly.directory.uncertain
             except TemporaryError:
                 unsure = True
-            records = assembly.deliverer.resolve(address)
-            if records:
-                envelope.recipients.append((address, records))
+            there = assembly.deliverer.destinations(address)
+            if there:
+                envelope.recipients.append((address, there.accounts))
+                envelope.asked.append(Rcpt(address))
                 outcomes.append(None)
+                if there.elsewhere:
+                    envelope.forwards.add(address)
+            elif there.refusal != NOT_FOUND:
+                code, enhanced, words = there.refusal.split(" ", 2)
+                outcomes.append(Outcome(int(code), enhanced, words))
             elif unsure:
                 outcomes.append(Outcome(451, "4.3.0", "accounts cannot be looked up now"))
             else:
@@ -81,7 +89,10 @@ async def _deliver(settings: Config, addresses: list[str], sender: str, content:
             again = Outcome(451, "4.3.0", "not delivered because of another recipient")
             return [again if outcome is None else outcome for outcome in outcomes]
         delivered: list[Outcome] = []
-        if envelope.recipients:
+        if envelope.forwards:  # the queue takes it for all of them
+            outcome = await assembly.submission.submit(envelope, await header.with_end(content), False)
+            delivered = [outcome] * len(envelope.recipients)
+        elif envelope.recipients:
             delivered = await _to_all(assembly.deliverer, envelope, await header.with_end(content))
         left = iter(delivered)
         return [next(left) if outcome is None else outcome for outcome in outcomes]

@@ -84,5 +84,5 @@ async def _over(settings: Config, account: str, work: Callable[[Assembly, list[A
             records = [account_of(assembly.directory, account)]
         else:
             records = list(assembly.directory.accounts())
-        with Progress(console=errors, transient=True) as progress:
+        with Progress(console=errors.console, transient=True) as progress:
             return await work(assembly, records, progress)

@@ -24,7 +24,7 @@ from fastmail.cli.common import (
     read_config,
     show,
 )
-from fastmail.directory.local import NoSuchUser
+from fastmail.directory.errors import NoSuchUser
 from fastmail.migrate import incoming, outgoing
 from fastmail.model.errors import BadAddress, CannotDo, DamagedAccount
 from fastmail.model.mailbox_name import canonical
@@ -65,7 +65,7 @@ def _run(
     async def go() -> list[Any]:
         async with beside(settings) as assembly:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-            with Progress(*columns, console=errors, transient=True) as progress:
+            with Progress(*columns, console=errors.console, transient=True) as progress:
                 task = progress.add_task("begin", total=None)
 
                 def told(row: Any) -> None:

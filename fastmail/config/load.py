@@ -1,6 +1,5 @@
 """Reads a configuration file. What is wrong with it is told with file, line, and what was probably meant."""
 
-import difflib
 import os
 import re
 import tomllib
@@ -10,15 +9,13 @@ from typing import Any
 
 from fastmail.auth import mechanisms, provider, send_as
 from fastmail.config.settings import SECTIONS, Config
-from fastmail.directory import sources
 from fastmail.model import place
 from fastmail.model.address import comparable
 from fastmail.model.errors import ConfigError
 from fastmail.model.units import parse_size, parse_time
 from fastmail.net import networks
-from fastmail.policy import lists
-from fastmail.queue import routes
 
+TLS = ("none", "may", "encrypt", "verify")  # of [relay] tls; queue.routes has the same for each route
 _CHOICES = {
     "minimum_version": ("1.2", "1.3"),
     "content": ("maildir", "segments"),
@@ -145,7 +142,7 @@ def _finish(config: Config, text: str, path: str) -> None:
     if config.directory.sql.startswith("sqlite:"):
         config.directory.sql = "sqlite:" + os.path.join(base, config.directory.sql.removeprefix("sqlite:"))
     try:
-        sources.source(config.directory, config.auth.default_domain, base, config.store.homes)
+        _check_sources(config, base)
     except ConfigError as error:
         problem("directory", str(error).partition(" ")[0], str(error))
     if config.directory.passwd_file:
@@ -181,7 +178,7 @@ def _finish(config: Config, text: str, path: str) -> None:
     if config.limits.message_size > 1 << 31:
         problem("limits", "message_size", "message_size must not be above 2 GiB")
     try:
-        routes.parse(config.relay.routes, config.relay.tls_policies, base, config.relay.pools)
+        _check_routes(config, base)
     except ConfigError as error:
         problem("relay", "pools" if "[relay] pools" in str(error) else "routes", str(error))
     try:
@@ -207,7 +204,7 @@ def _finish(config: Config, text: str, path: str) -> None:
                 problem("filters", key, f"{key}: {text!r} has no host")
     if config.filters.otherwise not in ("tempfail", "accept", "reject"):
         problem("filters", "otherwise", "otherwise must be tempfail, accept or reject")
-    if config.relay.tls not in routes.TLS:
+    if config.relay.tls not in TLS:
         problem("relay", "tls", "tls must be none, may, encrypt or verify")
     for section, key in (
         ("relay", "networks"),
@@ -221,12 +218,7 @@ def _finish(config: Config, text: str, path: str) -> None:
                 networks.parse(text)
             except ValueError as error:
                 problem(section, key, str(error))
-    for key in ("lists", "domain_lists"):
-        for text in getattr(config.policy, key):
-            try:
-                lists.parse(text)
-            except ValueError as error:
-                problem("policy", key, str(error))
+    _check_lists(config, problem)
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -267,5 +259,36 @@ def _line(text: str, section: str, key: str) -> int:
 
 
 def _meant(word: str, known: list[str]) -> str:
+    import difflib  # when something is wrong only: commands start sooner
+
     near = difflib.get_close_matches(word, known, 1)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+
+
+def _check_routes(config: Config, base: str) -> None:
+    """Whether mail can go where the route table says; without one there is nothing to import for that."""
+    relay = config.relay
+    if relay.routes or relay.tls_policies or relay.pools:
+        from fastmail.queue import routes
+
+        routes.parse(relay.routes, relay.tls_policies, base, relay.pools)
+
+
+def _check_lists(config: Config, problem: Callable[[str, str, str], None]) -> None:
+    """Whether the DNS lists are named as they must be; without any there is nothing to import for that."""
+    for key in ("lists", "domain_lists"):
+        for text in getattr(config.policy, key):
+            from fastmail.policy import lists
+
+            try:
+                lists.parse(text)
+            except ValueError as error:
+                problem("policy", key, str(error))
+
+
+def _check_sources(config: Config, base: str) -> None:
+    """Whether what is followed can be. Most configurations follow nothing, and need not import what would."""
+    if config.directory.passwd_file or config.directory.sql or config.directory.ldap:
+        from fastmail.directory import sources
+
+        sources.source(config.directory, config.auth.default_domain, base, config.store.homes)

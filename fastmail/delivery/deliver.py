@@ -19,6 +19,8 @@ from fastmail._core import mime
 from fastmail._core.uidset import UidSet
 from fastmail.delivery.history import History
 from fastmail.directory.interface import AccountRecord, Directory
+from fastmail.directory.lookup import NOT_FOUND, ROLES, Destinations
+from fastmail.directory.srs import Srs
 from fastmail.message import submitted, trace, transaction
 from fastmail.message.header import Octets
 from fastmail.message.preview import scanned
@@ -44,8 +46,9 @@ FIRST = 100  # account numbers grow from 1: so many are looked at for one who is
 class Envelope:
     """One mail transaction. ``recipients``: the address as given, and the accounts behind it (none: another host's);
     ``asked``: what the sender wants to hear of each (RFC 3461). ``options``: the parameters of MAIL. ``login``: who
-    sends, when somebody logged in. ``tls``: version and cipher of the connection, empty without TLS; ``filters``: what
-    the filters made of the message."""
+    sends, when somebody logged in. ``forwards``: recipients of this server whose mail goes to other hosts, too, or only
+    (directory.lookup). ``tls``: version and cipher of the connection, empty without TLS; ``filters``: what the filters
+    made of the message."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
@@ -57,6 +60,7 @@ class Envelope:
     protocol: str = "SMTP"
     tls: str = ""
     filters: str = ""
+    forwards: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -188,6 +192,7 @@ class Deliverer:
         self.hostname = hostname
         self._quota = quota
         self.postmasters = postmasters
+        self.srs: Srs | None = None  # whose reverse-paths are undone, where mail is forwarded
         self.history: History | None = None
         self._noted = noted
         self._accounts: dict[str, tuple[AccountRecord, Account]] = {}
@@ -196,12 +201,13 @@ class Deliverer:
     def account(self, record: AccountRecord) -> Account:
         """The account, for the store."""
         known = self._accounts.get(record.address)
-        if known is not None and (known[0] is record or known[0] == record):
+        quota = self.directory.quota(record).over(self._quota)
+        if known is not None and (known[0] is record or known[0] == record) and known[1].quota == quota:
             return known[1]
         if len(self._accounts) > REMEMBERED:
             self._accounts.clear()
         self._noted(record)
-        account = Account(record.id, record.address, record.quota.over(self._quota))
+        account = Account(record.id, record.address, quota)
         self._accounts[record.address] = record, account
         return account
 
@@ -213,13 +219,24 @@ class Deliverer:
         return None
 
     def resolve(self, address: str) -> list[AccountRecord]:
-        """Who gets mail for an address of this server. Mail for the postmaster of any domain here always has somebody
-        who gets it (RFC 5321 4.5.1): where no account, alias or catch-all does, the accounts that the configuration
-        names, and without them the first account that there is."""
-        address = address.lower()
-        records = self.directory.resolve(address)
-        if records or not is_postmaster(address):
-            return records
+        """The accounts that get mail for an address of this server."""
+        return self.destinations(address).accounts
+
+    def destinations(self, address: str) -> Destinations:
+        """Who gets mail for an address of this server. Mail for the postmaster of any domain here, and for abuse (RFC
+        2142 2), always has somebody who gets it (RFC 5321 4.5.1): where no account, alias or catch-all does, the
+        accounts that the configuration names, and without them the first account that there is. A bounce for a sender
+        whose mail was forwarded goes to that sender."""
+        address = address.lower() if address.isascii() else address
+        if self.srs is not None and self.srs.looks_like_one(address):
+            return self.srs.destinations(address)
+        found = self.directory.destinations(address)
+        if found or found.refusal != NOT_FOUND or address.partition("@")[0].lower() not in ROLES:
+            return found
+        return Destinations(self.postmaster_accounts())
+
+    def postmaster_accounts(self) -> list[AccountRecord]:
+        """Who gets what nobody else does; empty where there is no account at all."""
         for name in self.postmasters:
             records = self.directory.resolve(name.lower())
             if records:
@@ -402,6 +419,9 @@ class Deliverer:
         if now is records or now == records:
             return records
         numbers = {record.id for record in now}
+        own = self.directory.account(address)  # which hears of its own forward, whether or not it keeps mail
+        if own is not None and own.enabled:
+            numbers.add(own.id)
         return [record for record in records if record.id in numbers]
 
     async def _item(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastmail.delivery.deliver import Envelope
+from fastmail.delivery.forward import Told
 from fastmail.delivery.history import History
 from fastmail.message import dsn, trace
 from fastmail.message.header import Octets
@@ -47,11 +48,17 @@ class Circumstances:
     mark: str
 
 
+def heard_by(item: Item) -> str:
+    """The address that hears what becomes of a message: its sender, or the owner of the address that forwards it."""
+    return item.owner or item.sender
+
+
 def make(item: Item, fates: Sequence[dsn.Fate], content: bytes, under: Circumstances) -> Report:
-    """A report for the sender of a message, of the message's own priority (RFC 6710 4.6). All fates have one action."""
-    asked, action = item.options, fates[0].action
+    """A report of the message's own priority (RFC 6710 4.6), for its sender, or for the owner of the address that
+    forwards it. All fates have one action."""
+    asked, action, to = item.options, fates[0].action, heard_by(item)
     full = asked.ret != "HDRS" and not asked.require_tls and action == "failed" and len(content) <= FULL
-    about = dsn.About(item.sender, item.number, item.arrived, under.until, content, full, asked)
+    about = dsn.About(to, item.number, item.arrived, under.until, content, full, asked)
     text = dsn.report(about, fates, under.hostname, under.now, under.mark)
     report = Item(
         under.ident,
@@ -59,18 +66,19 @@ def make(item: Item, fates: Sequence[dsn.Fate], content: bytes, under: Circumsta
         int(under.now),
         len(text) + text.count(b"\n"),
         EsmtpOptions(
-            utf8=dsn.needs_utf8(item.sender),
+            utf8=dsn.needs_utf8(to),
             require_tls=asked.require_tls,  # where it can be had (RFC 8689 5)
             priority=asked.priority,
         ),
         not text.isascii(),
         login=item.login if action in SUCCESS else "",  # whose limits it counts in; the others must be sent
+        owner=item.owner,
     )
     here = under.hostname
-    received = trace.received(here, "local", here, "LOCAL", report.number, item.sender, now=under.now)
+    received = trace.received(here, "local", here, "LOCAL", report.number, to, now=under.now)
     report.size += len(received) + received.count(b"\n")
-    to = [Rcpt(item.sender, notify="NEVER")]
-    return Report(Outgoing(report, {under.destination: to}, [received, text]), item, action)
+    groups = {under.destination: [Rcpt(to, notify="NEVER")]}
+    return Report(Outgoing(report, groups, [received, text]), item, action)
 
 
 class Reports:
@@ -91,6 +99,7 @@ class Reports:
         self._bounds = bounds
         self._destination = destination
         self._history = history
+        self._told = Told()
 
     @property
     def hourly(self) -> tuple[int, int]:
@@ -103,15 +112,20 @@ class Reports:
         where its route has one of its own."""
         if not item.sender or not fates:
             return None
+        to = heard_by(item)
+        if item.owner:
+            fates = self._told.news(item.owner, fates)
+            if not fates:
+                return None
         if fates[0].action in SUCCESS and not self._bounds.allow_one_more(self._spool):
-            log.event("queue.report", "warning", id=item.number, to=item.sender, why="the queue is full")
+            log.event("queue.report", "warning", id=item.number, to=to, why="the queue is full")
             return None
         under = Circumstances(
             self._hostname,
             self._spool.new_id(),
             time.time(),
             item.begun + int(lifetime or self._schedule.lifetime),
-            self._destination(item.sender),
+            self._destination(to),
             f"{random.getrandbits(96):024x}",
         )
         return make(item, fates, content, under)
@@ -119,19 +133,19 @@ class Reports:
     def queued(self, reports: Sequence[Report], ids: Sequence[int]) -> None:
         """The commit is durable: note those of the reports that it put into the queue (``ids``)."""
         for report in reports:
-            item, about = report.outgoing.item, report.about
+            item, about, to = report.outgoing.item, report.about, heard_by(report.about)
             if item.id not in ids:
                 continue
-            log.event("queue.report", id=about.number, report=item.number, action=report.action, to=about.sender)
+            log.event("queue.report", id=about.number, report=item.number, action=report.action, to=to)
             self._history.note(
                 about.number,
                 "reported",
                 (item.number,),
                 report=item.number,
                 action=report.action,
-                recipient=about.sender,
+                recipient=to,
             )
-            self._history.note(item.number, "report", (about.sender,), about=about.number, recipient=about.sender)
+            self._history.note(item.number, "report", (to,), about=about.number, recipient=to)
 
     async def tell_delivered(self, envelope: Envelope, content: Octets, done: list[bool]) -> None:
         """Success reports for what was delivered here, where the sender asked for them (RFC 3461 4.1, 6.2.1)."""

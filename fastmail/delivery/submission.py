@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastmail._core import mime
+from fastmail.delivery import forward
 from fastmail.delivery.deliver import MAX_HOPS, SCAN_ON_LOOP, Deliverer, Envelope, Outcome, note_accepted
 from fastmail.delivery.history import History
 from fastmail.delivery.reports import Reports
@@ -88,6 +89,9 @@ class Submission:
         if seen.hops > MAX_HOPS:
             count("delivery.loops")
             return Outcome(554, "5.4.6", "Too many hops: the message loops")
+        if self._deliverer is not None and envelope.forwards and forward.loops(self._deliverer, envelope, content):
+            count("delivery.loops")
+            return Outcome(554, "5.4.6", "the message was forwarded by this address already: it loops")
         if not self._bounds.allow_one_more(self._spool):
             return Outcome(452, "4.3.1", "the queue is full, try again later")
         ident = ident or self._spool.new_id()
@@ -140,7 +144,7 @@ class Submission:
         groups: dict[str, list[Rcpt]] = {}
         for (address, records), asked in zip(envelope.recipients, envelope.asked, strict=True):
             where = self._routes.destination(address.rpartition("@")[2], envelope.sender)
-            where = LOCAL if records else marked(where, mark)
+            where = LOCAL if records or address in envelope.forwards else marked(where, mark)
             groups.setdefault(where, []).append(asked)
         return groups
 

@@ -1,19 +1,27 @@
-"""Conditions on logins that a source of accounts states, in Dovecot's words: ``nologin``, ``allow_nets``, ``proxy``,
-``host``.
+"""Who may log in and who may send: what an account's and its domain's switches say, and conditions that a source of
+accounts states, in Dovecot's words: ``nologin``, ``allow_nets``, ``proxy``, ``host``.
 
-Two texts are kept for an account: ``nets``, from where it may log in, and ``nologin``, why it may not at all; both are
-empty where there is no condition. A condition that is stated badly lets nobody in, as in Dovecot: it was put there to
-keep somebody out.
+Two texts of a source are kept for an account: ``nets``, from where it may log in, and ``nologin``, why it may not at
+all; both are empty where there is no condition. A condition that is stated badly lets nobody in, as in
+Dovecot: it was put there to keep somebody out.
 """
 
 import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
+from fastmail.directory.records import Account, Domain
+
 NOT_ALLOWED = "logins to this account are not allowed"
 ELSEWHERE = "this account's mail is on another server"
+SUSPENDED = "this account is suspended, please ask the administrator"
+NO_LOGINS = "logins to this account are switched off"
+DOMAIN_OFF = "the domain of this account is switched off"
+APP_NEEDED = "an app password is needed here: make one for this program"
+NO_SENDING = "sending is switched off for this account"
 NOBODY = "none"  # nets that no address is in
 LOCAL = "local"  # this machine, by a UNIX socket
+MAIL = ("imap", "pop3", "smtp", "sieve")  # protocols that a domain may keep its main passwords away from
 MOST_TEXT = 200
 NETS = ("allow_nets", "allow_real_nets")
 FIELDS = ("nologin", "reason", "proxy", "proxy_maybe", "host", "nopassword", *NETS)
@@ -29,6 +37,27 @@ def conditions(fields: Mapping[str, Any]) -> tuple[str, str]:
     if "proxy" in given or "proxy_maybe" in given or given.get("host", "").strip():
         return nets, ELSEWHERE
     return nets, ""
+
+
+def refusal(account: Account, domain: Domain | None) -> str:
+    """Why nobody logs in to the account, in words for its user; empty where its owner may. Why it was suspended is for
+    support."""
+    if account.nologin:
+        return account.nologin
+    if account.suspended:
+        return SUSPENDED
+    if not account.logs_in:
+        return NO_LOGINS
+    return DOMAIN_OFF if domain is not None and not domain.enabled else ""
+
+
+def sending(account: Account, domain: Domain | None) -> str:
+    """Why the account may not send, in words for its user; empty where it may."""
+    if account.suspended:
+        return SUSPENDED
+    if not account.sends:
+        return NO_SENDING
+    return DOMAIN_OFF if domain is not None and not domain.enabled else ""
 
 
 def has_no_password(fields: Mapping[str, Any]) -> bool:

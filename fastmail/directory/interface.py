@@ -1,35 +1,18 @@
-"""What delivery and authentication ask of a directory, whatever keeps it.
+"""What delivery and authentication ask of a directory, and what commands ask of it, whatever keeps it.
 
 Answers are immediate and reflect the last commit, so that a command takes effect at once in every worker.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fastmail.model.address import comparable, without_detail
-from fastmail.model.quota import NO_QUOTA, Quota
+from fastmail.directory.lookup import Destinations
+from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain
+from fastmail.model.address import without_detail
+from fastmail.model.quota import Quota
 
-MAX_ALIAS_DEPTH = 10
-MAX_ALIAS_TARGETS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class AccountRecord:
-    """One account. ``password`` is ``{SCHEME}hash``; ``id`` is never given twice. ``scram``: keys as auth.schemes makes
-    them, empty when there are none. ``home``, ``maildir``: where the source of the account says that its home and its
-    mail are. ``nets``: from where it may log in, empty for everywhere; ``nologin``: why it may not at all, empty where
-    it may (directory.access)."""
-
-    id: int
-    address: str
-    password: str
-    enabled: bool = True
-    quota: Quota = NO_QUOTA
-    scram: str = ""
-    home: str = ""
-    maildir: str = ""
-    nets: str = ""
-    nologin: str = ""
+AccountRecord = Account  # its name where store.interface.Account, the account of the mail store, is at hand too
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +29,13 @@ class Line:
 
 
 class Directory(Protocol):
-    """Lookups by address, ``local@domain``. Case does not count, and a domain is the same with A-labels and with
-    U-labels; an AccountRecord has the address that was stored."""
+    """Lookups by address, ``local@domain``. Case does not count, a domain is the same with A-labels and with U-labels,
+    and an address of another name of a domain is that of the domain itself; an Account has the address that was
+    stored. Whatever reads a row raises DamagedAccount where that is damaged."""
 
-    def account(self, address: str) -> AccountRecord | None: ...
-    def account_by_id(self, number: int) -> AccountRecord | None: ...
+    def account(self, address: str) -> Account | None: ...
+    def account_by_id(self, number: int) -> Account | None: ...
+    def domain(self, name: str) -> Domain | None: ...
     @property
     def revision(self) -> int:
         """A number that grows with every change that takes logins back (directory.standing)."""
@@ -76,89 +61,75 @@ class Directory(Protocol):
         ...
 
     def is_local(self, domain: str) -> bool:
-        """Do we take mail for this domain?"""
+        """Do we take mail for this domain? Also where it is switched off: then its addresses say so."""
         ...
 
-    def resolve(self, address: str) -> list[AccountRecord]:
-        """Who gets mail for the address: the account itself, those behind an alias, the account in front of a
-        ``+detail``, or the domain's catch-all. Empty when nobody does."""
+    def destinations(self, address: str) -> Destinations:
+        """Who gets mail for the address, here and at other hosts (directory.lookup)."""
+        ...
+
+    def resolve(self, address: str) -> list[Account]:
+        """The accounts among them."""
+        ...
+
+    def quota(self, account: Account) -> Quota:
+        """An account's limits, with those of its domain where it has none of its own."""
         ...
 
     def set_quota(self, address: str, quota: Quota) -> None:
         """Give an account limits of its own; it waits for the disk."""
         ...
 
-    def upgrade_password(self, record: AccountRecord, password: str, scram: str) -> bool:
+    def app_password(self, number: int, digest: bytes) -> AppPassword | None:
+        """The app password of an account by its SHA-256 (directory.apps)."""
+        ...
+
+    def note_used(self, logins: Iterable[tuple[int, bytes, str, int]]) -> None:
+        """Write down (number, digest of an app password or nothing, protocol, s since 1970) of logins; it waits for
+        the disk."""
+        ...
+
+    def upgrade_password(self, record: Account, password: str, scram: str) -> bool:
         """Keep a password that was just shown to be right in a better form, unless it was changed meanwhile; it waits
         for the disk."""
         ...
 
-    def may_send_as(self, account: AccountRecord, address: str) -> bool:
-        """Does the sender address belong to the account: its own, with any ``+detail``, or an alias to it?"""
+    def may_send_as(self, account: Account, address: str) -> bool:
+        """Does the sender address belong to the account: its own, with any detail, an alias to it, an identity?"""
         ...
 
 
+class Administration(Directory, Protocol):
+    """What commands and pages do. A change is read, checked and written in one transaction; DirectoryError says why it
+    cannot be. Each waits for the disk."""
+
+    actor: str
+
+    def alias(self, address: str) -> Alias | None: ...
+    def each_domain(self, after: str = "") -> Iterator[Domain]: ...
+    def each_account(self, domain: str = "", after: str = "") -> Iterator[Account]: ...
+    def each_alias(self, domain: str = "", after: str = "") -> Iterator[Alias]: ...
+    def counts(self, domain: str) -> tuple[int, int]: ...
+    def audit(self, limit: int = 0, name: str = "") -> Iterator[Change]: ...
+    def add_domain(self, domain: str | Domain) -> None: ...
+    def change_domain(self, name: str, change: Callable[[Domain], Domain]) -> Domain: ...
+    def remove_domain(self, name: str) -> None: ...
+    def add_accounts(self, accounts: Iterable[tuple[str, ...]], replace: bool = False) -> int: ...
+    def change_account(self, address: str, change: Callable[[Account], Account]) -> Account: ...
+    def remove_account(self, address: str) -> Account: ...
+    def add_alias(self, address: str, targets: Sequence[str]) -> None: ...
+    def put_alias(self, new: Alias) -> None: ...
+    def change_alias(self, address: str, change: Callable[[Alias], Alias]) -> Alias: ...
+    def remove_alias(self, address: str) -> None: ...
+    def add_app_password(self, address: str, new: AppPassword) -> None: ...
+    def remove_app_password(self, address: str, new: AppPassword) -> None: ...
+    def app_passwords(self, number: int) -> list[AppPassword]: ...
+
+
 async def fresh(directory: Directory, address: str) -> None:
-    """Bring the accounts that an address may lead to up to date: its own, and the one in front of a ``+detail``."""
+    """Bring the accounts that an address may lead to up to date: its own, and the one in front of a detail."""
     local, _, domain = address.lower().rpartition("@")
     await directory.freshen(f"{local}@{domain}")
     base = without_detail(local)
     if base != local and not directory.resolve(address):
         await directory.freshen(f"{base}@{domain}")
-
-
-def lookup(directory: "Lookup", address: str) -> list[AccountRecord]:
-    """``resolve`` in terms of exact lookups; alias loops end, and each account comes once."""
-    out: dict[int, AccountRecord] = {}
-    seen: set[str] = set()
-
-    def walk(one: str, depth: int) -> bool:
-        if one in seen or depth > MAX_ALIAS_DEPTH or len(out) > MAX_ALIAS_TARGETS:
-            return one in seen
-        seen.add(one)
-        record = directory.account(one)
-        if record is not None:
-            if record.enabled:
-                out[record.id] = record
-            return True
-        targets = directory.alias(one)
-        if targets is None:
-            return False
-        for target in map(comparable, targets):
-            reach(target, depth + 1)
-        return True
-
-    def reach(one: str, depth: int) -> None:
-        local, _, domain = one.rpartition("@")
-        base = without_detail(local)
-        if not walk(one, depth) and not (base != local and walk(f"{base}@{domain}", depth)):
-            walk(f"@{domain}", depth)
-
-    reach(comparable(address), 0)
-    return list(out.values())
-
-
-def belongs(directory: "Resolver", account: AccountRecord, address: str) -> bool:
-    """``may_send_as`` in terms of the others; a catch-all makes no address somebody's."""
-    whole = comparable(address)
-    local, _, domain = whole.rpartition("@")
-    base = f"{without_detail(local)}@{domain}"
-    if comparable(account.address) in (whole, base):
-        return True
-    return any(
-        directory.alias(name) is not None and account.id in {one.id for one in directory.resolve(name)}
-        for name in (whole, base)
-    )
-
-
-class Lookup(Protocol):
-    """Exact lookups that ``lookup`` is built on."""
-
-    def account(self, address: str) -> AccountRecord | None: ...
-    def alias(self, address: str) -> list[str] | None: ...
-
-
-class Resolver(Lookup, Protocol):
-    """The same with ``resolve``."""
-
-    def resolve(self, address: str) -> list[AccountRecord]: ...

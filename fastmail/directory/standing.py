@@ -1,5 +1,5 @@
 """Whether the login that a session goes on with still counts: the account is there, is switched on, may log in from
-that address, and has the password that the login was checked with.
+that address, and has the password, or the app password, that the login was checked with.
 
 The directory keeps a number, ``revision``, that grows with every change that takes logins back: a new password, an
 account that is switched off or removed, a condition on logins. For an account it notes the revision of the last such
@@ -10,24 +10,27 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fastmail.directory import access
-from fastmail.directory.interface import AccountRecord
+from fastmail.directory.records import Account, AppPassword, Domain
 from fastmail.model.errors import DamagedAccount
 
 GONE = "this account was removed"
 OFF = "this account was switched off"
 CHANGED = "the password was changed, please log in again"
 BARRED = "this account may not log in from here any more"
+WITHDRAWN = "this app password was withdrawn"
 OWNER = "the account of the selected mailbox is not there any more"
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A login. ``host``: where it came from; ``revision``: the directory's, read before anything was checked."""
+    """A login. ``host``: where it came from; ``revision``: the directory's, read before anything was checked; ``app``:
+    the digest of the app password that was shown, empty for any other proof."""
 
     number: int
     address: str
     host: str
     revision: int
+    app: bytes = b""
 
 
 class Accounts(Protocol):
@@ -35,7 +38,9 @@ class Accounts(Protocol):
 
     @property
     def revision(self) -> int: ...
-    def account(self, address: str) -> AccountRecord | None: ...
+    def account(self, address: str) -> Account | None: ...
+    def domain(self, name: str) -> Domain | None: ...
+    def app_password(self, number: int, digest: bytes) -> AppPassword | None: ...
     def revoked(self, number: int) -> int: ...
 
 
@@ -45,6 +50,8 @@ def ended(accounts: Accounts, login: Standing) -> str:
         return ""
     try:
         record = accounts.account(login.address)
+        domain = accounts.domain(login.address.rpartition("@")[2])
+        withdrawn = bool(login.app) and accounts.app_password(login.number, login.app) is None
     except DamagedAccount:
         return ""  # nobody can say: it stays until the row is mended
     if record is None or record.id != login.number:
@@ -53,6 +60,9 @@ def ended(accounts: Accounts, login: Standing) -> str:
         return OFF
     if record.nologin or not access.allows(record.nets, login.host):
         return BARRED
+    why = access.refusal(record, domain) or (WITHDRAWN if withdrawn else "")
+    if why:
+        return why
     return CHANGED if accounts.revoked(login.number) > login.revision else ""
 
 

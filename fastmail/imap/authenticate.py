@@ -130,7 +130,7 @@ async def enter(command: Command, claim: sasl.Claim) -> bool:
     session = command.session
     service, begun = session.service, time.monotonic()
     try:
-        entry = await service.verifier.admit(claim, session.conn.host)
+        entry = await service.verifier.admit(claim, session.conn.host, "imap")
     except LoginRefused as error:  # RFC 5530 3
         command.answer(b"NO [AUTHORIZATIONFAILED] " + str(error).encode())
         return True

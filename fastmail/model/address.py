@@ -1,10 +1,13 @@
 """E-mail addresses as this server keys them: ``local@domain`` in lower case, quoting already shortest.
 
-Local-parts are compared without case, as every hoster does; the case a sender used is kept where it is shown. Domains
-are compared as model.domain says: with A-labels or with U-labels, a domain is the same.
+Local-parts are compared without case, by Unicode case folding, as every hoster does; the case a sender used is kept
+where it is shown. Domains are compared as model.domain says: with A-labels or with U-labels, a domain is the same. A
+local-part has 64 octets at most, a domain 255 (RFC 5321 4.5.3.1). What may be an account is narrower, because it names
+directories: no slash, no NUL, no dot in front, nothing that is quoted.
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from fastmail._core import smtp as grammar
@@ -12,7 +15,6 @@ from fastmail.model import domain as names
 from fastmail.model.errors import BadAddress
 
 _SAFE = re.compile(r"[\w.+\-=&'!#$^`{}|~]+", re.UNICODE)
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DOMAIN = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
 
@@ -66,9 +68,16 @@ def domain_name(text: str) -> str:
 
 
 def comparable(address: str) -> str:
-    """The one form of an address for comparing: lower case, the domain with A-labels."""
-    local, at, domain = address.lower().rpartition("@")
-    return local + at + names.comparable(domain)
+    """The one form of an address for comparing: without case, the domain with A-labels."""
+    local, at, domain = address.rpartition("@")
+    return folded(local) + at + names.comparable(domain)
+
+
+def folded(local: str) -> str:
+    """A local-part for comparing: case-folded, and composed (NFC), because programs send accents in either form."""
+    if local.isascii():
+        return local.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", local).casefold())
 
 
 def spellings(address: str) -> tuple[str, ...]:
@@ -77,13 +86,19 @@ def spellings(address: str) -> tuple[str, ...]:
     return tuple(local + at + one for one in names.spellings(domain))
 
 
-def without_detail(local: str) -> str:
-    """The local-part in front of the first ``+``, in its shortest quoting: ``me`` of ``me+x`` and of ``"me+x y"`` (RFC
-    5321 4.1.2: quoting is no part of the name). The same local-part where that would be nothing."""
+def without_detail(local: str, separators: str = "+") -> str:
+    """The local-part in front of the first of the separators, in its shortest quoting: ``me`` of ``me+x`` and of
+    ``"me+x y"`` (RFC 5321 4.1.2: quoting is no part of the name). The same local-part where that would be nothing."""
     if not local.startswith('"'):
-        return local.partition("+")[0] or local
-    base = re.sub(r"\\(.)", r"\1", local[1:-1], flags=re.DOTALL).partition("+")[0]
-    if not base or "+" not in local:
+        return _in_front(local, separators) or local
+    whole = re.sub(r"\\(.)", r"\1", local[1:-1], flags=re.DOTALL)
+    base = _in_front(whole, separators)
+    if not base or base == whole:
         return local
     quoted = re.sub(r'(["\\])', r"\\\1", base)
     return grammar.parse_mailbox(f'"{quoted}"@x'.encode(), 0, True)[0].decode()
+
+
+def _in_front(text: str, separators: str) -> str:
+    found = [at for one in separators if (at := text.find(one)) >= 0]
+    return text[: min(found)] if found else text

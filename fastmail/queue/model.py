@@ -33,7 +33,8 @@ class Item:
     and ``length`` say where the content lies; ``size`` is the number of octets with CRLF, ``eight``: some of them have
     the eighth bit. ``hold``: what the store calls the content where it is shared with the mailbox of ``shared_with``,
     and ``checksum`` its CRC-32 there. ``salt``: with ``id`` it is the id of the message's transaction, by which
-    mailboxes know it; ``mailbox``: where recipients of this server get it, empty for INBOX."""
+    mailboxes know it; ``mailbox``: where recipients of this server get it, empty for INBOX. ``owner``: the address here
+    that forwards the message, which hears of trouble instead of the sender."""
 
     id: int
     sender: str
@@ -56,6 +57,7 @@ class Item:
     # deliveries here
     salt: bytes = b""
     mailbox: str = ""
+    owner: str = ""
 
     @property
     def number(self) -> str:

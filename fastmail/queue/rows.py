@@ -18,7 +18,7 @@ VERSION = 1
 
 
 class ItemRow(msgspec.Struct, array_like=True):
-    """One row of the table ``item``. ``mailbox`` and ``salt`` came after the others."""
+    """One row of the table ``item``. ``salt``, ``mailbox`` and ``owner`` came after the others, in this order."""
 
     version: int
     id: int
@@ -46,6 +46,7 @@ class ItemRow(msgspec.Struct, array_like=True):
     checksum: int = 0
     salt: bytes = b""
     mailbox: str = ""
+    owner: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode

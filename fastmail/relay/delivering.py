@@ -5,10 +5,14 @@ Promise: an attempt that was made is settled, or tried again as it was: a crash 
 disk is MailError or OSError, and leaves the job as it is.
 """
 
+import asyncio
 import time
 from dataclasses import dataclass
 
+from fastmail.delivery import forward
 from fastmail.delivery.deliver import Deliverer, Envelope, Held, Named
+from fastmail.delivery.forward import Forward
+from fastmail.directory.lookup import Destinations
 from fastmail.dns.resolver import NoSuchDomain, NullMx
 from fastmail.model.errors import CorruptData, DamagedAccount, MailError
 from fastmail.queue.model import LOCAL, Item, Job, number_of
@@ -111,25 +115,49 @@ class Deliveries:
             return
         envelope = Envelope(item.sender, helo=item.helo, peer=item.peer, protocol=item.protocol)
         replies: dict[str, Reply] = {}
+        there: dict[str, Destinations] = {}
         for rcpt in job.recipients:
             try:
-                records = self.deliverer.resolve(rcpt.address)
+                there[rcpt.address] = found = forward.here(self.deliverer, item, rcpt.address)
             except DamagedAccount as error:
                 log.event("relay.recipient", "error", address=rcpt.address, why=error)
                 replies[rcpt.address] = Reply(451, "4.3.0", "the mailbox cannot be reached now")
                 continue
-            if records:
-                envelope.recipients.append((rcpt.address, records))
+            if found.accounts:
+                envelope.recipients.append((rcpt.address, found.accounts))
+            elif found.elsewhere:
+                replies[rcpt.address] = Reply(250, "2.0.0", "forwarded")
             else:
                 replies[rcpt.address] = Reply(550, "5.1.1", "no such user here")
         if envelope.recipients:
-            there = Held(item.hold, item.shared_with, item.skip, item.arrived) if item.hold else None
-            named = Named(item.number, item.transaction, there)
+            held = Held(item.hold, item.shared_with, item.skip, item.arrived) if item.hold else None
+            named = Named(item.number, item.transaction, held)
             outcomes = await self.deliverer.deliver(envelope, content, item.mailbox or "INBOX", named)
             for (address, _), one in zip(envelope.recipients, outcomes, strict=True):
                 replies[address] = Reply(one.code, one.enhanced, one.text)
-        said = [Said(replies[rcpt.address]) for rcpt in job.recipients]
-        await self.outcomes.settle(job, item, said, content)
+        forwards = await self._forwards(job, item, content, there, replies)
+        # A recipient whose mail was only handed on makes no report of success: it may never be delivered.
+        said = [
+            Said(replies[rcpt.address], dsn=rcpt.address in there and not there[rcpt.address].accounts)
+            for rcpt in job.recipients
+        ]
+        await self.outcomes.settle(job, item, said, content, forwards)
+
+    async def _forwards(
+        self, job: Job, item: Item, content: bytes, there: dict[str, Destinations], replies: dict[str, Reply]
+    ) -> list[Forward]:
+        """The messages to other hosts that the recipients make. One that is tried again makes none yet."""
+        leaving = [
+            rcpt
+            for rcpt in job.recipients
+            if rcpt.address in there and there[rcpt.address].elsewhere and not replies[rcpt.address].temporary
+        ]
+        if not leaving:
+            return []
+        if self.deliverer.srs is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self.deliverer.srs.prepare)
+        forwarding = forward.Forwarding(self.deliverer, self.routes, self.spool.new_id)
+        return [one for rcpt in leaving for one in forwarding.of(item, rcpt, content, there[rcpt.address].elsewhere)]
 
     async def _pipe(self, job: Job, item: Item, content: bytes, hop: Hop) -> None:
         """Recipients whose mail goes to a program."""

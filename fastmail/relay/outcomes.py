@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from fastmail.delivery.forward import Forward
 from fastmail.delivery.history import History
 from fastmail.delivery.reports import Reports
 from fastmail.dns.resolver import NoSuchDomain, NullMx
@@ -79,11 +80,16 @@ class Outcomes:
         """The same answer of our own for all recipients."""
         await self.settle(job, item, [Said(reply)] * len(job.recipients), content)
 
-    async def settle(self, job: Job, item: Item, said: Sequence[Said], content: bytes) -> None:
-        """Write down what became of each recipient. Where that fails, ``known`` has it for the next try."""
+    async def settle(
+        self, job: Job, item: Item, said: Sequence[Said], content: bytes, forwards: Sequence[Forward] = ()
+    ) -> None:
+        """Write down what became of each recipient. Where that fails, ``known`` has it for the next try. ``forwards``
+        are queued in the same commit; where that fails, the whole attempt is made again."""
         try:
-            await self._settle(job, item, said, content)
+            await self._settle(job, item, said, content, forwards)
         except (MailError, OSError):
+            if forwards:
+                raise
             if len(self.unsettled) >= REMEMBERED:
                 del self.unsettled[next(iter(self.unsettled))]
             self.unsettled[job.key] = job.attempts, job.recipients, list(said)
@@ -96,7 +102,9 @@ class Outcomes:
             return None
         return found[2]
 
-    async def _settle(self, job: Job, item: Item, said: Sequence[Said], content: bytes) -> None:
+    async def _settle(
+        self, job: Job, item: Item, said: Sequence[Said], content: bytes, forwards: Sequence[Forward]
+    ) -> None:
         now = time.time()
         age = self.clock.age(item.begun)
         left: list[Rcpt] = []
@@ -134,11 +142,20 @@ class Outcomes:
         last = next((str(reply) for reply in replies if not reply.ok), str(replies[0]) if replies else "")
         soon = any(reply.ok for reply in replies) and any(reply.code in NO_MORE_AT_ONCE for reply in replies)
         change = _changed(left, now, last, warn, item, schedule, soon)
-        queued = await self.spool.change(job.key, change, [report.outgoing for report in reports], *self.reports.hourly)
+        outgoing = [*(one.outgoing for one in forwards), *(report.outgoing for report in reports)]
+        queued = await self.spool.change(job.key, change, outgoing, *self.reports.hourly)
         # Only now: a crash before the commit must leave no line of what did not happen.
         self.reports.queued(reports, queued)
+        for forward in forwards:
+            if forward.outgoing.item.id in queued:
+                self._note_forward(item, forward)
         for rcpt, one in zip(job.recipients, said, strict=True):
             self._note(job, item, rcpt, one, rcpt in left)
+
+    def _note_forward(self, item: Item, forward: Forward) -> None:
+        number, recipient = forward.outgoing.item.number, forward.recipient
+        log.event("queue.forward", id=item.number, forward=number, recipient=recipient)
+        self.history.note(item.number, "forwarded", (number,), recipient=recipient, forward=number)
 
     def _note(self, job: Job, item: Item, rcpt: Rcpt, one: Said, left: bool) -> None:
         """The log, the counters and the trace."""

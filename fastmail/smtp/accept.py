@@ -61,7 +61,7 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         if not envelope.recipients:
             return [TAKEN]
         mailbox = "Junk" if said.quarantine else mailbox
-    elsewhere = not all(records for _, records in envelope.recipients)
+    elsewhere = bool(envelope.forwards) or not all(records for _, records in envelope.recipients)
     if service.outbound is not None and (elsewhere or envelope.options.release):
         return [await service.outbound.submit(envelope, content, incomplete, 0, mailbox)] * len(envelope.recipients)
     if incomplete:
@@ -161,7 +161,10 @@ def _apply(session: Dialogue, envelope: Envelope, verdict: Verdict) -> None:
     envelope.recipients = [envelope.recipients[at] for at in kept]
     envelope.asked = [envelope.asked[at] for at in kept]
     for address in verdict.added:
-        records = session.service.deliverer.resolve(address)
-        if records or session.may_relay():
+        there = session.service.deliverer.destinations(address)
+        records = there.accounts
+        if there.elsewhere:
+            envelope.forwards.add(address)
+        if there or session.may_relay():
             envelope.recipients.append((address, records))
             envelope.asked.append(Rcpt(address))

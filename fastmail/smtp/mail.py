@@ -8,7 +8,7 @@ from fastmail.model.esmtp import EsmtpOptions
 from fastmail.net.networks import address_in, is_here
 from fastmail.smtp import envelope as grammar
 from fastmail.smtp.dialogue import Dialogue
-from fastmail.smtp.senders import may
+from fastmail.smtp.senders import barred, may
 from fastmail.smtp.service import LMTP, MX, SUBMISSION
 from fastmail.smtp.transaction import Transaction
 
@@ -59,6 +59,10 @@ def _refusal(session: Dialogue, sender: str, options: EsmtpOptions) -> str:
     directory = service.deliverer.directory
     if session.user is not None and sender and not may(directory, service.senders, session.user, sender):
         return "553 5.7.1 sender address does not belong to this login"
+    if session.user is not None and session.login is not None:
+        why = barred(directory, session.user, session.login.revision)
+        if why:
+            return f"550 5.7.1 {why}"
     if (options.by or options.priority) and (service.kind == LMTP or service.outbound is None):
         return "555 5.5.4 parameters BY and MT-PRIORITY are not known here"
     return ""

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from fastmail.delivery.deliver import is_postmaster
 from fastmail.directory.interface import AccountRecord, fresh
+from fastmail.directory.lookup import NOT_FOUND, Destinations, at_home
 from fastmail.model.errors import TemporaryError
 from fastmail.model.esmtp import Rcpt
 from fastmail.smtp import envelope as grammar
@@ -110,23 +111,48 @@ class _Rcpt:
         session, address = self._session, self._asked.address
         deliverer = session.service.deliverer
         try:
-            records = deliverer.resolve(address)
-            full = deliverer.full(records, self._transaction.envelope.options.size)
+            there = deliverer.destinations(address)
+            full = deliverer.full(there.accounts, self._transaction.envelope.options.size)
         except TemporaryError as error:
             log.event("smtp.recipient", "error", address=address, why=error)
             session.say("451 4.3.0 the mailbox cannot be reached now, try again later")
             return None
-        if not records:
-            count("smtp.unknown")
-            if deliverer.directory.uncertain or is_postmaster(address):  # he is never unknown (RFC 5321 4.5.1)
-                session.say("451 4.3.0 accounts cannot be looked up now, try again later")
-            else:
-                session.bad("550 5.1.1 no such user here")
+        if not there:
+            self._unknown(there.refusal)
             return None
-        if full:
-            session.bad("552 5.2.2 mailbox is full")
+        refused = self._forbidden(there) or ("552 5.2.2 mailbox is full" if full else "")
+        if refused:
+            session.bad(refused)
             return None
-        return self.add(records)
+        if there.elsewhere:
+            self._transaction.envelope.forwards.add(address)
+        return self.add(there.accounts)
+
+    def _unknown(self, refusal: str) -> None:
+        """Nobody gets mail for the address, which ``refusal`` says."""
+        session, address = self._session, self._asked.address
+        count("smtp.unknown")
+        if refusal != NOT_FOUND:
+            (session.bad if refusal.startswith("5") else session.say)(refusal)
+        elif session.service.deliverer.directory.uncertain or is_postmaster(address):
+            # The postmaster is never unknown (RFC 5321 4.5.1).
+            session.say("451 4.3.0 accounts cannot be looked up now, try again later")
+        else:
+            session.bad(NOT_FOUND)
+
+    def _forbidden(self, there: Destinations) -> str:
+        """The reply to a session that may not write to an address of this server; empty when it may."""
+        session = self._session
+        if there.bounces and self._transaction.envelope.sender:
+            return "550 5.7.1 this address takes delivery reports only"
+        if there.inside:
+            user, directory = session.user, session.service.deliverer.directory
+            mine = at_home(directory, user.address) if user is not None else ""
+            if mine.rpartition("@")[2] != there.inside:
+                return "550 5.7.1 this address takes mail from users of its domain only"
+        if there.elsewhere and session.service.outbound is None:
+            return "550 5.7.1 mail for this address leaves this server, which is switched off"
+        return ""
 
     def add(self, records: list[AccountRecord]) -> Work | None:
         """Take the recipient, once the filters have been asked."""

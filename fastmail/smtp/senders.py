@@ -14,6 +14,7 @@ import asyncio
 
 from fastmail.auth.send_as import ANY, OFF, REFUSE, Rules
 from fastmail.delivery.deliver import SCAN_ON_LOOP, Outcome
+from fastmail.directory import access
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.message.authors import Author, Unreadable, fields, read
 from fastmail.message.header import Octets
@@ -35,6 +36,14 @@ def may(directory: Directory, rules: Rules, account: AccountRecord, address: str
     login, asked = comparable(account.address), comparable(address)
     forms = {asked, "@" + asked.rpartition("@")[2], ANY}
     return any(forms & rules.send_as.get(one, frozenset()) for one in (login, "@" + login.rpartition("@")[2]))
+
+
+def barred(directory: Directory, account: AccountRecord, revision: int) -> str:
+    """Why this login may not send, for its user; empty where it may. The account is read again only where something
+    changed since the login, at that ``revision`` of the directory."""
+    if directory.revision != revision:
+        account = directory.account(account.address) or account
+    return access.sending(account, directory.domain(account.address.rpartition("@")[2]))
 
 
 async def refusal(

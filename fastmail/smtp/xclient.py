@@ -90,7 +90,7 @@ def in_transaction(session: Dialogue, rest: bytes) -> None:
 async def _login(session: Dialogue, said: Said) -> None:
     """Begin anew as the account that LOGIN names, if it may log in from the address that ADDR says."""
     try:
-        entry = await session.service.verifier.admit(sasl.Verified(said.login), said.address or session.host)
+        entry = await session.service.verifier.admit(sasl.Verified(said.login), said.address or session.host, "smtp")
     except LoginRefused as error:
         session.bad(f"525 5.7.13 {error}")
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.directory.local import LocalDirectory
+from fastmail.directory.rows import address_key
 from fastmail.durable import salvage
 from fastmail.store.local.index import layout
 from tests.crash import damage
@@ -148,11 +149,12 @@ def test_a_damaged_account_harms_no_other(tmp_path: Path) -> None:
         with smtplib.LMTP("127.0.0.1", server.ports["lmtp"], timeout=20) as client:
             client.sendmail("a@b.example", [server.user], "Subject: before\r\n\r\nx\r\n")
         directory = LocalDirectory(str(tmp_path / "s" / "data"))
-        table = directory._db["account"]
-        with directory._env.write() as txn:
-            row = bytearray(txn.get(server.user.encode(), db=table))
+        key = address_key(server.user)
+        with directory._tables.write() as txn:
+            row = bytearray(txn.get("accounts", key) or b"")
             row[row.index(b"\xcd\x03\xe8") + 2] ^= 0x40  # the limit
-            txn.put(server.user.encode(), bytes(row), db=table)
+            txn.put("accounts", key, bytes(row))
+        directory.add_domain("other.test")  # a change, after which nobody believes what was remembered
         for port in ("lmtp", "smtp"):
             kind = smtplib.LMTP if port == "lmtp" else smtplib.SMTP
             with kind("127.0.0.1", server.ports[port], timeout=20) as client:
@@ -182,7 +184,7 @@ def test_check_does_not_open_what_is_damaged(tmp_path: Path) -> None:
     server = Server(tmp_path / "s")
     server.start()
     server.stop()
-    wipe_root(tmp_path / "s" / "data" / "directory", "account")
+    wipe_root(tmp_path / "s" / "data" / "directory", "accounts")
     done = server.cli("check", "--json", check=False)
     assert done.returncode == 1 and "run with --repair" in done.stdout and "nothing else was checked" in done.stderr
     done = server.cli("check", "--repair", "--json", check=False)

@@ -245,7 +245,7 @@ MUTATIONS = [
     ),
     Mutation(
         "S18: a login may send as anybody",
-        "fastmail/directory/interface.py",
+        "fastmail/directory/lookup.py",
         "    if comparable(account.address) in (whole, base):\n        return True\n",
         "    return True\n",
         (f"{ATTACKS}::test_s18_a_login_sends_as_itself",),

@@ -135,8 +135,8 @@ MUTATIONS = [
     Mutation(
         "who may not log in does",
         "fastmail/auth/verifier.py",
-        "        if record.nologin:\n",
-        "        if not record.id:\n",
+        '        if why:\n            count("auth.failed")\n',
+        '        if not record.id:\n            count("auth.failed")\n',
         ("tests/unit/directory/test_access.py",),
     ),
     Mutation(
@@ -148,8 +148,8 @@ MUTATIONS = [
     ),
     Mutation(
         "a condition on logins is lost on the way into the directory",
-        "fastmail/directory/local.py",
-        "                row.nets, row.nologin = line.nets, line.nologin\n",
+        "fastmail/directory/following.py",
+        "            nets=line.nets,\n            nologin=line.nologin,\n",
         "",
         ("tests/unit/directory/test_access.py",),
     ),

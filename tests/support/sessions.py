@@ -1,13 +1,17 @@
 """Sessions without sockets: a connection that records what is written, over a store in memory."""
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import Any
+
+from msgspec.structs import replace
 
 from fastmail.app.homes import Homes
 from fastmail.auth.verifier import Verifier
 from fastmail.delivery.deliver import Deliverer
-from fastmail.directory.interface import AccountRecord, belongs, lookup
+from fastmail.directory.interface import AccountRecord
+from fastmail.directory.lookup import Destinations, belongs, find
+from fastmail.directory.records import Alias, AppPassword, Domain
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
 from fastmail.imap.service import Service as ImapService
@@ -38,6 +42,8 @@ class FakeDirectory:
             "@any.test": [USER],
             "loop@example.test": ["loop@example.test"],
         }
+        self.domains: dict[str, Domain] = {}  # those that are more than a name
+        self.used: list[tuple[int, bytes, str, int]] = []
 
     uncertain = False
     revision = 0
@@ -56,14 +62,30 @@ class FakeDirectory:
     def account_by_id(self, number: int) -> AccountRecord | None:
         return next((a for a in self.accounts.values() if a.id == number), None)
 
-    def alias(self, address: str) -> list[str] | None:
-        return self.aliases.get(address)
+    def alias(self, address: str) -> Alias | None:
+        found = self.aliases.get(address)
+        return Alias(address, tuple(found)) if found is not None else None
+
+    def domain(self, name: str) -> Domain | None:
+        return self.domains.get(name) or (Domain(name) if self.is_local(name) else None)
 
     def is_local(self, domain: str) -> bool:
         return domain in ("example.test", "any.test", "mx.example.test")
 
+    def destinations(self, address: str) -> Destinations:
+        return find(self, address)
+
     def resolve(self, address: str) -> list[AccountRecord]:
-        return lookup(self, address)
+        return find(self, address).accounts
+
+    def quota(self, account: AccountRecord) -> Quota:
+        return account.quota
+
+    def app_password(self, number: int, digest: bytes) -> AppPassword | None:
+        return None
+
+    def note_used(self, logins: Iterable[tuple[int, bytes, str, int]]) -> None:
+        self.used += logins
 
     def set_quota(self, address: str, quota: Quota) -> None:
         self.accounts[address] = replace(self.accounts[address], quota=quota)

@@ -5,10 +5,10 @@ import base64
 import hashlib
 import hmac
 import threading
-from dataclasses import replace
 
 import bcrypt
 import pytest
+from msgspec.structs import replace
 from passlib.hash import md5_crypt, sha512_crypt
 
 from fastmail.auth import sasl, schemes

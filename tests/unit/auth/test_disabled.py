@@ -1,9 +1,9 @@
 """S47: an account that was switched off, or removed, is let in by no mechanism."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from fastmail.auth import sasl, schemes
 from fastmail.auth.verifier import Verifier

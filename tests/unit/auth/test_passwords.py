@@ -5,12 +5,12 @@ import base64
 import hashlib
 import unicodedata
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import bcrypt
 import pytest
 import scramp
+from msgspec.structs import replace
 from passlib.hash import md5_crypt, sha256_crypt, sha512_crypt
 from passlib.utils import saslprep
 

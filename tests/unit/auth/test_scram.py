@@ -5,11 +5,11 @@ import hashlib
 import hmac
 from base64 import b64decode, b64encode
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import scramp
+from msgspec.structs import replace
 
 from fastmail.app.assembly import Assembly
 from fastmail.auth import schemes

@@ -60,10 +60,12 @@ def test_match_and_limit() -> None:
 
 def test_lists_of_commands(config: str) -> None:
     shown = run(config, "account", "list", "--match", "user1?@*", "--limit", "3")
-    assert shown.exit_code == 0 and shown.stdout.split()[::3][1:] == ["user10@d.test", "user11@d.test", "user12@d.test"]
+    assert shown.exit_code == 0 and shown.stdout.split()[::4][1:] == ["user10@d.test", "user11@d.test", "user12@d.test"]
     assert [row["alias"] for row in json.loads(run(config, "alias", "list", "--json", "--match", "user2").stdout)]
     assert run(config, "alias", "list", "--match", "nobody").stdout == "none\n"
-    assert run(config, "domain", "list", "--limit", "1").stdout == "domain\nd.test\n"
+    assert run(config, "domain", "list", "--limit", "1").stdout == (
+        "domain  state  alias_of  accounts  aliases\nd.test  on     -         30        1\n"
+    )
     assert run(config, "bans", "list", "--match", "x").stdout == "none\n"
     assert run(config, "account", "list", "--limit", "-1").exit_code == 2
 

@@ -1,8 +1,7 @@
 """Mail for the postmaster always has somebody who gets it (RFC 5321 4.5.1)."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from fastmail.delivery.deliver import Deliverer
 from fastmail.store.memory import MemoryStore

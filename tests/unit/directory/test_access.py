@@ -5,23 +5,21 @@ import json
 import tempfile
 import time
 from base64 import b64decode, b64encode
-from dataclasses import replace
 from pathlib import Path
 
 import jwt
-import msgspec
 import pytest
 import scramp
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec.structs import replace
 
 from fastmail.auth import mechanisms, schemes
 from fastmail.auth.oauth import Tokens
 from fastmail.auth.provider import Settings
-from fastmail.directory import access, local
+from fastmail.directory import access
 from fastmail.directory.external import PasswdFile, Sql, bring_lines, parse
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.queries import DovecotSql, Queries
-from fastmail.model.errors import DamagedAccount
 from fastmail.net import networks
 from fastmail.net.connection import Connection
 from tests.support.sessions import USER, Bench
@@ -98,20 +96,6 @@ def test_conditions_are_followed(tmp_path: Path) -> None:
         assert record is not None and (record.nets, record.nologin) == wanted
         assert bring_lines(directory, list(content.lines.values()), []) == 0
     directory.close()
-
-
-def test_rows_of_before_are_read_and_restrictions_stop_an_older_reader(tmp_path: Path) -> None:
-    row = local.AccountRow(1, 7, "{PLAIN}x", home="/h")
-    old = msgspec.msgpack.encode(
-        msgspec.structs.astuple(msgspec.structs.replace(row, check=local._sum("a@b", row)))[:9]
-    )
-    assert local._record("a@b", old).home == "/h"
-    assert msgspec.msgpack.decode(local._packed("a@b", row))[:9] == msgspec.msgpack.decode(old)
-    barred = msgspec.structs.replace(row, nologin="no")
-    assert local._record("a@b", local._packed("a@b", barred)).nologin == "no"
-    cut = msgspec.msgpack.encode(msgspec.msgpack.decode(local._packed("a@b", barred))[:9])
-    with pytest.raises(DamagedAccount):
-        local._record("a@b", cut)
 
 
 PLAIN = b64encode(f"\0{USER}\0secret".encode())

@@ -101,8 +101,8 @@ def test_a_password_that_is_changed_while_it_is_checked(directory: LocalDirector
         verifier = Verifier(directory, 1)
         check = verifier._check
 
-        async def slow(login: str, password: bytes) -> object:
-            found = await check(login, password)
+        async def slow(login: str, password: bytes, *more: str) -> object:
+            found = await check(login, password, *more)
             directory.set_password(NAME, "{PLAIN}two")
             return found
 

@@ -1,8 +1,9 @@
 """Limits of accounts (RFC 9208) where they bite: APPEND, COPY, CREATE, RCPT and delivery."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from fastmail.model.quota import Quota
 from tests.support.sessions import USER, Bench

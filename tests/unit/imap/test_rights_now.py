@@ -1,9 +1,8 @@
 """Rights are those of the moment in which a command begins, whatever way it came: by a line, or by literals (S33); and
 nothing is told of somebody else's quota before them."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from fastmail.model.quota import Quota
 from tests.support.sessions import Bench

@@ -4,10 +4,10 @@ and how far somebody may fill the lists of others."""
 import re
 import statistics
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fastmail.imap import service
 from tests.support.sessions import Bench

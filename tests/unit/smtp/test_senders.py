@@ -11,6 +11,7 @@ import pytest
 
 from fastmail.auth.send_as import Rules
 from fastmail.auth.send_as import parse as rules_of
+from fastmail.directory.records import Domain
 from fastmail.model.errors import ConfigError
 from fastmail.telemetry import counters
 from tests.support.sessions import USER, Bench, Client
@@ -25,6 +26,7 @@ def bench_of(path: Path, header: str = "refuse", *send_as: str, **more: Any) -> 
     bench = Bench(str(path), outbound={"senders": rules_of(header, send_as), **more})
     bench.directory.aliases["sales@example.test"] = [USER]
     bench.directory.aliases["info@xn--fhre-loa.test"] = [USER]
+    bench.directory.domains["xn--fhre-loa.test"] = Domain("fähre.test")
     bench.directory.aliases["boss@example.test"] = [OTHER]
     return bench
 

@@ -1,0 +1,120 @@
+"""``fastmail alias``: other addresses, whose mail goes to accounts here or to other hosts."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from fastmail.cli.common import (
+    AfterOption,
+    ConfigOption,
+    CsvOption,
+    DomainOption,
+    JsonOption,
+    LimitOption,
+    MatchOption,
+    command,
+    directory,
+    output,
+    pairs,
+    show,
+    show_one,
+)
+from fastmail.directory import fields
+from fastmail.directory.errors import NoSuchUser
+from fastmail.directory.lookup import is_off
+from fastmail.directory.records import Alias
+from fastmail.directory.requests import alias_name
+
+app = typer.Typer(no_args_is_help=True, help="Other addresses, for mail here or elsewhere; @domain catches all.")
+AliasArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="The alias, or @domain for a catch-all.")]
+
+
+@app.command("add")
+@command
+def alias_add(
+    address: AliasArgument,
+    targets: Annotated[list[str], typer.Argument(metavar="TARGET...", help="Who gets its mail, here or elsewhere.")],
+    note: Annotated[str, typer.Option(help="A line for people.")] = "",
+    expires: Annotated[str, typer.Option(help="A date or time after which nobody gets its mail.")] = "never",
+    internal: Annotated[bool, typer.Option("--internal", help="Only logins of its domain may write to it.")] = False,
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Let mail for an address go to others."""
+    given = {"targets": targets, "note": note, "expires": expires, "internal": internal}
+    new = fields.changed(Alias(alias_name(address), ()), fields.read("alias", given))
+    directory(config).put_alias(new)
+    output.print(f"added {new.address}", markup=False)
+
+
+@app.command("set")
+@command
+def alias_set(
+    address: AliasArgument,
+    settings: Annotated[
+        list[str], typer.Argument(metavar="FIELD=VALUE...", help="targets, enabled, expires, internal, note.")
+    ],
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Change an alias in one step: no mail is refused in between."""
+    _change(config, address, pairs(settings))
+    output.print(f"changed {alias_name(address)}", markup=False)
+
+
+def _change(config: str, address: str, given: dict[str, str]) -> None:
+    values = fields.read("alias", given)
+    directory(config).change_alias(alias_name(address), lambda old: fields.changed(old, values))
+
+
+@app.command("enable")
+@command
+def alias_enable(address: AliasArgument, config: ConfigOption = "fastmail.toml") -> None:
+    """Take mail for an alias again."""
+    _change(config, address, {"enabled": "yes"})
+    output.print(f"switched on {alias_name(address)}", markup=False)
+
+
+@app.command("disable")
+@command
+def alias_disable(address: AliasArgument, config: ConfigOption = "fastmail.toml") -> None:
+    """Take no mail for an alias until `alias enable`; a catch-all does not get it either."""
+    _change(config, address, {"enabled": "no"})
+    output.print(f"switched off {alias_name(address)}", markup=False)
+
+
+@app.command("show")
+@command
+def alias_show(address: AliasArgument, config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+    """All that is set for an alias."""
+    found = directory(config).alias(alias_name(address))
+    if found is None:
+        raise NoSuchUser(f"there is no alias {address}; `fastmail alias list` shows them")
+    show_one({"alias": found.address} | fields.shown(found), json)
+
+
+@app.command("remove")
+@command
+def alias_remove(address: AliasArgument, config: ConfigOption = "fastmail.toml") -> None:
+    """Remove an alias."""
+    directory(config).remove_alias(alias_name(address))
+    output.print(f"removed {alias_name(address)}", markup=False)
+
+
+@app.command("list")
+@command
+def alias_list(
+    domain: DomainOption = "",
+    match: MatchOption = "",
+    limit: LimitOption = 0,
+    after: AfterOption = "",
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+    csv: CsvOption = False,
+) -> None:
+    """All aliases, or those of a domain, by domain and name."""
+    now = time.time()
+    rows = (
+        {"alias": one.address, "targets": list(one.targets), "state": "off" if is_off(one, now) else "on"}
+        for one in directory(config).each_alias(domain, after)
+    )
+    show(rows, json, match=match, limit=limit, csv=csv)

@@ -1,0 +1,24 @@
+"""``fastmail audit``: who changed what in the directory."""
+
+from typing import Annotated
+
+import typer
+
+from fastmail.cli.common import ConfigOption, CsvOption, JsonOption, MatchOption, command, directory, moment, show
+
+
+@command
+def audit(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Only of this account, alias, domain or user.")] = "",
+    last: Annotated[int, typer.Option("--last", metavar="N", min=0, help="The last so many; 0 for all.")] = 100,
+    match: MatchOption = "",
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+    csv: CsvOption = False,
+) -> None:
+    """Changes of domains, accounts, aliases and app passwords, the latest at the end. No password is ever in it."""
+    rows = (
+        {"when": moment(one.at), "who": one.who, "what": one.what, "name": one.name, "change": one.text or "-"}
+        for one in directory(config).audit(last, name)
+    )
+    show(rows, json, match=match, csv=csv)

@@ -1,0 +1,128 @@
+"""``fastmail batch`` and ``fastmail apply``: many changes of the directory in one process.
+
+A batch reads one JSON request a line and writes one JSON answer a line (directory.requests). Whatever has come is done
+in one transaction, and answered when that is on the disk: so a program that waits for each answer gets it, and one that
+sends thousands pays for a few transactions. A request that cannot be done changes nothing and stops no other.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from fastmail.cli.common import (
+    FAILED,
+    ConfigOption,
+    JsonOption,
+    command,
+    directory,
+    hashed,
+    output,
+    show,
+)
+from fastmail.directory.errors import DirectoryError
+from fastmail.directory.local import LocalDirectory
+from fastmail.directory.requests import in_any_order, perform, steps
+from fastmail.model.errors import ClientError, CorruptData
+
+CHUNK = 1 << 20  # octets that are read at once
+AT_ONCE = 5000  # requests of one transaction
+LONGEST = 1 << 20  # octets of a request
+
+
+@command
+def batch(config: ConfigOption = "fastmail.toml") -> None:
+    """Do requests from standard input, one JSON object a line, and answer each with one.
+
+    {"do": "account.set", "name": "me@example.org", "fields": {"suspended": "unpaid"}} is answered with {"ok": true} or
+    {"ok": false, "error": "..."}, in order, when it is on the disk; an "id" comes back in the answer. Exit code 1 if
+    any could not be done."""
+    place = directory(config)
+    failed = False
+    for lines in _arrived():
+        for start in range(0, len(lines), AT_ONCE):
+            with place.batch():
+                answers = [_answer(place, line) for line in lines[start : start + AT_ONCE]]
+            sys.stdout.write("".join(json.dumps(answer) + "\n" for answer in answers))
+            sys.stdout.flush()
+            failed = failed or not all(answer["ok"] for answer in answers)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _arrived() -> Iterator[list[bytes]]:
+    """Lines of standard input: all that have come, as often as some have."""
+    rest = b""
+    while chunk := os.read(sys.stdin.fileno(), CHUNK):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if lines:
+            yield [line for line in lines if line.strip()]
+        if len(rest) > LONGEST:
+            raise DirectoryError(f"a request has {LONGEST} octets at most")
+    if rest.strip():
+        yield [rest]
+
+
+def _answer(place: LocalDirectory, line: bytes) -> dict[str, Any]:
+    ident: dict[str, Any] = {}
+    try:
+        request = json.loads(line)
+        if not isinstance(request, dict):
+            raise DirectoryError("an object is expected")
+        ident = {"id": request["id"]} if "id" in request else {}
+        return ident | {"ok": True} | perform(place, request, hashed)
+    except (ClientError, CorruptData) as error:
+        return ident | {"ok": False, "error": str(error)}
+    except (ValueError, RecursionError) as error:
+        return ident | {"ok": False, "error": f"this is no JSON: {error}"}
+
+
+@command
+def apply(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="TOML or JSON: domains, accounts, aliases; - for input.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    config: ConfigOption = "fastmail.toml",
+    as_json: JsonOption = False,
+) -> None:
+    """Bring domains, accounts and aliases to a wanted state, all or nothing; what would change is shown first.
+
+    The file has tables of fields by name, as [domains."example.org"], [accounts."me@example.org"] and
+    [aliases."info@example.org"]. What it does not name stays as it is, so doing it twice changes nothing."""
+    place = directory(config)
+    found = list(steps(place, _wanted(file)))
+    show([{"do": step.name, "change": step.text} for step in found], as_json, "nothing to do")
+    if not found or dry_run:
+        return
+    if not yes:
+        if file == "-" or not sys.stdin.isatty():
+            raise DirectoryError("nothing was changed: --yes is needed where nobody can be asked")
+        typer.confirm("Do this?", abort=True)
+    with place.batch():
+        in_any_order([partial(perform, place, step.request, hashed) for step in found])
+    if not as_json:
+        output.print(f"done: {len(found)} changes")
+
+
+def _wanted(file: str) -> dict[str, Any]:
+    try:
+        if file == "-":
+            text = sys.stdin.read()
+        else:
+            with open(file, encoding="utf-8") as opened:
+                text = opened.read()
+        if text.lstrip().startswith("{"):
+            found = json.loads(text)
+        else:
+            import tomllib
+
+            found = tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DirectoryError(f"cannot read {file}: {error}") from None
+    if not isinstance(found, dict):
+        raise DirectoryError(f"{file}: an object is expected")
+    return found

@@ -1,0 +1,146 @@
+"""``fastmail domain``: what mail is taken for, and the settings of each domain."""
+
+from typing import Annotated, Any
+
+import typer
+
+from fastmail.cli.common import (
+    AfterOption,
+    ConfigOption,
+    CsvOption,
+    JsonOption,
+    LimitOption,
+    MatchOption,
+    command,
+    directory,
+    output,
+    pairs,
+    show,
+    show_one,
+)
+from fastmail.directory import fields
+from fastmail.directory.errors import NoSuchUser
+from fastmail.directory.local import LocalDirectory
+from fastmail.directory.records import LATER, NO_MAIL, Alias, Domain
+from fastmail.model.address import domain_name
+
+app = typer.Typer(no_args_is_help=True, help="Domains that this server takes mail for.")
+NameArgument = Annotated[str, typer.Argument(metavar="DOMAIN", help="Such as example.org.")]
+FieldsArgument = Annotated[
+    list[str], typer.Argument(metavar="FIELD=VALUE...", help="`fastmail domain show` has all fields; catch_all too.")
+]
+
+
+@app.command("add")
+@command
+def domain_add(
+    name: NameArgument,
+    alias_of: Annotated[str, typer.Option("--alias-of", help="Make it another name for the whole of a domain.")] = "",
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Take mail for a domain."""
+    new = Domain(domain_name(name), alias_of=domain_name(alias_of) if alias_of else "")
+    directory(config).add_domain(new)
+    output.print(f"added {new.name}")
+
+
+@app.command("remove")
+@command
+def domain_remove(name: NameArgument, config: ConfigOption = "fastmail.toml") -> None:
+    """Take no more mail for a domain; its accounts and aliases must be gone."""
+    directory(config).remove_domain(domain_name(name))
+    output.print(f"removed {domain_name(name)}")
+
+
+@app.command("show")
+@command
+def domain_show(name: NameArgument, config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+    """All that is set for a domain, and how many addresses it has."""
+    place = directory(config)
+    found = _domain(place, name)
+    accounts, aliases = place.counts(found.name)
+    caught = place.alias(f"@{found.name}")
+    counted = {"domain": found.name, "accounts": accounts, "aliases": aliases}
+    show_one(counted | fields.shown(found) | {"catch_all": list(caught.targets) if caught is not None else []}, json)
+
+
+def _domain(place: LocalDirectory, name: str) -> Domain:
+    found = place.domain(domain_name(name))
+    if found is None:
+        raise NoSuchUser(f"there is no domain {name}; `fastmail domain list` shows them")
+    return found
+
+
+@app.command("set")
+@command
+def domain_set(name: NameArgument, settings: FieldsArgument, config: ConfigOption = "fastmail.toml") -> None:
+    """Change settings of a domain in one step; they count at once."""
+    place = directory(config)
+    given = pairs(settings)
+    with place.batch():
+        if "catch_all" in given:
+            _catch_all(place, _domain(place, name).name, fields.addresses(given.pop("catch_all")))
+        values = fields.read("domain", given)
+        place.change_domain(domain_name(name), lambda old: fields.changed(old, values))
+    output.print(f"changed {domain_name(name)}", markup=False)
+
+
+def _catch_all(place: LocalDirectory, name: str, targets: tuple[str, ...]) -> None:
+    """The catch-all of a domain is the alias that has its name alone."""
+    there = place.alias(f"@{name}")
+    if there is None and targets:
+        place.put_alias(Alias(f"@{name}", targets))
+    elif there is not None and targets:
+        place.change_alias(f"@{name}", lambda old: Alias(old.address, targets, note=old.note))
+    elif there is not None:
+        place.remove_alias(f"@{name}")
+
+
+@app.command("enable")
+@command
+def domain_enable(name: NameArgument, config: ConfigOption = "fastmail.toml") -> None:
+    """Take mail for a domain again, and let its accounts log in."""
+    _switch(config, name, True)
+    output.print(f"switched on {domain_name(name)}", markup=False)
+
+
+@app.command("disable")
+@command
+def domain_disable(
+    name: NameArgument,
+    for_now: Annotated[bool, typer.Option("--for-now", help="Senders keep the mail and try again (450).")] = False,
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Take no mail for a domain, and let none of its accounts log in; everything else stays as it is."""
+    _switch(config, name, False, LATER if for_now else NO_MAIL)
+    output.print(f"switched off {domain_name(name)}", markup=False)
+
+
+def _switch(config: str, name: str, on: bool, reply: int = 0) -> None:
+    values: dict[str, Any] = {"enabled": on} | ({"off_reply": reply} if reply else {})
+    directory(config).change_domain(domain_name(name), lambda old: fields.changed(old, values))
+
+
+@app.command("list")
+@command
+def domain_list(
+    match: MatchOption = "",
+    limit: LimitOption = 0,
+    after: AfterOption = "",
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+    csv: CsvOption = False,
+) -> None:
+    """All domains."""
+    place = directory(config)
+    rows = (
+        {
+            "domain": one.name,
+            "state": "on" if one.enabled else "off",
+            "alias_of": one.alias_of or "-",
+            "accounts": place.counts(one.name)[0],
+            "aliases": place.counts(one.name)[1],
+        }
+        for one in place.each_domain(after)
+    )
+    show(rows, json, match=match, limit=limit, csv=csv)

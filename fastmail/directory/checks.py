@@ -1,0 +1,95 @@
+"""What a domain, an account or an alias may be, beyond what its fields say: whether what it names is there, leads in a
+circle, or is more than its domain allows. Each check raises DirectoryError or NoSuchUser with what to do, or gives the
+record with its addresses in the spelling in which they are kept."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from fastmail.directory import lookup
+from fastmail.directory.errors import DirectoryError, NoSuchUser
+from fastmail.directory.lookup import Lookup, Planned, circle, find, landing
+from fastmail.directory.records import Account, Alias, Domain
+from fastmail.model import domain as names
+from fastmail.model.address import comparable
+
+MOST_APPS = 20  # app passwords of an account
+ARROW = " -> "
+
+
+class Known(Lookup, Protocol):
+    """What is asked of the directory."""
+
+    def counts(self, domain: str) -> tuple[int, int]: ...
+    def each_domain(self, after: str = "") -> Iterator[Domain]: ...
+
+
+def domain(known: Known, new: Domain) -> None:
+    """Another name has no addresses, and stands for a domain that is there and is not another name itself."""
+    if not new.alias_of:
+        return
+    if any(known.counts(new.name)):
+        raise DirectoryError(f"{new.name} has addresses of its own: remove them, or let it be a domain")
+    main = known.domain(new.alias_of)
+    if main is None:
+        raise DirectoryError(f"there is no domain {new.alias_of}; `fastmail domain list` shows them")
+    if names.comparable(main.name) == names.comparable(new.name):
+        raise DirectoryError(f"{new.name} would be another name of itself")
+    if main.alias_of:
+        raise DirectoryError(f"{main.name} is another name of {main.alias_of} itself: name that one")
+    mine = names.comparable(new.name)
+    other = next((one.name for one in known.each_domain() if names.comparable(one.alias_of) == mine), "")
+    if other:
+        raise DirectoryError(f"{other} is another name of {new.name}: there is one level of them only")
+
+
+def account(known: Known, old: Account, new: Account) -> None:
+    """Limits of the domain, and where its mail is forwarded to."""
+    row = known.domain(new.address.rpartition("@")[2])
+    most = row.most_storage if row is not None else 0
+    if most and new.quota != old.quota and (new.quota.octets > most or new.quota.octets < 0):
+        raise DirectoryError(f"an account of {new.address.rpartition('@')[2]} may have {most} octets at most")
+    if new.forward != old.forward:
+        _targets(Planned(known, new.address, account=new), new.address, new.forward, "the forward of", known)
+
+
+def alias(known: Known, new: Alias) -> Alias:
+    """Its targets lead to somebody, and not back to it."""
+    if not new.targets:
+        raise DirectoryError(f"alias {new.address} needs a target")
+    if len(new.targets) > lookup.MAX_ALIAS_TARGETS:
+        raise DirectoryError(f"alias {new.address} has more than {lookup.MAX_ALIAS_TARGETS} targets")
+    planned = Planned(known, new.address, alias=msgspec.structs.replace(new, enabled=True, expires=0))
+    _targets(planned, new.address, new.targets, "alias", known)
+    if not find(planned, new.address) and not _is_still(known, new.targets):
+        raise DirectoryError(f"alias {new.address} would be too many aliases away from an account")
+    return msgspec.structs.replace(new, targets=tuple(_kept(known, one) for one in new.targets))
+
+
+def _targets(planned: Planned, address: str, targets: Sequence[str], what: str, known: Known) -> None:
+    name = comparable(address)
+    way = circle(planned, name, targets)
+    if way:
+        by = f", by way of {way[1]}: {ARROW.join(way)}" if len(way) > 2 else ""
+        raise DirectoryError(f"{what} {address} would lead to itself{by}")
+    for target in targets:
+        found = landing(planned, comparable(target))
+        if found is not None and not found.name and not found.refusal:
+            raise NoSuchUser(f"nobody here gets mail for {target}: it is an address of this server, and not there")
+
+
+def _is_still(known: Known, targets: Sequence[str]) -> bool:
+    """Do they lead to accounts or domains that only take no mail now?"""
+    found = [landing(known, comparable(one)) for one in targets]
+    return any(one is not None and (one.account is not None or bool(one.refusal)) for one in found)
+
+
+def _kept(known: Known, target: str) -> str:
+    """A target as it is kept: with the spelling that its account or domain has."""
+    local, _, name = target.rpartition("@")
+    row = known.account(target)
+    if row is not None and comparable(row.address) == comparable(target):
+        return row.address
+    found = known.domain(name)
+    return f"{local}@{found.name}" if found is not None and not found.alias_of else target

@@ -1,0 +1,95 @@
+"""Accounts and aliases as another source has them (directory.external, directory.live): written in one transaction.
+
+What the source does not say of an account (its limits, forwards, states, app passwords) is kept here beside it. An
+account that the source has no more is switched off, never removed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from fastmail.directory.interface import Line
+from fastmail.directory.reading import UNCERTAIN
+from fastmail.directory.records import Alias
+from fastmail.directory.rows import ALIASES, address_key
+from fastmail.directory.tables import META, Txn
+from fastmail.directory.writing import SOURCE, Writing
+
+replace = msgspec.structs.replace
+
+
+class Following(Writing):
+    """See directory.external for who calls."""
+
+    def bring(self, lines: Iterable[Line], gone: Iterable[str]) -> None:
+        """Accounts as the source has them, with their domains, and some that it has no more."""
+        with self._write() as txn:
+            for line in lines:
+                self._bring(txn, line)
+            for one in gone:
+                self._leave(txn, one)
+
+    def _bring(self, txn: Txn, line: Line) -> None:
+        self._have_domain(txn, line.address)
+        _, address, key = self._named(txn, line.address)
+        row = txn.get("accounts", key)
+        old = self._present(txn, key, address, row) if row is not None else None
+        row_of = old
+        if row_of is None:
+            if txn.delete("aliases", key):  # an account goes before an alias
+                self._count(txn, key, 0, -1)
+            row_of = self._new_account(txn, key, address, row is None)
+        new = replace(
+            row_of,
+            enabled=True,
+            password=line.password,
+            scram=row_of.scram if row_of.password == line.password else "",
+            home=line.home,
+            maildir=line.maildir,
+            nets=line.nets,
+            nologin=line.nologin,
+            quota=line.quota if line.quota is not None else row_of.quota,
+        )
+        self._put_account(txn, key, old, new, revokes=True, who=SOURCE)
+
+    def _leave(self, txn: Txn, asked: str) -> None:
+        _, address, key = self._named(txn, asked)
+        row = txn.get("accounts", key)
+        old = self._present(txn, key, address, row) if row is not None else None
+        if old is not None:
+            self._put_account(txn, key, old, replace(old, enabled=False), revokes=True, who=SOURCE)
+
+    def replace_aliases(self, wanted: Mapping[str, Sequence[str]]) -> int:
+        """Make these the aliases; how many changed. Targets are not looked up: they may come later."""
+        known = {one.address: one for one in self.aliases()}
+        asked = {_spelled(self, address): tuple(targets) for address, targets in wanted.items()}
+        gone = known.keys() - asked.keys()
+        changed = {one: to for one, to in asked.items() if one not in known or known[one].targets != to}
+        if not changed and not gone:
+            return 0
+        with self._write() as txn:
+            for address in gone:
+                key = address_key(address)
+                txn.delete("aliases", key)
+                self._count(txn, key, 0, -1)
+            for address, targets in changed.items():
+                key, old = address_key(address), known.get(address)
+                new = replace(old, targets=targets) if old is not None else Alias(address, targets)
+                if txn.get("aliases", key) is None:
+                    self._count(txn, key, 0, 1)
+                txn.put("aliases", key, ALIASES.pack(key, new))
+            self._note(txn, "alias set", SOURCE, f"{len(changed)} changed, {len(gone)} removed", SOURCE)
+        return len(changed) + len(gone)
+
+    def set_uncertain(self, on: bool) -> None:
+        with self._write() as txn:
+            if on:
+                txn.put(META, UNCERTAIN, b"1")
+            else:
+                txn.delete(META, UNCERTAIN)
+
+
+def _spelled(place: Writing, address: str) -> str:
+    local, _, name = address.rpartition("@")
+    domain = place.domain(name)
+    return f"{local}@{domain.name}" if domain is not None else address

@@ -1,0 +1,281 @@
+"""Where mail for an address goes: the account itself, those behind an alias, the account in front of a ``+detail``, the
+postmaster, or the catch-all of the domain; and the addresses at other hosts behind aliases and forwards.
+
+The order for one address of a domain here is: account or alias of that name; the same without its detail; for
+``postmaster`` and ``abuse`` (RFC 5321 4.5.1, RFC 2142 5 and 2) the domain's postmaster; the catch-all. A domain that is
+another name of one has the addresses of that one.
+
+Promises: loops end, each account and each other address comes once, and the work for one address is bounded
+(MAX_ALIAS_DEPTH, MAX_ALIAS_TARGETS). A forward that leads nowhere loses nothing: then the account keeps the mail.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fastmail.directory.records import LATER, Account, Alias, Domain
+from fastmail.model import domain as names
+from fastmail.model.address import comparable, without_detail
+
+MAX_ALIAS_DEPTH = 10
+MAX_ALIAS_TARGETS = 1000
+ROLES = ("postmaster", "abuse")  # that every domain has
+NOT_FOUND = "550 5.1.1 no such user here"
+NO_MAIL = "550 5.2.1 this mailbox takes no mail"
+DOMAIN_OFF = {LATER: "450 4.2.1 this domain takes no mail now, try again later"}
+DOMAIN_GONE = "550 5.2.1 this domain takes no mail"
+
+
+class Lookup(Protocol):
+    """Exact lookups; a domain is the same by both spellings, and an address of another name of a domain finds what the
+    domain itself has."""
+
+    def domain(self, name: str) -> Domain | None: ...
+    def account(self, address: str) -> Account | None: ...
+    def alias(self, address: str) -> Alias | None: ...
+
+
+class Domains(Protocol):
+    """The first of them alone."""
+
+    def domain(self, name: str) -> Domain | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """An address at another host that gets a copy. ``via``: the address here that sends it there; ``owner``: who hears
+    when that host refuses it."""
+
+    address: str
+    via: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Who gets mail for an address. ``refusal``: the reply where nobody does; ``inside``: the domain whose logins alone
+    may write to it, empty for everybody; ``until``: s since 1970 when this may change by itself; ``bounces``: only mail
+    without a sender is taken."""
+
+    accounts: list[Account] = field(default_factory=list)
+    elsewhere: tuple[Elsewhere, ...] = ()
+    refusal: str = NOT_FOUND
+    inside: str = ""
+    until: float = math.inf
+    bounces: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.accounts or self.elsewhere)
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """The row that an address leads to. ``name``: the row's address in the form for comparing; ``refusal``: the
+    domain's, where it is off; ``targets``: where a role leads that has no row."""
+
+    name: str = ""
+    account: Account | None = None
+    alias: Alias | None = None
+    targets: Sequence[str] = ()
+    refusal: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.name)
+
+
+NOWHERE = Landing()
+
+
+def home(directory: Domains, name: str) -> Domain | None:
+    """The domain that has the addresses: of another name the one that it stands for. The row of the name itself where
+    that is off, or leads nowhere."""
+    found = directory.domain(name)
+    if found is None or not found.alias_of or not found.enabled:
+        return found
+    return directory.domain(found.alias_of) or found
+
+
+def at_home(directory: Domains, address: str) -> str:
+    """The address in the form for comparing, under the first name of its domain."""
+    whole = comparable(address)
+    local, _, name = whole.rpartition("@")
+    domain = home(directory, name)
+    return f"{local}@{names.comparable(domain.name)}" if domain is not None else whole
+
+
+def landing(directory: Lookup, address: str) -> Landing | None:
+    """The row that an address in the form for comparing leads to; NOWHERE where a domain here has none for it, None for
+    an address of another host."""
+    local, _, name = address.rpartition("@")
+    domain = home(directory, name)
+    if domain is None:
+        return None
+    if not domain.enabled:
+        return Landing(refusal=DOMAIN_OFF.get(domain.off_reply, DOMAIN_GONE))
+    base = without_detail(local, domain.separators)
+    name = names.comparable(domain.name)
+    for one in (local, base) if base != local else (local,):
+        found = _row(directory, f"{one}@{name}")
+        if found is not None:
+            return found
+    if local in ROLES and domain.postmaster:
+        return Landing(f"{local}@{name}", targets=domain.postmaster)
+    caught = directory.alias(f"@{name}")
+    return Landing(f"@{name}", alias=caught, targets=caught.targets) if caught is not None else NOWHERE
+
+
+def _row(directory: Lookup, address: str) -> Landing | None:
+    account = directory.account(address)
+    if account is not None:
+        return Landing(address, account)
+    alias = directory.alias(address)
+    return Landing(address, alias=alias, targets=alias.targets) if alias is not None else None
+
+
+def is_off(alias: Alias, now: float) -> bool:
+    """Is it switched off, or over?"""
+    return not alias.enabled or 0 < alias.expires <= now
+
+
+class _Search:
+    """One search; what it found so far."""
+
+    def __init__(self, directory: Lookup) -> None:
+        self._directory = directory
+        self._seen: set[str] = set()
+        self._now = time.time()
+        self.accounts: dict[int, Account] = {}
+        self.elsewhere: dict[str, Elsewhere] = {}
+        self.refusal = NOT_FOUND
+        self.inside = ""
+        self.until = math.inf
+
+    @property
+    def _count(self) -> int:
+        return len(self.accounts) + len(self.elsewhere)
+
+    def reach(self, written: str, depth: int, via: str = "", owner: str = "") -> None:
+        """Follow an address. ``via``: the address here that leads to it."""
+        address = comparable(written)
+        if depth > MAX_ALIAS_DEPTH or self._count > MAX_ALIAS_TARGETS:
+            return
+        found = landing(self._directory, address)
+        if found is None:
+            if via:
+                self.elsewhere.setdefault(address, Elsewhere(written, via, owner))  # others may mind case
+            return
+        if found.refusal:
+            self.refusal = found.refusal
+        if not found.name or found.name in self._seen:
+            return
+        self._seen.add(found.name)
+        if found.account is not None:
+            self._account(found.account, depth)
+        elif found.alias is not None:
+            self._alias(found.alias, depth)
+        else:
+            self._each(found.targets, depth, found.name, found.name)
+
+    def _each(self, targets: Iterable[str], depth: int, via: str, owner: str) -> None:
+        for target in targets:
+            self.reach(target, depth + 1, via, owner)
+
+    def _account(self, account: Account, depth: int) -> None:
+        if not account.enabled:
+            return
+        if not account.receives:
+            self.refusal = NO_MAIL
+            return
+        if account.keeps or not account.forward:
+            self.accounts[account.id] = account
+        before = self._count
+        self._each(account.forward, depth, account.address, account.address)
+        if self._count == before:
+            self.accounts[account.id] = account
+
+    def _alias(self, alias: Alias, depth: int) -> None:
+        if alias.internal and not depth:
+            self.inside = names.comparable(alias.address.rpartition("@")[2])
+        if is_off(alias, self._now):
+            return
+        if alias.expires:
+            self.until = min(self.until, alias.expires)
+        name = alias.address.rpartition("@")[2]
+        owner = f"postmaster@{name}"
+        self._each(alias.targets, depth, alias.address, owner)
+
+
+def find(directory: Lookup, address: str) -> Destinations:
+    """Who gets mail for an address."""
+    search = _Search(directory)
+    search.reach(address, 0)
+    return Destinations(
+        list(search.accounts.values()),
+        tuple(search.elsewhere.values()),
+        search.refusal,
+        search.inside,
+        search.until,
+    )
+
+
+class Resolver(Lookup, Protocol):
+    """The same with ``resolve``, which may remember."""
+
+    def resolve(self, address: str) -> list[Account]: ...
+
+
+def belongs(directory: Resolver, account: Account, address: str) -> bool:
+    """Is the address the account's: its own, with any detail, an alias to it, or one of its sender identities? A
+    catch-all makes no address somebody's."""
+    if address == account.address:
+        return True
+    whole = at_home(directory, address)
+    local, _, domain = whole.rpartition("@")
+    row = directory.domain(domain)
+    base = f"{without_detail(local, row.separators if row is not None else '+')}@{domain}"
+    if comparable(account.address) in (whole, base):
+        return True
+    named = {whole, base, f"@{domain}", comparable(address)}
+    if account.senders and not named.isdisjoint(map(comparable, account.senders)):
+        return True
+    return any(
+        account.id in [one.id for one in directory.resolve(name)] and directory.alias(name) is not None
+        for name in dict.fromkeys((whole, base))
+    )
+
+
+class Planned:
+    """The directory as it would be with one account or alias more, or changed."""
+
+    def __init__(self, place: Lookup, name: str, account: Account | None = None, alias: Alias | None = None) -> None:
+        self._place, self._name, self._account, self._alias = place, comparable(name), account, alias
+        self.domain = place.domain
+
+    def account(self, address: str) -> Account | None:
+        return self._account if comparable(address) == self._name else self._place.account(address)
+
+    def alias(self, address: str) -> Alias | None:
+        return self._alias if comparable(address) == self._name else self._place.alias(address)
+
+
+def circle(directory: Lookup, name: str, targets: Iterable[str]) -> list[str]:
+    """The way by which mail that is sent from ``name`` to ``targets`` comes back to it, both ends included; empty where
+    it does not."""
+    seen: set[str] = set()
+
+    def walk(address: str, path: list[str]) -> list[str]:
+        found = landing(directory, comparable(address))
+        if found is None or not found.name:
+            return []
+        path = [*path, found.name]
+        if found.name == name:
+            return path
+        if found.name in seen or len(path) > MAX_ALIAS_DEPTH:
+            return []
+        seen.add(found.name)
+        following = found.account.forward if found.account is not None else found.targets
+        return next((way for one in following if (way := walk(one, path))), [])
+
+    return next((way for one in targets if (way := walk(one, [name]))), [])

@@ -1,0 +1,12 @@
+"""The directory in memory: the same rules over tables that one process has and nobody keeps. For tests of what asks a
+directory, and as the plainest implementation under the contract suite."""
+
+from fastmail.directory.following import Following
+from fastmail.directory.tables import MemoryTables
+
+
+class MemoryDirectory(Following):
+    """See interface.Directory and interface.Administration."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryTables())

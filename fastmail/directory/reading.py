@@ -1,0 +1,396 @@
+"""What is read of the built-in directory, whatever its tables lie in.
+
+Answers reflect the last commit. What delivery asks again and again (domains, where addresses lead) is remembered until
+the directory is changed: a commit that only notes logins changes nothing that is remembered, so it leaves the memory as
+it is. Lists come a page at a time, each from its own short transaction, so memory does not grow with the accounts and a
+slow reader keeps no old commit alive.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Protocol
+
+from fastmail.directory import apps, lookup, rows
+from fastmail.directory.lookup import Destinations, belongs
+from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, Used
+from fastmail.directory.rows import ACCOUNTS, ALIASES, APPS, AUDIT, DOMAINS, NUL, U64, USED, address_key, domain_key
+from fastmail.directory.tables import META, Tables, Txn
+from fastmail.model.errors import CorruptData, DamagedAccount
+from fastmail.model.quota import Quota
+
+NEXT = b"next-id"
+REVISION = b"revision"  # see directory.standing
+REVOKED = b"revoked:"  # with an account's number: the revision of the last change
+CHANGES = b"changes"  # grows with each change of what is remembered here
+UNCERTAIN = b"uncertain"
+SRS = b"srs:"  # with the time(8) when a key was made: the key
+REMEMBERED = 50_000
+UNASKED = Domain("")  # stands for a domain of which nothing is remembered
+PAGE = 1000  # rows that are read in one transaction
+
+
+class Asker(Protocol):
+    """Who is asked for accounts before they are read here (directory.live)."""
+
+    async def freshen(self, address: str) -> str: ...
+
+
+class _Rows:
+    """Look-ups of one search (lookup.Lookup): the memory was checked when it began, and addresses come in the form for
+    comparing, under the first name of their domain."""
+
+    __slots__ = ("_get", "domain")
+
+    def __init__(self, place: "Reading") -> None:
+        self._get, self.domain = place._get, place._domain
+
+    def account(self, address: str) -> Account | None:
+        key = rows.compared_key(address)
+        row = self._get("accounts", key)
+        return ACCOUNTS.unpack(key, row) if row is not None else None
+
+    def alias(self, address: str) -> Alias | None:
+        key = rows.compared_key(address)
+        row = self._get("aliases", key)
+        return ALIASES.unpack(key, row) if row is not None else None
+
+
+class Reading:
+    """See interface.Directory."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._last_commit = tables.last_commit
+        self._rows = _Rows(self)
+        self._batch: Txn | None = None  # the transaction of many changes, which sees what they have done so far
+        self._commit = -1  # the last one that was looked at
+        self._changes = -1  # what its CHANGES was
+        self._revised = -1, 0  # the commit that a revision was read at, and the revision
+        self._uncertain: bool | None = None
+        self._local: dict[str, bool] = {}
+        self._domains: dict[str, Domain | None] = {}
+        self._found: dict[str, Destinations] = {}
+        self._srs: list[tuple[int, bytes]] | None = None
+        self.live: Asker | None = None
+
+    def close(self) -> None:
+        self._tables.close()
+
+    # ---------------------------------------------------------------- rows
+
+    def _get(self, table: str, key: bytes) -> bytes | None:
+        if self._batch is not None:
+            return self._batch.get(table, key)
+        return self._tables.get(table, key)
+
+    def _check_memory(self) -> None:
+        """Forget what may not be true any more."""
+        if self._batch is not None:
+            self._forget()
+            return
+        commit = self._last_commit()
+        if commit != self._commit:
+            changes = _counted(self._tables.get(META, CHANGES))
+            if changes != self._changes:
+                self._forget()
+            self._commit, self._changes, self._uncertain = commit, changes, None
+
+    def _have_room(self) -> None:
+        """Before something more is remembered."""
+        if len(self._local) + len(self._found) + len(self._domains) > REMEMBERED:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._local.clear()
+        self._domains.clear()
+        self._found.clear()
+        self._srs = None
+
+    def domain(self, name: str) -> Domain | None:
+        """The row of a domain, by either spelling. DamagedAccount."""
+        self._check_memory()
+        return self._domain(name)
+
+    def _domain(self, name: str) -> Domain | None:
+        """The same, where memory was checked already."""
+        found = self._domains.get(name, UNASKED)  # another thread may forget meanwhile
+        if found is UNASKED:
+            self._have_room()
+            key = domain_key(name)
+            row = self._get("domains", key)
+            found = self._domains[name] = DOMAINS.unpack(key, row) if row is not None else None
+        return found
+
+    def _main_key(self, address: str) -> bytes:
+        """The key of an address under the first name of its domain; empty where its domain has no other name."""
+        local, _, name = address.rpartition("@")
+        found = self.domain(name)
+        return address_key(f"{local}@{found.alias_of}") if found is not None and found.alias_of else b""
+
+    def account(self, address: str) -> Account | None:
+        """DamagedAccount."""
+        key = address_key(address)
+        row = self._get("accounts", key)
+        if row is None and (key := self._main_key(address)):
+            row = self._get("accounts", key)
+        return ACCOUNTS.unpack(key, row) if row is not None else None
+
+    def alias(self, address: str) -> Alias | None:
+        """DamagedAccount."""
+        key = address_key(address)
+        row = self._get("aliases", key)
+        if row is None and (key := self._main_key(address)):
+            row = self._get("aliases", key)
+        return ALIASES.unpack(key, row) if row is not None else None
+
+    def account_by_id(self, number: int) -> Account | None:
+        """DamagedAccount, also where the number leads to another account."""
+        key = self._get("numbers", U64.pack(number))
+        row = self._get("accounts", key) if key is not None else None
+        if key is None or row is None:
+            return None
+        found = ACCOUNTS.unpack(key, row)
+        if found.id != number:
+            raise DamagedAccount(f"number {number} leads to {found.address}, which has another one")
+        return found
+
+    def stand_in(self, address: str) -> Account | None:
+        """For an account whose row is damaged: what leads to its mail, and nobody can log in by; None where its number
+        is not known."""
+        key = address_key(address)
+        with self._tables.read() as txn:
+            number = _number(txn, key)
+        return Account(number, rows.shown(key), "", False) if number is not None else None
+
+    # ---------------------------------------------------------------- what delivery and logins ask
+
+    def is_local(self, domain: str) -> bool:
+        """True as well where the domain's row is damaged."""
+        self._check_memory()
+        known = self._local.get(domain)
+        if known is None:
+            self._have_room()
+            known = self._local[domain] = self._get("domains", domain_key(domain)) is not None
+        return known
+
+    def destinations(self, address: str) -> Destinations:
+        """Who gets mail for an address; remembered until something changes."""
+        self._check_memory()
+        known = self._found.get(address)
+        if known is None or (known.until < math.inf and known.until <= time.time()):
+            self._have_room()
+            known = self._found[address] = lookup.find(self._rows, address)
+        return known
+
+    def resolve(self, address: str) -> list[Account]:
+        """The accounts among them."""
+        return self.destinations(address).accounts
+
+    def may_send_as(self, account: Account, address: str) -> bool:
+        return belongs(self, account, address)
+
+    def quota(self, account: Account) -> Quota:
+        """The account's limits, with its domain's where it has none of its own, and never more than the domain lets an
+        account have."""
+        domain = self.domain(account.address.rpartition("@")[2])
+        if domain is None:
+            return account.quota
+        mine = Quota(*(own or default for own, default in zip(account.quota, domain.quota, strict=True)))
+        most = domain.most_storage
+        return mine._replace(octets=most) if most and (mine.octets <= 0 or mine.octets > most) else mine
+
+    async def freshen(self, address: str) -> str:
+        return await self.live.freshen(address) if self.live is not None else address
+
+    @property
+    def revision(self) -> int:
+        commit = self._last_commit()
+        if commit != self._revised[0]:
+            self._revised = commit, _counted(self._tables.get(META, REVISION))
+        return self._revised[1]
+
+    def revoked(self, number: int) -> int:
+        return _counted(self._tables.get(META, REVOKED + b"%d" % number))
+
+    @property
+    def uncertain(self) -> bool:
+        """Is the source of the accounts out of reach, so that an unknown address may be known there?"""
+        self._check_memory()
+        if self._uncertain is None:
+            self._uncertain = self._tables.get(META, UNCERTAIN) is not None
+        return self._uncertain
+
+    def srs_keys(self) -> list[tuple[int, bytes]]:
+        """(when it was made, key) of directory.srs, the newest first."""
+        self._check_memory()
+        if self._srs is None:
+            with self._tables.read() as txn:
+                found = [(key, row) for key, row in _beginning(txn, META, SRS) if len(key) == len(SRS) + U64.size]
+            self._srs = [(int(U64.unpack(key[len(SRS) :])[0]), row) for key, row in reversed(found)]
+        return self._srs
+
+    # ---------------------------------------------------------------- app passwords
+
+    def app_password(self, number: int, digest: bytes) -> AppPassword | None:
+        """The app password of an account with this SHA-256; None where it has none. DamagedAccount."""
+        key = rows.app_key(number, digest)
+        row = self._get("apps", key)
+        found = APPS.unpack(key, row) if row is not None else None
+        return found if found is not None and apps.same(found.digest, digest) else None
+
+    def app_passwords(self, number: int) -> list[AppPassword]:
+        """Those that can be read."""
+        out = []
+        for key, row in self._each("apps", rows.app_key(number), rows.app_key(number)):
+            with suppress(CorruptData):
+                out.append(APPS.unpack(key, row))
+        return out
+
+    def used(self, number: int, digest: bytes = b"") -> dict[str, int]:
+        """The last logins of an account, or with an app password: s since 1970, by protocol."""
+        key = rows.app_key(number, digest)
+        row = self._get("used", key)
+        with suppress(CorruptData):
+            found: Used = USED.unpack(key, row) if row is not None else Used()
+            return found.last
+        return {}
+
+    # ---------------------------------------------------------------- lists
+
+    def _each(self, table: str, start: bytes = b"", prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Rows whose keys begin with ``prefix``, from ``start`` on."""
+        while True:
+            if self._batch is not None:
+                page = list(islice(self._batch.items(table, start), PAGE))
+            else:
+                with self._tables.read() as txn:
+                    page = list(islice(txn.items(table, start), PAGE))
+            for key, row in page:
+                if not key.startswith(prefix):
+                    return
+                yield key, row
+            if len(page) < PAGE:
+                return
+            start = page[-1][0] + NUL
+
+    def _addresses(self, table: str, domain: str, after: str) -> Iterator[tuple[bytes, bytes]]:
+        prefix = domain_key(domain) + NUL if domain else b""
+        return self._each(table, max(prefix, address_key(after) + NUL if after else b""), prefix)
+
+    def each_domain(self, after: str = "") -> Iterator[Domain]:
+        """All domains whose rows can be read, by name; behind ``after``."""
+        for key, row in self._each("domains", domain_key(after) + NUL if after else b""):
+            with suppress(CorruptData):
+                yield DOMAINS.unpack(key, row)
+
+    def each_account(self, domain: str = "", after: str = "") -> Iterator[Account]:
+        """All accounts whose rows can be read, by domain and name: of one domain, and behind an address, if asked."""
+        for key, row in self._addresses("accounts", domain, after):
+            with suppress(CorruptData):
+                yield ACCOUNTS.unpack(key, row)
+
+    def each_alias(self, domain: str = "", after: str = "") -> Iterator[Alias]:
+        """The same for aliases."""
+        for key, row in self._addresses("aliases", domain, after):
+            with suppress(CorruptData):
+                yield ALIASES.unpack(key, row)
+
+    def domains(self) -> list[Domain]:
+        return list(self.each_domain())
+
+    def accounts(self) -> list[Account]:
+        return list(self.each_account())
+
+    def aliases(self) -> list[Alias]:
+        return list(self.each_alias())
+
+    def counts(self, domain: str) -> tuple[int, int]:
+        """(accounts, aliases) of a domain."""
+        found = self._get("counts", domain_key(domain))
+        return _pair(found)
+
+    def audit(self, limit: int = 0, name: str = "") -> Iterator[Change]:
+        """The last changes, the oldest of them first; of one thing, if asked."""
+        end = self._tables_last("audit")
+        start = max(0, end + 1 - limit) if limit and not name else 0
+        for key, row in self._each("audit", U64.pack(start)):
+            with suppress(CorruptData):
+                found = AUDIT.unpack(key, row)
+                if not name or name in (found.name, found.who):
+                    yield found
+
+    def _tables_last(self, table: str) -> int:
+        with self._tables.read() as txn:
+            key = txn.last(table)
+        return int(U64.unpack(key)[0]) if len(key) == U64.size else -1
+
+    def faults(self) -> list[tuple[str, str]]:
+        """(address, what is wrong with it) of rows that are damaged."""
+        out: list[tuple[str, str]] = []
+        damaged: set[bytes] = set()
+        known: dict[bytes, int] = {}
+        for table, shape in (("domains", DOMAINS), ("accounts", ACCOUNTS), ("aliases", ALIASES), ("apps", APPS)):
+            for key, row in self._each(table):
+                try:
+                    found = shape.unpack(key, row)
+                except CorruptData as error:
+                    out.append((rows.shown(key) if NUL in key and table != "apps" else _text(key), str(error)))
+                    damaged.add(key)
+                    continue
+                if isinstance(found, Account):
+                    known[key] = found.id
+        out += self._strays(known, damaged)
+        return out
+
+    def _strays(self, known: dict[bytes, int], damaged: set[bytes]) -> list[tuple[str, str]]:
+        """Accounts without their domain, and numbers that do not lead where they should."""
+        domains = {key for key, _ in self._each("domains")}
+        numbers = {U64.unpack(key)[0]: value for key, value in self._each("numbers") if len(key) == U64.size}
+        out = []
+        for key, number in known.items():
+            if key.partition(NUL)[0] not in domains:
+                out.append((rows.shown(key), "its domain is not one of this server's"))
+            if number not in numbers:
+                out.append((rows.shown(key), f"number {number} does not lead to it"))
+            if key.count(NUL) > 1:
+                out.append((rows.shown(key), "another account has this address; remove one of them"))
+        out += [
+            (rows.shown(key), f"number {number} leads to no such account")
+            for number, key in numbers.items()
+            if known.get(key) != number and key not in damaged
+        ]
+        return out
+
+
+def _text(key: bytes) -> str:
+    return key.decode("utf-8", "replace") if key.isascii() and key.decode().isprintable() else key.hex()
+
+
+def _number(txn: Txn, key: bytes) -> int | None:
+    """The number that leads to an account whose row cannot say it."""
+    found = (number for number, there in txn.items("numbers") if there == key and len(number) == U64.size)
+    return next((int(U64.unpack(number)[0]) for number in found), None)
+
+
+def _beginning(txn: Txn, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for key, row in txn.items(table, prefix):
+        if not key.startswith(prefix):
+            return
+        yield key, row
+
+
+def _counted(value: bytes | None) -> int:
+    """A counter in ``meta``; 0 where there is none, or it is damaged."""
+    found = value or b""
+    return int(found) if found.isdigit() and len(found) < 20 else 0
+
+
+def _pair(value: bytes | None) -> tuple[int, int]:
+    """The counts of a domain; 0 where there are none."""
+    if value is None or len(value) != rows.COUNTS.size:
+        return 0, 0
+    accounts, aliases = rows.COUNTS.unpack(value)
+    return accounts, aliases

@@ -1,0 +1,162 @@
+"""The nouns of the directory, as they are stored (directory.rows) and as everybody uses them.
+
+Fields are stored by name and only where they differ from what is stated here, so a new field costs old rows nothing: a
+row without it has the default. A field is never given another meaning; a change of meaning is a new name and a new
+layout (directory.upgrade), which an older program refuses to open.
+"""
+
+import msgspec
+
+from fastmail.model.quota import NO_QUOTA, Quota
+
+NO_MAIL, LATER = 550, 450  # Domain.off_reply
+PLUS = "+"
+SERVER, OF_DOMAINS, HELPDESK = "server", "domain", "helpdesk"  # Account.role
+
+
+class DkimKey(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A key that mail of a domain is signed with: its selector, its kind (rsa, ed25519) and the private key's file."""
+
+    selector: str
+    kind: str = ""
+    file: str = ""
+
+
+class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A domain that this server takes mail for.
+
+    ``name``: with the labels (A-labels or U-labels) that it was added with, because it is the name of a directory.
+    ``enabled``: takes mail and lets its accounts log in; ``off_reply``: the code that senders hear otherwise.
+    ``alias_of``: it is another name for the whole of that domain, and has no addresses of its own.
+    ``separators``: characters that begin a detail (``me+x``); empty for none.
+    ``postmaster``: who gets mail for postmaster and abuse where these are no accounts or aliases.
+    ``most_accounts``, ``most_aliases``: how many may be made; ``most_storage``: octets that one account may have.
+    ``most_lists``, ``most_octets`` (of all accounts), ``message_size``, ``recipients_per_hour`` and
+    ``messages_per_hour`` are kept for those who will ask. 0 is always no limit.
+    ``quota``: of accounts that have none of their own. ``app_passwords_only``: the main password opens no mail session.
+    ``footer``, ``footer_html``: for mail that leaves; ``dkim``: keys; ``source``: a directory of its own.
+    """
+
+    name: str
+    enabled: bool = True
+    off_reply: int = NO_MAIL
+    description: str = ""
+    alias_of: str = ""
+    separators: str = PLUS
+    postmaster: tuple[str, ...] = ()
+    most_accounts: int = 0
+    most_aliases: int = 0
+    most_lists: int = 0
+    most_octets: int = 0
+    most_storage: int = 0
+    message_size: int = 0
+    recipients_per_hour: int = 0
+    messages_per_hour: int = 0
+    quota: Quota = NO_QUOTA
+    app_passwords_only: bool = False
+    footer: str = ""
+    footer_html: str = ""
+    dkim: tuple[DkimKey, ...] = ()
+    source: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An automatic answer; ``begins``, ``ends``: s since 1970, 0 for no bound."""
+
+    subject: str = ""
+    text: str = ""
+    begins: int = 0
+    ends: int = 0
+
+
+NO_ANSWER = Answer()
+
+
+class Account(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Somebody who logs in and gets mail. ``id`` is never given twice.
+
+    ``password`` is ``{SCHEME}hash``; ``scram``: keys as auth.schemes makes them, empty when there are none.
+    ``enabled`` False: it is treated like an account that is not there; a source of accounts says so of those that are
+    gone. ``home``, ``maildir``: where the source says that its home and its mail are. ``nets``: from where it
+    may log in, empty for everywhere; ``nologin``: why the source bars it, empty where it does not (directory.access).
+    ``logs_in``, ``receives``, ``sends``: what it may do. ``suspended``: why it may neither log in nor send, for
+    support: its user hears only that.
+    ``forward``: where its mail goes as well, or with ``keeps`` False instead.
+    ``senders``: addresses, or ``@domain``, that it may write under besides its own.
+    ``role``: what it may administer (server, domain, helpdesk; empty for nothing), ``administers``: which domains.
+    ``name``, ``language``, ``zone`` (of time), ``notes``: for people; ``created``: s since 1970, 0 where nobody knows.
+    ``message_size``, ``recipients_per_hour``, ``answer``: kept for those who will ask.
+    """
+
+    id: int
+    address: str
+    password: str
+    enabled: bool = True
+    quota: Quota = NO_QUOTA
+    scram: str = ""
+    home: str = ""
+    maildir: str = ""
+    nets: str = ""
+    nologin: str = ""
+    logs_in: bool = True
+    receives: bool = True
+    sends: bool = True
+    suspended: str = ""
+    forward: tuple[str, ...] = ()
+    keeps: bool = True
+    senders: tuple[str, ...] = ()
+    role: str = ""
+    administers: tuple[str, ...] = ()
+    name: str = ""
+    language: str = ""
+    zone: str = ""
+    notes: str = ""
+    created: int = 0
+    message_size: int = 0
+    recipients_per_hour: int = 0
+    answer: Answer = NO_ANSWER
+
+
+class Alias(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Another address, whose mail goes to ``targets``, here or at other hosts. ``@domain`` is the domain's catch-all.
+
+    ``enabled`` False, or ``expires`` (s since 1970; 0 for never) in the past: nobody gets its mail, not even the
+    catch-all. ``internal``: only those who are logged in as an account of the same domain may write to it.
+    """
+
+    address: str
+    targets: tuple[str, ...]
+    enabled: bool = True
+    expires: int = 0
+    internal: bool = False
+    note: str = ""
+
+
+class AppPassword(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A password for one program of an account. ``digest``: SHA-256 of it; its first octets are the key of the row.
+    ``protocols``: where it counts (imap, pop3, smtp), empty for everywhere; ``nets`` as in Account; ``expires``: s
+    since 1970, 0 for never."""
+
+    digest: bytes
+    name: str
+    created: int = 0
+    protocols: tuple[str, ...] = ()
+    nets: str = ""
+    expires: int = 0
+
+
+class Used(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The last logins of an account or with an app password: s since 1970, by protocol."""
+
+    last: dict[str, int] = {}
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A row of the audit log: when (s since 1970) who did what to which thing. ``text``: the fields that changed, never
+    a password."""
+
+    at: int
+    who: str
+    what: str
+    name: str
+    text: str = ""

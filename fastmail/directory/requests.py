@@ -1,0 +1,215 @@
+"""Requests to the directory as plain data: what a batch has in each line, and what a file of a wanted state comes to.
+
+A request is ``{"do": "account.set", "name": "a@example.org", "fields": {...}}``; ``do`` is domain, account or alias
+with add, set, remove or show behind the point (account.remove is a command of its own, because mail belongs to it).
+``perform`` gives what the answer has beside ``ok``. Fails with DirectoryError, which leaves everything
+as it was.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastmail.directory import audit, fields
+from fastmail.directory.errors import DirectoryError, NoSuchUser
+from fastmail.directory.interface import Administration
+from fastmail.directory.records import Account, Alias, Domain
+from fastmail.model.address import Address, account_address, domain_name
+
+Hash = Callable[[str], tuple[str, str]]  # of a password: what is stored of it, and keys for SCRAM
+PLURALS = {"domains": "domain", "accounts": "account", "aliases": "alias"}
+
+
+def perform(place: Administration, request: Mapping[str, Any], hashed: Hash) -> dict[str, Any]:
+    """Do it. DirectoryError, BadAddress."""
+    what, name, given = request.get("do"), request.get("name"), request.get("fields", {})
+    action = ACTIONS.get(what) if isinstance(what, str) else None
+    if action is None:
+        raise DirectoryError(f"do: one of {', '.join(ACTIONS)} is expected")
+    if not isinstance(name, str) or not isinstance(given, Mapping):
+        raise DirectoryError("name has to be a text, fields an object")
+    return action(place, name, dict(given), hashed)
+
+
+def alias_name(text: str) -> str:
+    """An alias's address, or ``@domain`` for a catch-all, as it is kept. BadAddress."""
+    return "@" + domain_name(text[1:]) if text.startswith("@") else Address.parse(text).key
+
+
+def _add_domain(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    place.add_domain(fields.changed(Domain(domain_name(name)), fields.read("domain", given)))
+    return {}
+
+
+def _set_domain(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    values = fields.read("domain", given)
+    place.change_domain(domain_name(name), lambda old: fields.changed(old, values))
+    return {}
+
+
+def _remove_domain(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    place.remove_domain(domain_name(name))
+    return {}
+
+
+def _show_domain(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    found = place.domain(domain_name(name))
+    if found is None:
+        raise DirectoryError(f"there is no domain {name}")
+    accounts, aliases = place.counts(found.name)
+    return {"name": found.name, "accounts": accounts, "aliases": aliases, "fields": fields.shown(found)}
+
+
+def password_of(given: dict[str, Any], hashed: Hash) -> tuple[str, str] | None:
+    """Takes ``hash`` or ``password`` out of the fields: what is stored of it, and keys for SCRAM."""
+    stored, plain = given.pop("hash", None), given.pop("password", None)
+    if stored is None and plain is None:
+        return None
+    if not isinstance(stored if stored is not None else plain, str) or not (stored or plain):
+        raise DirectoryError("a password is a text that is not empty")
+    if stored is not None:
+        if not str(stored).startswith("{"):
+            raise DirectoryError("hash: {SCHEME}hash is expected")
+        return str(stored), ""
+    return hashed(str(plain))
+
+
+def _add_account(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    password = password_of(given, hashed)
+    if password is None:
+        raise DirectoryError("a new account needs a password, or a hash")
+    values = fields.read("account", given)
+    address = account_address(name).key
+    place.add_accounts([(address, *password)])
+    if values:
+        try:
+            place.change_account(address, lambda old: fields.changed(old, values))
+        except DirectoryError:
+            place.remove_account(address)
+            raise
+    return {}
+
+
+def _set_account(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    password = password_of(given, hashed)
+    values = fields.read("account", given)
+    if password is not None:
+        values |= {"password": password[0], "scram": password[1]}
+    place.change_account(account_address(name).key, lambda old: fields.changed(old, values))
+    return {}
+
+
+def _show_account(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    found = place.account(account_address(name).key)
+    if found is None:
+        raise NoSuchUser(f"there is no account {name}")
+    return {"name": found.address, "id": found.id, "fields": fields.shown(found)}
+
+
+def _add_alias(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    place.put_alias(fields.changed(Alias(alias_name(name), ()), fields.read("alias", given)))
+    return {}
+
+
+def _set_alias(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    values = fields.read("alias", given)
+    place.change_alias(alias_name(name), lambda old: fields.changed(old, values))
+    return {}
+
+
+def _remove_alias(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    place.remove_alias(alias_name(name))
+    return {}
+
+
+def _show_alias(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    found = place.alias(alias_name(name))
+    if found is None:
+        raise NoSuchUser(f"there is no alias {name}")
+    return {"name": found.address, "fields": fields.shown(found)}
+
+
+Action = Callable[[Administration, str, dict[str, Any], Hash], dict[str, Any]]
+ACTIONS: dict[str, Action] = {
+    "domain.add": _add_domain,
+    "domain.set": _set_domain,
+    "domain.remove": _remove_domain,
+    "domain.show": _show_domain,
+    "account.add": _add_account,
+    "account.set": _set_account,
+    "account.show": _show_account,
+    "alias.add": _add_alias,
+    "alias.set": _set_alias,
+    "alias.remove": _remove_alias,
+    "alias.show": _show_alias,
+}
+
+
+# -------------------------------------------------------------------- a wanted state
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that is not as it is wanted. ``text``: what would change."""
+
+    request: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.request['do']} {self.request['name']}"
+
+
+def steps(place: Administration, wanted: Mapping[str, Any]) -> Iterator[Step]:
+    """What has to be done until the directory has what ``wanted`` says: ``{"domains": {name: fields}, "accounts":
+    {address: fields}, "aliases": {address: fields}}``. What it does not name stays as it is; a password counts for new
+    accounts only."""
+    unknown = wanted.keys() - PLURALS.keys()
+    if unknown:
+        raise DirectoryError(f"{sorted(unknown)[0]} is none of {', '.join(PLURALS)}")
+    for plural, kind in PLURALS.items():
+        rows = wanted.get(plural, {})
+        if not isinstance(rows, Mapping) or not all(isinstance(one, Mapping) for one in rows.values()):
+            raise DirectoryError(f"{plural}: names with their fields are expected")
+        for name, given in rows.items():
+            found = _step(place, kind, name, dict(given))
+            if found is not None:
+                yield found
+
+
+def _step(place: Administration, kind: str, name: str, given: dict[str, Any]) -> Step | None:
+    plain = {key: value for key, value in given.items() if key not in ("hash", "password")}
+    values = fields.read(kind, plain)
+    old: Domain | Account | Alias | None
+    new: Domain | Account | Alias
+    if kind == "domain":
+        old = place.domain(domain_name(name))
+        new = fields.changed(old or Domain(domain_name(name)), values)
+    elif kind == "account":
+        old = place.account(account_address(name).key)
+        new = fields.changed(old or Account(0, name, ""), values)
+    else:
+        old = place.alias(alias_name(name))
+        new = fields.changed(old or Alias(alias_name(name), ()), values)
+    if old is None:
+        return Step({"do": f"{kind}.add", "name": name, "fields": given}, audit.difference(None, new))
+    if old == new:
+        return None
+    return Step({"do": f"{kind}.set", "name": name, "fields": plain}, audit.difference(old, new))
+
+
+def in_any_order(changes: Sequence[Callable[[], object]]) -> None:
+    """Make changes of which some need others: what cannot be done is tried again after the rest. DirectoryError where
+    that never helps."""
+    while changes:
+        left: list[Callable[[], object]] = []
+        why: DirectoryError | None = None
+        for one in changes:
+            try:
+                one()
+            except DirectoryError as error:
+                left.append(one)
+                why = error
+        if why is not None and len(left) == len(changes):
+            raise why
+        changes = left

@@ -1,0 +1,104 @@
+"""How rows of the directory lie in its tables.
+
+    domains   domain                     Domain
+    accounts  domain NUL local-part      Account
+    numbers   number(8)                  key of the account
+    aliases   domain NUL local-part      Alias; the catch-all has no local-part
+    apps      number(8) digest(8)        AppPassword
+    used      number(8) [digest(8)]      Used
+    counts    domain                     accounts(4) aliases(4)
+    audit     number(8)                  Change; numbers grow
+    meta                                 counters; the layout (durable.env)
+
+Names in keys are in the form in which they are compared (model.address.comparable), so every spelling of an address
+finds its row in one step, and the addresses of a domain lie side by side. A row is a version, a CRC-32 of key and body,
+and the body, a MessagePack map of the fields that are not the default.
+
+Promise: a row whose octets or key are not what was written is DamagedAccount, and harms no other. A row of a higher
+version is DamagedAccount too: whoever does not know all fields of a row must not act on it.
+"""
+
+import struct
+import zlib
+from typing import Generic, TypeVar
+
+import msgspec
+
+from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, Used
+from fastmail.model import domain as names
+from fastmail.model.address import comparable
+from fastmail.model.errors import DamagedAccount
+
+VERSION = 1
+HEAD = struct.Struct(">BI")
+U64 = struct.Struct(">Q")
+COUNTS = struct.Struct(">II")  # accounts, aliases
+NUL = b"\0"
+LONGEST = 500  # octets of a key
+DIGEST = 8  # octets of an app password's digest that are in its key
+MEND = "`fastmail account import --replace` makes it anew"
+
+T = TypeVar("T", Account, Alias, AppPassword, Change, Domain, Used)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def domain_key(name: str) -> bytes:
+    """Where a domain's rows are."""
+    return names.comparable(name).encode("utf-8", "surrogatepass")[:LONGEST]
+
+
+def address_key(address: str) -> bytes:
+    """Where the row of an account or an alias is; empty for what is too long to have one."""
+    return compared_key(comparable(address))
+
+
+def compared_key(address: str) -> bytes:
+    """The same of an address that is in the form for comparing."""
+    local, _, domain = address.rpartition("@")
+    key = f"{domain}\0{local}".encode("utf-8", "surrogatepass")
+    return key if len(key) <= LONGEST else b""
+
+
+def shown(key: bytes) -> str:
+    """The address of a key, for people."""
+    domain, _, local = key.decode("utf-8", "replace").partition("\0")
+    return f"{local.partition(chr(0))[0]}@{domain}"
+
+
+class Shape(Generic[T]):
+    """Packs and unpacks the rows of one table. ``word``: what a row is called."""
+
+    def __init__(self, kind: type[T], word: str, then: str) -> None:
+        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind)
+        self.word, self._then = word, then
+
+    def pack(self, key: bytes, value: T) -> bytes:
+        body = _encode(value)
+        return HEAD.pack(VERSION, zlib.crc32(body, zlib.crc32(key))) + body
+
+    def unpack(self, key: bytes, row: bytes) -> T:
+        """DamagedAccount when it is not what was written: a changed limit would send mail back, a changed number lead
+        to another one's."""
+        try:
+            version, check = HEAD.unpack_from(row)
+            body = row[HEAD.size :]
+            if version > VERSION:
+                raise DamagedAccount(f"{self.word} {shown(key)} has layout {version}")
+            if version == VERSION and check == zlib.crc32(body, zlib.crc32(key)):
+                return self._decoder.decode(body)
+        except (struct.error, msgspec.DecodeError, UnicodeError):
+            pass  # said below
+        raise DamagedAccount(f"{self.word} {shown(key)}: its row is damaged; {self._then}")
+
+
+DOMAINS = Shape(Domain, "domain", "`fastmail domain add` makes it anew")
+ACCOUNTS = Shape(Account, "account", MEND)
+ALIASES = Shape(Alias, "alias", "`fastmail alias remove` and `add` make it anew")
+APPS = Shape(AppPassword, "app password", "`fastmail app-password remove` removes it")
+USED = Shape(Used, "last login", "the next login makes it anew")
+AUDIT = Shape(Change, "audit row", "it is left out")
+
+
+def app_key(number: int, digest: bytes = b"") -> bytes:
+    """Of an app password, or with no digest what the keys of all of an account begin with."""
+    return U64.pack(number) + digest[:DIGEST]
