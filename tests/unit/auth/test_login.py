@@ -27,7 +27,7 @@ class Checker:
 
     def __init__(self) -> None:
         self.over = ""
-        self.asked: list[tuple[Any, str]] = []
+        self.asked: list[tuple[Any, str, str]] = []
 
     def mechanisms(self, channel: sasl.Channel) -> list[str]:
         return ["PLAIN", "LOGIN"]
@@ -35,8 +35,8 @@ class Checker:
     def begin(self, name: str, channel: sasl.Channel, host: str = "") -> sasl.Mechanism | None:
         return sasl.PASSWORDS[name]() if name in sasl.PASSWORDS else None
 
-    async def admit(self, claim: Any, host: str = "") -> Entry | None:
-        self.asked.append((claim, host))
+    async def admit(self, claim: Any, host: str = "", protocol: str = "") -> Entry | None:
+        self.asked.append((claim, host, protocol))
         raised = {b"denied": LoginRefused("gone"), b"banned": KeptOut("not you"), b"busy": TemporaryError("later")}
         password = getattr(claim, "password", b"")
         if password in raised:
@@ -61,10 +61,10 @@ class Client:
         self.blamed += points
 
 
-def session(**limits: Any) -> tuple[Login, Checker, Client]:
+def session(protocol: str = "test", **limits: Any) -> tuple[Login, Checker, Client]:
     checker, client = Checker(), Client()
     known = Limits(**{"auth_failure_delay": 0.0, **limits})
-    return Login(checker, known, "test", client, client), checker, client  # type: ignore[arg-type]
+    return Login(checker, known, protocol, client, client), checker, client  # type: ignore[arg-type]
 
 
 def attempt(one: Login, claim: Any, prepare: Callable[[Entry], Awaitable[object]] | None = None) -> login.Result:
@@ -117,7 +117,13 @@ def test_what_is_no_failure_counts_as_none(password: bytes, result: login.Result
     one, checker, client = session()
     assert attempt(one, sasl.Credentials("user", password)) == result
     assert one.failures == 0 and client.blamed == 0
-    assert checker.asked[0][1] == client.host
+    assert checker.asked[0][1:] == (client.host, "test")
+
+
+def test_submission_is_smtp_to_app_passwords() -> None:
+    for protocol, named in (("submission", "smtp"), ("imap", "imap"), ("pop3", "pop3")):
+        one, checker, _ = session(protocol)
+        assert attempt(one, RIGHT) == ENTRY and checker.asked[0][2] == named
 
 
 def test_failures_are_counted_until_the_last() -> None:

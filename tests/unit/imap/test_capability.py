@@ -122,7 +122,7 @@ def test_case_and_composition_do_not_matter(tmp_path: Path, word: str) -> None:
 
 
 def test_each_row_has_its_rfc_and_is_told_once() -> None:
-    index = (Path(__file__).parents[3] / "rfc.txt").read_text()
+    index = (Path(__file__).parents[3] / "docs" / "rfc.txt").read_text()
     done = {int(number) for number in re.findall(r"^(\d+)\s+(?:yes|partial)\s", index, re.M)}
     names = [row.name for row in CAPABILITIES]
     assert len(set(names)) == len(names)

@@ -28,15 +28,16 @@ ITEM = Item(
     checksum=19,
     salt=b"12345678",
     mailbox="Junk",
+    owner="o@b.test",
 )
 # Octet by octet what version 1 has always stored, in its order.
 ROW = [
     *(1, 5, "a@b.test", 6, 7, 8, 9, 10, True, True, "HDRS", "e1", "h", "192.0.2.1", "l@b.test", "ESMTPSA"),
-    *(True, 17, 18, "RT", -3, b"hold", "s@b.test", 19, b"12345678", "Junk"),
+    *(True, 17, 18, "RT", -3, b"hold", "s@b.test", 19, b"12345678", "Junk", "o@b.test"),
 ]
 NAMES = (
     "version id sender arrived size record skip length utf8 eight ret envid helo peer login protocol require_tls release by "
-    "by_mode priority hold shared_with checksum salt mailbox"
+    "by_mode priority hold shared_with checksum salt mailbox owner"
 )
 
 
@@ -47,9 +48,9 @@ def test_an_item_is_the_row_that_it_always_was() -> None:
 
 
 def test_shorter_rows_are_of_earlier_versions() -> None:
-    """Salt and mailbox came last; what a row lacks has its default."""
+    """Salt, mailbox and owner came last; what a row lacks has its default."""
     old = read_item(msgspec.msgpack.encode(ROW[:24]))
-    assert old.salt == b"" and old.mailbox == "" and old.options == ASKED
+    assert old.salt == b"" and old.mailbox == old.owner == "" and old.options == ASKED
     assert old.transaction == (5).to_bytes(8, "big") + bytes(8) != ITEM.transaction
     first = read_item(msgspec.msgpack.encode(ROW[:8]))
     assert first.options == EsmtpOptions() and (first.record, first.skip, first.length) == (8, 9, 10)

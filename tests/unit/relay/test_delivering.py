@@ -178,14 +178,14 @@ def test_what_is_too_late_is_not_tried(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_recipients_of_this_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(w: World) -> None:
-        resolve = w.bench.deliverer.resolve
+        destinations = w.bench.deliverer.destinations
 
         def look(address: str) -> Any:
             if address.startswith("hurt@"):
                 raise DamagedAccount("its row is damaged")
-            return resolve(address)
+            return destinations(address)
 
-        w.bench.deliverer.resolve = look  # type: ignore[method-assign, assignment]
+        w.bench.deliverer.destinations = look  # type: ignore[method-assign, assignment]
         destination, job = await w.queue(USER, "nobody@example.test", "hurt@example.test", where=LOCAL)
         await w.deliveries.deliver(destination, job, None)
         ((_, left),) = w.spool.jobs()
