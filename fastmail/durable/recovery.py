@@ -7,7 +7,7 @@ it is not what it was. Replaying twice is as good as once.
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -60,10 +60,12 @@ def replay(
     base: str,
     owner: Files | None,
     distrust: bool = False,
+    whole: Callable[[], None] = lambda: None,
 ) -> tuple[Replayed, Position]:
     """Apply what was written since ``start`` to the environment, which is opened and at the state of its checkpoint.
     The place behind the last record comes with it. ``distrust``: a sync failed, so what can be read of a file may be in
-    memory only, and called written by the kernel: all are written anew."""
+    memory only, and called written by the kernel: all are written anew. ``whole`` is called when the rows are as they
+    were, before files are looked at."""
     done, end = Replayed(), start
     with env.begin():  # keeps the pages of the checkpoint until there is another one
         every = journal.records(checkpoint.folder(path), start)
@@ -71,6 +73,7 @@ def replay(
         while more:
             with env.begin(write=True) as txn:
                 more, end = _apply(txn, tables, every, end, done, base, owner)
+        whole()
         mender = Mender(base, owner, done.sources, distrust)
         for found in journal.records(checkpoint.folder(path), start):
             with env.begin() as txn:
