@@ -3,7 +3,7 @@
 from tests.mutations import Mutation
 
 LISTS = "tests/unit/store/local/dovecot/test_damaged_uidlists.py"
-LEFT = "tests/unit/store/local/test_leftovers.py"
+LEFT = "tests/unit/store/local/segments/test_leftovers.py"
 VAULT = "tests/unit/backup/test_vault.py"
 HEAVY = "tests/unit/store/local/test_long_summaries.py"
 

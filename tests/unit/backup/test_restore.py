@@ -14,6 +14,7 @@ from fastmail.backup import restore, sound
 from fastmail.backup.vault import Vault, write_rows
 from fastmail.durable.replace import replace_file
 from fastmail.model.errors import CannotDo, CorruptData, MailError
+from fastmail.store.local.maildir.home import Home
 from tests.support.homes import housed, local_store
 
 USER = "user@example.test"
@@ -163,7 +164,7 @@ def test_a_backup_that_is_no_sound_one_is_refused_whole(tmp_path: Path, what: st
 
     asyncio.run(one())
     with pytest.raises(CorruptData):
-        restore.check(vault, "", "", housed(0, ""))
+        restore.check(vault, "", "", Home(""))
 
 
 @pytest.mark.parametrize("part", ["accounts", "directory.json", "object", "objects"])
@@ -181,7 +182,7 @@ def test_links_in_a_backup_are_not_followed(tmp_path: Path, part: str) -> None:
     place.symlink_to(tmp_path / "moved")
     if part == "directory.json":
         with pytest.raises(CorruptData):
-            restore.check(vault, "", "", housed(0, ""))
+            restore.check(vault, "", "", Home(""))
     elif part == "accounts":
         with pytest.raises(CorruptData):
             bring(tmp_path, vault)

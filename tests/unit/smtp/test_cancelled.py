@@ -32,7 +32,7 @@ class World:
     def __init__(self, path: Path, kind: str) -> None:
         self.path = path
         self.store = local_store(str(path / "data"), kind=kind)
-        self.spool = Spool(str(path / "data"), 1 << 26, store=self.store)
+        self.spool = Spool(str(path / "data"), 1 << 26, holds=self.store.holds)
         self.at = 0
         self.ended = True
 
