@@ -1,7 +1,16 @@
 from collections.abc import Sequence
 
 Octets = bytes | bytearray | memoryview
+PUT: int
+DELETE: int
+CLEAR: int
+MADE: int
+PIECE: int
+LINKED: int
 AGAIN: int
+
+def read(body: memoryview, tables: tuple[str, ...], rows: bool = True) -> list[tuple[int, str, bytes, memoryview]]:
+    """The entries of a record: kind, table (empty for files), key, value. Without ``rows`` only those of files."""
 
 class Record:
     """Entries in their order. Small ones are copied, long content is kept as it is until the record is written."""

@@ -1,4 +1,7 @@
-"""What a transaction changed, as a record of the journal has it: one entry for each row or file (durable.journal)."""
+"""What a transaction changed, as a record of the journal has it: one entry for each row or file (durable.journal).
+
+``Record`` writes the entries of one transaction, ``read`` reads them back. ValueError for octets that are no entries.
+"""
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -6,9 +9,19 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
 cdef enum:
-    HEAD = 8  # kind, table, u16 octets of the key, u32 octets of the value
+    HEAD = 8         # kind, table, u16 octets of the key, u32 octets of the value
+    SAME = 8         # what stands for octets that an earlier entry ends with: its number, and how many octets
+    C_PUT = 1
+    C_DELETE = 2
+    C_CLEAR = 3
+    C_MADE = 4
+    C_PIECE = 5
+    C_LINKED = 6
+    C_AGAIN = 0x80
 
-AGAIN = 0x80  # added to the kind: the value ends as that of an earlier entry with content
+PUT, DELETE, CLEAR = C_PUT, C_DELETE, C_CLEAR  # kinds of entries: of rows
+MADE, PIECE, LINKED = C_MADE, C_PIECE, C_LINKED  # and of files
+AGAIN = C_AGAIN  # added to the kind: the value ends as that of an earlier entry with content
 
 
 cdef inline void put_head(uint8_t* p, int kind, int table, Py_ssize_t keys, Py_ssize_t values) noexcept:
@@ -83,3 +96,51 @@ cdef class Record:
     def body(self):
         """(its parts, octets in all)."""
         return [*self.large, self.small], self.before + PyByteArray_GET_SIZE(self.small)
+
+
+cdef inline uint32_t u32(const uint8_t* p) noexcept:
+    return p[0] | <uint32_t>p[1] << 8 | <uint32_t>p[2] << 16 | <uint32_t>p[3] << 24
+
+
+cdef object same_end(value, list contents):
+    """A value that ends as an earlier one does, written out."""
+    cdef const uint8_t[::1] raw = value
+    cdef Py_ssize_t before = raw.shape[0] - SAME
+    cdef uint32_t number, length
+    if before < 0:
+        raise ValueError("an entry is too short")
+    number, length = u32(&raw[before]), u32(&raw[before + 4])
+    if number >= <Py_ssize_t>len(contents) or length > <Py_ssize_t>len(contents[number]):
+        raise ValueError("an entry refers to none before it")
+    end = contents[number]
+    return memoryview(bytes(value[:before]) + bytes(end[len(end) - length :]))
+
+
+def read(body not None, tuple tables not None, bint rows=True):
+    cdef const uint8_t[::1] raw = body
+    cdef Py_ssize_t at = 0, size = raw.shape[0], keys, values
+    cdef int kind, table
+    cdef list out = [], contents = []
+    while at < size:
+        if at + HEAD > size:
+            raise ValueError("an entry is cut off")
+        kind, table = raw[at], raw[at + 1]
+        keys, values = raw[at + 2] | <int>raw[at + 3] << 8, u32(&raw[at + 4])
+        at += HEAD
+        if at + keys + values > size:
+            raise ValueError("an entry is cut off")
+        if kind == 0:
+            raise ValueError("an entry has no kind")
+        if kind <= C_CLEAR:
+            if rows:
+                name = tables[table] if table < len(tables) else ""
+                out.append((kind, name, bytes(body[at : at + keys]), body[at + keys : at + keys + values]))
+        else:
+            value = body[at + keys : at + keys + values]
+            if kind & C_AGAIN:
+                kind, value = kind - C_AGAIN, same_end(value, contents)
+            if kind == C_MADE or kind == C_PIECE:
+                contents.append(value)
+            out.append((kind, "", bytes(body[at : at + keys]), value))
+        at += keys + values
+    return out

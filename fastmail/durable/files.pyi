@@ -35,6 +35,12 @@ def make_file(path: bytes, content: bytes) -> bool:
 def read_file(path: bytes, nowait: bool = False) -> bytes | None:
     """A regular file's octets; with ``nowait`` None when the page cache does not hold them. OSError otherwise."""
 
+def same_batch(paths: list[bytes], contents: list[Octets]) -> list[bool]:
+    """Is each a regular file with exactly this content? One that cannot be read is not."""
+
+def same_pieces(path: bytes, offsets: list[int], contents: list[Octets]) -> list[bool]:
+    """Does the file have these octets at these offsets? One that cannot be read has none of them."""
+
 class Inotify:
     fd: int
     def __init__(self) -> None: ...

@@ -1,16 +1,16 @@
-"""Small file work without the GIL: open, rename, unlink, sync directories, read, map, inotify (Linux).
+"""Small file work without the GIL: open, rename, unlink, sync directories, read, compare, map, inotify (Linux).
 
 Promise: each path of a batch has its own errno in the answer; one that fails harms no other. No link is followed behind
 the mark of a path (see durable.beneath). ``read_file`` follows none in the last place of any path, and reads nothing but
 regular files.
 """
 
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, EEXIST, EINTR, EIO, ENOSPC, ENOSYS, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport strlen
+from libc.string cimport memcmp, strlen
 from os import strerror
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 
@@ -36,6 +36,7 @@ cdef extern from "unistd.h" nogil:
     int c_syncfs "syncfs"(int fd)
     ssize_t c_read "read"(int fd, void* buf, size_t n)
     ssize_t c_write "write"(int fd, const void* buf, size_t n)
+    ssize_t c_pread "pread"(int fd, void* buf, size_t n, int64_t at)
 
 cdef extern from *:
     """
@@ -309,6 +310,69 @@ IN_DELETE = 0x200
 IN_CLOSE_WRITE = 0x8
 IN_Q_OVERFLOW = 0x4000
 IN_IGNORED = 0x8000
+
+
+cdef bint holds(int fd, const char* content, size_t n, int64_t at) noexcept nogil:
+    """Does the file have these octets there? What cannot be read is not there."""
+    cdef char room[65536]
+    cdef ssize_t got
+    while n:
+        got = c_pread(fd, room, n if n < sizeof(room) else sizeof(room), at)
+        if got < 0 and errno == EINTR:
+            continue
+        if got <= 0 or memcmp(room, content, got):
+            return False
+        content += got
+        at += got
+        n -= got
+    return True
+
+
+def same_batch(list paths not None, list contents not None):
+    cdef list out = []
+    cdef bytes path
+    cdef const char* p
+    cdef Py_buffer content
+    cdef int fd
+    cdef bint same
+    for path, octets in zip(paths, contents, strict=True):
+        p = path
+        PyObject_GetBuffer(octets, &content, PyBUF_SIMPLE)
+        try:
+            with nogil:
+                fd = fm_open(p, O_RDONLY | O_NOFOLLOW, 0, 0)
+                same = fd >= 0 and fm_regular_size(fd) == content.len and holds(fd, <const char*>content.buf, content.len, 0)
+                if fd >= 0:
+                    c_close(fd)
+        finally:
+            PyBuffer_Release(&content)
+        out.append(same)
+    return out
+
+
+def same_pieces(bytes path not None, list offsets not None, list contents not None):
+    cdef list out = []
+    cdef const char* p = path
+    cdef Py_buffer content
+    cdef int64_t at
+    cdef int fd
+    cdef bint same
+    with nogil:
+        fd = fm_open(p, O_RDONLY | O_NOFOLLOW, 0, 0)
+    try:
+        for offset, octets in zip(offsets, contents, strict=True):
+            at = offset
+            PyObject_GetBuffer(octets, &content, PyBUF_SIMPLE)
+            try:
+                with nogil:
+                    same = fd >= 0 and holds(fd, <const char*>content.buf, content.len, at)
+            finally:
+                PyBuffer_Release(&content)
+            out.append(same)
+    finally:
+        if fd >= 0:
+            c_close(fd)
+    return out
 
 
 cdef class Inotify:

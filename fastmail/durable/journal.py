@@ -34,7 +34,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fastmail._core.entries import AGAIN, Record
+from fastmail._core.entries import CLEAR as CLEAR
+from fastmail._core.entries import DELETE as DELETE
+from fastmail._core.entries import LINKED as LINKED
+from fastmail._core.entries import MADE as MADE
+from fastmail._core.entries import PIECE as PIECE
+from fastmail._core.entries import PUT as PUT
+from fastmail._core.entries import Record, read
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.durable.stage import write_at
 from fastmail.model.errors import CorruptData
@@ -47,13 +53,10 @@ HEADER = struct.Struct("<20sQQIH")
 START = 4096  # where the first record of a slot begins
 MARK = b"FMJR"
 RECORD = struct.Struct("<4sIQI")
-ENTRY = struct.Struct("<BBHI")
 POSITION = struct.Struct("<QQQI")
 U64 = struct.Struct("<Q")
 I64 = struct.Struct("<q")
 U32 = struct.Struct("<I")
-PUT, DELETE, CLEAR, MADE, PIECE, LINKED = range(1, 7)
-SAME = struct.Struct("<II")
 LEAST, MOST = 1 << 20, 32 << 20  # octets of the first slot that is made, and of later ones
 ZEROS = bytes(1 << 20)
 PADDING = bytes(8)
@@ -363,32 +366,9 @@ def _read(fd: int, length: int, offset: int) -> bytes:
     return b"".join(parts)
 
 
-def entries(found: Found) -> Iterator[Entry]:
-    """What a record says. CorruptData for what is no entry: it was written so."""
-    body, at = found.body, 0
-    contents: list[memoryview] = []
-    while at < len(body):
-        if at + ENTRY.size > len(body):
-            raise CorruptData("a record of the journal is damaged")
-        kind, table, keys, values = ENTRY.unpack_from(body, at)
-        at += ENTRY.size
-        if at + keys + values > len(body):
-            raise CorruptData("a record of the journal is damaged")
-        name = found.tables[table] if kind in (PUT, DELETE, CLEAR) and table < len(found.tables) else ""
-        key, value = bytes(body[at : at + keys]), body[at + keys : at + keys + values]
-        at += keys + values
-        if kind & AGAIN:
-            kind, value = kind - AGAIN, _again(value, contents)
-        if kind in (MADE, PIECE):
-            contents.append(value)
-        yield Entry(kind, name, key, value)
-
-
-def _again(value: memoryview, contents: Sequence[memoryview]) -> memoryview:
-    """A value that ends as an earlier one does."""
-    before = len(value) - SAME.size
-    number, length = SAME.unpack_from(value, before) if before >= 0 else (0, 0)
-    if number >= len(contents) or length > len(contents[number]):
-        raise CorruptData("a record of the journal is damaged")
-    end = contents[number]
-    return memoryview(bytes(value[:before]) + bytes(end[len(end) - length :]))
+def entries(found: Found, rows: bool = True) -> list[Entry]:
+    """What a record says; without ``rows`` only of files. CorruptData for what is no entry: it was written so."""
+    try:
+        return list(map(Entry._make, read(found.body, found.tables, rows)))
+    except ValueError as error:
+        raise CorruptData("a record of the journal is damaged") from error

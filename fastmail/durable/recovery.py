@@ -1,5 +1,8 @@
 """Replay of the journal after a stop that was not clean: rows first, then the files that it tells of.
 
+The server answers only after it, so it is done in bulk: of the rows of many records only the last value of each is
+put, in the order of the keys, and files are compared on several threads (a cold disk is read best that way).
+
 Promise: what was acknowledged is there afterwards, whatever mixture of old and new the disk had kept; nothing that was
 acknowledged as removed comes back. A file is looked at where its owner says that it belongs now, and written anew where
 it is not what it was. Replaying twice is as good as once.
@@ -7,26 +10,36 @@ it is not what it was. Replaying twice is as good as once.
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from fastmail.durable import beneath, checkpoint, journal
+from fastmail.durable import beneath, checkpoint, files, journal
 from fastmail.durable.journal import Entry, Found, Position
 from fastmail.durable.transaction import Reading, Txn
 
-BATCH = 4096  # records in a transaction
+OCTETS = 32 << 20  # of records that are put in one transaction, or whose files are compared together
+READERS = 4  # threads that compare files
+TOGETHER = 32  # files that one of them compares at a time
 NUMBER = struct.Struct("<I")
 FILES = (journal.MADE, journal.LINKED, journal.PIECE)
 EPOCH_ROW = b"recovered"  # in ``meta``: how often rows may have been seen that were lost
 
 
+Made = tuple[Entry, memoryview]  # a file, and how it was made: mtime or offset(8), and its content
+
+
 class Files(Protocol):
     """Where files belong, which only their owner knows: they may have been renamed or removed since."""
 
+    @property
+    def tables(self) -> Collection[str]:
+        """Whose rows it wants to see."""
+
     def changed(self, entry: Entry) -> None:
-        """A row was put or deleted; all of them are told before ``place`` is asked."""
+        """A row of one of its tables was put; all of them are told before ``expected`` and ``place`` are asked."""
 
     def known_by(self, path: bytes) -> bytes:
         """What stays of a file's name, whoever renames it."""
@@ -37,8 +50,12 @@ class Files(Protocol):
     def record(self) -> None:
         """A record ends."""
 
+    def expected(self, txn: Reading, path: str) -> str | None:
+        """Where a file that was made at ``path`` should be, as the rows say, without a look at it; None when it is
+        needed no more."""
+
     def place(self, txn: Reading, path: str) -> str | None:
-        """Where a file that was made at ``path`` belongs now, as the rows say; None when it is needed no more."""
+        """The same of one that is not there, or not as it should be: another program may have renamed it since."""
 
 
 @dataclass(slots=True)
@@ -74,10 +91,16 @@ def replay(
             with env.begin(write=True) as txn:
                 more, end = _apply(txn, tables, every, end, done, base, owner)
         whole()
-        mender = Mender(base, owner, done.sources, distrust)
-        for found in journal.records(checkpoint.folder(path), start):
-            with env.begin() as txn:
-                done.mended += sum(mender.mend(txn, entry) for entry in journal.entries(found))
+        with Mender(base, owner, done.sources, distrust) as mender:
+            some: list[Entry] = []
+            octets = 0
+            for found in journal.records(checkpoint.folder(path), start):
+                some += journal.entries(found, rows=False)
+                octets += len(found.body)
+                if octets >= OCTETS:
+                    done.mended += mender.mend(env, some)
+                    some, octets = [], 0
+            done.mended += mender.mend(env, some)
     return done, end
 
 
@@ -91,10 +114,14 @@ def _apply(
     owner: Files | None,
 ) -> tuple[bool, Position]:
     """Some records; False when there are no more."""
-    for _ in range(BATCH):
+    rows = _Rows(txn, tables)
+    octets, more = 0, True
+    while octets < OCTETS:
         found = next(every, None)
         if found is None:
-            return False, end
+            more = False
+            break
+        octets += len(found.body)
         for entry in journal.entries(found):
             if entry.kind in FILES:
                 done.directories.add(os.path.dirname(entry.key))
@@ -103,22 +130,48 @@ def _apply(
                 if entry.kind != journal.PIECE and owner is not None:
                     owner.made(os.path.join(base, os.fsdecode(entry.key)))
                 continue
-            table = tables.get(entry.table)
-            if table is None:
-                continue
-            if entry.kind == journal.PUT:
-                txn.put(entry.key, entry.value, db=table)
-            elif entry.kind == journal.DELETE:
-                txn.delete(entry.key, db=table)
-            else:
-                txn.drop(table, delete=False)
-            if owner is not None:
+            rows.add(entry)
+            if owner is not None and entry.kind == journal.PUT and entry.table in owner.tables:
                 owner.changed(entry)
         if owner is not None:
             owner.record()
         done.records += 1
         end = found.end
-    return True, end
+    rows.write()
+    return more, end
+
+
+class _Rows:
+    """What rows are to be in the end. ``write`` puts them."""
+
+    def __init__(self, txn: Any, tables: dict[str, Any]) -> None:
+        self._txn = txn
+        self._tables = tables
+        self._rows: dict[str, dict[bytes, memoryview | None]] = {}  # by table and key; None: deleted
+
+    def add(self, entry: Entry) -> None:
+        if entry.table not in self._tables:
+            return
+        rows = self._rows.setdefault(entry.table, {})
+        if entry.kind == journal.CLEAR:
+            rows.clear()
+            self._txn.drop(self._tables[entry.table], delete=False)
+        else:
+            rows[entry.key] = entry.value if entry.kind == journal.PUT else None
+
+    def write(self) -> None:
+        for name, rows in self._rows.items():
+            table = self._tables[name]
+            put = []
+            for key in sorted(rows):
+                value = rows[key]
+                if value is None:
+                    self._txn.delete(key, db=table)
+                else:
+                    put.append((key, value))
+            with self._txn.cursor(db=table) as cursor:
+                cursor.putmulti(put)
+        self._rows.clear()
 
 
 class Mender:
@@ -132,6 +185,7 @@ class Mender:
         self._sources = {self._key(source) for source in sources}
         # how files were made that others were linked from: by what stays of their names, and path
         self._contents: dict[bytes, dict[bytes, memoryview]] = {}
+        self._readers = ThreadPoolExecutor(READERS, "recovery")
 
     def _key(self, path: bytes) -> bytes:
         return self._owner.known_by(path) if self._owner is not None else path
@@ -145,28 +199,91 @@ class Mender:
         root = os.path.dirname(os.path.dirname(source))
         return next((made for path, made in known.items() if os.path.dirname(os.path.dirname(path)) == root), None)
 
-    def mend(self, txn: Reading, entry: Entry) -> bool:
-        """Make one file what it was; True when it was not."""
+    def __enter__(self) -> "Mender":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._readers.shutdown()
+
+    def mend(self, env: Any, entries: Sequence[Entry]) -> int:
+        """Make files what they were; how many were not."""
+        pieces: list[Made] = []
+        whole: dict[bytes, Made] = {}  # by path: what was made last there counts
+        for entry in entries:
+            content = self._made(entry)
+            if content is None:
+                continue
+            if entry.kind == journal.PIECE:
+                pieces.append((entry, content))
+            else:
+                whole[entry.key] = entry, content
+        made = [*pieces, *whole.values()]
+        with env.begin() as txn:
+            doubtful = made if self._distrust else self._unlike(txn, made)
+            return sum(self._one(txn, entry, content) for entry, content in doubtful)
+
+    def _made(self, entry: Entry) -> memoryview | None:
+        """How its file was made, as an entry has it; None where its content was there before the checkpoint."""
         if entry.kind == journal.PIECE:
-            offset: int = journal.U64.unpack_from(entry.value)[0]
-            path = os.path.join(self._base, os.fsdecode(entry.key))
-            return _patch(path, offset, entry.value[journal.U64.size :], self._distrust)
+            return entry.value
         if entry.kind == journal.MADE:
             made: memoryview | None = entry.value
         elif entry.kind == journal.LINKED:
             made = self._content(bytes(entry.value))
         else:
-            return False
+            return None
         if made is None:
-            return False  # its content was there before the checkpoint
+            return None
         key = self._key(entry.key)
         if key in self._sources:
             self._contents.setdefault(key, {})[entry.key] = made
-        place: str | None = os.path.join(self._base, os.fsdecode(entry.key))
-        if self._owner is not None and place is not None:
-            place = self._owner.place(txn, place)
+        return made
+
+    def _unlike(self, txn: Reading, made: Sequence[Made]) -> list[Made]:
+        """Those whose files are not where they should be, or not what they were. Nearly all are, where only the program
+        had ended."""
+        whole: list[tuple[Made, bytes]] = []
+        pieces: dict[bytes, list[Made]] = {}
+        for one in made:
+            entry = one[0]
+            path: str | None = os.path.join(self._base, os.fsdecode(entry.key))
+            if entry.kind == journal.PIECE:
+                pieces.setdefault(os.fsencode(str(path)), []).append(one)
+                continue
+            if self._owner is not None:
+                path = self._owner.expected(txn, str(path))
+            if path is not None:
+                whole.append((one, os.fsencode(path)))
+        parts = [whole[at : at + TOGETHER] for at in range(0, len(whole), TOGETHER)]
+        out: list[Made] = []
+        for part, same in zip(parts, self._readers.map(_same_files, parts), strict=True):
+            out += [one for (one, _), is_same in zip(part, same, strict=True) if not is_same]
+        for of_file, same in zip(pieces.values(), self._readers.map(_same_pieces, pieces.items()), strict=True):
+            if not all(same):  # a later piece may lie over an earlier one: those behind it are written, too
+                out += of_file[same.index(False) :]
+        return out
+
+    def _one(self, txn: Reading, entry: Entry, made: memoryview) -> bool:
+        """Make one file what it was; True when it was not."""
+        path = os.path.join(self._base, os.fsdecode(entry.key))
+        if entry.kind == journal.PIECE:
+            offset: int = journal.U64.unpack_from(made)[0]
+            return _patch(path, offset, made[journal.U64.size :], self._distrust)
+        place = self._owner.place(txn, path) if self._owner is not None else path
         mtime: int = journal.I64.unpack_from(made)[0]
         return place is not None and _make(place, made[journal.I64.size :], mtime, self._distrust)
+
+
+def _same_files(part: Sequence[tuple[Made, bytes]]) -> list[bool]:
+    contents: list[files.Octets] = [made[journal.I64.size :] for (_, made), _ in part]
+    return files.same_batch([path for _, path in part], contents)
+
+
+def _same_pieces(of_file: tuple[bytes, Sequence[Made]]) -> list[bool]:
+    path, pieces = of_file
+    offsets = [int(journal.U64.unpack_from(made)[0]) for _, made in pieces]
+    contents: list[files.Octets] = [made[journal.U64.size :] for _, made in pieces]
+    return files.same_pieces(path, offsets, contents)
 
 
 def _make(place: str, content: memoryview, mtime: int, distrust: bool) -> bool:

@@ -21,7 +21,7 @@ VALUES = (
     (keeper, "LOOK", 0.05),
     (keeper, "SECONDS", 0.4),
     (keeper, "OCTETS", 128 << 10),
-    (recovery, "BATCH", 16),
+    (recovery, "OCTETS", 1 << 16),
     (shard, "SETTLE_DELAY", 0.3),
 )
 

@@ -6,6 +6,7 @@ from tests.mutations import Mutation
 ORDER = "tests/journey/test_durable_order.py"
 REPLIES = f"{ORDER}::test_r4_every_reply_comes_behind_its_record"
 STAGE = "fastmail/durable/stage.pyx"
+FORMER = "tests/unit/store/local/index/test_former_arrivals.py"
 ENV = "fastmail/durable/env.py"
 JOURNAL = "fastmail/durable/journal.py"
 CHECKPOINT = "fastmail/durable/checkpoint.py"
@@ -236,15 +237,47 @@ MUTATIONS = [
     Mutation(
         "the first writes of an opening are not synced",
         ENV,
-        "                self._open(path, tables, layout, map_size, former, moving, None)\n"
-        "                self._continue(folder, had_journal=state is not None)\n"
-        "                self.env.close()\n"
-        "            self._open(path, tables, layout, map_size, former, moving, journaled)\n",
+        "                self._open(path, tables, map_size, None)\n"
+        "                try:\n"
+        "                    self._bring_over()\n"
+        "                    self._continue(folder, tables, had_journal=state is not None)\n"
+        "                finally:\n"
+        "                    self.env.close()\n"
+        "            self._open(path, tables, map_size, journaled)\n",
         "                pass\n"
-        "            self._open(path, tables, layout, map_size, former, moving, journaled)\n"
+        "            self._open(path, tables, map_size, journaled)\n"
         "            if first and (state is None or state.clean):\n"
-        "                self._continue(folder, had_journal=state is not None)\n",
+        "                self._bring_over()\n"
+        "                self._continue(folder, tables, had_journal=state is not None)\n",
         (f"{UNIT}/test_checkpoint.py -k while_it_is_opened",),
+    ),
+    Mutation(
+        "an earlier layout is brought over before the journal is replayed",
+        ENV,
+        "            self.path, self.env, known, state.position, journaled.base, owner, distrust, self._bring_over\n        )\n",
+        "            self.path, self.env, known, state.position, journaled.base, owner, distrust, lambda: None\n        )\n",
+        (f"{FORMER} -k kill",),
+    ),
+    Mutation(
+        "records of other tables go on in a slot that numbers them otherwise",
+        ENV,
+        " or any(one != ours for one in journal.tables_behind(folder, there)):\n",
+        ":\n",
+        (f"{FORMER} -k kill",),
+    ),
+    Mutation(
+        "an upgrade puts messages in place again that are there",
+        "fastmail/store/local/index/former_arrivals.py",
+        "        if number > (settled or 0) and txn.put(at, value, db=t.msg, overwrite=False):\n",
+        "        if txn.put(at, value, db=t.msg):\n",
+        (f"{FORMER} -k counts_no_more",),
+    ),
+    Mutation(
+        "an upgrade that is cut short loses what it had taken",
+        "fastmail/durable/env.py",
+        "                if done:\n                    for table in old.values():\n",
+        "                if True:\n                    for table in old.values():\n",
+        (f"{FORMER} -k cut_short",),
     ),
     Mutation(
         "a recovery uses pages of the checkpoint that it began from",
@@ -263,8 +296,8 @@ MUTATIONS = [
     Mutation(
         "a recovery makes no files",
         RECOVERY,
-        "                done.mended += sum(mender.mend(txn, entry) for entry in journal.entries(found))\n",
-        "                pass\n",
+        "            done.mended += mender.mend(env, some)\n    return done, end\n",
+        "    return done, end\n",
         (f"{UNIT}/test_recovery.py -k made_whole",),
     ),
     Mutation(
@@ -273,6 +306,13 @@ MUTATIONS = [
         "            made = self._content(bytes(entry.value))\n",
         "            made = None\n",
         (f"{UNIT}/test_recovery.py -k link_has",),
+    ),
+    Mutation(
+        "a recovery takes a file for whole that only has the right length",
+        "fastmail/durable/files.pyx",
+        "        if got <= 0 or memcmp(room, content, got):\n",
+        "        if got <= 0:\n",
+        (f"{UNIT}/test_recovery.py -k made_whole",),
     ),
     Mutation(
         "a recovery brings expunged messages back",
@@ -284,8 +324,8 @@ MUTATIONS = [
     Mutation(
         "a recovery puts files where they were made, not where they belong",
         "fastmail/store/local/recovery/whereabouts.py",
-        "        root, there = self._root(txn, keys[0][:12], made)\n",
-        "        return path\n        root, there = self._root(txn, keys[0][:12], made)\n",
+        "        root, _ = self._root(txn, key[:MAILBOX], os.path.dirname(os.path.dirname(path)))\n",
+        "        return path\n",
         ("tests/unit/store/local/recovery/test_whereabouts.py -k 'whole_wherever and maildir'",),
     ),
     Mutation(

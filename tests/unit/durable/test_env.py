@@ -15,10 +15,10 @@ from tests.support.journals import environment, in_process, put, take
 MAP = 1 << 26
 
 
-def write(path: str, until: float, pipe: Connection) -> None:
+def write(path: str, seconds: float, pipe: Connection) -> None:
     env = Environment(path, ["a"], 1, MAP)
-    number = 0
-    while time.monotonic() < until:
+    number, until = 0, time.monotonic() + seconds
+    while number < 20 or time.monotonic() < until:
         number += 1
         with env.write() as txn:
             txn.put(b"number", b"%d" % number, db=env.db["a"])
@@ -31,7 +31,7 @@ def test_what_is_remembered_for_a_commit_is_of_that_commit_or_a_later_one(tmp_pa
     Environment(str(tmp_path), ["a"], 1, MAP).close()
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
-    process = context.Process(target=write, args=(str(tmp_path), time.monotonic() + 3, theirs))
+    process = context.Process(target=write, args=(str(tmp_path), 2.0, theirs))
     process.start()
     env = Environment(str(tmp_path), ["a"], 1, MAP)
     seen, value, changes = -1, b"", 0

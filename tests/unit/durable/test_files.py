@@ -29,3 +29,30 @@ def test_only_regular_files_are_read(tmp_path: Path, nowait: bool, monkeypatch: 
             except OSError:
                 continue
             assert nowait and found is None, name  # it cannot be said without waiting: the other form says it
+
+
+def test_files_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorter, longer, other octets anywhere, no file: only what is exactly the same is the same."""
+    monkeypatch.chdir(tmp_path)
+    whole = os.urandom(200_001)
+    others = [whole[:-1], whole + b"x", whole[:70_000] + b"\0\0" + whole[70_002:], whole[:-1] + bytes([whole[-1] ^ 1])]
+    for number, content in enumerate([whole, *others]):
+        Path(f"{number}").write_bytes(content)
+    Path("link").symlink_to("0")
+    Path("directory").mkdir()
+    names = [b"0", b"1", b"2", b"3", b"4", b"link", b"directory", b"none"]
+    assert files.same_batch(names, [whole] * len(names)) == [True] + [False] * (len(names) - 1)
+    Path("empty").write_bytes(b"")
+    assert files.same_batch([b"empty", b"empty"], [b"", b"x"]) == [True, False]
+    assert files.same_batch([], []) == []
+
+
+def test_pieces_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = os.urandom(200_001)
+    Path("file").write_bytes(whole)
+    at = [0, 1, 70_000, 200_000, 200_000, 200_001, 300_000]
+    pieces = [whole, whole[1:], whole[70_000:140_000], whole[-1:], whole[-1:] + b"x", b"", b"x"]
+    assert files.same_pieces(b"file", at, pieces) == [True, True, True, True, False, True, False]
+    assert files.same_pieces(b"file", [1], [whole[:1] + whole[1:]]) == [False]
+    assert files.same_pieces(b"none", [0], [b"x"]) == [False]

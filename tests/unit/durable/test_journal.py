@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmail._core.entries import AGAIN
 from fastmail.durable import journal
 from fastmail.durable.journal import FULL, RECORD, START, Journal, Position, Record
 from fastmail.model.errors import CorruptData
@@ -26,7 +27,7 @@ def record(*rows: tuple[bytes, bytes], content: bytes | None = None) -> Record:
 
 def of(octets: int) -> Record:
     """A record with a body of so many octets."""
-    return record((b"k", b"x" * (octets - journal.ENTRY.size - 1)))
+    return record((b"k", b"x" * (octets - struct.calcsize("<BBHI") - 1)))
 
 
 def begin(directory: Path, sequence: int = 1) -> Position:
@@ -323,8 +324,8 @@ def test_the_part_in_use_is_missed(tmp_path: Path, one: Journal) -> None:
         b"short",
         struct.pack("<BBHI", journal.PUT, 0, 5, 500) + b"short",
         struct.pack("<BBHI", journal.PUT, 0, 500, 5) + b"short",
-        struct.pack("<BBHI", journal.MADE | journal.AGAIN, 0, 1, 7) + b"k" + bytes(7),
-        struct.pack("<BBHI", journal.MADE | journal.AGAIN, 0, 1, 16) + b"k" + bytes(8) + journal.SAME.pack(0, 0),
+        struct.pack("<BBHI", journal.MADE | AGAIN, 0, 1, 7) + b"k" + bytes(7),
+        struct.pack("<BBHI", journal.MADE | AGAIN, 0, 1, 16) + b"k" + bytes(8) + struct.pack("<II", 0, 0),
     ],
     ids=["short", "value", "key", "shorter than a reference", "a reference to nothing"],
 )

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from fastmail.durable import beneath, journal
+from fastmail.durable import beneath
 from fastmail.durable.journal import Entry
 from fastmail.durable.transaction import Reading
 from fastmail.store.local.index import former_arrivals, layout
@@ -23,6 +23,8 @@ from fastmail.store.local.maildir.names import path_of
 class Whereabouts:
     """See durable.recovery.Files. ``home_of``: where the Maildir of the account with a number is, as far as that is
     known."""
+
+    tables = frozenset({"msg", "held", former_arrivals.TABLE})
 
     def __init__(self, home_of: Callable[[int], Home | None], db: dict[str, Any]) -> None:
         self._home_of = home_of
@@ -38,8 +40,6 @@ class Whereabouts:
         self._made.setdefault(base_of(os.fsencode(os.path.basename(path))), []).append(path)
 
     def changed(self, entry: Entry) -> None:
-        if entry.kind != journal.PUT:
-            return
         value = entry.value
         if entry.table == "msg":
             self._saw(entry.key, layout.marked_of(value))
@@ -65,29 +65,44 @@ class Whereabouts:
     def known_by(self, path: bytes) -> bytes:
         return base_of(os.path.basename(path))
 
-    def place(self, txn: Reading, path: str) -> str | None:
-        directory, name = os.path.split(path)
-        raw = os.fsencode(name)
-        held = self._held.get(raw)
+    def expected(self, txn: Reading, path: str) -> str | None:
+        held = self._held.get(os.fsencode(os.path.basename(path)))
         if held is not None:
             return path if txn.get(held, db=self._db["held"]) is not None else None
-        keys = self._messages.get(path)
-        if keys is None:
+        key = self._message(txn, path)
+        if key is None:
             return path
-        made = os.path.dirname(directory)
-        if len(keys) > 1:
-            keys = [key for key in keys if self._root(txn, key[:MAILBOX], "")[0] == made] or keys
-        marked = self._row(txn, keys[0])
+        marked = self._row(txn, key)
         if marked is None:
             return None
-        root, there = self._root(txn, keys[0][:12], made)
+        root, _ = self._root(txn, key[:MAILBOX], os.path.dirname(os.path.dirname(path)))
+        return os.fsdecode(path_of(root, marked))
+
+    def place(self, txn: Reading, path: str) -> str | None:
+        expected = self.expected(txn, path)
+        directory, name = os.path.split(path)
+        raw = os.fsencode(name)
+        key = self._message(txn, path)
+        if expected is None or key is None or raw in self._held:
+            return expected
+        root, there = self._root(txn, key[:MAILBOX], os.path.dirname(directory))
         if not there:
-            return self._elsewhere(keys[0], root, raw)
-        place = os.fsdecode(path_of(root, marked))
-        if root not in self._listed and beneath.exists(place):
-            return place
-        found = self._there(root).get(base_of(raw), marked)
-        return os.fsdecode(path_of(root, found))
+            return self._elsewhere(key, root, raw)
+        if root not in self._listed and beneath.exists(expected):
+            return expected
+        found = self._there(root).get(base_of(raw))
+        return os.fsdecode(path_of(root, found)) if found is not None else expected
+
+    def _message(self, txn: Reading, path: str) -> bytes | None:
+        """Key in the table msg of the message whose file was made at ``path``; None where no record names one. Of
+        several in the same account that of the mailbox in which the file was made."""
+        keys = self._messages.get(path)
+        if keys is None:
+            return None
+        if len(keys) > 1:
+            made = os.path.dirname(os.path.dirname(path))
+            keys = [key for key in keys if self._root(txn, key[:MAILBOX], "")[0] == made] or keys
+        return keys[0]
 
     def _there(self, root: str) -> dict[bytes, bytes]:
         if root not in self._listed:
