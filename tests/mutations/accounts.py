@@ -59,7 +59,7 @@ MUTATIONS = [
     Mutation(
         "a reply does not see what was appended with it",
         "fastmail/store/local/index/messages.py",
-        "        if some_name:  # those behind it may name it\n",
+        "        if came and said[2]:  # it may name one of those\n",
         "        if False:\n",
         (UNIT,),
     ),

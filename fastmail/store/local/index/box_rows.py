@@ -13,7 +13,7 @@ from fastmail.model.errors import CannotDo, NoSuchMailbox, TooMuch
 from fastmail.model.flags import MAX_KEYWORDS
 from fastmail.store.local.index import layout
 from fastmail.store.local.index.account_log import Change
-from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, PAIR, TAIL, MailboxRow, record_uid
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, PAIR, RECORD, SPAN, TAIL, MailboxRow
 from fastmail.store.local.index.tables import Tables
 
 New = tuple[int, int, int, int, int]  # a record to be: flags, keywords, date, size, saved
@@ -62,34 +62,16 @@ def save(txn: Txn, t: Tables, box: MailboxRow) -> None:
     txn.put(layout.row_key(box.key), layout.pack_row(box), db=t.page)
 
 
-def by_page(records: Sequence[bytes]) -> dict[int, bytes]:
-    """{first UID of a page: packed records that belong to it}, in UID order."""
-    out: dict[int, bytes] = {}
-    for record in records:
-        first = record_uid(record) & ~31
-        out[first] = out.get(first, b"") + record
-    return out
-
-
-def count_in(box: MailboxRow, records: Sequence[bytes]) -> None:
-    """Bring a mailbox's row up to date with arrivals."""
-    packed = b"".join(records)
+def count_in(box: MailboxRow, packed: bytes) -> None:
+    """Bring a mailbox's row up to date with records behind those it has."""
     unseen, deleted, octets = pages.tally(packed)
-    uid, _, modseq = TAIL.unpack_from(records[-1])
-    box.exists += len(records)
+    uid, _, modseq = TAIL.unpack_from(packed, len(packed) - RECORD)
+    box.exists += len(packed) // RECORD
     box.unseen += unseen
     box.deleted += deleted
     box.octets += octets
     box.uidnext = uid + 1
     box.modseq = modseq
-
-
-def _put_records(txn: Txn, t: Tables, box: MailboxRow, records: Sequence[bytes]) -> None:
-    """Records to the end of the mailbox's pages; the caller saves the box."""
-    for first, packed in by_page(records).items():
-        at = layout.page_key(box.key, first)
-        txn.put(at, pages.extend(txn.get(at, db=t.page), packed), db=t.page)
-    count_in(box, records)
 
 
 def keyword_names(txn: Reading, t: Tables, key: bytes) -> list[bytes]:
@@ -132,15 +114,23 @@ def append_records(txn: Txn, t: Tables, box: MailboxRow, every: Sequence[New]) -
     """More records in the pages with the next UIDs and the box's MODSEQ; the caller saves the box."""
     if not every:
         return []
-    uids = list(range(box.uidnext, box.uidnext + len(every)))
+    uids = range(box.uidnext, box.uidnext + len(every))
     if uids[-1] >= layout.MAX_UID:
         raise CannotDo("the mailbox has used up its UIDs")
-    packed = [
-        pages.pack(uid, flags, box.modseq, keywords, date, size, saved)
-        for uid, (flags, keywords, date, size, saved) in zip(uids, every, strict=True)
-    ]
-    _put_records(txn, t, box, packed)
-    return uids
+    modseq = box.modseq
+    packed = b"".join(
+        [
+            pages.pack(uid, flags, modseq, keywords, date, size, saved)
+            for uid, (flags, keywords, date, size, saved) in zip(uids, every, strict=True)
+        ]
+    )
+    start, end = 0, (SPAN - uids[0] % SPAN) * RECORD  # of those that belong to one page
+    for first in range(uids[0] - uids[0] % SPAN, uids[-1] + 1, SPAN):
+        at = layout.page_key(box.key, first)
+        txn.put(at, pages.extend(txn.get(at, db=t.page), packed[start:end]), db=t.page)
+        start, end = end, end + SPAN * RECORD
+    count_in(box, packed)
+    return list(uids)
 
 
 def pages_of(txn: Reading, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[tuple[bytes, bytes]]:

@@ -12,6 +12,7 @@ that is cut short. What cannot be read is passed over: `fastmail check` finds it
 """
 
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 from fastmail._core import pages
@@ -75,21 +76,22 @@ def _put(txn: Txn, t: Tables, key: bytes, rows: list[tuple[int, bytes]]) -> None
     except CorruptData as error:  # a repair makes it from what the other tables have
         log.event("mailbox.damaged", "error", why=error, then="fastmail check --repair")
     came: list[object_ids.Item] = []
-    records: list[bytes] = []
+    records: dict[int, bytes] = {}  # packed, by the first UID of their page
     for number, row in rows:
         uid, _, modseq = TAIL.unpack_from(row, MAILBOX)
         at, value = layout.uid_key(key, uid), row[VALUE:]
         if number > (settled or 0) and txn.put(at, value, db=t.msg, overwrite=False):
             came.append((uid, layout.summary_of(value), modseq))
-            records.append(row[MAILBOX:VALUE])
+            first = uid - uid % layout.SPAN
+            records[first] = records.get(first, b"") + row[MAILBOX:VALUE]
     _extend(txn, t, key, records)
     if box is not None and came:
-        _count(txn, t, box, came, records)
+        _count(txn, t, box, came, b"".join(records.values()))
 
 
-def _extend(txn: Txn, t: Tables, key: bytes, records: list[bytes]) -> None:
+def _extend(txn: Txn, t: Tables, key: bytes, records: Mapping[int, bytes]) -> None:
     """Records to the end of the mailbox's pages. One that is damaged is replaced, as a repair would do."""
-    for first, packed in box_rows.by_page(records).items():
+    for first, packed in records.items():
         at = layout.page_key(key, first)
         try:
             page = pages.extend(txn.get(at, db=t.page), packed)
@@ -98,7 +100,7 @@ def _extend(txn: Txn, t: Tables, key: bytes, records: list[bytes]) -> None:
         txn.put(at, page, db=t.page)
 
 
-def _count(txn: Txn, t: Tables, box: MailboxRow, came: list[object_ids.Item], records: list[bytes]) -> None:
+def _count(txn: Txn, t: Tables, box: MailboxRow, came: list[object_ids.Item], packed: bytes) -> None:
     """What these messages are to their mailbox and their account. The next change of either goes above all that can
     have been seen, if need be; this is none."""
     account = box.key[:ACCOUNT]
@@ -106,7 +108,7 @@ def _count(txn: Txn, t: Tables, box: MailboxRow, came: list[object_ids.Item], re
     change = Change(txn, t._replace(recovered=row.recovered if row is not None else 0), account)
     change.had(came[-1][2])
     before, uidnext, modseq = box.octets, box.uidnext, box.modseq
-    box_rows.count_in(box, records)
+    box_rows.count_in(box, packed)
     box.uidnext, box.modseq = max(box.uidnext, uidnext), max(box.modseq, modseq)
     box_rows.save(txn, t, box)
     change.created(box.key, came, box.octets - before)

@@ -94,6 +94,7 @@ U16 = struct.Struct("<H")
 ACCOUNT, MAILBOX, MESSAGE = 8, 12, 16
 TOP = b"\xff\xff\xff\xff"  # behind a mailbox's key: its row
 NEW, CUR, SEGMENT, HELD = b"n", b"c", b"s", b"h"  # marks: where the content is (names.path_of, references.py, held.py)
+SPAN = 32  # UIDs of a page (_core/pages.pxd)
 RECORD = len(pages.pack(0, 0, 0, 0, 0, 0, 0))  # octets of a message's record in a page
 TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
 HOLDER = 8  # octets of a key of held that say who holds something
@@ -180,7 +181,7 @@ def trash_key(key: bytes, marked: bytes) -> bytes:
 
 
 def page_key(key: bytes, uid: int) -> bytes:
-    return key + U32.pack(uid & ~31)
+    return key + U32.pack(uid - uid % SPAN)
 
 
 def row_key(key: bytes) -> bytes:

@@ -32,29 +32,29 @@ def append(
 ) -> Changed[Appended]:
     """Records for messages whose files (``n`` or ``c``, then the name) are in place; ``claim``: \\Recent is taken with
     them."""
-    said = [idents.named(message.summary) for message in messages]
     box = box_rows.load(txn, t, key)
     change = Change(txn, t, key[:ACCOUNT])
     box.modseq = change.modseq
-    bits = [box_rows.keyword_bits(txn, t, key, message.keywords) for message in messages]
-    new = [(m.flags, words, m.date, m.size, saved) for m, words in zip(messages, bits, strict=True)]
+    words = [box_rows.keyword_bits(txn, t, key, message.keywords) for message in messages]
+    new = [(m.flags, bits, m.date, m.size, saved) for m, bits in zip(messages, words, strict=True)]
     uids = box_rows.append_records(txn, t, box, new)
     came: list[object_ids.Item] = []
-    some_name = any(names_of[2] for names_of in said)
-    for uid, message, words, name, names_of in zip(uids, messages, bits, names, said, strict=True):
+    octets = 0
+    for uid, message, bits, name in zip(uids, messages, words, names, strict=True):
+        said = idents.named(message.summary)
+        if came and said[2]:  # it may name one of those
+            change.created(key, came, octets)
+            came, octets = [], 0
         at = layout.uid_key(key, uid)
-        made = object_ids.finished(txn, t, key[:ACCOUNT], message.summary, change.modseq, names_of)
+        made = object_ids.finished(txn, t, key[:ACCOUNT], message.summary, change.modseq, said)
         value = layout.pack_message(name, made)
         change.row.summaries += weight.of_value(value)
         txn.put(at, value, db=t.msg)
-        came.append((uid, made, box.modseq))
-        if some_name:  # those behind it may name it
-            change.created(key, came, message.size)
-            came = []
-        if words and not references.in_segment(name):
+        came.append((uid, made, change.modseq))
+        octets += message.size
+        if bits and not references.in_segment(name):
             txn.put(at, b"", db=t.todo)
-    if came:
-        change.created(key, came, sum(message.size for message in messages))
+    change.created(key, came, octets)
     box_rows.save(txn, t, box)
     change.end()
     recent = claim_recent(txn, t, key) if claim else (0, 0)

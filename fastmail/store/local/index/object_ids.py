@@ -100,7 +100,9 @@ def _decide(txn: Reading, t: Tables, account: bytes, said: Said) -> tuple[bytes,
     if not seed:
         return b"", ours
     found = txn.get(account + ours, db=t.thread) if own else None  # the same message once more
-    return THREAD.unpack(found)[0] if found is not None else named(seed), ours
+    if found is not None:
+        return THREAD.unpack(found)[0], ours
+    return ours if seed == own else named(seed), ours
 
 
 def only_names(stored: Octets) -> bytes:

@@ -146,6 +146,25 @@ def test_a_reply_takes_the_thread_of_what_it_names(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+def test_a_reply_takes_the_thread_of_what_is_appended_with_it(tmp_path: Path) -> None:
+    async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
+        every = [
+            message("Message-ID: <a@x>"),
+            message("Message-ID: <b@x>", "In-Reply-To: <a@x>"),
+            message("Message-ID: <c@x>", "In-Reply-To: <b@x>"),
+            message("Message-ID: <d@x>"),
+        ]
+        await store.append(account, key, every)
+        first, other = identity.named(b"<a@x>"), identity.named(b"<d@x>")
+        assert [one.thread for one in idents_of(store, account, key)] == [first, first, first, other]
+        with store.snapshot(account) as snapshot:
+            assert snapshot.members(1, first) == [(key, 1), (key, 2), (key, 3)]
+            told = snapshot.changes(1, snapshot.holding(1).modseq - 1)
+            assert told is not None and [one.uid for one in told] == [1, 2, 3, 4]
+
+    run(tmp_path, scenario)
+
+
 def test_a_thread_is_forgotten_with_its_last_message(tmp_path: Path) -> None:
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
         every = [message("Message-ID: <a@x>"), message("Message-ID: <b@x>", "In-Reply-To: <a@x>")]
