@@ -460,8 +460,8 @@ MUTATIONS = [
     Mutation(
         "one operation that fails takes the others of its round with it",
         "fastmail/durable/commit.py",
-        "    if ready and not _apply(env, ready, begun):\n        for operation in ready:\n",
-        "    if ready and not _apply(env, ready, begun):\n        for operation in ready[:1]:\n",
+        "    if ready and not _apply(env, ready):\n        for operation in ready:\n",
+        "    if ready and not _apply(env, ready):\n        for operation in ready[:1]:\n",
         ("tests/unit/durable/test_commit.py",),
     ),
     Mutation(

@@ -83,7 +83,7 @@ MUTATIONS = [
     Mutation(
         "a layout that a newer program wrote is guessed at",
         "fastmail/durable/env.py",
-        "        if version > layout:\n",
+        "        if version > self._layout:\n",
         "        if False:\n",
         ("tests/unit/durable/test_layouts.py",),
     ),

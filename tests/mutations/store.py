@@ -205,8 +205,8 @@ MUTATIONS = [
     Mutation(
         "what is kept for views counts as never referred to",
         "fastmail/store/local/index/references.py",
-        "    out |= {ident_in(value) for value in kept if mark_of(value) == SEGMENT}\n",
-        "",
+        "    return out | {ident_in(value) for value in kept if mark_of(value) == SEGMENT}\n",
+        "    return out\n",
         ("tests/unit/store/local/index/test_kept.py",),
     ),
     Mutation(
