@@ -288,7 +288,7 @@ def test_content_that_was_placed_and_not_written_is_nobodys(tmp_path: Path, kind
 
 @pytest.mark.parametrize("kind", ["maildir", "segments"])
 def test_what_follows_a_commit_is_done_for_whoever_was_cancelled(tmp_path: Path, kind: str) -> None:
-    """Nobody delivers to that mailbox again: its messages are settled all the same."""
+    """Nobody delivers to that mailbox again: the message is there all the same."""
     bench = Bench(tmp_path, kind, 1, False)
 
     async def scenario() -> None:
