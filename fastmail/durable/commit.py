@@ -134,12 +134,10 @@ class CommitQueue:
         loop: asyncio.AbstractEventLoop,
         publish: Callable[[list[bytes]], None],
         name: str = "w",
-        begun: Callable[[Txn], None] | None = None,
     ) -> None:
         self._env = env
         self._loop = loop
         self._publish = publish
-        self._begun = begun
         self._ready: SimpleQueue[Operation | None] = SimpleQueue()
         self._closing = False
         self._broken = ""
@@ -188,7 +186,7 @@ class CommitQueue:
             if self._broken:
                 raise StorageFailed(self._broken)
             place_files(batch)
-            commit_batch(self._env, batch, self._begun)
+            commit_batch(self._env, batch)
         except BaseException as error:  # a bug must not silence a store
             if not isinstance(error, StorageFailed):
                 log.event("store.bug", "error", error=repr(error))
@@ -250,21 +248,21 @@ def _place(batch: list[Operation]) -> None:
             operation.error = OSError(code, os.strerror(code), one.path)
 
 
-def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Txn], None] | None = None) -> None:
-    """Commit operations whose files are in place; each ends with a result or an error. ``begun`` is called with each
-    transaction before the first operation. What an operation may raise is not listed anywhere: whatever it is, its
-    batch goes on without it, and its files are removed before another look at the directory can take them for mail."""
+def commit_batch(env: Environment, batch: list[Operation]) -> None:
+    """Commit operations whose files are in place; each ends with a result or an error. What an operation may raise is
+    not listed anywhere: whatever it is, its batch goes on without it, and its files are removed before another look at
+    the directory can take them for mail."""
     ready = [operation for operation in batch if operation.error is None]
-    if ready and not _apply(env, ready, begun):
+    if ready and not _apply(env, ready):
         for operation in ready:
             if operation.error is None:
-                _apply(env, [operation], begun)
+                _apply(env, [operation])
             if isinstance(operation.error, lmdb.MapFullError):
-                _with_room(env, operation, begun)
+                _with_room(env, operation)
     for operation in ready:
         if operation.unsure and operation.repeatable:  # doing it again tells whether it was committed
             operation.error, operation.unsure = None, False
-            _apply(env, [operation], begun)
+            _apply(env, [operation])
     for operation in batch:
         if operation.error is not None and not (operation.unsure and operation.repeatable):
             for job in operation.files:
@@ -283,14 +281,14 @@ def commit_batch(env: Environment, batch: list[Operation], begun: Callable[[Txn]
             operation.error = translate(operation.error)
 
 
-def _with_room(env: Environment, operation: Operation, begun: Callable[[Txn], None] | None) -> None:
+def _with_room(env: Environment, operation: Operation) -> None:
     """Try once more where the map was full: of pages, perhaps, that only checkpoints keep. Another checkpoint sets them
     free, for good when all processes have heard of it; what removes waits for that."""
     end = time.monotonic() + (0.0 if operation.adds else PATIENCE)
     env.make_room()
     while True:
         operation.error, operation.unsure = None, False
-        if _apply(env, [operation], begun) or not isinstance(operation.error, lmdb.MapFullError):
+        if _apply(env, [operation]) or not isinstance(operation.error, lmdb.MapFullError):
             return
         if time.monotonic() >= end:
             env.tell_full(env.env.info()["map_size"])
@@ -306,13 +304,11 @@ def _refuse(operations: list[Operation]) -> list[Operation]:
     return [operation for operation in operations if not operation.adds]
 
 
-def _apply(env: Environment, operations: list[Operation], begun: Callable[[Txn], None] | None) -> bool:
+def _apply(env: Environment, operations: list[Operation]) -> bool:
     """2. rows and journal: all in one transaction. False when one failed, and nothing was kept: try them one by one."""
     txn, committing = None, False
     try:
         txn = env.begin(write=True)
-        if begun is not None:
-            begun(txn)
         if any(operation.adds for operation in operations) and env.crowded(txn):
             operations = _refuse(operations)
         for operation in operations:

@@ -17,7 +17,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -61,11 +61,12 @@ panic: Callable[[], None] | None = None  # what a process does whose environment
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """An earlier layout: tables that it had and this one has not, and what brings its rows over, given a transaction
-    and the tables of both by name."""
+    """Tables that an earlier layout had and this one has not. ``convert`` brings as many of their rows over as one
+    transaction should hold, given that and the tables of both layouts by name. It is called again until it returns
+    True: then they are dropped."""
 
     tables: frozenset[str]
-    convert: Callable[[Txn, dict[str, Any], dict[str, Any]], None]
+    convert: Callable[[Txn, dict[str, Any], dict[str, Any]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +89,13 @@ class Environment:
         tables: list[str],
         layout: int,
         map_size: int = 64 << 30,
-        former: Former | None = None,
-        moving: str = "",
+        former: Sequence[Former] = (),
         journaled: Journaled | None = None,
     ) -> None:
-        """``former``: an earlier layout that is known by its tables, and how its rows become this one's. ``moving``: a
-        table whose rows will be copied to another one, which takes as much room again."""
+        """``former``: earlier layouts, each known by its tables, from the oldest on."""
         make_directories(path)
+        self._layout, self._former = layout, former
+        self._former_tables: dict[str, Any] = {}  # those that are there
         self._journal: Journal | None = None
         self._checkpoints: Checkpoints | None = None
         self._pin: Any = None
@@ -106,7 +107,8 @@ class Environment:
         self._noted: dict[int, int] = {}  # number of the checkpoint that was known when a row was put, by device
         self.recovered = 0
         if journaled is None:
-            self._open(path, tables, layout, map_size, former, moving, journaled)
+            self._open(path, tables, map_size, None)
+            self._bring_over()
             return
         folder = checkpoint.folder(path)
         make_directories(folder)
@@ -119,14 +121,19 @@ class Environment:
                 journal.clear(folder)
             if state is not None and not state.clean:
                 if not state.meta:
-                    state = self._as_it_is(path, tables, layout, map_size, former, moving, state)
+                    state = self._as_it_is(path, tables, map_size, state)
                 checkpoint.put_back(path, state)
             elif first:  # until there is a checkpoint to go back to, LMDB itself syncs what is written
-                self._open(path, tables, layout, map_size, former, moving, None)
-                self._continue(folder, had_journal=state is not None)
-                self.env.close()
-            self._open(path, tables, layout, map_size, former, moving, journaled)
+                self._open(path, tables, map_size, None)
+                try:
+                    self._bring_over()
+                    self._continue(folder, tables, had_journal=state is not None)
+                finally:
+                    self.env.close()
+            self._open(path, tables, map_size, journaled)
             try:
+                if not first and self._version() < layout:
+                    raise ConfigError(f"{path} is in use by an older fastmail: stop it first")
                 self._begin_journal(journaled, tables, state, first)
             except BaseException:
                 self.env.close()
@@ -138,19 +145,10 @@ class Environment:
             raise (translate(error) if isinstance(error, OSError | lmdb.Error) else error) from None
         self._gate.release()
 
-    def _as_it_is(
-        self,
-        path: str,
-        tables: list[str],
-        layout: int,
-        map_size: int,
-        former: Former | None,
-        moving: str,
-        state: State,
-    ) -> State:
+    def _as_it_is(self, path: str, tables: list[str], map_size: int, state: State) -> State:
         """The file was made anew, and the journal behind ``state`` is to be replayed onto it: what a loss of power
         leads back to meanwhile."""
-        self._open(path, tables, layout, map_size, former, moving, None)
+        self._open(path, tables, map_size, None)
         number = self.last_commit()
         meta = checkpoint.meta_of(path, self._page, number)
         self.env.close()
@@ -160,13 +158,16 @@ class Environment:
         checkpoint.write(path, state)
         return state
 
-    def _continue(self, folder: str, had_journal: bool) -> None:
-        """The environment was closed in good order, or is new, or had no journal: where its journal goes on."""
+    def _continue(self, folder: str, tables: list[str], had_journal: bool) -> None:
+        """The environment was closed in good order, or is new, or had no journal: where its journal goes on. In a new
+        slot where the last one has records of other tables: each slot numbers them by its own header."""
         meta = self.db["meta"]
         with self.env.begin(write=True) as txn:
-            there = txn.get(journal.POSITION_ROW, db=meta)
-            if there is None or not had_journal:
-                sequence = Position.unpack(there).sequence if there is not None else 1
+            found = txn.get(journal.POSITION_ROW, db=meta)
+            there = Position.unpack(found) if found is not None else None
+            ours = (*tables, "meta")
+            if there is None or not had_journal or any(one != ours for one in journal.tables_behind(folder, there)):
+                sequence = there.sequence if there is not None else 1
                 txn.put(journal.POSITION_ROW, journal.beginning(folder, sequence).pack(), db=meta)
             txn.delete(journal.BROKEN_ROW, db=meta)
 
@@ -199,7 +200,13 @@ class Environment:
         owner = journaled.owner(self.db) if journaled.owner is not None else None
         start = time.monotonic()
         distrust = os.path.exists(os.path.join(directory, checkpoint.DISTRUST))
-        done, end = recovery.replay(self.path, self.env, self.db, state.position, journaled.base, owner, distrust)
+        told = {name for tables in journal.tables_behind(directory, state.position) for name in tables}
+        for name in told & {name for one in self._former for name in one.tables}:  # which a damaged file may have lost
+            self._former_tables[name] = self.env.open_db(name.encode())
+        known = {**self._former_tables, **self.db}
+        done, end = recovery.replay(
+            self.path, self.env, known, state.position, journaled.base, owner, distrust, self._bring_over
+        )
         with self.env.begin(write=True) as txn:
             txn.put(journal.POSITION_ROW, journal.beginning(directory, end.sequence).pack(), db=meta)
             txn.delete(journal.BROKEN_ROW, db=meta)
@@ -214,23 +221,15 @@ class Environment:
         )
         return {os.path.join(journaled.base, os.fsdecode(one)) for one in done.directories}
 
-    def _open(
-        self,
-        path: str,
-        tables: list[str],
-        layout: int,
-        map_size: int,
-        former: Former | None,
-        moving: str,
-        journaled: Journaled | None,
-    ) -> None:
-        """Open it, and bring an earlier layout over."""
+    def _open(self, path: str, tables: list[str], map_size: int, journaled: Journaled | None) -> None:
+        """Open it, and look whether this version can read it."""
         fresh = _is_fresh(path)
+        former = {name for one in self._former for name in one.tables}
         try:
             self.env = lmdb.open(
                 path,
                 map_size=map_size,
-                max_dbs=len(tables) + 1 + (len(former.tables) if former is not None else 0),
+                max_dbs=len(tables) + 1 + len(former),
                 max_readers=2048,
                 mode=0o600,
                 max_spare_txns=4,
@@ -243,48 +242,63 @@ class Environment:
             self.path = path
             self._page = int(self.env.stat()["psize"])
             self._told = 0.0
-            self._moving = moving
             self._map: Mapped | None = None
             if journaled is None:
                 self.env.reader_check()
             if not fresh:
                 self._names(tables)
             self.db: dict[str, Any] = {name: self.env.open_db(name.encode()) for name in [*tables, "meta"]}
+            there = former & table_names(self.env) if former else ()
+            self._former_tables = {name: self.env.open_db(name.encode(), create=False) for name in there}
         except lmdb.MemoryError as error:
             if not fresh:  # its first pages may ask for a map of any size
                 _give_up("index.damaged", f"{path}: {error}")
             raise translate(error) from error
         except lmdb.Error as error:
             raise translate(error) from error
+        version = self._version()
+        if version > self._layout:
+            self.env.close()
+            raise ConfigError(
+                f"{path} was written by a newer fastmail (layout {version}, this one reads {self._layout})"
+            )
+
+    def _version(self) -> int:
+        """The layout that it has; 0 where it is new."""
         with self.read() as txn:
             found = txn.get(LAYOUT, db=self.db["meta"])
         try:
-            version = int(bytes(found)) if found is not None else 0
+            return int(bytes(found)) if found is not None else 0
         except ValueError:
-            raise CorruptData(f"{path}: its layout cannot be read") from None
-        if version > layout:
-            self.env.close()
-            raise ConfigError(f"{path} was written by a newer fastmail (layout {version}, this one reads {layout})")
-        if former is not None and not fresh:
-            self._convert(former, layout)
-        if version < layout:  # a change of layout keeps what older rows mean
-            with self.write() as txn:
-                txn.put(LAYOUT, b"%d" % layout, db=self.db["meta"])
+            raise CorruptData(f"{self.path}: its layout cannot be read") from None
 
-    def _convert(self, former: Former, layout: int) -> None:
-        """Bring rows of an earlier layout into this one's tables, in one transaction; others who open it wait."""
-        if not former.tables <= table_names(self.env):
-            return
-        log.event("index.converts", path=self.path, tables=sorted(former.tables), layout=layout)
-        with self.write() as txn:
-            there = {bytes(key).decode("ascii", "replace") for key in txn.cursor().iternext(values=False)}
-            if not former.tables <= there:
-                return  # another process did it meanwhile
-            old = {name: self.env.open_db(name.encode(), txn=txn, create=False) for name in former.tables}
-            former.convert(txn, old, self.db)
-            for table in old.values():
-                txn.drop(table, delete=True)
-            txn.put(LAYOUT, b"%d" % layout, db=self.db["meta"])
+    def _bring_over(self) -> None:
+        """Bring earlier layouts over: called by the first who opens it, when its rows are whole (what is in the journal
+        was replayed), and before anybody else may go on. Where that is cut short the next one goes on with it, or
+        begins again from the last checkpoint."""
+        for former in self._former:
+            if former.tables <= self._former_tables.keys():
+                self._convert(former)
+        if self._version() < self._layout:  # a change of layout keeps what older rows mean
+            with self.write() as txn:
+                txn.put(LAYOUT, b"%d" % self._layout, db=self.db["meta"])
+
+    def _convert(self, former: Former) -> None:
+        """Bring rows of an earlier layout into this one's tables. Its tables and its number go in one transaction: an
+        older version would begin to use an empty table anew."""
+        log.event("index.converts", path=self.path, tables=sorted(former.tables), layout=self._layout)
+        done = False
+        while not done:
+            with self.write() as txn:
+                there = {bytes(key).decode("ascii", "replace") for key in txn.cursor().iternext(values=False)}
+                if not former.tables <= there:
+                    return  # one without a journal, and another process did it meanwhile
+                old = {name: self._former_tables[name] for name in former.tables}
+                done = former.convert(txn, old, self.db)
+                if done:
+                    for table in old.values():
+                        txn.drop(table, delete=True)
+                    txn.put(LAYOUT, b"%d" % self._layout, db=self.db["meta"])
         log.event("index.converted", path=self.path)
 
     def _names(self, tables: list[str]) -> None:
@@ -477,24 +491,22 @@ class Environment:
                 found = leaves.table(at, txn.id(), name, at.end())
         return found
 
-    def tight(self, txn: Reading) -> bool:
+    def tight(self) -> bool:
         """Do the data reach so far that the room behind them is not more than the reserve? From then on there may be
-        free pages between the data, but perhaps not several side by side. ``txn`` is a write transaction."""
+        free pages between the data, but perhaps not several side by side."""
         info = self.env.info()
         most = info["map_size"] - info["map_size"] // RESERVE
-        moving = self._octets(txn, self._moving) if self._moving else 0
-        return bool((info["last_pgno"] + 1) * self._page + moving > most)
+        return bool((info["last_pgno"] + 1) * self._page > most)
 
     def crowded(self, txn: Reading) -> bool:
         """Is so much of the map used that nothing may be added? While half of the reserve lies behind the data, what is
         used may come up to the reserve; then no more than half of the map, so that what is added finds free pages."""
-        if not self.tight(txn):
+        if not self.tight():
             return False
         info = self.env.info()
         size, reserve = info["map_size"], info["map_size"] // RESERVE
         behind = size - (info["last_pgno"] + 1) * self._page
-        moving = self._octets(txn, self._moving) if self._moving else 0
-        used = sum(self._octets(txn, name) for name in self.db) + moving
+        used = sum(self._octets(txn, name) for name in self.db)
         if used <= (size - reserve if behind > reserve // 2 else size // 2):
             return False
         self.tell_full(used)

@@ -98,6 +98,12 @@ def beginning(directory: str, sequence: int) -> Position:
     return Position(last, FULL, sequence, int.from_bytes(os.urandom(4), "little"))
 
 
+def tables_behind(directory: str, at: Position) -> list[tuple[str, ...]]:
+    """The tables of each slot that records from ``at`` on lie in, or would."""
+    first = at.serial + (at.offset == FULL)
+    return [slot.tables for slot in slots(directory) if slot.serial >= first]
+
+
 class Entry(NamedTuple):
     """One thing that a transaction did. ``table`` is empty for what was done to files."""
 

@@ -10,7 +10,7 @@ it is not what it was. Replaying twice is as good as once.
 
 import os
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -77,10 +77,12 @@ def replay(
     base: str,
     owner: Files | None,
     distrust: bool = False,
+    whole: Callable[[], None] = lambda: None,
 ) -> tuple[Replayed, Position]:
     """Apply what was written since ``start`` to the environment, which is opened and at the state of its checkpoint.
     The place behind the last record comes with it. ``distrust``: a sync failed, so what can be read of a file may be in
-    memory only, and called written by the kernel: all are written anew."""
+    memory only, and called written by the kernel: all are written anew. ``whole`` is called when the rows are as they
+    were, before files are looked at."""
     done, end = Replayed(), start
     with env.begin():  # keeps the pages of the checkpoint until there is another one
         every = journal.records(checkpoint.folder(path), start)
@@ -88,6 +90,7 @@ def replay(
         while more:
             with env.begin(write=True) as txn:
                 more, end = _apply(txn, tables, every, end, done, base, owner)
+        whole()
         with Mender(base, owner, done.sources, distrust) as mender:
             some: list[Entry] = []
             octets = 0

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from fastmail.app import keeper
 from fastmail.cli.main import main
 from fastmail.durable import env, journal, recovery
-from fastmail.store.local.index import shard
 
 LEAST, MOST = 64 << 10, 256 << 10
 VALUES = (
@@ -22,7 +21,6 @@ VALUES = (
     (keeper, "SECONDS", 0.4),
     (keeper, "OCTETS", 128 << 10),
     (recovery, "OCTETS", 1 << 16),
-    (shard, "SETTLE_DELAY", 0.3),
 )
 
 

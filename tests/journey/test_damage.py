@@ -49,7 +49,7 @@ def wait_for(server: Server, event: str) -> str:
 
 
 @pytest.mark.parametrize("content", ["maildir", "segments"])
-@pytest.mark.parametrize("table", ["msg", "page", "name", "new"])
+@pytest.mark.parametrize("table", ["msg", "page", "name"])
 def test_a_damaged_index_is_made_anew_while_the_server_runs(tmp_path: Path, content: str, table: str) -> None:
     server = Server(tmp_path / "s", content=content)
     server.start()

@@ -229,7 +229,7 @@ def s29(place: Path, scale: float) -> str:
                 told = ask(client, command)
                 assert name != "FETCH" or told.count(b" FETCH (") == count + 1
                 if command == "NOOP":
-                    time.sleep(2.5)  # what comes behind a commit: settling, names of files, texts
+                    time.sleep(2.5)  # what comes behind a commit: names of files, texts
             client.close()
         assert kept < 2 * mime.MOST + 65536, f"{kept} octets of index a message"
         worst = ", ".join(f"{name} {grown:.0f}" for name, grown in watch.during.items())

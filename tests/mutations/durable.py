@@ -6,6 +6,7 @@ from tests.mutations import Mutation
 ORDER = "tests/journey/test_durable_order.py"
 REPLIES = f"{ORDER}::test_r4_every_reply_comes_behind_its_record"
 STAGE = "fastmail/durable/stage.pyx"
+FORMER = "tests/unit/store/local/index/test_former_arrivals.py"
 ENV = "fastmail/durable/env.py"
 JOURNAL = "fastmail/durable/journal.py"
 CHECKPOINT = "fastmail/durable/checkpoint.py"
@@ -236,15 +237,47 @@ MUTATIONS = [
     Mutation(
         "the first writes of an opening are not synced",
         ENV,
-        "                self._open(path, tables, layout, map_size, former, moving, None)\n"
-        "                self._continue(folder, had_journal=state is not None)\n"
-        "                self.env.close()\n"
-        "            self._open(path, tables, layout, map_size, former, moving, journaled)\n",
+        "                self._open(path, tables, map_size, None)\n"
+        "                try:\n"
+        "                    self._bring_over()\n"
+        "                    self._continue(folder, tables, had_journal=state is not None)\n"
+        "                finally:\n"
+        "                    self.env.close()\n"
+        "            self._open(path, tables, map_size, journaled)\n",
         "                pass\n"
-        "            self._open(path, tables, layout, map_size, former, moving, journaled)\n"
+        "            self._open(path, tables, map_size, journaled)\n"
         "            if first and (state is None or state.clean):\n"
-        "                self._continue(folder, had_journal=state is not None)\n",
+        "                self._bring_over()\n"
+        "                self._continue(folder, tables, had_journal=state is not None)\n",
         (f"{UNIT}/test_checkpoint.py -k while_it_is_opened",),
+    ),
+    Mutation(
+        "an earlier layout is brought over before the journal is replayed",
+        ENV,
+        "            self.path, self.env, known, state.position, journaled.base, owner, distrust, self._bring_over\n        )\n",
+        "            self.path, self.env, known, state.position, journaled.base, owner, distrust, lambda: None\n        )\n",
+        (f"{FORMER} -k kill",),
+    ),
+    Mutation(
+        "records of other tables go on in a slot that numbers them otherwise",
+        ENV,
+        " or any(one != ours for one in journal.tables_behind(folder, there)):\n",
+        ":\n",
+        (f"{FORMER} -k kill",),
+    ),
+    Mutation(
+        "an upgrade puts messages in place again that are there",
+        "fastmail/store/local/index/former_arrivals.py",
+        "        if number > (settled or 0) and txn.put(at, value, db=t.msg, overwrite=False):\n",
+        "        if txn.put(at, value, db=t.msg):\n",
+        (f"{FORMER} -k counts_no_more",),
+    ),
+    Mutation(
+        "an upgrade that is cut short loses what it had taken",
+        "fastmail/durable/env.py",
+        "                if done:\n                    for table in old.values():\n",
+        "                if True:\n                    for table in old.values():\n",
+        (f"{FORMER} -k cut_short",),
     ),
     Mutation(
         "a recovery uses pages of the checkpoint that it began from",
@@ -427,8 +460,8 @@ MUTATIONS = [
     Mutation(
         "one operation that fails takes the others of its round with it",
         "fastmail/durable/commit.py",
-        "    if ready and not _apply(env, ready, begun):\n        for operation in ready:\n",
-        "    if ready and not _apply(env, ready, begun):\n        for operation in ready[:1]:\n",
+        "    if ready and not _apply(env, ready):\n        for operation in ready:\n",
+        "    if ready and not _apply(env, ready):\n        for operation in ready[:1]:\n",
         ("tests/unit/durable/test_commit.py",),
     ),
     Mutation(

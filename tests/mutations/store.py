@@ -161,13 +161,6 @@ MUTATIONS = [
         ("tests/unit/store/local/index/test_reserve.py",),
     ),
     Mutation(
-        "S29: a message with a long summary is an arrival, and copied once more",
-        "fastmail/store/local/index/messages.py",
-        "any(message.keywords or len(message.summary) > LONG for message in messages)",
-        "any(message.keywords for message in messages)",
-        (HEAVY,),
-    ),
-    Mutation(
         "S29: rows are read by count only",
         "fastmail/store/local/index/box_rows.py",
         "if len(some) == BATCH or octets > OCTETS:",
@@ -212,8 +205,8 @@ MUTATIONS = [
     Mutation(
         "what is kept for views counts as never referred to",
         "fastmail/store/local/index/references.py",
-        "    out |= {ident_in(value) for value in kept if mark_of(value) == SEGMENT}\n",
-        "",
+        "    return out | {ident_in(value) for value in kept if mark_of(value) == SEGMENT}\n",
+        "    return out\n",
         ("tests/unit/store/local/index/test_kept.py",),
     ),
     Mutation(

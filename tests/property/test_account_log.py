@@ -196,7 +196,6 @@ class Work:
                 "create",
                 "rename",
                 "annotate",
-                "settle",
                 "claim",
                 "outside",
                 "outside",
@@ -283,10 +282,6 @@ class Work:
         value = self.rng.choice([None, b"x" * self.rng.randrange(50)])
         await world.store.annotate(world.account, world.key(name), {b"/private/comment": value, b"/from/x": b"1"})
 
-    async def _settle(self, world: World, name: str, target: str, uids: UidSet) -> None:
-        if isinstance(world.store, LocalStore):
-            await world.store.commits.shards[0].settle()
-
     async def _claim(self, world: World, name: str, target: str, uids: UidSet) -> None:
         await world.store.claim_recent(world.account, world.key(name))
 
@@ -371,7 +366,6 @@ async def play(store: Store, place: Path, seed: int) -> None:
             for world, (rung, modseq) in zip(worlds, before, strict=True):
                 assert world.seen[-1].modseq == modseq or len(world.rung) > rung, "its watcher was not told"
         if isinstance(store, LocalStore):
-            await store.commits.shards[0].settle()
             raw(store)
     finally:
         await store.close()

@@ -4,13 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
 from fastmail.durable import checkpoint, journal
-from fastmail.durable.env import Environment, Journaled
+from fastmail.durable.env import Environment, Former, Journaled
 from fastmail.durable.recovery import Files
 
 ROOT = Path(__file__).parents[2]
@@ -25,10 +25,12 @@ def environment(
     size: int = 1 << 26,
     owner: Files | None = None,
     least: int = journal.LEAST,
+    layout: int = 1,
+    former: Sequence[Former] = (),
 ) -> Environment:
     """The environment ``place``/env, with a journal that has paths relative to ``place``."""
     journaled = Journaled(str(place), (lambda db: owner) if owner is not None else None, least)
-    return Environment(str(place / "env"), list(tables), 1, size, journaled=journaled)
+    return Environment(str(place / "env"), list(tables), layout, size, former, journaled)
 
 
 def put(env: Environment, rows: dict[bytes, bytes], sync: bool = True, table: str = "rows") -> None:

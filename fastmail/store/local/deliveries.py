@@ -118,7 +118,6 @@ class Deliveries:
         """A shard's part is durable."""
         if twins:
             self._commits.help(files.unlink_batch, twins)
-        self._commits.shard(group[0][0].account.id).arrived([item.key for item, _, _ in group])
         for (item, _, name), placed in zip(group, kept, strict=True):
             if placed.repeated and name:
                 self._touch(item.account, item.key)  # a file that nobody needs

@@ -164,8 +164,6 @@ class LocalStore:
         """Finish what processes before this one left, and begin what one process does for all."""
         begin = self.commits.loop.create_task
         for shard in self.commits.shards:
-            shard.leftover()
-            await shard.settle()
             await compaction.survey(shard)
             self._maintaining += [begin(compaction.maintain(shard)), begin(upkeep.run(shard))]
         await self.holds.tidy()
@@ -309,7 +307,6 @@ class LocalStore:
             raise
 
         def then(result: Appended) -> None:
-            self.commits.shard(account.id).arrived([key])
             if any(message.keywords for message in new):
                 self.touch(account, key)
 

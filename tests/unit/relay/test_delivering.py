@@ -124,7 +124,7 @@ def test_which_session_the_next_message_gets(tmp_path: Path, monkeypatch: pytest
             w.ends = Attempt([Said(OK, "mx")], after)  # type: ignore[arg-type]
             found = await w.deliveries.deliver(destination, job, client)  # type: ignore[arg-type]
             assert w.asked[-1][1] is used  # type: ignore[comparison-overlap]
-            assert found is (after if after is not worn else None)
+            assert found is (after if after is not worn else None)  # type: ignore[comparison-overlap]
         assert not worn.usable, "it has taken enough messages"
 
     run(tmp_path, monkeypatch, scenario)

@@ -7,10 +7,6 @@ Every operation that changes something of an account begins a Change, which give
 mailboxes take that one too, so a MODSEQ is given once in an account. ``end`` writes one row of each table, in the
 transaction that the change is part of. So counts are exact, and no writer can forget one of the two.
 
-Arrivals are counted and logged when they are settled (box_rows.py), with the MODSEQs that they were given; until then
-readers add them, as they do to a mailbox's row. The row of the log that a settlement writes has the highest of these
-MODSEQs, and each of its entries has its own.
-
 Promise: what the log tells of MODSEQs above the row's ``low`` is all that happened. It is trimmed by age (``trim``),
 and by ``end`` where it is longer than MOST. An account that an earlier version wrote has no row: its first write counts
 it, from the rows of its mailboxes. A damaged row is as good as none.
@@ -35,8 +31,6 @@ from fastmail.store.local.index.tables import Tables
 # behind them.
 ROW = struct.Struct("<BBxxIQQQQQQQI")
 VERSION = 1
-MODSEQ, MODSEQ_AT = struct.Struct("<Q"), 8
-RECOVERED, RECOVERED_AT = struct.Struct("<I"), ROW.size - 4
 MODSEQS_ABOVE = 1 << 20  # by how much MODSEQs go on above what can have been seen: more than can be under way at once
 HEAD = struct.Struct("<BxxxI")  # version, seconds since 1970
 ENTRY = struct.Struct("<BxxxII")  # kind, mailbox, items
@@ -53,7 +47,7 @@ ITEMS = {Kind.CREATED: CREATED, Kind.CHANGED: CHANGED, Kind.REMOVED: REMOVED}
 
 @dataclass(slots=True)
 class Row:
-    """What an account holds, arrivals apart."""
+    """What an account holds."""
 
     modseq: int = 0
     octets: int = 0
@@ -104,11 +98,10 @@ def read(txn: Reading, t: Tables, account: bytes) -> Row:
     return row
 
 
-def _go_above(row: Row, recovered: int, seen: int = 0) -> None:
+def _go_above(row: Row, recovered: int) -> None:
     """The server came up from its journal, and clients may have heard of changes that were not durable yet and are
-    lost: their MODSEQs are not given again, and who asks for changes since then hears that the log does not know.
-    ``seen``: a MODSEQ that arrivals have."""
-    row.low = row.modseq = max(row.modseq, seen) + MODSEQS_ABOVE
+    lost: their MODSEQs are not given again, and who asks for changes since then hears that the log does not know."""
+    row.low = row.modseq = row.modseq + MODSEQS_ABOVE
     row.recovered = recovered
 
 
@@ -152,7 +145,7 @@ def load(txn: Txn, t: Tables, account: bytes) -> Row:
     found = unpack(txn.get(account, db=t.acct))
     row = found or count(txn, t, account)
     if row.recovered != t.recovered:
-        _go_above(row, t.recovered, t.arrivals.modseq(account))
+        _go_above(row, t.recovered)
     elif found is not None:
         return row
     write(txn, t, account, row)
@@ -191,7 +184,7 @@ def problems(txn: Reading, t: Tables, account: bytes) -> list[str]:
 
 def forget(txn: Txn, t: Tables, account: bytes, returns: bool) -> None:
     """The account is removed, with all of its mailboxes. ``returns``: other mail comes in its place."""
-    modseq = next_modseq(txn, t, account)
+    modseq = load(txn, t, account).modseq + 1
     for table in (t.acct, t.alog, t.place, t.member, t.thread):
         walk.clear(txn, table, account)
     if returns:
@@ -207,24 +200,12 @@ def weigh(txn: Txn, t: Tables, account: bytes, summaries: int = 0, notes: int = 
         txn.put(account, pack(row), db=t.acct)
 
 
-def next_modseq(txn: Txn, t: Tables, account: bytes) -> int:
-    """The MODSEQ that the next change of the account gets. Every delivery asks, so the row is not unpacked for it."""
-    found = txn.get(account, db=t.acct)
-    is_sound = found is not None and len(found) >= ROW.size and found[0] == VERSION
-    if is_sound and RECOVERED.unpack_from(found, RECOVERED_AT)[0] == t.recovered:  # nearly always
-        modseq: int = MODSEQ.unpack_from(found, MODSEQ_AT)[0]
-    else:
-        modseq = load(txn, t, account).modseq
-    return max(modseq, t.arrivals.modseq(account)) + 1
-
-
 class Change:
     """What one operation changes in one account; nothing is written before ``end``."""
 
     __slots__ = ("_account", "_entries", "_last", "_part", "_t", "_txn", "modseq", "row")
 
-    def __init__(self, txn: Txn, t: Tables, account: bytes, modseq: int = 0) -> None:
-        """``modseq``: of arrivals that are settled now; they had it from the beginning."""
+    def __init__(self, txn: Txn, t: Tables, account: bytes) -> None:
         self._txn = txn
         self._t = t
         self._account = account
@@ -232,7 +213,13 @@ class Change:
         self._part = 0
         self._last: tuple[int, int, int] = (0, 0, 0)  # kind, mailbox and place of the last entry
         self.row = load(txn, t, account)
-        self.modseq = modseq or max(self.row.modseq, t.arrivals.modseq(account)) + 1
+        self.modseq = self.row.modseq + 1
+
+    def had(self, modseq: int) -> None:
+        """It was made with this MODSEQ before, and the log did not hear of it. Others may have it, too."""
+        self.modseq = modseq
+        while self._txn.get(self._at(), db=self._t.alog) is not None:
+            self._part += 1
 
     def created(self, key: bytes, items: list[object_ids.Item], octets: int) -> None:
         """Messages came into a mailbox; ``octets`` in all."""
@@ -280,11 +267,11 @@ class Change:
             if start >= len(items):
                 return
 
+    def _at(self) -> bytes:
+        return self._account + layout.U64.pack(self.modseq) + PART.pack(self._part)
+
     def _put(self) -> None:
-        at = self._account + layout.U64.pack(self.modseq) + PART.pack(self._part)
-        while self.modseq <= self.row.modseq and self._txn.get(at, db=self._t.alog) is not None:
-            self._part += 1  # arrivals of one operation that were settled one after the other
-            at = self._account + layout.U64.pack(self.modseq) + PART.pack(self._part)
+        at = self._at()
         value = HEAD.pack(VERSION, int(time.time())) + self._entries
         self._txn.put(at, value, db=self._t.alog)
         self.row.logged += len(at) + len(value)

@@ -1,7 +1,7 @@
 """A mailbox's row, index pages and keywords, inside the writer's transaction: what every operation on it is made of.
 
 Every function derives all from the transaction and its arguments, so that an operation can be run again. Promise: what
-a row gives out (UIDs, MODSEQs) is above all that can have been seen, and arrivals are in the pages before they change.
+a row gives out (UIDs, MODSEQs) is above all that can have been seen.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,9 +11,9 @@ from fastmail._core.uidset import UidSet
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.model.errors import CannotDo, NoSuchMailbox, TooMuch
 from fastmail.model.flags import MAX_KEYWORDS
-from fastmail.store.local.index import layout, object_ids
+from fastmail.store.local.index import layout
 from fastmail.store.local.index.account_log import Change
-from fastmail.store.local.index.layout import ACCOUNT, ARRIVAL, MAILBOX, PAIR, TAIL, U64, MailboxRow, record_uid
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, PAIR, RECORD, SPAN, TAIL, MailboxRow
 from fastmail.store.local.index.tables import Tables
 
 New = tuple[int, int, int, int, int]  # a record to be: flags, keywords, date, size, saved
@@ -25,12 +25,9 @@ WRITTEN = 4 << 20  # octets of rows that one commit writes anew: LMDB has them i
 
 
 def load(txn: Txn, t: Tables, key: bytes) -> MailboxRow:
-    """The mailbox row, for changing it: arrivals are settled, and what it gives out is above all that can have been
-    seen. NoSuchMailbox when it was deleted meanwhile."""
+    """The mailbox row, for changing it: what it gives out is above all that can have been seen. NoSuchMailbox when it
+    was deleted meanwhile."""
     box = row(txn, t, key)
-    numbers, records = t.arrivals.unsettled(key, box.settled)
-    if numbers:
-        _settle(txn, t, box, numbers, records)
     if box.recovered != t.recovered:
         _go_above(txn, t, box)
     return box
@@ -54,7 +51,7 @@ def _go_above(txn: Txn, t: Tables, box: MailboxRow) -> None:
 
 
 def row(txn: Reading, t: Tables, key: bytes) -> MailboxRow:
-    """The mailbox row as it lies there, without arrivals."""
+    """The mailbox row as it lies there."""
     found = txn.get(layout.row_key(key), db=t.page)
     if found is None:
         raise NoSuchMailbox("mailbox is gone")
@@ -65,67 +62,16 @@ def save(txn: Txn, t: Tables, box: MailboxRow) -> None:
     txn.put(layout.row_key(box.key), layout.pack_row(box), db=t.page)
 
 
-def by_page(records: Sequence[bytes]) -> dict[int, bytes]:
-    """{first UID of a page: packed records that belong to it}, in UID order."""
-    out: dict[int, bytes] = {}
-    for record in records:
-        first = record_uid(record) & ~31
-        out[first] = out.get(first, b"") + record
-    return out
-
-
-def count_in(box: MailboxRow, records: Sequence[bytes]) -> None:
-    """Bring a mailbox's row up to date with arrivals."""
-    packed = b"".join(records)
+def count_in(box: MailboxRow, packed: bytes) -> None:
+    """Bring a mailbox's row up to date with records behind those it has."""
     unseen, deleted, octets = pages.tally(packed)
-    uid, _, modseq = TAIL.unpack_from(records[-1])
-    box.exists += len(records)
+    uid, _, modseq = TAIL.unpack_from(packed, len(packed) - RECORD)
+    box.exists += len(packed) // RECORD
     box.unseen += unseen
     box.deleted += deleted
     box.octets += octets
     box.uidnext = uid + 1
     box.modseq = modseq
-
-
-def _put_records(txn: Txn, t: Tables, box: MailboxRow, records: Sequence[bytes]) -> None:
-    """Records to the end of the mailbox's pages; the caller saves the box."""
-    for first, packed in by_page(records).items():
-        at = layout.page_key(box.key, first)
-        txn.put(at, pages.extend(txn.get(at, db=t.page), packed), db=t.page)
-    count_in(box, records)
-
-
-def _settle(txn: Txn, t: Tables, box: MailboxRow, numbers: Sequence[int], records: Sequence[bytes]) -> None:
-    change = Change(txn, t, box.key[:ACCOUNT], TAIL.unpack_from(records[-1])[2])
-    came: list[object_ids.Item] = []
-    for number, record in zip(numbers, records, strict=True):
-        uid, _, modseq = TAIL.unpack_from(record)
-        value = txn.get(U64.pack(number), db=t.new)[ARRIVAL:]
-        txn.put(layout.uid_key(box.key, uid), value, db=t.msg)
-        came.append((uid, layout.summary_of(value), modseq))
-    before = box.octets
-    _put_records(txn, t, box, records)
-    box.settled = numbers[-1]
-    save(txn, t, box)
-    change.created(box.key, came, box.octets - before)
-    change.end()
-
-
-def settle(txn: Txn, t: Tables, keys: Iterable[bytes]) -> None:
-    """Move the arrivals of these mailboxes to their pages, and drop what is settled."""
-    for key in keys:
-        if txn.get(layout.row_key(key), db=t.page) is not None:
-            load(txn, t, key)
-    done: list[int] = []
-    marks: dict[bytes, int] = {}
-    for number, key in t.arrivals.oldest(txn):
-        if key not in marks:
-            row = txn.get(layout.row_key(key), db=t.page)
-            marks[key] = layout.unpack_row(key, row).settled if row is not None else 1 << 64
-        if number > marks[key]:
-            break
-        done.append(number)
-    t.arrivals.trim(txn, done)
 
 
 def keyword_names(txn: Reading, t: Tables, key: bytes) -> list[bytes]:
@@ -168,15 +114,23 @@ def append_records(txn: Txn, t: Tables, box: MailboxRow, every: Sequence[New]) -
     """More records in the pages with the next UIDs and the box's MODSEQ; the caller saves the box."""
     if not every:
         return []
-    uids = list(range(box.uidnext, box.uidnext + len(every)))
+    uids = range(box.uidnext, box.uidnext + len(every))
     if uids[-1] >= layout.MAX_UID:
         raise CannotDo("the mailbox has used up its UIDs")
-    packed = [
-        pages.pack(uid, flags, box.modseq, keywords, date, size, saved)
-        for uid, (flags, keywords, date, size, saved) in zip(uids, every, strict=True)
-    ]
-    _put_records(txn, t, box, packed)
-    return uids
+    modseq = box.modseq
+    packed = b"".join(
+        [
+            pages.pack(uid, flags, modseq, keywords, date, size, saved)
+            for uid, (flags, keywords, date, size, saved) in zip(uids, every, strict=True)
+        ]
+    )
+    start, end = 0, (SPAN - uids[0] % SPAN) * RECORD  # of those that belong to one page
+    for first in range(uids[0] - uids[0] % SPAN, uids[-1] + 1, SPAN):
+        at = layout.page_key(box.key, first)
+        txn.put(at, pages.extend(txn.get(at, db=t.page), packed[start:end]), db=t.page)
+        start, end = end, end + SPAN * RECORD
+    count_in(box, packed)
+    return list(uids)
 
 
 def pages_of(txn: Reading, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[tuple[bytes, bytes]]:

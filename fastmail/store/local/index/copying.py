@@ -35,7 +35,7 @@ def copy(
     """COPY or MOVE of messages whose files are already linked in the target as ``names``; those gone meanwhile are
     left out, and their links left to the sweeper. SourceMoved when a record in a segment is not the message's any
     more. ``due``: see ``expunge``."""
-    due = due if move and not t.arrivals.closed else 0
+    due = due if move and not t.tight() else 0
     box_rows.load(txn, t, key)
     records: dict[int, tuple[int, int, int, int, int, int, int]] = {}
     wanted = UidSet.of(uid for uid, _, _ in names)

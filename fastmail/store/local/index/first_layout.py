@@ -26,8 +26,9 @@ HALF = SPAN // 2  # now
 LOW = (1 << HALF) - 1
 
 
-def convert(txn: Txn, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Bring all rows of the first layout into the tables of this one; the caller removes the old tables."""
+def convert(txn: Txn, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Bring all rows of the first layout into the tables of this one; the caller removes the old tables. True: that was
+    all."""
     for key, row in txn.cursor(db=old["box"]).iternext():
         txn.put(row_key(bytes(key)), bytes(row), db=new["page"], overwrite=False)
     for key, marked in txn.cursor(db=old["file"]).iternext():
@@ -36,6 +37,7 @@ def convert(txn: Txn, old: dict[str, Any], new: dict[str, Any]) -> None:
         txn.put(bytes(key), packed, db=new["msg"], overwrite=False)
     for box, _ in list(txn.cursor(db=old["box"]).iternext()):
         _pages(txn, bytes(box), new["page"])
+    return True
 
 
 def _pages(txn: Txn, box: bytes, table: Any) -> None:

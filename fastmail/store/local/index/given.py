@@ -13,14 +13,13 @@ more than MOST deliveries in that time keeps the newest MOST.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from fastmail.durable.commit import FileJob, Operation, PieceJob
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.message import transaction
-from fastmail.model.errors import MailError, NoSuchMailbox, StorageFailed
+from fastmail.model.errors import MailError, StorageFailed
 from fastmail.store.interface import Appended, Delivery
-from fastmail.store.local.index import box_rows, held, layout, messages, references
+from fastmail.store.local.index import held, layout, messages, references
 from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.layout import ACCOUNT, U64, base_of, mailbox_of, trash_key
 from fastmail.store.local.index.shard import Shard
@@ -103,8 +102,6 @@ def _drop_content(
     """The content of a repeated delivery was put in place once more: nothing needs it, unless it is the very file or
     record that the message has. A file with the base name of the message's is returned: the trash table knows files by
     their base names, and would take the message's own with it."""
-    with suppress(NoSuchMailbox):
-        box_rows.load(txn, t, before.key)  # its arrivals have their rows from here on
     row = txn.get(layout.uid_key(before.key, before.uids[0]), db=t.msg)
     have = layout.marked_of(row) if row is not None else b""
     if have == name:

@@ -1,4 +1,4 @@
-"""What the index of one shard holds: tables, keys and rows, version 3. Only the writer's transactions write them.
+"""What the index of one shard holds: tables, keys and rows, version 4. Only the writer's transactions write them.
 
 Every part of a key or row that is read anywhere has its name here, or in the file that the table below names.
 
@@ -7,8 +7,6 @@ Every part of a key or row that is read anywhere has its name here, or in the fi
                                              a delivery writes both
     msg     mailbox key(12) uid(4)           u16 length, then b"n" or b"c" (new/ or cur/) and the file's name, or
                                              b"s" and a record (references.py), then the summary (_core/mime.pyx)
-    new     number(8)                        arrivals (arrivals.py) in the order of their commits: mailbox key(12),
-                                             record(40, as in a page), value for msg; settled into page and msg soon
     name    account(8) name                  mailbox id(4)
     subs    account(8) name                  empty; subscribed names, which need not exist. A name of more than 480
                                              octets is shortened in the key (name_key), and the value is the whole;
@@ -37,6 +35,11 @@ Version 3 added acct, alog, place, member, thread, kept, given, and recovered in
 over account by account: what has no row in acct is counted by its first write, and its messages get into place, member
 and thread in the background.
 
+Version 4 has no table ``new``. In it earlier versions had messages that were not in their mailboxes' pages yet; they
+are put there before anything else is done (former_arrivals.py). An earlier version would count numbers of that table
+from the beginning, below what the rows of mailboxes say, and show none of the messages that it puts there: so it must
+not open an index of this version.
+
 Numbers in keys are big-endian, so that they sort; in rows little-endian. A reader of this version ignores octets
 it does not know behind a row's fixed part up to the name's offset, which the row itself states.
 """
@@ -49,11 +52,10 @@ from fastmail._core import pages
 from fastmail.model.errors import CorruptData
 from fastmail.store.interface import Mailbox
 
-LAYOUT = 3
+LAYOUT = 4
 TABLES = [
     "page",
     "msg",
-    "new",
     "name",
     "subs",
     "pop",
@@ -77,9 +79,10 @@ TABLES = [
 ]
 
 # version, offset of the name, special, uidvalidity, uidnext, exists, unseen, deleted, recent_from, modseq, octets,
-# created (s since 1970), generation (grows when files of other programs are taken in), settled (arrivals up to this
-# number are in the pages), changed (MODSEQ of the last flag change), recovered (Tables.recovered when UIDs and MODSEQs
-# were last put above what can have been seen); the last three are not there in version 1, the last one not in version 2
+# created (s since 1970), generation (grows when files of other programs are taken in), 0 (before version 4: up to which
+# number its rows of ``new`` are in the pages), changed (MODSEQ of the last flag change), recovered (Tables.recovered
+# when UIDs and MODSEQs were last put above what can have been seen); the last three are not there in version 1, the
+# last one not in version 2
 ROW = struct.Struct("<BBHIIIIIIQQIIQQI")
 ROW_V1 = ROW.size - 20
 MODSEQ = struct.Struct("<28xQ")  # of a row
@@ -91,9 +94,9 @@ U16 = struct.Struct("<H")
 ACCOUNT, MAILBOX, MESSAGE = 8, 12, 16
 TOP = b"\xff\xff\xff\xff"  # behind a mailbox's key: its row
 NEW, CUR, SEGMENT, HELD = b"n", b"c", b"s", b"h"  # marks: where the content is (names.path_of, references.py, held.py)
+SPAN = 32  # UIDs of a page (_core/pages.pxd)
 RECORD = len(pages.pack(0, 0, 0, 0, 0, 0, 0))  # octets of a message's record in a page
 TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
-ARRIVAL = MAILBOX + RECORD  # octets of a row of new in front of the value for msg
 HOLDER = 8  # octets of a key of held that say who holds something
 DELIVERED = b"d"  # behind them, in a row of held that says where a message went
 MARK_AT = 2  # where the mark is in a value of msg, behind the length of mark and name
@@ -110,11 +113,10 @@ ORDER = struct.Struct("<I")  # in pop, before the UIDL
 @dataclass(slots=True)
 class MailboxRow(Mailbox):
     """A mailbox as its row has it. ``generation``: grows when files of other programs are taken in, 0 when nobody
-    looked for any yet; ``settled``: arrivals up to this number are in the pages; ``recovered``: Tables.recovered when
-    UIDs and MODSEQs were last put above what can have been seen."""
+    looked for any yet; ``recovered``: Tables.recovered when UIDs and MODSEQs were last put above what can have been
+    seen."""
 
     generation: int = 0
-    settled: int = 0
     recovered: int = 0
 
 
@@ -179,7 +181,7 @@ def trash_key(key: bytes, marked: bytes) -> bytes:
 
 
 def page_key(key: bytes, uid: int) -> bytes:
-    return key + U32.pack(uid & ~31)
+    return key + U32.pack(uid - uid % SPAN)
 
 
 def row_key(key: bytes) -> bytes:
@@ -221,11 +223,6 @@ def record_uid(record: bytes | memoryview) -> int:
     return int.from_bytes(record[:4], "little")
 
 
-def arrival_uid(value: bytes | memoryview) -> int:
-    """The UID in a row of new."""
-    return record_uid(value[MAILBOX : MAILBOX + 4])
-
-
 def pack_row(box: MailboxRow) -> bytes:
     return (
         ROW.pack(
@@ -242,7 +239,7 @@ def pack_row(box: MailboxRow) -> bytes:
             box.octets,
             box.created,
             box.generation,
-            box.settled,
+            0,
             box.changed,
             box.recovered,
         )
@@ -275,7 +272,7 @@ def unpack_row(key: bytes, row: bytes | memoryview) -> MailboxRow:
         octets,
         created,
         generation,
-        settled,
+        _,
         changed,
         recovered,
     ) = ROW.unpack_from(fixed)
@@ -298,6 +295,5 @@ def unpack_row(key: bytes, row: bytes | memoryview) -> MailboxRow:
         created,
         changed,
         generation,
-        settled,
         recovered,
     )

@@ -5,7 +5,6 @@ Numbers of mailboxes and UIDVALIDITYs are never given twice.
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.model.errors import MailboxExists
@@ -75,8 +74,7 @@ def create(txn: Txn, t: Tables, account: int, name: str, special: int, change: C
 
 def drop(txn: Txn, t: Tables, box: MailboxRow) -> None:
     """Forget a mailbox and everything in it; its directory is the caller's."""
-    with suppress(ValueError):  # damaged arrivals go with it all the same
-        box = box_rows.load(txn, t, box.key)
+    box = box_rows.load(txn, t, box.key)
     change = Change(txn, t, box.key[:ACCOUNT])
     references.release(
         txn, t, [layout.marked_of(value) for _, value in rows(txn, t.msg, box.key) if mark_of(value) == SEGMENT]

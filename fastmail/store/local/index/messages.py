@@ -11,26 +11,14 @@ from fastmail._core import idents, mime, pages
 from fastmail._core.uidset import UidSet
 from fastmail.durable.transaction import Txn
 from fastmail.message import identity
-from fastmail.model.errors import CannotDo
 from fastmail.store.interface import ALL_MODSEQ, Appended, NewMessage, Stored
 from fastmail.store.local.index import account_log, box_rows, layout, object_ids, references, weight
 from fastmail.store.local.index.account_log import Change
 from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, NEW, mark_of
 from fastmail.store.local.index.tables import Tables
-from fastmail.store.room import LONG
 
-FEW = 8  # messages that one operation may leave as arrivals
 TOLD = 64  # pages that are handed back with a change
-
-
-# ---------------------------------------------------------------- arrivals
-
-
-# ---------------------------------------------------------------- keywords
-
-
-# ---------------------------------------------------------------- messages
 
 
 def append(
@@ -44,75 +32,33 @@ def append(
 ) -> Changed[Appended]:
     """Records for messages whose files (``n`` or ``c``, then the name) are in place; ``claim``: \\Recent is taken with
     them."""
-    few = len(messages) <= FEW and not t.arrivals.closed
-    if few and not claim and not any(message.keywords or len(message.summary) > LONG for message in messages):
-        # settling copies an arrival once more, hundreds of them in one commit: none is long
-        return _arrive(txn, t, key, messages, names, saved)
-    said = [idents.named(message.summary) for message in messages]
-    for one in said:
-        _make_sure(txn, t, key[:ACCOUNT], one)
     box = box_rows.load(txn, t, key)
     change = Change(txn, t, key[:ACCOUNT])
     box.modseq = change.modseq
-    bits = [box_rows.keyword_bits(txn, t, key, message.keywords) for message in messages]
-    new = [(m.flags, words, m.date, m.size, saved) for m, words in zip(messages, bits, strict=True)]
+    words = [box_rows.keyword_bits(txn, t, key, message.keywords) for message in messages]
+    new = [(m.flags, bits, m.date, m.size, saved) for m, bits in zip(messages, words, strict=True)]
     uids = box_rows.append_records(txn, t, box, new)
     came: list[object_ids.Item] = []
-    some_name = any(names_of[2] for names_of in said)
-    for uid, message, words, name, names_of in zip(uids, messages, bits, names, said, strict=True):
+    octets = 0
+    for uid, message, bits, name in zip(uids, messages, words, names, strict=True):
+        said = idents.named(message.summary)
+        if came and said[2]:  # it may name one of those
+            change.created(key, came, octets)
+            came, octets = [], 0
         at = layout.uid_key(key, uid)
-        made = object_ids.finished(txn, t, key[:ACCOUNT], message.summary, change.modseq, names_of)
+        made = object_ids.finished(txn, t, key[:ACCOUNT], message.summary, change.modseq, said)
         value = layout.pack_message(name, made)
         change.row.summaries += weight.of_value(value)
         txn.put(at, value, db=t.msg)
-        came.append((uid, made, box.modseq))
-        if some_name:  # those behind it may name it
-            change.created(key, came, message.size)
-            came = []
-        if words and not references.in_segment(name):
+        came.append((uid, made, change.modseq))
+        octets += message.size
+        if bits and not references.in_segment(name):
             txn.put(at, b"", db=t.todo)
-    if came:
-        change.created(key, came, sum(message.size for message in messages))
+    change.created(key, came, octets)
     box_rows.save(txn, t, box)
     change.end()
     recent = claim_recent(txn, t, key) if claim else (0, 0)
     return Changed(Appended(key, box.uidvalidity, uids, box.modseq, recent), (key,))
-
-
-def _make_sure(txn: Txn, t: Tables, account: bytes, said: object_ids.Said) -> None:
-    """Before a new message gets its thread: one that it names may be an arrival, which the tables do not know yet. Then
-    that is settled."""
-    if len(said[2]) > 1 and object_ids.unsure(txn, t, account, said):
-        for key in t.arrivals.pending(account):
-            if txn.get(layout.row_key(key), db=t.page) is not None:
-                box_rows.load(txn, t, key)
-
-
-def _arrive(
-    txn: Txn, t: Tables, key: bytes, messages: Sequence[NewMessage], names: Sequence[bytes], saved: int
-) -> Changed[Appended]:
-    """The same as arrivals: pages follow later, and with them the account's row and log."""
-    box = box_rows.row(txn, t, key)
-    if box.recovered != t.recovered:
-        box = box_rows.load(txn, t, key)
-    newest = t.arrivals.newest(key, box.settled)
-    uid = layout.TAIL.unpack_from(newest)[0] + 1 if newest is not None else box.uidnext
-    modseq = account_log.next_modseq(txn, t, key[:ACCOUNT])
-    uids = list(range(uid, uid + len(messages)))
-    if uids[-1] >= layout.MAX_UID:
-        raise CannotDo("the mailbox has used up its UIDs")
-    heavy = 0
-    for uid, message, name in zip(uids, messages, names, strict=True):
-        said = idents.named(message.summary)
-        _make_sure(txn, t, key[:ACCOUNT], said)
-        record = pages.pack(uid, message.flags, modseq, 0, message.date, message.size, saved)
-        made = object_ids.finished(txn, t, key[:ACCOUNT], message.summary, modseq, said)
-        object_ids.announce(txn, t, key[:ACCOUNT], made)
-        value = layout.pack_message(name, made)
-        heavy += weight.of_value(value)
-        t.arrivals.add(txn, key, record, value)
-    account_log.weigh(txn, t, key[:ACCOUNT], heavy)
-    return Changed(Appended(key, box.uidvalidity, uids, modseq), (key,))
 
 
 def store(

@@ -77,19 +77,6 @@ def _thread_of(txn: Reading, t: Tables, account: bytes, own: bytes) -> bytes | N
     return own if cursor.set_range(account + own) and cursor.key()[:NAMED] == account + own else None
 
 
-def unsure(txn: Reading, t: Tables, account: bytes, said: Said) -> bool:
-    """Does it matter for the thread of a new message that there are messages which the tables do not know yet? If it
-    names one alone, that gives the thread its name, known or not; ``announce`` tells of those in other threads."""
-    return len(said[2]) > 1 and _thread_of(txn, t, account, named(said[2][0])) is None
-
-
-def announce(txn: Txn, t: Tables, account: bytes, stored: bytes) -> None:
-    """A message with this summary will be added soon, and those that name it may come before that."""
-    thread, own = stored[-2 * MARK : -MARK], stored[-MARK:]
-    if own not in (thread, NOBODY) and txn.get(account + own, db=t.thread) is None:
-        txn.put(account + own, THREAD.pack(thread, 0), db=t.thread)
-
-
 def finished(txn: Reading, t: Tables, account: bytes, made: bytes, modseq: int, said: Said | None = None) -> bytes:
     """The summary of a new message as the index keeps it; one that comes from another account keeps its EMAILID and
     THREADID. ``modseq``: of its creation; ``said``: what its header says, if that is known."""
@@ -113,7 +100,9 @@ def _decide(txn: Reading, t: Tables, account: bytes, said: Said) -> tuple[bytes,
     if not seed:
         return b"", ours
     found = txn.get(account + ours, db=t.thread) if own else None  # the same message once more
-    return THREAD.unpack(found)[0] if found is not None else named(seed), ours
+    if found is not None:
+        return THREAD.unpack(found)[0], ours
+    return ours if seed == own else named(seed), ours
 
 
 def only_names(stored: Octets) -> bytes:

@@ -17,21 +17,7 @@ from fastmail.durable import segments
 from fastmail.durable.segments import Record
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.store.local.index import walk
-from fastmail.store.local.index.layout import (
-    ARRIVAL,
-    HOLDER,
-    MAILBOX,
-    MARK_AT,
-    MESSAGE,
-    RECORD,
-    SEGMENT,
-    U64,
-    arrival_uid,
-    mark_of,
-    row_key,
-    uid_key,
-    unpack_row,
-)
+from fastmail.store.local.index.layout import HOLDER, MARK_AT, MESSAGE, RECORD, SEGMENT, U64, mark_of
 from fastmail.store.local.index.tables import Tables
 
 MARK = struct.Struct("<cQHQ")
@@ -149,17 +135,10 @@ def dead_in(txn: Reading, t: Tables, number: int) -> dict[int, int]:
 
 
 def referred(txn: Reading, t: Tables, key: bytes) -> set[int]:
-    """Ids of the records that a mailbox's rows name, with arrivals and what is kept for views."""
+    """Ids of the records that a mailbox's rows name, with what is kept for views."""
     out = {ident_in(value) for _, value in walk.rows(txn, t.msg, key) if mark_of(value) == SEGMENT}
     kept = (value[RECORD:] for _, value in walk.rows(txn, t.kept, key))
-    out |= {ident_in(value) for value in kept if mark_of(value) == SEGMENT}
-    row = txn.get(row_key(key), db=t.page)
-    settled = unpack_row(key, row).settled if row is not None else 0
-    for number, arrival in txn.cursor(db=t.new).iternext():
-        value = arrival[ARRIVAL:]
-        if arrival[:MAILBOX] == key and mark_of(value) == SEGMENT and U64.unpack(number)[0] > settled:
-            out.add(ident_in(value))
-    return out
+    return out | {ident_in(value) for value in kept if mark_of(value) == SEGMENT}
 
 
 def marks(txn: Reading, t: Tables) -> Iterator[tuple[bytes, bytes]]:
@@ -171,17 +150,6 @@ def marks(txn: Reading, t: Tables) -> Iterator[tuple[bytes, bytes]]:
         value = row[RECORD:]
         if len(at) == MESSAGE and mark_of(value) == SEGMENT:
             yield at, value[MARK_AT:]
-    settled: dict[bytes, int] = {}
-    for number, arrival in txn.cursor(db=t.new).iternext():
-        value = arrival[ARRIVAL:]
-        if mark_of(value) != SEGMENT:
-            continue
-        key = bytes(arrival[:MAILBOX])
-        if key not in settled:
-            row = txn.get(row_key(key), db=t.page)
-            settled[key] = unpack_row(key, row).settled if row is not None else 0
-        if U64.unpack(number)[0] > settled[key]:
-            yield uid_key(key, arrival_uid(arrival)), value[MARK_AT:]
     for at, _ in txn.cursor(db=t.held).iternext():
         if at[HOLDER : HOLDER + 1] == SEGMENT:
             yield at[:HOLDER], at[HOLDER:]

@@ -31,7 +31,7 @@ def expunge(
     the operation that this is a part of changes in the account."""
     box = box_rows.load(txn, t, key)
     before, was = box.modseq, box.octets
-    had: dict[int, bytes] | None = {} if due and not t.arrivals.closed else None  # pages with what is kept
+    had: dict[int, bytes] | None = {} if due and not t.tight() else None  # pages with what is kept
     everything = UidSet.of_ranges((1, layout.MAX_UID))
     gone: list[int] = []
     for at, page in box_rows.pages_of(txn, t, key, uids):

@@ -1,13 +1,11 @@
 """One index environment with its tables, its writer, and the segments that its messages lie in.
 
-Promise: what is handed to ``queue`` is durable when its future is done. Arrivals are settled about a second after they
-came.
+Promise: what is handed to ``queue`` is durable when its future is done.
 """
 
 import asyncio
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,24 +16,22 @@ from fastmail.durable.recovery import Files
 from fastmail.durable.salvage import MARK
 from fastmail.durable.segments import Record, SegmentReader, SegmentWriter
 from fastmail.durable.transaction import Txn
-from fastmail.model.errors import MailError, StorageFull
 from fastmail.store.interface import Octets
-from fastmail.store.local.index import box_rows, first_layout, layout, references
-from fastmail.store.local.index.arrivals import Arrivals
+from fastmail.store.local.index import first_layout, former_arrivals, layout, references
 from fastmail.store.local.index.layout import TABLES
 from fastmail.store.local.index.tables import Tables
-from fastmail.telemetry import log
 
-SETTLE_DELAY = 1.0
-SETTLE_BATCH = 256  # messages
 Owner = Callable[[dict[str, Any]], Files]
-FIRST = Former(frozenset(first_layout.TABLES), first_layout.convert)  # the layout before version 1 of today's tables
+FORMER = (  # before version 1 of today's tables; before version 4
+    Former(frozenset(first_layout.TABLES), first_layout.convert),
+    Former(frozenset((former_arrivals.TABLE,)), former_arrivals.convert),
+)
 
 
 def open_index(directory: str, n: int, map_size: int, owner: Owner | None) -> Environment:
     """The index of a shard. ``owner``: made with the tables, it says where files belong after a loss of power."""
     journaled = Journaled(directory, owner)
-    return Environment(os.path.join(directory, f"index-{n}"), TABLES, layout.LAYOUT, map_size, FIRST, "new", journaled)
+    return Environment(os.path.join(directory, f"index-{n}"), TABLES, layout.LAYOUT, map_size, FORMER, journaled)
 
 
 class Shard:
@@ -57,91 +53,20 @@ class Shard:
         self.directory = os.path.join(beneath.mark(directory), f"segments-{n}")
         self.writer = SegmentWriter(self.directory) if keeps_segments else None
         self._preparing: asyncio.Task[None] | None = None
-        arrivals = Arrivals(self.env.db["new"])
-        reader = SegmentReader(self.directory)
         self.tables = Tables(
             **self.env.db,
-            arrivals=arrivals,
-            reader=reader,
+            reader=SegmentReader(self.directory),
             segments=self.writer is not None,
             whole=self.env.table,
+            tight=self.env.tight,
             shared=shared,
             recovered=self.env.recovered,
         )
-        self.queue = CommitQueue(self.env, loop, publish, str(n), self._begun)
+        self.queue = CommitQueue(self.env, loop, publish, str(n))
         self._loop = loop
-        self._unsettled: Counter[bytes] = Counter()  # arrivals of this worker, by mailbox
-        self._settling: asyncio.Task[None] | None = None
-
-    def _begun(self, txn: Txn) -> None:
-        """The writer's transaction was opened. Where the map is nearly used up, nothing may have to be copied later, or
-        what removes would have to find room for that first."""
-        self.tables.arrivals.begun(txn, self.env.tight(txn))
-
-    def arrived(self, keys: Iterable[bytes]) -> None:
-        """Messages came to these mailboxes: settle them soon."""
-        for key in keys:
-            self._unsettled[key] += 1
-        if self._settling is None:
-            self._settling = self._loop.create_task(self._settle_soon())
-
-    async def _settle_soon(self) -> None:
-        try:
-            while self._unsettled:
-                await asyncio.sleep(SETTLE_DELAY)
-                try:
-                    await self.settle()
-                except MailError as error:
-                    log.event("store.settle", "warning", error=error)
-        finally:
-            self._settling = None
-
-    async def settle(self) -> None:
-        """Settle what this worker put in, some hundred messages to a commit. A mailbox that cannot be settled keeps its
-        arrivals, which readers add, and does not hold up the others; its error is raised at the end."""
-        work, self._unsettled = self._unsettled, Counter()
-        failed: MailError | None = None
-        while work:
-            keys: list[bytes] = []
-            messages = 0
-            for key, n in work.items():
-                keys.append(key)
-                messages += n
-                if messages >= SETTLE_BATCH:
-                    break
-            try:
-                await self._settle_these(keys)
-            except StorageFull:
-                self._unsettled.update(work)
-                raise
-            except MailError as error:
-                failed = error
-                for key in keys:
-                    try:
-                        await self._settle_these([key])
-                    except MailError:
-                        self._unsettled[key] += work[key]
-            for key in keys:
-                del work[key]
-        if failed is not None:
-            raise failed
-
-    async def _settle_these(self, keys: Sequence[bytes]) -> None:
-        await self.queue.submit(Operation(partial(box_rows.settle, t=self.tables, keys=keys)))
-
-    def leftover(self) -> None:
-        """Settle everything that a process before this one left."""
-        with self.env.read() as txn:
-            self.tables.arrivals.catch_up(txn)
-        self._unsettled.update(self.tables.arrivals.keys())
 
     async def close(self) -> None:
-        """Settle, and stop the writer."""
-        if self._settling is not None:
-            self._settling.cancel()
-            await asyncio.gather(self._settling, return_exceptions=True)
-        if self._unsettled:
-            await asyncio.gather(self.settle(), return_exceptions=True)
+        """Commit what was submitted, and stop the writer."""
         if self.writer is not None and self.writer.numbers:
             writer, tables = self.writer, self.tables
 

@@ -1,4 +1,4 @@
-"""One read transaction as the store interface's Snapshot: index pages, and arrivals that are not in them yet."""
+"""One read transaction as the store interface's Snapshot."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -11,8 +11,8 @@ from fastmail.durable.transaction import Reading
 from fastmail.message.identity import ident
 from fastmail.model.errors import CorruptData, NoSuchMailbox
 from fastmail.store.interface import Account, AccountChange, Holding, Kind, Octets, Summaries, Unsure
-from fastmail.store.local.index import account_log, arrivals, box_rows, kept, layout, mailboxes, object_ids, walk
-from fastmail.store.local.index.layout import ACCOUNT, ARRIVAL, MAILBOX, RECORD, U64, MailboxRow, record_uid, uid_of
+from fastmail.store.local.index import account_log, box_rows, kept, layout, mailboxes, object_ids, walk
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, RECORD, MailboxRow, uid_of
 from fastmail.store.local.index.references import MARK, in_segment, locate
 from fastmail.store.local.index.tables import Tables
 
@@ -33,16 +33,15 @@ class Files(Protocol):
 
 
 class Singly:
-    """Summaries one by one, by LMDB: of arrivals, and where the tables cannot be read as a whole."""
+    """Summaries one by one, by LMDB: of what is shown though removed, and where tables cannot be read as a whole."""
 
-    def __init__(self, snapshot: "LocalSnapshot", key: bytes, uids: UidSet, waiting: dict[int, int]) -> None:
+    def __init__(self, snapshot: "LocalSnapshot", key: bytes, uids: UidSet) -> None:
         self._snapshot = snapshot
         self._key = key
         self._uids = uids
-        self._waiting = waiting
 
     def get(self, uid: int, /) -> Octets | None:
-        found = self._snapshot._value(self._key, uid, self._waiting) if uid in self._uids else None
+        found = self._snapshot._value(self._key, uid) if uid in self._uids else None
         return layout.summary_of(found) if found is not None and len(found) >= 2 else None
 
     def items(self) -> Iterator[tuple[int, Octets]]:
@@ -52,7 +51,7 @@ class Singly:
 class LocalSnapshot:
     """See interface.Snapshot. Used with ``with``, it ends its transaction."""
 
-    __slots__ = ("_account", "_files", "_folder", "_last", "_new", "_recalled", "_t", "_txn")
+    __slots__ = ("_account", "_files", "_folder", "_recalled", "_t", "_txn")
 
     def __init__(
         self, txn: Reading, tables: Tables, account: Account | None = None, files: Files | None = None
@@ -61,11 +60,9 @@ class LocalSnapshot:
         self._account = account
         self._files = files
         self._folder: tuple[bytes, str] | None = None  # of the mailbox whose contents were read last
-        self._new: tuple[bytes, tuple[list[int], list[bytes]]] | None = None  # arrivals of the mailbox read last
         self._recalled: tuple[bytes, UidSet] | None = None  # mailbox and messages that are shown though removed
         self._txn = txn
         self._t = tables
-        self._last = tables.arrivals.catch_up(txn)
 
     def __enter__(self) -> "LocalSnapshot":
         return self
@@ -77,7 +74,7 @@ class LocalSnapshot:
 
     def mailbox(self, key: bytes) -> MailboxRow | None:
         row = self._txn.get(layout.row_key(key), db=self._t.page)
-        return self._whole(layout.unpack_row(key, row)) if row is not None else None
+        return layout.unpack_row(key, row) if row is not None else None
 
     def modseq(self, key: bytes) -> int:
         row = self._txn.get(layout.row_key(key), db=self._t.page)
@@ -94,41 +91,18 @@ class LocalSnapshot:
 
     def boxes(self, account: int) -> list[MailboxRow]:
         """All mailboxes of an account, by id."""
-        return [self._whole(box) for box in mailboxes.boxes(self._txn, self._t, account)]
+        return mailboxes.boxes(self._txn, self._t, account)
 
     def holding(self, account: int) -> Holding:
-        key = layout.account_key(account)
-        row = account_log.read(self._txn, self._t, key)
-        modseq, octets, messages = row.modseq, row.octets, row.messages
-        for box in self._t.arrivals.of_account(key):
-            records = self._unsettled(box)[1]
-            if records:
-                octets += page_format.tally(b"".join(records))[2]
-                messages += len(records)
-                modseq = max(modseq, layout.TAIL.unpack_from(records[-1])[2])
-        return Holding(modseq, octets, messages, row.mailboxes, row.summaries + row.notes, row.low)
+        row = account_log.read(self._txn, self._t, layout.account_key(account))
+        return Holding(row.modseq, row.octets, row.messages, row.mailboxes, row.summaries + row.notes, row.low)
 
     def changes(self, account: int, since: int) -> list[AccountChange] | None:
         key = layout.account_key(account)
         row = account_log.read(self._txn, self._t, key)
         if since < row.low:
             return None
-        found = account_log.told(account_log.entries(self._txn, self._t, key, since), since)
-        for box in self._t.arrivals.of_account(key):
-            found += [one for one in self._came(box) if one.modseq > since]
-        found.sort(key=lambda one: one.modseq)
-        return self._named(found)
-
-    def _came(self, key: bytes) -> list[AccountChange]:
-        """What the log will say of a mailbox's arrivals."""
-        out = []
-        for number, record in zip(*self._unsettled(key), strict=True):
-            uid, _, modseq = layout.TAIL.unpack_from(record)
-            value = self._txn.get(U64.pack(number), db=self._t.new)
-            if value is not None:
-                mark = ident(layout.summary_of(value[ARRIVAL:])).mark
-                out.append(AccountChange(modseq, Kind.CREATED, key, uid, mark))
-        return out
+        return self._named(account_log.told(account_log.entries(self._txn, self._t, key, since), since))
 
     def _named(self, found: list[AccountChange]) -> list[AccountChange]:
         """The same with the EMAILIDs of messages that changed: they were told when a message went; one that is still
@@ -141,7 +115,7 @@ class LocalSnapshot:
             elif one.kind is Kind.CHANGED:
                 mark = gone.get((one.key, one.uid))
                 if mark is None:
-                    value = self._value(one.key, one.uid, {})
+                    value = self._value(one.key, one.uid)
                     mark = ident(layout.summary_of(value)).mark if value is not None else b""
                     gone[one.key, one.uid] = mark
                 one = AccountChange(one.modseq, one.kind, one.key, one.uid, mark)
@@ -149,23 +123,16 @@ class LocalSnapshot:
         return out[::-1]
 
     def places(self, account: int, mark: bytes) -> list[tuple[bytes, int]] | None:
-        return self._where(self._t.place, account, mark, False)
+        return self._where(self._t.place, account, mark)
 
     def members(self, account: int, thread: bytes) -> list[tuple[bytes, int]] | None:
-        return self._where(self._t.member, account, thread, True)
+        return self._where(self._t.member, account, thread)
 
-    def _where(self, table: Any, account: int, name: bytes, thread: bool) -> list[tuple[bytes, int]] | None:
+    def _where(self, table: Any, account: int, name: bytes) -> list[tuple[bytes, int]] | None:
         key = layout.account_key(account)
         if not account_log.read(self._txn, self._t, key).whole:
             return None
-        found = object_ids.places(self._txn, table, key, name)
-        for box in self._t.arrivals.of_account(key):
-            for uid, number in self._waiting(box).items():
-                value = self._value(box, uid, {uid: number})
-                one = ident(layout.summary_of(value)) if value is not None else None
-                if one is not None and name == (one.thread if thread else one.mark):
-                    found.append((box, uid))
-        return found
+        return object_ids.places(self._txn, table, key, name)
 
     def notes(self, key: bytes) -> dict[bytes, bytes]:
         return mailboxes.notes(self._txn, self._t, key)
@@ -174,100 +141,52 @@ class LocalSnapshot:
         found = self._txn.get(key + name, db=self._t.note)
         return bytes(found) if found is not None else None
 
-    def _whole(self, box: MailboxRow) -> MailboxRow:
-        _, records = self._t.arrivals.between(box.key, box.settled, self._last)
-        if records:
-            box_rows.count_in(box, records)
-        return box
-
-    def _unsettled(self, key: bytes) -> tuple[list[int], list[bytes]]:
-        """(numbers, records) of what the pages do not have yet."""
-        if not self._t.arrivals.any(key):
-            return arrivals.NOTHING
-        if self._new is None or self._new[0] != key:
-            row = self._txn.get(layout.row_key(key), db=self._t.page)
-            if row is None:  # the mailbox is gone, and what had come to it
-                return arrivals.NOTHING
-            settled = layout.unpack_row(key, row).settled
-            self._new = key, self._t.arrivals.between(key, settled, self._last)
-        return self._new[1]
-
-    def _arrived(self, key: bytes) -> dict[int, bytes]:
-        """First UID and packed records of the pages that arrivals belong to, in UID order."""
-        return box_rows.by_page(self._unsettled(key)[1])
-
     def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
         again = self._again(key, uids)
         there = self._pages(key, uids)
         return kept.merged(there, kept.records(self._txn, self._t, key, again)) if again else there
 
     def _pages(self, key: bytes, uids: UidSet | None) -> Iterator[Octets]:
-        arrived = self._arrived(key)
         last, source, most = -1, None, FEW
         for lo, hi in [(1, layout.MAX_UID)] if uids is None else uids.ranges():
             first, more = max(lo & ~31, last + 1), True
             while more and first <= hi:
                 if source is None:
                     source = self._source(b"page", layout.uid_key(key, first))
-                found, end, more = rows.up_to(source, layout.uid_key(key, first), hi, 1 if arrived else most)
+                found, end, more = rows.up_to(source, layout.uid_key(key, first), hi, most)
                 most = min(2 * most, PAGES)
                 if found:
                     last = end
-                    new = arrived.pop(end, None)
-                    yield from found if new is None else (page_format.extend(found[0], new),)
+                    yield from found
                 first = last + 1
-        for first, packed in arrived.items():
-            if uids is None or uids.meets(first, first + 31):
-                page = self._txn.get(layout.page_key(key, first), db=self._t.page)
-                yield page_format.extend(page, packed)
 
     def presence(self, key: bytes, above: int = 0) -> Iterator[tuple[int, int]]:
-        arrived = self._arrived(key)
         cursor = self._txn.cursor(db=self._t.page)
-        presence = page_format.presence
         if cursor.set_range(layout.page_key(key, above)):
             for at, page in cursor.iternext():
                 if at[:MAILBOX] != key or at[MAILBOX:] == layout.TOP:
                     break
-                first = uid_of(at)
-                more = arrived.pop(first, None) if arrived else None
-                yield first, presence(page) | (presence(page_format.extend(None, more)) if more is not None else 0)
-        for first, packed in arrived.items():
-            if first + 31 > above:
-                yield first, presence(page_format.extend(None, packed))
+                yield uid_of(at), page_format.presence(page)
 
-    def _value(self, key: bytes, uid: int, waiting: dict[int, int]) -> memoryview | None:
+    def _value(self, key: bytes, uid: int) -> memoryview | None:
         found: memoryview | None = self._txn.get(layout.uid_key(key, uid), db=self._t.msg)
-        if found is None and uid in waiting:
-            arrival = self._txn.get(U64.pack(waiting[uid]), db=self._t.new)
-            found = arrival[ARRIVAL:] if arrival is not None else None
         if found is None and self._recalled is not None and uid in self._again(key, None):
             # UIDs are never given twice, so this is the message that was removed
             row = kept.row(self._txn, self._t, key, uid)
             found = row[RECORD:] if row is not None else None
         return found
 
-    def _waiting(self, key: bytes) -> dict[int, int]:
-        """{UID: number} of arrivals that are not settled."""
-        numbers, records = self._unsettled(key)
-        return {record_uid(r): n for n, r in zip(numbers, records, strict=True)}
-
     def _late(self, key: bytes, uids: UidSet) -> dict[int, memoryview]:
-        """Rows that msg does not have, by UID: of arrivals that are not settled, and what is shown though removed."""
-        waiting = self._waiting(key)
-        late = {uid: self._value(key, uid, waiting) for uid in sorted(waiting) if uid in uids}
-        again = self._again(key, uids)
-        if again:
-            late = {uid: self._value(key, uid, waiting) for uid in UidSet.of(late).plus(again)}
+        """Rows that msg does not have, by UID: of what is shown though removed."""
+        late = {uid: self._value(key, uid) for uid in self._again(key, uids)}
         return {uid: value for uid, value in late.items() if value is not None}
 
     def summaries(self, key: bytes, uids: UidSet) -> Summaries:
-        waiting = self._waiting(key)
         source = self._rows(key, uids)
         if not isinstance(source, leaves.Table):
-            return Singly(self, key, uids, waiting)
-        late = UidSet.of(sorted(uid for uid in waiting if uid in uids)).plus(self._again(key, uids))
-        return leaves.Summaries(source, key, uids, Singly(self, key, late, waiting) if late else None)
+            return Singly(self, key, uids)
+        late = self._again(key, uids)
+        return leaves.Summaries(source, key, uids, Singly(self, key, late) if late else None)
 
     def long(self, key: bytes, uids: UidSet) -> dict[int, int]:
         """{UID: octets} of those summaries that count in quotas. Of an account that has none, one look tells."""
@@ -277,8 +196,7 @@ class LocalSnapshot:
 
     def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
         hits, unsure = rows.search_field(self._rows(key, uids), key, uids, name, needle)
-        late = [uid for uid in self._waiting(key) if uid in uids]
-        return hits, unsure + [(uid, None) for uid in [*late, *self._again(key, uids)]]
+        return hits, unsure + [(uid, None) for uid in self._again(key, uids)]
 
     def search_addresses(self, key: bytes, uids: UidSet, which: int, needle: bytes) -> tuple[list[int], Unsure]:
         hits, unsure = rows.search_addresses(self._rows(key, uids), key, uids, which, needle)
@@ -348,9 +266,7 @@ class LocalSnapshot:
 
     def file(self, key: bytes, uid: int) -> bytes | None:
         """Mark and name of a message's file."""
-        value = self._txn.get(layout.uid_key(key, uid), db=self._t.msg)
-        if value is None:
-            value = self._value(key, uid, self._waiting(key))
+        value = self._value(key, uid)
         return layout.marked_of(value) if value is not None else None
 
     def kept_file(self, key: bytes, uid: int) -> bytes | None:
@@ -373,8 +289,3 @@ class LocalSnapshot:
                 if at[:MAILBOX] != key:
                     break
                 yield uid_of(at), layout.marked_of(value)
-        waiting = self._waiting(key)
-        for uid in waiting:
-            value = self._value(key, uid, waiting)
-            if value is not None:
-                yield uid, layout.marked_of(value)

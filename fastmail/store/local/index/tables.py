@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 from fastmail._core.leaves import Table
 from fastmail.durable.segments import SegmentReader
 from fastmail.durable.transaction import Reading
-from fastmail.store.local.index.arrivals import Arrivals
+
+
+def _never() -> bool:
+    return False
 
 
 class Tables(NamedTuple):
@@ -14,7 +17,6 @@ class Tables(NamedTuple):
 
     page: Any
     msg: Any
-    new: Any
     name: Any
     subs: Any
     pop: Any
@@ -36,9 +38,9 @@ class Tables(NamedTuple):
     member: Any
     thread: Any
     meta: Any
-    arrivals: Arrivals
     reader: SegmentReader
     segments: bool = False  # is new content kept in segments?
     shared: bool = False  # are UIDs given under Dovecot's locks, as its lists say?
     recovered: int = 0  # how often rows may have been seen that were lost (durable.recovery)
     whole: Callable[[Reading, bytes], Table | None] | None = None  # Environment.table, for reading many rows
+    tight: Callable[[], bool] = _never  # Environment.tight: is only the reserve left behind the data?

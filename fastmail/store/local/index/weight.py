@@ -12,7 +12,7 @@ from fastmail._core import mime
 from fastmail.durable.transaction import Reading
 from fastmail.store.interface import counts
 from fastmail.store.local.index import layout, walk
-from fastmail.store.local.index.layout import ACCOUNT, ARRIVAL, MAILBOX
+from fastmail.store.local.index.layout import MAILBOX
 from fastmail.store.local.index.tables import Tables
 
 ROW = struct.Struct("<QQ")  # octets of summaries, of annotations
@@ -41,11 +41,6 @@ def read(txn: Reading, t: Tables, account: bytes) -> tuple[int, int]:
 def recount(txn: Reading, t: Tables, account: bytes) -> tuple[int, int]:
     """The same, counted."""
     summaries = sum(of_value(value) for _, value in walk.rows(txn, t.msg, account))
-    for number, value in txn.cursor(db=t.new).iternext():
-        key = bytes(value[:MAILBOX])
-        row = txn.get(layout.row_key(key), db=t.page) if key[:ACCOUNT] == account else None
-        if row is not None and layout.unpack_row(key, row).settled < int.from_bytes(number, "big"):
-            summaries += of_value(value[ARRIVAL:])
     return summaries, _notes(txn, t, account)
 
 

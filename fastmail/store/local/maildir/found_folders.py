@@ -57,6 +57,7 @@ class FoundFolders:
                     if (
                         (box.key not in named or not beneath.is_directory(self._places.folder(account, box.name)))
                         and txn.get(layout.row_key(box.key), db=t.page) is not None
+                        and mailboxes.find(txn, t, account.id, box.name) == box.key  # else its row is damaged
                         and not references.referred(txn, t, box.key)
                     ):
                         mailboxes.drop(txn, t, box_rows.load(txn, t, box.key))

@@ -16,7 +16,6 @@ from fastmail.model.errors import MailError
 from fastmail.store.local.index import account_log, box_rows, kept, layout, object_ids, references, walk, weight
 from fastmail.store.local.index.layout import (
     ACCOUNT,
-    ARRIVAL,
     CUR,
     MAILBOX,
     MARK_AT,
@@ -24,7 +23,6 @@ from fastmail.store.local.index.layout import (
     RECORD,
     SEGMENT,
     MailboxRow,
-    arrival_uid,
     mailbox_of,
     record_uid,
     uid_of,
@@ -32,7 +30,7 @@ from fastmail.store.local.index.layout import (
 from fastmail.store.local.index.tables import Tables
 
 KEYS = {
-    "page": (16, 16), "msg": (16, 16), "new": (8, 8), "name": (9, 511), "subs": (9, 511), "pop": (16, 16),
+    "page": (16, 16), "msg": (16, 16), "name": (9, 511), "subs": (9, 511), "pop": (16, 16),
     "note": (13, 511), "kw": (12, 12), "gone": (20, 20), "todo": (16, 16), "trash": (13, 511), "ref": (8, 8),
     "dead": (8, 8), "moved": (8, 8), "seg": (8, 8), "held": (9, 511), "kept": (16, 32), "given": (25, 25),
     "acct": (8, 8), "alog": (18, 18), "place": (24, 24), "member": (24, 24), "thread": (16, 16),
@@ -55,7 +53,6 @@ def drop_where(txn: Txn, table: Any, bad: Callable[[bytes, bytes], bool], prefix
 def agree(txn: Txn, t: Tables, prefix: bytes = b"") -> dict[bytes, MailboxRow]:
     """Do all that; the mailboxes that there are. Their counts are not looked at, nor is what is counted of accounts:
     ``accounts.again`` comes after it."""
-    last = _last_number(txn, t)
     for name in OF_AN_ACCOUNT if prefix else KEYS:
         bad = partial(_bad_row, name)
         drop_where(txn, getattr(t, name), bad, prefix)
@@ -74,21 +71,8 @@ def agree(txn: Txn, t: Tables, prefix: bytes = b"") -> dict[bytes, MailboxRow]:
             lambda key, value: key[:MAILBOX] not in boxes and key[ACCOUNT:MAILBOX] != OF_THE_ACCOUNT,
             prefix,
         )
-    drop_where(txn, t.new, lambda key, value: value[:MAILBOX] not in boxes and value.startswith(prefix))
     kept.announce_again(txn, t, boxes)
-    _keep_number(txn, t, max([last, *(box.settled for box in boxes.values())]))
     return boxes
-
-
-def _last_number(txn: Reading, t: Tables) -> int:
-    cursor = txn.cursor(db=t.new)
-    return layout.U64.unpack(cursor.key())[0] if cursor.last() and len(cursor.key()) == 8 else 0
-
-
-def _keep_number(txn: Txn, t: Tables, last: int) -> None:
-    """Numbers of arrivals are never given twice: the highest one has a row, if need be of no mailbox."""
-    if last and _last_number(txn, t) < last:
-        txn.put(layout.U64.pack(last), bytes(ARRIVAL + MARK_AT), db=t.new)
 
 
 def _bad_row(table: str, key: bytes, value: bytes) -> bool:
@@ -104,8 +88,6 @@ def _bad_row(table: str, key: bytes, value: bytes) -> bool:
     if table == "kept":
         whole = len(key) == layout.MESSAGE and len(value) >= RECORD + MARK_AT and record_uid(value) == uid_of(key)
         return not whole or _bad_message(value[RECORD:])
-    if table == "new":
-        return len(value) < ARRIVAL or (value[:MAILBOX] != bytes(12) and _bad_message(value[ARRIVAL:]))
     return (
         (table == "msg" and _bad_message(value))
         or (table == "acct" and account_log.unpack(value) is None)
@@ -158,9 +140,6 @@ def _in_use(txn: Reading, t: Tables, prefix: bytes) -> dict[bytes, int]:
     for key, page in walk.rows(txn, t.page, prefix):
         if key[MAILBOX:] != layout.TOP:
             out[key[:MAILBOX]] = max(out[key[:MAILBOX]], pages.span(page)[1])
-    for _, value in txn.cursor(db=t.new).iternext():
-        if value.startswith(prefix):
-            out[value[:MAILBOX]] = max(out.get(value[:MAILBOX], 0), arrival_uid(value))
     return out
 
 
@@ -180,7 +159,6 @@ def _boxes(txn: Txn, t: Tables, prefix: bytes) -> dict[bytes, MailboxRow]:
             box = boxes[key] = MailboxRow(
                 key, at[ACCOUNT:].decode(), now, uidnext=used[key] + 1, created=now, generation=1
             )
-            box.settled = settle_again(txn, t, key)
         elif box is None or layout.name_key(at[:ACCOUNT], box.name) != at:
             txn.delete(at, db=t.name)
     for key, box in list(boxes.items()):
@@ -205,39 +183,3 @@ def _boxes(txn: Txn, t: Tables, prefix: bytes) -> dict[bytes, MailboxRow]:
         row = layout.NEXT.pack(max(next_, number + 1), max(last, validity), recovered)
         txn.put(layout.counter_key(account), row, db=t.meta)
     return boxes
-
-
-def settle_again(txn: Txn, t: Tables, key: bytes) -> int:
-    """Which arrivals are settled is not known: those are that have their place in ``msg``, or can have none. The
-    highest number of them."""
-    last = settled = 0
-    for at, page in box_rows.pages_of(txn, t, key, None):
-        try:
-            last = max(last, pages.span(page)[1])
-        except ValueError:
-            txn.delete(at, db=t.page)
-    for at, value in [(bytes(at), bytes(value[:ARRIVAL])) for at, value in txn.cursor(db=t.new).iternext()]:
-        uid = arrival_uid(value)
-        if value[:MAILBOX] == key and (uid <= last or txn.get(layout.uid_key(key, uid), db=t.msg) is not None):
-            txn.delete(at, db=t.new)
-            settled = max(settled, int.from_bytes(at, "big"))
-    _keep_number(txn, t, settled)
-    return settled
-
-
-def sound(txn: Txn, t: Tables, key: bytes) -> MailboxRow:
-    """The mailbox's row, with all arrivals settled; where that cannot be done, without what stands in the way."""
-    try:
-        return box_rows.load(txn, t, key)
-    except ValueError:
-        settled = settle_again(txn, t, key)
-        for at, page in box_rows.pages_of(txn, t, key, None):
-            try:
-                uids = [record[0] for record in pages.records(page)]
-            except ValueError:
-                uids = [0]
-            if sorted(set(uids)) != uids or any(layout.page_key(key, uid) != at for uid in uids):
-                txn.delete(at, db=t.page)
-        box = box_rows.row(txn, t, key)
-        box.settled = max(box.settled, settled)
-        return box

@@ -20,9 +20,8 @@ from fastmail.durable.transaction import Txn
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account
 from fastmail.store.local.index import account_log, box_rows, kept, layout, references
-from fastmail.store.local.index.arrivals import Arrivals
 from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, SEGMENT, MailboxRow, mark_of, uid_of
-from fastmail.store.local.index.shard import Shard
+from fastmail.store.local.index.shard import FORMER, Shard
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.maildir.opened import OpenedStore
 from fastmail.store.local.recovery import agree, check, repair, unnamed_records
@@ -31,9 +30,9 @@ from fastmail.telemetry import log
 
 def shape(path: str, map_size: int) -> None:
     """Make the rows of an index agree among themselves. Nobody may have it open."""
-    env = Environment(path, layout.TABLES, layout.LAYOUT, map_size)
+    env = Environment(path, layout.TABLES, layout.LAYOUT, map_size, FORMER)
     try:
-        tables = Tables(**env.db, arrivals=Arrivals(env.db["new"]), reader=SegmentReader(""))
+        tables = Tables(**env.db, reader=SegmentReader(""))
         with env.write() as txn:
             boxes = agree.agree(txn, tables)
             _count(txn, tables, boxes)

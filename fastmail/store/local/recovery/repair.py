@@ -139,7 +139,7 @@ def _names_on_disk(
 def _replace(txn: Txn, t: Tables, key: bytes, found: list[looking.Found], known: Control) -> list[Late]:
     """All records of a mailbox from what was found; what was delivered since the listing keeps its record and its row.
     Returns the messages whose summaries are still to be made."""
-    box = agree.sound(txn, t, key)
+    box = box_rows.load(txn, t, key)
     late: list[Any] = []
     have = {base_of(item.marked[1:]) for item in found}
     records = {r[0]: r for _, page in box_rows.pages_of(txn, t, key, None) for r in pages.records(page)}

@@ -12,19 +12,8 @@ from typing import Any
 from fastmail.durable import beneath
 from fastmail.durable.journal import Entry
 from fastmail.durable.transaction import Reading
-from fastmail.store.local.index import layout
-from fastmail.store.local.index.layout import (
-    ARRIVAL,
-    CUR,
-    HELD,
-    HOLDER,
-    MAILBOX,
-    NEW,
-    U64,
-    account_of,
-    arrival_uid,
-    base_of,
-)
+from fastmail.store.local.index import former_arrivals, layout
+from fastmail.store.local.index.layout import CUR, HELD, HOLDER, MAILBOX, NEW, account_of, base_of
 from fastmail.store.local.maildir.folders import directories, folder, make
 from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.housekeeping import by_base
@@ -35,7 +24,7 @@ class Whereabouts:
     """See durable.recovery.Files. ``home_of``: where the Maildir of the account with a number is, as far as that is
     known."""
 
-    tables = frozenset({"msg", "new", "held"})
+    tables = frozenset({"msg", "held", former_arrivals.TABLE})
 
     def __init__(self, home_of: Callable[[int], Home | None], db: dict[str, Any]) -> None:
         self._home_of = home_of
@@ -44,7 +33,6 @@ class Whereabouts:
         self._rows: dict[bytes, list[bytes]] = {}  # of one record: keys in the table msg, by base name
         self._messages: dict[str, list[bytes]] = {}  # the same by path, of all records
         self._held: dict[bytes, bytes] = {}  # name: key in the table held
-        self._waiting: dict[bytes, bytes] | None = None
         self._listed: dict[str, dict[bytes, bytes]] = {}  # directory: what is there, by base name
         self._roots: dict[bytes, tuple[str, bool]] = {}  # mailbox: its directory, as the rows say, and is it there?
 
@@ -55,9 +43,8 @@ class Whereabouts:
         value = entry.value
         if entry.table == "msg":
             self._saw(entry.key, layout.marked_of(value))
-        elif entry.table == "new":
-            uid = arrival_uid(value)
-            self._saw(layout.uid_key(bytes(value[:MAILBOX]), uid), layout.marked_of(value[ARRIVAL:]))
+        elif entry.table == former_arrivals.TABLE:
+            self._saw(*former_arrivals.named(value))
         elif entry.table == "held" and entry.key[HOLDER : HOLDER + 1] == HELD:
             self._held[entry.key[HOLDER + 1 :]] = entry.key
 
@@ -139,24 +126,7 @@ class Whereabouts:
     def _row(self, txn: Reading, at: bytes) -> bytes | None:
         """How the message's row names its file; None when it has no row any more."""
         value = txn.get(at, db=self._db["msg"])
-        if value is not None:
-            return layout.marked_of(value)
-        return self._arrivals(txn).get(at)
-
-    def _arrivals(self, txn: Reading) -> dict[bytes, bytes]:
-        """What waits to be settled: key in the table msg, how the row names the file."""
-        if self._waiting is None:
-            self._waiting = {}
-            settled: dict[bytes, int] = {}
-            for number, value in txn.cursor(db=self._db["new"]).iternext():
-                key = bytes(value[:MAILBOX])
-                if key not in settled:
-                    row = txn.get(layout.row_key(key), db=self._db["page"])
-                    settled[key] = layout.unpack_row(key, row).settled if row is not None else 1 << 64
-                if U64.unpack(number)[0] > settled[key]:
-                    uid = arrival_uid(value)
-                    self._waiting[layout.uid_key(key, uid)] = layout.marked_of(value[ARRIVAL:])
-        return self._waiting
+        return layout.marked_of(value) if value is not None else None
 
     def _root(self, txn: Reading, key: bytes, made: str) -> tuple[str, bool]:
         """The directory of the mailbox, which was ``made`` when the file was; is it there?"""

@@ -124,22 +124,6 @@ def target_of(store: LocalStore, account: Account) -> bytes:
     return found
 
 
-def test_they_are_no_arrivals_that_are_copied_when_they_are_settled(tmp_path: Path) -> None:
-    async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
-        shard = store.commits.shards[0]
-        with shard.env.read() as txn:
-            assert txn.stat(shard.tables.new)["entries"] == 0
-        await store.deliver([Delivery(account, key, NewMessage((b"Subject: x\n\nx\n",), mime.scan(b"\n"), 14, 1000))])
-        with shard.env.read() as txn:
-            assert txn.stat(shard.tables.new)["entries"] == 1, "others are"
-        await shard.settle()
-        with store.snapshot(account) as snapshot:
-            box = snapshot.mailbox(key)
-            assert box is not None and box.exists == COUNT + 1 and box.unseen == COUNT + 1
-
-    run(tmp_path, scenario)
-
-
 @pytest.mark.parametrize("kind", ["maildir", "segments"])
 @pytest.mark.parametrize("move", [False, True])
 def test_copy_and_move_go_in_parts(tmp_path: Path, kind: str, move: bool) -> None:

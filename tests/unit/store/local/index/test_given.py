@@ -60,15 +60,12 @@ kinds = pytest.mark.parametrize("kind", ["maildir", "segments"])
 
 
 @kinds
-@pytest.mark.parametrize("settled", [True, False])
-def test_a_repeat_after_a_restart(tmp_path: Path, kind: str, settled: bool) -> None:
+def test_a_repeat_after_a_restart(tmp_path: Path, kind: str) -> None:
     ident = transaction.new_id()
 
     async def first(store: LocalStore, account: Account, key: bytes) -> None:
         (placed,) = await store.deliver([Delivery(account, key, message(), ident)])
         assert placed.uids == [1]
-        if settled:
-            await store.commits.shards[0].settle()
 
     async def again(store: LocalStore, account: Account, key: bytes) -> None:
         item = Delivery(account, key, message(), ident)

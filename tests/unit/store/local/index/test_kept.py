@@ -320,7 +320,6 @@ def test_a_full_map_refuses_no_expunge_and_what_is_kept_makes_room(kind: str, tm
                 count += 1
             except StorageFull:
                 refused += 1
-                await store.commits.shards[0].settle()
         return count
 
     async def main() -> None:

@@ -12,10 +12,9 @@ from fastmail.durable.env import Environment
 from fastmail.durable.segments import SegmentReader
 from fastmail.store.interface import NewMessage
 from fastmail.store.local.index import copying, layout, mailboxes, messages, references, removal
-from fastmail.store.local.index.arrivals import Arrivals
 from fastmail.store.local.index.layout import TABLES
 from fastmail.store.local.index.tables import Tables
-from tests.unit.store.local.index.test_arrivals import Shard
+from tests.unit.store.local.index.test_messages import Shard
 
 IDENTS = st.lists(st.integers(0, 4), min_size=1, max_size=8)
 STEPS = st.lists(st.tuples(st.sampled_from(["share", "release", "keep", "move"]), IDENTS), max_size=12)
@@ -30,7 +29,7 @@ def marked(ident: int) -> bytes:
 def test_a_record_is_dead_with_its_last_reference(steps: list[tuple[str, list[int]]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         env = Environment(directory, TABLES, layout.LAYOUT, 1 << 24)
-        t = Tables(**env.db, arrivals=Arrivals(env.db["new"]), reader=SegmentReader(directory))
+        t = Tables(**env.db, reader=SegmentReader(directory))
         live = Counter(range(5))
         moved: set[int] = set()
         with env.write() as txn:

@@ -5,16 +5,13 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fastmail._core import mime
 from fastmail.durable import beneath, segments
-from fastmail.model.errors import MailError
-from fastmail.store.interface import Account, Mailbox, NewMessage
-from fastmail.store.local.index import box_rows, layout, messages, references
-from fastmail.store.local.index.tables import Tables
+from fastmail.store.interface import Account, NewMessage
+from fastmail.store.local.index import layout, references
 from fastmail.store.local.segments import compaction, verify
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
@@ -199,81 +196,3 @@ def test_what_comes_while_a_check_reads_is_no_damage(tmp_path: Path) -> None:
             assert await store.content(account, key, 8) == TEXTS[1]
 
     run(work)
-
-
-def test_a_mailbox_that_cannot_be_settled_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arrivals of many mailboxes are settled in one commit; a bug at one of them is not the others'."""
-
-    async def main() -> None:
-        store = local_store(str(tmp_path / "data"))
-        await store.start()
-        keys = []
-        for number in range(1, 6):
-            account = housed(number, f"u{number}@example.test", str(tmp_path / f"u{number}"))
-            await store.open(account)
-            key = store.find(account, "INBOX")
-            assert key is not None
-            keys.append(key)
-            text = b"Subject: x\n\nbody\n"
-            await store.append(account, key, [NewMessage([text], mime.scan(text), len(text) + 3, 1)])
-        load = box_rows.load
-
-        def wrong(txn: Any, t: Tables, key: bytes) -> Mailbox:
-            if key == keys[2]:
-                raise IndexError("a bug")
-            return load(txn, t, key)
-
-        monkeypatch.setattr(box_rows, "load", wrong)
-        shard = store.commits.shards[0]
-        with pytest.raises(MailError):
-            await shard.settle()
-        with shard.env.read() as txn:
-            assert [box_rows.row(txn, shard.tables, key).exists for key in keys] == [1, 1, 0, 1, 1]
-        monkeypatch.setattr(box_rows, "load", load)
-        await shard.settle()
-        with shard.env.read() as txn:
-            assert [box_rows.row(txn, shard.tables, key).exists for key in keys] == [1] * 5
-        await store.close()
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("kind", ["maildir", "segments"])
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), IndexError("a bug"), AssertionError("a bug")], ids=repr)
-def test_a_delivery_that_fails_in_an_odd_way_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, error: Exception
-) -> None:
-    """Ten deliveries at once, one of them to a mailbox at which something unexpected happens: the nine are there, and of
-    the tenth there is no file that a look at the directory would take for mail, so trying again makes no second one."""
-
-    async def main() -> None:
-        async with opened(tmp_path, kind) as store:
-            places = []
-            for number in range(1, 11):
-                account = housed(number, f"u{number}@example.test", str(tmp_path / "mail" / f"u{number}"))
-                await store.open(account)
-                key = store.find(account, "INBOX")
-                assert key is not None
-                places.append((account, key))
-            append = messages.append
-
-            def odd(txn: Any, t: Tables, key: bytes, *rest: Any) -> Any:
-                if key == places[4][1]:
-                    raise error
-                return append(txn, t, key, *rest)
-
-            monkeypatch.setattr(messages, "append", odd)
-            text = message(TEXTS[0])
-            jobs = [store.append(account, key, [text]) for account, key in places]
-            done = await asyncio.gather(*jobs, return_exceptions=True)
-            assert [isinstance(one, MailError) for one in done] == [n == 4 for n in range(10)]
-            monkeypatch.setattr(messages, "append", append)
-            account, key = places[4]
-            await store.append(account, key, [text])
-            for account, key in places:
-                await store.follower.sync(account, key, force=True)
-                with store.snapshot(account) as snapshot:
-                    box = snapshot.mailbox(key)
-                    assert box is not None and box.exists == 1
-
-    asyncio.run(main())

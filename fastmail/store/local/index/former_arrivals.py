@@ -1,0 +1,115 @@
+"""Messages that an earlier version had not put into their mailboxes' pages yet (versions 1 to 3), put there now.
+
+    new     number(8)   mailbox key(12), record(40, as in a page), value as in msg
+
+Such a version put each message there first, and about a second later into page and msg. A row counted while its number
+was above the one in the row of its mailbox (SETTLED). After a clean stop rows are left that count no more; after any
+other stop, and the replay of the journal, some that do.
+
+Promise: each message is there once afterwards, with its UID and MODSEQ, and its account counts it and has it in its
+log, as that version would have done next. A transaction takes some rows and removes them, so it does not matter when
+that is cut short. What cannot be read is passed over: `fastmail check` finds its content.
+"""
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from fastmail._core import pages
+from fastmail.durable.segments import SegmentReader
+from fastmail.durable.transaction import Txn
+from fastmail.model.errors import CorruptData
+from fastmail.store.local.index import account_log, box_rows, layout, object_ids
+from fastmail.store.local.index.account_log import Change
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, MARK_AT, RECORD, TAIL, MailboxRow
+from fastmail.store.local.index.tables import Tables
+from fastmail.telemetry import log
+
+TABLE = "new"
+VALUE = MAILBOX + RECORD  # octets in front of the value for msg
+SETTLED, SETTLED_AT = struct.Struct("<Q"), 52  # in the row of a mailbox: where there is a 0 now
+BATCH = 256  # rows that one transaction takes
+OCTETS = 4 << 20  # of these rows
+
+
+def named(row: bytes | memoryview) -> tuple[bytes, bytes]:
+    """(key in msg, mark and name) of the message in a row."""
+    uid, _, _ = TAIL.unpack_from(row, MAILBOX)
+    return layout.uid_key(bytes(row[:MAILBOX]), uid), layout.marked_of(row[VALUE:])
+
+
+def convert(txn: Txn, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Put some of the messages in their place; True when there are no more. The caller removes the table."""
+    tables = Tables(**new, reader=SegmentReader(""))
+    boxes: dict[bytes, list[tuple[int, bytes]]] = {}
+    for number, row in _oldest(txn, old[TABLE]):
+        txn.delete(number, db=old[TABLE])
+        if len(row) >= VALUE + MARK_AT:
+            boxes.setdefault(row[:MAILBOX], []).append((int.from_bytes(number, "big"), row))
+    for key, some in boxes.items():
+        _put(txn, tables, key, some)
+    done: bool = not txn.stat(old[TABLE])["entries"]
+    return done
+
+
+def _oldest(txn: Txn, table: Any) -> list[tuple[bytes, bytes]]:
+    """The first rows, as many as one transaction should take."""
+    rows: list[tuple[bytes, bytes]] = []
+    octets = 0
+    for number, row in txn.cursor(db=table).iternext():
+        rows.append((bytes(number), bytes(row)))
+        octets += len(row)
+        if len(rows) >= BATCH or octets >= OCTETS:
+            break
+    return rows
+
+
+def _put(txn: Txn, t: Tables, key: bytes, rows: list[tuple[int, bytes]]) -> None:
+    """Those of a mailbox, by number."""
+    found = txn.get(layout.row_key(key), db=t.page)
+    if found is None:
+        return  # the mailbox was removed, with all that had come to it
+    box = settled = None
+    try:
+        box = layout.unpack_row(key, found)
+        settled = SETTLED.unpack_from(found, SETTLED_AT)[0] if found[1] >= SETTLED_AT + SETTLED.size else 0
+    except CorruptData as error:  # a repair makes it from what the other tables have
+        log.event("mailbox.damaged", "error", why=error, then="fastmail check --repair")
+    came: list[object_ids.Item] = []
+    records: dict[int, bytes] = {}  # packed, by the first UID of their page
+    for number, row in rows:
+        uid, _, modseq = TAIL.unpack_from(row, MAILBOX)
+        at, value = layout.uid_key(key, uid), row[VALUE:]
+        if number > (settled or 0) and txn.put(at, value, db=t.msg, overwrite=False):
+            came.append((uid, layout.summary_of(value), modseq))
+            first = uid - uid % layout.SPAN
+            records[first] = records.get(first, b"") + row[MAILBOX:VALUE]
+    _extend(txn, t, key, records)
+    if box is not None and came:
+        _count(txn, t, box, came, b"".join(records.values()))
+
+
+def _extend(txn: Txn, t: Tables, key: bytes, records: Mapping[int, bytes]) -> None:
+    """Records to the end of the mailbox's pages. One that is damaged is replaced, as a repair would do."""
+    for first, packed in records.items():
+        at = layout.page_key(key, first)
+        try:
+            page = pages.extend(txn.get(at, db=t.page), packed)
+        except ValueError:
+            page = pages.extend(None, packed)
+        txn.put(at, page, db=t.page)
+
+
+def _count(txn: Txn, t: Tables, box: MailboxRow, came: list[object_ids.Item], packed: bytes) -> None:
+    """What these messages are to their mailbox and their account. The next change of either goes above all that can
+    have been seen, if need be; this is none."""
+    account = box.key[:ACCOUNT]
+    row = account_log.unpack(txn.get(account, db=t.acct))
+    change = Change(txn, t._replace(recovered=row.recovered if row is not None else 0), account)
+    change.had(came[-1][2])
+    before, uidnext, modseq = box.octets, box.uidnext, box.modseq
+    box_rows.count_in(box, packed)
+    box.uidnext, box.modseq = max(box.uidnext, uidnext), max(box.modseq, modseq)
+    box_rows.save(txn, t, box)
+    change.created(box.key, came, box.octets - before)
+    change.end()
