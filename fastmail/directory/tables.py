@@ -4,7 +4,7 @@ Promise: a read sees one commit; a write is there whole, durable and seen by all
 Writers wait for each other, so what one reads in its transaction nobody changes before it ends.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -80,9 +80,9 @@ class LmdbTxn:
 
 
 class LmdbTables:
-    """See Tables; ``former``: how an earlier layout becomes this one."""
+    """See Tables; ``former``: how earlier layouts become this one."""
 
-    def __init__(self, path: str, former: Former | None = None) -> None:
+    def __init__(self, path: str, former: Sequence[Former] = ()) -> None:
         self.env = Environment(path, TABLES, LAYOUT, MAP, former)
         self.db = self.env.db
         self.last_commit = self.env.last_commit

@@ -72,8 +72,8 @@ def read_account(address: str, packed: bytes) -> Account | None:
                    row.home, row.maildir, row.nets, row.nologin)  # fmt: skip
 
 
-def convert(txn: Any, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Bring all rows over; the caller removes the old tables. Nothing that is there in the new form is replaced: an
+def convert(txn: Any, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Bring all rows over at once, and return True; the caller removes the old tables. Nothing that is there in the new form is replaced: an
     older program that looked at it made empty tables again."""
 
     def rows(table: str) -> list[tuple[str, bytes]]:
@@ -96,6 +96,7 @@ def convert(txn: Any, old: dict[str, Any], new: dict[str, Any]) -> None:
         txn.put(address_key(address), DAMAGED + packed, db=new["aliases"], overwrite=False)
     for domain, (accounts, aliases) in counts.items():
         txn.put(domain, COUNTS.pack(accounts, aliases), db=new["counts"], overwrite=False)
+    return True
 
 
 def _numbers(found: list[tuple[str, bytes]]) -> list[tuple[str, str]]:
@@ -126,4 +127,4 @@ def tables_of(path: str) -> list[str]:
     return [*TABLES, *(one for one in FORMER_TABLES if one in there)]
 
 
-FORMER = Former(frozenset(FORMER_TABLES), convert)
+FORMER = (Former(frozenset(FORMER_TABLES), convert),)
