@@ -73,8 +73,8 @@ def read_account(address: str, packed: bytes) -> Account | None:
 
 
 def convert(txn: Any, old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Bring all rows over at once, and return True; the caller removes the old tables. Nothing that is there in the new form is replaced: an
-    older program that looked at it made empty tables again."""
+    """Bring all rows over, all in this call (True); the caller removes the old tables. Nothing that is there in the new
+    form is replaced: an older program that looked at it made empty tables again."""
 
     def rows(table: str) -> list[tuple[str, bytes]]:
         return [(str(k, "utf-8", "replace"), bytes(v)) for k, v in txn.cursor(db=old[table]).iternext()]
