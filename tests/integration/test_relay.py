@@ -238,7 +238,7 @@ def test_a_mailbox_in_trouble_does_not_keep_mail_out_of_the_queue(
             async def full(*_: Any) -> bytes:
                 raise StorageFull("no room")
 
-            monkeypatch.setattr(w.bench.store, "hold", full)
+            monkeypatch.setattr(w.bench.store.holds, "keep", full)
             assert (await w.send("you@far.test", USER)).startswith(b"250")
             w.run()
             await w.drained()
