@@ -80,11 +80,12 @@ SAMPLE = 500  # rows that say how wide columns are
 BLOCK = 5000  # lines that are written at once
 Row = dict[str, Any]
 _CONTROL = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]|[\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_opened: list[LocalDirectory] = []  # by the command that runs
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def command(function: F) -> F:
-    """Errors of ours become one clear line and an exit code."""
+    """Errors of ours become one clear line and an exit code; directories that it opened are closed."""
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -102,6 +103,9 @@ def command(function: F) -> F:
             fail(f"{error}; try again later", TRY_LATER)
         except (ClientError, MailError) as error:
             fail(str(error), FAILED)
+        finally:
+            while _opened:
+                _opened.pop().close()
 
     return run  # type: ignore[return-value]
 
@@ -124,10 +128,12 @@ def read_config(path: str) -> Config:
 
 
 def directory(path: str) -> LocalDirectory:
-    """The directory of the configured server; what is changed is written down as this user's doing."""
+    """The directory of the configured server, closed when the command ends: a process opens an environment once. What
+    is changed is written down as this user's doing."""
     who = actor()  # before root becomes the server's user
     place = LocalDirectory(read_config(path).server.data_dir)
     place.actor = who
+    _opened.append(place)
     return place
 
 
