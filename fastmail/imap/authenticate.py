@@ -1,19 +1,16 @@
 """LOGIN and AUTHENTICATE (RFC 3501 6.2.2, 6.2.3, SASL-IR RFC 4959), UNAUTHENTICATE (RFC 8437).
 
 Promise: one text for every login that fails (RFC 5530 AUTHENTICATIONFAILED), after the same time; the password is not
-asked for where the connection is not private. ``enter`` is the one way in.
+asked for where the connection is not private. ``enter`` is the one way in. auth.login has the SASL dialogue and the
+check.
 """
 
-import time
-from base64 import b64encode
-
 from fastmail._core.imap import Reader
+from fastmail.auth import login as logins
 from fastmail.auth import sasl
-from fastmail.auth.verifier import until_refusal
+from fastmail.auth.verifier import Entry
 from fastmail.imap.capabilities import capabilities, may_login
 from fastmail.imap.command import Command, Work
-from fastmail.model.errors import KeptOut, LoginRefused, TemporaryError
-from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 
@@ -45,32 +42,30 @@ def login(command: Command) -> Work:
     except sasl.SaslError as error:
         command.bad(str(error))
         return None
-    return _login(command, claim)
-
-
-async def _login(command: Command, claim: sasl.Credentials) -> None:
-    await enter(command, claim)
+    return enter(command, claim)
 
 
 def authenticate(command: Command) -> Work:
     """RFC 3501 6.2.2 with the initial response of RFC 4959."""
     session, reader = command.session, command.reader
     reader.sp()
-    name = reader.atom().upper().decode("ascii", "replace")
+    name = reader.atom()
     initial = None
     if reader.more():
         initial = b"=" if reader.skip(b"=") else reader.astring() if reader.peek() == 34 else _rest(reader)
     reader.end()
-    verifier = session.service.verifier
-    mechanism = verifier.begin(name, session.conn)
-    if mechanism is None:
-        known = ", ".join(verifier.mechanisms(session.conn)).encode()
-        command.answer(b"NO [CANNOT] mechanism is not known; known are " + known)
+    if not session.logging_in.begin(name):
+        command.answer(b"NO [CANNOT] " + session.logging_in.unknown.encode())
         return None
     if not may_login(session):
+        session.logging_in.abandon()
         command.answer(b"NO [PRIVACYREQUIRED] TLS is needed first: STARTTLS")
         return None
-    return Exchange(command, mechanism).step(initial)
+    try:
+        return _go_on(command, session.logging_in.answer(initial))
+    except sasl.SaslError as error:
+        command.bad(str(error))
+        return None
 
 
 def _rest(reader: Reader) -> bytes:
@@ -84,85 +79,69 @@ def _rest(reader: Reader) -> bytes:
 class Exchange:
     """A SASL exchange under way: it takes the lines that the client sends in place of commands."""
 
-    __slots__ = ("_command", "_mechanism", "_session", "tag")
+    __slots__ = ("_command", "tag")
 
-    def __init__(self, command: Command, mechanism: sasl.Mechanism) -> None:
+    def __init__(self, command: Command) -> None:
         self._command = command
-        self._session = command.session
-        self._mechanism = mechanism
         self.tag = command.tag
 
     def line(self, line: bytes) -> None:
         """One response from the client."""
-        self._session.sasl = None
-        if line == b"*":
-            self._command.bad("login cancelled")
-            return
-        work = self.step(line)
-        if work is not None:
-            self._session.conn.run(work)
-
-    def step(self, line: bytes | None) -> Work:
-        """The mechanism's answer to a response, or to None at the start."""
+        session = self._command.session
+        session.sasl = None
         try:
-            answer = self._mechanism.step(None if line is None else sasl.decode(line))
+            work = _go_on(self._command, session.logging_in.line(line))
         except sasl.SaslError as error:
             self._command.bad(str(error))
-            return None
-        if isinstance(answer, bytes):
-            self._challenge(answer)
-            return None
-        return self._enter(answer)
+            return
+        if work is not None:
+            session.conn.run(work)
 
-    def _challenge(self, octets: bytes) -> None:
-        self._session.sasl = self
-        self._session.conn.write(b"+ " + b64encode(octets) + b"\r\n")
-
-    async def _enter(self, claim: sasl.Claim) -> None:
-        """A token that is refused is told why before the exchange fails (RFC 7628 3.2.3)."""
-        if not await enter(self._command, claim) and isinstance(claim, sasl.Token):
-            self._challenge(claim.mechanism.refusal)
+    def abandon(self) -> None:
+        """The exchange is over, without an answer."""
+        self._command.session.sasl = None
+        self._command.session.logging_in.abandon()
 
 
-async def enter(command: Command, claim: sasl.Claim) -> bool:
-    """Check a login and open the account; one text for every failure (RFC 5530 AUTHENTICATIONFAILED). False when that
-    is still to be said, of a token."""
-    session = command.session
-    service, begun = session.service, time.monotonic()
-    try:
-        entry = await service.verifier.admit(claim, session.conn.host, "imap")
-    except LoginRefused as error:  # RFC 5530 3
-        command.answer(b"NO [AUTHORIZATIONFAILED] " + str(error).encode())
-        return True
-    except KeptOut as error:
-        said = str(error).encode()
-        session.conn.write(b"* BYE " + said + b"\r\n" + command.tag + b" NO [UNAVAILABLE] " + said + b"\r\n")
-        session.conn.close()
-        return True
-    except TemporaryError:
-        command.answer(b"NO [UNAVAILABLE] logins cannot be checked now, try again later")
-        return True
-    account = service.account(entry.record) if entry is not None else None
-    if account is not None and entry is not None:
-        await service.store.open(account)
-        if service.verifier.ended(entry.login):  # meanwhile
-            entry = None
-    if account is None or entry is None:
-        if not isinstance(claim, sasl.Spent):
-            session.failures += 1
-            session.conn.blame(1, "failed logins")
-            log.event("login.failed", "warning", protocol="imap", login=claim.login, peer=session.conn.host)
-            await until_refusal(begun, service.limits.auth_failure_delay)
-        if isinstance(claim, sasl.Token) and session.failures < service.limits.auth_failures:
-            return False
-        command.answer(b"NO [AUTHENTICATIONFAILED] login failed")
-        if session.failures >= service.limits.auth_failures:
-            session.conn.write(b"* BYE too many failed logins\r\n")
+def _go_on(command: Command, answer: bytes | sasl.Claim) -> Work:
+    """Send a challenge (base64), or check the claim."""
+    if isinstance(answer, bytes):
+        _challenge(command, answer)
+        return None
+    return enter(command, answer)
+
+
+def _challenge(command: Command, challenge: bytes) -> None:
+    command.session.sasl = Exchange(command)
+    command.session.conn.write(b"+ " + challenge + b"\r\n")
+
+
+async def enter(command: Command, claim: sasl.Claim) -> None:
+    """Check a login and open the account (reply codes: RFC 5530 3)."""
+    session, service = command.session, command.session.service
+
+    async def open_account(entry: Entry) -> None:
+        await service.store.open(service.account(entry.record))
+
+    match await session.logging_in.attempt(claim, open_account):
+        case Entry(record, standing):
+            session.record, session.account, session.login = record, service.account(record), standing
+            session.conn.touch(service.limits.idle_timeout)
+            count("imap.logins")
+            session.logging_in.entered(record)
+            command.answer(b"OK [CAPABILITY " + capabilities(session) + b"] logged in")
+        case logins.Denied(why):
+            command.answer(b"NO [AUTHORIZATIONFAILED] " + why.encode())
+        case logins.Banned(why):
+            session.conn.write(b"* BYE " + why.encode() + b"\r\n")
+            command.answer(b"NO [UNAVAILABLE] " + why.encode())
             session.conn.close()
-        return True
-    session.record, session.account, session.login = entry.record, account, entry.login
-    session.conn.touch(service.limits.idle_timeout)
-    count("imap.logins")
-    log.event("login", protocol="imap", account=account.address, peer=session.conn.host)
-    command.answer(b"OK [CAPABILITY " + capabilities(session) + b"] logged in")
-    return True
+        case logins.NotNow():
+            command.answer(b"NO [UNAVAILABLE] " + logins.NOT_NOW.encode())
+        case logins.Again(challenge):
+            _challenge(command, challenge)
+        case logins.Failed(last):
+            command.answer(b"NO [AUTHENTICATIONFAILED] login failed")
+            if last:
+                session.conn.write(b"* BYE too many failed logins\r\n")
+                session.conn.close()

@@ -7,6 +7,7 @@ Capabilities before login tell a stranger what a login needs; the others come wi
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fastmail.auth import login
 from fastmail.imap.state import ANY, AUTH, INSIDE, NEW, SELECTED, Session
 
 
@@ -22,8 +23,7 @@ class Capability:
 
 def may_login(session: Session) -> bool:
     """Are passwords allowed on this connection?"""
-    allowed = session.service.plaintext
-    return session.conn.tls or allowed is True or (allowed == "loopback" and session.conn.local)
+    return login.allowed(session.conn.tls, session.conn.local, session.service.plaintext)
 
 
 def _start_tls(session: Session) -> bytes:

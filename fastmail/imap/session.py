@@ -168,7 +168,8 @@ class ImapSession(Session):
         self._skipping = False
         self._drop()
         if self.sasl is not None:
-            tag, self.sasl = self.sasl.tag, None
+            tag = self.sasl.tag
+            self.sasl.abandon()
         self.bad(tag, "line is too long")
 
     def _drop(self) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from fastmail._core.fetch import Item
 from fastmail._core.uidset import UidSet
+from fastmail.auth.login import Login
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.standing import Standing
 from fastmail.imap.service import Service
@@ -45,6 +46,9 @@ class Exchange(Lines, Protocol):
     @property
     def tag(self) -> bytes: ...
 
+    def abandon(self) -> None:
+        """The exchange is over, without an answer."""
+
 
 class Notifier(Protocol):
     """NOTIFY (RFC 5465)."""
@@ -69,10 +73,11 @@ class Session:
         # whom it serves, and by what
         "service",
         "conn",
-        # the login; all None before it
+        # the login; all None before it; and what leads to it
         "record",
         "account",
         "login",
+        "logging_in",
         # what the client enabled, until UNAUTHENTICATE
         "condstore",
         "qresync",
@@ -87,7 +92,6 @@ class Session:
         "sasl",
         # how often, for limits
         "errors",
-        "failures",
         "ids",
     )
 
@@ -97,6 +101,7 @@ class Session:
         self.record: AccountRecord | None = None
         self.account: Account | None = None
         self.login: Standing | None = None
+        self.logging_in = Login(service.verifier, service.limits, "imap", connection, connection)
         self.condstore = False  # the client knows MODSEQs (RFC 7162 3.1)
         self.qresync = False
         self.rev2 = False  # IMAP4rev2 (RFC 9051): no \\Recent, SEARCH answers with ESEARCH
@@ -107,7 +112,6 @@ class Session:
         self.idle: Idle | None = None
         self.sasl: Exchange | None = None
         self.errors = 0
-        self.failures = 0  # logins that failed
         self.ids = 0  # ID commands that were logged
 
     # ---------------------------------------------------------------- the client
