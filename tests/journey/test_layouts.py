@@ -94,7 +94,7 @@ class Home:
             client.logout()
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(90)
         said = (self.path / "log").read_text()
         assert "Traceback" not in said and "worker.died" not in said, said
         return found
