@@ -6,18 +6,22 @@ that follows it, and ``given`` tells what was kept.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from fastmail.durable import files
+from fastmail.durable import beneath, files
+from fastmail.durable.commit import FileJob
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.store.interface import Account, Appended, Delivery
 from fastmail.store.local.going_on import GoingOn
 from fastmail.store.local.holds import Holds
 from fastmail.store.local.index import given
 from fastmail.store.local.index.given import Placed
+from fastmail.store.local.index.layout import base_of
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir.lists import Line, Lists
 from fastmail.store.local.maildir.places import Paths
@@ -118,9 +122,23 @@ class Deliveries:
         """A shard's part is durable."""
         if twins:
             self._commits.help(files.unlink_batch, twins)
-        for (item, _, name), placed in zip(group, kept, strict=True):
+        for (item, job, name), placed in zip(group, kept, strict=True):
             if placed.repeated and name:
                 self._touch(item.account, item.key)  # a file that nobody needs
+                if isinstance(job, FileJob) and job.path not in twins:
+                    self._commits.help(_unlink_twin, job.path)
+
+
+def _unlink_twin(path: bytes) -> None:
+    """Unlink the file of a repeated delivery if cur/ has another one with its base name. The message's own file had
+    been renamed for its flags, and the row did not say so yet when the repeat was put in place under the old name."""
+    directory, name = os.path.split(path)
+    cur = os.path.join(os.path.dirname(directory), b"cur")
+    with suppress(OSError):
+        mine = base_of(name)
+        others = (os.fsencode(one) for one in beneath.names(cur))
+        if any(base_of(one) == mine and os.path.join(cur, one) != path for one in others):
+            beneath.unlink(path)
 
 
 def _in_order(shards: Sequence[int], groups: dict[int, Any], results: Sequence[Sequence[Any]]) -> list[Any]:

@@ -153,6 +153,28 @@ def test_the_file_of_a_flagged_message_stays(tmp_path: Path, monkeypatch: pytest
     run(tmp_path, "maildir", scenario, after)
 
 
+def test_a_repeat_while_the_file_is_renamed_leaves_no_second_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message's file is in cur/ already, and its row does not say so yet."""
+
+    async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
+        item = Delivery(account, key, message(), transaction.new_id(), again=True)
+        await store.deliver([item])
+        monkeypatch.setattr(store._deliveries, "_is_given", lambda item: False)
+        (name,) = os.listdir(tmp_path / "mail/a/new")
+        os.rename(tmp_path / "mail/a/new" / name, tmp_path / "mail/a/cur" / f"{name}:2,S")
+        (placed,) = await store.deliver([item])
+        assert placed.repeated
+
+    async def after(store: LocalStore, account: Account, key: bytes) -> None:
+        assert os.listdir(tmp_path / "mail/a/new") == [] and len(os.listdir(tmp_path / "mail/a/cur")) == 1
+        await store.follower.sync(account, key, force=True)
+        assert uids(store, account, key) == [1] and await store.content(account, key, 1) == TEXT
+
+    run(tmp_path, "maildir", scenario, after)
+
+
 @kinds
 def test_a_commit_that_fails_after_it_was_made(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same operation runs again: what it has put in place stays."""
