@@ -7,9 +7,9 @@ TOOLS := $(VENV)/.tools
 STAMP := $(VENV)/.built
 SOURCES := setup.py $(shell find fastmail -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-# Tests that compute have a process for each core. Journeys wait for servers, clients and clocks: two for each core.
+# Tests that compute have a process for each core. Journeys wait for servers, clients and clocks: one more than cores.
 CORES := $(shell nproc)
-SIDE_BY_SIDE ?= $(shell expr 2 \* $(CORES))
+SIDE_BY_SIDE ?= $(shell expr 1 + $(CORES))
 TOGETHER = $(MAKE) --no-print-directory --keep-going --output-sync=target --jobs 4
 PYTEST = $(BIN)/python -m pytest
 # Each test is in exactly one of these parts (tests/meta/test_loop.py). The markers are explained in pyproject.toml.

@@ -4,7 +4,11 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.support.server import CLI, Server
+
+pytestmark = pytest.mark.alone  # a load that would take what other tests need
 
 
 def bench(*args: str) -> dict[str, object]:
