@@ -34,7 +34,7 @@ def quickstart(
 ) -> None:
     """Write a first configuration, certificate, data directory, domain and account."""
     account = account_address(address)
-    assert output.console  # loaded while root still may: the owner of the directory need not be able to read the program
+    assert output.console  # loaded while root still may: the directory's owner may not be able to read the program
     owner.act_as_owner_of(directory)
     password = secrets.token_urlsafe(12) if generate else ask_password(password_stdin)
     path = first.quickstart(directory, account, hostname or socket.getfqdn(), password, standard_ports)
