@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from fastmail.delivery.deliver import Mail
 from fastmail.store.local.store import LocalStore
+from tests.support.examples import some
 from tests.support.sessions import USER, Bench
 
 INBOXES = [b"INBOX", b"Inbox", b"inbox", b"iNbOx", "\u0131nbox".encode(), b"&ATE-nbox"]
@@ -96,7 +97,7 @@ async def look(top: str, folders: list[list[bytes]], fs: bool, utf8: bool, separ
     ("fs", "utf8", "separator"),
     [(False, False, "/"), (False, True, "."), (True, False, "/"), (True, True, "/"), (True, False, ".")],
 )
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=some(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([[b"INBOX"], [b"Inbox"], [b"inbox"], [b"inbox", b"Sub"], [b"~name"], [b"x" * 241], [b"y" * 250]])
 @example([[b"inbox", b"Sub"], [b"INBOX", b"Sub"], [b"Inbox", b"Sub", b"x"], [b"Shared", b"team"], [b"Shared"]])
 @example([[b"Other Users", b"other@example.test", b"x"], [b"a.b", b"c"], [b"&AAE-"], ["\u0131nbox".encode()]])
