@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
 	@echo "make check           the loop of a minute: build what changed, lint, types, layers, and the tests without servers"
-	@echo "make test            all tests, after make check; no long run of a harness"
+	@echo "make test            lint, types, layers and all tests; no long run of a harness"
 	@echo "make test-short      short runs of the harnesses below: kills, power, failing calls, damage, load, fuzzing, mutations"
 	@echo "make coverage        which lines the tests without servers reach, of Python and Cython; fails below the floor"
 	@echo "make lock            requirements-dev.lock made anew from pyproject.toml"
@@ -78,10 +78,12 @@ run: $(STAMP)
 # Our own builds take no warning of Cython or of the C compiler.
 check test test-short: export FASTMAIL_STRICT := 1
 
+check: export FASTMAIL_EXAMPLES := few
 check: $(STAMP)
 	@$(TOGETHER) lint types layers quick
 
-test: check
+test: $(STAMP)
+	@$(TOGETHER) lint types layers quick
 	@$(MAKE) --no-print-directory --keep-going --jobs 2 journeys counted
 	@$(MAKE) --no-print-directory alone
 

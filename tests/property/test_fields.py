@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fastmail._core import fetch, mime
 from fastmail._core.lines import to_crlf
 from fastmail.message import sections, summary, text
+from tests.support.examples import some
 
 NAMES = [
     "Subject",
@@ -47,7 +48,7 @@ def obvious(fields: list[tuple[str, str, str]], asked: list[bytes], unless: bool
     return to_crlf(out.encode()) + b"\r\n"
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=some(600), deadline=None)
 @given(FIELDS, ASKED, st.booleans(), st.booleans())
 def test_picked_fields_are_those_that_were_asked_for(
     fields: list[tuple[str, str, str]], asked: list[bytes], unless: bool, crlf: bool
@@ -61,7 +62,7 @@ def test_picked_fields_are_those_that_were_asked_for(
     assert fetch.header_fields(head, tuple(asked), unless) == wanted
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=some(300), deadline=None)
 @given(FIELDS, st.booleans())
 def test_the_header_cache_holds_what_is_not_bulk_whole_and_in_order(
     fields: list[tuple[str, str, str]], crlf: bool
@@ -72,7 +73,7 @@ def test_the_header_cache_holds_what_is_not_bulk_whole_and_in_order(
     assert found.header + b"\r\n" == obvious(kept, [], True)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=some(300), deadline=None)
 @given(FIELDS, st.sampled_from(["subject", "to", "x-sub"]))
 def test_values_are_unfolded_and_in_order(fields: list[tuple[str, str, str]], name: str) -> None:
     head = to_crlf(written(fields, False).partition(b"Subject: not")[0])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fastmail._core.imap import ParseError, Reader, literal_at_end, quote
 from fastmail.model.errors import CannotDo
 from fastmail.model.mailbox_name import Pattern, canonical, decode_utf7, encode_utf7
+from tests.support.examples import some
 
 TOKENS = [
     b"FETCH ", b"(", b")", b"BODY[", b"]", b"HEADER.FIELDS ", b"1", b":", b"*", b",", b" ", b'"', b"\\", b"{3}\r\nabc", b"{9}\r\n", b"NOT ",
@@ -28,7 +29,7 @@ METHODS = [
 ]
 
 
-@settings(max_examples=400)
+@settings(max_examples=some(400))
 @given(st.lists(st.sampled_from(TOKENS), max_size=15), st.sampled_from(METHODS))
 def test_reader_ends_in_a_value_or_a_parse_error(parts: list[bytes], method: str) -> None:
     data = b"".join(parts)
@@ -82,7 +83,7 @@ def by_regular_expression(text: str, separator: str) -> re.Pattern[str]:
     return re.compile("".join(wild.get(one, re.escape(one)) for one in text), re.DOTALL)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=some(1000))
 @given(st.text("ab/*%.", max_size=9), st.text("ab/.", max_size=9), st.sampled_from("/."))
 def test_wildcards_are_what_a_regular_expression_says(text: str, name: str, separator: str) -> None:
     assert Pattern(text, separator).matches(name) == bool(by_regular_expression(text, separator).fullmatch(name))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fastmail._core import lines, mime
 from fastmail.message import sections, summary
+from tests.support.examples import some
 
 FRAGMENTS = [
     b"Subject: x\n", b"From: a b <c@d>\n", b"To: g:a@b,c@d;\n", b"Content-Type: multipart/mixed; boundary=b\n", b"\n", b"--b\n",
@@ -46,7 +47,7 @@ def balanced(wire: bytes) -> int:
     return deepest
 
 
-@settings(max_examples=300)
+@settings(max_examples=some(300))
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=40))
 def test_anything_makes_a_valid_summary(parts: list[bytes]) -> None:
     data = b"".join(parts)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fastmail._core.lines import to_crlf
 from fastmail.message import sections, summary
+from tests.support.examples import some
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"), max_size=60)
 NAMES = st.text(
@@ -91,7 +92,7 @@ def leaves(part: Message, path: tuple[int, ...] = ()) -> list[tuple[tuple[int, .
     return [(path or (1,), part.get_payload(decode=True))]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=some(300), deadline=None)
 @given(MESSAGES)
 def test_structure_and_contents_agree(made: EmailMessage) -> None:
     wire = made.as_bytes()

@@ -11,6 +11,7 @@ from fastmail._core import mime, order
 from fastmail._core.threads import Threads
 from fastmail._core.uidset import UidSet
 from tests.support import threading as slow
+from tests.support.examples import some
 
 PIECES = [
     "re",
@@ -35,7 +36,7 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=some(3000), deadline=None)
 def test_base_subject_agrees_with_the_steps_of_the_standard(text: str) -> None:
     base, reply = order.base_subject(text.encode())
     assert (base.decode(), reply) == slow.base_subject(text)
@@ -100,7 +101,7 @@ class Mailbox:
 
 
 @given(st.integers(0, 1 << 40), st.integers(0, 24))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=some(1500), deadline=None)
 def test_threads_are_those_of_the_plain_algorithm(seed: int, count: int) -> None:
     rng = random.Random(seed)
     box = Mailbox(rng, count)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastmail.net.proxy import SIGNATURE, ProxyError, ProxyHeader
+from tests.support.examples import some
 
 PORT = rb"(0|[1-9][0-9]{0,4})"
 V1 = re.compile(rb"PROXY (?:UNKNOWN(?: .*?)?|TCP([46]) ([^ ]+) ([^ ]+) %b %b)\r\n" % (PORT, PORT), re.DOTALL)
@@ -83,13 +84,13 @@ BINARY = st.builds(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=some(2000), deadline=None)
 @given(st.one_of(LINES, BINARY, st.binary(max_size=40), st.just(b"PROXY UNKNOWN\r\n")), st.binary(max_size=20))
 def test_headers_are_read_as_the_specification_says(header: bytes, behind: bytes) -> None:
     assert read(header + behind) == obvious(header + behind)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=some(500), deadline=None)
 @given(st.one_of(LINES, BINARY))
 def test_octet_by_octet_is_the_same(data: bytes) -> None:
     header, used = ProxyHeader(), 0

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fastmail._core.lines import to_crlf
 from fastmail.message import sections, summary, text
+from tests.support.examples import some
 
 BOUNDARIES = [b"b", b"bb", b"b--", b"", b"c d", b"B"]
 START = [
@@ -58,7 +59,7 @@ def paths(found: summary.Summary) -> dict[int, tuple[int, ...]]:
     return out
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=some(400), deadline=None)
 @given(messages())
 @example(START[0] + b"\n--b\n" + START[0] + b"\n--b\nword0.\n--b--\nword1.\n--b--\nword2.\n")
 def test_every_word_is_in_reach(message: bytes) -> None:
@@ -78,7 +79,7 @@ def test_every_word_is_in_reach(message: bytes) -> None:
         assert inside or around
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=some(400), deadline=None)
 @given(messages())
 def test_part_numbers_and_structure_agree(message: bytes) -> None:
     found = summary.of(message)
@@ -101,7 +102,7 @@ def test_part_numbers_and_structure_agree(message: bytes) -> None:
             assert encoding is not None and int(encoding[1]) == size
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=some(400), deadline=None)
 @given(messages())
 def test_parts_lie_in_each_other_and_in_order(message: bytes) -> None:
     parts = summary.of(message).parts

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastmail._core import smtp
+from tests.support.examples import some
 
 ATOM = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+"
 DOT_STRING = rb"%b(?:\.%b)*" % (ATOM, ATOM)
@@ -41,7 +42,7 @@ def unquoted(local: bytes) -> bytes:
     return re.sub(rb"\\(.)", rb"\1", local[1:-1]) if local.startswith(b'"') else local
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=some(2000), deadline=None)
 @given(st.lists(PIECES, max_size=8).map(b"".join))
 def test_paths_are_what_the_abnf_says(inside: bytes) -> None:
     path = b"<" + inside + b">"
@@ -60,7 +61,7 @@ def test_paths_are_what_the_abnf_says(inside: bytes) -> None:
         assert (unquoted(found[0]), found[1]) == wanted
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=some(500), deadline=None)
 @given(st.binary(min_size=1, max_size=20), st.sampled_from([b"x.example", b"[192.0.2.1]"]))
 def test_a_quoted_local_part_comes_back_in_its_shortest_form_and_is_stable(local: bytes, domain: bytes) -> None:
     if any(c < 32 or c > 126 for c in local):
@@ -72,7 +73,7 @@ def test_a_quoted_local_part_comes_back_in_its_shortest_form_and_is_stable(local
     assert smtp.parse_path(b"<" + first + b"@" + host + b">", 0, False)[0] == (first, host)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=some(1000), deadline=None)
 @given(
     st.lists(st.sampled_from([b" ", b"SIZE", b"=", b"10", b"body", b"8BITMIME", b"X-Y", b"\t", b"\xff", b"\x01"]), max_size=10)
     .map(b"".join)
@@ -96,7 +97,7 @@ def test_xtext_there_and_back(value: bytes) -> None:
     assert smtp.xtext(written) == value
 
 
-@settings(max_examples=500)
+@settings(max_examples=some(500))
 @given(st.one_of(st.binary(max_size=12), st.from_regex(rb"[0-9]{3}[ -]?[a-z]{0,4}(\r\n)?", fullmatch=True)))
 def test_reply_lines(line: bytes) -> None:
     wanted = re.fullmatch(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", line.rstrip(b"\r\n"), re.DOTALL)

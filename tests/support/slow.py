@@ -58,7 +58,7 @@ async def feed(client: Any, data: bytes) -> None:
 
 async def through(client: Any, slow: Slow) -> None:
     """Read on whenever the server waits, until no command runs."""
-    end, rounds = time.monotonic() + 60, 0
+    end, rounds = time.monotonic() + 200, 0
     while time.monotonic() < end:
         if not client.connection.busy:
             return

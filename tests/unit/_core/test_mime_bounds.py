@@ -12,6 +12,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.imap.search_job import _field_has
 from fastmail.message import sections, summary
 from tests.property.test_mime import balanced
+from tests.support.examples import some
 
 ADDRESSES, TEXT, ENVELOPE, STRUCTURE, CACHE, PARTS = 2000, 8192, 262144, 1048576, 16384, 2000
 TO = 5
@@ -171,7 +172,7 @@ PIECES: list[Callable[[int], bytes]] = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=some(150), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PIECES), st.integers(0, 700)), max_size=12), st.integers(1, 300))
 def test_s29_no_input_makes_a_longer_summary(chosen: list[tuple[Callable[[int], bytes], int]], times: int) -> None:
     message = b"".join(piece(n) for piece, n in chosen)[:6000] * times

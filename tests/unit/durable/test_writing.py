@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fastmail.durable import journal
 from fastmail.durable.env import Environment
+from tests.support.examples import some
 from tests.support.journals import crashed, environment, found, put, rows, take
 
 TABLES = ["rows", "more"]
@@ -150,7 +151,7 @@ def apply(txn: Any, db: Any, one: tuple[Any, ...]) -> None:
             txn.cursor(db=db).putmulti(some)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=some(60))
 @given(STEPS)
 def test_random_transactions_are_replayed_to_the_same_tables(steps: Any) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -2,7 +2,9 @@
 
 import asyncio
 import ipaddress
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,6 +114,8 @@ def test_s23_a_spread_attack_is_slowed_before_anything_is_hashed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guesses, "LONGEST", 0.0)
+    # no turn comes back meanwhile, however long the hashing takes
+    monkeypatch.setattr(guesses, "time", SimpleNamespace(monotonic=lambda: 1000.0, time=time.time))
 
     async def main() -> None:
         directory = FakeDirectory()

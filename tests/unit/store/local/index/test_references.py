@@ -14,6 +14,7 @@ from fastmail.store.interface import NewMessage
 from fastmail.store.local.index import copying, layout, mailboxes, messages, references, removal
 from fastmail.store.local.index.layout import TABLES
 from fastmail.store.local.index.tables import Tables
+from tests.support.examples import some
 from tests.unit.store.local.index.test_messages import Shard
 
 IDENTS = st.lists(st.integers(0, 4), min_size=1, max_size=8)
@@ -24,7 +25,7 @@ def marked(ident: int) -> bytes:
     return references.MARK.pack(b"s", 1000 + ident * 64, 24, 40)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=some(150))
 @given(STEPS)
 def test_a_record_is_dead_with_its_last_reference(steps: list[tuple[str, list[int]]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
