@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from fastmail._core import pages
+from fastmail._core.pages import Field
 from fastmail.backup.vault import VERSION, Vault, write_rows
 from fastmail.directory.local import LocalDirectory
 from fastmail.durable.replace import replace_file
@@ -135,7 +136,10 @@ async def _account(
             result.mailboxes += 1
             head = {"mailbox": box.name, "uidvalidity": box.uidvalidity, "uidnext": box.uidnext, "special": box.special}
             file.write(json.dumps(head | {"words": words, "notes": notes}) + "\n")
-            there = {record[0]: known.get((box.name, box.uidvalidity, record[0]), ("", -1)) for record in records}
+            there = {
+                record[Field.UID]: known.get((box.name, box.uidvalidity, record[Field.UID]), ("", -1))
+                for record in records
+            }
             sound = await help(_sound, vault, there)
             for uid, flags, _, keywords, date, *_ in records:
                 digest, octets = there[uid]

@@ -46,6 +46,10 @@ class Screen:
 
         return Console(stderr=self._stderr, highlight=False, soft_wrap=True)
 
+    def load(self) -> None:
+        """Import what prints, now: behind it the process becomes a user who may not be able to read the program."""
+        _ = self.console
+
     def print(self, text: object = "", markup: bool = True, **how: Any) -> None:
         """Text without markup needs no console."""
         if how or (markup and "[" in str(text)):

@@ -11,7 +11,7 @@ from fastmail.app import owner
 from fastmail.app import quickstart as first
 from fastmail.app.derived import make_tls
 from fastmail.auth import schemes
-from fastmail.cli.common import ConfigOption, PasswordStdin, ask_password, command, output, read_config
+from fastmail.cli.common import ConfigOption, PasswordStdin, ask_password, command, errors, output, read_config
 from fastmail.config import certificate
 from fastmail.config.load import load
 from fastmail.config.settings import Config, reference
@@ -34,7 +34,8 @@ def quickstart(
 ) -> None:
     """Write a first configuration, certificate, data directory, domain and account."""
     account = account_address(address)
-    assert output.console  # loaded while root still may: the directory's owner may not be able to read the program
+    for screen in (errors, output):
+        screen.load()
     owner.act_as_owner_of(directory)
     password = secrets.token_urlsafe(12) if generate else ask_password(password_stdin)
     path = first.quickstart(directory, account, hostname or socket.getfqdn(), password, standard_ports)

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from fastmail._core import pages
+from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.store.interface import Account, Appended, Copied, NewMessage, Store
 
@@ -22,7 +23,7 @@ async def transfer(
     ``words``. UIDs in the result correspond in order."""
     with store.snapshot(source) as snapshot:
         names = snapshot.keywords(key)
-        rows = [r for page in snapshot.pages(key, uids) for r in pages.records(page) if r[0] in uids]
+        rows = [r for page in snapshot.pages(key, uids) for r in pages.records(page) if r[Field.UID] in uids]
     result = Copied(Appended(to, 0, []), [])
     batch: list[NewMessage] = []
     taken: list[int] = []

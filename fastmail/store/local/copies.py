@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from fastmail._core import pages as page_format
+from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.durable import beneath
 from fastmail.durable.commit import FileJob
@@ -107,7 +108,7 @@ class Copies:
             names, used = snapshot.keywords(key), 0
             for page in snapshot.pages(key, uids):
                 for record in page_format.records(page):
-                    used |= record[3] if record[0] in uids else 0
+                    used |= record[Field.KEYWORDS] if record[Field.UID] in uids else 0
         words = [name for bit, name in enumerate(names) if used >> bit & 1]
         async with lists.giving([(account, target)], words) as lines:
             result, sources = await self._copy(account, key, uids, target, move, due)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from fastmail._core import pages
+from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.model.errors import StorageFull
 from fastmail.store.interface import Account, Expunged
@@ -66,7 +67,7 @@ class Removals:
         is nearly full may have no room."""
         with self._commits.snapshot(account) as snapshot:
             records = (one for page in snapshot.pages(key, uids) for one in pages.records(page))
-            wanted = [one[0] for one in records if uids is None or one[0] in uids]
+            wanted = [one[Field.UID] for one in records if uids is None or one[Field.UID] in uids]
         gone, result = UidSet(), None
         for start in range(0, len(wanted), FEW):
             some = UidSet.of(wanted[start : start + FEW])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fastmail._core import pages
+from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import StorageFailed
@@ -40,7 +41,7 @@ def copy(
     records: dict[int, tuple[int, int, int, int, int, int, int]] = {}
     wanted = UidSet.of(uid for uid, _, _ in names)
     for _, page in box_rows.pages_of(txn, t, key, wanted):
-        records.update({record[0]: record for record in pages.records(page)})
+        records.update({record[Field.UID]: record for record in pages.records(page)})
     old_words = box_rows.keyword_names(txn, t, key)
     box = box_rows.load(txn, t, target)
     change = Change(txn, t, target[:ACCOUNT])

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastmail._core import pages
+from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.store.local.index import layout, references
@@ -50,7 +51,7 @@ def put(txn: Txn, t: Tables, key: bytes, values: Mapping[bytes, bytes], before: 
         uid = uid_of(at)
         if uid & ~31 != first:
             first = uid & ~31
-            records = {record[0]: record for record in pages.records(before[first])}
+            records = {record[Field.UID]: record for record in pages.records(before[first])}
         rows.append((at, pages.pack(*records[uid]) + value))
         uids.append(uid)
     txn.cursor(db=t.kept).putmulti(rows)
@@ -164,7 +165,9 @@ def merged(there: Iterator[Any], kept: Iterator[tuple[int, bytes]]) -> Iterator[
         if waiting is None or waiting[0] > first:
             yield page
             continue
-        every = {record[0]: record for record in pages.records(pages.extend(None, waiting[1])) + pages.records(page)}
+        every = {
+            record[Field.UID]: record for record in pages.records(pages.extend(None, waiting[1])) + pages.records(page)
+        }
         yield pages.extend(None, b"".join(pages.pack(*every[uid]) for uid in sorted(every)))
         waiting = next(kept, None)
     while waiting is not None:

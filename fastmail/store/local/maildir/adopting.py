@@ -7,6 +7,7 @@ else where another worker was first, and then the directories are looked at agai
 from collections.abc import Sequence
 
 from fastmail._core import pages
+from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.durable.transaction import Txn
 from fastmail.model.flags import SEEN
@@ -119,7 +120,7 @@ def take_names(txn: Txn, t: Tables, key: bytes, items: Sequence[tuple[int, bytes
         if page is None:
             continue
         one = UidSet.of([uid])
-        old = next((r for r in pages.records(page) if r[0] == uid), None)
+        old = next((r for r in pages.records(page) if r[Field.UID] == uid), None)
         if old is None:
             continue
         keywords = (old[3] & ~looking.LETTER_MASK) | parsed.keywords

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from fastmail._core import pages
+from fastmail._core.pages import Field
 from fastmail.durable import beneath, files
 from fastmail.durable.env import Read
 from fastmail.durable.transaction import Txn
@@ -74,7 +75,7 @@ def tidy(read: Read, t: Tables, key: bytes, directory: str) -> Done:
                 uid = uid_of(at)
                 if uid not in records:
                     page = txn.get(layout.page_key(key, uid), db=t.page)
-                    records.update({r[0]: r for r in pages.records(page)} if page is not None else {})
+                    records.update({r[Field.UID]: r for r in pages.records(page)} if page is not None else {})
                 value = txn.get(at, db=t.msg)
                 record = records.get(uid)
                 if value is None or record is None:
@@ -82,10 +83,10 @@ def tidy(read: Read, t: Tables, key: bytes, directory: str) -> Done:
                     continue
                 old = layout.marked_of(value)
                 if in_segment(old):
-                    done.named.append((uid, old, record[2]))
+                    done.named.append((uid, old, record[Field.MODSEQ]))
                     continue
-                new = CUR + FileName.parse(old[1:]).with_flags(record[1], record[3])
-                renames.append((uid, old, new, record[2]))
+                new = CUR + FileName.parse(old[1:]).with_flags(record[Field.FLAGS], record[Field.KEYWORDS])
+                renames.append((uid, old, new, record[Field.MODSEQ]))
         cursor = txn.cursor(db=t.trash)
         if cursor.set_range(key):
             for at, name in cursor.iternext():
@@ -249,7 +250,7 @@ def clear(txn: Txn, t: Tables, done: Done, first: int = 0) -> int:
             written += len(value)
         if uid not in modseqs:
             page = txn.get(layout.page_key(done.key, uid), db=t.page)
-            modseqs = {r[0]: r[2] for r in pages.records(page)} if page is not None else {}
+            modseqs = {r[Field.UID]: r[Field.MODSEQ] for r in pages.records(page)} if page is not None else {}
         if not marked or modseqs.get(uid, modseq) == modseq:
             txn.delete(at, db=t.todo)
     for at in done.unlinked:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from fastmail._core import pages
+from fastmail._core.pages import Field
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.model.errors import MailError
 from fastmail.store.local.index import account_log, box_rows, kept, layout, object_ids, references, walk, weight
@@ -111,7 +112,7 @@ def bad_page(key: bytes, value: bytes) -> bool:
             name = layout.unpack_row(key[:MAILBOX], value).name
             return not name or any(c < " " or c == "\x7f" for c in name)
         first = uid_of(key)
-        uids = [record[0] for record in pages.records(value)]
+        uids = [record[Field.UID] for record in pages.records(value)]
         return first % 32 != 0 or sorted(set(uids)) != uids or any(not first <= uid < first + 32 for uid in uids)
     except (MailError, ValueError):
         return True

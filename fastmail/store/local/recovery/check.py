@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fastmail._core import pages
+from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account, Mailbox
@@ -79,12 +80,12 @@ def _check_one(store: OpenedStore, account: Account, box: Mailbox) -> Report:
         with store.commits.snapshot(account) as snapshot:
             for page in snapshot.pages(box.key):
                 records += pages.records(page)
-            uids = {record[0] for record in records}
+            uids = {record[Field.UID] for record in records}
             inside = {uid for uid, marked in snapshot.files(box.key) if references.in_segment(marked)}
             missing_summary = len(uids) - len(list(snapshot.summaries(box.key, UidSet.of(sorted(uids))).items()))
         if len(records) != row.exists:
             found.append(f"{row.exists} messages counted, {len(records)} recorded")
-        if sum(1 for r in records if not r[1] & 1) != row.unseen:
+        if sum(1 for r in records if not r[Field.FLAGS] & 1) != row.unseen:
             found.append("count of unseen messages is wrong")
         if any(uid >= row.uidnext for uid in uids):
             found.append("a UID is not below UIDNEXT")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from fastmail._core import pages
+from fastmail._core.pages import Field
 from fastmail.durable import segments
 from fastmail.durable.commit import Operation
 from fastmail.durable.env import Environment
@@ -140,7 +141,7 @@ def _relink(shard: Shard) -> None:
         for at, marked in lost:
             uid = uid_of(at)
             page = txn.get(layout.page_key(at[:MAILBOX], uid), db=t.page)
-            size = next((r[5] for r in pages.records(page) if r[0] == uid), -1) if page else -1
+            size = next((r[Field.SIZE] for r in pages.records(page) if r[Field.UID] == uid), -1) if page else -1
             where = references.locate(txn, t, references.MARK.unpack_from(marked)[1])
             wanted.append((where not in alone.get((at[:MAILBOX], size), ()), where, size, at))
         for elsewhere, where, size, at in sorted(wanted):  # first those whose place is right

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from fastmail._core import pages
+from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
 from fastmail.durable.transaction import Txn
@@ -142,7 +143,7 @@ def _replace(txn: Txn, t: Tables, key: bytes, found: list[looking.Found], known:
     box = box_rows.load(txn, t, key)
     late: list[Any] = []
     have = {base_of(item.marked[1:]) for item in found}
-    records = {r[0]: r for _, page in box_rows.pages_of(txn, t, key, None) for r in pages.records(page)}
+    records = {r[Field.UID]: r for _, page in box_rows.pages_of(txn, t, key, None) for r in pages.records(page)}
     todo = {at for at, _ in walk.rows(txn, t.todo, key)}
     names: dict[int, bytes] = {}
     before: dict[int, bytes] = {}  # summaries with nothing but names, as they may be long
@@ -157,7 +158,7 @@ def _replace(txn: Txn, t: Tables, key: bytes, found: list[looking.Found], known:
         if here and uid in records:
             late.append(records[uid])
     walk.clear(txn, t.page, key)
-    for uid in set(names) - {r[0] for r in late}:
+    for uid in set(names) - {r[Field.UID] for r in late}:
         txn.delete(layout.uid_key(key, uid), db=t.msg)
     uidnext = max(box.uidnext, known.uidnext)
     change = Change(txn, t, key[:ACCOUNT])
@@ -167,7 +168,7 @@ def _replace(txn: Txn, t: Tables, key: bytes, found: list[looking.Found], known:
     box.uidnext = 1
     box.uidvalidity = known.uidvalidity or box.uidvalidity
     box.modseq = change.modseq
-    entries: list[tuple[int, Any, bytes, bytes]] = [(r[0], r[1:], b"", before[r[0]]) for r in late]
+    entries: list[tuple[int, Any, bytes, bytes]] = [(r[Field.UID], r[1:], b"", before[r[Field.UID]]) for r in late]
     for item in found:
         old = records.get(by_base.get(base_of(item.marked[1:]), 0))
         flags, keywords, saved = item.flags, item.keywords, item.saved
@@ -186,7 +187,7 @@ def _replace(txn: Txn, t: Tables, key: bytes, found: list[looking.Found], known:
         entries.append((item.uid or layout.MAX_UID, record, layout.pack_message(item.marked, made), names_of))
     change.removed(key, [(uid, one, 0) for uid, one in before.items()], octets)
     change.row.summaries += sum(weight.of_value(one[2]) for one in entries if one[2])
-    change.row.summaries -= sum(heavy.values()) - sum(heavy[r[0]] for r in late)
+    change.row.summaries -= sum(heavy.values()) - sum(heavy[r[Field.UID]] for r in late)
     entries.sort(key=lambda entry: entry[0])  # new ones stay in their order, behind all
     left: list[Late] = []
     for uid, (flags, _, keywords, date, size, saved), value, names_of in entries:
@@ -201,7 +202,7 @@ def _replace(txn: Txn, t: Tables, key: bytes, found: list[looking.Found], known:
     for at in todo:
         if txn.get(at, db=t.msg) is None:
             txn.delete(at, db=t.todo)
-    gone = UidSet.of(sorted(set(records) - {i.uid for i in found} - {r[0] for r in late}))
+    gone = UidSet.of(sorted(set(records) - {i.uid for i in found} - {r[Field.UID] for r in late}))
     if gone:
         txn.put(
             key + layout.U64.pack(box.modseq), b"".join(layout.PAIR.pack(a, b) for a, b in gone.ranges()), db=t.gone

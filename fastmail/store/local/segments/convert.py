@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastmail._core import pages
+from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
 from fastmail.durable.commit import FileJob, PieceJob
@@ -67,7 +68,7 @@ async def convert(store: OpenedStore, account: Account, to: str, done: Callable[
 def _work(store: OpenedStore, account: Account, box: Mailbox, to: str) -> list[tuple[Row, bytes]]:
     """(record, mark) of messages that are not there yet."""
     with store.commits.snapshot(account) as snapshot:
-        records = {r[0]: r for page in snapshot.pages(box.key) for r in pages.records(page)}
+        records = {r[Field.UID]: r for page in snapshot.pages(box.key) for r in pages.records(page)}
         return [
             (records[uid], marked)
             for uid, marked in snapshot.files(box.key)
@@ -102,15 +103,15 @@ async def _move(store: OpenedStore, account: Account, box: Mailbox, block: Seque
         if data is None:
             continue
         if to == SEGMENTS:
-            piece, kept = await shard.place(box.key, box.name, record[4], record[5], [data])
+            piece, kept = await shard.place(box.key, box.name, record[Field.DATE], record[Field.SIZE], [data])
             jobs.append(piece)
-            steps.append((record[0], old, references.mark(kept), kept))
+            steps.append((record[Field.UID], old, references.mark(kept), kept))
         else:
-            base = store.maker.make(len(data), record[5])
-            name = FileName.parse(base).with_flags(record[1], 0)
+            base = store.maker.make(len(data), record[Field.SIZE])
+            name = FileName.parse(base).with_flags(record[Field.FLAGS], 0)
             root = directory.encode("utf-8", "surrogateescape")
-            jobs.append(FileJob(root + b"/cur", name, root + b"/tmp/" + base, [data], record[4]))
-            steps.append((record[0], old, CUR + name, None))
+            jobs.append(FileJob(root + b"/cur", name, root + b"/tmp/" + base, [data], record[Field.DATE]))
+            steps.append((record[Field.UID], old, CUR + name, None))
     moved: int = await store.commits.submit(account, lambda txn, t: _apply(txn, t, box.key, steps), jobs)
     return moved
 
