@@ -19,7 +19,7 @@ from fastmail.directory.records import Account, Alias, AppPassword, Change, Doma
 from fastmail.directory.rows import ACCOUNTS, ALIASES, APPS, AUDIT, DOMAINS, NUL, U64, USED, address_key, domain_key
 from fastmail.directory.tables import META, Tables, Txn
 from fastmail.model.errors import CorruptData, DamagedAccount
-from fastmail.model.quota import Quota
+from fastmail.model.quota import NO_QUOTA, Quota
 
 NEXT = b"next-id"
 REVISION = b"revision"  # see directory.standing
@@ -196,8 +196,8 @@ class Reading:
         """The account's limits, with its domain's where it has none of its own, and never more than the domain lets an
         account have."""
         domain = self.domain(account.address.rpartition("@")[2])
-        if domain is None:
-            return account.quota
+        if domain is None or (domain.quota == NO_QUOTA and not domain.most_storage):
+            return account.quota  # of nearly all, and asked for every delivery
         mine = Quota(*(own or default for own, default in zip(account.quota, domain.quota, strict=True)))
         most = domain.most_storage
         return mine._replace(octets=most) if most and (mine.octets <= 0 or mine.octets > most) else mine
