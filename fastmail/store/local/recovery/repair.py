@@ -23,7 +23,7 @@ from fastmail.store.local.index.account_log import Change
 from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.layout import ACCOUNT, CUR, MAILBOX, NEW, base_of, uid_of
 from fastmail.store.local.index.tables import Tables
-from fastmail.store.local.maildir import aside, looking
+from fastmail.store.local.maildir import aside, housekeeping, looking
 from fastmail.store.local.maildir.control import Control
 from fastmail.store.local.maildir.names import arrival_order
 from fastmail.store.local.maildir.opened import OpenedStore
@@ -41,10 +41,7 @@ async def rebuild(store: OpenedStore, account: Account) -> list[Report]:
     for box in listing.mailboxes:
         directory = store.places.folder(account, box.name)
         known = await store.commits.help(_known_uids, store, account, box, directory)
-        names = await store.commits.help(_names_on_disk, store, account, box, directory, known)
-        known.uidnext = known.following(sum(base_of(name) not in known.uids for _, name in names))
-        names.sort(key=lambda item: (known.uids.get(base_of(item[1]), 1 << 40), arrival_order(item[1])))
-        found = await store.commits.help(_examine, directory, names, known)
+        found = await store.commits.help(_find, store, account, box, directory, known)
         late: list[Late] = []
 
         def apply(
@@ -60,13 +57,41 @@ async def rebuild(store: OpenedStore, account: Account) -> list[Report]:
 
         await store.commits.change(account, apply)
         for uid, name, names_of in late:
-            again, _ = await store.commits.help(looking.examine, directory, [(name[:1], name[1:])], known)
-            for one in again:
+            for one in await store.commits.help(_find_one, directory, name, known):
                 fill = partial(_fill, key=box.key, uid=uid, made=one.summary, names_of=names_of)
                 await store.commits.submit(account, fill)
         await store.commits.help(_remove_unnamed, store, account, box.key, directory)
     await store.commits.submit(account, partial(account_log.again, account=layout.account_key(account.id)))
     return await check.check(store, account)
+
+
+def _find(store: OpenedStore, account: Account, box: Mailbox, directory: str, known: Control) -> list[looking.Found]:
+    """All files of a mailbox, in the order of their UIDs or arrival. A file that is renamed meanwhile may be missed, so
+    no message is without its file after one look."""
+    found: dict[bytes, looking.Found] = {}
+    order: list[tuple[bytes, bytes]] = []
+    for look in range(looking.LOOKS):
+        names = [one for one in _names_on_disk(store, account, box, directory, known) if base_of(one[1]) not in found]
+        if look == 0:
+            known.uidnext = known.following(sum(base_of(name) not in known.uids for _, name in names))
+        order += names
+        found |= {base_of(one.marked[1:]): one for one in _examine(directory, names, known)}
+        if known.uids.keys() <= found.keys():
+            break
+    order.sort(key=lambda item: (known.uids.get(base_of(item[1]), 1 << 40), arrival_order(item[1])))
+    return [one for base in dict.fromkeys(base_of(name) for _, name in order) if (one := found.get(base)) is not None]
+
+
+def _find_one(directory: str, marked: bytes, known: Control) -> list[looking.Found]:
+    """A message's file, whatever its name is now."""
+    found: list[looking.Found] = []
+    for _ in range(looking.LOOKS):
+        found, _ = looking.examine(directory, [(marked[:1], marked[1:])], known)
+        now = housekeeping.by_base(directory).get(base_of(marked[1:])) if not found else None
+        if now is None:
+            break
+        marked = now
+    return found
 
 
 def _examine(directory: str, names: Sequence[tuple[bytes, bytes]], known: Control) -> list[looking.Found]:
@@ -142,6 +167,8 @@ def _replace(txn: Txn, t: Tables, key: bytes, found: list[looking.Found], known:
     Returns the messages whose summaries are still to be made."""
     box = box_rows.load(txn, t, key)
     late: list[Any] = []
+    expunged = {bytes(at[MAILBOX:]) for at, _ in walk.rows(txn, t.trash, key)}  # some of them since the files were read
+    found = [item for item in found if base_of(item.marked[1:]) not in expunged]
     have = {base_of(item.marked[1:]) for item in found}
     records = {r[Field.UID]: r for _, page in box_rows.pages_of(txn, t, key, None) for r in pages.records(page)}
     todo = {at for at, _ in walk.rows(txn, t.todo, key)}
