@@ -37,14 +37,14 @@ MUTATIONS = [
     Mutation(
         "a sync does not cover what others wrote",
         ENV,
-        "            log_.follow(before)  # what it found may be what another process has not synced yet\n",
+        "            log_.follow(before)\n",
         "",
         (f"{UNIT}/test_env.py -k covers",),
     ),
     Mutation(
         "the reply does not wait for the sync",
         COMMIT,
-        "            env.sync()  # 3.\n",
+        "            env.sync()  # step 3: one sync of the journal for the whole batch\n",
         "            threading.Timer(0.5, env.sync).start()\n",
         (f"{UNIT}/test_commit.py -k behind_a_failed_sync",),
     ),
@@ -144,7 +144,7 @@ MUTATIONS = [
     Mutation(
         "one that failed goes on in the slot that it had begun",
         JOURNAL,
-        "            self._serial = 0  # another process may begin the slot that was just begun anew, elsewhere\n",
+        "            self._serial = 0  # another process may use a different file for this serial number: look it up again\n",
         "            pass\n",
         (f"{UNIT}/test_journal.py -k fails_in_the_middle",),
     ),
@@ -202,7 +202,7 @@ MUTATIONS = [
     Mutation(
         "a process that closes lets the pages of its checkpoint go",
         CHECKPOINT,
-        "        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))  # not even the interpreter's end clears it up\n",
+        "        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))\n",
         "        pass\n",
         (f"{UNIT}/test_checkpoint.py -k leaves_its_pages",),
     ),
@@ -230,7 +230,7 @@ MUTATIONS = [
     Mutation(
         "one that could not be opened stays the first",
         ENV,
-        "            self._users.close()  # or the next one would not be the first\n",
+        "            self._users.close()  # while it is open, no other process could take it exclusively and recover\n",
         "",
         (f"{UNIT}/test_checkpoint.py -k newer_layout --timeout=20",),
     ),
