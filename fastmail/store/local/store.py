@@ -1,9 +1,9 @@
-"""LocalStore: the store interface over LMDB shards and Maildirs. Here its parts are put together; what they do is said
-in their own files.
+"""LocalStore: the store interface over LMDB shards and Maildirs. This file puts its parts together; each part is
+described in its own file.
 
-Promise: an answer that acknowledges something comes after content, names and index are synced (durable.commit).
-Reads take a snapshot of the index on the caller's thread and never wait for a writer. File reads that the page
-cache cannot serve, directory scans and renames run on helper threads. Errors are those of model.errors.
+Promise: an answer that acknowledges something comes after content, names and index are durable (durable.commit). Reads
+take a snapshot of the index on the caller's thread and never wait for a writer. File reads that the page cache cannot
+serve, directory scans and renames run on helper threads. Errors are those of model.errors.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ from fastmail.store.room import Room
 
 
 class LocalStore:
-    """See the module; one instance in each worker, all over the same directories."""
+    """See the module. One instance in each worker, all over the same directories."""
 
     read_only = False
     holds_class = Holds
@@ -79,9 +79,11 @@ class LocalStore:
         gone: Callable[[Account], bool] | None = None,
         grace: float = GRACE,
     ) -> None:
-        """``homes``: where an account's Maildir is, NoSuchMailbox for one that nobody knows; ``resolve``: an account by
-        its number. ``gone``: was this account removed? Then nothing is made for it any more, whoever still holds it.
-        ``grace``: seconds that a removed message is kept for the views of other sessions."""
+        """``homes``: returns where an account's Maildir is, NoSuchMailbox for an unknown account. ``resolve``: returns
+        an account by its number. ``recover``: finish what earlier processes left, as one process has to do. ``kind``:
+        [store] content. ``shared``: Dovecot serves the same Maildirs at the same time. ``gone``: True if an account was
+        removed; nothing is created for it then. ``grace``: seconds that a removed message is kept for the views of
+        other sessions."""
         self.hub = hub or Hub()
         self.views = self.hub.views
         self.maker = NameMaker(instance)
@@ -89,7 +91,7 @@ class LocalStore:
         self._resolve = resolve
         self._recover = recover
         self._maintaining: list[asyncio.Task[None]] = []
-        self._room = Room()  # in the transactions
+        self._room = Room()  # bounds long summaries in transactions
         self._going_on = GoingOn()
 
         self.places = Places(homes)
@@ -161,7 +163,7 @@ class LocalStore:
                         self.touch(account, key)
 
     async def _finish(self) -> None:
-        """Finish what processes before this one left, and begin what one process does for all."""
+        """Finish what earlier processes left, and start the background work that one process does for all."""
         begin = self.commits.loop.create_task
         for shard in self.commits.shards:
             await compaction.survey(shard)
@@ -170,7 +172,7 @@ class LocalStore:
         self._maintaining.append(begin(given.keep_trimming(self.commits.shards, lambda: self.queued)))
 
     async def close(self) -> None:
-        """Finish the names and removals of this worker, then stop the writers."""
+        """Finish this worker's renames and removals, then stop the commit threads."""
         for task in self._maintaining:
             task.cancel()
         await asyncio.gather(*self._maintaining, return_exceptions=True)
@@ -182,29 +184,30 @@ class LocalStore:
         await self.commits.close()
 
     def _publish(self, keys: list[bytes]) -> None:
-        """Tell who watches these mailboxes."""
+        """Tell those who watch these mailboxes."""
         if keys:
             self.hub.publish(keys)
 
     def home_of(self, number: int) -> Home | None:
-        """Where the Maildir of the account with this number is; None where nobody knows."""
+        """Return where the Maildir of the account with this number is; None if the account is unknown."""
         account = self._resolve(number) if self._resolve is not None else None
         return self.places.home(account) if account is not None else None
 
     def address(self, number: int) -> str:
-        """An account's address, for people."""
+        """Return an account's address, for messages to people."""
         account = self._resolve(number) if self._resolve is not None else None
         return account.address if account is not None else f"account {number}"
 
     async def _take_in(self, account: Account, key: bytes) -> None:
+        """Apply other programs' changes of a mailbox's files to the index."""
         await self.follower.sync(account, key, force=True)
 
     async def _take_in_listed(self, account: Account, key: bytes) -> None:
-        """The same while the list of the mailbox is locked."""
+        """Do the same while the mailbox's UID list is locked."""
         await self.follower.sync(account, key, force=True, held=True)
 
     def touch(self, account: Account, key: bytes) -> None:
-        """File names or files of this mailbox have to follow the index soon."""
+        """Note that file names or files of this mailbox have to be brought in line with the index soon."""
         self._tidier.touch(account, key)
 
     def snapshot(self, account: Account) -> LocalSnapshot:
@@ -217,7 +220,7 @@ class LocalStore:
             await self._mailboxes.open(account)
 
     async def forget(self, account: Account, returns: bool = False) -> None:
-        """The account was removed: drop its records; see Mailboxes."""
+        """Remove the records of an account that was removed; see Mailboxes."""
         await self._mailboxes.forget(account, returns)
 
     def find(self, account: Account, name: str) -> bytes | None:
@@ -243,7 +246,7 @@ class LocalStore:
         apply = partial(mailboxes.annotate, key=key, changes=changes, expected=expected)
         done = await self.commits.submit_new(account, apply, adds=adds)
         if done:
-            self._publish([key])  # sessions that asked to be told of annotations (RFC 5465 5.6)
+            self._publish([key])  # for sessions that asked for notifications of annotations (RFC 5465 5.6)
         return done
 
     async def sync(self, account: Account, key: bytes) -> None:
@@ -351,7 +354,7 @@ class LocalStore:
         return await self._removals.expunge(account, key, uids, required, mine)
 
     async def learn_previews(self, account: Account, key: bytes, found: Mapping[int, bytes]) -> None:
-        while found:  # long summaries: so many as fit into one commit
+        while found:  # summaries may be long: each commit takes as many as its bound allows
             found = await self.commits.submit(
                 account, partial(messages.learn_previews, key=key, found=found), adds=True
             )
