@@ -1,4 +1,4 @@
-"""Compares the index of an account with its Maildir, and with what is counted of it. Nothing is changed."""
+"""Compares the index of an account with its Maildir, and its totals with its rows. Nothing is changed."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from fastmail.store.local.recovery import agree
 
 @dataclass(slots=True)
 class Report:
-    """One mailbox."""
+    """The result for one mailbox."""
 
     account: str
     mailbox: str
@@ -26,7 +26,7 @@ class Report:
 
 
 async def check(store: OpenedStore, account: Account) -> list[Report]:
-    """A report for each mailbox."""
+    """Return a report for each mailbox."""
     listing = await store.listing(account)
     every = [await store.commits.help(_check_one, store, account, box) for box in listing.mailboxes]
     every += await store.commits.help(_lost, store, account, {box.key: box.name for box in listing.mailboxes})
@@ -35,7 +35,7 @@ async def check(store: OpenedStore, account: Account) -> list[Report]:
 
 
 def _wrong(store: OpenedStore, account: Account) -> list[Report]:
-    """What is counted of the account as a whole."""
+    """Check the totals of the account as a whole."""
     shard = store.commits.shard(account.id)
     try:
         with shard.env.read() as txn:
@@ -46,7 +46,7 @@ def _wrong(store: OpenedStore, account: Account) -> list[Report]:
 
 
 def _lost(store: OpenedStore, account: Account, boxes: dict[bytes, str]) -> list[Report]:
-    """Names without a mailbox, and subscriptions that cannot be read."""
+    """Find names without a mailbox, and subscriptions that cannot be read."""
     prefix = layout.account_key(account.id)
     shard = store.commits.shard(account.id)
     with shard.env.read() as txn:

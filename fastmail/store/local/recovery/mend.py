@@ -1,9 +1,9 @@
-"""What is done to the index of a shard that was saved from a damaged file, where rows may be missing or wrong.
+"""Repairs the index of a shard that was rebuilt from a damaged file, so that rows may be missing or wrong.
 
-First, while nobody has it open, ``shape``: rows that cannot be read go, every mailbox has its row and its name, and
-numbers that are given out go on above those that are in use. Then, beside the server, ``mend``: mailboxes that do not
-agree with their files are made anew from them, with the UIDs that are known, and records in segments that nothing
-names any more are given to the mailboxes they were delivered to; what was expunged and is still there may come back.
+``shape`` comes first, while no process has the index open: unreadable rows are deleted, every mailbox gets its row and
+its name, and numbers are raised above those in use. Then ``mend`` works beside the running server: mailboxes that do
+not match their files are rebuilt from them, with the UIDs that are known, and records in segments that no row names are
+given to the mailboxes to which they were delivered. Messages that were expunged but not yet removed may come back.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ from fastmail.telemetry import log
 
 
 def shape(path: str, map_size: int) -> None:
-    """Make the rows of an index agree among themselves. Nobody may have it open."""
+    """Make the rows of an index consistent with each other. No process may have it open."""
     env = Environment(path, layout.TABLES, layout.LAYOUT, map_size, FORMER)
     try:
         tables = Tables(**env.db, reader=SegmentReader(""))
@@ -45,7 +45,7 @@ def shape(path: str, map_size: int) -> None:
 
 
 def _count(txn: Txn, t: Tables, boxes: dict[bytes, MailboxRow]) -> None:
-    """What the rows say of their mailboxes, counted again."""
+    """Count the totals of each mailbox's row again."""
     for key, box in boxes.items():
         box.exists = box.unseen = box.deleted = box.octets = 0
         for _, page in box_rows.pages_of(txn, t, key, None):
@@ -59,7 +59,7 @@ def _count(txn: Txn, t: Tables, boxes: dict[bytes, MailboxRow]) -> None:
 
 
 def _references(txn: Txn, t: Tables) -> None:
-    """Count the references to records in segments; one with a row is never taken for an orphan."""
+    """Count the references to records in segments. A record with a row is never taken for an orphan."""
     found = (mark for _, mark in references.marks(txn, t) if len(mark) >= references.MARK.size)
     count = Counter(references.MARK.unpack_from(mark)[1] for mark in found)
     agree.drop_where(txn, t.ref, lambda key, value: True)
@@ -74,13 +74,13 @@ def _references(txn: Txn, t: Tables) -> None:
 
 
 def salvaged(store: OpenedStore) -> list[Shard]:
-    """Shards that were saved and not mended yet."""
+    """Return the shards that were rebuilt and not repaired yet."""
     return [shard for shard in store.commits.shards if shard.salvaged]
 
 
 async def mend(store: OpenedStore, accounts: Sequence[Account], told: Callable[[str], None]) -> None:
-    """Compare the accounts of salvaged shards with what they have on disk, and make anew what differs. ``told`` hears
-    what was done."""
+    """Compare the accounts of salvaged shards with the disk, and rebuild what differs. ``told`` is called with what was
+    done."""
     for shard in salvaged(store):
         mine = [account for account in accounts if store.commits.shard(account.id) is shard]
         for account in mine:
@@ -98,17 +98,19 @@ async def mend(store: OpenedStore, accounts: Sequence[Account], told: Callable[[
 
 
 async def find_again(store: OpenedStore, shard: Shard, accounts: Sequence[Account]) -> int:
-    """Give messages that nothing names any more to their mailboxes, from all segments: how many."""
-    await shard.queue.submit(Operation(partial(_references, t=shard.tables)))  # what was made anew names less, or more
+    """Give messages in segments that no row names to their mailboxes; return how many."""
+    # rebuilt mailboxes refer to other records than before
+    await shard.queue.submit(Operation(partial(_references, t=shard.tables)))
     await store.commits.help(_relink, shard)
     await shard.queue.submit(Operation(partial(_references, t=shard.tables)))
     return await unnamed_records.recover(store, accounts, every=True)
 
 
 def _relink(shard: Shard) -> None:
-    """Rows whose record lies elsewhere, or is otherwise, than they say: moved by compaction, which was forgotten, or
-    named wrongly; then it is the record at that place if it has the message's size, or the one sound record of that
-    mailbox and size that nothing else names."""
+    """Correct rows whose record is not where they say.
+
+    Compaction moved it and the new location was lost, or the row is damaged. The record at the row's location is used
+    if it has the message's size; else the only sound record of that mailbox and size to which no other row refers."""
     t = shard.tables
     sound = {
         segments.make_id(number, start): record
@@ -123,7 +125,7 @@ def _relink(shard: Shard) -> None:
                 txn.put(at, layout.U64.pack(here), db=t.moved)
         free = {here for here in sound if txn.get(layout.U64.pack(here), db=t.dead) is None}
         for _, ident, *_ in (references.MARK.unpack_from(mark) for _, mark in kept.marks(txn, t)):
-            free.discard(references.locate(txn, t, ident))  # it was expunged
+            free.discard(references.locate(txn, t, ident))  # it belongs to a kept message, which was expunged
         lost: list[tuple[bytes, bytes]] = []
         for at, value in txn.cursor(db=t.msg).iternext():
             if mark_of(value) == SEGMENT:
@@ -144,7 +146,7 @@ def _relink(shard: Shard) -> None:
             size = next((r[Field.SIZE] for r in pages.records(page) if r[Field.UID] == uid), -1) if page else -1
             where = references.locate(txn, t, references.MARK.unpack_from(marked)[1])
             wanted.append((where not in alone.get((at[:MAILBOX], size), ()), where, size, at))
-        for elsewhere, where, size, at in sorted(wanted):  # first those whose place is right
+        for elsewhere, where, size, at in sorted(wanted):  # first the rows whose location is right
             found = alone.get((at[:MAILBOX], size), [])
             if elsewhere:
                 if not found and where in sound and sound[where].size == size:

@@ -1,4 +1,6 @@
-"""Messages from segments to a lost index: records that no row names go to the mailboxes they were delivered to."""
+"""Recovers messages from segments after the index was lost: records that no row names are given to the mailboxes to
+which they were delivered.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,8 +20,9 @@ from fastmail.store.local.segments import usage
 
 
 async def recover(store: OpenedStore, accounts: Sequence[Account], every: bool = False) -> int:
-    """Give messages to mailboxes from segments that this index does not know, or from ``every`` one: how many. That is
-    all there is in them, what was expunged and not compacted yet included."""
+    """Give messages to mailboxes from segments that this index does not know, or from ``every`` one; return how many.
+
+    That is everything in them, including messages that were expunged and not compacted yet."""
     by_id = {account.id: account for account in accounts}
     given = 0
     for shard in {store.commits.shard(account.id) for account in accounts}:
