@@ -3,10 +3,10 @@
 The environment is written without syncs, so after a loss of power its LMDB file may hold any mixture of old and new
 pages. A checkpoint secures one state. In order:
 
-1. A read transaction is opened and kept open, so that LMDB reuses no page of that state. 2. The files that the journal
-tells of, and the environment's own file, are synced. 3. The meta page of exactly that state is written to the file
-``journal/checkpoint``. 4. The read transaction of the checkpoint before is closed, and its part of the journal may be
-used again.
+1. A read transaction is opened and kept open, so that LMDB reuses no page of that state.
+2. The files that the journal tells of, and the environment's own file, are synced.
+3. The meta page of exactly that state is written to the file ``journal/checkpoint``.
+4. The read transaction of the checkpoint before is closed, and its part of the journal may be used again.
 
 Recovery puts the saved meta page back; all pages that it leads to are unchanged.
 

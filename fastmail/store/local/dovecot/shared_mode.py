@@ -3,8 +3,9 @@
 
 Every UID is assigned while ``dovecot-uidlist.lock`` is held, in this order:
 
-1. what the list has and the index has not is added to the index; 2. files are written, synced, and recorded in the
-index; 3. their lines are added to the list and synced; only then anything is answered.
+1. what the list has and the index has not is added to the index;
+2. files are written, synced, and recorded in the index;
+3. their lines are added to the list and synced; only then anything is answered.
 
 After a crash in between, the list decides: a message that it does not have gets a line, and one for which it has
 another UID gets that UID. Directories are listed, and files renamed, only under that lock, because a listing can miss a
