@@ -83,7 +83,7 @@ MUTATIONS = [
         WRITING,
         "        self.record.add_content(PIECE, self.relative(path), journal.U64.pack(offset), content)\n",
         "",
-        ("tests/unit/store/local/recovery/test_whereabouts.py -k 'whole_wherever and segments and torn'",),
+        ("tests/unit/store/local/recovery/test_file_locations.py -k 'whole_wherever and segments and torn'",),
     ),
     Mutation(
         "what a cursor deletes is left out of the record",
@@ -316,24 +316,24 @@ MUTATIONS = [
     ),
     Mutation(
         "a recovery brings expunged messages back",
-        "fastmail/store/local/recovery/whereabouts.py",
+        "fastmail/store/local/recovery/file_locations.py",
         "        if marked is None:\n            return None\n",
         "        if marked is None:\n            return path\n",
-        ("tests/unit/store/local/recovery/test_whereabouts.py -k stays_removed",),
+        ("tests/unit/store/local/recovery/test_file_locations.py -k stays_removed",),
     ),
     Mutation(
         "a recovery puts files where they were made, not where they belong",
-        "fastmail/store/local/recovery/whereabouts.py",
+        "fastmail/store/local/recovery/file_locations.py",
         "        root, _ = self._root(txn, key[:MAILBOX], os.path.dirname(os.path.dirname(path)))\n",
         "        return path\n",
-        ("tests/unit/store/local/recovery/test_whereabouts.py -k 'whole_wherever and maildir'",),
+        ("tests/unit/store/local/recovery/test_file_locations.py -k 'whole_wherever and maildir'",),
     ),
     Mutation(
         "UIDs and MODSEQs go on where they were",
         "fastmail/store/local/index/box_rows.py",
         "    if box.recovered != t.recovered:\n        _go_above(txn, t, box)\n",
         "",
-        ("tests/unit/store/local/recovery/test_whereabouts.py -k numbers_go_on",),
+        ("tests/unit/store/local/recovery/test_file_locations.py -k numbers_go_on",),
     ),
     Mutation(
         "large content is never synced",

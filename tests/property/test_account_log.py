@@ -23,7 +23,7 @@ from fastmail.message.identity import ident
 from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Store, counts
 from fastmail.store.local.index import account_log, layout, walk
 from fastmail.store.local.maildir.folders import folder
-from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.segments import convert
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
@@ -305,7 +305,7 @@ class Work:
 
     async def _rebuild(self, world: World, name: str, target: str, uids: UidSet) -> None:
         if isinstance(world.store, LocalStore) and self.rng.random() < 0.3:
-            await repair.rebuild(world.store, world.account)
+            await rebuild_account.rebuild(world.store, world.account)
             world.seen.clear()  # the log begins anew
 
     async def _outside(self, world: World, name: str, target: str, uids: UidSet) -> None:

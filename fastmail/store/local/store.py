@@ -52,7 +52,7 @@ from fastmail.store.local.maildir.sweeper import Sweeper
 from fastmail.store.local.maildir.tidier import Tidier
 from fastmail.store.local.placing import Job, Placing, give_up
 from fastmail.store.local.reading import Reading
-from fastmail.store.local.recovery.whereabouts import Whereabouts
+from fastmail.store.local.recovery.file_locations import FileLocations
 from fastmail.store.local.removals import Removals
 from fastmail.store.local.segments import compaction
 from fastmail.store.room import Room
@@ -95,7 +95,7 @@ class LocalStore:
         self._going_on = GoingOn()
 
         self.places = Places(homes)
-        settings = Settings(directory, shards, map_size, kind == SEGMENTS, shared, partial(Whereabouts, self.home_of))
+        settings = Settings(directory, shards, map_size, kind == SEGMENTS, shared, partial(FileLocations, self.home_of))
         self.commits = Commits(settings, self._publish, self.places, gone)
         self.paths = Paths(self.commits, self.places)
         self.together = SharedMode(self.commits, self.places, self._take_in_listed) if shared else None

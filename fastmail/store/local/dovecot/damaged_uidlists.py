@@ -3,8 +3,8 @@
 A client that has seen a message under a UID shows what it remembers for that UID. So a line counts only if nothing
 contradicts it, and a UID that any line may have assigned is not used again. The rules:
 
-- a line counts if it has the form of a line and its UID ascends from the lines before it to those after it; of lines out
-  of order, the longest ascending run is kept;
+- a line counts if it has the form of a line and its UID ascends from the lines before it to those after it; of lines
+  out of order, the longest ascending run is kept;
 - if two messages have one UID, neither counts; of two UIDs for one message the later counts, as in Dovecot;
 - UIDVALIDITY and UIDNEXT are those of the header, each by itself; 0 and 1 if it has none.
 

@@ -86,7 +86,7 @@ class Shard:
     @property
     def salvaged(self) -> bool:
         """True if the index was rebuilt from a damaged file and may still lack rows. Then records that no row refers to
-        do not count as dead (recovery.mend)."""
+        do not count as dead (recovery.after_salvage)."""
         with self.env.read() as txn:
             return txn.get(MARK, db=self.tables.meta) is not None
 

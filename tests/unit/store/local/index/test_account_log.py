@@ -15,8 +15,8 @@ from fastmail.message import identity
 from fastmail.message.identity import ident
 from fastmail.store.interface import Account, Delivery, Holding, Kind, NewMessage
 from fastmail.store.local.index import account_log, box_rows, layout, upkeep, walk, weight
-from fastmail.store.local.recovery import check as checking
-from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery import check_account as checking
+from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
 
@@ -309,7 +309,7 @@ def test_a_repair_counts_again(tmp_path: Path, damage: str) -> None:
         if damage == "wrong":
             (bad,) = [one for one in await checking.check(store, account) if one.problems]
             assert bad.mailbox == "" and "octets counted in all" in bad.detail and "EMAILIDs" in bad.detail
-        assert all(one.detail == "ok" for one in await repair.rebuild(store, account))
+        assert all(one.detail == "ok" for one in await rebuild_account.rebuild(store, account))
         now = held(store, account)
         assert (now.octets, now.messages, now.mailboxes, now.kept) == (right.octets, 2, 6, right.kept)
         assert now.modseq > right.modseq and now.low == now.modseq

@@ -11,7 +11,7 @@ import pytest
 from fastmail._core.uidset import UidSet
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local.maildir import follow, housekeeping, looking
-from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
 
@@ -81,7 +81,7 @@ def test_expunged_stays_expunged(tmp_path: Path, by: str) -> None:
         assert list(removed.uids) == [1]
         os.unlink(tmp_path / "mail" / "cur" / "1.x:2,T")
         if by == "a rebuild":
-            await repair.rebuild(store, account)
+            await rebuild_account.rebuild(store, account)
         else:
             await store.follower.sync(account, key, force=True)
         await store.close()  # what is to be removed is removed at the end

@@ -25,7 +25,7 @@ from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, SEGMENT, Mailbox
 from fastmail.store.local.index.shard import FORMER, Shard
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.maildir.opened import OpenedStore
-from fastmail.store.local.recovery import agree, check, repair, unnamed_records
+from fastmail.store.local.recovery import check_account, consistent_rows, rebuild_account, unnamed_records
 from fastmail.telemetry import log
 
 
@@ -35,7 +35,7 @@ def shape(path: str, map_size: int) -> None:
     try:
         tables = Tables(**env.db, reader=SegmentReader(""))
         with env.write() as txn:
-            boxes = agree.agree(txn, tables)
+            boxes = consistent_rows.make_consistent(txn, tables)
             _count(txn, tables, boxes)
             for account in {key[:ACCOUNT] for key in boxes}:
                 account_log.again(txn, tables, account)
@@ -62,7 +62,7 @@ def _references(txn: Txn, t: Tables) -> None:
     """Count the references to records in segments. A record with a row is never taken for an orphan."""
     found = (mark for _, mark in references.marks(txn, t) if len(mark) >= references.MARK.size)
     count = Counter(references.MARK.unpack_from(mark)[1] for mark in found)
-    agree.drop_where(txn, t.ref, lambda key, value: True)
+    consistent_rows.drop_where(txn, t.ref, lambda key, value: True)
     for ident, number in count.items():
         at = layout.U64.pack(ident)
         txn.put(at, references.COUNT.pack(number - 1), db=t.ref)
@@ -85,9 +85,9 @@ async def mend(store: OpenedStore, accounts: Sequence[Account], told: Callable[[
         mine = [account for account in accounts if store.commits.shard(account.id) is shard]
         for account in mine:
             try:
-                for one in [one for one in await check.check(store, account) if one.problems]:
+                for one in [one for one in await check_account.check(store, account) if one.problems]:
                     told(f"{one.account} {one.mailbox}: {one.detail}")
-                    await repair.rebuild(store, account)
+                    await rebuild_account.rebuild(store, account)
             except (MailError, OSError, ValueError) as error:
                 log.event("store.mend", "error", account=account.address, error=repr(error))
         given = await find_again(store, shard, mine)

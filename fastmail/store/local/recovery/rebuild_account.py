@@ -27,8 +27,8 @@ from fastmail.store.local.maildir import aside, housekeeping, looking
 from fastmail.store.local.maildir.control import Control
 from fastmail.store.local.maildir.names import arrival_order
 from fastmail.store.local.maildir.opened import OpenedStore
-from fastmail.store.local.recovery import agree, check
-from fastmail.store.local.recovery.check import Report
+from fastmail.store.local.recovery import check_account, consistent_rows
+from fastmail.store.local.recovery.check_account import Report
 from fastmail.store.room import LONG
 
 Late = tuple[int, bytes, bytes]  # UID, mark and name, ids that the message had (object_ids.only_names)
@@ -36,7 +36,7 @@ Late = tuple[int, bytes, bytes]  # UID, mark and name, ids that the message had 
 
 async def rebuild(store: OpenedStore, account: Account) -> list[Report]:
     """Rebuild the index of an account, and return what a check finds afterwards."""
-    await store.commits.submit(account, partial(agree.agree, prefix=layout.account_key(account.id)))
+    await store.commits.submit(account, partial(consistent_rows.make_consistent, prefix=layout.account_key(account.id)))
     listing = await store.listing(account)
     for box in listing.mailboxes:
         directory = store.places.folder(account, box.name)
@@ -62,7 +62,7 @@ async def rebuild(store: OpenedStore, account: Account) -> list[Report]:
                 await store.commits.submit(account, fill)
         await store.commits.help(_remove_unnamed, store, account, box.key, directory)
     await store.commits.submit(account, partial(account_log.again, account=layout.account_key(account.id)))
-    return await check.check(store, account)
+    return await check_account.check(store, account)
 
 
 def _find(store: OpenedStore, account: Account, box: Mailbox, directory: str, known: Control) -> list[looking.Found]:

@@ -20,7 +20,7 @@ from fastmail.store.local.maildir.housekeeping import by_base
 from fastmail.store.local.maildir.names import path_of
 
 
-class Whereabouts:
+class FileLocations:
     """See durable.recovery.Files. ``home_of``: returns where the Maildir of the account with a number is, None if
     unknown."""
 

@@ -11,7 +11,7 @@ from fastmail.store.local.index import account_log, layout, mailboxes, reference
 from fastmail.store.local.index.layout import ACCOUNT
 from fastmail.store.local.maildir import aside, looking
 from fastmail.store.local.maildir.opened import OpenedStore
-from fastmail.store.local.recovery import agree
+from fastmail.store.local.recovery import consistent_rows
 
 
 @dataclass(slots=True)
@@ -74,7 +74,9 @@ def _check_one(store: OpenedStore, account: Account, box: Mailbox) -> Report:
         with shard.env.read() as txn:
             if mailboxes.find(txn, shard.tables, account.id, box.name) != box.key:
                 found.append("its name does not lead to it")
-            bad = sum(agree.bad_page(bytes(at), bytes(v)) for at, v in walk.rows(txn, shard.tables.page, box.key))
+            bad = sum(
+                consistent_rows.bad_page(bytes(at), bytes(v)) for at, v in walk.rows(txn, shard.tables.page, box.key)
+            )
         if bad:
             found.append(f"{bad} index pages are damaged")
         with store.commits.snapshot(account) as snapshot:

@@ -1,8 +1,8 @@
 """Makes the rows of an index consistent with each other: of one account, or of all, after damage.
 
 Unreadable rows are deleted; every mailbox gets its row, and its name leads to it; numbers are raised above those in
-use. What the rows say of files and of records in segments is not checked here: see repair.py and mend.py. Everything
-happens inside one write transaction; ``prefix`` is the key of an account, or empty.
+use. What the rows say of files and of records in segments is not checked here: see rebuild_account.py and
+after_salvage.py. Everything happens inside one write transaction; ``prefix`` is the key of an account, or empty.
 """
 
 import time
@@ -51,7 +51,7 @@ def drop_where(txn: Txn, table: Any, bad: Callable[[bytes, bytes], bool], prefix
         txn.delete(key, db=table)
 
 
-def agree(txn: Txn, t: Tables, prefix: bytes = b"") -> dict[bytes, MailboxRow]:
+def make_consistent(txn: Txn, t: Tables, prefix: bytes = b"") -> dict[bytes, MailboxRow]:
     """Make all rows consistent, and return the mailboxes.
 
     Their totals are not counted here, nor are those of accounts: ``account_log.again`` comes after it."""
