@@ -41,7 +41,7 @@ EXPECTED = (MailError, OSError, lmdb.Error)  # errors of disks and callers; any 
 
 
 @dataclass(slots=True)
-class FileJob:
+class FileWrite:
     """One file to create.
 
     Its chunks are written to ``temporary``, which is renamed to ``directory``/``name``. With ``source`` nothing is
@@ -65,8 +65,8 @@ class FileJob:
     def _synced(self) -> bool:
         return self.synced or large(self.chunks)
 
-    def job(self) -> "stage.Job":
-        """Return the job as durable.stage takes it."""
+    def request(self) -> "stage.Write":
+        """Return the write as durable.stage takes it."""
         if self.source:
             return self.source, self.path, self.directory, None, 0 if self.synced else -1, -1, True
         return self.temporary, self.path, self.directory, self.chunks, self.mtime, -1, self._synced
@@ -84,7 +84,7 @@ class FileJob:
 
 
 @dataclass(slots=True)
-class PieceJob:
+class PieceWrite:
     """Octets to write at an offset of an open file (a segment). ``spoilt`` is called if their operation fails."""
 
     fd: int
@@ -93,8 +93,8 @@ class PieceJob:
     path: bytes
     spoilt: Callable[[BaseException], None]
 
-    def job(self) -> "stage.Job":
-        """Return the job as durable.stage takes it."""
+    def request(self) -> "stage.Write":
+        """Return the write as durable.stage takes it."""
         return b"", b"", b"", self.chunks, self.offset, self.fd, large(self.chunks)
 
     def note(self, txn: Writing) -> None:
@@ -123,7 +123,7 @@ class Operation:
     the keys that the queue's ``publish`` gets. ``unsure``: the commit failed but may have reached the disk."""
 
     apply: Callable[[Txn], Any]
-    files: Sequence[FileJob | PieceJob] = ()
+    files: Sequence[FileWrite | PieceWrite] = ()
     adds: bool = False
     after: "Callable[[Operation], None] | None" = None
     repeatable: bool = False
@@ -246,7 +246,7 @@ def place_files(batch: list[Operation]) -> None:
     """Step 1 of a commit: write and name the files of all operations in one native call."""
     try:
         _place(batch)
-    except Exception as error:  # the call refused one job before it did any: find out whose it is
+    except Exception as error:  # the call refused one of them before it did any: find out whose it is
         if len(batch) == 1:
             batch[0].error = error
             return
@@ -256,10 +256,10 @@ def place_files(batch: list[Operation]) -> None:
 
 def _place(batch: list[Operation]) -> None:
     """Write and name the files; an operation with a file that failed gets the OSError."""
-    jobs = [(operation, one) for operation in batch for one in operation.files]
-    if not jobs:
+    writes = [(operation, one) for operation in batch for one in operation.files]
+    if not writes:
         return
-    for (operation, one), code in zip(jobs, stage.place([one.job() for _, one in jobs]), strict=True):
+    for (operation, one), code in zip(writes, stage.place([one.request() for _, one in writes]), strict=True):
         if code:
             operation.error = OSError(code, os.strerror(code), one.path)
 
@@ -284,8 +284,8 @@ def commit_batch(env: Environment, batch: list[Operation]) -> None:
     for operation in batch:
         # The files of an operation whose commit may have succeeded stay: its rows may refer to them.
         if operation.error is not None and not (operation.unsure and operation.repeatable):
-            for job in operation.files:
-                job.undo(operation.error)
+            for write in operation.files:
+                write.undo(operation.error)
     kept = [operation for operation in batch if operation.error is None]
     if kept:
         try:
@@ -336,8 +336,8 @@ def _apply(env: Environment, operations: list[Operation]) -> bool:
         if any(operation.adds for operation in operations) and env.crowded(txn):
             operations = _refuse(operations)
         for operation in operations:
-            for job in operation.files:
-                job.note(txn)
+            for write in operation.files:
+                write.note(txn)
             operation.result = operation.apply(txn)
         committing = True
         txn.commit()

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fastmail.durable import beneath
-from fastmail.durable.commit import PieceJob
+from fastmail.durable.commit import PieceWrite
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.model.errors import CorruptData, MailError
 
@@ -170,8 +170,8 @@ class SegmentWriter:
 
     def append(
         self, key: bytes, name: str, date: int, size: int, content: Sequence[Octets], ident: int = 0
-    ) -> tuple[PieceJob, Record]:
-        """Assign an offset to a message; return the job that writes it, and its record."""
+    ) -> tuple[PieceWrite, Record]:
+        """Assign an offset to a message; return the write for it, and its record."""
         if self._fd < 0 or self._next > self._size:
             if self._spare is None:
                 self.prepare()
@@ -193,7 +193,7 @@ class SegmentWriter:
         chunks = [head, *content]
         if len(chunks) > 8:
             chunks = [head, b"".join(content)]
-        return PieceJob(self._fd, offset, chunks, self._path, spoilt), record
+        return PieceWrite(self._fd, offset, chunks, self._path, spoilt), record
 
     def release(self) -> None:
         """Close the segments before the present one. Nothing may be being written to them any more."""

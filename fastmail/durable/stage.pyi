@@ -1,10 +1,10 @@
 from collections.abc import Sequence
 
 Octets = bytes | bytearray | memoryview
-Job = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int, int, bool]
+Write = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int, int, bool]
 
-def place(jobs: list[Job]) -> list[int]:
-    """Write, name or link files; return an errno for each, 0 for success. At most 8 chunks each. A job is one of
+def place(writes: list[Write]) -> list[int]:
+    """Write, name or link files; return an errno for each, 0 for success. At most 8 chunks each. A write is one of
 
     (temporary path, final path, directory of it, chunks, mtime in s or -1, -1, synced): written and renamed;
     (old path, final path, directory of it, None, -1 or 0, -1, synced): a link; -1: its content needs no sync;

@@ -209,15 +209,15 @@ cdef int write_some(int fd, iovec* vector, int n, int64_t* offset) noexcept nogi
     return error
 
 
-def place(list jobs not None):
-    cdef Py_ssize_t n = len(jobs), i, k
+def place(list writes not None):
+    cdef Py_ssize_t n = len(writes), i, k
     cdef bytes a, b, c
     cdef File* file = <File*>calloc(n if n else 1, sizeof(File))
     if file == NULL:
         raise MemoryError()
     try:
         for i in range(n):
-            a, b, c, chunks, mtime, fd, synced = jobs[i]
+            a, b, c, chunks, mtime, fd, synced = writes[i]
             file[i].source = a
             file[i].final = b
             file[i].directory = c

@@ -30,7 +30,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from fastmail.durable import beneath, segments
-from fastmail.durable.commit import CommitQueue, Operation, PieceJob
+from fastmail.durable.commit import CommitQueue, Operation, PieceWrite
 from fastmail.durable.env import Environment, Journaled, translate
 from fastmail.durable.segments import SegmentReader, SegmentWriter
 from fastmail.durable.transaction import Txn
@@ -162,13 +162,13 @@ class Spool:
         with self.env.read() as txn:
             return txn.get(U64.pack(ident), db=self.env.db["item"]) is not None
 
-    async def _submit(self, apply: Callable[[Txn], Any], jobs: Sequence[PieceJob], adds: bool = False) -> Any:
-        return await self._begin(apply, jobs, adds)
+    async def _submit(self, apply: Callable[[Txn], Any], writes: Sequence[PieceWrite], adds: bool = False) -> Any:
+        return await self._begin(apply, writes, adds)
 
     def _begin(
-        self, apply: Callable[[Txn], Any], jobs: Sequence[PieceJob], adds: bool = False
+        self, apply: Callable[[Txn], Any], writes: Sequence[PieceWrite], adds: bool = False
     ) -> "asyncio.Future[Any]":
-        future = self._commits().submit(Operation(apply, jobs, adds, self._done))
+        future = self._commits().submit(Operation(apply, writes, adds, self._done))
         self._under_way += 1
         return future
 
@@ -180,7 +180,7 @@ class Spool:
 
     async def _place(
         self, outgoing: Outgoing, most: int = 0, domain_most: int = 0
-    ) -> tuple[list[PieceJob], Callable[[Txn], Item]]:
+    ) -> tuple[list[PieceWrite], Callable[[Txn], Item]]:
         """The content's job, unless the store has it, and what writes the records."""
         item, groups = outgoing.item, outgoing.groups
         item.salt = item.salt or transaction.salt()
@@ -202,7 +202,7 @@ class Spool:
 
         return pieces, apply
 
-    async def _write(self, outgoing: Outgoing) -> PieceJob:
+    async def _write(self, outgoing: Outgoing) -> PieceWrite:
         """Where the content goes."""
         if self._writer is None:
             self._writer = SegmentWriter(self._segments, SEGMENT)
@@ -270,7 +270,7 @@ class Spool:
         Returns the ids of the reports that are in the queue now. A job that somebody dropped meanwhile is left alone,
         its reports too. A report with a login is let go where that would have more recipients than ``most`` and
         ``domain_most`` (see ``enqueue``)."""
-        files: list[PieceJob] = []
+        files: list[PieceWrite] = []
         puts: list[Callable[[Txn], Item]] = []
 
         def all_of_it(txn: Txn) -> list[int]:

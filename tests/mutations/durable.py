@@ -453,7 +453,7 @@ MUTATIONS = [
     Mutation(
         "the file of an operation that failed stays",
         "fastmail/durable/commit.py",
-        "                job.undo(operation.error)\n",
+        "                write.undo(operation.error)\n",
         "                pass\n",
         ("tests/unit/durable/test_commit.py",),
     ),

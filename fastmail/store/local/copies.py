@@ -15,7 +15,7 @@ from fastmail._core import pages as page_format
 from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.durable import beneath
-from fastmail.durable.commit import FileJob
+from fastmail.durable.commit import FileWrite
 from fastmail.model.errors import NoSuchMailbox, StorageFailed, StorageFull
 from fastmail.store.interface import Account, Copied, Expunged
 from fastmail.store.local import long_copies
@@ -128,7 +128,7 @@ class Copies:
             if source_box is None or target_box is None:
                 raise NoSuchMailbox("mailbox is gone")
             marked = snapshot.marks(key, uids)
-        jobs: list[FileJob] = []
+        writes: list[FileWrite] = []
         sources: list[Source] = []
         source_dir = root = ""
         for uid, old in marked.items():
@@ -141,7 +141,7 @@ class Copies:
             name, flags = self._linked(old)
             theirs = not self._maker.is_ours(old[1:])  # another program's file may not be on the disk yet: sync it
             directory = os.fsencode(root) + b"/cur"
-            jobs.append(FileJob(directory, name, source=path_of(source_dir, old), synced=theirs))
+            writes.append(FileWrite(directory, name, source=path_of(source_dir, old), synced=theirs))
             sources.append((uid, CUR + name, flags))
         apply = partial(copying.copy, key=key, target=target, names=sources, saved=int(time.time()), move=move, due=due)
 
@@ -151,9 +151,9 @@ class Copies:
                 self._touch(account, key)
 
         try:
-            result = await self._commits.change(account, apply, jobs, adds=not move, then=then)
+            result = await self._commits.change(account, apply, writes, adds=not move, then=then)
         except StorageFailed as error:
-            if not isinstance(error, SourceMoved) and any(not beneath.exists(job.source) for job in jobs):
+            if not isinstance(error, SourceMoved) and any(not beneath.exists(write.source) for write in writes):
                 raise SourceMoved(str(error)) from error
             raise
         return result, sources

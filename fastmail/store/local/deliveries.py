@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from fastmail.durable import beneath, files
-from fastmail.durable.commit import FileJob
+from fastmail.durable.commit import FileWrite
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.store.interface import Account, Appended, Delivery
 from fastmail.store.local.going_on import GoingOn
@@ -25,7 +25,7 @@ from fastmail.store.local.index.layout import base_of
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir.lists import Line, Lists
 from fastmail.store.local.maildir.places import Paths
-from fastmail.store.local.placing import Job, Placing, give_up
+from fastmail.store.local.placing import Placing, Write, give_up
 
 
 class Deliveries:
@@ -80,18 +80,18 @@ class Deliveries:
         shards = self._shards_of(items)
         try:
             for n, item in zip(shards, items, strict=True):
-                job, name = await self._place(item)
-                groups.setdefault(n, []).append((item, job, name))
+                write, name = await self._place(item)
+                groups.setdefault(n, []).append((item, write, name))
         except BaseException:
-            give_up(job for group in groups.values() for _, job, _ in group)
+            give_up(write for group in groups.values() for _, write, _ in group)
             raise
         waits = []
         for group in groups.values():
             twins: list[bytes] = []
             apply, then = partial(given.put_in, now, group, twins), partial(self._delivered, group, twins)
-            jobs = [job for _, job, _ in group if job is not None]
+            writes = [write for _, write, _ in group if write is not None]
             known = all(item.id for item, _, _ in group)
-            waits.append(self._placing.commit(group[0][0].account, apply, jobs, then, known))
+            waits.append(self._placing.commit(group[0][0].account, apply, writes, then, known))
         results: list[list[Appended]] = [await waits[0]] if len(waits) == 1 else await _all(waits)
         if self._lists is not None:
             for group, kept in zip(groups.values(), results, strict=True):
@@ -99,8 +99,8 @@ class Deliveries:
                 lines += [(one[0].key, at.uids[0], one[2][1:]) for one, at in pairs if not at.repeated]
         return results[0] if len(results) == 1 else _in_order(shards, groups, results)
 
-    async def _place(self, item: Delivery) -> tuple[Job | None, bytes]:
-        """Return the job that writes the content (None if none is needed) and the name that its row will have; see
+    async def _place(self, item: Delivery) -> tuple[Write | None, bytes]:
+        """Return the write of the content (None if none is needed) and the name that its row will have; see
         given.put_in."""
         if item.again or item.hold:
             if self._is_given(item):
@@ -124,11 +124,11 @@ class Deliveries:
         """A shard's part is durable: remove the files of repeated deliveries."""
         if twins:
             self._commits.help(files.unlink_batch, twins)
-        for (item, job, name), placed in zip(group, kept, strict=True):
+        for (item, write, name), placed in zip(group, kept, strict=True):
             if placed.repeated and name:
                 self._touch(item.account, item.key)  # the trash table has a file that is not needed
-                if isinstance(job, FileJob) and job.path not in twins:
-                    self._commits.help(_unlink_twin, job.path)
+                if isinstance(write, FileWrite) and write.path not in twins:
+                    self._commits.help(_unlink_twin, write.path)
 
 
 def _unlink_twin(path: bytes) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from fastmail.durable import beneath, files
-from fastmail.durable.commit import FileJob, Operation, PieceJob
+from fastmail.durable.commit import FileWrite, Operation, PieceWrite
 from fastmail.durable.env import translate
 from fastmail.durable.replace import make_directories
 from fastmail.durable.transaction import Txn
@@ -32,7 +32,7 @@ from fastmail.telemetry import log
 TRIES = 3
 UNDER_WAY = 600.0  # s that a running process may take from writing a file to committing its row
 BATCH = 500  # holders that one commit releases
-Placed = tuple[FileJob | PieceJob | None, bytes]
+Placed = tuple[FileWrite | PieceWrite | None, bytes]
 
 
 class Holds:
@@ -62,10 +62,10 @@ class Holds:
         """Store the content; return the name of the hold."""
         number = account.id % len(self._commits.shards)
         shard = self._commits.shards[number]
-        job: FileJob | PieceJob
+        write: FileWrite | PieceWrite
         if shard.writer is not None:
             inbox = self._find(account, "INBOX") or bytes(MAILBOX)
-            job, record = await shard.place(inbox, "INBOX", message.date, message.size, message.content)
+            write, record = await shard.place(inbox, "INBOX", message.date, message.size, message.content)
             marked = references.mark(record)
         else:
             record = None
@@ -73,7 +73,7 @@ class Holds:
             if not beneath.is_directory(directory):
                 await self._commits.help(make_directories, os.fsdecode(directory))
             name = self._maker.make(sum(map(len, message.content)), message.size)
-            job = FileJob(directory, name, directory + b"/." + name, message.content, message.date)
+            write = FileWrite(directory, name, directory + b"/." + name, message.content, message.date)
             marked = HELD + name
         at = U64.pack(holder) + marked
 
@@ -82,7 +82,7 @@ class Holds:
                 references.keep(txn, shard.tables, [record.id])
             txn.put(at, b"", db=shard.tables.held)
 
-        await shard.queue.submit(Operation(apply, [job], adds=True))
+        await shard.queue.submit(Operation(apply, [write], adds=True))
         return bytes([number]) + at
 
     async def read(self, hold: bytes) -> bytes:
@@ -160,7 +160,7 @@ class Holds:
                 await self._commits.help(files.unlink_batch, [directory + b"/" + name for name in gone])
 
     async def place(self, item: Delivery, root: bytes) -> Placed | None:
-        """Return how the mailbox at ``root`` gets a delivery from the queue: the job, if one is needed, and the name
+        """Return how the mailbox at ``root`` gets a delivery from the queue: the write, if one is needed, and the name
         for its row.
 
         None if it is placed like any other message, in this process's own segment."""
@@ -179,11 +179,11 @@ class Holds:
         if item.hold:
             source = self._directory(number) + b"/" + marked[1:]
             if await self._commits.help(_ready, source, root + b"/new/" + name):
-                return FileJob(root + b"/new", name, source=source), NEW + name
+                return FileWrite(root + b"/new", name, source=source), NEW + name
             item.hold = b""
         temporary = root + b"/tmp/" + maker.make(octets, message.size)
-        job = FileJob(root + b"/new", name, temporary, message.content, message.date, synced=self._synced)
-        return job, NEW + name
+        write = FileWrite(root + b"/new", name, temporary, message.content, message.date, synced=self._synced)
+        return write, NEW + name
 
 
 def _ready(source: bytes, place: bytes) -> bool:

@@ -50,7 +50,7 @@ from fastmail.store.local.maildir.names import NameMaker
 from fastmail.store.local.maildir.places import Paths, Places
 from fastmail.store.local.maildir.sweeper import Sweeper
 from fastmail.store.local.maildir.tidier import Tidier
-from fastmail.store.local.placing import Job, Placing, give_up
+from fastmail.store.local.placing import Placing, Write, give_up
 from fastmail.store.local.reading import Reading
 from fastmail.store.local.recovery.file_locations import FileLocations
 from fastmail.store.local.removals import Removals
@@ -298,15 +298,15 @@ class LocalStore:
     async def _append(
         self, account: Account, key: bytes, new: Sequence[NewMessage], claim: bool
     ) -> tuple[Appended, list[bytes]]:
-        jobs: list[Job] = []
+        writes: list[Write] = []
         names: list[bytes] = []
         try:
             for message in new:
-                job, name = await self._placing.place(account, key, message, claim)
-                jobs.append(job)
+                write, name = await self._placing.place(account, key, message, claim)
+                writes.append(write)
                 names.append(name)
         except BaseException:
-            give_up(jobs)
+            give_up(writes)
             raise
 
         def then(result: Appended) -> None:
@@ -318,7 +318,7 @@ class LocalStore:
         def apply(txn: Txn, t: Tables) -> Changed[Appended]:
             return messages.append(txn, t, key, new, names, now, claim)
 
-        return await self._placing.commit(account, apply, jobs, then), names
+        return await self._placing.commit(account, apply, writes, then), names
 
     async def store(
         self,

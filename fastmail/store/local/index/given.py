@@ -14,7 +14,7 @@ queued. If more than MOST deliveries arrive in that time, only the newest MOST a
 import asyncio
 from collections.abc import Callable, Sequence
 
-from fastmail.durable.commit import FileJob, Operation, PieceJob
+from fastmail.durable.commit import FileWrite, Operation, PieceWrite
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.message import transaction
 from fastmail.model.errors import MailError, StorageFailed
@@ -31,7 +31,7 @@ MOST = 2_000_000  # rows of a shard, some 150 MB
 EVERY = 60.0  # s between two trims
 BATCH = 1000  # rows that one commit deletes
 ID = transaction.SIZE  # octets of a key before the account
-Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
+Placed = tuple[Delivery, FileWrite | PieceWrite | None, bytes]
 
 
 def key_of(item: Delivery) -> bytes:
@@ -80,11 +80,11 @@ def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Txn, t: T
     An empty name stands for content that was not placed, because the id was known. Paths of files to be unlinked after
     the commit are added to ``twins``: files that have the base name of a message's own file."""
     out = []
-    for item, job, name in group:
+    for item, write, name in group:
         before = find(txn, t, item) if item.id else None
         if before is not None:
             if name:
-                twins += _drop_content(txn, t, item, job, name, before)
+                twins += _drop_content(txn, t, item, write, name, before)
             out.append(before)
             continue
         if not name:
@@ -99,7 +99,7 @@ def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Txn, t: T
 
 
 def _drop_content(
-    txn: Txn, t: Tables, item: Delivery, job: FileJob | PieceJob | None, name: bytes, before: Appended
+    txn: Txn, t: Tables, item: Delivery, write: FileWrite | PieceWrite | None, name: bytes, before: Appended
 ) -> list[bytes]:
     """Discard the content that a repeated delivery placed again, unless it is the very file or record of the message.
 
@@ -112,8 +112,8 @@ def _drop_content(
     if references.in_segment(name):
         if not item.hold:
             references.bury(txn, t, [references.place_of(name)])
-    elif isinstance(job, FileJob) and base_of(have[1:]) == base_of(name[1:]) and before.key == item.key:
-        return [job.path]
+    elif isinstance(write, FileWrite) and base_of(have[1:]) == base_of(name[1:]) and before.key == item.key:
+        return [write.path]
     else:
         txn.put(trash_key(item.key, name), name, db=t.trash)
     return []

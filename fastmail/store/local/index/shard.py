@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from fastmail.durable import beneath
-from fastmail.durable.commit import CommitQueue, Operation, PieceJob
+from fastmail.durable.commit import CommitQueue, Operation, PieceWrite
 from fastmail.durable.env import Environment, Former, Journaled, translate
 from fastmail.durable.recovery import Files
 from fastmail.durable.salvage import MARK
@@ -94,8 +94,8 @@ class Shard:
 
     async def place(
         self, key: bytes, name: str, date: int, size: int, chunks: Sequence[Octets], ident: int = 0
-    ) -> tuple[PieceJob, Record]:
-        """Assign a record to a message's content: return the job that writes it, and the record."""
+    ) -> tuple[PieceWrite, Record]:
+        """Assign a record to a message's content: return the write for it, and the record."""
         writer = self.writer
         assert writer is not None
         if writer.wants_file:  # the next segment is created in the background, before the present one is full

@@ -13,7 +13,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from fastmail.durable.commit import FileJob, Operation, PieceJob
+from fastmail.durable.commit import FileWrite, Operation, PieceWrite
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import NoSuchMailbox, StorageFull
 from fastmail.store import sharing
@@ -25,7 +25,7 @@ from fastmail.store.local.index.tables import Tables
 
 SEGMENTS = "segments"  # one of the two values of [store] content
 T = TypeVar("T")
-Jobs = Sequence[FileJob | PieceJob]
+Writes = Sequence[FileWrite | PieceWrite]
 _keys = attrgetter("keys")
 
 
@@ -93,16 +93,16 @@ class Commits:
         self,
         account: Account,
         apply: Callable[[Txn, Tables], T],
-        jobs: Jobs = (),
+        writes: Writes = (),
         adds: bool = False,
         then: Callable[[T], None] | None = None,
         repeatable: bool = False,
     ) -> T:
-        """Write the files of ``jobs``, then run ``apply(txn, tables)`` in the index; all durable when it returns (see
+        """Write the files of ``writes``, then run ``apply(txn, tables)`` in the index; all durable when it returns (see
         Operation).
 
         No session is told. ``then`` is called with the result once it is durable, even if the caller was cancelled."""
-        operation = self._operation(account, apply, jobs, adds, repeatable)
+        operation = self._operation(account, apply, writes, adds, repeatable)
         if then is not None:
             operation.after = partial(_after, then)
         done: T = await self._commit(account, operation)
@@ -112,13 +112,13 @@ class Commits:
         self,
         account: Account,
         apply: Callable[[Txn, Tables], Changed[T]],
-        jobs: Jobs = (),
+        writes: Writes = (),
         adds: bool = False,
         then: Callable[[T], None] | None = None,
         repeatable: bool = False,
     ) -> T:
         """Do the same for a change that sessions must hear of; returns the result after they were told."""
-        operation = self._operation(account, apply, jobs, adds, repeatable)
+        operation = self._operation(account, apply, writes, adds, repeatable)
         operation.tells = _keys
         if then is not None:
             operation.after = partial(_after_change, then)
@@ -139,10 +139,10 @@ class Commits:
         return await self.submit(account, checked, adds=adds)
 
     def _operation(
-        self, account: Account, apply: Callable[[Txn, Tables], Any], jobs: Jobs, adds: bool, repeatable: bool
+        self, account: Account, apply: Callable[[Txn, Tables], Any], writes: Writes, adds: bool, repeatable: bool
     ) -> Operation:
         tables = self.shard(account.id).tables
-        return Operation(lambda txn: apply(txn, tables), jobs, adds, repeatable=repeatable)
+        return Operation(lambda txn: apply(txn, tables), writes, adds, repeatable=repeatable)
 
     async def _commit(self, account: Account, operation: Operation) -> Any:
         try:

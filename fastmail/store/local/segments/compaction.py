@@ -108,15 +108,15 @@ async def _compact(shard: Shard, number: int) -> int:
     kept = 0
     for part in usage.batches(records):
         texts = await _help(_texts, shard, part)
-        jobs, moves = [], []
+        writes, moves = [], []
         for record, text in zip(part, texts, strict=True):
-            job, new = await shard.place(
+            write, new = await shard.place(
                 record.key, record.name, record.date, record.size, [text or b""], ident=record.id
             )
-            jobs.append(job)
+            writes.append(write)
             moves.append((record, new))
             kept += new.end - new.offset
-        await shard.queue.submit(Operation(partial(references.settle_move, t=tables, moves=moves), jobs))
+        await shard.queue.submit(Operation(partial(references.settle_move, t=tables, moves=moves), writes))
     await shard.queue.submit(Operation(partial(references.forget_segment, t=tables, number=number)))
     await _remove(shard, number)
     return size - kept

@@ -12,7 +12,7 @@ from fastmail._core import pages
 from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
-from fastmail.durable.commit import FileJob, PieceJob
+from fastmail.durable.commit import FileWrite, PieceWrite
 from fastmail.durable.segments import Record
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import CannotDo
@@ -96,7 +96,7 @@ def _blocks(
 async def _move(store: OpenedStore, account: Account, box: Mailbox, block: Sequence[tuple[Row, bytes]], to: str) -> int:
     shard = store.commits.shard(account.id)
     directory = store.places.folder(account, box.name)
-    jobs: list[FileJob | PieceJob] = []
+    writes: list[FileWrite | PieceWrite] = []
     steps: list[Step] = []
     for record, old in block:
         data = await _read(store, account, directory, old)
@@ -104,15 +104,15 @@ async def _move(store: OpenedStore, account: Account, box: Mailbox, block: Seque
             continue
         if to == SEGMENTS:
             piece, kept = await shard.place(box.key, box.name, record[Field.DATE], record[Field.SIZE], [data])
-            jobs.append(piece)
+            writes.append(piece)
             steps.append((record[Field.UID], old, references.mark(kept), kept))
         else:
             base = store.maker.make(len(data), record[Field.SIZE])
             name = FileName.parse(base).with_flags(record[Field.FLAGS], 0)
             root = directory.encode("utf-8", "surrogateescape")
-            jobs.append(FileJob(root + b"/cur", name, root + b"/tmp/" + base, [data], record[Field.DATE]))
+            writes.append(FileWrite(root + b"/cur", name, root + b"/tmp/" + base, [data], record[Field.DATE]))
             steps.append((record[Field.UID], old, CUR + name, None))
-    moved: int = await store.commits.submit(account, lambda txn, t: _apply(txn, t, box.key, steps), jobs)
+    moved: int = await store.commits.submit(account, lambda txn, t: _apply(txn, t, box.key, steps), writes)
     return moved
 
 
