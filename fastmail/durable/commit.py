@@ -210,7 +210,7 @@ class CommitQueue:
             if isinstance(operation.error, StorageFailed) and (self._env.broken or IO_ERROR in str(operation.error)):
                 self._break(str(operation.error))
         try:
-            self._loop.call_soon_threadsafe(self._settle, batch)
+            self._loop.call_soon_threadsafe(self._finish_batch, batch)
         except RuntimeError:
             return  # the loop is closed, so nobody awaits an answer
 
@@ -220,7 +220,7 @@ class CommitQueue:
             self._broken = STOPPED + why.removeprefix(STOPPED)
             log.event("store.readonly", "error", why=why, then="look at the disk, then start the server anew")
 
-    def _settle(self, batch: list[Operation]) -> None:
+    def _finish_batch(self, batch: list[Operation]) -> None:
         """On the loop: publish what a batch changed, then resolve its futures."""
         try:
             kept = (one for one in batch if one.error is None)

@@ -6,7 +6,7 @@ nobody has touched the lock for STALE seconds. Promise: one holder at a time. A 
 ``touch``.
 
 Two processes may find the same dead lock at the same moment. So a dead lock is first renamed, looked at again, and only
-then removed; and whoever takes a lock in place of a broken one waits SETTLE and then checks that the lock still exists,
+then removed; and whoever takes a lock in place of a broken one waits RECHECK and then checks that the lock still exists,
 because another process may still remove the file it looked at before. ``take`` does not wait for a lock to be freed:
 the caller does.
 """
@@ -21,18 +21,18 @@ from fastmail.durable import beneath, files
 STALE = 120.0  # s without a touch after which a lock counts as abandoned
 TOUCH = 10.0  # s between two touches by a holder that is still working
 UNSAID = 3.0  # s after which an empty lock counts as abandoned: its holder would have written its name
-SETTLE = 0.05  # s after which no other process still removes this lock by mistake for the broken one
+RECHECK = 0.05  # s after which no other process still removes this lock by mistake for the broken one
 HOST = socket.gethostname()
 
 
 def take(path: str) -> bool:
     """Try to take the lock ``path``; False while another process has it. OSError where no lock can be created. May
-    sleep for SETTLE."""
+    sleep for RECHECK."""
     broken = False
     for _ in range(3):
         if files.make_file(os.fsencode(path), _holder()):
             if broken:
-                time.sleep(SETTLE)
+                time.sleep(RECHECK)
             return not broken or held(path)
         if not _break(path):
             return False

@@ -237,7 +237,7 @@ def glance(session: Session, name: str) -> tuple[Place, Mailbox, Mailbox | None]
         own, selected = None, session.selected
         if selected is not None and selected.account == owner:
             own = box if selected.key == key else snapshot.mailbox(selected.key)
-    if box is None or "r" not in letters or not store.settled(owner, box):
+    if box is None or "r" not in letters or not store.is_up_to_date(owner, box):
         return None
     return Place(owner, inner, name, letters, key), box, own
 

@@ -175,7 +175,7 @@ class Runner:
                     log.event("queue.settle", "error", id=job.item, error=repr(error))
                     self._scheduler.pause_for(destination, OUR_TROUBLE)
                 finally:
-                    self._scheduler.settled(destination, job)
+                    self._scheduler.ended(destination, job)
         except Exception as error:
             count("bugs")
             log.event("bug", "error", error=repr(error), where="relay", destination=destination.name)

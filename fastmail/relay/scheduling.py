@@ -149,7 +149,7 @@ class Scheduler:
         destination.due = due or math.inf
 
     def next(self, destination: Destination) -> Job | None:
-        """The next job of a destination; it is under way until ``settled``."""
+        """The next job of a destination; it is under way until ``ended``."""
         now = time.time()
         if destination.down_until > time.monotonic():
             return None
@@ -157,7 +157,7 @@ class Scheduler:
             self._refill(destination, now)
         return destination.window.popleft() if destination.window else None
 
-    def settled(self, destination: Destination, job: Job) -> None:
+    def ended(self, destination: Destination, job: Job) -> None:
         """A job is not under way any more."""
         destination.busy.discard(job.key)
 

@@ -352,7 +352,7 @@ class Store(Protocol):
         """Apply to the index what other programs did to the mailbox's files. Cheap if nothing changed."""
         ...
 
-    def settled(self, account: Account, box: Mailbox) -> bool:
+    def is_up_to_date(self, account: Account, box: Mailbox) -> bool:
         """True if ``sync`` would find nothing to do, as far as can be told without waiting."""
         ...
 

@@ -382,7 +382,7 @@ class MemoryStore:
         """No other program has these mailboxes."""
         self._box(key)
 
-    def settled(self, account: Account, box: Mailbox) -> bool:
+    def is_up_to_date(self, account: Account, box: Mailbox) -> bool:
         return True
 
     async def content(self, account: Account, key: bytes, uid: int) -> bytes | None:

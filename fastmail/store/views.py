@@ -54,7 +54,7 @@ class Views:
         self._views[key] = self._views.get(key, 0) + 1
         if self._viewed is not None:
             self._viewed.add(key)
-        self._settle_order()
+        self._memory_barrier()
         try:
             for _ in range(int(PATIENCE / STEP)):
                 if not self._is_removed_from(key):
@@ -83,7 +83,7 @@ class Views:
         self._removals[key] = self._removals.get(key, 0) + 1
         if self._removing is not None:
             self._removing.add(key)
-        self._settle_order()
+        self._memory_barrier()
         return self.elsewhere(key, mine)
 
     def end_removal(self, key: bytes) -> None:
@@ -98,7 +98,7 @@ class Views:
             return True
         return any(viewed.has(key) for viewed, _ in self._peers)
 
-    def _settle_order(self) -> None:
+    def _memory_barrier(self) -> None:
         """Make sure that others see our announcement before we read theirs: taking a lock is a memory barrier."""
         with self._order:
             pass

@@ -252,8 +252,8 @@ class LocalStore:
     async def sync(self, account: Account, key: bytes) -> None:
         await self.follower.sync(account, key)
 
-    def settled(self, account: Account, box: Mailbox) -> bool:
-        return self.follower.settled(account, box)
+    def is_up_to_date(self, account: Account, box: Mailbox) -> bool:
+        return self.follower.is_up_to_date(account, box)
 
     def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
         if self.hub.watch(key, callback) and _is_mailbox(key):

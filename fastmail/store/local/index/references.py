@@ -157,7 +157,7 @@ def marks(txn: Reading, t: Tables) -> Iterator[tuple[bytes, bytes]]:
             yield at[:HOLDER], at[HOLDER:]
 
 
-def settle_move(txn: Txn, t: Tables, moves: Sequence[tuple[Record, Record]]) -> None:
+def record_moves(txn: Txn, t: Tables, moves: Sequence[tuple[Record, Record]]) -> None:
     """Record the new locations of (old, new) records after compaction. A record that died meanwhile is dead in its new
     location too."""
     for old, new in moves:

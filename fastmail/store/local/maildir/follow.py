@@ -33,7 +33,7 @@ from fastmail.store.local.maildir.names import NameMaker, arrival_order
 from fastmail.store.local.maildir.places import Paths, Places
 from fastmail.telemetry import log
 
-SETTLE = 0.2  # s from an event to the comparison, so that several events cause one
+QUIET = 0.2  # s from an event to the comparison, so that several events cause one
 LARGE = 2000  # messages from which on a mailbox's state is written at shutdown
 LEAST = 200  # messages from which on a mailbox is watched during our own changes, though no session looks
 MOST_NEWS = 100  # names in new/ that a written state may have
@@ -134,7 +134,7 @@ class Follower:
 
     # ---------------------------------------------------------------- looking
 
-    def settled(self, account: Account, box: Mailbox) -> bool:
+    def is_up_to_date(self, account: Account, box: Mailbox) -> bool:
         """True if the directories of a mailbox are as they were when everything was in the index. False if that cannot
         be told."""
         directory = self._places.folder(account, box.name)
@@ -152,7 +152,7 @@ class Follower:
             box = snapshot.mailbox(key)
         if box is None:
             raise NoSuchMailbox("mailbox is gone")
-        if self.settled(account, box) and not force:
+        if self.is_up_to_date(account, box) and not force:
             return
         directory = self._places.folder(account, box.name)
         if not beneath.is_directory(directory + "/cur"):
@@ -165,12 +165,12 @@ class Follower:
             remembered = self._remembered(account, key)
             if remembered is not None:
                 self._seen[key] = remembered
-        if self.settled(account, box) and not force:
+        if self.is_up_to_date(account, box) and not force:
             return
         lock = self._locks.setdefault(key, asyncio.Lock())
         try:
             async with lock:
-                if self.settled(account, box) and not force:
+                if self.is_up_to_date(account, box) and not force:
                     return
                 state = looking.directory_state(directory)
                 seen = self._seen.get(key)
@@ -473,9 +473,9 @@ class Follower:
         if key in self._stirred or key in self._passing:
             return
         self._stirred.add(key)
-        self._commits.loop.call_later(SETTLE, self._settle, key)
+        self._commits.loop.call_later(QUIET, self._compare, key)
 
-    def _settle(self, key: bytes) -> None:
+    def _compare(self, key: bytes) -> None:
         self._stirred.discard(key)
         entry = self._watched.get(key)
         if entry is None:

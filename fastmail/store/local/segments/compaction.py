@@ -116,7 +116,7 @@ async def _compact(shard: Shard, number: int) -> int:
             writes.append(write)
             moves.append((record, new))
             kept += new.end - new.offset
-        await shard.queue.submit(Operation(partial(references.settle_move, t=tables, moves=moves), writes))
+        await shard.queue.submit(Operation(partial(references.record_moves, t=tables, moves=moves), writes))
     await shard.queue.submit(Operation(partial(references.forget_segment, t=tables, number=number)))
     await _remove(shard, number)
     return size - kept

@@ -103,7 +103,7 @@ async def filled(place: Path, count: int) -> tuple[LocalStore, Account, bytes]:
         (place / "mail" / "cur" / f"{number}.x:2,").write_bytes(b"Subject: x\n\nx\n")
     await asyncio.sleep(2 * looking.TICK)
     await store.sync(account, key)
-    assert store.settled(account, box_of(store, account, key))
+    assert store.is_up_to_date(account, box_of(store, account, key))
     return store, account, key
 
 
@@ -154,7 +154,7 @@ def test_own_removals_are_told_from_those_of_others(
         if other == "a moment later":
             os.unlink(cur / "7.x:2,")
             await asyncio.sleep(2 * looking.TICK)
-        assert store.settled(account, box_of(store, account, key)) == (other == "nobody")
+        assert store.is_up_to_date(account, box_of(store, account, key)) == (other == "nobody")
         await store.sync(account, key)
         assert box_of(store, account, key).exists == follow.LEAST + (15 if other == "nobody" else 14)
         await store.close()
