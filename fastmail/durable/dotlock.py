@@ -6,7 +6,7 @@ nobody has touched the lock for STALE seconds. Promise: one holder at a time. A 
 ``touch``.
 
 Two processes may find the same dead lock at the same moment. So a dead lock is first renamed, looked at again, and only
-then removed; and whoever takes a lock in place of a broken one waits RECHECK and then checks that the lock still exists,
+then removed; and whoever takes a lock in place of a broken one waits RECHECK and checks that the lock still exists,
 because another process may still remove the file it looked at before. ``take`` does not wait for a lock to be freed:
 the caller does.
 """
@@ -33,14 +33,14 @@ def take(path: str) -> bool:
         if files.make_file(os.fsencode(path), _holder()):
             if broken:
                 time.sleep(RECHECK)
-            return not broken or held(path)
+            return not broken or is_held(path)
         if not _break(path):
             return False
         broken = True
     return False
 
 
-def held(path: str) -> bool:
+def is_held(path: str) -> bool:
     """True if the lock file names this process as its holder."""
     try:
         return beneath.read(path, 300) == _holder()
@@ -58,7 +58,7 @@ def touch(path: str) -> None:
 
 def drop(path: str) -> None:
     """Release the lock. A lock that another process has taken meanwhile stays."""
-    if held(path):
+    if is_held(path):
         _remove(path)
 
 

@@ -290,7 +290,7 @@ def _seed(fd: int) -> int:
     return int.from_bytes(head[len(MAGIC) :], "little")
 
 
-def hold(directory: str, number: int) -> int | None:
+def lock_segment(directory: str, number: int) -> int | None:
     """Lock a segment to which no process appends. Returns a descriptor to be closed; None if another process has the
     lock."""
     try:
@@ -307,7 +307,7 @@ def hold(directory: str, number: int) -> int | None:
 
 def in_use(directory: str, number: int) -> bool:
     """True if a process appends to a segment or compacts it."""
-    fd = hold(directory, number)
+    fd = lock_segment(directory, number)
     if fd is not None:
         os.close(fd)
     return fd is None

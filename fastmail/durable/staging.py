@@ -33,21 +33,21 @@ class Budget:
 
     def __init__(self, memory: int = MEMORY) -> None:
         self.memory = memory
-        self.held = 0  # octets in memory, of all owners
-        self._held: dict[str, int] = {}  # the same, by owner
+        self.used = 0  # octets in memory, of all owners
+        self._used: dict[str, int] = {}  # the same, by owner
         self._announced: dict[str, int] = {}
 
-    def hold(self, owner: str, octets: int) -> bool:
+    def count(self, owner: str, octets: int) -> bool:
         """Count ``octets`` more in memory, or fewer if negative. True when more is in memory than allowed."""
-        self.held += octets
+        self.used += octets
         if not owner:
-            return self.held > self.memory
-        mine = self._held.get(owner, 0) + octets
+            return self.used > self.memory
+        mine = self._used.get(owner, 0) + octets
         if mine > 0:
-            self._held[owner] = mine
+            self._used[owner] = mine
         else:
-            self._held.pop(owner, None)
-        return self.held > self.memory or mine > self.memory // SHARE
+            self._used.pop(owner, None)
+        return self.used > self.memory or mine > self.memory // SHARE
 
     def announce(self, owner: str, octets: int, most: int) -> bool:
         """Note that the owner is about to send ``octets``; negative when a message has ended.
@@ -73,7 +73,7 @@ class Staged:
         "_directory",
         "_dropped",
         "_file",
-        "_held",
+        "_in_memory",
         "_lock",
         "_owner",
         "_path",
@@ -91,7 +91,7 @@ class Staged:
         self._chunks: list[bytes] = []
         self._file: BinaryIO | None = None
         self._path = ""
-        self._held = 0  # octets in memory
+        self._in_memory = 0  # octets in memory
         self._lock = threading.Lock()  # guards _writing and _dropped; held only for a moment
         self._writing = False  # a helper thread is using the file
         self._dropped = False
@@ -103,21 +103,21 @@ class Staged:
         if self.tap is not None:
             self.tap(data)
         self._chunks.append(data)
-        self._held += len(data)
+        self._in_memory += len(data)
         self.size += len(data)
-        crowded = self._budget.hold(self._owner, len(data))
-        return self._held > (LEAST if crowded else SPILL if self._file is None else STREAM)
+        crowded = self._budget.count(self._owner, len(data))
+        return self._in_memory > (LEAST if crowded else SPILL if self._file is None else STREAM)
 
     async def spill(self) -> None:
         """Write what is in memory to the file, on a helper thread."""
         chunks, self._chunks = self._chunks, []
-        held, self._held = self._held, 0
+        octets, self._in_memory = self._in_memory, 0
         self._writing = True
         try:
             # shielded: if the call were cancelled before a thread has started, nobody would remove the file
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._write, chunks))
         finally:
-            self._budget.hold(self._owner, -held)
+            self._budget.count(self._owner, -octets)
 
     def _write(self, chunks: list[bytes]) -> None:
         """Write chunks on the helper thread. If the message was dropped meanwhile, remove the file."""
@@ -156,8 +156,8 @@ class Staged:
     def drop(self) -> None:
         """Discard the message. What ``content`` returned stays valid as long as it is referred to."""
         self._chunks = []
-        self._budget.hold(self._owner, -self._held)
-        self._held = 0
+        self._budget.count(self._owner, -self._in_memory)
+        self._in_memory = 0
         self._budget.announce(self._owner, -self._announced, 0)
         self._announced = 0
         with self._lock:

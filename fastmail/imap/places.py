@@ -167,7 +167,7 @@ def _named(session: Session, snapshot: Snapshot, owner: Account, key: bytes) -> 
     return "l" in rights.evaluate(acl, owner.address, session.account.address, False)
 
 
-def held(session: Session, snapshot: Snapshot, owner: Account, key: bytes) -> str:
+def granted(session: Session, snapshot: Snapshot, owner: Account, key: bytes) -> str:
     """The session's rights on a mailbox."""
     assert session.account is not None
     stored = snapshot.note(key, sharing.ACL)
@@ -188,7 +188,7 @@ def locate(session: Session, name: str) -> Place:
     place = Place(owner, inner, name, "", store.find(owner, inner))
     if place.key is not None:
         with store.snapshot(owner) as snapshot:
-            place.rights = held(session, snapshot, owner, place.key)
+            place.rights = granted(session, snapshot, owner, place.key)
     elif owner is not session.account:
         _nothing(session)
     return place
@@ -201,7 +201,7 @@ def _nothing(session: Session) -> None:
     key = store.find(session.account, INBOX) or b""
     with store.snapshot(session.account) as snapshot:
         snapshot.mailbox(key)
-        held(session, snapshot, NOBODY, key)
+        granted(session, snapshot, NOBODY, key)
 
 
 def _shares(session: Session, owner: Account) -> bool:
@@ -233,7 +233,7 @@ def glance(session: Session, name: str) -> tuple[Place, Mailbox, Mailbox | None]
         return None
     with store.snapshot(owner) as snapshot:
         box = snapshot.mailbox(key)
-        letters = held(session, snapshot, owner, key)
+        letters = granted(session, snapshot, owner, key)
         own, selected = None, session.selected
         if selected is not None and selected.account == owner:
             own = box if selected.key == key else snapshot.mailbox(selected.key)
@@ -331,7 +331,7 @@ async def foreign(session: Session, subscribed: Collection[str]) -> list[tuple[P
         bounded = bool(left)
         with store.snapshot(owner) as snapshot:
             for box in listing.mailboxes:
-                letters = held(session, snapshot, owner, box.key)
+                letters = granted(session, snapshot, owner, box.key)
                 if "l" not in letters:
                     continue
                 name = prefix + box.name
@@ -372,7 +372,7 @@ def refresh(session: Session) -> None:
     selected = session.selected
     assert selected is not None
     with session.service.store.snapshot(selected.account) as snapshot:
-        selected.rights = held(session, snapshot, selected.account, selected.key)
+        selected.rights = granted(session, snapshot, selected.account, selected.key)
     if "r" not in selected.rights:
         session.deselect()
         raise CannotDo("the right to read the selected mailbox was taken back: it is closed")

@@ -563,7 +563,7 @@ class Spool:
             with self.env.read() as txn:
                 if txn.get(NUMBER.pack(number), db=self.env.db["alive"]) is not None:
                     continue
-            held = segments.hold(self._segments, number)
+            held = segments.lock_segment(self._segments, number)
             if held is None:
                 continue
             try:

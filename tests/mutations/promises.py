@@ -16,7 +16,7 @@ MUTATIONS = [
     Mutation(
         "R11: a message of any size stays in memory",
         "fastmail/durable/staging.py",
-        "        return self._held > (LEAST if crowded else SPILL if self._file is None else STREAM)\n",
+        "        return self._in_memory > (LEAST if crowded else SPILL if self._file is None else STREAM)\n",
         "        return False\n",
         ("-m tests.load.gates r11 --scale 0.02",),
         slow=True,

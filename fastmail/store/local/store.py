@@ -204,7 +204,7 @@ class LocalStore:
 
     async def _take_in_listed(self, account: Account, key: bytes) -> None:
         """Do the same while the mailbox's UID list is locked."""
-        await self.follower.sync(account, key, force=True, held=True)
+        await self.follower.sync(account, key, force=True, list_locked=True)
 
     def touch(self, account: Account, key: bytes) -> None:
         """Note that file names or files of this mailbox have to be brought in line with the index soon."""

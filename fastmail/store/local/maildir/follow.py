@@ -80,7 +80,7 @@ class Follower:
         self._read_only = read_only
         self._seen: dict[bytes, Seen] = {}
         self._asked: set[bytes] = set()  # large mailboxes whose written state was read
-        self._held: dict[bytes, list[bytes]] = {}  # file names in events of mailboxes that housekeeping works on
+        self._own_events: dict[bytes, list[bytes]] = {}  # file names in events of mailboxes that housekeeping works on
         self._locks: dict[bytes, asyncio.Lock] = {}
         self._inotify: files.Inotify | None = None
         self._watches: dict[int, tuple[bytes, bool]] = {}
@@ -107,7 +107,7 @@ class Follower:
                 timer.cancel()
         self._passing.clear()
         self._watched.clear()
-        self._held.clear()
+        self._own_events.clear()
         for task in self._tasks:
             task.cancel()
 
@@ -145,8 +145,8 @@ class Follower:
         seen, shared = self._seen.get(box.key), self._shared
         return seen is not None and state == seen.state and (shared is None or shared.same(account, box))
 
-    async def sync(self, account: Account, key: bytes, force: bool = False, held: bool = False) -> None:
-        """Apply what changed; returns at once if the directories did not change. ``held``: the caller holds the lock of
+    async def sync(self, account: Account, key: bytes, force: bool = False, list_locked: bool = False) -> None:
+        """Apply what changed; returns at once if the directories did not change. ``list_locked``: the caller has locked
         the UID list that is shared with another server."""
         with self._commits.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
@@ -158,7 +158,7 @@ class Follower:
         if not beneath.is_directory(directory + "/cur"):
             return
         if self._shared is not None:
-            await self._sync_shared(self._shared, account, box, directory, held)
+            await self._sync_shared(self._shared, account, box, directory, list_locked)
             return
         if key not in self._seen and box.exists >= LARGE and key not in self._asked:
             self._asked.add(key)
@@ -190,10 +190,12 @@ class Follower:
             if not lock.locked():
                 self._locks.pop(key, None)
 
-    async def _sync_shared(self, shared: Shared, account: Account, box: Mailbox, directory: str, held: bool) -> None:
+    async def _sync_shared(
+        self, shared: Shared, account: Account, box: Mailbox, directory: str, list_locked: bool
+    ) -> None:
         """Do the same for a mailbox in which another server may change things, and assign UIDs, at any time."""
         key = box.key
-        async with nullcontext() if held else shared.lock(account, box):
+        async with nullcontext() if list_locked else shared.lock(account, box):
             state = looking.directory_state(directory)
             taken: Taken | None = None
             try:
@@ -359,9 +361,9 @@ class Follower:
             if key in self._watched:
                 self._passing[key] = None
         if key in self._watched and seen.state == looking.directory_state(directory):
-            if not self._held and self._inotify is not None:
+            if not self._own_events and self._inotify is not None:
                 self._commits.loop.remove_reader(self._inotify.fd)
-            self._held[key] = []
+            self._own_events[key] = []
         elif key in self._passing:
             self._pass(key)
 
@@ -379,7 +381,7 @@ class Follower:
         self._passing[key] = self._commits.loop.call_later(2 * looking.TICK, self._passed, key)
 
     def _passed(self, key: bytes) -> None:
-        if key in self._held:
+        if key in self._own_events:
             return  # housekeeping works on it again, and will come back here
         self._events()
         self._passing.pop(key, None)
@@ -388,18 +390,18 @@ class Follower:
     def end_own(self, key: bytes, directory: str, touched: set[bytes]) -> None:
         """Housekeeping is done: events about the names that it touched are ignored. While a session looks, events tell
         of every other change, so the mailbox still counts as seen."""
-        if key not in self._held:
+        if key not in self._own_events:
             return
         self._events()
-        held = self._held.pop(key)
-        if not self._held and self._inotify is not None:
+        names = self._own_events.pop(key)
+        if not self._own_events and self._inotify is not None:
             self._commits.loop.add_reader(self._inotify.fd, self._events)
         seen, times = self._seen.get(key), looking.directory_times(directory)
         if key in self._passing:
             self._pass(key)
         if seen is None or times is None:
             return
-        if set(held) <= touched and key not in self._stirred:
+        if set(names) <= touched and key not in self._stirred:
             self._seen[key] = Seen(times, seen.generation, seen.news - touched)
         else:
             self._unsee(key, False)
@@ -432,7 +434,7 @@ class Follower:
 
     def unwatch(self, key: bytes) -> None:
         """No session has the mailbox selected any more. While housekeeping works there, the events are still needed."""
-        if key in self._held and key in self._watched:
+        if key in self._own_events and key in self._watched:
             self._passing[key] = None
             return
         entry = self._watched.pop(key, None)
@@ -457,8 +459,8 @@ class Follower:
             arrived = mask & (files.IN_MOVED_TO | files.IN_CREATE)
             if is_new and arrived and self._maker.under_way(name):
                 continue  # our own delivery, of which its commit tells the sessions
-            if key in self._held:
-                self._held[key].append(name)
+            if key in self._own_events:
+                self._own_events[key].append(name)
                 continue
             self._unsee(key, is_new)
             self._stir(key)

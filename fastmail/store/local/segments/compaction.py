@@ -85,7 +85,7 @@ async def maintain(shard: Shard) -> None:
 async def compact(shard: Shard, number: int) -> int:
     """Move the live records of a sealed segment and remove its file. Returns the octets won; -1 if it is damaged and
     stays; 0 if another process has locked it."""
-    held = segments.hold(shard.directory, number)
+    held = segments.lock_segment(shard.directory, number)
     if held is None:
         return 0
     try:
