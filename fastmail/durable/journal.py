@@ -52,7 +52,7 @@ MAGIC = b"fastmail journal 1\n\0"
 # tables that follow; behind those a checksum of all of it
 HEADER = struct.Struct("<20sQQIH")
 START = 4096  # offset of the first record in a slot
-MARK = b"FMJR"
+RECORD_MAGIC = b"FMJR"
 RECORD = struct.Struct("<4sIQI")
 POSITION = struct.Struct("<QQQI")
 U64 = struct.Struct("<Q")
@@ -177,10 +177,10 @@ class Journal:
         try:
             if at.offset == FULL or not self._holds(at) or at.offset + room > self._size:
                 at = self._advance(at, room, kept)
-            chain = zlib.crc32(RECORD.pack(MARK, length, at.sequence, 0), at.chain)
+            chain = zlib.crc32(RECORD.pack(RECORD_MAGIC, length, at.sequence, 0), at.chain)
             for part in parts:
                 chain = zlib.crc32(part, chain)
-            head = RECORD.pack(MARK, length, at.sequence, chain)
+            head = RECORD.pack(RECORD_MAGIC, length, at.sequence, chain)
             write_at(self._fd, [head, *parts, PADDING[: room - RECORD.size - length]], at.offset)
         except BaseException:
             self._serial = 0  # another process may use a different file for this serial number: look it up again
@@ -352,11 +352,11 @@ def _in_slot(fd: int, slot: Slot, at: Position) -> Iterator[Found]:
         head = os.pread(fd, RECORD.size, at.offset)
         if len(head) < RECORD.size:
             return
-        mark, length, sequence, chain = RECORD.unpack(head)
-        if mark != MARK or sequence != at.sequence or at.offset + RECORD.size + length > slot.size:
+        magic, length, sequence, chain = RECORD.unpack(head)
+        if magic != RECORD_MAGIC or sequence != at.sequence or at.offset + RECORD.size + length > slot.size:
             return
         body = _read(fd, length, at.offset + RECORD.size)
-        wanted = zlib.crc32(body, zlib.crc32(RECORD.pack(MARK, length, sequence, 0), at.chain))
+        wanted = zlib.crc32(body, zlib.crc32(RECORD.pack(RECORD_MAGIC, length, sequence, 0), at.chain))
         if len(body) < length or wanted != chain:
             return
         room = -(-(RECORD.size + length) // 8) * 8

@@ -36,7 +36,7 @@ NUMBER = struct.Struct("<Q")
 DEPTH = 32
 TRIES = 20
 NO_TOP = "no meta page can be read"
-MARK = b"salvaged"
+SALVAGED_ROW = b"salvaged"
 
 
 @dataclass(slots=True)
@@ -308,7 +308,7 @@ def salvage(
     empty: bool = True,
     shape: Callable[[str], None] = lambda path: None,
 ) -> Soundness:
-    """Replace an environment by a new one made from its readable rows, with the row MARK in ``meta``.
+    """Replace an environment by a new one made from its readable rows, with the row SALVAGED_ROW in ``meta``.
 
     No process may have it open. The old one stays as ``<path>.damaged-<stamp>``. If no row can be read and not
     ``empty``, the old one stays in place. ``shape`` is called with the path of the new one before it replaces the old.
@@ -340,7 +340,7 @@ def salvage(
             if len(hurt) == 1:
                 for key, value, _ in walk.orphans(free):
                     walk.found.rows += _put(txn, handles[next(iter(hurt))], key, value)
-            txn.put(MARK, stamp.encode(), db=handles["meta"])
+            txn.put(SALVAGED_ROW, stamp.encode(), db=handles["meta"])
         env.sync(True)
     finally:
         env.close()

@@ -29,7 +29,7 @@ from fastmail.model.errors import CorruptData, MailError
 Octets = bytes | bytearray | memoryview
 MAGIC = b"fastmail segment 1\n\0"
 START = 24
-MARK = b"FMSG"
+RECORD_MAGIC = b"FMSG"
 # magic, version, reserved, octets of the name, checksum of head and name (this field 0), octets of the content,
 # checksum of the content, internal date, id when it was moved here or 0, mailbox key, RFC822.SIZE
 HEAD = struct.Struct("<4sBBHIQIIQ12sI")
@@ -95,17 +95,17 @@ def pack(record: Record, content: Sequence[Octets], seed: int) -> bytes:
     record.length, record.checksum, record.skip = length, checksum, HEAD.size + len(name)
     here = make_id(record.number, record.offset)
     rest = (length, checksum, record.date, 0 if record.id == here else record.id, record.key, record.size)
-    head = HEAD.pack(MARK, 1, 0, len(name), 0, *rest)
-    return HEAD.pack(MARK, 1, 0, len(name), zlib.crc32(name, zlib.crc32(head, seed)), *rest) + name
+    head = HEAD.pack(RECORD_MAGIC, 1, 0, len(name), 0, *rest)
+    return HEAD.pack(RECORD_MAGIC, 1, 0, len(name), zlib.crc32(name, zlib.crc32(head, seed)), *rest) + name
 
 
 def unpack(data: Octets, number: int, offset: int, seed: int) -> Record | None:
     """Return the record whose head and name are at the start of ``data``; None if there is none."""
-    if len(data) < HEAD.size or data[:4] != MARK:
+    if len(data) < HEAD.size or data[:4] != RECORD_MAGIC:
         return None
-    mark, version, reserved, names, own, length, checksum, date, ident, key, size = HEAD.unpack_from(data)
+    magic, version, reserved, names, own, length, checksum, date, ident, key, size = HEAD.unpack_from(data)
     name = bytes(data[HEAD.size : HEAD.size + names])
-    head = HEAD.pack(mark, version, reserved, names, 0, length, checksum, date, ident, key, size)
+    head = HEAD.pack(magic, version, reserved, names, 0, length, checksum, date, ident, key, size)
     if len(name) != names or zlib.crc32(name, zlib.crc32(head, seed)) != own or version != 1:
         return None
     ident = ident or make_id(number, offset)
@@ -341,7 +341,7 @@ def scan(directory: str, number: int, check: bool = True) -> Iterator[tuple[Reco
                 continue
             if lost < 0:
                 lost = at
-            at = _next_mark(file.fileno(), at + 8, end)
+            at = _next_magic(file.fileno(), at + 8, end)
         if lost >= 0:
             yield None, lost, end
 
@@ -359,13 +359,13 @@ def _sound(fd: int, record: Record) -> bool:
     return checksum == record.checksum
 
 
-def _next_mark(fd: int, at: int, end: int) -> int:
+def _next_magic(fd: int, at: int, end: int) -> int:
     """Return the next offset at which a record may begin, or ``end``."""
     while at < end:
         data = os.pread(fd, ROOM, at)
-        found = data.find(MARK)
+        found = data.find(RECORD_MAGIC)
         while found >= 0 and (at + found) % 8:
-            found = data.find(MARK, found + 1)
+            found = data.find(RECORD_MAGIC, found + 1)
         if found >= 0:
             return at + found
         if len(data) < ROOM:

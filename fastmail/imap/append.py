@@ -19,7 +19,7 @@ from fastmail.imap.errors import BadUrl, TooBig
 from fastmail.imap.names import read_name
 from fastmail.imap.sets import read_set
 from fastmail.imap.state import Session
-from fastmail.imap.upload import APPENDS, MARK, Upload
+from fastmail.imap.upload import APPENDS, PLACEHOLDER, Upload
 from fastmail.imap.urlauth import quote_always
 from fastmail.imap.views import writable
 from fastmail.message import summary
@@ -98,7 +98,7 @@ def _parts(reader: Reader, waiting: Iterator[Upload]) -> list[Upload | bytes]:
 
     def literal() -> Upload:
         upload = next(waiting, None)
-        if upload is None or not reader.skip(MARK):
+        if upload is None or not reader.skip(PLACEHOLDER):
             raise ParseError("the message as a literal", reader.pos)
         return upload
 
@@ -109,7 +109,9 @@ def _parts(reader: Reader, waiting: Iterator[Upload]) -> list[Upload | bytes]:
             at = reader.pos
             if reader.skip(b"URL "):
                 parts.append(
-                    bytes(literal().staged.content()) if reader.data_at(len(MARK)) == MARK else reader.astring()
+                    bytes(literal().staged.content())
+                    if reader.data_at(len(PLACEHOLDER)) == PLACEHOLDER
+                    else reader.astring()
                 )
             elif reader.skip(b"TEXT "):
                 parts.append(literal())

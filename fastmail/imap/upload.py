@@ -19,7 +19,7 @@ from fastmail.store.interface import Account
 from fastmail.store.quota import check
 
 APPENDS = 500  # messages of one command
-MARK = b"\r\0\n"  # stands for a literal that was staged; no command can have it
+PLACEHOLDER = b"\r\0\n"  # stands for a literal that was staged; no command can have it
 NO_END = 1 << 40  # octets after which a reader of content stops: the literal's size says it, not the content
 # Looked for at each literal of a command, however many there are; so the tag is bounded.
 _APPEND = re.compile(rb"[^ ]{1,256} (APPEND|(UID )?REPLACE [0-9*]+) ", re.IGNORECASE)
@@ -50,8 +50,8 @@ class Upload:
         return self.all[0].command.partition(b" ")[0]
 
     def whole(self, rest: bytes) -> bytes:
-        """The command in one piece, with MARK where each literal was; ``rest`` came behind the last."""
-        return b"".join(one.command + MARK for one in self.all) + rest
+        """The command in one piece, with PLACEHOLDER where each literal was; ``rest`` came behind the last."""
+        return b"".join(one.command + PLACEHOLDER for one in self.all) + rest
 
     def take(self, conn: Connection, data: memoryview, position: int) -> int:
         """Stage octets of the message; returns where the input goes on."""

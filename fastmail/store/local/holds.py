@@ -66,7 +66,7 @@ class Holds:
         if shard.writer is not None:
             inbox = self._find(account, "INBOX") or bytes(MAILBOX)
             write, record = await shard.place(inbox, "INBOX", message.date, message.size, message.content)
-            marked = references.mark(record)
+            marked = references.reference(record)
         else:
             record = None
             directory = self._directory(number)
@@ -91,7 +91,7 @@ class Holds:
         for _ in range(TRIES):
             try:
                 if references.in_segment(marked):
-                    _, ident, skip, length = references.MARK.unpack(marked)
+                    _, ident, skip, length = references.REFERENCE.unpack(marked)
                     with shard.env.read() as txn:
                         at = references.locate(txn, shard.tables, ident)
                     data = await self._commits.help(shard.tables.reader.read, at, skip, length)

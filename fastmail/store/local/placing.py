@@ -47,7 +47,7 @@ class Placing:
         if shard.writer is not None:
             name = self._paths.name(account, key)
             write, record = await shard.place(key, name, message.date, message.size, message.content)
-            return write, references.mark(record)
+            return write, references.reference(record)
         root = self._paths.root(account, key)
         base = self._maker.make(sum(len(chunk) for chunk in message.content), message.size)
         mtime = message.date  # other programs show a file's mtime as its internal date

@@ -54,7 +54,7 @@ PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 UIDLIST, KEYWORDS, SUBSCRIPTIONS = "dovecot-uidlist", "dovecot-keywords", "subscriptions"
 Stamp = tuple[int, int, int]  # inode, size, mtime in ns
 NONE: Stamp = (0, 0, 0)
-MARK = 200  # octets at both ends of what was read, by which a list is recognised
+SAMPLE = 200  # octets at both ends of what was read, by which a list is recognised
 
 
 @dataclass(slots=True)
@@ -244,7 +244,7 @@ class SharedMode:
         data = control_files.uidlist(found.uidvalidity, found.uidnext, control_files.guid_of(place), kept)
         replace_file(os.path.join(place, UIDLIST), data, like=place)
         known.uidvalidity, known.uidnext = found.uidvalidity, found.uidnext
-        known.offset, known.head, known.tail = len(data), data[:MARK], data[-MARK:]
+        known.offset, known.head, known.tail = len(data), data[:SAMPLE], data[-SAMPLE:]
         known.uidlist = stamp(os.path.join(place, UIDLIST))
         known.inode = known.uidlist[0]
         return found
@@ -267,7 +267,7 @@ class SharedMode:
             log.event("store.lock_lost", "warning", path=path)
             self.forget(box.key)
             return
-        known.uidlist, known.offset, known.tail = now, now[1], (known.tail + data)[-MARK:]
+        known.uidlist, known.offset, known.tail = now, now[1], (known.tail + data)[-SAMPLE:]
         known.uidnext = lines[-1][0] + 1
 
     def listed(self, account: Account, name: str) -> bool:
@@ -383,7 +383,7 @@ def _read(path: str, known: Known) -> tuple[Control | None, bool]:
                 added = _behind(descriptor, known.offset)
                 found = _parse(b"3 V%d N%d\n" % (known.uidvalidity, known.uidnext) + added)
                 if found is not None and min(found.uids.values(), default=known.uidnext) >= known.uidnext:
-                    known.offset, known.tail = known.offset + len(added), (known.tail + added)[-MARK:]
+                    known.offset, known.tail = known.offset + len(added), (known.tail + added)[-SAMPLE:]
                     known.uidnext = found.uidnext
                     return found, False
             data, inode = _behind(descriptor, 0), os.fstat(descriptor).st_ino
@@ -398,7 +398,7 @@ def _read(path: str, known: Known) -> tuple[Control | None, bool]:
     if found is None:
         log.event("store.list_damaged", "warning", path=path, then="written anew")
         return None, True
-    known.inode, known.offset, known.head, known.tail = inode, len(data), data[:MARK], data[-MARK:]
+    known.inode, known.offset, known.head, known.tail = inode, len(data), data[:SAMPLE], data[-SAMPLE:]
     known.uidvalidity, known.uidnext = found.uidvalidity, found.uidnext
     return found, True
 

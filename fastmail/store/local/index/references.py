@@ -20,19 +20,19 @@ from fastmail.store.local.index import walk
 from fastmail.store.local.index.layout import HOLDER, MARK_AT, MESSAGE, RECORD, SEGMENT, U64, mark_of
 from fastmail.store.local.index.tables import Tables
 
-MARK = struct.Struct("<cQHQ")  # mark, id, octets before the content, octets of content
+REFERENCE = struct.Struct("<cQHQ")  # mark, id, octets before the content, octets of content
 COUNT = struct.Struct("<Q")
 OPEN, SEALED, GONE = b"o", b"s", b"x"  # states of a segment in table seg
 
 
-def mark(record: Record) -> bytes:
+def reference(record: Record) -> bytes:
     """Return how a message's row names its record."""
-    return MARK.pack(SEGMENT, record.id, record.skip, record.length)
+    return REFERENCE.pack(SEGMENT, record.id, record.skip, record.length)
 
 
 def ident_in(value: bytes | memoryview) -> int:
     """Return the id of the record that a value of msg names."""
-    ident: int = MARK.unpack_from(value, MARK_AT)[1]
+    ident: int = REFERENCE.unpack_from(value, MARK_AT)[1]
     return ident
 
 
@@ -49,13 +49,13 @@ def locate(txn: Reading, t: Tables, ident: int) -> int:
 
 def span(marked: bytes) -> int:
     """Return how many octets the record takes in its segment."""
-    _, _, skip, length = MARK.unpack(marked)
+    _, _, skip, length = REFERENCE.unpack(marked)
     return -(-(int(skip) + int(length)) // 8) * 8
 
 
 def place_of(marked: bytes) -> tuple[int, int]:
     """Return (id, octets) of a record that has no reference yet."""
-    return MARK.unpack(marked)[1], span(marked)
+    return REFERENCE.unpack(marked)[1], span(marked)
 
 
 def _counts(txn: Reading, t: Tables, idents: Iterable[int]) -> dict[bytes, int]:
@@ -70,7 +70,7 @@ def _put_counts(txn: Txn, table: Any, counts: Mapping[bytes, int]) -> None:
 
 def share(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
     """Add a reference to each."""
-    idents = [MARK.unpack(marked)[1] for marked in marks]
+    idents = [REFERENCE.unpack(marked)[1] for marked in marks]
     counts = _counts(txn, t, idents)
     for ident in idents:
         at = U64.pack(ident)
@@ -80,11 +80,11 @@ def share(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
 
 def release(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
     """Remove a reference from each; a record without any is dead."""
-    counts = _counts(txn, t, [MARK.unpack(marked)[1] for marked in marks])
+    counts = _counts(txn, t, [REFERENCE.unpack(marked)[1] for marked in marks])
     changed: dict[bytes, int] = {}
     dead: dict[bytes, int] = {}
     for marked in marks:
-        ident = MARK.unpack(marked)[1]
+        ident = REFERENCE.unpack(marked)[1]
         at = U64.pack(ident)
         if counts.get(at):
             counts[at] = changed[at] = counts[at] - 1

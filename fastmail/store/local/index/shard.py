@@ -13,7 +13,7 @@ from fastmail.durable import beneath
 from fastmail.durable.commit import CommitQueue, Operation, PieceWrite
 from fastmail.durable.env import Environment, Former, Journaled, translate
 from fastmail.durable.recovery import Files
-from fastmail.durable.salvage import MARK
+from fastmail.durable.salvage import SALVAGED_ROW
 from fastmail.durable.segments import Record, SegmentReader, SegmentWriter
 from fastmail.durable.transaction import Txn
 from fastmail.store.interface import Octets
@@ -88,7 +88,7 @@ class Shard:
         """True if the index was rebuilt from a damaged file and may still lack rows. Then records that no row refers to
         do not count as dead (recovery.after_salvage)."""
         with self.env.read() as txn:
-            return txn.get(MARK, db=self.tables.meta) is not None
+            return txn.get(SALVAGED_ROW, db=self.tables.meta) is not None
 
     # ---------------------------------------------------------------- segments
 

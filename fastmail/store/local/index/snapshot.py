@@ -13,7 +13,7 @@ from fastmail.model.errors import CorruptData, NoSuchMailbox
 from fastmail.store.interface import Account, AccountChange, Holding, Kind, Octets, Summaries, Unsure
 from fastmail.store.local.index import account_log, box_rows, kept, layout, mailboxes, object_ids, walk
 from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, RECORD, MailboxRow, uid_of
-from fastmail.store.local.index.references import MARK, in_segment, locate
+from fastmail.store.local.index.references import REFERENCE, in_segment, locate
 from fastmail.store.local.index.tables import Tables
 
 FEW, PAGES = 4, 64  # pages looked up at once: the first time, and at most
@@ -262,7 +262,7 @@ class LocalSnapshot:
 
     def record(self, marked: bytes, nowait: bool = False) -> bytes | None:
         """Return the content of a record in a segment."""
-        _, ident, skip, length = MARK.unpack(marked)
+        _, ident, skip, length = REFERENCE.unpack(marked)
         return self._t.reader.read(locate(self._txn, self._t, ident), skip, length, nowait)
 
     def file(self, key: bytes, uid: int) -> bytes | None:

@@ -15,7 +15,7 @@ from fastmail._core.pages import Field
 from fastmail.durable import segments
 from fastmail.durable.commit import Operation
 from fastmail.durable.env import Environment
-from fastmail.durable.salvage import MARK
+from fastmail.durable.salvage import SALVAGED_ROW
 from fastmail.durable.segments import SegmentReader
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import MailError
@@ -60,8 +60,8 @@ def _count(txn: Txn, t: Tables, boxes: dict[bytes, MailboxRow]) -> None:
 
 def _references(txn: Txn, t: Tables) -> None:
     """Count the references to records in segments. A record with a row is never taken for an orphan."""
-    found = (mark for _, mark in references.marks(txn, t) if len(mark) >= references.MARK.size)
-    count = Counter(references.MARK.unpack_from(mark)[1] for mark in found)
+    found = (mark for _, mark in references.marks(txn, t) if len(mark) >= references.REFERENCE.size)
+    count = Counter(references.REFERENCE.unpack_from(mark)[1] for mark in found)
     consistent_rows.drop_where(txn, t.ref, lambda key, value: True)
     for ident, number in count.items():
         at = layout.U64.pack(ident)
@@ -94,7 +94,7 @@ async def mend(store: OpenedStore, accounts: Sequence[Account], told: Callable[[
         if given:
             told(f"{given} messages were found in segments and given to their mailboxes")
         tables = shard.tables
-        await shard.queue.submit(Operation(lambda txn, t=tables: txn.delete(MARK, db=t.meta)))  # type: ignore[misc]
+        await shard.queue.submit(Operation(lambda txn, t=tables: txn.delete(SALVAGED_ROW, db=t.meta)))  # type: ignore[misc]
 
 
 async def find_again(store: OpenedStore, shard: Shard, accounts: Sequence[Account]) -> int:
@@ -124,12 +124,12 @@ def _relink(shard: Shard) -> None:
             if record.id != here and txn.get(at, db=t.ref) is not None and txn.get(at, db=t.moved) is None:
                 txn.put(at, layout.U64.pack(here), db=t.moved)
         free = {here for here in sound if txn.get(layout.U64.pack(here), db=t.dead) is None}
-        for _, ident, *_ in (references.MARK.unpack_from(mark) for _, mark in kept.marks(txn, t)):
+        for _, ident, *_ in (references.REFERENCE.unpack_from(mark) for _, mark in kept.marks(txn, t)):
             free.discard(references.locate(txn, t, ident))  # it belongs to a kept message, which was expunged
         lost: list[tuple[bytes, bytes]] = []
         for at, value in txn.cursor(db=t.msg).iternext():
             if mark_of(value) == SEGMENT:
-                _, ident, skip, length = references.MARK.unpack_from(value, 2)
+                _, ident, skip, length = references.REFERENCE.unpack_from(value, 2)
                 where = references.locate(txn, t, ident)
                 named = sound.get(where)
                 if named is not None and (named.skip, named.length) == (skip, length):
@@ -144,7 +144,7 @@ def _relink(shard: Shard) -> None:
             uid = uid_of(at)
             page = txn.get(layout.page_key(at[:MAILBOX], uid), db=t.page)
             size = next((r[Field.SIZE] for r in pages.records(page) if r[Field.UID] == uid), -1) if page else -1
-            where = references.locate(txn, t, references.MARK.unpack_from(marked)[1])
+            where = references.locate(txn, t, references.REFERENCE.unpack_from(marked)[1])
             wanted.append((where not in alone.get((at[:MAILBOX], size), ()), where, size, at))
         for elsewhere, where, size, at in sorted(wanted):  # first the rows whose location is right
             found = alone.get((at[:MAILBOX], size), [])
@@ -157,5 +157,5 @@ def _relink(shard: Shard) -> None:
                     found.remove(where)
                 record = sound[where]
                 made = bytes(layout.summary_of(txn.get(at, db=t.msg)))
-                txn.put(at, layout.pack_message(references.mark(record), made), db=t.msg)
+                txn.put(at, layout.pack_message(references.reference(record), made), db=t.msg)
                 references.keep(txn, t, [record.id])

@@ -124,7 +124,7 @@ def _bad_message(value: bytes) -> bool:
     mark = value[2 : 2 + size]
     if len(mark) != size or mark[:1] not in (NEW, CUR, SEGMENT):
         return True
-    return len(mark) != references.MARK.size if mark[:1] == SEGMENT else size < 2 or b"/" in mark or b"\0" in mark
+    return len(mark) != references.REFERENCE.size if mark[:1] == SEGMENT else size < 2 or b"/" in mark or b"\0" in mark
 
 
 def _in_use(txn: Reading, t: Tables, prefix: bytes) -> dict[bytes, int]:

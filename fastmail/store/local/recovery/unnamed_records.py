@@ -63,7 +63,7 @@ def _give(txn: Txn, t: Tables, key: bytes, message: NewMessage, record: Record) 
         here = segments.make_id(record.number, record.offset)
         if here != record.id:
             txn.put(layout.U64.pack(record.id), layout.U64.pack(here), db=t.moved)
-        messages.append(txn, t, key, [message], [references.mark(record)], record.date)
+        messages.append(txn, t, key, [message], [references.reference(record)], record.date)
 
 
 def _unnamed(shard: Shard, number: int) -> list[Record]:

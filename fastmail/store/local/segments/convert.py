@@ -105,7 +105,7 @@ async def _move(store: OpenedStore, account: Account, box: Mailbox, block: Seque
         if to == SEGMENTS:
             piece, kept = await shard.place(box.key, box.name, record[Field.DATE], record[Field.SIZE], [data])
             writes.append(piece)
-            steps.append((record[Field.UID], old, references.mark(kept), kept))
+            steps.append((record[Field.UID], old, references.reference(kept), kept))
         else:
             base = store.maker.make(len(data), record[Field.SIZE])
             name = FileName.parse(base).with_flags(record[Field.FLAGS], 0)

@@ -386,7 +386,9 @@ def test_what_is_kept_does_not_come_back_from_a_saved_index(tmp_path: Path) -> N
             shard = store.commits.shards[0]
             with shard.env.write() as txn:
                 value = txn.get(layout.uid_key(key, 3), db=shard.tables.msg)
-                wrong = references.MARK.pack(b"s", 1 << 50, *references.MARK.unpack(layout.marked_of(value))[2:])
+                wrong = references.REFERENCE.pack(
+                    b"s", 1 << 50, *references.REFERENCE.unpack(layout.marked_of(value))[2:]
+                )
                 txn.put(
                     layout.uid_key(key, 3),
                     layout.pack_message(wrong, layout.summary_of(value)),  # type: ignore[arg-type]
