@@ -172,7 +172,7 @@ class Job:
         """EMAILID and THREADID (RFC 8474 6): from the store's tables, where they have all messages."""
         found: list[int] = []
         session, selected = self._session, self._selected
-        name = identity.mark_of(wanted, b"M" if message else b"T")
+        name = identity.octets_of(wanted, b"M" if message else b"T")
         if name is None:
             return UidSet()
         with session.service.store.snapshot(selected.account) as snapshot:

@@ -191,13 +191,13 @@ class Kind(IntEnum):
 @dataclass(frozen=True, slots=True)
 class AccountChange:
     """One change in an account. A message appears and disappears in one mailbox (``key``, ``uid``); the same message,
-    by its EMAILID (``mark``: see message.identity), may be in others."""
+    by its EMAILID (``email``: see message.identity), may be in others."""
 
     modseq: int
     kind: Kind
     key: bytes
     uid: int = 0
-    mark: bytes = b""
+    email: bytes = b""
 
 
 class Summaries(Protocol):
@@ -236,7 +236,7 @@ class Snapshot(Protocol):
         A message whose flags changed several times appears once, with its last change."""
         ...
 
-    def places(self, account: int, mark: bytes) -> list[tuple[bytes, int]] | None:
+    def places(self, account: int, email: bytes) -> list[tuple[bytes, int]] | None:
         """Return (mailbox key, UID) of every message with this EMAILID; None if only reading the messages can tell."""
         ...
 

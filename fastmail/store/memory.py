@@ -66,8 +66,8 @@ class Log:
     modseq: int = 0
     changes: list[AccountChange] = field(default_factory=list)
 
-    def enter(self, kind: Kind, key: bytes, uid: int = 0, mark: bytes = b"") -> None:
-        self.changes.append(AccountChange(self.modseq, kind, key, uid, mark))
+    def enter(self, kind: Kind, key: bytes, uid: int = 0, email: bytes = b"") -> None:
+        self.changes.append(AccountChange(self.modseq, kind, key, uid, email))
 
 
 @dataclass(slots=True)
@@ -144,8 +144,8 @@ class MemorySnapshot:
                 told.add((one.key, one.uid))
         return found[::-1]
 
-    def places(self, account: int, mark: bytes) -> list[tuple[bytes, int]] | None:
-        return [(key, m.uid) for key, m in self._store.messages(account) if m.ident.mark == mark]
+    def places(self, account: int, email: bytes) -> list[tuple[bytes, int]] | None:
+        return [(key, m.uid) for key, m in self._store.messages(account) if m.ident.email == email]
 
     def members(self, account: int, thread: bytes) -> list[tuple[bytes, int]] | None:
         return [(key, m.uid) for key, m in self._store.messages(account) if m.ident.thread == thread]
@@ -330,7 +330,7 @@ class MemoryStore:
         self.notes.pop(key, None)
         log = self._change(self.boxes[key])
         for m in self.boxes.pop(key).messages:
-            log.enter(Kind.REMOVED, key, m.uid, m.ident.mark)
+            log.enter(Kind.REMOVED, key, m.uid, m.ident.email)
         log.enter(Kind.MAILBOX_REMOVED, key)
         self.hub.publish([key])
         self._renamed(account)
@@ -430,7 +430,7 @@ class MemoryStore:
     def _add(self, box: Box, flags: int, bits: int, date: int, size: int, content: bytes, summary: bytes) -> None:
         row, now = box.row, int(time.time())
         message = Message(row.uidnext, flags, row.modseq, bits, date, size, now, content, summary, ident(summary))
-        self.log(int.from_bytes(row.key[:8], "big")).enter(Kind.CREATED, row.key, row.uidnext, message.ident.mark)
+        self.log(int.from_bytes(row.key[:8], "big")).enter(Kind.CREATED, row.key, row.uidnext, message.ident.email)
         box.messages.append(message)
         row.uidnext += 1
 
@@ -443,8 +443,8 @@ class MemoryStore:
         account = int.from_bytes(box.row.key[:8], "big")
         own, seed, names = idents.named(made)
         ours = identity.named(own) if own else identity.NOBODY
-        mark = identity.fresh()
-        thread = identity.named(seed) if seed else mark
+        email = identity.fresh()
+        thread = identity.named(seed) if seed else email
         others = [*map(identity.named, names)]
         if (account, ours) in self._owns:
             others.append(ours)  # a second copy of a known message
@@ -457,7 +457,7 @@ class MemoryStore:
             if known:
                 thread = known[0]
                 break
-        return made[:end] + identity.TRAIL.pack(mark, box.row.modseq, thread, ours)
+        return made[:end] + identity.TRAIL.pack(email, box.row.modseq, thread, ours)
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
         await asyncio.sleep(0)
@@ -519,7 +519,7 @@ class MemoryStore:
             for m in box.messages:
                 if m.uid in these:
                     m.modseq = log.modseq
-                    log.enter(Kind.CHANGED, key, m.uid, m.ident.mark)
+                    log.enter(Kind.CHANGED, key, m.uid, m.ident.email)
         self.hub.publish([key])
         return Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.row.modseq, before)
 
@@ -551,7 +551,7 @@ class MemoryStore:
         """Remove messages. ``alone``: it is an operation by itself and takes a MODSEQ of its own."""
         before = box.row.modseq
         gone = {
-            m.uid: m.ident.mark
+            m.uid: m.ident.email
             for m in box.messages
             if (uids is None or m.uid in uids) and m.flags & required == required
         }
@@ -564,8 +564,8 @@ class MemoryStore:
                 box.kept |= {m.uid: (now + self.grace, m) for m in box.messages if m.uid in gone}
             box.messages = [m for m in box.messages if m.uid not in gone]
             box.gone += [(log.modseq, uid) for uid in gone]
-            for uid, mark in gone.items():
-                log.enter(Kind.REMOVED, box.row.key, uid, mark)
+            for uid, email in gone.items():
+                log.enter(Kind.REMOVED, box.row.key, uid, email)
         return Expunged(box.row.key, UidSet.of(sorted(gone)), box.row.modseq, before)
 
     async def learn_previews(self, account: Account, key: bytes, found: Mapping[int, bytes]) -> None:

@@ -87,11 +87,11 @@ class World:
                     uid, at = record[0], (box.key, record[0])
                     one = ident(made[uid])
                     assert one.created <= record[2] <= box.modseq
-                    marks[at] = one.mark
+                    marks[at] = one.email
                     flags[at] = record[1], frozenset(w for i, w in enumerate(words) if record[3] >> i & 1)
-                    by_mark[one.mark].add(at)
+                    by_mark[one.email].add(at)
                     by_thread[one.thread].add(at)
-                    common[box.name, uid] = one.thread if one.thread != one.mark else b"", record[1]
+                    common[box.name, uid] = one.thread if one.thread != one.email else b"", record[1]
                     octets += record[5]
                     kept += mime.counted(made[uid])
             for key in [*(box.key for box in boxes), self.account.id.to_bytes(8, "big") + bytes(4)]:
@@ -118,12 +118,12 @@ class World:
             last = one.modseq
             at = one.key, one.uid
             if one.kind is Kind.CREATED:
-                marks[at] = one.mark
+                marks[at] = one.email
                 touched.add(at)
             elif one.kind is Kind.REMOVED:
-                assert marks.pop(at) == one.mark
+                assert marks.pop(at) == one.email
             elif one.kind is Kind.CHANGED:
-                assert marks[at] == one.mark
+                assert marks[at] == one.email
                 touched.add(at)
             elif one.kind is Kind.MAILBOX_CREATED:
                 boxes.add(one.key)

@@ -14,14 +14,14 @@ from typing import Any
 
 from fastmail._core import idents
 from fastmail.durable.transaction import Reading, Txn
-from fastmail.message.identity import MARK, NOBODY, TRAIL, fresh, ident, named
+from fastmail.message.identity import ID_OCTETS, NOBODY, TRAIL, fresh, ident, named
 from fastmail.store.interface import Octets
 from fastmail.store.local.index import layout, walk
 from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, MESSAGE, uid_of
 from fastmail.store.local.index.tables import Tables
 
 THREAD = struct.Struct("<8sI")  # thread, number of messages with this Message-ID
-NAMED = ACCOUNT + MARK  # octets of a key of place or member before the mailbox: account and id
+NAMED = ACCOUNT + ID_OCTETS  # octets of a key of place or member before the mailbox: account and id
 KEY = NAMED + MESSAGE - ACCOUNT
 FIXED = 32  # octets of the fixed part of a summary
 Item = tuple[int, Octets, int]  # UID, summary as stored, MODSEQ
@@ -84,10 +84,10 @@ def finished(txn: Reading, t: Tables, account: bytes, made: bytes, modseq: int, 
     end = idents.rest_at(made)
     if end < len(made):
         before = ident(made)
-        return made[:end] + TRAIL.pack(before.mark, modseq, before.thread, before.own)
-    mark = fresh()
+        return made[:end] + TRAIL.pack(before.email, modseq, before.thread, before.own)
+    email = fresh()
     thread, own = _decide(txn, t, account, said or idents.named(made))
-    return made + TRAIL.pack(mark, modseq, thread or mark, own)
+    return made + TRAIL.pack(email, modseq, thread or email, own)
 
 
 def _decide(txn: Reading, t: Tables, account: bytes, said: Said) -> tuple[bytes, bytes]:
@@ -129,7 +129,7 @@ def problems(txn: Reading, t: Tables, account: bytes) -> list[str]:
     places, members, threads = set(), set(), 0
     for at, value in walk.rows(txn, t.msg, account):
         one = ident(layout.summary_of(value))
-        places.add(account + one.mark + bytes(at[ACCOUNT:]))
+        places.add(account + one.email + bytes(at[ACCOUNT:]))
         members.add(account + one.thread + bytes(at[ACCOUNT:]))
         threads += one.own not in (one.thread, NOBODY)
     out = []
@@ -158,7 +158,7 @@ def fill(txn: Txn, t: Tables, account: bytes, after: bytes, most: int) -> bytes:
                 break
             found.append((bytes(at), (uid_of(at), only_names(layout.summary_of(value)), 0)))
     for at, item in found:
-        if txn.get(at[:ACCOUNT] + ident(item[1]).mark + at[ACCOUNT:], db=t.place) is None:
+        if txn.get(at[:ACCOUNT] + ident(item[1]).email + at[ACCOUNT:], db=t.place) is None:
             add(txn, t, at[:MAILBOX], [item])
     return last
 

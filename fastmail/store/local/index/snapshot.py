@@ -111,19 +111,19 @@ class LocalSnapshot:
         gone: dict[tuple[bytes, int], bytes] = {}
         for one in reversed(found):
             if one.kind is Kind.REMOVED:
-                gone[one.key, one.uid] = one.mark
+                gone[one.key, one.uid] = one.email
             elif one.kind is Kind.CHANGED:
-                mark = gone.get((one.key, one.uid))
-                if mark is None:
+                email = gone.get((one.key, one.uid))
+                if email is None:
                     value = self._value(one.key, one.uid)
-                    mark = ident(layout.summary_of(value)).mark if value is not None else b""
-                    gone[one.key, one.uid] = mark
-                one = AccountChange(one.modseq, one.kind, one.key, one.uid, mark)
+                    email = ident(layout.summary_of(value)).email if value is not None else b""
+                    gone[one.key, one.uid] = email
+                one = AccountChange(one.modseq, one.kind, one.key, one.uid, email)
             out.append(one)
         return out[::-1]
 
-    def places(self, account: int, mark: bytes) -> list[tuple[bytes, int]] | None:
-        return self._where(self._t.place, account, mark)
+    def places(self, account: int, email: bytes) -> list[tuple[bytes, int]] | None:
+        return self._where(self._t.place, account, email)
 
     def members(self, account: int, thread: bytes) -> list[tuple[bytes, int]] | None:
         return self._where(self._t.member, account, thread)
