@@ -264,7 +264,7 @@ class Checkpoints:
                 txn.abort()
                 return False
             position = Position.unpack(txn.get(journal.POSITION_ROW, db=self._meta))
-            places = self._places(txn, last.before if last is not None else 0)
+            places = self._changed_file_systems(txn, last.before if last is not None else 0)
             if recovered is not None:
                 places |= recovered
             _sync_file_systems(places)
@@ -311,16 +311,16 @@ class Checkpoints:
             raise CorruptData(f"{self._path}: its meta page cannot be read")
         return txn, number, meta
 
-    def _places(self, txn: Reading, before: int) -> set[str]:
+    def _changed_file_systems(self, txn: Reading, before: int) -> set[str]:
         """Return a directory on each file system on which files were made since the last checkpoint.
 
         ``before``: the transaction number of the checkpoint before the last. Rows since then count, because a writer
         may not yet have noticed the last checkpoint when it wrote its row."""
         out = {self._path}
         cursor = txn.cursor(db=self._meta)
-        if cursor.set_range(journal.PLACE_ROW):
+        if cursor.set_range(journal.FILE_SYSTEM_ROW):
             for key, row in cursor.iternext():
-                if not bytes(key).startswith(journal.PLACE_ROW):
+                if not bytes(key).startswith(journal.FILE_SYSTEM_ROW):
                     break
                 if journal.U64.unpack_from(row)[0] >= before:
                     out.add(os.fsdecode(bytes(row[journal.U64.size :])))

@@ -118,7 +118,7 @@ class Environment:
         self._behind = False
         self.broken = ""  # why writing is refused until the next start; empty while all is well
         self._devices: dict[bytes, int] = {}  # device number by directory, so that most commits need no stat
-        self._noted: dict[int, int] = {}  # by device: the last checkpoint known when its PLACE_ROW was written
+        self._noted: dict[int, int] = {}  # by device: the last checkpoint known when its FILE_SYSTEM_ROW was written
         self.recovered = 0
         if journaled is None:
             self._open(path, tables, map_size, None)
@@ -417,7 +417,7 @@ class Environment:
         after = log_.append(before, txn.record, self._kept)
         try:
             for directory in txn.places:
-                self._note_place(txn.raw, directory, self._known)
+                self._note_file_system(txn.raw, directory, self._known)
             txn.raw.put(journal.POSITION_ROW, after.pack(), db=meta)
             txn.raw.commit()
         except BaseException:
@@ -427,7 +427,7 @@ class Environment:
         if after.serial != before.serial and after.serial - self._kept > BEHIND:
             self._behind = True
 
-    def _note_place(self, txn: Txn, directory: bytes, number: int) -> None:
+    def _note_file_system(self, txn: Txn, directory: bytes, number: int) -> None:
         """Record that the checkpoint after ``number`` has to sync the file system of a directory, as files were made
         there."""
         device = self._devices.get(directory)
@@ -442,7 +442,7 @@ class Environment:
         if self._noted.get(device) != number:
             self._noted[device] = number
             row = journal.U64.pack(number) + directory
-            txn.put(journal.PLACE_ROW + journal.U64.pack(device), row, db=self.db["meta"])
+            txn.put(journal.FILE_SYSTEM_ROW + journal.U64.pack(device), row, db=self.db["meta"])
 
     def sync(self) -> None:
         """Make durable all that was committed so far, by this or other processes.

@@ -85,9 +85,9 @@ class Position(NamedTuple):
 
 # rows of the environment's table ``meta``: where the next record goes; the lowest slot that recovery may need, the
 # transaction of the last checkpoint, and the process that took it; why nothing may be written any more; and behind
-# PLACE_ROW the number of each file system that files were made on: the last checkpoint that was known then, and a
+# FILE_SYSTEM_ROW the number of each file system that files were made on: the last checkpoint that was known then, and a
 # directory there
-POSITION_ROW, KEPT_ROW, BROKEN_ROW, PLACE_ROW = b"journal", b"journal-kept", b"journal-broken", b"journal-place"
+POSITION_ROW, KEPT_ROW, BROKEN_ROW, FILE_SYSTEM_ROW = b"journal", b"journal-kept", b"journal-broken", b"journal-place"
 KEPT = struct.Struct("<QQQ")
 FULL = 1 << 62  # an offset after which no record fits
 

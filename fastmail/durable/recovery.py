@@ -39,7 +39,7 @@ class Files(Protocol):
         """Names of the tables whose rows it needs to see."""
 
     def changed(self, entry: Entry) -> None:
-        """A row of one of its tables was put. All such rows are passed before ``expected`` and ``place`` are called."""
+        """A row of one of its tables was put. All such rows are passed before the two methods below are called."""
 
     def known_by(self, path: bytes) -> bytes:
         """Return the part of a file's name that every rename keeps."""
@@ -50,11 +50,11 @@ class Files(Protocol):
     def record(self) -> None:
         """The present record has ended."""
 
-    def expected(self, txn: Reading, path: str) -> str | None:
+    def expected_path(self, txn: Reading, path: str) -> str | None:
         """Return where a file that was made at ``path`` should be according to the rows, without looking at the disk.
         None when it is not needed any more."""
 
-    def place(self, txn: Reading, path: str) -> str | None:
+    def present_path(self, txn: Reading, path: str) -> str | None:
         """The same for a file that is missing or differs there: looks at the disk, because another program may have
         renamed it."""
 
@@ -256,7 +256,7 @@ class Mender:
                 pieces.setdefault(os.fsencode(str(path)), []).append(one)
                 continue
             if self._owner is not None:
-                path = self._owner.expected(txn, str(path))
+                path = self._owner.expected_path(txn, str(path))
             if path is not None:
                 whole.append((one, os.fsencode(path)))
         parts = [whole[at : at + TOGETHER] for at in range(0, len(whole), TOGETHER)]
@@ -275,7 +275,7 @@ class Mender:
         if entry.kind == journal.PIECE:
             offset: int = journal.U64.unpack_from(made)[0]
             return _patch(path, offset, made[journal.U64.size :], self._distrust)
-        place = self._owner.place(txn, path) if self._owner is not None else path
+        place = self._owner.present_path(txn, path) if self._owner is not None else path
         mtime: int = journal.I64.unpack_from(made)[0]
         return place is not None and _make(place, made[journal.I64.size :], mtime, self._distrust)
 

@@ -9,7 +9,7 @@ from fastmail.imap.command import Command, Work
 from fastmail.imap.filters import CHOSEN, Filter, read_filter
 from fastmail.imap.names import wire
 from fastmail.imap.returns import Wanted, part_of, read_return
-from fastmail.imap.search_job import make_job
+from fastmail.imap.search_run import make_run
 from fastmail.imap.search_tree import Tree
 from fastmail.imap.state import Session
 from fastmail.imap.turns import Pace
@@ -70,13 +70,13 @@ async def _run(
         await session.look(place.account, box.key)
         selected = session.selected if mine else None
         view = selected if selected is not None else _view(session, place, box)
-        job = make_job(command, view, charset, tree)
-        if job is None:
+        run = make_run(command, view, charset, tree)
+        if run is None:
             return
-        found = await job.evaluate(tree, view.uids)
-        await job.learn_modseqs(found)
+        found = await run.evaluate(tree, view.uids)
+        await run.learn_modseqs(found)
         if found:
-            session.conn.write(_answer(command, view, wanted, found, job.highest(found) if job.modseq else 0))
+            session.conn.write(_answer(command, view, wanted, found, run.highest(found) if run.modseq else 0))
             await session.conn.drain()
     await command.complete(b"OK ESEARCH completed")
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from fastmail._core.uidset import UidSet
 from fastmail.imap import metadata, places, status
-from fastmail.imap.fetch_job import Job
 from fastmail.imap.fetch_plan import Plan
+from fastmail.imap.fetch_run import FetchRun
 from fastmail.imap.filters import CHOSEN, Filter
 from fastmail.imap.names import quoted, wire
 from fastmail.imap.state import Session
@@ -272,5 +272,5 @@ class Watcher:
             return
         fresh = selected.uids.minus(UidSet.of_ranges((1, last))) if last else selected.uids
         if fresh and group.plan is not None:
-            job = Job(session, selected, group.plan, fresh)
-            await job.render()
+            run = FetchRun(session, selected, group.plan, fresh)
+            await run.render()

@@ -21,7 +21,7 @@ from fastmail.message import summary
 Octets = bytes | bytearray | memoryview
 ID_OCTETS = 8  # octets of an EMAILID or THREADID, before they are written in hexadecimal
 NOBODY = bytes(ID_OCTETS)  # instead of the hash of a Message-ID, where there is none
-# mark, MODSEQ of the account when the message was created there (0: before there was one), its thread, hash of its
+# EMAILID, MODSEQ of the account when the message was created there (0: before there was one), its thread, hash of its
 # Message-ID. Readers of summaries look no further than their parts; a store of layout 3 or later understands both.
 TRAIL = struct.Struct("<8sQ8s8s")
 

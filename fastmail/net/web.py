@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from fastmail.net import places
+from fastmail.net import address_rules
 
 SECONDS = 60.0  # for a whole exchange (RFC 8461 3.3 suggests a minute)
 CONNECT = 10.0  # for one address, so that a dead one leaves time for the next
@@ -145,9 +145,9 @@ async def _addresses(host: str, resolve: Resolve) -> Sequence[str]:
 
 def _fitting(host: str, addresses: Sequence[str], inside: bool) -> Sequence[str]:
     """Those of a host's addresses that may be connected to; WebError when there is none."""
-    fitting = [one for one in addresses if inside or not places.inner(one)]
+    fitting = [one for one in addresses if inside or not address_rules.inner(one)]
     if not fitting:
-        why = f"only {addresses[0]}, which {places.inner(addresses[0])}" if addresses else "no address"
+        why = f"only {addresses[0]}, which {address_rules.inner(addresses[0])}" if addresses else "no address"
         raise WebError(f"{host} has {why}")
     return fitting[:ADDRESSES]
 

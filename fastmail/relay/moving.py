@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from fastmail.dns.resolver import LookupFailed
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress, ClientError
-from fastmail.net import places
+from fastmail.net import address_rules
 from fastmail.queue import routes
 from fastmail.queue.model import LOCAL
 from fastmail.queue.routes import LAX, POOL, STRICT, marked, parts
@@ -45,11 +45,11 @@ async def destination(text: str, finder: Finder, addresses: Sequence[str], usual
         hop = routes.hop(name)
         if hop is None:
             raise BadDestination(f'"{text}" is no next hop: {EXPECTED}')
-        if not hop.host.startswith("/") and not places.literal(hop.host):
+        if not hop.host.startswith("/") and not address_rules.literal(hop.host):
             await _known(hop.host, finder, hop.host)
         return hop.destination + behind
     try:
-        domain = name.lower() if places.literal(name) else ascii_name(name)
+        domain = name.lower() if address_rules.literal(name) else ascii_name(name)
     except BadAddress as error:
         raise BadDestination(f'"{text}" is no destination ({error}): {EXPECTED}') from None
     await _known(domain, finder)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from fastmail.dns.resolver import LookupFailed, Mx, NoSuchDomain, Resolver
 from fastmail.model.domain import comparable
 from fastmail.model.errors import ClientError
-from fastmail.net import places
+from fastmail.net import address_rules
 from fastmail.queue import routes
 from fastmail.queue.routes import LAX, STRICT, Hop, Routes, parts
 from fastmail.relay import dane
@@ -91,7 +91,7 @@ class Finder:
         recipients: their mail waits, and he hears of it."""
         if hop.host.startswith("/"):
             return [Target("localhost", hop.host, 0, hop.kind == "lmtp", "none", route=True)]
-        literal = places.literal(hop.host)
+        literal = address_rules.literal(hop.host)
         try:
             addresses = [literal] if literal else await self.resolver.addresses(hop.host)
         except NoSuchDomain as error:
@@ -105,12 +105,12 @@ class Finder:
 
     async def _of_domain(self, domain: str, mark: str) -> list[Target]:
         mode = self.routes.policy(domain, self.tls)
-        literal = places.literal(domain)
+        literal = address_rules.literal(domain)
         if literal:
-            if not self.loopback and (why := places.barred(literal)):
+            if not self.loopback and (why := address_rules.barred(literal)):
                 raise Loops(f"{domain} {why}")
             return [Target(domain, literal, self.port, False, mode)]
-        if domain.startswith("[") or places.numeric(domain):
+        if domain.startswith("[") or address_rules.numeric(domain):
             raise NoSuchDomain(f"{domain} is not a domain name")
         domain = comparable(domain)  # an entry of the queue may be older than that rule
         mine = comparable(self.hostname)
@@ -198,9 +198,9 @@ class Finder:
         except NoSuchDomain:
             return out
         for address in addresses[:ADDRESSES]:
-            if not self.loopback and places.barred(address):
+            if not self.loopback and address_rules.barred(address):
                 out.barred = True
-                out.own = out.own or places.is_own(address)
+                out.own = out.own or address_rules.is_own(address)
                 continue
             out.targets.append(
                 Target(mx.host, address, self.port, False, how, prove=prove, policy=kind, testing=testing)
@@ -235,7 +235,7 @@ def _vouched(mx: Mx, policy: Policy | None, domain: str) -> bool:
 
 def is_hop(destination: str) -> bool:
     """True for a next hop (``smtp:host:25``), False for a domain, which may be an address literal."""
-    return ":" in destination and not destination.startswith("[") and not places.literal(destination)
+    return ":" in destination and not destination.startswith("[") and not address_rules.literal(destination)
 
 
 def _trouble(destination: str, why: str) -> LookupFailed:

@@ -114,7 +114,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a preview is found out again each time",
-        "fastmail/imap/fetch_job.py",
+        "fastmail/imap/fetch_run.py",
         "                self.previews[uid] = words\n",
         "                pass\n",
         ("tests/unit/imap/test_reading.py",),

@@ -421,8 +421,8 @@ MUTATIONS = [
     Mutation(
         "STORE answers before it is durable",
         "fastmail/imap/store.py",
-        "    return await store.store(selected.account, selected.key, job.uids, job.mode, job.flags, job.words, job.unchanged)\n",
-        "    asyncio.ensure_future(store.store(selected.account, selected.key, job.uids, job.mode, job.flags, job.words))\n"
+        "    return await store.store(selected.account, selected.key, run.uids, run.mode, run.flags, run.words, run.unchanged)\n",
+        "    asyncio.ensure_future(store.store(selected.account, selected.key, run.uids, run.mode, run.flags, run.words))\n"
         "    return None\n",
         (f"{REPLIES}[maildir]",),
         slow=True,

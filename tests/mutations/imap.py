@@ -37,15 +37,15 @@ MUTATIONS = [
     Mutation(
         "-FLAGS adds",
         "fastmail/imap/store.py",
-        "    return await store.store(selected.account, selected.key, job.uids, job.mode, job.flags,",
-        "    return await store.store(selected.account, selected.key, job.uids, abs(job.mode), job.flags,",
+        "    return await store.store(selected.account, selected.key, run.uids, run.mode, run.flags,",
+        "    return await store.store(selected.account, selected.key, run.uids, abs(run.mode), run.flags,",
         SIDE,
     ),
     Mutation(
         "FLAGS keeps the flags that it does not name",
         "fastmail/imap/store.py",
-        "    return await store.store(selected.account, selected.key, job.uids, job.mode, job.flags,",
-        "    return await store.store(selected.account, selected.key, job.uids, job.mode or 1, job.flags,",
+        "    return await store.store(selected.account, selected.key, run.uids, run.mode, run.flags,",
+        "    return await store.store(selected.account, selected.key, run.uids, run.mode or 1, run.flags,",
         SIDE,
     ),
     Mutation(
@@ -127,7 +127,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a message is told before its new keyword",
-        "fastmail/imap/fetch_job.py",
+        "fastmail/imap/fetch_run.py",
         "            out.write(new_keywords(self.selected, snapshot))\n",
         "            pass\n",
         SIDE,

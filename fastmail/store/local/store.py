@@ -43,7 +43,7 @@ from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import SEGMENTS, Commits, Settings
 from fastmail.store.local.mailboxes import Mailboxes
 from fastmail.store.local.maildir import housekeeping
-from fastmail.store.local.maildir.follow import Follower
+from fastmail.store.local.maildir.follow import MaildirFollower
 from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.lists import Lists
 from fastmail.store.local.maildir.names import NameMaker
@@ -100,7 +100,7 @@ class LocalStore:
         self.paths = Paths(self.commits, self.places)
         self.together = SharedMode(self.commits, self.places, self._take_in_listed) if shared else None
         lists: Lists | None = self.together
-        self.follower = Follower(
+        self.follower = MaildirFollower(
             self.commits,
             self.places,
             self.paths,

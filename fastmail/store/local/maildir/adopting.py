@@ -89,7 +89,7 @@ def end_adoption(txn: Txn, t: Tables, key: bytes, floor: int) -> None:
 
 
 def keep_seen(txn: Txn, t: Tables, rows: Sequence[tuple[bytes, bytes]], least: int) -> None:
-    """Write the states of mailboxes with at least ``least`` messages; see follow.Follower.save."""
+    """Write the states of mailboxes with at least ``least`` messages; see follow.MaildirFollower.save."""
     for key, value in rows:
         row = txn.get(layout.row_key(key), db=t.page)
         if row is not None and layout.unpack_row(key, row).exists >= least:

@@ -52,7 +52,7 @@ class Seen:
     news: frozenset[bytes]
 
 
-class Follower:
+class MaildirFollower:
     """One for each store.
 
     ``publish``: tell those who watch mailboxes. ``read_control``: reads another server's control files of a mailbox,

@@ -22,7 +22,7 @@ LONGEST_DELAY = 5.0  # s between two tries at most, after failures
 
 
 class Own(Protocol):
-    """The part of follow.Follower that has to hear of our own changes."""
+    """The part of follow.MaildirFollower that has to hear of our own changes."""
 
     def begin_own(self, account: Account, key: bytes, directory: str) -> None: ...
     def end_own(self, key: bytes, directory: str, touched: set[bytes]) -> None: ...

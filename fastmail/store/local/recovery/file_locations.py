@@ -66,7 +66,7 @@ class FileLocations:
     def known_by(self, path: bytes) -> bytes:
         return base_of(os.path.basename(path))
 
-    def expected(self, txn: Reading, path: str) -> str | None:
+    def expected_path(self, txn: Reading, path: str) -> str | None:
         held = self._held.get(os.fsencode(os.path.basename(path)))
         if held is not None:
             return path if txn.get(held, db=self._db["held"]) is not None else None
@@ -79,8 +79,8 @@ class FileLocations:
         root, _ = self._root(txn, key[:MAILBOX], os.path.dirname(os.path.dirname(path)))
         return os.fsdecode(path_of(root, marked))
 
-    def place(self, txn: Reading, path: str) -> str | None:
-        expected = self.expected(txn, path)
+    def present_path(self, txn: Reading, path: str) -> str | None:
+        expected = self.expected_path(txn, path)
         directory, name = os.path.split(path)
         raw = os.fsencode(name)
         key = self._message(txn, path)

@@ -40,7 +40,7 @@ WORDS = 20  # of a FUZZY key
 ADDRESSES = {b"from": Element.FROM, b"to": Element.TO, b"cc": Element.CC, b"bcc": Element.BCC}
 
 
-class Job:
+class SearchRun:
     """One SEARCH under way."""
 
     def __init__(self, session: Session, selected: Selected, charset: str, tag: bytes) -> None:
@@ -273,7 +273,7 @@ class Job:
                 yield await self._aside(len(content), fulltext.folded, uid, content)
 
 
-def make_job(command: Command, selected: Selected, charset: bytes | None, tree: Tree) -> Job | None:
+def make_run(command: Command, selected: Selected, charset: bytes | None, tree: Tree) -> SearchRun | None:
     """None when the charset is not known and the client was told."""
     session = command.session
     why = ""
@@ -288,13 +288,13 @@ def make_job(command: Command, selected: Selected, charset: bytes | None, tree: 
     if not charsets.known(name):
         command.answer(b"NO [BADCHARSET (US-ASCII UTF-8)] charset is not known")
         return None
-    job = Job(session, selected, name, command.tag)
-    job.tree = tree
-    job.modseq = asks("MODSEQ", tree)
-    job.within, job.code = bounds.newest(session, selected.uids)
-    if job.modseq:
+    run = SearchRun(session, selected, name, command.tag)
+    run.tree = tree
+    run.modseq = asks("MODSEQ", tree)
+    run.within, run.code = bounds.newest(session, selected.uids)
+    if run.modseq:
         session.learn_modseq()
-    return job
+    return run
 
 
 def _header_of(content: bytes) -> bytes:

@@ -39,7 +39,7 @@ MOST = 200  # messages that are read in one go
 END = b")\r\n"
 
 
-class Job:
+class FetchRun:
     """One FETCH under way."""
 
     __slots__ = (
