@@ -1,6 +1,6 @@
-"""APPEND (RFC 3501 6.3.11) with MULTIAPPEND (RFC 3502), APPENDUID (RFC 4315 3), BINARY (RFC 3516 4.4), UTF8
-(RFC 6855 4) and CATENATE (RFC 4469); REPLACE (RFC 8508). The messages themselves were staged
-while they came in; all of them are kept, or none.
+"""APPEND (RFC 3501 6.3.11) with MULTIAPPEND (RFC 3502), APPENDUID (RFC 4315 3), BINARY (RFC 3516 4.4), UTF8 (RFC 6855
+4) and CATENATE (RFC 4469); REPLACE (RFC 8508). The messages were staged while they came in; all of them are stored, or
+none.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ from fastmail.store.interface import NewMessage
 from fastmail.store.quota import check
 
 SCAN_ON_LOOP = 262144
-SUMMARIES = 16 << 20  # octets of their long summaries: the index has all of them in memory until its commit
+SUMMARIES = 16 << 20  # octets of long summaries of one APPEND: the index keeps all of them in memory until the commit
 
 
 def append(command: Command) -> Work:
-    """RFC 3501 6.3.11. Without uploads the command is a CATENATE of URLs alone, or its message is missing."""
+    """RFC 3501 6.3.11. A command without uploads is a CATENATE of URLs only, or its message is missing."""
     return _parsed(command, None)
 
 
@@ -56,12 +56,12 @@ class Asked:
 
     @property
     def is_staged(self) -> bool:
-        """Is it as it came, so that ``Staged`` holds it?"""
+        """True if ``Staged`` holds exactly the message."""
         return len(self.parts) == 1 and not isinstance(self.parts[0], bytes) and not self.parts[0].binary
 
 
 def _options(reader: Reader) -> tuple[int, list[bytes], int | None]:
-    """(flags, keywords, date) in front of the literal, each with its space."""
+    """Read (flags, keywords, date) before the literal, each with its space."""
     flags = 0
     words: list[bytes] = []
     date: int | None = None
@@ -75,7 +75,7 @@ def _options(reader: Reader) -> tuple[int, list[bytes], int | None]:
 
 
 def _parsed(command: Command, old: UidSet | None) -> Work:
-    """The rest of the arguments, and the messages; ``old``: the message that they replace."""
+    """Read the rest of the arguments, and store the messages. ``old``: the message that they replace."""
     session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
@@ -94,7 +94,7 @@ def _parsed(command: Command, old: UidSet | None) -> Work:
 
 
 def _parts(reader: Reader, waiting: Iterator[Upload]) -> list[Upload | bytes]:
-    """A literal, or ``CATENATE (URL url TEXT literal ...)``."""
+    """Read a literal, or ``CATENATE (URL url TEXT literal ...)``."""
 
     def literal() -> Upload:
         upload = next(waiting, None)
@@ -139,7 +139,7 @@ async def _keep(command: Command, name: str, asked: list[Asked], old: UidSet | N
     assert key is not None
     allowed = rights.flags(place.rights)
     limits = session.service.limits
-    left = max(limits.message_size, limits.staging_memory)  # octets that may be in memory, of what is put together here
+    left = max(limits.message_size, limits.staging_memory)  # octets that messages put together here may use
     long = SUMMARIES
     messages = []
     for one in asked:
@@ -151,7 +151,7 @@ async def _keep(command: Command, name: str, asked: list[Asked], old: UidSet | N
         except BadUrl as error:
             command.answer(b"NO [BADURL " + quote_always(error.url) + b"] nothing was appended")
             return
-        one.flags &= allowed  # silently (RFC 4314 4)
+        one.flags &= allowed  # flags without a right are dropped silently (RFC 4314 4)
         one.words = one.words if "w" in place.rights else []
         messages.append(await _message(content, one))
         long -= mime.counted(messages[-1].summary)
@@ -177,7 +177,7 @@ async def _keep(command: Command, name: str, asked: list[Asked], old: UidSet | N
 
 
 async def _content(session: Session, asked: Asked) -> bytes | memoryview:
-    """The message with LF."""
+    """Return the message with LF."""
     if len(asked.parts) == 1 and not isinstance(asked.parts[0], bytes):
         upload = asked.parts[0]
         if upload.staged.spilled:
@@ -218,7 +218,7 @@ async def _content(session: Session, asked: Asked) -> bytes | memoryview:
 
 
 async def _piece(session: Session, url: urls.Url) -> bytes:
-    """What a URL of a CATENATE names: relative ones are of the selected mailbox."""
+    """Return what a URL of a CATENATE names; a relative one refers to the selected mailbox."""
     selected = session.selected
     if url.mailbox or selected is None:
         assert session.account is not None
@@ -227,7 +227,7 @@ async def _piece(session: Session, url: urls.Url) -> bytes:
 
 
 async def _plain(content: bytes) -> bytes:
-    """Without binary parts; a big one on a helper thread."""
+    """Return the content without binary parts; a large one is converted on a helper thread."""
     if len(content) > SCAN_ON_LOOP:
         return await asyncio.get_running_loop().run_in_executor(None, without_binary, content)
     return without_binary(content)

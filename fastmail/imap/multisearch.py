@@ -1,5 +1,5 @@
-"""MULTISEARCH (RFC 7377): one search over several mailboxes, answered with UIDs, mailbox by mailbox. What names the
-mailboxes (``personal``, ``subtree`` and so on) is the filter of RFC 5465 6.
+"""MULTISEARCH (RFC 7377): one search over several mailboxes, answered with UIDs for each mailbox. The mailboxes are
+named (``personal``, ``subtree`` and so on) by the filter of RFC 5465 6.
 """
 
 from fastmail._core.imap import ParseError
@@ -17,7 +17,7 @@ from fastmail.imap.views import Selected
 from fastmail.model.errors import TooMuch
 from fastmail.store.interface import Mailbox
 
-MOST_FILTERS = 100  # of one command; each is asked about each mailbox
+MOST_FILTERS = 100  # filters of one command; each is applied to each mailbox
 
 
 def esearch(command: Command) -> Work:
@@ -82,7 +82,7 @@ async def _run(
 
 
 def _view(session: Session, place: places.Place, box: Mailbox) -> Selected:
-    """A mailbox as it is now, without selecting it."""
+    """Return a mailbox as it is now, without selecting it."""
     account = place.account
     with session.service.store.snapshot(account) as snapshot:
         now = snapshot.mailbox(box.key) or box

@@ -1,8 +1,8 @@
-"""SEARCH (RFC 3501 6.4.4) and how it answers: ESEARCH (RFC 4731), SEARCHRES (RFC 5182), PARTIAL (RFC 9394), FUZZY (RFC
-6203), MODSEQ (RFC 7162 3.1.5), CONTEXT=SEARCH (RFC 5267 4). The search itself is in ``search_run``.
+"""SEARCH (RFC 3501 6.4.4) and its answers: ESEARCH (RFC 4731), SEARCHRES (RFC 5182), PARTIAL (RFC 9394), FUZZY
+(RFC 6203), MODSEQ (RFC 7162 3.1.5), CONTEXT=SEARCH (RFC 5267 4). The search itself is in ``search_run``.
 
-A search that the index answers within a slice is answered at once, every other one as a coroutine. A charset that is
-not known is NO [BADCHARSET].
+A search that the index answers within a slice of time is answered at once, every other one as a coroutine. An unknown
+charset gets NO [BADCHARSET].
 """
 
 from fastmail._core.uidset import UidSet
@@ -13,7 +13,7 @@ from fastmail.imap.search_run import BLOCK, STEPS, SearchRun, blocks, make_run
 from fastmail.imap.search_tree import asks, cost, frozen
 from fastmail.imap.views import Context, Selected
 
-AT_ONCE = 10_000  # numbers of an answer that are written in one go
+AT_ONCE = 10_000  # numbers of an answer that are written at a time
 
 
 def search(command: Command) -> Work:
@@ -76,12 +76,12 @@ def _answer(command: Command, selected: Selected, run: SearchRun, wanted: Wanted
 
 
 def _highest(run: SearchRun, found: UidSet) -> bytes:
-    """The highest MODSEQ of what was found, where MODSEQ was a key."""
+    """Return the highest MODSEQ of what was found, if MODSEQ was a key."""
     return b" (MODSEQ %d)" % run.highest(found) if run.modseq and found else b""
 
 
 async def _long(command: Command, run: SearchRun, found: UidSet, shown: UidSet) -> None:
-    """``* SEARCH`` with many numbers: they are made and written as the client reads them."""
+    """Write ``* SEARCH`` with many numbers, as fast as the client reads them."""
     conn = command.session.conn
     conn.write(b"* SEARCH")
     for part in blocks(shown, AT_ONCE):
@@ -93,7 +93,8 @@ async def _long(command: Command, run: SearchRun, found: UidSet, shown: UidSet) 
 
 
 def _line(command: Command, selected: Selected, run: SearchRun, wanted: Wanted, found: UidSet, shown: UidSet) -> bytes:
-    """``* ESEARCH`` with what was to be returned; SAVE is done here, too. ``shown``: UIDs or numbers of ``found``."""
+    """Return ``* ESEARCH`` with what was asked for; SAVE is done here, too. ``shown``: UIDs or sequence numbers of
+    ``found``."""
     names = wanted.names or []
     items = [head(command.tag, command.by_uid)]
     narrow = []

@@ -1,6 +1,6 @@
 """SORT and THREAD (RFC 5256), SORT=DISPLAY (RFC 5957), ESORT and CONTEXT=SORT (RFC 5267 3, 4), THREAD=REFS.
 
-The messages are found as by SEARCH; ``compared`` reads what is compared of them, and remembers it.
+Messages are found as by SEARCH; ``compared`` reads what is compared of them, and remembers it.
 """
 
 from array import array
@@ -19,7 +19,7 @@ from fastmail.imap.search_tree import frozen
 from fastmail.imap.views import Context, Selected
 
 KEYS = {b"ARRIVAL", b"SIZE", *order.NAMES}
-CRITERIA = 50  # of one command
+CRITERIA = 50  # sort criteria of one command
 
 
 def sort(command: Command) -> Work:
@@ -63,7 +63,7 @@ def thread(command: Command) -> Work:
 
 
 def _begin(command: Command, selected: Selected, then: Callable[[SearchRun], Work]) -> Work:
-    """Charset and search keys, then ``then``."""
+    """Read charset and search keys, then call ``then``."""
     reader = command.reader
     charset = reader.astring()
     reader.sp()
@@ -84,7 +84,7 @@ async def _sort(
     if wanted.names is None:
         conn.write(b"* SORT")
         view = None if command.by_uid else selected.uids
-        for start in range(0, len(uids), AT_ONCE):  # made and written as the client reads them
+        for start in range(0, len(uids), AT_ONCE):  # written as fast as the client reads
             conn.write(order.numbered(uids[start : start + AT_ONCE], view))
             if conn.full:
                 await conn.drain()
@@ -108,7 +108,7 @@ async def _sort(
 def _line(
     command: Command, selected: Selected, run: SearchRun, wanted: Wanted, found: UidSet, uids: "array[int]"
 ) -> bytes:
-    """``* ESEARCH`` with what was to be returned, in the order of ``uids`` (RFC 5267 3.1)."""
+    """Return ``* ESEARCH`` with what was asked for, in the order of ``uids`` (RFC 5267 3.1)."""
     numbers = list(uids) if command.by_uid else [selected.uids.seq(uid) for uid in uids]
     names = wanted.names or []
     items = [head(command.tag, command.by_uid)]

@@ -1,10 +1,10 @@
-"""STORE (RFC 3501 6.4.6, RFC 7162 3.1.3, RFC 4314 4), and STOREs that a client sends one behind the other.
+"""STORE (RFC 3501 6.4.6, RFC 7162 3.1.3, RFC 4314 4), also several that a client sends one after the other.
 
-STOREs of different messages that came together share one commit (RFC 3501 5.5): a client that marks a hundred messages
-costs one sync, not a hundred. They are recognised as commands, when the dispatcher has read their heads.
+STOREs of different messages that arrive together share one commit (RFC 3501 5.5): a client that marks a hundred
+messages costs one sync, not a hundred.
 
-Promise: each is answered by itself and in its place, those that are refused too; one that names a message of another
-STORE is done after it. What others changed in the mailbox is told at the end of the last one.
+Promise: each is answered by itself and in its order, refused ones too. One that names a message of an earlier STORE is
+done after that. What others changed in the mailbox is told at the end of the last one.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from fastmail.model.errors import NoPermission
 from fastmail.store.interface import ALL_MODSEQ, Octets, Store, Stored
 
 Results = Sequence[Stored | BaseException | None]  # None: a STORE that names no message
-TOGETHER = 256  # STOREs of one batch, and replies to bad ones: what one commit has to hold is bounded
+TOGETHER = 256  # STOREs of one batch, and replies to bad ones: bounds the size of a commit
 
 
 def store(command: Command) -> Work:
@@ -47,7 +47,7 @@ def store(command: Command) -> Work:
                 following.fail(error)
         following.out = command.out
     work = batch.run()
-    return work if last is command else last.run(work)  # what goes wrong is the answer to the last of them
+    return work if last is command else last.run(work)  # an error becomes the answer to the last of them
 
 
 @dataclass(slots=True)
@@ -89,8 +89,8 @@ def _read(command: Command, selected: Selected) -> StoreRun:
 
 
 class Batch:
-    """STOREs that came together, with the replies to bad ones between them. ``waves``: those of one wave name different
-    messages, so they share a commit."""
+    """STOREs that came together, with the replies to bad ones between them. ``waves``: the STOREs of one wave name
+    different messages, so they share a commit."""
 
     __slots__ = ("_selected", "_session", "_waves")
 
@@ -101,21 +101,22 @@ class Batch:
 
     @property
     def has_room(self) -> bool:
-        """A second wave is the last: what comes behind it waits for the first commit anyway."""
+        """True if another STORE may join. A second wave is the last: what follows would wait for the first commit
+        anyway."""
         return len(self._waves) == 1 and len(self._waves[0]) < TOGETHER
 
     def add(self, run: StoreRun) -> None:
-        """One STORE more."""
+        """Add a STORE."""
         if any(isinstance(one, StoreRun) and one.uids.both(run.uids) for one in self._waves[-1]):
             self._waves.append([])
         self._waves[-1].append(run)
 
     def write(self, data: bytes) -> None:
-        """A reply to a command that is not done, behind those of the STOREs before it."""
+        """Add a reply to a command that is not done, after those of the STOREs before it."""
         self._waves[-1].append(data)
 
     async def run(self) -> None:
-        """Do them, and answer."""
+        """Do all of them, and answer."""
         for position, wave in enumerate(self._waves):
             await self._run(wave, position == len(self._waves) - 1)
 
@@ -149,7 +150,7 @@ class Batch:
 
 
 async def _commit(store: Store, selected: Selected, runs: list[StoreRun]) -> Results:
-    """What became of each."""
+    """Return what became of each."""
     if len(runs) > 1:
         return await asyncio.gather(*(_store(store, selected, run) for run in runs), return_exceptions=True)
     try:
@@ -159,8 +160,8 @@ async def _commit(store: Store, selected: Selected, runs: list[StoreRun]) -> Res
 
 
 def _note(selected: Selected, runs: list[StoreRun], results: Results) -> tuple[Own | None, bool, int]:
-    """(what is not to be told again, whether another session changed the mailbox since this one was last told, MODSEQ
-    of the last change of this wave)."""
+    """Return (what must not be told again; True if another session changed the mailbox since this one was last told;
+    MODSEQ of the last change of this wave)."""
     own: Own | None = None
     others = False
     upto = 0
@@ -184,7 +185,7 @@ async def _store(store: Store, selected: Selected, run: StoreRun) -> Stored | No
 
 
 async def _store_some(store: Store, selected: Selected, run: StoreRun) -> Stored:
-    """Change those of the flags that the rights allow; the others stay as they are (RFC 4314 4)."""
+    """Change those flags that the rights allow; the others stay as they are (RFC 4314 4)."""
     account, key, allowed = selected.account, selected.key, rights.flags(selected.rights)
     words = run.words if "w" in selected.rights else []
     mode, flags, unchanged = run.mode, run.flags & allowed, run.unchanged
@@ -205,8 +206,8 @@ async def _store_some(store: Store, selected: Selected, run: StoreRun) -> Stored
 
 
 def _tell(session: Session, selected: Selected, run: StoreRun, result: Stored, others: bool, upto: int) -> None:
-    """The answer to a STORE. With ``others`` its messages may have keywords that the client does not know. ``upto``:
-    the MODSEQ of the last change that is answered with it."""
+    """Write the answer to a STORE. With ``others``, its messages may have keywords that the client does not know.
+    ``upto``: the MODSEQ of the last change that is answered with it."""
     known = {word.lower() for word in selected.keywords}
     if others or any(word.lower() not in known for word in run.words):
         with session.service.store.snapshot(selected.account) as snapshot:
@@ -222,8 +223,8 @@ def _tell(session: Session, selected: Selected, run: StoreRun, result: Stored, o
 def _responses(
     session: Session, selected: Selected, uids: UidSet, by_uid: bool, items: int, known: Sequence[Octets], upto: int
 ) -> bytes:
-    """FETCH responses with these items of messages as they are now, or in the pages that are ``known``, and MODSEQ for
-    a client that knows it (RFC 7162 3.1.3)."""
+    """Return FETCH responses with these items, from the present rows or from the ``known`` pages, with MODSEQ for a
+    client that knows it (RFC 7162 3.1.3)."""
     out = Out(64 * len(uids) + 64)
     items |= session.items(by_uid)
 

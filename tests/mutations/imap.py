@@ -51,7 +51,7 @@ MUTATIONS = [
     Mutation(
         "APPEND drops all flags",
         "fastmail/imap/append.py",
-        "        one.flags &= allowed  # silently (RFC 4314 4)\n",
+        "        one.flags &= allowed  # flags without a right are dropped silently (RFC 4314 4)\n",
         "        one.flags = 0\n",
         SIDE,
     ),
