@@ -104,11 +104,11 @@ def faults(path: str) -> list[str]:
         found = [] if state is not None else [f"{folder(path)}/{NAME} is gone"]
         known = {slot.serial for slot in journal.slots(folder(path))}
         if state is not None and state.position.offset != journal.FULL and state.position.serial not in known:
-            found.append(f"{folder(path)}: the part of the journal that the last checkpoint names is gone")
+            found.append(f"{folder(path)}: the part of the journal that the last checkpoint names is missing")
         if not found:
             break
     if os.path.exists(os.path.join(folder(path), DISTRUST)):
-        found.append("a sync failed: look at the disk, then stop the server and start it anew")
+        found.append("a sync failed: check the disk, then stop the server and start it again")
     return found
 
 

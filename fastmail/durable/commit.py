@@ -218,7 +218,7 @@ class CommitQueue:
         """Refuse all later operations: after a failed write or sync the disk cannot be trusted."""
         if not self._broken:
             self._broken = STOPPED + why.removeprefix(STOPPED)
-            log.event("store.readonly", "error", why=why, then="look at the disk, then start the server anew")
+            log.event("store.readonly", "error", why=why, then="check the disk, then start the server again")
 
     def _finish_batch(self, batch: list[Operation]) -> None:
         """On the loop: publish what a batch changed, then resolve its futures."""

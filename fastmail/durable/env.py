@@ -335,7 +335,7 @@ class Environment:
         lost = misnamed(there, tables)
         if lost:
             self.env.close()
-            _give_up("index.damaged", f"{self.path}: {', '.join(lost)!r} is no table of ours")
+            _give_up("index.damaged", f"{self.path}: {', '.join(lost)!r} is not a table of this server")
             raise CorruptData(f"{self.path}: the names of its tables are damaged; {REPAIR}")
 
     def begin(self, write: bool = False) -> Any:
@@ -371,7 +371,7 @@ class Environment:
                 "index.unpinned", "warning", path=self.path, then="a checkpoint is taken before anything is written"
             )
             if not self._take(wait=True):
-                raise StorageFailed(f"{STOPPED}{self.path}: the pages of the last checkpoint are not kept")
+                raise StorageFailed(f"{STOPPED}{self.path}: the pages of the last checkpoint are not protected")
 
     def _begin(self, write: bool) -> Any:
         """Begin an LMDB transaction; another process may have enlarged the map since it was opened."""
@@ -496,7 +496,9 @@ class Environment:
             open(os.path.join(checkpoint.folder(self.path), checkpoint.DISTRUST), "w", encoding="ascii"),
         ):
             pass  # an empty file is enough; the next start finds it
-        log.event("index.readonly", "error", path=self.path, error=error, then="look at the disk, then start anew")
+        log.event(
+            "index.readonly", "error", path=self.path, error=error, then="check the disk, then start the server again"
+        )
         checkpoints, meta = self._checkpoints, self.db["meta"]
         try:
             with self.env.begin(write=True) as txn:
@@ -504,7 +506,13 @@ class Environment:
                 if row is not None and checkpoints is not None and checkpoints.kept(*journal.KEPT.unpack(row)[1:]):
                     txn.put(journal.BROKEN_ROW, self.broken.encode(), db=meta)
         except lmdb.Error as second:
-            log.event("index.readonly", "error", path=self.path, error=second, then="other processes are not told")
+            log.event(
+                "index.readonly",
+                "error",
+                path=self.path,
+                error=second,
+                then="other processes learn of it by their own errors",
+            )
         return StorageFailed(self.broken)
 
     @contextmanager
@@ -634,7 +642,7 @@ def _last_state(path: str, tables: list[str]) -> State | None:
         found = examine(path, tables)
         if found.damage:
             raise
-        log.event("index.checkpoint", "error", path=path, error=error, then="the index is taken as it is")
+        log.event("index.checkpoint", "error", path=path, error=error, then="the index is used as it is")
         return None
 
 
@@ -647,7 +655,7 @@ def _is_fresh(path: str) -> bool:
         if not os.path.exists(data) and not os.path.exists(lock):
             return True
         time.sleep(0.02)  # another process may be creating it at this moment
-    raise CorruptData(f"{data} is gone or empty")
+    raise CorruptData(f"{data} is missing or empty")
 
 
 def table_names(env: Any) -> set[str]:

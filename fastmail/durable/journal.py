@@ -207,7 +207,7 @@ class Journal:
             if slot.serial == at.serial:
                 self._use(slot)
                 return True
-        raise CorruptData(f"{self.directory}: the part of the journal that is in use is gone")
+        raise CorruptData(f"{self.directory}: the part of the journal that is in use is missing")
 
     def _use(self, slot: Slot) -> None:
         """Open a slot for writing."""

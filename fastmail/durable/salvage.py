@@ -190,7 +190,7 @@ class Walk:
                 count += 1
                 yield row
         if count != entries and table not in self.found.hurt:
-            self.found.note(f"{entries} rows are counted, {count} are there", table)
+            self.found.note(f"{entries} rows are counted, {count} exist", table)
         elif self._kinds != [branches, leaves, overflow] and table not in self.found.hurt:
             self.found.note("its pages are not counted right", table)
 
@@ -221,7 +221,7 @@ class Walk:
             if flags & SUBTREE and len(value) == TREE.size:
                 yield key.decode("utf-8", "replace"), value
             else:
-                self.found.note(f"{key[:20]!r} is no table", "tables")
+                self.found.note(f"{key[:20]!r} is not a table", "tables")
 
     def free_list(self) -> set[int]:
         """Return the numbers of free pages. Call it after all tables were walked, to find pages that are both free and

@@ -156,7 +156,7 @@ async def _keep(command: Command, name: str, asked: list[Asked], old: UidSet | N
         messages.append(await _message(content, one))
         long -= mime.counted(messages[-1].summary)
         if long < 0:
-            raise TooMuch("what the index keeps of the messages is too much in all")
+            raise TooMuch("the index entries of the messages are too big in all")
     if old is None or account != session.account:
         octets = sum(message.size + mime.counted(message.summary) for message in messages)
         check(store, account, octets, len(messages))
@@ -184,7 +184,7 @@ async def _content(session: Session, asked: Asked) -> bytes | memoryview:
             await upload.staged.spill()
         content = upload.staged.content()
         if not upload.binary and upload.reader.nul:
-            raise UnknownEncoding("a message can not have NUL octets: use literal8, or base64 for binary parts")
+            raise UnknownEncoding("a message cannot have NUL octets: use literal8, or base64 for binary parts")
         return await _plain(bytes(content)) if upload.binary else content
     account = session.account
     assert account is not None
@@ -245,7 +245,7 @@ def _replaced(command: Command) -> UidSet:
         raise ParseError("UID REPLACE: sequence numbers are off", at)
     uids = read_set(command)
     if len(uids) != 1:
-        raise ParseError("one message that is there", at)
+        raise ParseError("one message of the mailbox", at)
     return uids
 
 

@@ -386,7 +386,7 @@ class FetchRun:
         if self.unknown:
             text = b"NO [UNKNOWN-CTE] the transfer encoding of a part is not known"
         elif self.unreadable:
-            text = b"NO [SERVERBUG] some of the messages can not be read; the log says which"
+            text = b"NO [SERVERBUG] some of the messages cannot be read; the log says which"
         elif self.gone:
             text = b"NO [EXPUNGEISSUED] some of the messages are gone"
         text = bounds.told(self.session, self.code, text)

@@ -108,7 +108,7 @@ def begin(session: Session, whole: bytes, size: int, last: Upload | None = None)
         return f"NO [OVERQUOTA] {error}"
     budget, owner = session.service.budget, session.account.address
     if not budget.announce(owner, size, max(limits.staging_account, limits.message_size)):
-        return "NO [LIMIT] too much is on its way in at once, try again later"
+        return "NO [LIMIT] too many uploads at once, try again later"
     command = _announcing(whole)
     staged = Staged(session.service.staging, budget, owner, size)
     reader = ContentReader(False, NO_END, False)

@@ -126,13 +126,13 @@ async def read(service: Service, account: Account, url: Url, selected: bytes | N
         # it must exist, not merely be kept for views
         there = box is not None and any(pages.changed_since(page, one, 0) for page in snapshot.pages(key, one))
     if box is None or (url.validity and url.validity != box.uidvalidity):
-        raise CannotDo("the mailbox is another one now")
+        raise CannotDo("the mailbox was replaced by another one")
     if not there:
         raise CannotDo("the message is gone")
     try:
         content = await store.content(account, key, url.uid)
     except MailError as error:
-        raise CannotDo("the message can not be read") from error
+        raise CannotDo("the message cannot be read") from error
     if content is None:
         raise CannotDo("no such message")
     try:

@@ -265,7 +265,7 @@ async def _reset(command: Command, name: str | None) -> None:
     if name is not None:
         place = await places.find(session, name)
         if place.account != account or place.key is None:
-            raise NoPermission("the keys of this mailbox are its owner's")
+            raise NoPermission("only the owner of this mailbox may change its keys")
         keys = [place.key]
     else:
         with store.snapshot(account) as snapshot:

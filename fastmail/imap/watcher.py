@@ -213,7 +213,7 @@ class Watcher:
             await self._tell_names(listing, found)
         await self._tell_annotations(stirred, listing, found)
         if not self._is_bounded():  # RFC 5465 5.8
-            session.conn.write(b"* OK [NOTIFICATIONOVERFLOW] too many annotations, nothing is told any more\r\n")
+            session.conn.write(b"* OK [NOTIFICATIONOVERFLOW] too many annotations, no more notifications are sent\r\n")
             session.end_notify()
             return
         for place, box in found:

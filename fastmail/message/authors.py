@@ -89,11 +89,11 @@ def parse(text: str) -> Iterator[str]:
             item.append(token)
         elif kind == ":":
             if group or not item or any(one not in ("atom", "quoted", ".") for one, _ in item):
-                raise Unreadable("a colon is not where it may be")
+                raise Unreadable("a colon is in a wrong place")
             group, item = True, []
         else:
             if kind == ";" and not group:
-                raise Unreadable("a semicolon is not where it may be")
+                raise Unreadable("a semicolon is in a wrong place")
             if item:
                 yield _mailbox(item)
             item = []
@@ -108,7 +108,7 @@ def _tokens(text: str) -> Iterator[Token]:
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None or "\0" in found.group():
-            raise Unreadable("a character is not where it may be")
+            raise Unreadable("a character is in a wrong place")
         at = found.end()
         kind = found.lastgroup or ""
         if kind == "open":
@@ -154,7 +154,7 @@ def _behind_route(inner: list[Token]) -> list[Token]:
         else:
             hosts[-1].append(token)
     if not any(hosts) or any(host and host[0][0] != "@" for host in hosts):
-        raise Unreadable("a route has no form")
+        raise Unreadable("a route is malformed")
     for host in hosts:
         if host:
             _domain(host[1:])
@@ -172,12 +172,12 @@ def _address(item: list[Token]) -> str:
 def _words(item: list[Token], kinds: tuple[str, ...]) -> list[str]:
     """Return the words of a local part or domain, which must have a dot between any two."""
     if len(item) % 2 == 0 or any((kind == ".") != (at % 2 == 1) for at, (kind, _) in enumerate(item)):
-        raise Unreadable("an address has no form")
+        raise Unreadable("an address is malformed")
     if any(kind not in kinds for kind, _ in item[::2]):
-        raise Unreadable("an address has no form")
+        raise Unreadable("an address is malformed")
     words = [text for _, text in item[::2]]
     if not all(word.isprintable() for word in words):  # octets that are not UTF-8 are not printable either
-        raise Unreadable("an address has a character that none may have")
+        raise Unreadable("an address has a character that is not allowed")
     return words
 
 
@@ -186,7 +186,7 @@ def _local(item: list[Token]) -> str:
     words = _words(item, ("atom", "quoted"))
     plain = ".".join(re.sub(r"\\(.)", r"\1", one[1:-1]) if one[0] == '"' else one for one in words)
     if ENCODED in plain:
-        raise Unreadable("an encoded word is no address")
+        raise Unreadable("an encoded word is not an address")
     if _PLAIN.fullmatch(plain):
         return plain
     return '"' + re.sub(r'(["\\])', r"\\\1", plain) + '"'

@@ -24,7 +24,7 @@ def parse(value: bytes) -> str:
         try:
             address = grammar.xtext(rest).decode("utf-8")
         except UnicodeDecodeError:
-            raise ValueError("ORCPT has octets that are no text") from None
+            raise ValueError("ORCPT has octets that are not text") from None
     if not address.isprintable():
         raise ValueError("ORCPT has a control character")
     return f"{kind.decode()};{address}"
@@ -42,7 +42,7 @@ def _embedded(rest: bytes) -> str:
     def point(match: re.Match[str]) -> str:
         number = int(match.group(1), 16)
         if number > 0x10FFFF or 0xD800 <= number < 0xE000:
-            raise ValueError("ORCPT has a number that is no character")
+            raise ValueError("ORCPT has a number that is not a character")
         return chr(number)
 
     return _EMBEDDED.sub(point, text)

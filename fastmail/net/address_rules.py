@@ -55,7 +55,7 @@ def barred(address: str) -> str:
     try:
         place = ipaddress.ip_address(address)
     except ValueError:
-        return "is no address"
+        return "is not an address"
     return next((why for one in (place, *_carried(place)) if (why := _barred(one))), "")
 
 
@@ -65,7 +65,7 @@ def inner(address: str) -> str:
     if why:
         return why
     place = ipaddress.ip_address(address)
-    return "" if all(one.is_global for one in (place, *_carried(place))) else "is of an inner network"
+    return "" if all(one.is_global for one in (place, *_carried(place))) else "is in a private network"
 
 
 def _carried(place: Address) -> list[Address]:
@@ -87,7 +87,7 @@ def _barred(place: Address) -> str:
     if place.is_loopback or place.is_unspecified or (place.version == 4 and place in NOWHERE):
         return "is this machine"
     if place.is_link_local or place.is_multicast or (place.version == 4 and place.is_reserved):
-        return "is no place for a mail host"
+        return "cannot be a mail host"
     return "is this machine" if is_own(str(place)) else ""
 
 

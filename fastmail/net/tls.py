@@ -104,7 +104,7 @@ class ServerTls:
         that does not name it. Only lists are read from the file: certificates in it would become trusted."""
         lists = revocations(pem)
         if not lists:
-            raise ValueError("it has no list (X509 CRL, in PEM)")
+            raise ValueError("it contains no revocation list (X509 CRL, in PEM)")
         text = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in lists)
         with self._for_openssl(text) as path:
             context.load_verify_locations(path)

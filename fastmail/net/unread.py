@@ -44,7 +44,7 @@ class Unread:
             victim = self._heaviest()
             self.drop(victim)
             count("connections.unread")
-            log.event("connection.unread", "warning", peer=victim.host, then="cut off: too much waits to be read")
+            log.event("connection.unread", "warning", peer=victim.host, then="cut off: it leaves too much unread")
             victim.abort()
 
     def drop(self, connection: Peer) -> None:

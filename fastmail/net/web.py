@@ -124,7 +124,7 @@ def _place(wanted: Request) -> _Place:
     """Return the place of a request; WebError for a URL that is not allowed."""
     url = wanted.url
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise WebError("the URL has characters that no URL has")
+        raise WebError("the URL has characters that are not allowed in a URL")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -204,7 +204,7 @@ def _request(wanted: Request, place: _Place) -> bytes:
         fields["Content-Length"] = str(len(wanted.body))
     lines = [f"{wanted.method} {place.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     if not all(line.isascii() and line.isprintable() for line in lines):
-        raise WebError("a field has characters that no field has")
+        raise WebError("a field has characters that are not allowed in a field")
     return "\r\n".join([*lines, "", ""]).encode("ascii") + wanted.body
 
 
@@ -216,7 +216,7 @@ async def _answer(reader: asyncio.StreamReader, limit: int) -> Answer:
         line = await _line(reader, left)
         found = _STATUS.fullmatch(line.rstrip(b"\r\n"))
         if found is None:
-            raise WebError("the answer has no status line of HTTP")
+            raise WebError("the answer does not begin with an HTTP status line")
         status, left = int(found.group(1)), left - len(line)
         fields, left = await _fields(reader, left)
     kind = fields.get("content-type", "").partition(";")[0].strip().lower()
@@ -246,7 +246,7 @@ async def _fields(reader: asyncio.StreamReader, left: int) -> tuple[dict[str, st
             return fields, left
         first, colon, rest = text.partition(b":")
         if not colon or _NAME.fullmatch(first) is None:
-            raise WebError("the answer has a header line that is no field")
+            raise WebError("the answer has a header line that is not a field")
         name, value = first.decode("ascii").lower(), rest.strip(b" \t").decode("latin-1")
         if name in ("content-length", "transfer-encoding") and fields.get(name, value) != value:
             raise WebError(f"the answer has several {name} fields")
@@ -263,7 +263,7 @@ async def _body(reader: asyncio.StreamReader, fields: Mapping[str, str], limit: 
     length = fields.get("content-length")
     if length is not None:
         if not (length.isascii() and length.isdigit() and len(length) < 19):
-            raise WebError("the answer has a length that is none")
+            raise WebError("the answer has a length that is not a number")
         return await reader.readexactly(min(int(length), limit + 1))
     out = bytearray()
     while len(out) <= limit and (piece := await reader.read(limit + 1 - len(out))):

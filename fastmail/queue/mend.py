@@ -42,10 +42,10 @@ def faults(env: Environment) -> list[tuple[str, str]]:
             elif not job.held:
                 ready.add(ready_key(job))
                 if txn.get(ready_key(job), db=db["line"]) is None:
-                    out.append((_name(bytes(key)), "it is not in line"))
+                    out.append((_name(bytes(key)), "it is missing in the line"))
         strays = sum(1 for key in txn.cursor(db=db["line"]).iternext(values=False) if bytes(key) not in ready)
     if strays:
-        out.append(("", f"{strays} places in line belong to nobody"))
+        out.append(("", f"{strays} entries of the line belong to no job"))
     return out
 
 

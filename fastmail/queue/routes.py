@@ -259,8 +259,8 @@ def _route(line: str, text: str, options: list[str], base: str, pools: dict[str,
         name, equals, value = option.partition("=")
         if name not in values or not equals or (name == "tls" and value not in TLS):
             raise ConfigError(
-                f'[relay] routes: "{line}": {option} is none of tls={"|".join(TLS)}, login=NAME, password_file=PATH, '
-                "pool=NAME, connections=N, retry=5m,1h and lifetime=2d"
+                f'[relay] routes: "{line}": {option} is not one of tls={"|".join(TLS)}, login=NAME, '
+                "password_file=PATH, pool=NAME, connections=N, retry=5m,1h and lifetime=2d"
             )
         values[name] = value
     if values["pool"] and values["pool"] not in pools:
@@ -278,7 +278,7 @@ def _route(line: str, text: str, options: list[str], base: str, pools: dict[str,
 
 def _pipe(line: str, command: list[str]) -> Hop:
     if not command[0].startswith("/"):
-        raise ConfigError(f'[relay] routes: "{line}": the program of a pipe needs its whole path, from / on')
+        raise ConfigError(f'[relay] routes: "{line}": the program of a pipe needs an absolute path')
     hop = Hop("pipe", "", 0, command=tuple(command))
     if len(hop.destination.encode()) > LONGEST or POOL in hop.destination:
         raise ConfigError(f'[relay] routes: "{line}": the command of a pipe is too long, or has a "{POOL}"')

@@ -545,7 +545,7 @@ class Spool:
         except OSError as error:
             raise translate(error) from error
         if data is None:
-            raise CorruptData(f"message {item.number}: its content can not be read")
+            raise CorruptData(f"message {item.number}: its content cannot be read")
         return data
 
     # ---------------------------------------------------------------- order

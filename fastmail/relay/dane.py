@@ -74,7 +74,7 @@ def verify(chain: Sequence[bytes], records: Sequence[Tlsa], names: Sequence[str]
         if anchors:
             return _by_anchor(chain, anchors, names)
     except (ValueError, TypeError) as error:
-        return f"its certificate can not be read: {error}"
+        return f"its certificate cannot be read: {error}"
     return "its certificate fits no TLSA record"
 
 

@@ -43,18 +43,18 @@ async def destination(text: str, finder: Finder, addresses: Sequence[str], usual
             raise BadDestination("a program takes mail only where a line of [relay] routes names it")
         return name
     if name.endswith((STRICT, LAX)):
-        raise BadDestination(f'leave out the "{name[-1]}": each message keeps its own wish for TLS')
+        raise BadDestination(f'leave out the "{name[-1]}": each message keeps its own TLS requirement')
     if is_hop(name):
         hop = routes.hop(name)
         if hop is None:
-            raise BadDestination(f'"{text}" is no next hop: {EXPECTED}')
+            raise BadDestination(f'"{text}" is not a next hop: {EXPECTED}')
         if not hop.host.startswith("/") and not address_rules.literal(hop.host):
             await _known(hop.host, finder, hop.host)
         return hop.destination + behind
     try:
         domain = name.lower() if address_rules.literal(name) else ascii_name(name)
     except BadAddress as error:
-        raise BadDestination(f'"{text}" is no destination ({error}): {EXPECTED}') from None
+        raise BadDestination(f'"{text}" is not a destination ({error}): {EXPECTED}') from None
     await _known(domain, finder)
     return domain + behind
 

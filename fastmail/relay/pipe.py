@@ -74,7 +74,7 @@ def _wait_for(command: list[str], env: dict[str, str], message: bytes, seconds: 
                 command, stdin=file, stdout=PIPE, stderr=STDOUT, env=env, cwd="/", start_new_session=True, **other
             )
         except (OSError, ValueError) as error:
-            return Reply(451, "4.3.5", f"{name} can not be run: {getattr(error, 'strerror', None) or error}")
+            return Reply(451, "4.3.5", f"{name} cannot be run: {getattr(error, 'strerror', None) or error}")
     with process:
         try:
             said = _listen(process, deadline)

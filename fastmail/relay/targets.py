@@ -265,5 +265,5 @@ def _parse(destination: str) -> Hop:
         raise _trouble(destination, "no route leads to this program any more; `fastmail queue move` sends it elsewhere")
     hop = routes.hop(destination)
     if hop is None:
-        raise _trouble(destination, "this is no next hop; `fastmail queue move` sends its mail elsewhere")
+        raise _trouble(destination, "this is not a next hop; `fastmail queue move` sends its mail elsewhere")
     return hop

@@ -219,7 +219,7 @@ class MemoryHolds:
 
     async def read(self, hold: bytes) -> bytes:
         if not self._holds[hold][1]:
-            raise CorruptData("content that was held is gone")
+            raise CorruptData("the held content is missing")
         return self._holds[hold][0]
 
     async def let_go(self, holders: Sequence[int]) -> None:
@@ -325,7 +325,7 @@ class MemoryStore:
         if self.find(account, name) is None:
             raise NoSuchMailbox("mailbox does not exist")
         if name == "INBOX":
-            raise CannotDo("INBOX can not be deleted")
+            raise CannotDo("INBOX cannot be deleted")
         key = self._names.pop((account.id, name))
         self.notes.pop(key, None)
         log = self._change(self.boxes[key])
@@ -350,7 +350,7 @@ class MemoryStore:
             return
         refuse_new(new)
         if new.startswith(old + "/"):
-            raise CannotDo("a mailbox can not be moved into itself")
+            raise CannotDo("a mailbox cannot be moved into itself")
         parent = new.rpartition("/")[0]
         if parent and self.find(account, parent) is None:
             await self.create(account, parent)

@@ -76,7 +76,7 @@ MUTATIONS = [
     Mutation(
         "an index that was there and is gone is taken for a new one",
         "fastmail/durable/env.py",
-        '    raise CorruptData(f"{data} is gone or empty")\n',
+        '    raise CorruptData(f"{data} is missing or empty")\n',
         "    return True\n",
         ("tests/unit/durable/test_salvage.py::test_what_had_data_is_not_taken_for_new",),
     ),

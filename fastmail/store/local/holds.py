@@ -102,7 +102,7 @@ class Holds:
                 continue  # compaction has just moved it: look it up again
             except OSError as error:
                 raise translate(error) from error
-        raise CorruptData("content that was held is gone")
+        raise CorruptData("the held content is missing")
 
     def holders(self) -> set[int]:
         """Return all holders."""

@@ -245,7 +245,7 @@ class Mailboxes:
         if key is None:
             raise NoSuchMailbox("mailbox does not exist")
         if name == INBOX:
-            raise CannotDo("INBOX can not be deleted")
+            raise CannotDo("INBOX cannot be deleted")
         unique = self._maker.make(0, 0).decode().partition(",")[0]
         hidden = os.path.join(self._places.folder(account, INBOX), "tmp", "deleted." + unique)
         if self._has_files(account):
@@ -279,7 +279,7 @@ class Mailboxes:
         home = self._places.home(account)
         folders.refuse(home, new)
         if new.startswith(old + "/"):
-            raise CannotDo("a mailbox can not be moved into itself")
+            raise CannotDo("a mailbox cannot be moved into itself")
         parent = new.rpartition("/")[0]
         if parent and self.find(account, parent) is None:
             await self.create(account, parent)

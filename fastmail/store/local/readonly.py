@@ -15,14 +15,14 @@ from fastmail.store.local.store import LocalStore
 
 
 def _refused(*_: Any, **__: Any) -> NoReturn:
-    raise NoPermission("this server shows mail and changes nothing")
+    raise NoPermission("this server is read-only: [store] read_only")
 
 
 class ReadOnlyHolds(Holds):
     """Refuses to hold anything."""
 
     async def keep(self, account: Account, message: NewMessage, holder: int) -> bytes:
-        raise TemporaryError("this server takes no mail: [store] read_only")
+        raise TemporaryError("this server accepts no mail: [store] read_only")
 
 
 class ReadOnlyStore(LocalStore):
@@ -61,7 +61,7 @@ class ReadOnlyStore(LocalStore):
         _refused()
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
-        raise TemporaryError("this server takes no mail: [store] read_only")
+        raise TemporaryError("this server accepts no mail: [store] read_only")
 
     async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         return 0, 0

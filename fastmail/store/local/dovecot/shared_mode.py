@@ -111,7 +111,7 @@ class SharedMode:
                 tries = 0
                 while not await self._taken(path):
                     if time.monotonic() > end:
-                        raise StorageFailed(f"{path}: another program does not let go of it")
+                        raise StorageFailed(f"{path}: another program keeps it locked")
                     await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
                     tries += 1
                 toucher = self._commits.loop.create_task(_keep(path))
@@ -392,7 +392,7 @@ def _read(path: str, known: Known) -> tuple[Control | None, bool]:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EINVAL):
             raise translate(error) from error
-        log.event("store.list_damaged", "warning", path=path, why="a link, or no file", then="written anew")
+        log.event("store.list_damaged", "warning", path=path, why="a link, or not a regular file", then="written anew")
         return None, True
     found = _parse(data)
     if found is None:

@@ -179,7 +179,7 @@ def problems(txn: Reading, t: Tables, account: bytes) -> list[str]:
     right = count(txn, t, account, everything=True)
     for name in ("octets", "messages", "mailboxes", "summaries", "notes"):
         if getattr(row, name) != getattr(right, name):
-            out.append(f"{getattr(row, name)} {name} counted in all, and there are {getattr(right, name)}")
+            out.append(f"{getattr(row, name)} {name} counted in all, but there are {getattr(right, name)}")
     if row.modseq < max((box.modseq for box in walk.boxes(txn, t, account)), default=0):
         out.append("the MODSEQ of a mailbox is above the account's")
     if row.whole:

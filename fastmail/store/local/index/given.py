@@ -88,7 +88,7 @@ def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Txn, t: T
             out.append(before)
             continue
         if not name:
-            raise StorageFailed("what a delivery gave was forgotten while it was repeated")  # the sender tries again
+            raise StorageFailed("the record of a delivery was removed while it was repeated")  # the sender tries again
         if item.hold and references.in_segment(name):
             references.share(txn, t, [name])
         placed = messages.append(txn, t, item.key, [item.message], [name], now).result

@@ -95,7 +95,7 @@ def refuse(home: Home, name: str) -> None:
             if "." in level:
                 raise CannotDo("character not allowed in mailbox name: .")
         elif level in PARTS or level == "." or level.startswith(".."):
-            raise CannotDo(f"{level} is no name for a mailbox here")
+            raise CannotDo(f"{level} is not a valid mailbox name here")
 
 
 def refuse_length(home: Home, name: str) -> None:

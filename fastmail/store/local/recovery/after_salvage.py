@@ -92,7 +92,7 @@ async def mend(store: OpenedStore, accounts: Sequence[Account], told: Callable[[
                 log.event("store.mend", "error", account=account.address, error=repr(error))
         given = await find_again(store, shard, mine)
         if given:
-            told(f"{given} messages were found in segments and given to their mailboxes")
+            told(f"{given} messages were found in segments and put into their mailboxes")
         tables = shard.tables
         await shard.queue.submit(Operation(lambda txn, t=tables: txn.delete(SALVAGED_ROW, db=t.meta)))  # type: ignore[misc]
 

@@ -53,9 +53,7 @@ def _lost(store: OpenedStore, account: Account, boxes: dict[bytes, str]) -> list
         names = {bytes(at): boxes.get(prefix + bytes(key)) for at, key in walk.rows(txn, shard.tables.name, prefix)}
         bad = sum("\ufffd" in name for name in mailboxes.subscriptions(txn, shard.tables, account.id))
     out = [
-        Report(
-            account.address, str(at[ACCOUNT:], "utf-8", "replace"), 0, 1, "there is a name, and no mailbox that has it"
-        )
+        Report(account.address, str(at[ACCOUNT:], "utf-8", "replace"), 0, 1, "a name leads to no mailbox")
         for at, found in names.items()
         if found is None or layout.name_key(prefix, found) != at
     ]
@@ -102,7 +100,7 @@ def _check_one(store: OpenedStore, account: Account, box: Mailbox) -> Report:
             found.append(f"{len(plan.gone)} records without a file")
         left = aside.unnamed(shard.env.read, shard.tables, box.key, directory)
         if left:
-            found.append(f"{len(left)} files of expunged messages in tmp that nothing names")
+            found.append(f"{len(left)} files of expunged messages in tmp that nothing refers to")
         return Report(account.address, box.name, len(records), len(found), "; ".join(found) or "ok")
     except (MailError, ValueError) as error:
         return Report(account.address, box.name, 0, 1, str(error))

@@ -58,7 +58,7 @@ def check(store: OpenedStore, shard: Shard, progress: Callable[[int, int], None]
             messages.append(Finding(_owner(store, txn, t, bytes(at)), "the content is missing or damaged"))
     for number, start, end, unknown in torn:
         if unknown or usage.names_any(sorted(lost.get(number, [])), start, end):
-            out.append(Finding(f"segment {number:06x}", f"{end - start} octets at {start} hold no sound record"))
+            out.append(Finding(f"segment {number:06x}", f"{end - start} octets at {start} have no undamaged record"))
     return out + messages
 
 

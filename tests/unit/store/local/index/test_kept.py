@@ -265,7 +265,7 @@ def test_what_nothing_names_any_more_is_found_and_removed(tmp_path: Path, monkey
             (tmp_path / "mail" / "a" / "tmp" / "kept.lost").write_text("x")
             monkeypatch.setattr(kept, "SLACK", -1.0)
             (found,) = [one for one in await checking.check(store, account) if one.problems]
-            assert found.detail == "1 files of expunged messages in tmp that nothing names"
+            assert found.detail == "1 files of expunged messages in tmp that nothing refers to"
             assert not [one for one in await rebuild_account.rebuild(store, account) if one.problems]
             assert "kept.lost" not in names(tmp_path, "tmp")
             assert aside.left_over(str(tmp_path / "mail" / "a"), 60.0) == []
