@@ -2,7 +2,7 @@
 that defines it (RFC 3501 6.1.1, 7.2.1; RFC 9051 6.1.1). CAPABILITY, the greeting and the answer to a login use this
 table.
 
-Capabilities before login tell a stranger what a login needs; the others are told with the login (RFC 3501 6.2.3).
+Capabilities before login tell a stranger what a login needs; the others are sent with the login (RFC 3501 6.2.3).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from fastmail.imap.state import ANY, AUTH, INSIDE, NEW, SELECTED, Session
 @dataclass(frozen=True, slots=True)
 class Capability:
     """One row. ``told``: returns what is advertised now, nothing if its condition is not met; None: the name is always
-    told."""
+    advertised."""
 
     name: bytes
     states: int

@@ -48,7 +48,7 @@ class Command:
         "by_uid",  # the UID form
         "reader",  # of the arguments
         "uploads",  # message literals that were staged while they came in
-        # what may be told in the answer
+        # what may be sent before the tagged reply
         "expunges",  # removals too
         # where it stands
         "row",
@@ -65,7 +65,7 @@ class Command:
         self.by_uid = by_uid
         self.reader = reader
         self.uploads: Sequence[Upload] = ()
-        # Removals change sequence numbers, so a command that has such numbers cannot tell them (RFC 3501 7.4.1).
+        # Removals change sequence numbers, so a command that has such numbers cannot send them (RFC 3501 7.4.1).
         self.expunges = by_uid or not row.numbers
         self.row = row
         self.out: Out = session.conn
@@ -76,7 +76,7 @@ class Command:
     def finish(self, text: bytes, own: Own | None = None, box: Mailbox | None = None) -> Work:
         """Tell what changed in the selected mailbox, as far as this command may, then send the tagged reply.
 
-        Returns what has to be awaited for that, usually nothing. ``own``: changes that this command has told already;
+        Returns what has to be awaited for that, usually nothing. ``own``: changes that this command has sent already;
         ``box``: the row of the selected mailbox, if the command has just read it."""
         session = self.session
         selected = session.selected

@@ -268,7 +268,7 @@ async def _take_in(session: Session, pace: Pace, table: Threads, uids: UidSet) -
 
 
 async def threaded(session: Session, pace: Pace, found: UidSet, name: bytes, by_uid: bool) -> bytes:
-    """Return the threads of ``found``, as they are told."""
+    """Return the threads of ``found`` in the form of the response."""
     selected = session.selected
     assert selected is not None
     answers = session.service.answers

@@ -64,7 +64,7 @@ def fetch(command: Command) -> Work:
 @dataclass(slots=True)
 class Only:
     """Which of the named messages are meant: those changed after MODSEQ ``since``, and those in the range ``partial``.
-    ``vanished``: also tell which were removed since."""
+    ``vanished``: also send which were removed since."""
 
     since: int | None = None
     vanished: bool = False

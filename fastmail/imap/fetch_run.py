@@ -134,7 +134,7 @@ class FetchRun:
         return uids.minus(tried), stuck
 
     def _learn_keywords(self, out: Out | Connection, snapshot: Snapshot) -> None:
-        """Tell new keywords first. Only FLAGS name keywords, and \\Seen that is set on the way is told with FLAGS
+        """Send new keywords first. Only FLAGS name keywords, and \\Seen that is set on the way is sent with FLAGS
         too."""
         if self.plan.items & Item.FLAGS or self.plan.sees:
             out.write(new_keywords(self.selected, snapshot))
@@ -235,7 +235,7 @@ class FetchRun:
         await self._finish(command, own)
 
     def _told_flags(self) -> int:
-        """Return the items that are told of a message that was set \\Seen on the way."""
+        """Return the items that are sent about a message that was set \\Seen on the way."""
         return Item.FLAGS | (Item.MODSEQ if self.session.condstore else 0)
 
     def _unseen(self) -> UidSet:

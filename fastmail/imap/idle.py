@@ -1,4 +1,4 @@
-"""IDLE (RFC 2177): changes are told as they are committed, by this worker or another."""
+"""IDLE (RFC 2177): changes are sent as they are committed, by this worker or another."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ def idle(command: Command) -> Work:
 
 
 class Idling:
-    """The state between IDLE and DONE. ``_telling``: changes are being told; ``_again``: there were more meanwhile."""
+    """The state between IDLE and DONE. ``_telling``: changes are being sent; ``_again``: more came meanwhile."""
 
     __slots__ = ("_again", "_command", "_session", "_telling")
 

@@ -1,4 +1,4 @@
-"""NOTIFY (RFC 5465 3): reads which events of which mailboxes the client wants to be told of. ``watcher`` tells them.
+"""NOTIFY (RFC 5465 3): reads which events of which mailboxes the client wants to hear of. ``watcher`` sends them.
 
 Annotations of messages are refused with BADEVENT; a client that asks for too much gets NOTIFICATIONOVERFLOW.
 """

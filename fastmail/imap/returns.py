@@ -25,8 +25,8 @@ class Wanted:
 
     @property
     def silent(self) -> bool:
-        """True if nothing is to be told now. SAVE alone is the only option without an answer (RFC 5182 2.1); a client
-        that asks for updates is told at least that its search was made."""
+        """True if nothing is to be sent now. SAVE alone is the only option without an answer (RFC 5182 2.1); a client
+        that asks for updates gets at least an answer that its search was made."""
         return self.names is not None and set(self.names) == {b"SAVE"} and self.partial is None and not self.hints
 
 

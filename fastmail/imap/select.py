@@ -148,7 +148,7 @@ async def _attach(command: Command, name: str, word: bytes, resync: Resync | Non
             account, key, name, box.uidvalidity, readonly, uids, box.uidnext, box.modseq, box.modseq, fresh, words
         )
         selected.rights = place.rights
-        # from the same snapshot: the client may rely on HIGHESTMODSEQ only for what it is told here
+        # from the same snapshot: the client may rely on HIGHESTMODSEQ only for what is sent here
         resynced = b""
         if resync is not None and resync.uidvalidity == box.uidvalidity:
             resynced = _resynced(selected, snapshot, resync, Item.FLAGS | session.items(True))

@@ -57,7 +57,7 @@ class Notifier(Protocol):
         """True if the client asks for events of the selected mailbox."""
 
     def stir(self, key: bytes) -> None:
-        """The mailbox changed: tell the client as soon as no command runs."""
+        """The mailbox changed: send that as soon as no command runs."""
 
     def annotated(self, key: bytes, changes: dict[bytes, bytes | None]) -> None:
         """The session itself is about to change these annotations, so they are no news to it."""
@@ -139,7 +139,7 @@ class Session:
 
     def learn_modseq(self) -> None:
         """The client gave a CONDSTORE enabling command (RFC 7162 3.1): from now on its FETCH responses have MODSEQ.
-        After the first such command it is told the MODSEQ up to which it knows the selected mailbox."""
+        After the first such command it gets the MODSEQ up to which it knows the selected mailbox."""
         if not self.condstore:
             self.condstore = True
             if self.selected is not None:
@@ -182,7 +182,7 @@ class Session:
             self.notify = None
 
     def _notified(self) -> None:
-        """The selected mailbox changed. Only IDLE and NOTIFY tell the client at once."""
+        """The selected mailbox changed. Only IDLE and NOTIFY send that at once."""
         if self.notify is not None and self.selected is not None and self.notify.wants_selected():
             self.notify.stir(self.selected.key)
         elif self.idle is not None:

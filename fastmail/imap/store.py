@@ -4,7 +4,7 @@ STOREs of different messages that arrive together share one commit (RFC 3501 5.5
 messages costs one sync, not a hundred.
 
 Promise: each is answered by itself and in its order, refused ones too. One that names a message of an earlier STORE is
-done after that. What others changed in the mailbox is told at the end of the last one.
+done after that. What others changed in the mailbox is sent at the end of the last one.
 """
 
 import asyncio
@@ -160,7 +160,7 @@ async def _commit(store: Store, selected: Selected, runs: list[StoreRun]) -> Res
 
 
 def _note(selected: Selected, runs: list[StoreRun], results: Results) -> tuple[Own | None, bool, int]:
-    """Return (what must not be told again; True if another session changed the mailbox since this one was last told;
+    """Return (what must not be sent again; True if another session changed the mailbox after the last change sent here;
     MODSEQ of the last change of this wave)."""
     own: Own | None = None
     others = False
@@ -170,7 +170,7 @@ def _note(selected: Selected, runs: list[StoreRun], results: Results) -> tuple[O
             upto = max(upto, result.modseq)
             others = others or result.before != selected.modseq
             changed = note_own(selected, result.changed, result.before, result.modseq)
-            # The answer to a silent STORE does not show what others did to its messages before: that is told at the
+            # The answer to a silent STORE does not show what others did to its messages before: that is sent at the
             # end (RFC 3501 6.4.6).
             own = own if changed is None or asked.silent else changed
     return own, others, upto

@@ -1,6 +1,6 @@
 """The IMAP command table (RFC 3501 6): for each command its handler, and all that the dispatcher needs to know.
 
-``states``: where it is allowed. ``numbers``: it names messages by sequence number, so no EXPUNGE may be told while it
+``states``: where it is allowed. ``numbers``: it names messages by sequence number, so no EXPUNGE may be sent while it
 runs or in its answer (7.4.1); its UID form has no such restriction. What is not in the table is an error: see
 ``refusal``.
 """

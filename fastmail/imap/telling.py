@@ -1,6 +1,6 @@
-"""How a session tells its client what changed in the selected mailbox (RFC 3501 5.2, 7.4.1; RFC 7162 3.2.10).
+"""Sends a session's client what changed in the selected mailbox (RFC 3501 5.2, 7.4.1; RFC 7162 3.2.10).
 
-Promise: the view moves only here and in SELECT. The caller says whether removals may be told: not while a command names
+Promise: the view moves only here and in SELECT. The caller says whether removals may be sent: not while a command names
 messages by sequence number. For another account's mailbox, the rights are looked up again first.
 """
 
@@ -15,7 +15,8 @@ Own = tuple[UidSet, int]  # UIDs that this session changed itself, and the MODSE
 
 
 def is_news(session: Session, selected: Selected, box: Mailbox | None) -> bool:
-    """True if there is anything to tell of the selected mailbox. ``box``: its row, if the caller has just read it."""
+    """True if there is anything to send about the selected mailbox. ``box``: its row, if the caller has just read
+    it."""
     if box is None:
         with session.service.store.snapshot(selected.account) as snapshot:
             box = snapshot.mailbox(selected.key)
@@ -27,7 +28,7 @@ async def tell(session: Session, by_uid: bool, expunges: bool, own: Own | None =
     """Queue untagged responses for what changed. False if the mailbox may not be read any more or was deleted: the
     session was ended then.
 
-    ``by_uid``: FETCH responses have UIDs; ``expunges``: removals may be told; ``own``: changes that were told
+    ``by_uid``: FETCH responses have UIDs; ``expunges``: removals may be sent; ``own``: changes that were sent
     already."""
     selected = session.selected
     if selected is None:

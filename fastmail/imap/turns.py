@@ -1,5 +1,5 @@
 """Turns of long commands (SEARCH, SORT, THREAD, MULTISEARCH), which all sessions of a worker take; and how their
-progress is told, INPROGRESS (RFC 9585).
+progress is sent, INPROGRESS (RFC 9585).
 
 Promise: in one round of the event loop at most one of them gets a turn, the one that has waited longest, and works for
 SLICE seconds before it waits again. So a command of another session waits for one slice, however many searches are
@@ -68,9 +68,9 @@ class Pace:
     async def breathe(self, done: int = 0, total: int = 0) -> None:
         """Let others have a turn if this one's is over.
 
-        Now and then the client is told that its command goes on, with ``done`` of ``total`` if known (RFC 9585).
-        Writing also shows whether anybody still reads, which the end of the client's input does not. ConnectionError
-        once the client is gone."""
+        Now and then the client gets a line that its command is still running, with ``done`` of ``total`` if known
+        (RFC 9585). Writing also shows whether anybody still reads, which the end of the client's input does not.
+        ConnectionError once the client is gone."""
         now = time.monotonic()
         if now - self._since < SLICE:
             return

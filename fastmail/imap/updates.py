@@ -1,7 +1,7 @@
 """CONTEXT=SEARCH and CONTEXT=SORT (RFC 5267 4): searches whose results are kept up to date at the client, with ADDTO
-and REMOVEFROM, wherever changes of the mailbox are told.
+and REMOVEFROM, wherever changes of the mailbox are sent.
 
-What an EXPUNGE removes is told before it, while its sequence number is still valid; everything else after it, when the
+What an EXPUNGE removes is sent before it, while its sequence number is still valid; everything else after it, when the
 search is made again over the new view.
 """
 
@@ -40,7 +40,7 @@ def removed(selected: Selected, before: UidSet, gone: UidSet) -> bytes:
 
 
 async def refresh(conn: Connection, selected: Selected) -> None:
-    """Search again, and tell the difference."""
+    """Search again, and send the difference."""
     selected.contexts_modseq = selected.modseq
     for context in list(selected.contexts):
         found = await context.again()

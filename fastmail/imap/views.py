@@ -3,8 +3,8 @@ RFC 9586).
 
 A view is frozen: sequence numbers are positions in ``uids``, whatever others do to the mailbox. It moves only in
 ``changes``, which compares it with one snapshot of the index. EXPUNGE is withheld where the command forbids it; a
-withheld message stays in the view until it may be told, and can be read (``Selected.recall``). An unchanged mailbox
-costs one row to read.
+withheld message stays in the view until its EXPUNGE may be sent, and can be read (``Selected.recall``). An unchanged
+mailbox costs one row to read.
 """
 
 from collections import OrderedDict
@@ -48,7 +48,7 @@ class Piece:
 
 @dataclass(slots=True)
 class Selected:
-    """The selected mailbox. ``modseq``: flag changes were told up to this; ``gone_modseq``: removals were told up to
+    """The selected mailbox. ``modseq``: flag changes were sent up to this; ``gone_modseq``: removals were sent up to
     this.
 
     ``account``: its owner; ``name``: as the client knows it."""
@@ -72,7 +72,7 @@ class Selected:
     piece: Piece | None = None
 
     def recall(self, snapshot: Snapshot) -> None:
-        """Have the snapshot show messages that others removed and of which this client was not told yet."""
+        """Have the snapshot show messages that others removed and that this client does not know of yet."""
         modseq = snapshot.modseq(self.key)
         if modseq <= self.gone_modseq:
             return
@@ -107,9 +107,9 @@ def writable(selected: Selected, needs: str = "", some: str = "") -> None:
 
 
 def note_own(selected: Selected, changed: UidSet, before: int, modseq: int) -> tuple[UidSet, int] | None:
-    """Count a change of this session as told: ``changed`` has MODSEQ ``modseq``, the mailbox had ``before``.
+    """Count a change of this session as sent: ``changed`` has MODSEQ ``modseq``, the mailbox had ``before``.
 
-    If somebody else changed the mailbox too, returns what must be left out when that is told."""
+    If somebody else changed the mailbox too, returns what must be left out when that change is sent."""
     if not changed:
         return None
     if selected.modseq == before and selected.gone_modseq == before:
@@ -119,7 +119,7 @@ def note_own(selected: Selected, changed: UidSet, before: int, modseq: int) -> t
 
 
 def is_quiet(selected: Selected, box: Mailbox | None) -> bool:
-    """True if there is nothing to tell."""
+    """True if there is nothing to send."""
     return (
         box is not None
         and box.modseq == selected.modseq
@@ -141,7 +141,7 @@ def changes(
     """Move the view to the snapshot and return the untagged responses that say so. ``items``: what a FETCH response has
     besides FLAGS; ``vanished``: for a client that enabled QRESYNC or UIDONLY; ``recent``: for a client of IMAP4rev1.
 
-    ``own``: UIDs that this session changed itself, and the MODSEQ of that change; they are told only if somebody else
+    ``own``: UIDs that this session changed itself, and the MODSEQ of that change; they are sent only if somebody else
     changed them afterwards."""
     key = selected.key
     out = Out(256)
@@ -191,7 +191,7 @@ def _tell_flags(
 
 
 def new_keywords(selected: Selected, snapshot: Snapshot) -> bytes:
-    """Return ``* FLAGS`` if the mailbox has keywords of which the client was not told, else nothing.
+    """Return ``* FLAGS`` if the mailbox has keywords that were not sent to the client yet, otherwise nothing.
 
     It has to come before any FETCH with FLAGS of this snapshot: a client may store a message with its new MODSEQ but
     without its new keyword for ever (RFC 7162 3.1)."""

@@ -1,8 +1,9 @@
-"""Watches what a NOTIFY (RFC 5465) asks for, and tells its events whenever no command is under way.
+"""Watches what a NOTIFY (RFC 5465) asks for, and sends its events whenever no command is under way.
 
-Messages that come and go in other mailboxes are told as STATUS, names and subscriptions as LIST, annotations as
-METADATA with the names of the entries; the selected mailbox is told as at the end of a command. What happens while a
-command runs is told after it. A client that watches too many annotations is told so, then nothing more.
+Messages that come and go in other mailboxes are sent as STATUS, names and subscriptions as LIST, annotations as
+METADATA with the names of the entries; changes of the selected mailbox are sent as at the end of a command. What
+happens while a command runs is sent after it. A client that watches too many annotations is told so, and gets nothing
+more.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ class Group:
 
 @dataclass(slots=True)
 class Watcher:
-    """What one session wants to be told."""
+    """What one session wants to hear of."""
 
     session: Session
     groups: list[Group]
@@ -76,7 +77,7 @@ class Watcher:
         return self.session.account.id.to_bytes(8, "big") + bytes(4)
 
     async def start(self, with_status: bool) -> bool:
-        """Watch everything that is asked for, and tell the present state if that is asked for too. False if it is too
+        """Watch everything that is asked for, and send the present state if that is asked for too. False if it is too
         much."""
         session = self.session
         assert session.account is not None
@@ -150,7 +151,7 @@ class Watcher:
                 known[name] = hash(value)
 
     async def _room(self) -> None:
-        """Wait until the client has read what was told, before more is told."""
+        """Wait until the client has read what was sent, before more is sent."""
         if self.session.conn.full:
             await self.session.conn.drain()
 
@@ -187,7 +188,7 @@ class Watcher:
         self.watched.clear()
 
     def stir(self, key: bytes) -> None:
-        """Something changed: tell it as soon as no command runs."""
+        """Something changed: send it as soon as no command runs."""
         self.stirred.add(key)
         if self.timer is None:
             self.timer = asyncio.get_running_loop().call_later(0.0, self._ring)
